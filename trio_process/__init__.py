@@ -1,0 +1,1 @@
+"""Process management for Trio, by structured concurrency."""

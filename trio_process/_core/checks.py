@@ -1,0 +1,104 @@
+"""The rules for option values: each raises `OptionError` with a text that says what is expected."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+
+from .errors import OptionError
+from .secret import Secret
+
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
+EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
+
+
+def seconds(option: str, value: object, *, positive: bool = False) -> float:
+    """Return a duration in seconds: a number, not negative (above 0 with `positive`), `inf` allowed."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise OptionError(f"{option} must be a number of seconds, got {value!r}")
+    if value < 0 or (positive and value == 0):
+        raise OptionError(f"{option} must be {'more than 0' if positive else '0 or more'} seconds, got {value!r}")
+    return float(value)
+
+
+def whole(option: str, value: object, *, least: int = 0, infinite: bool = False) -> int | float:
+    """Return a whole number of at least `least`; with `infinite`, `math.inf` is one too."""
+    if infinite and value == math.inf:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{option} must be a whole number{' or math.inf' if infinite else ''}, got {value!r}")
+    if value < least:
+        raise OptionError(f"{option} must be {least} or more, got {value!r}")
+    return value
+
+
+def flag(option: str, value: object) -> bool:
+    """Return a bool that is one: no truthiness of a string that says "false"."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{option} must be True or False, got {value!r}")
+    return value
+
+
+def text(option: str, value: object, *, empty: bool = True) -> str:
+    """Return a str without NUL."""
+    if not isinstance(value, str):
+        raise OptionError(f"{option} must be a str, got {value!r}")
+    if "\0" in value:
+        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+    if not value and not empty:
+        raise OptionError(f"{option} must not be empty")
+    return value
+
+
+def path(option: str, value: object) -> str | bytes:
+    """Return what the file system is given for a str, bytes or `os.PathLike`."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise OptionError(f"{option} must be a str, bytes or path, got {value!r}")
+    found: str | bytes = os.fspath(value)
+    if not found:
+        raise OptionError(f"{option} must not be empty")
+    if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
+        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+    return found
+
+
+def argument(option: str, value: object) -> str | bytes | Secret:
+    """Return one argument of a command line; empty ones are fine, numbers are not."""
+    if type(value) is str:  # the common case first: this runs for every argument of every command
+        if "\0" in value:
+            raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+        return value
+    if isinstance(value, Secret):
+        if "\0" in value.reveal():
+            raise OptionError(f"{option} (a Secret) must not contain a NUL character")
+        return value
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise OptionError(
+            f"{option} must be a str, bytes, path or Secret, got {value!r}; numbers are not converted, write str(...)"
+        )
+    found: str | bytes = os.fspath(value)
+    if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
+        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+    return found
+
+
+def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
+    """Return the arguments as a tuple; a bare str would be a list of letters and is refused."""
+    if isinstance(values, (str, bytes, Secret)) or not isinstance(values, Iterable):
+        raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
+    if isinstance(values, Mapping):
+        raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}")
+    return tuple([argument(option, value) for value in values])
+
+
+def environment(option: str, values: object) -> dict[str, str | bytes | Secret | None]:
+    """Return an environment overlay; a value of None removes the name."""
+    if not isinstance(values, Mapping):
+        raise OptionError(f"{option} must map names to values, got {values!r}")
+    checked: dict[str, str | bytes | Secret | None] = {}
+    for name, value in values.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise OptionError(f"{option}: a name must be a non-empty str without '=' and NUL, got {name!r}")
+        checked[name] = None if value is None else argument(f"{option}[{name!r}]", value)
+    return checked

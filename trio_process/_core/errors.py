@@ -1,0 +1,151 @@
+"""The errors: every one is a `ProcessError`, and carries its data beside the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .result import CommandResult
+
+
+class ProcessError(Exception):
+    """The root of every error that this package raises."""
+
+
+class OptionError(ProcessError, ValueError):
+    """A value was refused: the text names the option, what it got, and what is expected."""
+
+
+class ActionOptionError(OptionError):
+    """An action was run with an option that is unknown, missing or of the wrong type."""
+
+
+class ActionNotRegisteredError(ProcessError, LookupError):
+    """No handler is registered for this action, so that nothing was run."""
+
+
+class ActionDisabledError(ProcessError):
+    """The action has a handler, but was disabled."""
+
+
+class ServiceClosedError(ProcessError):
+    """A process was to be started while, or after, the service was left."""
+
+
+class ProcessNotFoundError(ProcessError, LookupError):
+    """No process of this service has that id or PID."""
+
+
+class ProcessNotRunningError(ProcessError):
+    """The process has not begun yet, or has already ended."""
+
+
+class StdinNotAvailableError(ProcessError):
+    """There is no stdin to write to: none was asked for, it is closed, or the child closed it."""
+
+
+class ProcessStartError(ProcessError):
+    """The spawn failed; `__cause__` is the `OSError` where there is one."""
+
+
+class ProgramNotFoundError(ProcessStartError):
+    """The command was not found: not on the PATH the child would have, or not at its path."""
+
+
+class CommandFailedError(ProcessError):
+    """A command did not end well.
+
+    Args:
+        result: What is known of the run.
+        note: A sentence on what was expected of it, put in front of the account.
+
+    Attributes:
+        result: The `CommandResult`.
+    """
+
+    def __init__(self, result: CommandResult, note: str = "") -> None:
+        super().__init__(result, note)
+        self.result = result
+        self._note = note
+
+    def __str__(self) -> str:
+        # made when it is read: most failures are only counted
+        account = self.result.describe()
+        return f"{self._note}: {account}" if self._note else account
+
+
+class CommandTimeoutError(CommandFailedError, TimeoutError):
+    """A command ran into its `timeout` or its `idle_timeout`."""
+
+    # OSError, a base of TimeoutError, fills its own attributes from two arguments, and would print those
+    __str__ = CommandFailedError.__str__
+
+
+class StopFailedError(ProcessError):
+    """Some processes were still alive 5 s after SIGKILL.
+
+    Attributes:
+        processes: A tuple of `(pid, state, command)`, the state as in `/proc/PID/stat` (proc_pid_stat(5)).
+    """
+
+    def __init__(self, processes: Iterable[tuple[int, str, str]]) -> None:
+        self.processes = tuple(processes)
+        super().__init__(self.processes)
+
+    def __str__(self) -> str:
+        named = "; ".join(f"PID {pid}, state {state}: {command}" for pid, state, command in self.processes)
+        return (
+            f"{len(self.processes)} process(es) did not die of SIGKILL: {named}. "
+            "A process in state D waits for the kernel (a disk, a network file system) and dies when that answers."
+        )
+
+
+class DaemonError(ProcessError):
+    """A daemon was used out of order, or its parts could not be set up."""
+
+
+class AlreadyRunningError(DaemonError):
+    """Another process holds the PID file.
+
+    Attributes:
+        pid: The holder's PID, 0 if it could not be read.
+        path: The PID file.
+    """
+
+    def __init__(self, pid: int, path: Path) -> None:
+        super().__init__(pid, path)
+        self.pid = pid
+        self.path = path
+
+    def __str__(self) -> str:
+        holder = f"PID {self.pid}" if self.pid else "an unknown process"
+        return f"already running: {holder} holds the PID file {self.path}; stop it first, or choose another pid_file"
+
+
+class RestartLimitError(DaemonError):
+    """More restarts were needed than the policy allows; `__cause__` is the last failure."""
+
+
+class RegistryError(ProcessError):
+    """An entry of the daemon registry could not be written or read."""
+
+
+class PipelineError(ProcessError):
+    """The specs, or the file they came from, have faults; nothing was run.
+
+    Attributes:
+        faults: A tuple of texts, one per fault.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        if len(self.faults) == 1:
+            return self.faults[0]
+        listed = "".join(f"\n  {fault}" for fault in self.faults)
+        return f"{len(self.faults)} faults:{listed}"

@@ -1,0 +1,269 @@
+"""`RunOptions`: everything one run of a command can be told, checked when it is made."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from signal import SIGTERM
+from typing import IO, Any, Final, final
+
+import attrs
+
+from . import checks
+from .checks import Argument, EnvValue
+from .enums import Stdio, member, signal_number
+from .errors import OptionError
+from .secret import Masker, Secret
+from .text import nearest, shown
+
+MAX_LINE: Final = 2**20
+"""The longest line that is delivered whole, in bytes; longer ones come in pieces."""
+
+StdinSource = Stdio | bytes | str | Path | IO[bytes] | None
+OutputTarget = Stdio | Path | IO[bytes]
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """What to run, and how; the keywords of `Service.start`, `open` and `run` are its fields.
+
+    Args:
+        command: The program. Without a slash it is looked up on the PATH that the child will have.
+        args: Its arguments, none of them a number.
+        cwd: The directory it runs in; None for ours.
+        env: What is laid over our environment; a value None removes the name.
+        name: A label, shown in every event.
+        stdin: `Stdio.PIPE`, `.NULL`, `.INHERIT`; bytes or str, always data; a `Path` to read; an open binary file.
+            None stands for a pipe with `start` and `open`, null with `run`.
+        stdout: `Stdio.PIPE`, `.NULL`, `.INHERIT`, a `Path` (made or truncated), an open binary file.
+        stderr: The same, or `Stdio.STDOUT`.
+        disable_capture: Keep nothing of the output; events and lines come as ever.
+        buffer_size: Bytes kept per stream; None for the service's, `math.inf` for everything.
+        encoding: How the output, and text for stdin, is encoded.
+        errors: What is done with bytes that are not of that encoding. With "strict", `output()` raises and lines show
+            them as "backslashreplace" does.
+        max_line: The longest line in one piece, in bytes.
+        timeout: Seconds from the start.
+        idle_timeout: Seconds since the last output.
+        stop_signal: What asks it to end.
+        grace_period: Seconds between that and SIGKILL; None for the service's.
+        kill_group: Signal the whole process group, and sweep what is left of it in the end.
+        detach: Own session, and no tie to our life: it survives the service, cancellation and our death.
+        ok_exit_codes: The codes that are a success.
+        log_file: Where everything written goes, whole lines; `log_max_bytes` (0: never) rotates it, `log_keep` are kept.
+        echo: Write it also to our own stdout and stderr, line by line.
+        redact: Mask secrets in captured output, lines and log too.
+        umask: The child's file mode creation mask (umask(2)).
+        user: The user to run as, by name or number, with its groups (initgroups(3)).
+        nice: The niceness, -20 to 19 (setpriority(2)).
+        limits: Resource limits by name, `{"nofile": 4096}` or `{"nofile": (soft, hard)}` (setrlimit(2)).
+
+    Raises:
+        OptionError: A value was refused; the text names the option.
+
+    >>> RunOptions(command="git", args=["log", "-1"], timeout=10).args
+    ('log', '-1')
+    """
+
+    command: Argument
+    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=lambda v: checks.arguments("args", v))
+    cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None
+    env: Mapping[str, EnvValue] = attrs.field(factory=dict)
+    name: str | None = None
+    stdin: StdinSource = None
+    stdout: OutputTarget = Stdio.PIPE
+    stderr: OutputTarget = Stdio.PIPE
+    disable_capture: bool = False
+    buffer_size: int | float | None = None
+    encoding: str = "utf-8"
+    errors: str = "replace"
+    max_line: int = MAX_LINE
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    stop_signal: int = SIGTERM
+    grace_period: float | None = None
+    kill_group: bool = True
+    detach: bool = False
+    ok_exit_codes: tuple[int, ...] = (0,)
+    log_file: Path | None = None
+    log_max_bytes: int = 0
+    log_keep: int = 3
+    echo: bool = False
+    redact: bool = False
+    umask: int | None = None
+    user: str | int | None = None
+    nice: int | None = None
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:  # noqa: C901, PLR0912 - one flat list of rules, cheapest when all is default
+        # Written out instead of thirty attrs validators: those cost more than the fork where everything is default.
+        put = object.__setattr__
+        if isinstance(self.command, Secret):
+            raise OptionError("command must be a str, bytes or path; a Secret can only be an argument")
+        put(self, "command", checks.path("command", self.command))
+        if self.cwd is not None:
+            put(self, "cwd", checks.path("cwd", self.cwd))
+        if self.env != {}:
+            put(self, "env", checks.environment("env", self.env))
+        if self.name is not None:
+            checks.text("name", self.name)
+        put(self, "stdin", _stdin(self.stdin))
+        if self.stdout is not Stdio.PIPE:
+            put(self, "stdout", _target("stdout", self.stdout))
+        if self.stderr is not Stdio.PIPE:
+            put(self, "stderr", _target("stderr", self.stderr))
+        if self.buffer_size is not None:
+            checks.whole("buffer_size", self.buffer_size, infinite=True)
+        if self.encoding != "utf-8" or self.errors != "replace":
+            _known_codec(self.encoding, self.errors)
+        if self.max_line != MAX_LINE:
+            checks.whole("max_line", self.max_line, least=4)  # a character of UTF-8 must fit
+        for option in ("timeout", "idle_timeout", "grace_period"):
+            value = getattr(self, option)
+            if value is not None:
+                put(self, option, checks.seconds(option, value, positive=option == "idle_timeout"))
+        if self.stop_signal is not SIGTERM:
+            put(self, "stop_signal", signal_number(self.stop_signal, "stop_signal"))
+        for option in ("disable_capture", "kill_group", "detach", "echo", "redact"):
+            value = getattr(self, option)
+            if value is not True and value is not False:
+                checks.flag(option, value)
+        if self.ok_exit_codes != (0,) or type(self.ok_exit_codes) is not tuple:
+            put(self, "ok_exit_codes", _exit_codes(self.ok_exit_codes))
+        if self.log_file is not None:
+            put(self, "log_file", Path(os.fsdecode(checks.path("log_file", self.log_file))))
+        checks.whole("log_max_bytes", self.log_max_bytes)
+        checks.whole("log_keep", self.log_keep)
+        self._check_execution()
+
+    def _check_execution(self) -> None:
+        """Check what concerns the moments before exec."""
+        if self.umask is not None and not 0 <= checks.whole("umask", self.umask) <= 0o777:
+            raise OptionError(f"umask must be 0 to 0o777, got {self.umask!r}")
+        if self.user is not None and (isinstance(self.user, bool) or not isinstance(self.user, (str, int))):
+            raise OptionError(f"user must be a name or a number, got {self.user!r}")
+        if self.nice is not None and not -20 <= checks.whole("nice", self.nice, least=-20) <= 19:
+            raise OptionError(f"nice must be -20 to 19, got {self.nice!r}")
+        if self.limits != {}:
+            object.__setattr__(self, "limits", _limits(self.limits))
+        if self.detach and not (self.stdin is None or self.stdin is Stdio.NULL):
+            raise OptionError("a detached process has no stdin: leave stdin out or make it Stdio.NULL")
+        if self.detach and (self.stdout is Stdio.INHERIT or self.stderr is Stdio.INHERIT):
+            raise OptionError("a detached process does not share our terminal: use log_file instead of Stdio.INHERIT")
+
+    @property
+    def shown_command(self) -> str:
+        """The command as people may see it."""
+        return shown(self.command)
+
+    @property
+    def shown_args(self) -> tuple[str, ...]:
+        """The arguments as people may see them, secrets masked."""
+        args = self.args
+        return args if _all_text(args) else tuple([shown(arg) for arg in args])  # type: ignore[return-value]
+
+    @property
+    def shown_cwd(self) -> str | None:
+        """The directory as people may see it."""
+        return None if self.cwd is None else os.fsdecode(self.cwd)
+
+    def masker(self) -> Masker:
+        """Return what masks the secrets among the arguments and the environment."""
+        return Masker(value for value in (*self.args, *self.env.values()) if isinstance(value, Secret))
+
+
+_FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
+
+
+def make_options(command: object, args: tuple[object, ...], options: dict[str, Any]) -> RunOptions:
+    """Return the `RunOptions` of a call `f(command, *args, **options)`; an unknown option names the nearest one."""
+    for option in options:
+        if option not in _FIELDS:
+            raise OptionError(f"unknown option {option!r}{nearest(option, _FIELDS)}")
+    if "args" in options:
+        raise OptionError("give the arguments after the command, not as args=")
+    return RunOptions(command=command, args=args, **options)  # type: ignore[arg-type]
+
+
+def _all_text(args: tuple[object, ...]) -> bool:
+    return all([type(arg) is str for arg in args])
+
+
+def _stdin(value: object) -> StdinSource:
+    if value is None or isinstance(value, (Stdio, bytes, str, Path)):
+        if value is Stdio.STDOUT:
+            raise OptionError("stdin can't be Stdio.STDOUT")
+        return value
+    if isinstance(value, bytearray):
+        return bytes(value)
+    return _file("stdin", value)
+
+
+def _target(option: str, value: object) -> OutputTarget:
+    if isinstance(value, Path):
+        return value
+    if isinstance(value, str):
+        if not isinstance(value, Stdio) and value not in Stdio.__members__.values():
+            raise OptionError(f"{option} must be a Stdio, a pathlib.Path or an open binary file; write Path({value!r})")
+        value = member(Stdio, value, option)
+        if value is Stdio.STDOUT and option == "stdout":
+            raise OptionError("stdout can't be Stdio.STDOUT; that is for stderr")
+        return value
+    return _file(option, value)
+
+
+def _file(option: str, value: object) -> IO[bytes]:
+    """Return an open file that has a descriptor; text files are refused: their buffer would be passed by."""
+    if hasattr(value, "encoding") or not hasattr(value, "fileno"):
+        raise OptionError(f"{option} must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
+    try:
+        value.fileno()
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{option} must be an open file with a descriptor, got {value!r} ({error})") from None
+    return value  # type: ignore[return-value]
+
+
+def _known_codec(encoding: object, errors: object) -> None:
+    try:
+        if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type, attr-defined]
+            raise LookupError(encoding)
+    except (LookupError, TypeError, ValueError):
+        raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
+    try:
+        codecs.lookup_error(errors)  # type: ignore[arg-type]
+    except (LookupError, TypeError):
+        raise OptionError(f"errors must name an error handler such as 'replace', got {errors!r}") from None
+
+
+def _exit_codes(values: object) -> tuple[int, ...]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise OptionError(f"ok_exit_codes must be a list or tuple of whole numbers, got {values!r}")
+    codes = tuple(values)
+    for code in codes:
+        if not 0 <= checks.whole("ok_exit_codes", code) <= 255:
+            raise OptionError(f"ok_exit_codes must be 0 to 255, got {code!r}")
+    return codes
+
+
+def _limits(values: object) -> dict[str, int | tuple[int, int]]:
+    import resource  # noqa: PLC0415 - only where limits are asked for
+
+    if not isinstance(values, Mapping):
+        raise OptionError(f"limits must map names to numbers, got {values!r}")
+    known = [name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_")]
+    checked: dict[str, int | tuple[int, int]] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise OptionError(f"limits: unknown limit {name!r}{nearest(str(name), known)}; known: {', '.join(known)}")
+        pair = value if isinstance(value, (tuple, list)) else (value, value)
+        if len(pair) != 2:  # noqa: PLR2004 - soft and hard
+            raise OptionError(f"limits[{name!r}] must be a number or (soft, hard), got {value!r}")
+        soft, hard = (-1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1)) for part in pair)
+        if hard != -1 and (soft == -1 or soft > hard):
+            raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
+        checked[name] = (soft, hard)
+    return checked

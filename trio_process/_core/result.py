@@ -1,0 +1,252 @@
+"""What is known of a run: `ProcessInfo`, `ResourceUsage` and `CommandResult`, which tells why it ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, final
+
+import attrs
+
+from .enums import EndReason, Status
+from .errors import CommandFailedError, CommandTimeoutError, ProcessError, ProcessStartError
+from .secret import Masker
+from .text import command_line, escape_controls, in_seconds, last_lines
+
+SHOWN_LINES = 20
+"""How many of the last lines an error quotes."""
+
+_NO_SECRETS = Masker(())
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ResourceUsage:
+    """What a process used, with the children that it waited for (wait4(2), getrusage(2)).
+
+    Attributes:
+        user: Processor seconds in user mode.
+        system: Processor seconds in the kernel.
+        max_rss: The peak of resident memory in bytes, None where the kernel's figure is not the child's own.
+        oom_killed: Whether the out-of-memory killer struck, None where that can't be known (without a cgroup).
+        core_dumped: Whether a core was written.
+    """
+
+    user: float = 0.0
+    system: float = 0.0
+    max_rss: int | None = None
+    oom_killed: bool | None = None
+    core_dumped: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return {
+            "user": self.user,
+            "system": self.system,
+            "maxRss": self.max_rss,
+            "oomKilled": self.oom_killed,
+            "coreDumped": self.core_dumped,
+        }
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ProcessInfo:
+    """A snapshot of a process; `duration` is in seconds, `pid` None before the start."""
+
+    id: str
+    name: str | None
+    command: str
+    args: tuple[str, ...]
+    cwd: str | None
+    started_at: datetime | None
+    running: bool
+    status: Status
+    exit_code: int | None
+    duration: float
+    pid: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the snapshot, ready for JSON, with the keys of go-process."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "command": self.command,
+            "args": list(self.args),
+            "dir": self.cwd,
+            "startedAt": None if self.started_at is None else self.started_at.isoformat(),
+            "running": self.running,
+            "status": self.status.value,
+            "exitCode": self.exit_code,
+            "duration": self.duration,
+            "pid": self.pid,
+        }
+
+
+@final
+@attrs.frozen(kw_only=True)
+class CommandResult:
+    """What is known of a run: what it wrote, how it ended, why, and who asked for it.
+
+    Attributes:
+        id: The id of the process in its service, `""` where there is none.
+        name: Its label.
+        command: The command.
+        args: Its arguments, secrets masked.
+        cwd: The directory it ran in, None for ours.
+        exit_code: The exit code, -N for death by signal N, None while it runs or if it never ran.
+        signal_name: The signal it died of, e.g. `"SIGTERM"`, else None.
+        status: The state, final once the process has ended.
+        reason: Why it ended; None while it runs.
+        requested_by: The name of the task that asked for the end, or None.
+        output_bytes: The tail of both streams in the order of arrival; `stdout_bytes` and `stderr_bytes` of each.
+        dropped: How many bytes of both streams the capture overwrote.
+        output_incomplete: Something still held the pipe when the drain ended.
+        started_at: When it was started.
+        duration: How long it ran, in seconds.
+        usage: What it used, None before its end.
+        ok: It ended as it should.
+        start_error: Why it never ran, for `FAILED_TO_START`.
+    """
+
+    command: str
+    args: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    id: str = ""
+    name: str | None = None
+    cwd: str | None = None
+    exit_code: int | None = None
+    signal_name: str | None = None
+    status: Status = attrs.field(default=Status.EXITED, converter=Status)
+    reason: EndReason | None = attrs.field(default=EndReason.EXITED, converter=attrs.converters.optional(EndReason))
+    requested_by: str | None = None
+    output_bytes: bytes = attrs.field(default=b"", repr=False)
+    stdout_bytes: bytes = attrs.field(default=b"", repr=False)
+    stderr_bytes: bytes = attrs.field(default=b"", repr=False)
+    dropped: int = 0
+    output_incomplete: bool = False
+    started_at: datetime | None = None
+    duration: float = 0.0
+    usage: ResourceUsage | None = None
+    ok: bool = attrs.field()
+    start_error: ProcessStartError | None = attrs.field(default=None, repr=False, eq=False)
+    encoding: str = attrs.field(default="utf-8", repr=False)
+    errors: str = attrs.field(default="replace", repr=False)
+    _masker: Masker = attrs.field(default=_NO_SECRETS, repr=False, eq=False)
+
+    @ok.default
+    def _ended_well(self) -> bool:
+        return self.status is Status.EXITED and self.exit_code == 0 and self.reason in _GOOD_ENDS
+
+    @property
+    def output(self) -> str:
+        """The tail of both streams, decoded."""
+        return self.output_bytes.decode(self.encoding, self.errors)
+
+    @property
+    def stdout(self) -> str:
+        """The tail of stdout, decoded."""
+        return self.stdout_bytes.decode(self.encoding, self.errors)
+
+    @property
+    def stderr(self) -> str:
+        """The tail of stderr, decoded."""
+        return self.stderr_bytes.decode(self.encoding, self.errors)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether `output` is less than what was written."""
+        return self.dropped > 0
+
+    def error(self, note: str = "") -> ProcessError | None:
+        """Return the error that `check` would raise, or None."""
+        if self.ok:
+            return None
+        return self.start_error or self.failure(note)
+
+    def failure(self, note: str = "") -> CommandFailedError:
+        """Return this result as an error, whether it is `ok` or not."""
+        timed_out = self.reason in (EndReason.TIMED_OUT, EndReason.IDLE)
+        return (CommandTimeoutError if timed_out else CommandFailedError)(self, note)
+
+    def check(self) -> CommandResult:
+        """Return this result if it is `ok`.
+
+        Raises:
+            CommandFailedError: It is not; `CommandTimeoutError` for a timeout.
+            ProcessStartError: It never ran.
+        """
+        error = self.error()
+        if error is not None:
+            raise error
+        return self
+
+    def describe(self) -> str:
+        """Return the account that errors give: the command, why it ended, after how long, its last lines."""
+        typed = escape_controls(command_line(self.command, self.args)).replace("\n", "\\n")
+        where = f" in {self.cwd}" if self.cwd else ""
+        account = f"`{typed}`{where} {self._end()} after {in_seconds(self.duration)}"
+        if self.requested_by:
+            account += f", as the task {self.requested_by!r} asked"
+        if self.output_incomplete:
+            account += "; something still held its output open when reading ended"
+        quoted, source = self._quotation()
+        if quoted:
+            account += f"\nlast lines of {source}:\n" + "\n".join("  " + line for line in quoted)
+        return account
+
+    def _quotation(self) -> tuple[list[str], str]:
+        for data, source in ((self.stderr_bytes, "stderr"), (self.output_bytes, "output")):
+            if data.strip():
+                # decoded from a little before the last lines only; errors are never a reason to fail here
+                text = data[-(SHOWN_LINES * 8192) :].decode(self.encoding, "backslashreplace")
+                lines = last_lines(self._masker(text), SHOWN_LINES)
+                return [escape_controls(line) for line in lines], source
+        return [], ""
+
+    def _end(self) -> str:  # noqa: PLR0911 - a table in the shape of a match
+        died = f"{self.signal_name}{' (core dumped)' if self.usage and self.usage.core_dumped else ''}"
+        how = f"died of {died}" if self.signal_name else f"exited with code {self.exit_code}"
+        match self.reason:
+            case None:
+                return "is still running"
+            case EndReason.TIMED_OUT:
+                return f"ran into its timeout ({how})"
+            case EndReason.IDLE:
+                return f"wrote nothing for its idle_timeout ({how})"
+            case EndReason.KILLED:
+                return f"was killed ({how})"
+            case EndReason.STOPPED:
+                return f"was stopped ({how})"
+            case EndReason.CANCELLED:
+                return f"was cancelled ({how})"
+            case EndReason.FAILED_TO_START:
+                return "did not start"
+            case _:
+                return how
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result, ready for JSON."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "command": self.command,
+            "args": list(self.args),
+            "dir": self.cwd,
+            "exitCode": self.exit_code,
+            "signalName": self.signal_name,
+            "status": self.status.value,
+            "reason": None if self.reason is None else self.reason.value,
+            "requestedBy": self.requested_by,
+            "output": self._masker(self.output_bytes.decode(self.encoding, "backslashreplace")),
+            "stdout": self._masker(self.stdout_bytes.decode(self.encoding, "backslashreplace")),
+            "stderr": self._masker(self.stderr_bytes.decode(self.encoding, "backslashreplace")),
+            "dropped": self.dropped,
+            "truncated": self.truncated,
+            "outputIncomplete": self.output_incomplete,
+            "startedAt": None if self.started_at is None else self.started_at.isoformat(),
+            "duration": self.duration,
+            "usage": None if self.usage is None else self.usage.to_dict(),
+            "ok": self.ok,
+        }
+
+
+_GOOD_ENDS = (EndReason.EXITED, EndReason.STOPPED)

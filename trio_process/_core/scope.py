@@ -1,0 +1,125 @@
+"""The one way to write an async context manager that holds a nursery, so that no exception group leaks.
+
+A nursery wraps whatever leaves it in an `ExceptionGroup`. A class-based manager that holds one would so turn the
+`ValueError` of its body into a group, two deep when nested. So the body's own error is remembered inside the nursery and
+raised outside of it, and failures of the nursery's tasks are raised bare where there is only one.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from .errors import ProcessError
+
+logger = logging.getLogger("trio_process")
+
+
+@asynccontextmanager
+async def open_scope() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery whose body's error leaves as the same object; its tasks are cancelled when the body ends."""
+    body_error: BaseException | None = None
+    failures: list[BaseException] = []
+    cancelled: trio.Cancelled | None = None
+    try:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            try:
+                yield nursery
+            except trio.Cancelled:
+                nursery.cancel_scope.cancel()
+                raise  # it belongs to a scope: trio decides there whether it goes on
+            except BaseException as error:  # noqa: BLE001 - remembered and raised again below
+                body_error = error
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        for leaf in _leaves(group):
+            if isinstance(leaf, trio.Cancelled):
+                cancelled = leaf
+            else:
+                failures.append(leaf)
+    raise_first(body_error, failures)
+    if cancelled is not None:
+        raise cancelled
+
+
+def raise_first(body_error: BaseException | None, failures: list[BaseException]) -> None:
+    """Raise what a block leaves with: its body's error, or its one failure, or a group of several.
+
+    Args:
+        body_error: What the body raised; the failures become its notes and log records.
+        failures: What went wrong on the way out. A `KeyboardInterrupt` among them goes before everything else.
+    """
+    urgent = next((e for e in failures if isinstance(e, (KeyboardInterrupt, SystemExit))), None)
+    if urgent is not None and not isinstance(body_error, (KeyboardInterrupt, SystemExit)):
+        failures = [failure for failure in failures if failure is not urgent]
+        if body_error is not None:
+            failures.append(body_error)
+        body_error = urgent
+    if body_error is not None:
+        for failure in failures:
+            note_failure(body_error, failure)
+        raise body_error
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise BaseExceptionGroup("several things failed on the way out", failures)
+
+
+def note_failure(error: BaseException, failure: BaseException) -> None:
+    """Keep a failure of the way out that must not hide `error`: as a note on it and as a log record."""
+    error.add_note(f"on the way out, this failed too: {failure!r}")
+    logger.error("on the way out of a failed block, this failed too: %r", failure, exc_info=failure)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the errors of the nursery's own tasks: one level, as a task's own group is its own business."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup) and _all_cancelled(error):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _all_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
+    return group.split(trio.Cancelled)[1] is None
+
+
+class Block:
+    """A base for the classes that are entered with `async with`: subclasses write one `_block` generator."""
+
+    __slots__ = ("_entered",)
+
+    @abstractmethod
+    def _block(self) -> AbstractAsyncContextManager[None]:
+        """Return the manager of one stay; written with `asynccontextmanager`."""
+
+    def __init__(self) -> None:
+        self._entered: AbstractAsyncContextManager[None] | None = None
+
+    def _refuse_entry(self) -> None:
+        """Raise if the block may not be entered now."""
+        if self._entered is not None:
+            raise ProcessError(f"this {type(self).__name__} is entered already; make another one")
+
+    async def __aenter__(self) -> Self:
+        self._refuse_entry()
+        self._entered = self._block()
+        try:
+            await self._entered.__aenter__()
+        except BaseException:
+            self._entered = None
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._entered is not None, "left without having been entered"
+        block, self._entered = self._entered, None
+        return await block.__aexit__(kind, error, traceback)

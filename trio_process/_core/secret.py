@@ -1,0 +1,75 @@
+"""`Secret`, and the masking of texts that may quote one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, final
+
+MASK: Final = "***"
+
+
+@final
+class Secret:
+    """A value that shows as `***` wherever a person or a file could see it.
+
+    Args:
+        value: The text that only the child gets.
+
+    Raises:
+        TypeError: The value is not a str.
+
+    Only the child sees the value, in its arguments or environment, where the system shows it to its owner and to
+    root (`/proc/PID/cmdline` and `environ`, proc_pid_environ(5)).
+
+    >>> str(Secret("hunter2"))
+    '***'
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"a Secret holds a str, not {type(value).__name__}")
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret('{MASK}')"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: its value would be written in plain text")
+
+
+@final
+class Masker:
+    """Replaces the values of some secrets by `***`; the longest first, so that no rest of one shows.
+
+    Args:
+        secrets: The secrets to hide; an empty one hides nothing.
+    """
+
+    __slots__ = ("_pattern", "longest")
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        values = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
+        self.longest = max((len(value.encode()) for value in values), default=0)
+
+    def __bool__(self) -> bool:
+        return self._pattern is not None
+
+    def __call__(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(MASK, text)

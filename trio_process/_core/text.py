@@ -1,0 +1,57 @@
+"""How commands, durations and quoted output are written for people."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+from .secret import MASK, Secret
+
+# C0, DEL, C1 and the bidirectional controls: what can move a cursor, clear a screen or hide a text
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str:
+    """Return an argument as people may see it: a secret masked, bytes decoded as file names are (PEP 383)."""
+    if type(argument) is str:
+        return argument
+    return MASK if isinstance(argument, Secret) else os.fsdecode(argument)
+
+
+def command_line(command: str, args: Iterable[str]) -> str:
+    """Return a command as one would type it into a shell (a mask needs no quotes)."""
+    return " ".join(part if part == MASK else shlex.quote(part) for part in (command, *args))
+
+
+def escape_controls(text: str) -> str:
+    """Return `text` with every control character but newline and tab written as an escape sequence."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def in_seconds(duration: float) -> str:
+    """Return a duration as people say it: `"3 ms"`, `"1.25 s"`, `"2 min 5 s"`."""
+    if duration < 1:
+        return f"{duration * 1000:.0f} ms"
+    if duration < 60:
+        return f"{duration:.2f}".rstrip("0").rstrip(".") + " s"
+    minutes, rest = divmod(round(duration), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
+    """Return the last lines of `text` that are not empty at its end, each cut to `width` characters."""
+    lines = text.rstrip().splitlines()[-count:]
+    return [line if len(line) <= width else line[:width] + " […]" for line in lines]
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the choice most like `name`, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for errors: kept out of the import time
+
+    found = get_close_matches(name, list(choices), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
