@@ -1,5 +1,8 @@
 """Layer 0: values, errors, events, actions, rules. Starts nothing."""
 
+from .batch import EventBatch
+from .bus import Backlog, Bus, Subscription, SubscriptionStatistics
+from .core import Action, Core, ProcessActions
 from .enums import EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
 from .errors import (
     ActionDisabledError,
@@ -32,6 +35,7 @@ from .text import command_line, escape_controls, in_seconds, last_lines, nearest
 
 __all__ = [
     "MASK",
+    "Action",
     "ActionDisabledError",
     "ActionNotRegisteredError",
     "ActionOptionError",
@@ -40,17 +44,22 @@ __all__ = [
     "ActionProcessOutput",
     "ActionProcessStarted",
     "AlreadyRunningError",
+    "Backlog",
     "Block",
+    "Bus",
     "CommandFailedError",
     "CommandResult",
     "CommandTimeoutError",
+    "Core",
     "DaemonError",
     "EndReason",
+    "EventBatch",
     "Hurry",
     "Masker",
     "OptionError",
     "Overflow",
     "PipelineError",
+    "ProcessActions",
     "ProcessError",
     "ProcessInfo",
     "ProcessNotFoundError",
@@ -68,6 +77,8 @@ __all__ = [
     "Stdio",
     "StopFailedError",
     "Stream",
+    "Subscription",
+    "SubscriptionStatistics",
     "command_line",
     "current_hurry",
     "enter_hurry",

@@ -71,7 +71,7 @@ _Member = TypeVar("_Member", bound=StrEnum)
 def member(kind: type[_Member], value: object, option: str) -> _Member:
     """Return the member of `kind` that `value` is or names; `OptionError` names the choices."""
     try:
-        return kind(value)
+        return kind(value)  # type: ignore[arg-type]  # anything may be asked: it raises ValueError
     except ValueError:
         choices = ", ".join(repr(choice.value) for choice in kind)
         raise OptionError(f"{option} must be one of {choices}, got {value!r}") from None

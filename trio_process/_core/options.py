@@ -70,7 +70,7 @@ class RunOptions:
     """
 
     command: Argument
-    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=lambda v: checks.arguments("args", v))
+    args: tuple[str | bytes | Secret, ...] = ()
     cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None
     env: Mapping[str, EnvValue] = attrs.field(factory=dict)
     name: str | None = None
@@ -105,6 +105,8 @@ class RunOptions:
         if isinstance(self.command, Secret):
             raise OptionError("command must be a str, bytes or path; a Secret can only be an argument")
         put(self, "command", checks.path("command", self.command))
+        if self.args != () or type(self.args) is not tuple:
+            put(self, "args", checks.arguments("args", self.args))
         if self.cwd is not None:
             put(self, "cwd", checks.path("cwd", self.cwd))
         if self.env != {}:
@@ -229,7 +231,7 @@ def _file(option: str, value: object) -> IO[bytes]:
 
 def _known_codec(encoding: object, errors: object) -> None:
     try:
-        if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type, attr-defined]
+        if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type]
             raise LookupError(encoding)
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
@@ -260,9 +262,11 @@ def _limits(values: object) -> dict[str, int | tuple[int, int]]:
         if name not in known:
             raise OptionError(f"limits: unknown limit {name!r}{nearest(str(name), known)}; known: {', '.join(known)}")
         pair = value if isinstance(value, (tuple, list)) else (value, value)
-        if len(pair) != 2:  # noqa: PLR2004 - soft and hard
+        if len(pair) != 2:
             raise OptionError(f"limits[{name!r}] must be a number or (soft, hard), got {value!r}")
-        soft, hard = (-1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1)) for part in pair)
+        soft, hard = (
+            -1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1)) for part in pair
+        )
         if hard != -1 and (soft == -1 or soft > hard):
             raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)

@@ -1,0 +1,322 @@
+"""`Core`: named actions and event broadcast. What has no handler can't be done: permission by registration."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar, final
+
+import trio
+
+from .bus import Bus, Subscription
+from .checks import Argument, EnvValue
+from .enums import Overflow
+from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
+from .result import ProcessInfo
+from .scope import Block, raise_first
+from .text import nearest
+
+Handler = Callable[..., Awaitable[Any]]
+ServiceFactory = Callable[["Core"], AbstractAsyncContextManager[Any]]
+
+_Instance = TypeVar("_Instance")
+
+
+@final
+class Action:
+    """A live handle on the action of one name, registered or not; made by `Core.action`.
+
+    Attributes:
+        name: The action's name, e.g. `"process.run"`.
+    """
+
+    __slots__ = ("_enabled", "_handler", "_hints", "_signature", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._handler: Handler | None = None
+        self._enabled = True
+        self._signature = inspect.Signature()
+        self._hints: dict[str, Any] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether a handler is registered."""
+        return self._handler is not None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it may run, once it exists."""
+        return self._enabled
+
+    def enable(self) -> None:
+        """Let it run again."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Let every run raise `ActionDisabledError` until it is enabled again."""
+        self._enabled = False
+
+    async def run(self, **options: Any) -> Any:
+        """Run the handler with these options, and return its value.
+
+        Raises:
+            ActionNotRegisteredError: There is no handler.
+            ActionDisabledError: It was disabled.
+            ActionOptionError: An option is unknown, missing or of the wrong type; nothing was run.
+        """
+        if self._handler is None:
+            raise ActionNotRegisteredError(
+                f"no action {self.name!r} is registered; enter the service that offers it, e.g. Core(Service)"
+            )
+        if not self._enabled:
+            raise ActionDisabledError(f"the action {self.name!r} is disabled; call enable() first")
+        self._check(options)
+        return await self._handler(**options)
+
+    def set_handler(self, handler: Handler | None) -> None:
+        """Register a handler in place of the one before; None takes it away."""
+        if handler is not None:
+            if not callable(handler):
+                raise ActionOptionError(f"the handler of {self.name!r} must be an async function, got {handler!r}")
+            self._signature = inspect.signature(handler)
+            self._hints = _checkable_hints(handler)
+        self._handler = handler
+
+    def owned_by(self, handler: Handler) -> bool:
+        """Return whether `handler` is the registered one."""
+        return self._handler == handler
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        parameters = self._signature.parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            for option in options:
+                if option not in parameters:
+                    known = nearest(option, parameters) or f"; it takes {', '.join(parameters) or 'none'}"
+                    raise ActionOptionError(f"{self.name}: unknown option {option!r}{known}")
+        for option, parameter in parameters.items():
+            variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+            if not variadic and parameter.default is parameter.empty and option not in options:
+                raise ActionOptionError(f"{self.name}: the option {option!r} is missing")
+        for option, value in options.items():
+            wanted = self._hints.get(option)
+            if wanted is not None and not isinstance(value, wanted):
+                raise ActionOptionError(f"{self.name}: {option} must be {_spelled(wanted)}, got {value!r}")
+
+    def __repr__(self) -> str:
+        state = "not registered" if not self.exists else "enabled" if self._enabled else "disabled"
+        return f"<Action {self.name!r}, {state}>"
+
+
+def _checkable_hints(handler: Handler) -> dict[str, tuple[type, ...]]:
+    """Return what `isinstance` can say of a handler's annotations: classes and unions of classes, no generics."""
+    try:
+        hints = typing.get_type_hints(handler if inspect.isroutine(handler) else type(handler).__call__)
+    except Exception:  # noqa: BLE001 - annotations are any code; one that can't be read checks nothing
+        return {}
+    found: dict[str, tuple[type, ...]] = {}
+    for name, hint in hints.items():
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        parts = typing.get_args(hint) if union else (hint,)
+        if parts and all(isinstance(part, type) and typing.get_origin(part) is None for part in parts):
+            # PEP 484, "The numeric tower": an int is acceptable where a float is
+            found[name] = (*parts, int) if float in parts else parts
+    return found
+
+
+def _spelled(kinds: tuple[type, ...]) -> str:
+    return " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
+
+
+@final
+class ProcessActions:
+    """The `process.*` actions of a core as methods; without a registered `Service` every call raises."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a `process.run`."""
+        return self._core.action("process.run").exists
+
+    async def run(self, command: Argument, *args: Argument, **options: Any) -> str:
+        """Run a command to its end and return its combined output, whole; options are those of `RunOptions`.
+
+        Raises:
+            CommandFailedError: It did not end well; `.result` has the output.
+            ActionNotRegisteredError: No service is registered; nothing was run.
+        """
+        text: str = await self._call("process.run", {"command": command, "args": args}, options)
+        return text
+
+    async def run_in(
+        self, directory: str | bytes | typing.Any, command: Argument, *args: Argument, **options: Any
+    ) -> str:
+        """As `run`, in a directory."""
+        text: str = await self._call("process.run", {"command": command, "args": args, "cwd": directory}, options)
+        return text
+
+    async def run_with_env(
+        self, directory: typing.Any, env: Mapping[str, EnvValue], command: Argument, *args: Argument, **options: Any
+    ) -> str:
+        """As `run`, in a directory and with an environment laid over ours."""
+        given = {"command": command, "args": args, "cwd": directory, "env": env}
+        text: str = await self._call("process.run", given, options)
+        return text
+
+    async def start(self, command: Argument, *args: Argument, **options: Any) -> str:
+        """Start a command and return its id; it is not tied to the caller."""
+        key: str = await self._call("process.start", {"command": command, "args": args}, options)
+        return key
+
+    async def kill(self, id: str | None = None, *, pid: int | None = None) -> None:  # noqa: A002 - the contract's name
+        """Kill a managed process, by id or by PID; a PID that is not managed raises `ProcessNotFoundError`."""
+        await self._call("process.kill", {"id": id, "pid": pid}, {})
+
+    async def list(self) -> typing.List[str]:  # noqa: UP006 - `list` is this method here
+        """Return the ids of the processes in start order."""
+        ids: typing.List[str] = await self._call("process.list", {}, {})  # noqa: UP006 - likewise
+        return ids
+
+    async def get(self, id: str) -> ProcessInfo:  # noqa: A002 - the contract's name
+        """Return a snapshot of one process."""
+        info: ProcessInfo = await self._call("process.get", {"id": id}, {})
+        return info
+
+    async def _call(self, name: str, given: dict[str, Any], options: dict[str, Any]) -> Any:
+        twice = given.keys() & options.keys()
+        if twice:
+            raise ActionOptionError(f"{name}: {', '.join(sorted(twice))} given twice")
+        return await self._core.action(name).run(**given, **options)
+
+
+@final
+class Core(Block):
+    """Named actions and event broadcast around a set of services, entered in order and left in reverse.
+
+    Args:
+        *services: Callables `service(core)` that give an async context manager; the class `Service` is one, and so is
+            `partial(Service, options=...)`. If entering one fails, those already entered are left again.
+
+    Attributes:
+        process: The `process.*` actions as methods.
+
+    >>> async def main() -> str:
+    ...     async with Core(Service) as core:
+    ...         return await core.process.run("echo", "hello")
+    """
+
+    __slots__ = ("_actions", "_bus", "_factories", "_running", "process")
+
+    def __init__(self, *services: ServiceFactory) -> None:
+        super().__init__()
+        for service in services:
+            if not callable(service):
+                raise ActionOptionError(f"Core takes callables such as the class Service, got {service!r}")
+        self._factories = services
+        self._running: list[Any] = []
+        self._actions: dict[str, Action] = {}
+        self._bus = Bus()
+        self.process = ProcessActions(self)
+
+    @property
+    def bus(self) -> Bus:
+        """The bus that services of this core publish to."""
+        return self._bus
+
+    @asynccontextmanager
+    async def _block(self) -> AsyncIterator[None]:
+        self._bus = Bus()
+        managers: list[AbstractAsyncContextManager[Any]] = []
+        body_error: BaseException | None = None
+        try:
+            for factory in self._factories:
+                manager = factory(self)
+                self._running.append(await manager.__aenter__())
+                managers.append(manager)
+            yield
+        except BaseException as error:  # noqa: BLE001 - handed to every service and raised again below
+            body_error = error
+        failures: list[BaseException] = []
+        for manager in reversed(managers):
+            self._running.pop()
+            try:
+                if await manager.__aexit__(type(body_error) if body_error else None, body_error, None):
+                    body_error = None
+            except BaseException as error:  # noqa: BLE001 - kept for raise_first
+                if error is not body_error:
+                    failures.append(error)
+        self._bus.close()
+        raise_first(body_error, failures)
+
+    def service(self, cls: type[_Instance]) -> _Instance:
+        """Return the running instance of a class of service.
+
+        Raises:
+            ProcessError: There is none.
+        """
+        for running in self._running:
+            if isinstance(running, cls):
+                return running
+        raise ProcessError(f"this core has no {cls.__name__}; enter it as Core({cls.__name__})")
+
+    def action(self, name: str, handler: Handler | None = None) -> Action:
+        """Return a live handle on an action; with a handler, register it first: the last registration wins.
+
+        Args:
+            name: The action's name.
+            handler: An async function, called as `handler(**options)`.
+        """
+        action = self._actions.get(name)
+        if action is None:
+            action = self._actions[name] = Action(name)
+        if handler is not None:
+            if not action.exists:  # registration order, whenever the handle was first asked for
+                self._actions[name] = self._actions.pop(name)
+            action.set_handler(handler)
+        return action
+
+    @property
+    def actions(self) -> list[str]:
+        """The names with a handler, in registration order."""
+        return [name for name, action in self._actions.items() if action.exists]
+
+    async def broadcast(self, event: object) -> None:
+        """Hand any object to every subscriber, in order; waits for those that are full and lose nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        full = self._bus.publish(event)
+        for backlog in full:
+            room = trio.Event()
+            if backlog.full:
+                backlog.when_room(room.set)
+                try:
+                    await room.wait()
+                finally:
+                    backlog.forget(room.set)
+        if not full:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def subscribe(
+        self,
+        *types: type,
+        id: str | None = None,  # noqa: A002 - the keyword of the contract
+        name: str | None = None,
+        buffer: float = 1024,
+        overflow: Overflow = Overflow.WAIT,
+    ) -> Subscription:
+        """Return a subscription to the events of all services and to what is broadcast.
+
+        Args:
+            *types: Event classes; none means all.
+            id: Only events of this process.
+            name: Only events of processes with this label.
+            buffer: How many events are kept for a slow reader (one chunk may overshoot), at most 16 MiB of text.
+            overflow: What happens beyond that: `Overflow.WAIT` slows the children down, the others drop.
+        """
+        return self._bus.subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)
