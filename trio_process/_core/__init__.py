@@ -1,5 +1,6 @@
 """Layer 0: values, errors, events, actions, rules. Starts nothing."""
 
+from . import checks
 from .batch import EventBatch
 from .bus import Backlog, Bus, Subscription, SubscriptionStatistics
 from .core import Action, Core, ProcessActions
@@ -79,6 +80,7 @@ __all__ = [
     "Stream",
     "Subscription",
     "SubscriptionStatistics",
+    "checks",
     "command_line",
     "current_hurry",
     "enter_hurry",
