@@ -27,8 +27,9 @@ from .errors import (
     StopFailedError,
 )
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
-from .hurry import Hurry, current_hurry, enter_hurry
+from .hurry import Hurry, current_hurry, enter_hurry, grace
 from .options import RunOptions, make_options
+from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
@@ -70,6 +71,9 @@ __all__ = [
     "RegistryError",
     "ResourceUsage",
     "RestartLimitError",
+    "RestartMode",
+    "RestartPolicy",
+    "Restarts",
     "RunOptions",
     "Secret",
     "ServiceClosedError",
@@ -85,6 +89,7 @@ __all__ = [
     "current_hurry",
     "enter_hurry",
     "escape_controls",
+    "grace",
     "in_seconds",
     "last_lines",
     "logger",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import final
+
+import trio
 
 
 @final
@@ -51,3 +54,19 @@ def enter_hurry(hurry: Hurry) -> Callable[[], None]:
     """Make `hurry` the one that what starts from here on obeys; call the returned function to go back."""
     token = _current.set(hurry)
     return lambda: _current.reset(token)
+
+
+@contextmanager
+def grace(seconds: float, *, shield: bool = False) -> Iterator[trio.CancelScope]:
+    """Cancel the block after `seconds`, or when the enclosing daemon's hurry comes, whichever is sooner."""
+    hurry = current_hurry()
+    with trio.CancelScope(deadline=min(trio.current_time() + seconds, hurry.deadline), shield=shield) as scope:
+
+        def hasten() -> None:
+            scope.deadline = min(scope.deadline, hurry.deadline)
+
+        hurry.watch(hasten)
+        try:
+            yield scope
+        finally:
+            hurry.unwatch(hasten)

@@ -1,0 +1,189 @@
+"""`RestartPolicy`: when something that ended is started again. Pure: the clock and the chance are passed in."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from enum import StrEnum
+from typing import Final, Self, final
+
+import attrs
+
+from . import checks
+from .enums import member
+from .errors import OptionError, ProgramNotFoundError, RestartLimitError
+from .text import in_seconds
+
+GOOD_RUN: Final = 10.0
+"""The shortest run, in seconds, that counts as a good one (process-compose and supervisord's `startsecs` take 1 to 10)."""
+
+
+class RestartMode(StrEnum):
+    """After which ends there is a restart."""
+
+    NEVER = "never"
+    ON_FAILURE = "on_failure"
+    ALWAYS = "always"
+
+
+def _mode(value: object) -> RestartMode:
+    return member(RestartMode, value, "mode")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RestartPolicy:
+    """When `Daemon.run` starts its `main` again; made by `never()`, `on_failure()` or `always()`.
+
+    Args:
+        mode: After which ends.
+        max_restarts: How many restarts there may be within `within`; one more raises `RestartLimitError`.
+        within: The window of that storm guard, in seconds.
+        backoff: Seconds before the first restart, doubled each time.
+        backoff_max: Where the doubling ends, in seconds.
+        jitter: Up to this share of the delay is added at random, so that many daemons don't come back in step;
+            it is never sooner than the backoff.
+
+    Raises:
+        OptionError: A value was refused; the text names the option.
+
+    Backoff and count start anew after a good run: one of at least 10 seconds and of twice the last delay.
+    A `ProgramNotFoundError` is final, as no restart makes a program appear; and only an `Exception` is restarted.
+
+    >>> RestartPolicy.on_failure(max_restarts=3).backoff
+    0.5
+    """
+
+    mode: RestartMode = attrs.field(default=RestartMode.NEVER, converter=_mode)
+    max_restarts: int | float = 5
+    within: float = 60.0
+    backoff: float = 0.5
+    backoff_max: float = 60.0
+    jitter: float = 0.5
+
+    def __attrs_post_init__(self) -> None:
+        checks.whole("max_restarts", self.max_restarts, infinite=True)
+        checks.seconds("within", self.within, positive=True)
+        for option in ("backoff", "backoff_max"):
+            if checks.seconds(option, getattr(self, option)) == math.inf:
+                raise OptionError(f"{option} must be finite; RestartPolicy.never() is for no restart at all")
+        _share("jitter", self.jitter)
+
+    @classmethod
+    def never(cls) -> Self:
+        """Return the policy of no restart."""
+        return cls()
+
+    @classmethod
+    def on_failure(
+        cls,
+        *,
+        max_restarts: float = 5,
+        within: float = 60.0,
+        backoff: float = 0.5,
+        backoff_max: float = 60.0,
+        jitter: float = 0.5,
+    ) -> Self:
+        """Return the policy of a restart after an exception; the arguments are those of the class."""
+        return cls(
+            mode=RestartMode.ON_FAILURE,
+            max_restarts=max_restarts,
+            within=within,
+            backoff=backoff,
+            backoff_max=backoff_max,
+            jitter=jitter,
+        )
+
+    @classmethod
+    def always(
+        cls,
+        *,
+        max_restarts: float = 5,
+        within: float = 60.0,
+        backoff: float = 0.5,
+        backoff_max: float = 60.0,
+        jitter: float = 0.5,
+    ) -> Self:
+        """Return the policy of a restart after any end, a plain return too."""
+        return attrs.evolve(
+            cls.on_failure(
+                max_restarts=max_restarts, within=within, backoff=backoff, backoff_max=backoff_max, jitter=jitter
+            ),
+            mode=RestartMode.ALWAYS,
+        )
+
+
+@final
+class Restarts:
+    """The state of one supervised thing: feed it the ends, it answers with the delays.
+
+    Args:
+        policy: The rules.
+
+    Attributes:
+        delay: The last backoff, without its jitter, in seconds; 0 when there was none since the last good run.
+
+    The rules, in order: a final end is final; a good run forgets what was before; more restarts in the window than
+    allowed are a storm; else wait, twice as long as the last time.
+    """
+
+    __slots__ = ("_policy", "_recent", "delay")
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._recent: deque[float] = deque()
+        self.delay = 0.0
+
+    def ended(self, failure: BaseException | None, *, ran: float, now: float, chance: float) -> float | None:
+        """Return the seconds until the restart, or None if there is none.
+
+        Args:
+            failure: What it ended with; None for a plain return.
+            ran: How long it ran, in seconds.
+            now: The time on any monotonic clock, in seconds.
+            chance: A random number from 0 to 1.
+
+        Raises:
+            RestartLimitError: This would be one restart too many; `failure` is its cause.
+        """
+        policy = self._policy
+        if not self._restarted(failure):
+            return None
+        if ran >= max(GOOD_RUN, 2 * self.delay):
+            self._recent.clear()
+            self.delay = 0.0
+        while self._recent and self._recent[0] <= now - policy.within:
+            self._recent.popleft()
+        if len(self._recent) >= policy.max_restarts:
+            raise RestartLimitError(self._storm(failure)) from failure
+        self._recent.append(now)
+        self.delay = min(policy.backoff_max, 2 * self.delay if self.delay else policy.backoff)
+        return self.delay * (1 + policy.jitter * chance)
+
+    def _restarted(self, failure: BaseException | None) -> bool:
+        match self._policy.mode:
+            case RestartMode.NEVER:
+                return False
+            case RestartMode.ON_FAILURE if failure is None:
+                return False
+            case _:
+                return failure is None or (isinstance(failure, Exception) and not _is_final(failure))
+
+    def _storm(self, failure: BaseException | None) -> str:
+        policy = self._policy
+        last = "it returned" if failure is None else f"{type(failure).__name__}: {failure}"
+        return (
+            f"not restarted again: {len(self._recent)} restart(s) within {in_seconds(policy.within)} are allowed "
+            f"(max_restarts, within), and it ended once more ({last})"
+        )
+
+
+def _share(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise OptionError(f"{option} must be a share of the delay, 0 or more, got {value!r}")
+
+
+def _is_final(failure: Exception) -> bool:
+    if isinstance(failure, ExceptionGroup):
+        return failure.subgroup(ProgramNotFoundError) is not None
+    return isinstance(failure, ProgramNotFoundError)
