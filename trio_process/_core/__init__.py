@@ -27,8 +27,10 @@ from .errors import (
     StopFailedError,
 )
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
+from .files import Draft, is_at, open_regular, try_lock, unlock, write_atomically
 from .hurry import Hurry, current_hurry, enter_hurry, grace
 from .options import RunOptions, make_options
+from .pids import MAX_PID, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
@@ -37,6 +39,7 @@ from .text import command_line, escape_controls, in_seconds, last_lines, nearest
 
 __all__ = [
     "MASK",
+    "MAX_PID",
     "Action",
     "ActionDisabledError",
     "ActionNotRegisteredError",
@@ -54,6 +57,7 @@ __all__ = [
     "CommandTimeoutError",
     "Core",
     "DaemonError",
+    "Draft",
     "EndReason",
     "EventBatch",
     "Hurry",
@@ -61,6 +65,7 @@ __all__ = [
     "OptionError",
     "Overflow",
     "PipelineError",
+    "ProcStat",
     "ProcessActions",
     "ProcessError",
     "ProcessInfo",
@@ -91,15 +96,25 @@ __all__ = [
     "escape_controls",
     "grace",
     "in_seconds",
+    "is_alive",
+    "is_at",
     "last_lines",
+    "lives_since",
     "logger",
     "make_options",
     "member",
     "nearest",
     "note_failure",
+    "open_regular",
     "open_scope",
+    "parse_pid",
     "raise_first",
+    "read_stat",
     "shown",
     "signal_name",
     "signal_number",
+    "started_at",
+    "try_lock",
+    "unlock",
+    "write_atomically",
 ]

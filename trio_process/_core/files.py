@@ -1,0 +1,184 @@
+"""Files that are there whole or not at all, and the locks that prove who made them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, final
+
+TEMPORARY: Final = ".trio-process-"
+"""What the name of every temporary file begins with; it ends in `.tmp`, so that nobody's `*.json` finds it."""
+
+_NO_ANONYMOUS: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that every reader sees the old content or the new one, and a full disk leaves the old one.
+
+    A temporary file in the same directory is written, synced and renamed (rename(2)). A symbolic link at the path is
+    replaced, not followed.
+
+    Args:
+        path: The file.
+        data: Its whole content.
+        mode: Its permissions, less the umask.
+
+    Raises:
+        OSError: It could not be written; the old file is untouched, and nothing is left beside it.
+    """
+    target = Path(path)
+    with Draft(target.parent, data, mode=mode) as draft:
+        draft.replace(target)
+
+
+@final
+class Draft:
+    """A file that is written and synced, but has no name yet; leaving the block without giving it one discards it.
+
+    Where the file system can, it is made without any name (`O_TMPFILE`, open(2)), so that even SIGKILL while it is
+    written leaves nothing behind.
+
+    Args:
+        directory: Where it will be: names can be given in the same file system only.
+        data: Its whole content.
+        mode: Its permissions, less the umask.
+        lock: Hold an exclusive `flock` on it before anybody can see it; see `keep`.
+
+    Raises:
+        OSError: It could not be written; nothing is left behind.
+    """
+
+    __slots__ = ("_directory", "_fd", "_name")
+
+    def __init__(self, directory: Path, data: bytes, *, mode: int = 0o644, lock: bool = False) -> None:
+        self._directory = directory
+        self._fd, self._name = _open_draft(directory, mode)
+        try:
+            if lock:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left = memoryview(data)
+            while left:  # near the end of a disk or a limit, a part is written before the error comes
+                left = left[os.write(self._fd, left) :]
+            os.fsync(self._fd)  # before it gets its name: else a power failure may leave a name without the content
+        except BaseException:
+            self._discard()
+            raise
+
+    def replace(self, path: Path) -> None:
+        """Give it the name `path`, in the place of whatever has it."""
+        if self._name is None:
+            name = _temporary_name(self._directory)
+            self._link(name)
+            self._name = name
+        self._name.rename(path)
+        self._name = None
+
+    def create(self, path: Path) -> None:
+        """Give it the name `path`; `FileExistsError` if there is anything of that name, a dangling link too."""
+        if self._name is None:
+            self._link(path)
+        else:
+            os.link(self._name, path, follow_symlinks=False)
+            self._name.unlink()
+            self._name = None
+
+    def keep(self) -> int:
+        """Hand over the descriptor, and with it the lock: it lasts until it is unlocked or every copy is closed."""
+        descriptor, self._fd = self._fd, -1
+        return descriptor
+
+    def _link(self, path: Path) -> None:
+        # linkat(2) with AT_SYMLINK_FOLLOW, which Python passes only if a directory descriptor is given; with absolute
+        # paths its value has no meaning
+        os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd, follow_symlinks=True)
+
+    def _discard(self) -> None:
+        try:
+            if self._name is not None:
+                self._name.unlink()
+                self._name = None
+        finally:
+            if self._fd >= 0:
+                os.close(self.keep())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._discard()
+
+
+def open_regular(path: Path, *, follow: bool = True, write: bool = False) -> tuple[int, os.stat_result] | None:
+    """Open a regular file, and never wait: None for a directory, FIFO, socket or device.
+
+    Args:
+        path: The file.
+        follow: Follow a symbolic link; else it is not regular.
+        write: For writing too, if that is allowed: over NFS an exclusive lock needs it (flock(2)).
+
+    Raises:
+        OSError: It is missing, or may not be read.
+    """
+    # looked at first, as opening a device or a FIFO can have effects; and again, as it can be replaced in between
+    if not stat.S_ISREG(path.stat(follow_symlinks=follow).st_mode):
+        return None
+    flags = os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags | (os.O_RDWR if write else os.O_RDONLY))
+    except OSError as error:
+        if not write or error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        descriptor = os.open(path, flags | os.O_RDONLY)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status
+    os.close(descriptor)
+    return None
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take a `flock` if nobody holds one against it; it belongs to the open file, so a forked child shares it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Drop a `flock`, for a forked child's copy of the descriptor too (closing does not do that), and close it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that has this name now."""
+    try:
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _open_draft(directory: Path, mode: int) -> tuple[int, Path | None]:
+    """Open a file without a name, or one with a temporary name where that can't be had."""
+    flags = os.O_RDWR | os.O_CLOEXEC  # for writing too: NFS locks nothing else exclusively
+    if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
+        try:
+            return os.open(directory, flags | os.O_TMPFILE, mode), None
+        except OSError as error:
+            if error.errno not in _NO_ANONYMOUS:
+                raise
+    name = _temporary_name(directory)
+    return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), name
+
+
+def _temporary_name(directory: Path) -> Path:
+    return directory / f"{TEMPORARY}{os.urandom(8).hex()}.tmp"

@@ -1,0 +1,182 @@
+"""PIDs: how one is read, whether it is alive, and whether it is still the same process. The one home of these rules.
+
+A PID proves little: `int("١٢٣")` is 123, signal 0 reaches zombies, threads and (as PID 0) our own group, and the kernel
+gives the number of a dead process to another one. So a PID is parsed strictly, and believed only together with the time
+at which its process began.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import time
+from typing import Final, NamedTuple
+
+MAX_PID: Final = 2**31 - 1
+"""The largest `pid_t`; `os.kill` raises OverflowError above it. (Linux itself stops at 2**22, proc_sys_kernel(5).)"""
+
+START_SLACK: Final = 2.0
+"""Seconds a process may begin after the moment it must have existed at: file times are as coarse as 2 s (FAT)."""
+
+_SPACES = b" \t\n\r\v\f"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class ProcStat(NamedTuple):
+    """What `/proc/PID/stat` says (proc_pid_stat(5)).
+
+    Attributes:
+        state: One letter: `R`, `S`, `D`, `T`, `t`, `Z`, `X`, `I`.
+        parent: The parent's PID.
+        group: The process group.
+        session: The session.
+        threads: How many threads it has; a zombie that has more than one is a live process without its main thread.
+        started: Clock ticks from the boot to its start. PID and this together are unique until the next boot.
+    """
+
+    state: str
+    parent: int
+    group: int
+    session: int
+    threads: int
+    started: int
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has exited, reaped or not."""
+        return self.state == "X" or (self.state == "Z" and self.threads <= 1)
+
+
+def parse_pid(text: str | bytes) -> int:
+    r"""Return the PID that `text` is, or 0 if it is none.
+
+    ASCII digits, 1 to `MAX_PID`. White space around it and leading zeros are fine (FHS 3.0, section 3.15.2); a sign, an
+    underscore, other scripts' digits and further lines are not.
+
+    >>> parse_pid("4711\n"), parse_pid("+4711"), parse_pid("0")
+    (4711, 0, 0)
+    """
+    if isinstance(text, str):
+        if not text.isascii():
+            return 0
+        text = text.encode("ascii")
+    digits = text.strip(_SPACES)
+    # bytes.isdigit knows ASCII digits alone; the length is checked first, as int() of a million digits takes long
+    if not digits.isdigit() or len(digits := digits.lstrip(b"0")) > len(str(MAX_PID)):
+        return 0
+    pid = int(digits or b"0")
+    return pid if pid <= MAX_PID else 0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this PID runs: a zombie does not, nor does a thread; another user's process does.
+
+    >>> is_alive(os.getpid()), is_alive(0), is_alive(2**40)
+    (True, False, False)
+    """
+    if not 0 < pid <= MAX_PID:
+        return False
+    if sys.platform != "linux":
+        return _alive_by_psutil(pid)
+    # A pidfd needs no permission, ignores hidepid, refuses a thread's id and turns readable with the exit, so that a
+    # zombie shows as such: all that signal 0 and /proc/PID/stat get wrong or need three looks for (pidfd_open(2)).
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.ENOENT, errno.EINVAL}:  # the latter two: a thread (new and old kernels)
+            return False
+        return _alive_by_signal(pid)  # no descriptor left, or a kernel or sandbox without pidfds
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return not poll.poll(0)
+    finally:
+        os.close(descriptor)
+
+
+def started_at(pid: int) -> float | None:
+    """Return when a process began, in seconds since the epoch, or None where that can't be known.
+
+    It is counted from the boot, so a clock that was set in the meantime shifts it as well.
+    """
+    if not 0 < pid <= MAX_PID:
+        return None
+    if sys.platform != "linux":
+        return _started_by_psutil(pid)
+    stat = read_stat(pid)
+    if stat is None:
+        return None
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)  # finer than btime in /proc/stat: whole seconds
+    return booted + stat.started / _TICKS
+
+
+def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
+    """Whether `pid` is alive and began no later than `moment`; else its number was given to another process.
+
+    Where the start can't be known (hidepid, proc(5)) it counts as the same process: refusing to start is better than
+    starting twice.
+
+    Args:
+        pid: The process.
+        moment: When it is known to have existed, in seconds since the epoch: a file's modification time, say.
+        slack: Seconds by which the two clocks may differ.
+    """
+    if not is_alive(pid):
+        return False
+    began = started_at(pid)
+    return began is None or began <= moment + slack
+
+
+def read_stat(pid: int) -> ProcStat | None:
+    """Return what `/proc/PID/stat` says, or None if there is no such process or no `/proc`."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None  # gone (ENOENT, ESRCH), hidden (hidepid), or no descriptor left: nothing is known of it
+    # the command may hold spaces, parentheses and newlines, so count from the last parenthesis
+    fields = data[data.rfind(b")") + 2 :].split()
+    return ProcStat(
+        state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        threads=int(fields[17]),
+        started=int(fields[19]),
+    )
+
+
+def _alive_by_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's: it exists
+    stat = read_stat(pid)
+    return stat is None or not stat.dead
+
+
+def _alive_by_psutil(pid: int) -> bool:
+    import psutil  # noqa: PLC0415 - needed where there is no /proc alone: kept out of the import time
+
+    try:
+        return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True  # another user's: it exists
+
+
+def _started_by_psutil(pid: int) -> float | None:
+    import psutil  # noqa: PLC0415 - as above
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None  # gone, or another user's
