@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, final
 
@@ -16,6 +17,10 @@ SHOWN_LINES = 20
 """How many of the last lines an error quotes."""
 
 _NO_SECRETS = Masker(())
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 @final
@@ -109,7 +114,7 @@ class CommandResult:
     """
 
     command: str
-    args: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    args: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     id: str = ""
     name: str | None = None
     cwd: str | None = None
@@ -205,6 +210,8 @@ class CommandResult:
     def _end(self) -> str:  # noqa: PLR0911 - a table in the shape of a match
         died = f"{self.signal_name}{' (core dumped)' if self.usage and self.usage.core_dumped else ''}"
         how = f"died of {died}" if self.signal_name else f"exited with code {self.exit_code}"
+        if self.exit_code is None:
+            how = "before it ran"
         match self.reason:
             case None:
                 return "is still running"

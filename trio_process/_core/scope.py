@@ -22,8 +22,12 @@ logger = logging.getLogger("trio_process")
 
 
 @asynccontextmanager
-async def open_scope() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery whose body's error leaves as the same object; its tasks are cancelled when the body ends."""
+async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
+    """Open a nursery whose body's error leaves as the same object.
+
+    Args:
+        wait: When the body has ended well, wait for the tasks, instead of cancelling them.
+    """
     body_error: BaseException | None = None
     failures: list[BaseException] = []
     cancelled: trio.Cancelled | None = None
@@ -36,7 +40,8 @@ async def open_scope() -> AsyncIterator[trio.Nursery]:
                 raise  # it belongs to a scope: trio decides there whether it goes on
             except BaseException as error:  # noqa: BLE001 - remembered and raised again below
                 body_error = error
-            nursery.cancel_scope.cancel()
+            if body_error is not None or not wait:
+                nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         for leaf in _leaves(group):
             if isinstance(leaf, trio.Cancelled):
