@@ -1,0 +1,325 @@
+"""The state machine of a run, pure: retry, timeout, failure mode, skip and `allow_failure` in three tables.
+
+`TRANSITIONS` says which state of a spec may follow which; `HALTS` what the end of the whole run does to specs in each
+state; `verdict` what the end of one attempt means. One method writes a state; the clock is passed in.
+
+An ended attempt:
+
+| it ended                                                  | error      | is tried again        |
+| --------------------------------------------------------- | ---------- | --------------------- |
+| by itself, with an ok code                                | None       | -                     |
+| by itself, with another code                              | None       | yes                   |
+| by a signal, its own timeout, or it did not start         | its own    | yes                   |
+| the program was not found, or the executor is closed      | its own    | no: it would not help |
+| it was stopped or cancelled, by whomever                  | its own    | no                    |
+| after we had asked it to end (kill, timeout of the whole) | as it is   | no                    |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple, final
+
+import attrs
+
+from .._core import (
+    CommandResult,
+    EndReason,
+    PipelineError,
+    ProcessError,
+    ProgramNotFoundError,
+    ServiceClosedError,
+    Status,
+)
+from .plan import Plan
+from .result import RunAllResult, RunResult, RunUpdate, SpecState
+from .spec import RunSpec
+
+
+class Change(Enum):
+    """What can happen to a spec."""
+
+    BEGIN = auto()
+    PASS = auto()
+    FAIL = auto()
+    RETRY = auto()
+    SKIP = auto()
+
+
+TRANSITIONS: Final[dict[SpecState, dict[Change, SpecState]]] = {
+    SpecState.PENDING: {
+        Change.BEGIN: SpecState.RUNNING,
+        Change.SKIP: SpecState.SKIPPED,
+        Change.FAIL: SpecState.FAILED,  # it could not run: a missing dependency, a cycle
+    },
+    SpecState.RUNNING: {
+        Change.PASS: SpecState.PASSED,
+        Change.FAIL: SpecState.FAILED,
+        Change.RETRY: SpecState.RETRYING,
+    },
+    SpecState.RETRYING: {Change.BEGIN: SpecState.RUNNING, Change.FAIL: SpecState.FAILED},
+    SpecState.PASSED: {},
+    SpecState.FAILED: {},
+    SpecState.SKIPPED: {},
+}
+
+
+class Halt(Enum):
+    """Why a run begins nothing new; a later one replaces an earlier one, what was asked to end stays so."""
+
+    NO_NEW = 1
+    KILL = 2
+    TIMEOUT = 3
+    CANCEL = 4
+
+
+HALTS: Final[dict[Halt, EndReason | None]] = {
+    Halt.NO_NEW: None,
+    Halt.KILL: EndReason.STOPPED,
+    Halt.TIMEOUT: EndReason.TIMED_OUT,
+    Halt.CANCEL: EndReason.CANCELLED,
+}
+"""What ends a spec that has begun: one that runs is asked to stop for that reason, one between two attempts fails with
+it. None: it goes on, to its last retry, as it is not new. Every spec that has not begun is skipped, whatever the halt."""
+
+FINAL_REASONS: Final = frozenset({EndReason.STOPPED, EndReason.CANCELLED})
+"""What is never tried again: somebody wanted it to end."""
+
+FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError)
+"""What would fail again just so."""
+
+
+class Cause(NamedTuple):
+    """What halts a run: of which kind, and in words."""
+
+    halt: Halt
+    text: str
+
+
+def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *, asked: bool) -> Change:
+    """Return what the end of an attempt means for its spec: `PASS`, `RETRY` or `FAIL`.
+
+    Args:
+        spec: The spec.
+        ended: What the executor returned or raised.
+        attempts: How often it was run, this time included.
+        asked: Whether we had asked it to end.
+    """
+    if isinstance(ended, ProcessError):
+        final = isinstance(ended, FINAL_ERRORS)
+    elif ran_to_its_end(ended) and ended.exit_code in spec.ok_exit_codes:
+        return Change.PASS
+    else:
+        final = ended.reason in FINAL_REASONS or isinstance(ended.start_error, FINAL_ERRORS)
+    return Change.FAIL if final or asked or attempts > spec.retries else Change.RETRY
+
+
+def ran_to_its_end(result: CommandResult) -> bool:
+    """Return whether it ended by itself, with an exit code."""
+    return result.reason is EndReason.EXITED and result.status is Status.EXITED
+
+
+def failure(ended: CommandResult | ProcessError, asked: Cause | None) -> ProcessError | None:
+    """Return the error of a spec whose last attempt ended so; None for a plain exit, whatever its code."""
+    if isinstance(ended, ProcessError):
+        return ended
+    if ran_to_its_end(ended):
+        return None
+    return ended.start_error or ended.failure("" if asked is None else asked.text)
+
+
+def as_asked(ended: CommandResult | ProcessError, reason: EndReason) -> CommandResult | ProcessError:
+    """Return an attempt that had to end as what we asked for."""
+    return ended if isinstance(ended, ProcessError) else attrs.evolve(ended, reason=reason, ok=False)
+
+
+@attrs.define(eq=False)
+class _Progress:
+    """What is known of a spec on its way."""
+
+    state: SpecState = SpecState.PENDING
+    attempts: int = 0
+    started: float | None = None
+    asked: Cause | None = None
+    last: CommandResult | ProcessError | None = None
+    result: RunResult | None = None
+
+
+@final
+class Machine:
+    """The states of all specs of one run.
+
+    Args:
+        specs: The specs.
+        plan: Their plan.
+        rule: How a failure that is not allowed halts the run, None for not at all; and that rule in words.
+        clock: Seconds, monotonic; `trio.current_time`.
+        tell: Called with every change, the moment it is known.
+        end: Called with every spec that has begun and has to end now.
+
+    Attributes:
+        cause: What halted the run, or None.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        plan: Plan,
+        *,
+        rule: tuple[Halt | None, str],
+        clock: Callable[[], float],
+        tell: Callable[[RunUpdate], object] | None,
+        end: Callable[[int, EndReason], object],
+    ) -> None:
+        self._specs = specs
+        self._plan = plan
+        self._rule = rule
+        self._clock = clock
+        self._epoch = clock()
+        self._tell = tell
+        self._end = end
+        self._progress = [_Progress() for _ in specs]
+        self._needs = list(plan.needs)
+        self.cause: Cause | None = None
+
+    def open(self) -> None:
+        """Tell where everything stands, and fail what can't run."""
+        if self._tell is not None:
+            for spec in self._specs:
+                self._tell(RunUpdate(spec.name, SpecState.PENDING))
+        for index, why in self._plan.broken.items():
+            self._finish(index, Change.FAIL, PipelineError([f"can't run: {why}"]), exit_code=1)
+
+    def may_begin(self, index: int) -> bool:
+        """Return whether an attempt may begin: the spec's first, or the next after a failure."""
+        return Change.BEGIN in TRANSITIONS[self._progress[index].state]
+
+    def begin(self, index: int) -> None:
+        """An attempt begins."""
+        progress = self._progress[index]
+        progress.attempts += 1
+        if progress.started is None:
+            progress.started = self._clock() - self._epoch
+        self._change(index, Change.BEGIN)
+
+    def ended(self, index: int, ended: CommandResult | ProcessError) -> Sequence[int]:
+        """An attempt has ended; return the specs that waited for this one last."""
+        spec, progress = self._specs[index], self._progress[index]
+        progress.last = ended
+        change = verdict(spec, ended, progress.attempts, asked=progress.asked is not None)
+        if change is Change.RETRY:
+            self._change(index, change)
+            return ()
+        self._conclude(index, change)
+        if change is Change.PASS or spec.allow_failure:
+            return self._release(index)
+        self._fall(index)
+        return ()
+
+    def cancelled(self, index: int) -> None:
+        """An attempt was cancelled, and its process has been stopped."""
+        self._progress[index].last = ProcessError("cancelled while it ran")
+        self._conclude(index, Change.FAIL)
+
+    def halt(self, cause: Cause) -> None:
+        """Begin nothing new; end what runs, if that kind of halt does."""
+        if self.finished or (self.cause is not None and cause.halt.value <= self.cause.halt.value):
+            return
+        self.cause = cause
+        for index in range(len(self._specs)):
+            self._halt(index, cause)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every spec has its result."""
+        return all(progress.result is not None for progress in self._progress)
+
+    def whole(self) -> RunAllResult:
+        """Return the result of the whole; every spec must have its own."""
+        results = [progress.result for progress in self._progress]
+        return RunAllResult(
+            results=tuple([result for result in results if result is not None]),
+            duration=self._clock() - self._epoch,
+            timed_out=self.cause is not None and self.cause.halt is Halt.TIMEOUT,
+        )
+
+    def _halt(self, index: int, cause: Cause) -> None:
+        progress, reason = self._progress[index], HALTS[cause.halt]
+        if progress.state is SpecState.PENDING:
+            self._finish(index, Change.SKIP, ProcessError(f"skipped: {cause.text}"))
+        elif progress.state is SpecState.RUNNING and cause.halt is Halt.CANCEL:
+            self.cancelled(index)  # the executor has stopped it before it let the cancellation through
+        elif progress.result is None and progress.asked is None and reason is not None:
+            progress.asked = cause
+            if progress.state is SpecState.RETRYING:
+                assert progress.last is not None, "it is retried because an attempt ended"
+                progress.last = as_asked(progress.last, reason)
+                self._conclude(index, Change.FAIL)
+            self._end(index, reason)
+
+    def _release(self, index: int) -> list[int]:
+        ready = []
+        for dependent in self._plan.dependents[index]:
+            self._needs[dependent] -= 1
+            if not self._needs[dependent] and self.may_begin(dependent):
+                ready.append(dependent)
+        return ready
+
+    def _fall(self, index: int) -> None:
+        """A failure that is not allowed: what needs it is skipped for it, the rest for the mode."""
+        name = self._specs[index].name
+        for dependent, through in self._plan.cascade(index, self._waits):
+            needed = self._specs[through].name
+            why = "which failed" if through == index else f"which was skipped, as {name!r} failed"
+            self._finish(dependent, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, {why}"))
+        halt, words = self._rule
+        if halt is not None:
+            self.halt(Cause(halt, f"{name!r} failed, and {words}"))
+
+    def _waits(self, index: int) -> bool:
+        return self._progress[index].state is SpecState.PENDING
+
+    def _conclude(self, index: int, change: Change) -> None:
+        """The last attempt has ended: its result is the spec's."""
+        progress = self._progress[index]
+        ended, asked = progress.last, progress.asked
+        assert ended is not None, "concluded without an attempt"
+        if isinstance(ended, ProcessError):
+            self._finish(index, change, ended)
+        else:
+            reason = None if asked is None else HALTS[asked.halt]
+            if reason is not None and ended.reason in FINAL_REASONS and ended.reason is not reason:
+                ended = attrs.evolve(ended, reason=reason)  # an executor that stops without saying for what
+            self._finish(index, change, failure(ended, asked), exit_code=ended.exit_code, command_result=ended)
+
+    def _finish(
+        self,
+        index: int,
+        change: Change,
+        error: ProcessError | None,
+        *,
+        exit_code: int | None = None,
+        command_result: CommandResult | None = None,
+    ) -> None:
+        progress = self._progress[index]
+        started = progress.started
+        progress.result = RunResult(
+            spec=self._specs[index],
+            state=TRANSITIONS[progress.state][change],
+            exit_code=exit_code,
+            error=error,
+            wave=self._plan.wave[index],
+            attempts=progress.attempts,
+            started=started,
+            duration=0.0 if started is None else self._clock() - self._epoch - started,
+            command_result=command_result,
+        )
+        self._change(index, change)
+
+    def _change(self, index: int, change: Change) -> None:
+        """Write a state: the only place that does."""
+        progress = self._progress[index]
+        progress.state = TRANSITIONS[progress.state][change]
+        if self._tell is not None:
+            self._tell(RunUpdate(self._specs[index].name, progress.state, progress.result))

@@ -1,0 +1,110 @@
+"""Sends a run's updates without ever making the run wait for their reader."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from .._core import open_scope
+from .result import RunUpdate
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+FRUITLESS_PASSES: Final = 10
+"""During a cancellation nothing is waited for; but a reader of an unbuffered channel takes the next update only once it
+has been scheduled again, so that many passes of the scheduler in which nobody took one are let go by."""
+
+
+@asynccontextmanager
+async def open_outbox(
+    channel: trio.MemorySendChannel[RunUpdate] | None,
+) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
+    """Give what sends updates, synchronously and in order, and close the channel in the end.
+
+    A reader that is slower than the run is waited for once the run is over, and until then what it has not taken is
+    kept; one that left is ignored. A run that is cancelled or fails sends what it can without waiting.
+    """
+    if channel is None:
+        yield None
+        return
+    outbox = _Outbox(channel)
+    try:
+        async with open_scope() as nursery:
+            nursery.start_soon(outbox.pump)
+            try:
+                yield outbox.tell
+                await outbox.drain()
+            finally:
+                outbox.scope.cancel()
+    except BaseException:
+        await outbox.flush()
+        raise
+    finally:
+        channel.close()
+
+
+class _Outbox:
+    def __init__(self, channel: trio.MemorySendChannel[RunUpdate]) -> None:
+        # shielded: while a cancelled run stops its processes, what becomes known is still sent
+        self.scope = trio.CancelScope(shield=True)
+        self._channel = channel
+        self._queue: deque[RunUpdate] = deque()
+        self._wake = trio.lowlevel.ParkingLot()
+        self._idle = trio.Event()
+        self._ending = False
+        self._gone = False
+
+    def tell(self, update: RunUpdate) -> None:
+        """Send now if there is room and nothing is waiting in front, else later."""
+        if not self._queue and not self._gone:
+            try:
+                self._channel.send_nowait(update)
+            except trio.WouldBlock:
+                pass  # kept below, for the pump
+            except _GONE:
+                self._gone = True
+            else:
+                return
+        if not self._gone:
+            self._queue.append(update)
+            self._wake.unpark()
+
+    async def pump(self) -> None:
+        with self.scope:
+            try:
+                while not (self._ending and not self._queue):
+                    if self._queue:
+                        await self._channel.send(self._queue[0])
+                        self._queue.popleft()  # only now: a send that was cancelled has sent nothing
+                    else:
+                        await self._wake.park()
+            except _GONE:
+                self._gone = True
+                self._queue.clear()
+        self._idle.set()
+
+    async def drain(self) -> None:
+        """Wait until the reader has taken everything, or has left."""
+        self._ending = True
+        self._wake.unpark()
+        await self._idle.wait()
+
+    async def flush(self) -> None:
+        """Send what is left to a reader that takes it at once."""
+        fruitless = 0
+        with trio.CancelScope(shield=True):
+            while self._queue and fruitless < FRUITLESS_PASSES:
+                try:
+                    self._channel.send_nowait(self._queue[0])
+                except trio.WouldBlock:
+                    fruitless += 1
+                    await trio.lowlevel.checkpoint()
+                except _GONE:
+                    return
+                else:
+                    fruitless = 0
+                    self._queue.popleft()

@@ -1,0 +1,256 @@
+"""A run as files for others: JUnit XML, a Chrome trace, Mermaid and dot."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from xml.sax.saxutils import escape, quoteattr
+
+from .._core import command_line, escape_controls, in_seconds
+
+if TYPE_CHECKING:
+    from .result import RunAllResult, RunResult
+    from .spec import RunSpec
+
+# What XML 1.0 can't hold even escaped (its production Char); surrogates stand for bytes that were not text.
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml(text: str) -> str:
+    """Return text that XML may hold: what it may not is written as an escape sequence."""
+    return _NOT_XML.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def _text(text: str) -> str:
+    return escape(_xml(text).replace("\r", "\\r"))  # a parser would read a carriage return as a newline
+
+
+def _attributes(**values: object) -> str:
+    pairs = [f"{name}={_quoted(str(value))}" for name, value in values.items()]
+    return " ".join(pairs)
+
+
+def _quoted(value: str) -> str:
+    # as references: a parser makes spaces of bare newlines and tabs in an attribute (XML 1.0, 3.3.3)
+    return quoteattr(_xml(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def to_junit(result: RunAllResult) -> str:
+    """Return the JUnit XML of a run, one test case per spec.
+
+    Failures that are allowed are `skipped` cases: a CI system would count them against the run else. A start failure,
+    a timeout, a stop and a spec that could not run are an `error`, a plain non-zero exit a `failure`.
+
+    Args:
+        result: The run.
+
+    Returns:
+        The text; to be written as UTF-8.
+    """
+    cases = [_case(one) for one in result.results]
+    kinds = [kind for kind, _ in cases]
+    numbers = _attributes(
+        tests=len(cases),
+        failures=kinds.count("failure"),
+        errors=kinds.count("error"),
+        skipped=kinds.count("skipped"),
+        time=f"{result.duration:.3f}",
+    )
+    body = "\n".join(case for _, case in cases)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<testsuites name="trio-process" {numbers}>\n<testsuite name="pipeline" {numbers}>\n'
+        f"{body}\n</testsuite>\n</testsuites>\n"
+    )
+
+
+def _case(one: RunResult) -> tuple[str, str]:
+    kind, message, details = _outcome(one)
+    parts = [f"<testcase {_attributes(name=one.name, classname='pipeline', time=f'{one.duration:.3f}')}>"]
+    if kind:
+        parts.append(f"<{kind} {_attributes(message=message)}>{_text(details)}</{kind}>")
+    output = one.spec.options.masker()(one.output)
+    if output:
+        parts.append(f"<system-out>{_text(output)}</system-out>")
+    return kind, "".join(parts) + "</testcase>"
+
+
+def _outcome(one: RunResult) -> tuple[str, str, str]:
+    """Return the element that tells of a result, its message in one line, and the details."""
+    if one.passed:
+        return "", "", ""
+    details = str(one.error) if one.error else _exit(one)
+    message = details.partition("\n")[0]
+    if one.skipped:
+        return "skipped", message, ""
+    if one.allowed:
+        return "skipped", f"allowed to fail: {message}", details
+    return ("error" if one.error else "failure"), message, details
+
+
+def _exit(one: RunResult) -> str:
+    options = one.spec.options
+    typed = escape_controls(command_line(options.shown_command, options.shown_args)).replace("\n", "\\n")
+    return f"`{typed}` exited with code {one.exit_code} after {in_seconds(one.duration)}"
+
+
+def to_chrome_trace(result: RunAllResult) -> str:
+    """Return the run in the Trace Event Format, for Perfetto or chrome://tracing.
+
+    The upper tracks show the waves, from the first start to the last end in each; the lower ones the specs, with as
+    few tracks as it takes for none to overlap.
+
+    Args:
+        result: The run.
+
+    Returns:
+        JSON text.
+    """
+    ran = [(one.started, one.started + one.duration, one) for one in result.results if one.started is not None]
+    events = [_named("process_name", 0, "pipeline")]
+    for track, begin, end, wave in _laid_out(_waves(ran)):
+        # async events ("b", "e"): their own tracks above the threads; the id is the track
+        shared = {"name": f"wave {wave}", "cat": "wave", "id": track, "pid": 1, "tid": 0}
+        events += [{**shared, "ph": "b", "ts": begin * 1e6}, {**shared, "ph": "e", "ts": end * 1e6}]
+    for track, begin, end, one in _laid_out(ran):
+        events.append(_span(one.name, track, begin, end, _details(one)))
+    events += [_never_ran(one, result.duration) for one in result.results if one.started is None]
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+_Shown = TypeVar("_Shown")
+_Spans = list[tuple[float, float, _Shown]]
+
+
+def _waves(ran: _Spans[RunResult]) -> _Spans[int]:
+    """Return when each wave began and ended; without barriers between them they overlap."""
+    spans: dict[int, tuple[float, float]] = {}
+    for begin, end, one in ran:
+        if one.wave is not None:
+            first, last = spans.get(one.wave, (begin, end))
+            spans[one.wave] = min(first, begin), max(last, end)
+    return [(begin, end, wave) for wave, (begin, end) in spans.items()]
+
+
+def _laid_out(spans: _Spans[_Shown]) -> Iterator[tuple[int, float, float, _Shown]]:
+    """Put spans on as few tracks as it takes for none to overlap; the lowest free one each time."""
+    busy: list[tuple[float, int]] = []  # two heaps: until when a track is taken, and the tracks that are free again
+    free: list[int] = []
+    for begin, end, what in sorted(spans, key=lambda span: span[:2]):
+        while busy and busy[0][0] <= begin:
+            heappush(free, heappop(busy)[1])
+        track = heappop(free) if free else len(busy) + 1
+        heappush(busy, (end, track))
+        yield track, begin, end, what
+
+
+def _span(name: str, track: int, begin: float, end: float, details: dict[str, Any]) -> dict[str, Any]:
+    times = {"ts": begin * 1e6, "dur": (end - begin) * 1e6}
+    return {"name": name, "cat": "spec", "ph": "X", "pid": 1, "tid": track, **times, "args": details}
+
+
+def _never_ran(one: RunResult, end: float) -> dict[str, Any]:
+    """Return an instant at the end of the run, for a spec without a time of its own."""
+    shared = {"name": f"{one.name} ({one.state.value})", "cat": "spec", "ph": "i", "s": "t", "pid": 1, "tid": 0}
+    return {**shared, "ts": end * 1e6, "args": _details(one)}
+
+
+def _named(kind: str, track: int, name: str) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": 1, "tid": track, "args": {"name": name}}
+
+
+def _details(one: RunResult) -> dict[str, Any]:
+    options = one.spec.options
+    return {
+        "state": one.state.value,
+        "wave": one.wave,
+        "after": list(one.spec.after),
+        "attempts": one.attempts,
+        "exitCode": one.exit_code,
+        "command": command_line(options.shown_command, options.shown_args),
+        "error": None if one.error is None else str(one.error),
+    }
+
+
+# In a quoted label of Mermaid everything but these is written as an entity: #, quotes, backticks, <, > and more mean
+# something there (https://mermaid.js.org/syntax/flowchart.html, "Entity codes to escape characters").
+_MERMAID_SPECIAL: Final = re.compile(r"[^\w \-.,:/+=]")
+
+_COLOURS: Final = {"passed": "#c8e6c9", "failed": "#ffcdd2", "allowed": "#ffe0b2", "skipped": "#e0e0e0"}
+
+
+def to_mermaid(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> str:
+    """Return the graph as a Mermaid flowchart.
+
+    Args:
+        specs: The specs.
+        result: What became of them, for the colours; None before the run.
+
+    Returns:
+        The text; what goes between "```mermaid" and "```" in Markdown.
+    """
+    lines = ["flowchart LR"]
+    kinds = _kinds(result)
+    for node, name in _nodes(specs):
+        label = _MERMAID_SPECIAL.sub(lambda match: f"#{ord(match[0])};", _label(name))
+        kind = kinds.get(name)
+        lines.append(f'    {node}["{label}"]' + (f":::{kind}" if kind else ""))
+    lines += [f"    {first} --> {then}" for first, then in _edges(specs)]
+    if kinds:
+        lines += [f"    classDef {kind} fill:{colour},color:#000" for kind, colour in _COLOURS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def to_dot(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> str:
+    """Return the graph in the DOT language of Graphviz.
+
+    Args:
+        specs: The specs.
+        result: What became of them, for the colours; None before the run.
+
+    Returns:
+        The text; `dot -Tsvg` draws it.
+    """
+    lines = ["digraph pipeline {", "    rankdir=LR;", "    node [shape=box, style=filled, fillcolor=white];"]
+    kinds = _kinds(result)
+    for node, name in _nodes(specs):
+        label = _label(name).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+        colour = f', fillcolor="{_COLOURS[kinds[name]]}"' if name in kinds else ""
+        lines.append(f'    {node} [label="{label}"{colour}];')
+    lines += [f"    {first} -> {then};" for first, then in _edges(specs)]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _label(name: str) -> str:
+    """Return a name on one line, nothing in it that could move a cursor or break a file's encoding."""
+    return escape_controls(name).replace("\n", "\\n").replace("\t", "\\t").encode("utf-8", "backslashreplace").decode()
+
+
+def _kinds(result: RunAllResult | None) -> dict[str, str]:
+    if result is None:
+        return {}
+    return {one.name: "allowed" if one.allowed else one.state.value for one in result.results}
+
+
+def _ids(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Return a node's id for each name: names themselves may hold anything; missing ones get a node too."""
+    ids = {spec.name: f"n{place}" for place, spec in enumerate(specs)}
+    for spec in specs:
+        for name in spec.after:
+            ids.setdefault(name, f"missing{len(ids)}")
+    return ids
+
+
+def _nodes(specs: Sequence[RunSpec]) -> Iterator[tuple[str, str]]:
+    for name, node in _ids(specs).items():
+        yield node, f"{name} (missing)" if node.startswith("missing") else name
+
+
+def _edges(specs: Sequence[RunSpec]) -> Iterator[tuple[str, str]]:
+    ids = _ids(specs)
+    for spec in specs:
+        for name in spec.after:
+            yield ids[name], ids[spec.name]
