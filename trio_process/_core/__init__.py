@@ -3,8 +3,9 @@
 from . import checks
 from .batch import EventBatch
 from .bus import Backlog, Bus, Subscription, SubscriptionStatistics
+from .checks import Argument, EnvValue
 from .core import Action, Core, ProcessActions
-from .enums import EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
+from .enums import TRANSITIONS, EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
 from .errors import (
     ActionDisabledError,
     ActionNotRegisteredError,
@@ -27,10 +28,10 @@ from .errors import (
     StopFailedError,
 )
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
-from .files import Draft, is_at, open_regular, try_lock, unlock, write_atomically
+from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
 from .hurry import Hurry, current_hurry, enter_hurry, grace
 from .options import RunOptions, make_options
-from .pids import MAX_PID, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
+from .pids import MAX_PID, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
@@ -40,6 +41,8 @@ from .text import command_line, escape_controls, in_seconds, last_lines, nearest
 __all__ = [
     "MASK",
     "MAX_PID",
+    "TEMPORARY",
+    "TRANSITIONS",
     "Action",
     "ActionDisabledError",
     "ActionNotRegisteredError",
@@ -49,9 +52,11 @@ __all__ = [
     "ActionProcessOutput",
     "ActionProcessStarted",
     "AlreadyRunningError",
+    "Argument",
     "Backlog",
     "Block",
     "Bus",
+    "Census",
     "CommandFailedError",
     "CommandResult",
     "CommandTimeoutError",
@@ -59,6 +64,7 @@ __all__ = [
     "DaemonError",
     "Draft",
     "EndReason",
+    "EnvValue",
     "EventBatch",
     "Hurry",
     "Masker",

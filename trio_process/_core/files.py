@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, final
@@ -114,7 +115,9 @@ class Draft:
         self._discard()
 
 
-def open_regular(path: Path, *, follow: bool = True, write: bool = False) -> tuple[int, os.stat_result] | None:
+def open_regular(
+    path: str | os.PathLike[str], *, follow: bool = True, write: bool = False
+) -> tuple[int, os.stat_result] | None:
     """Open a regular file, and never wait: None for a directory, FIFO, socket or device.
 
     Args:
@@ -126,7 +129,7 @@ def open_regular(path: Path, *, follow: bool = True, write: bool = False) -> tup
         OSError: It is missing, or may not be read.
     """
     # looked at first, as opening a device or a FIFO can have effects; and again, as it can be replaced in between
-    if not stat.S_ISREG(path.stat(follow_symlinks=follow).st_mode):
+    if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):  # noqa: PTH116 - a registry has thousands of them
         return None
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
@@ -152,11 +155,10 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Drop a `flock`, for a forked child's copy of the descriptor too (closing does not do that), and close it."""
-    try:
+    """Drop a `flock` and close the file; closing alone leaves the lock to a forked child that has a copy."""
+    with suppress(OSError):  # a file system without locks: there is none to drop
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
 
 
 def is_at(path: Path, descriptor: int) -> bool:

@@ -8,11 +8,12 @@ at which its process began.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import sys
 import time
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 MAX_PID: Final = 2**31 - 1
 """The largest `pid_t`; `os.kill` raises OverflowError above it. (Linux itself stops at 2**22, proc_sys_kernel(5).)"""
@@ -123,10 +124,24 @@ def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
         moment: When it is known to have existed, in seconds since the epoch: a file's modification time, say.
         slack: Seconds by which the two clocks may differ.
     """
-    if not is_alive(pid):
-        return False
-    began = started_at(pid)
-    return began is None or began <= moment + slack
+    return _began(pid) <= moment + slack
+
+
+@final
+class Census:
+    """Answers `lives_since` for many PIDs at about one moment, and looks at each process once."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        self._began: dict[int, float] = {}
+
+    def lives_since(self, pid: int, moment: float) -> bool:
+        """Whether `pid` is alive and began no later than `moment`."""
+        began = self._began.get(pid)
+        if began is None:
+            began = self._began[pid] = _began(pid)
+        return began <= moment + START_SLACK
 
 
 def read_stat(pid: int) -> ProcStat | None:
@@ -149,6 +164,14 @@ def read_stat(pid: int) -> ProcStat | None:
         threads=int(fields[17]),
         started=int(fields[19]),
     )
+
+
+def _began(pid: int) -> float:
+    """Return when `pid` began, `inf` if it is not alive, `-inf` if nobody tells."""
+    if not is_alive(pid):
+        return math.inf
+    began = started_at(pid)
+    return -math.inf if began is None else began
 
 
 def _alive_by_signal(pid: int) -> bool:
