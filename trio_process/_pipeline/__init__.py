@@ -1,5 +1,8 @@
 """Layer 3, orchestration: what depends on what, in which order it runs, and what is told of it."""
 
+from .kinds import parse_duration
+from .link import Task
+from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
 from .result import RunAllResult, RunResult, RunUpdate, SpecState
@@ -9,6 +12,7 @@ from .spec import Attempt, Executor, RunSpec
 __all__ = [
     "Attempt",
     "Executor",
+    "PipelineFile",
     "Plan",
     "RunAllResult",
     "RunResult",
@@ -16,8 +20,13 @@ __all__ = [
     "RunUpdate",
     "Runner",
     "SpecState",
+    "Task",
     "find_faults",
+    "has_pipeline",
+    "load_pipeline",
     "make_plan",
+    "parse_duration",
+    "read_pipeline",
     "to_dot",
     "to_mermaid",
 ]
