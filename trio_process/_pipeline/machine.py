@@ -224,16 +224,13 @@ class Machine:
 
     def halt(self, cause: Cause) -> None:
         """Begin nothing new; end what runs, if that kind of halt does."""
-        if self.finished or (self.cause is not None and cause.halt.value <= self.cause.halt.value):
+        if self.cause is not None and cause.halt.value <= self.cause.halt.value:
             return
+        if all(progress.result is not None for progress in self._progress):
+            return  # nothing is left to halt
         self.cause = cause
         for index in range(len(self._specs)):
             self._halt(index, cause)
-
-    @property
-    def finished(self) -> bool:
-        """Whether every spec has its result."""
-        return all(progress.result is not None for progress in self._progress)
 
     def whole(self) -> RunAllResult:
         """Return the result of the whole; every spec must have its own."""
