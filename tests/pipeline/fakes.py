@@ -22,6 +22,7 @@ class Does:
     error: Exception | None = None
     output: bytes = b""
     start_delay: float = 0.0
+    reason: EndReason | None = None  # what a stranger asked for
     deaf: bool = False  # to its stop signal, so that it takes the grace
 
 
@@ -118,7 +119,7 @@ class FakeExecutor:
                 await trio.sleep(GRACE if attempt.grace is None else attempt.grace)
             return attempt.asked, -15
         if does.seconds <= limit:
-            return (EndReason.EXITED if does.code >= 0 else EndReason.SIGNALLED), does.code
+            return does.reason or (EndReason.EXITED if does.code >= 0 else EndReason.SIGNALLED), does.code
         return EndReason.TIMED_OUT, -15
 
     def started(self) -> list[str]:

@@ -120,18 +120,17 @@ def ran_to_its_end(result: CommandResult) -> bool:
     return result.reason is EndReason.EXITED and result.status is Status.EXITED
 
 
-def failure(ended: CommandResult | ProcessError, asked: Cause | None) -> ProcessError | None:
-    """Return the error of a spec whose last attempt ended so; None for a plain exit, whatever its code."""
-    if isinstance(ended, ProcessError):
-        return ended
-    if ran_to_its_end(ended):
-        return None
-    return ended.start_error or ended.failure("" if asked is None else asked.text)
-
-
-def as_asked(ended: CommandResult | ProcessError, reason: EndReason) -> CommandResult | ProcessError:
-    """Return an attempt that had to end as what we asked for."""
-    return ended if isinstance(ended, ProcessError) else attrs.evolve(ended, reason=reason, ok=False)
+def never_ran(spec: RunSpec, reason: EndReason) -> CommandResult:
+    """Return the result of an attempt that had to end before there was a process."""
+    options = spec.options
+    return CommandResult(
+        command=options.shown_command,
+        args=options.shown_args,
+        name=spec.name,
+        cwd=options.shown_cwd,
+        status=Status.FAILED,
+        reason=reason,
+    )
 
 
 @attrs.define(eq=False)
@@ -250,9 +249,7 @@ class Machine:
         elif progress.result is None and progress.asked is None and reason is not None:
             progress.asked = cause
             if progress.state is SpecState.RETRYING:
-                assert progress.last is not None, "it is retried because an attempt ended"
-                progress.last = as_asked(progress.last, reason)
-                self._conclude(index, Change.FAIL)
+                self._cut(index, reason)
             self._end(index, reason)
 
     def _release(self, index: int) -> list[int]:
@@ -277,6 +274,16 @@ class Machine:
     def _waits(self, index: int) -> bool:
         return self._progress[index].state is SpecState.PENDING
 
+    def _cut(self, index: int, reason: EndReason) -> None:
+        """It waits for its next attempt, and will not get one: its last one, as ended by us."""
+        progress = self._progress[index]
+        last = progress.last
+        if isinstance(last, CommandResult):
+            progress.last = attrs.evolve(last, reason=reason, ok=False)
+        else:
+            progress.last = never_ran(self._specs[index], reason)
+        self._conclude(index, Change.FAIL)
+
     def _conclude(self, index: int, change: Change) -> None:
         """The last attempt has ended: its result is the spec's."""
         progress = self._progress[index]
@@ -284,11 +291,14 @@ class Machine:
         assert ended is not None, "concluded without an attempt"
         if isinstance(ended, ProcessError):
             self._finish(index, change, ended)
-        else:
-            reason = None if asked is None else HALTS[asked.halt]
-            if reason is not None and ended.reason in FINAL_REASONS and ended.reason is not reason:
-                ended = attrs.evolve(ended, reason=reason)  # an executor that stops without saying for what
-            self._finish(index, change, failure(ended, asked), exit_code=ended.exit_code, command_result=ended)
+            return
+        reason = None if asked is None else HALTS[asked.halt]
+        if reason is not None and ended.reason in FINAL_REASONS and ended.reason is not reason:
+            ended = attrs.evolve(ended, reason=reason)  # an executor that stops without saying for what
+        error: ProcessError | None = None
+        if not ran_to_its_end(ended):
+            error = ended.start_error or ended.failure("" if asked is None else asked.text)
+        self._finish(index, change, error, exit_code=ended.exit_code, command_result=ended)
 
     def _finish(
         self,

@@ -19,12 +19,11 @@ from .._core import (
     ProcessError,
     ProcessNotFoundError,
     ProcessNotRunningError,
-    Status,
     StopFailedError,
     in_seconds,
     open_scope,
 )
-from .machine import Cause, Halt, Machine
+from .machine import Cause, Halt, Machine, never_ran
 from .plan import Plan
 from .result import RunAllResult, RunUpdate
 from .spec import Attempt, Executor, RunSpec
@@ -158,14 +157,8 @@ class Run:
         except trio.Cancelled:
             self._machine.cancelled(index)
             raise
-        return begun.failure or CommandResult(
-            command=spec.options.shown_command,
-            args=spec.options.shown_args,
-            name=spec.name,
-            cwd=spec.options.shown_cwd,
-            status=Status.FAILED,
-            reason=begun.reason,
-        )
+        assert begun.reason is not None, "only what is to end has its scope cancelled"
+        return begun.failure or never_ran(spec, begun.reason)
 
     async def _delay(self, index: int) -> None:
         delay = self._specs[index].retry_delay
