@@ -1,0 +1,106 @@
+"""Synchronous managers that may block, entered and left in a thread, for a bounded time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from typing import Any, Final, Generic, TypeVar
+
+import outcome
+import trio
+
+from .._core import DaemonError, current_hurry, in_seconds, logger
+
+_T = TypeVar("_T")
+
+_LIMIT: Final = 5.0
+_LIMIT_IN_A_HURRY: Final = 1.0  # no waiting, but what takes its usual 100 µs shall still be done
+_SLICE: Final = 0.05
+
+
+@asynccontextmanager
+async def held_in_thread(
+    what: str, manager: AbstractContextManager[_T], failures: list[BaseException]
+) -> AsyncIterator[_T]:
+    """Hold a synchronous manager for the length of the block.
+
+    Args:
+        what: Its name in errors.
+        manager: What is entered and left, each in a thread: its file system may be slow, or not answer at all.
+        failures: Takes what goes wrong on the way out, so that it hides neither the body's error nor another failure.
+
+    Raises:
+        DaemonError: Entering took longer than 5 s. When it succeeds after all, it is left again.
+    """
+    entering = _Step(manager.__enter__, f"enter {what}")
+    try:
+        value = await entering.wait()
+    except BaseException:
+        entering.abandon(lambda: manager.__exit__(None, None, None))
+        raise
+    try:
+        yield value
+    finally:
+        with trio.CancelScope(shield=True):
+            try:
+                await _Step(lambda: manager.__exit__(None, None, None), f"leave {what}").wait()
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the next step of the way out must be done
+                failures.append(failure)
+
+
+class _Step(Generic[_T]):
+    """One call in a thread."""
+
+    def __init__(self, function: Callable[[], _T], name: str) -> None:
+        self._function = function
+        self._name = name
+        self._done = trio.Event()
+        self._result: outcome.Outcome[_T] | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        self._undo: Callable[[], Any] | None = None
+        self._lock = threading.Lock()
+        # not trio.to_thread: its pool may be full of other things that hang
+        trio.lowlevel.start_thread_soon(self._work, self._deliver, name)
+
+    def _work(self) -> _T:
+        value = self._function()
+        with self._lock:
+            if self._undo is not None:
+                self._undo()
+        return value
+
+    def _deliver(self, result: outcome.Outcome[_T]) -> None:
+        with self._lock:
+            self._result = result
+        with suppress(trio.RunFinishedError):  # it took longer than the program
+            self._token.run_sync_soon(self._done.set)
+
+    async def wait(self) -> _T:
+        """Return its value; the limit is real time, as it is the kernel that is waited for, on whatever Trio clock."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        began = time.monotonic()
+        while not self._done.is_set():
+            hurried = trio.current_time() >= current_hurry().deadline
+            limit = _LIMIT_IN_A_HURRY if hurried else _LIMIT
+            if time.monotonic() - began >= limit:
+                raise DaemonError(
+                    f"to {self._name} took longer than {in_seconds(limit)}; is its file system reachable?"
+                )
+            with trio.move_on_after(_SLICE):
+                await self._done.wait()
+        assert self._result is not None
+        return self._result.unwrap()
+
+    def abandon(self, undo: Callable[[], Any]) -> None:
+        """Have what it has done, or will have done, undone."""
+        with self._lock:
+            if self._result is None:
+                self._undo = undo
+                return
+        if isinstance(self._result, outcome.Value):
+            try:
+                undo()
+            except Exception:  # noqa: BLE001 - the error that led here goes on
+                logger.exception("could not undo: %s", self._name)
