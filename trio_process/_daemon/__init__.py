@@ -1,13 +1,26 @@
 """Layer 2, lifecycle: PID file, registry, health, daemon."""
 
+from .checkup import HealthCheck
+from .daemon import Daemon
 from .entry import DaemonEntry
+from .health import HealthServer
+from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
+from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
 from .registry import Registry, default_registry
 
 __all__ = [
+    "Daemon",
     "DaemonEntry",
+    "DaemonOptions",
+    "HealthCheck",
+    "HealthServer",
     "PIDFile",
     "Registry",
     "default_registry",
+    "probe_health",
+    "probe_ready",
     "read_pid",
+    "wait_for_health",
+    "wait_for_ready",
 ]

@@ -1,0 +1,296 @@
+"""`Daemon`: single instance, health, registry, signals and restarts around a program, as one block."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Self, TypeVar, final
+
+import attrs
+import trio
+
+from .._core import Block, DaemonError, Hurry, enter_hurry, logger, open_scope, raise_first
+from .blocking import held_in_thread
+from .entry import DaemonEntry
+from .health import HealthServer
+from .notify import Notifier
+from .options import DaemonOptions
+from .pidfile import PIDFile
+from .registry import default_registry
+from .signals import handle_signals
+from .state import HealthState
+from .supervise import run_until_stopped
+
+_Reload = TypeVar("_Reload", bound=Callable[[], object])
+
+
+@final
+class Daemon(Block):
+    """A program that runs once, tells how it is, can be found, and ends when it is asked to.
+
+    Args:
+        **options: The fields of `DaemonOptions`.
+
+    Raises:
+        OptionError: A value was refused.
+
+    Entering takes the PID file, starts the health server, and registers; leaving undoes it in reverse, after readiness
+    went false. A failure on the way in undoes what was done, and goes on as it is: `AlreadyRunningError`, `DaemonError`
+    for an address that is taken, `RegistryError`. A daemon can be entered again after it was left.
+
+    With `signals=True`, SIGTERM and SIGINT stop gracefully; a second one ends every wait and grace of this package at
+    once; a third one ends the process with status 128+N. Before `run`, the first one cancels the block's body, and the
+    block ends without an exception. SIGHUP calls what `on_reload` was given.
+
+    >>> async with Daemon(health_addr="127.0.0.1:0", ready=False) as daemon:
+    ...     daemon.set_ready(True)
+    ...     await daemon.run(serve)
+    """
+
+    __slots__ = ("_on_reload", "_server", "_state", "_stay", "_stopping", "options")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self._set_up(DaemonOptions.from_keywords(options))
+
+    @classmethod
+    def from_options(cls, options: DaemonOptions) -> Self:
+        """Return a daemon with these options."""
+        daemon = cls()
+        daemon._set_up(options)
+        return daemon
+
+    def _set_up(self, options: DaemonOptions) -> None:
+        self.options = options
+        self._on_reload: Callable[[], object] | None = None
+        self._server: HealthServer | None = None
+        self._stay: _Stay | None = None
+        self._stopping = trio.Event()
+        if options.health_addr is None:
+            self._state = HealthState(ready=options.ready, check_timeout=5.0)
+            for check in options.health_checks:
+                self._state.checkup.add(check)
+        else:
+            self._server = HealthServer(options.health_addr, checks=options.health_checks, ready=options.ready)
+            self._state = self._server.state
+
+    @property
+    def health(self) -> HealthServer | None:
+        """The health server, or None."""
+        return self._server
+
+    @property
+    def health_addr(self) -> str:
+        """Where the health server listens, port 0 resolved; "" without one."""
+        return "" if self._server is None else self._server.addr
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set once the daemon is asked to end, or is being left."""
+        return self._stopping
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work may be sent here: what `/ready` says."""
+        return self._state.ready
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
+        """Say whether new work may be sent here; systemd is told the first time that it may."""
+        self._state.set_ready(ready)
+
+    def on_reload(self, function: _Reload) -> _Reload:
+        """Call `function`, sync or async, at every SIGHUP; its errors are logged. Returns it, so that it decorates."""
+        self._on_reload = function
+        return function
+
+    def stop(self) -> None:
+        """Ask `run` to end; at once if it has not begun. Synchronous, and nothing more if it was asked before."""
+        if self._stay is not None:
+            self._stay.stop()
+
+    async def run(self, main: Callable[..., Awaitable[object]] | None = None, *args: Any) -> None:
+        """Run `main(*args)` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
+
+        Args:
+            main: An async function, restarted as `options.restart` says; None only waits for the stop.
+            *args: Its arguments.
+
+        Raises:
+            DaemonError: The daemon is not entered, or runs already.
+            RestartLimitError: `main` ended too often; its last failure is the cause.
+
+        On a stop, readiness goes false and `stopping` is set; `main` may end by itself for `drain` seconds, then it is
+        cancelled. What `main` raises goes on as it is. A `main` that shields itself can't be abandoned: what still runs
+        when `shutdown_timeout` is over is named in a log record, every 5 s.
+        """
+        stay = self._stay
+        if stay is None:
+            raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
+        if stay.running:
+            raise DaemonError("this Daemon runs already: call `daemon.run` once at a time")
+        await trio.lowlevel.checkpoint()
+        if self._stopping.is_set():
+            return
+        stay.running = True
+        try:
+            await run_until_stopped(
+                self._stopping.wait if main is None else partial(main, *args),
+                self.options.restart,
+                stopping=self._stopping,
+                stop=stay.stop,
+                drain=self.options.drain,
+                hurry=stay.hurry,
+            )
+        finally:
+            stay.running = False
+
+    def _refuse_entry(self) -> None:
+        if self._entered is not None:
+            raise DaemonError("this Daemon is entered already: leave it first, or make another one")
+
+    def _block(self) -> AbstractAsyncContextManager[None]:
+        return self._live()
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
+        """Hold all parts for the length of the block; failures of the way out come together at its end."""
+        failures: list[BaseException] = []
+        self._stopping = trio.Event()
+        self._state.set_stopping(False)
+        before = self._state.remember()
+        hurry = Hurry()
+        leave_hurry = enter_hurry(hurry)
+        try:
+            with Notifier.from_environment() as notifier:
+                async with open_scope() as nursery:
+                    stay = _Stay(self, hurry, notifier, nursery)
+                    # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
+                    with stay.signals():
+                        async with self._single_instance(failures), self._served(), self._registered(failures):
+                            self._stay = stay
+                            try:
+                                stay.announce()
+                                with stay.body:
+                                    yield
+                            finally:
+                                stay.leave()
+                                self._stay = None
+        except BaseException as error:  # noqa: BLE001 - raised again at once
+            raise_first(error, failures)
+        finally:
+            leave_hurry()
+            self._state.restore(before)
+        raise_first(None, failures)
+
+    def _single_instance(self, failures: list[BaseException]) -> AbstractAsyncContextManager[object]:
+        path = self.options.pid_file
+        if path is None:
+            return nullcontext()
+        return held_in_thread(f"the PID file {path}", PIDFile(path), failures)
+
+    def _served(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if self._server is None else self._server
+
+    def _registered(self, failures: list[BaseException]) -> AbstractAsyncContextManager[object]:
+        entry = self.options.registry_entry
+        if entry is None:
+            return nullcontext()
+        registry = self.options.registry or default_registry()
+        return held_in_thread(f"the registry {registry.directory}", registry.registered(self._filled(entry)), failures)
+
+    def _filled(self, entry: DaemonEntry) -> DaemonEntry:
+        return attrs.evolve(
+            entry,
+            pid=os.getpid(),
+            health=self.health_addr or entry.health,
+            started=datetime.now(UTC),
+            project=entry.project or os.getcwd(),  # noqa: PTH109 - a str for the file
+            binary=entry.binary or sys.executable,
+        )
+
+
+class _Stay:
+    """One stay in a daemon's block: who may be told to end, and has been."""
+
+    def __init__(self, daemon: Daemon, hurry: Hurry, notifier: Notifier, nursery: trio.Nursery) -> None:
+        self.body = trio.CancelScope()
+        self.hurry = hurry
+        self.running = False
+        self._daemon = daemon
+        self._notifier = notifier
+        self._nursery = nursery
+        self._reload_asked = False
+        self._reloading = False
+
+    def signals(self) -> AbstractContextManager[None]:
+        """Return the manager that handles the signals, if they are to be handled."""
+        if not self._daemon.options.signals:
+            return nullcontext()
+        return handle_signals(self._signalled, self._hung_up)
+
+    def announce(self) -> None:
+        """Tell the service manager, now and whenever readiness comes; and keep its watchdog quiet."""
+        self._daemon._state.watch_ready(self._notifier.ready)
+        if self._notifier.watchdog:
+            self._nursery.start_soon(self._keep_watchdog_quiet)
+
+    def leave(self) -> None:
+        self.stop()
+        self._daemon._state.watch_ready(None)
+
+    def stop(self) -> None:
+        daemon = self._daemon
+        if daemon.stopping.is_set():
+            return
+        daemon._state.set_stopping(True)
+        self.hurry.bring_forward(trio.current_time() + daemon.options.shutdown_timeout)
+        self._notifier.stopping()
+        daemon.stopping.set()
+
+    def _signalled(self, name: str, count: int) -> None:
+        if count == 1:
+            logger.info("%s: stopping", name)
+            self.stop()
+            if not self.running:
+                self.body.cancel()
+        else:
+            logger.warning("%s again: no more waiting, what still runs is killed", name)
+            self.stop()
+            self.hurry.bring_forward(trio.current_time())
+            self.body.cancel()
+
+    def _hung_up(self) -> None:
+        if self._daemon._on_reload is None:
+            logger.info("SIGHUP: ignored, as no on_reload was given")
+            return
+        self._reload_asked = True
+        if not self._reloading:
+            self._reloading = True
+            self._nursery.start_soon(self._reload)
+
+    async def _reload(self) -> None:
+        """Reload once for all that asked since the last one began."""
+        while self._reload_asked:
+            self._reload_asked = False
+            function = self._daemon._on_reload
+            assert function is not None
+            logger.info("SIGHUP: reloading")
+            self._notifier.reloading()
+            try:
+                found = function()
+                if isinstance(found, Awaitable):
+                    await found
+            except Exception:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
+                logger.exception("reloading failed; the daemon goes on as it was")
+            self._notifier.reloaded()
+        self._reloading = False
+
+    async def _keep_watchdog_quiet(self) -> None:
+        while True:
+            if not any(result.why for result in await self._daemon._state.checkup.results()):
+                self._notifier.alive()
+            await trio.sleep(self._notifier.watchdog)

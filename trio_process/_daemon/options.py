@@ -1,0 +1,95 @@
+"""`DaemonOptions`: everything a daemon can be told, checked when it is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, final
+
+import attrs
+
+from .._core import OptionError, RestartPolicy, checks, nearest
+from .address import parse_address
+from .checkup import HealthCheck
+from .entry import DaemonEntry
+from .registry import Registry
+
+
+def _pid_file(value: object) -> Path | None:
+    return None if value is None or value == "" else Path(os.fsdecode(checks.path("pid_file", value)))
+
+
+def _health_addr(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    parse_address(value, "health_addr")
+    return str(value)
+
+
+def _health_checks(value: object) -> tuple[HealthCheck, ...]:
+    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
+    if found is None or not all(callable(check) for check in found):
+        raise OptionError(f"health_checks must be callables without arguments, got {value!r}")
+    return found
+
+
+@final
+@attrs.frozen(kw_only=True)
+class DaemonOptions:
+    """What a `Daemon` is made of; None or empty leaves a part out.
+
+    Args:
+        pid_file: The file that one instance at a time can hold.
+        shutdown_timeout: Seconds from the stop on in which all of it must end, `drain` included.
+        drain: Seconds in which `main` may end by itself after the stop, before it is cancelled.
+        health_addr: Where `/health` and `/ready` are served; see `HealthServer`.
+        health_checks: What `/health` asks, and the watchdog of systemd.
+        registry: Where it is announced; None for `default_registry()` if there is an entry.
+        registry_entry: As what; `pid`, `health` and `started` are filled in, `project` and `binary` where empty.
+        ready: Whether `/ready` says so from the first.
+        restart: When `main` is started again.
+        signals: Whether SIGTERM, SIGINT and SIGHUP are handled (in the main thread only).
+
+    Raises:
+        OptionError: A value was refused; the text names the option.
+
+    >>> DaemonOptions(health_addr="127.0.0.1:0", drain=2).shutdown_timeout
+    30.0
+    """
+
+    pid_file: Path | None = attrs.field(default=None, converter=_pid_file)
+    shutdown_timeout: float = 30.0
+    drain: float = 0.0
+    health_addr: str | None = attrs.field(default=None, converter=_health_addr)
+    health_checks: tuple[HealthCheck, ...] = attrs.field(default=(), converter=_health_checks)
+    registry: Registry | None = None
+    registry_entry: DaemonEntry | None = None
+    ready: bool = True
+    restart: RestartPolicy = attrs.field(factory=RestartPolicy.never)
+    signals: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        for option in ("shutdown_timeout", "drain"):
+            object.__setattr__(self, option, checks.seconds(option, getattr(self, option)))
+        for option in ("ready", "signals"):
+            checks.flag(option, getattr(self, option))
+        _instance("registry", self.registry, Registry, optional=True)
+        _instance("registry_entry", self.registry_entry, DaemonEntry, optional=True)
+        _instance("restart", self.restart, RestartPolicy, optional=False)
+        if self.registry is not None and self.registry_entry is None:
+            raise OptionError("a registry without a registry_entry has nothing to announce; give a DaemonEntry, too")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+        """Return the options of a call; an unknown one names the nearest."""
+        known = [field.name for field in attrs.fields(cls)]
+        for option in keywords:
+            if option not in known:
+                raise OptionError(f"unknown option {option!r}{nearest(option, known)}")
+        return cls(**keywords)
+
+
+def _instance(option: str, value: object, kind: type, *, optional: bool) -> None:
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise OptionError(f"{option} must be a {kind.__name__}{' or None' if optional else ''}, got {value!r}")

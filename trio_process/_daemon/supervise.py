@@ -1,0 +1,133 @@
+"""Running `main`: again after its ends, as the policy says, and to its end after a stop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import trio
+
+from .._core import Hurry, RestartPolicy, Restarts, grace, in_seconds, logger, open_scope
+
+_NAGGING: Final = 5.0  # seconds between two records of what does not end
+_MOST_NAMED: Final = 10
+_TRIO: Final = str(Path(trio.__file__).parent)
+
+
+async def run_until_stopped(
+    main: Callable[[], Awaitable[object]],
+    policy: RestartPolicy,
+    *,
+    stopping: trio.Event,
+    stop: Callable[[], object],
+    drain: float,
+    hurry: Hurry,
+) -> None:
+    """Run `main` as the policy says; after a stop for `drain` seconds more, then cancel it.
+
+    Args:
+        main: What is run, in this task: its error is the caller's, as it is.
+        policy: When it is started again.
+        stopping: Set when it shall end.
+        stop: Called when a surrounding scope is cancelled, so that everybody hears of it.
+        drain: Seconds in which it may end by itself.
+        hurry: Its deadline is that of the shutdown; what runs on after it is named in log records.
+    """
+    ended = trio.Event()
+    async with open_scope() as nursery:
+        with trio.CancelScope() as scope:
+            task = trio.lowlevel.current_task()
+
+            async def end_main() -> None:
+                try:
+                    await stopping.wait()
+                    with grace(drain):
+                        await ended.wait()
+                    scope.cancel()
+                    await ended.wait()
+                finally:
+                    if not ended.is_set():
+                        stop()
+                        with trio.CancelScope(shield=True):
+                            await _name_what_hangs(ended, hurry, task, nursery)
+
+            nursery.start_soon(end_main)
+            try:
+                await _supervise(main, policy, stopping)
+            finally:
+                ended.set()
+
+
+async def _supervise(main: Callable[[], Awaitable[object]], policy: RestartPolicy, stopping: trio.Event) -> None:
+    restarts = Restarts(policy)
+    while True:
+        began = trio.current_time()
+        failure: Exception | None = None
+        try:
+            await main()
+        except Exception as error:  # noqa: BLE001 - raised again below, or restarted from
+            failure = error
+        try:
+            now = trio.current_time()
+            delay = None
+            if not stopping.is_set():
+                delay = restarts.ended(failure, ran=now - began, now=now, chance=random.random())  # noqa: S311 - jitter
+            if delay is None:
+                if failure is not None:
+                    raise failure
+                return
+            _log_restart(failure, now - began, delay)
+        finally:
+            del failure  # its traceback holds this frame
+        with trio.move_on_after(delay):
+            await stopping.wait()
+            return
+
+
+def _log_restart(failure: Exception | None, ran: float, delay: float) -> None:
+    how = "returned" if failure is None else f"failed ({type(failure).__name__}: {failure})"
+    logger.warning("main %s after %s; restarting in %s", how, in_seconds(ran), in_seconds(delay), exc_info=failure)
+
+
+async def _name_what_hangs(ended: trio.Event, hurry: Hurry, task: trio.lowlevel.Task, nursery: trio.Nursery) -> None:
+    """Name what still runs, every 5 s from the shutdown's deadline on: a task that shields itself can't be abandoned."""
+    began = trio.current_time()
+    with grace(hurry.deadline - began):
+        await ended.wait()
+    while not ended.is_set():
+        named = list(_tasks_of_main(task, nursery))
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        logger.warning(
+            "the shutdown's time is up, and main still runs, %s after it was cancelled: %s%s; a shield or a blocking "
+            "call holds it (a third signal ends the process at once)",
+            in_seconds(trio.current_time() - began),
+            ", ".join(map(_place, named[:_MOST_NAMED])),
+            more,
+        )
+        with trio.move_on_after(_NAGGING):
+            await ended.wait()
+
+
+def _tasks_of_main(task: trio.lowlevel.Task, nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
+    """Yield the task that runs main, and those in nurseries that main has opened."""
+    yield task
+    nurseries = task.child_nurseries
+    opened = nurseries[nurseries.index(nursery) + 1 :] if nursery in nurseries else []
+    waiting = [child for inner in opened for child in inner.child_tasks]
+    while waiting:
+        child = waiting.pop()
+        yield child
+        waiting += [grandchild for inner in child.child_nurseries for grandchild in inner.child_tasks]
+
+
+def _place(task: trio.lowlevel.Task) -> str:
+    """Return a task's name and the innermost line of it that is not Trio's own."""
+    place = ""
+    frame: FrameType
+    for frame, line in task.iter_await_frames():
+        if not frame.f_code.co_filename.startswith(_TRIO):
+            place = f" at {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return f"{task.name}{place}"
