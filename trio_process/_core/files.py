@@ -100,7 +100,7 @@ class Draft:
     def _discard(self) -> None:
         try:
             if self._name is not None:
-                self._name.unlink()
+                self._name.unlink(missing_ok=True)
                 self._name = None
         finally:
             if self._fd >= 0:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from .._core import Census, logger, open_regular, try_lock
 from .entry import MAX_SIZE, DaemonEntry, decode, from_fields
+from .naming import SUFFIX
 
 PRUNE_AFTER: Final = 60.0
 """Seconds after which a file that can't be read as an entry, or a left-over temporary one, is removed."""
@@ -35,8 +36,8 @@ class Found(NamedTuple):
 
     @property
     def prunable(self) -> bool:
-        """Whether it may go: a dead entry at once, what can't be read only when nobody can be writing it any more."""
-        if self.fields is not None:
+        """Whether it may go: a dead entry at once; what can't be read, or is temporary, when nobody can be at it."""
+        if self.fields is not None and self.path.endswith(SUFFIX):
             return not self.alive
         return time.time() - self.status.st_mtime > PRUNE_AFTER
 

@@ -25,6 +25,7 @@ from .._core import (
     checks,
     is_at,
     lives_since,
+    logger,
     note_failure,
     open_regular,
     parse_pid,
@@ -94,8 +95,11 @@ class PIDFile:
     def release(self) -> None:
         """Remove the file, if it is still ours, and let the next one start; does nothing if it is not held.
 
+        Where it can't be removed (after a change to a user that may not write to the directory, say) it is emptied, which
+        is as good for the next starter, and a warning is logged.
+
         Raises:
-            DaemonError: It could not be removed. It is let go of all the same: a file left over is stale.
+            DaemonError: It could neither be removed nor emptied: it names us until we are dead.
         """
         if self._fd is None:
             return
@@ -105,9 +109,12 @@ class PIDFile:
             return
         try:
             if is_at(self._file, descriptor):
-                self._file.unlink(missing_ok=True)
+                _remove(self._file, descriptor)
         except OSError as error:
-            raise DaemonError(f"the PID file {self.path} could not be removed: {error.strerror or error}") from error
+            raise DaemonError(
+                f"the PID file {self.path} could not be removed: {error.strerror or error}; it names PID {os.getpid()} "
+                "until that process has ended"
+            ) from error
         finally:
             unlock(descriptor)
 
@@ -210,6 +217,14 @@ def _clear(path: Path) -> tuple[int, bool]:
         return 0, True
     finally:
         unlock(descriptor)
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        os.truncate(descriptor, 0)  # the descriptor can do what the user no longer may
+        logger.warning("the PID file %s could not be removed, and was emptied: %s", path, error.strerror)
 
 
 def _read(descriptor: int) -> int:

@@ -182,30 +182,26 @@ class Registry:
             self.directory.mkdir(parents=True, exist_ok=True)
             # all that can take long, or fail on a full disk, comes before the lock
             with Draft(self.directory, data, lock=lock) as draft, self._locked():
-                path, others = self._place(entry)
+                path = self._place(entry)
                 draft.replace(path)
-                for other in others:
-                    other.unlink(missing_ok=True)
                 return entry, path, draft.keep() if lock else -1
         except OSError as error:
             raise self._error("written", entry.code, entry.daemon, error) from error
 
-    def _place(self, entry: DaemonEntry) -> tuple[Path, list_[Path]]:
-        """Return where an entry goes, and where its key has an older one that goes away."""
+    def _place(self, entry: DaemonEntry) -> Path:
+        """Return where an entry goes: where its key has one, so that no reader finds it gone while it moves; or free."""
         free: list_[Path] = []
-        own: list_[Path] = []
         for path, found in _look_at(self._paths(entry.code, entry.daemon)):
             if found is not None and found.is_for(entry.code, entry.daemon):
-                own.append(path)
-            elif found is not None and found.alive:
-                continue  # the live entry of another key that shares the name
-            free.append(path)
+                return path
+            if found is None or not found.alive:
+                free.append(path)  # else it is a live entry of another key that shares the name
         if not free:
             raise RegistryError(
                 f"every file name for {entry.code!r} and {entry.daemon!r} in {self.directory} is taken by the entry of "
                 "another daemon: choose another code or daemon"
             )
-        return free[0], [path for path in own if path != free[0]]
+        return free[0]
 
     def _withdraw(self, entry: DaemonEntry, path: Path, descriptor: int, owner: int) -> None:
         if os.getpid() != owner:
