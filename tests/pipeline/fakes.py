@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from trio_process._core import CommandResult, EndReason, ProgramNotFoundError, RunOptions, Status
+from trio_process._pipeline import RunSpec
 
 GRACE = 0.5
 
@@ -135,3 +136,8 @@ def moments(executor: FakeExecutor) -> dict[str, list[float]]:
     for _, name, at in executor.events:
         found.setdefault(name, []).append(at)
     return found
+
+
+def spec(name: str, *after: str, **options) -> RunSpec:
+    """A spec whose command is its name."""
+    return RunSpec(name=name, command=name or "x", after=after, **options)

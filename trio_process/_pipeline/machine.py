@@ -233,9 +233,10 @@ class Machine:
 
     def whole(self) -> RunAllResult:
         """Return the result of the whole; every spec must have its own."""
-        results = [progress.result for progress in self._progress]
+        results = [progress.result for progress in self._progress if progress.result is not None]
+        assert len(results) == len(self._specs), "every spec gets exactly one result"
         return RunAllResult(
-            results=tuple([result for result in results if result is not None]),
+            results=tuple(results),
             duration=self._clock() - self._epoch,
             timed_out=self.cause is not None and self.cause.halt is Halt.TIMEOUT,
         )

@@ -93,6 +93,8 @@ class Run:
                     if any(map(self._machine.may_begin, wave)):
                         async with open_scope(wait=True) as self._nursery:
                             self._admit(wave)
+                        # a nursery whose tasks all ended well says nothing of a cancellation that kept others out
+                        await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             self._machine.halt(Cause(Halt.CANCEL, "the run was cancelled"))
             raise
