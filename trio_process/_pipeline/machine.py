@@ -293,12 +293,14 @@ class Machine:
         if isinstance(ended, ProcessError):
             self._finish(index, change, ended)
             return
-        reason = None if asked is None else HALTS[asked.halt]
-        if reason is not None and ended.reason in FINAL_REASONS and ended.reason is not reason:
-            ended = attrs.evolve(ended, reason=reason)  # an executor that stops without saying for what
-        error: ProcessError | None = None
-        if not ran_to_its_end(ended):
-            error = ended.start_error or ended.failure("" if asked is None else asked.text)
+        if ran_to_its_end(ended):
+            error: ProcessError | None = None
+        elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
+            # the reason is ours, though an executor may stop without saying for what
+            ended = attrs.evolve(ended, reason=HALTS[asked.halt])
+            error = ended.failure(asked.text)
+        else:
+            error = ended.start_error or ended.failure()
         self._finish(index, change, error, exit_code=ended.exit_code, command_result=ended)
 
     def _finish(

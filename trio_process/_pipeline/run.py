@@ -127,7 +127,7 @@ class Run:
                 self._free -= weight
                 self._begun[index] = _Begun()
                 self._machine.begin(index)
-                self._nursery.start_soon(self._attempt, index)
+                self._nursery.start_soon(self._attempt, index, name=f"pipeline: {self._specs[index].name}")
             heappop(self._waiting)
 
     def _weight(self, index: int) -> float:
@@ -179,7 +179,8 @@ class Run:
         if begun.attempt is None:
             begun.scope.cancel()
         else:
-            self._nursery.start_soon(self._stop, self._specs[index], begun, begun.attempt, reason)
+            # the name is what the result says of who asked
+            self._nursery.start_soon(self._stop, self._specs[index], begun, begun.attempt, reason, name="pipeline")
 
     async def _stop(self, spec: RunSpec, begun: _Begun, attempt: Attempt, reason: EndReason) -> None:
         try:

@@ -61,7 +61,8 @@ class Runner:
         Args:
             specs: The specs; the results come in their order.
             schedule: `"waves"`: each wave is a nursery, the next begins when it has ended. `"eager"`: a spec starts
-                when its own dependencies have ended, the one with the longest remaining chain first.
+                when its own dependencies have ended, the one with the longest remaining chain first. The results are
+                the same; only of several failed dependencies a skipped spec names the one that failed first.
             on_failure: What a failure that is not allowed does. `"continue"`: what doesn't depend on it runs.
                 `"no-new"`: nothing new starts; what has begun finishes, its retries too. `"kill"`: what runs is
                 stopped.
