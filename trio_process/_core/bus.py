@@ -50,7 +50,7 @@ class Backlog:
 
     __slots__ = (
         "_bus", "_key", "_name", "_overflow", "_room_wanted", "_types", "buffer", "closed", "count", "dropped", "ended",
-        "origin", "queue", "readers", "weight",
+        "named", "origin", "queue", "readers", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,7 @@ class Backlog:
         self.closed = False
         self.readers = trio.lowlevel.ParkingLot()
         self.origin = "unknown"
+        self.named = False  # in a log record, for holding a child up
 
     def wants(self, kind: type, key: str, name: str | None) -> bool:
         """Return whether events of that class and process are asked for."""
@@ -205,8 +206,8 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
         """Return a snapshot of the backlog."""
         backlog = self._backlog
         return SubscriptionStatistics(
-            buffered=backlog.count,
-            buffered_bytes=backlog.weight,
+            buffered=backlog.count - self._held[0],
+            buffered_bytes=backlog.weight - self._held[1],
             buffer=backlog.buffer,
             dropped=backlog.dropped,
             tasks_waiting=backlog.readers.statistics().tasks_waiting,
@@ -358,7 +359,7 @@ class Bus:
         id: str | None = None,  # noqa: A002 - the keyword of the contract
         name: str | None = None,
         buffer: float = 1024,
-        overflow: Overflow = Overflow.WAIT,
+        overflow: Overflow | str = Overflow.WAIT,
     ) -> Subscription:
         """Return a subscription; the arguments are those of `Service.subscribe`."""
         for kind in types:

@@ -121,10 +121,16 @@ def _checkable_hints(handler: Handler) -> dict[str, tuple[type, ...]]:
     for name, hint in hints.items():
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
         parts = typing.get_args(hint) if union else (hint,)
-        if parts and all(isinstance(part, type) and typing.get_origin(part) is None for part in parts):
+        if parts and all(_is_plain_class(part) for part in parts):
             # PEP 484, "The numeric tower": an int is acceptable where a float is
             found[name] = (*parts, int) if float in parts else parts
     return found
+
+
+def _is_plain_class(hint: object) -> bool:
+    """Return whether `isinstance` takes it: Any is a class since 3.11, a protocol need not be checkable."""
+    plain = isinstance(hint, type) and typing.get_origin(hint) is None
+    return plain and hint is not Any and not getattr(hint, "_is_protocol", False)
 
 
 def _spelled(kinds: tuple[type, ...]) -> str:
@@ -308,7 +314,7 @@ class Core(Block):
         id: str | None = None,  # noqa: A002 - the keyword of the contract
         name: str | None = None,
         buffer: float = 1024,
-        overflow: Overflow = Overflow.WAIT,
+        overflow: Overflow | str = Overflow.WAIT,
     ) -> Subscription:
         """Return a subscription to the events of all services and to what is broadcast.
 

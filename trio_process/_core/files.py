@@ -129,7 +129,7 @@ def open_regular(
         OSError: It is missing, or may not be read.
     """
     # looked at first, as opening a device or a FIFO can have effects; and again, as it can be replaced in between
-    if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):  # noqa: PTH116 - a registry has thousands of them
+    if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
         return None
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:

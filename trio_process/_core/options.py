@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -173,6 +174,12 @@ class RunOptions:
         """The directory as people may see it."""
         return None if self.cwd is None else os.fsdecode(self.cwd)
 
+    def with_stdin_pipe(self) -> RunOptions:
+        """Return the same with a pipe as stdin."""
+        twin = copy.copy(self)  # all is checked already: attrs.evolve would check it again
+        object.__setattr__(twin, "stdin", Stdio.PIPE)
+        return twin
+
     def masker(self) -> Masker:
         """Return what masks the secrets among the arguments and the environment."""
         return Masker(value for value in (*self.args, *self.env.values()) if isinstance(value, Secret))
@@ -232,7 +239,7 @@ def _file(option: str, value: object) -> IO[bytes]:
 def _known_codec(encoding: object, errors: object) -> None:
     try:
         if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type]
-            raise LookupError(encoding)
+            raise LookupError(encoding)  # noqa: TRY301 - as if it were not known
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
     try:

@@ -61,12 +61,11 @@ class Masker:
         secrets: The secrets to hide; an empty one hides nothing.
     """
 
-    __slots__ = ("_pattern", "longest")
+    __slots__ = ("_pattern", "values")
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        values = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
-        self.longest = max((len(value.encode()) for value in values), default=0)
+        self.values = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, self.values))) if self.values else None
 
     def __bool__(self) -> bool:
         return self._pattern is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -32,6 +33,8 @@ def escape_controls(text: str) -> str:
 
 def in_seconds(duration: float) -> str:
     """Return a duration as people say it: `"3 ms"`, `"1.25 s"`, `"2 min 5 s"`."""
+    if duration == math.inf:
+        return "unlimited time"
     if duration < 1:
         return f"{duration * 1000:.0f} ms"
     if duration < 60:

@@ -1,0 +1,250 @@
+"""`RingBuffer`, the tail of what was written; and `Capture`, three of them with the order of arrival."""
+
+from __future__ import annotations
+
+import builtins
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, final
+
+from .._core import Stream, checks
+
+DEFAULT_BUFFER_SIZE: Final = 2**20
+"""How much of each stream is kept unless told otherwise, in bytes."""
+
+_BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
+
+
+@final
+class RingBuffer:
+    """Keeps exactly the last `size` bytes of what is written to it; memory grows with what is written.
+
+    Args:
+        size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
+
+    Raises:
+        OptionError: The size is negative, or no whole number.
+
+    Attributes:
+        capacity: The size.
+        dropped: How many bytes were overwritten.
+
+    >>> ring = RingBuffer(4)
+    >>> ring.write(b"abcdef"), ring.bytes(), ring.dropped
+    (6, b'cdef', 2)
+    """
+
+    # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
+    # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held.
+    __slots__ = ("_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity")
+
+    def __init__(self, size: float) -> None:
+        self.capacity = checks.whole("size", size, infinite=True)
+        self._block = int(max(1, min(_BLOCK, self.capacity)))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, `dropped` too."""
+        self._blocks: deque[bytes] = deque()
+        self._tail = bytearray()
+        self._held = 0  # bytes in blocks and tail
+        self._total = 0  # bytes ever written
+        self._lost_lines = 0  # newlines in the blocks that were thrown away
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append `data`; return its length, always."""
+        chunk = data if type(data) is bytes else bytes(data)
+        size = len(chunk)
+        self._total += size
+        self._held += size
+        if size >= self._block:
+            if self._tail:
+                self._blocks.append(bytes(self._tail))
+                self._tail.clear()
+            if size > self.capacity:
+                cut = size - int(self.capacity)
+                self._throw_away(chunk, cut)
+                chunk = chunk[cut:]
+            self._blocks.append(chunk)
+        else:
+            self._tail += chunk
+            if len(self._tail) >= self._block:
+                self._blocks.append(bytes(self._tail))
+                self._tail.clear()
+        blocks = self._blocks
+        while blocks and self._held - len(blocks[0]) >= self.capacity:
+            oldest = blocks.popleft()
+            self._throw_away(oldest, len(oldest))
+        return size
+
+    def _throw_away(self, block: builtins.bytes, count: int) -> None:
+        self._held -= count
+        self._lost_lines += block.count(b"\n", 0, count)
+
+    @property
+    def total(self) -> int:
+        """How many bytes were ever written: the offset of the end."""
+        return self._total
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that is still kept."""
+        return self._total - len(self)
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes were overwritten."""
+        return self.start
+
+    def __len__(self) -> int:
+        return self._total if self._total < self.capacity else int(self.capacity)
+
+    def bytes(self) -> bytes:
+        """Return what is kept."""
+        return self.since(self.start)
+
+    def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        """Return what is kept, decoded; a character that the edge cuts through is replaced."""
+        return self.bytes().decode(encoding, errors)
+
+    def since(self, offset: int) -> builtins.bytes:
+        """Return what was written from `offset` on; it must not be before `start`."""
+        missing = self._total - offset
+        if missing <= len(self._tail):
+            return builtins.bytes(self._tail[len(self._tail) - missing :])
+        parts: list[builtins.bytes] = [builtins.bytes(self._tail)] if self._tail else []
+        missing -= len(self._tail)
+        for block in reversed(self._blocks):
+            if missing <= 0:
+                break
+            parts.append(block if len(block) <= missing else block[len(block) - missing :])
+            missing -= len(block)
+        if len(parts) == 1:
+            return parts[0]  # no copy of the one large block that a live reader usually asks for
+        parts.reverse()
+        return b"".join(parts)
+
+    def lines_before(self, offset: int) -> int:
+        """Return how many newlines were written before `offset`, which must not be before `start`."""
+        first = self._total - self._held
+        count = self._lost_lines
+        for block in (*self._blocks, builtins.bytes(self._tail)):
+            if first >= offset:
+                break
+            count += block.count(b"\n", 0, offset - first)
+            first += len(block)
+        return count
+
+    def copy(self) -> RingBuffer:
+        """Return an independent buffer with the same content; the blocks are shared."""
+        twin = RingBuffer(self.capacity)
+        twin._blocks = deque(self._blocks)
+        twin._tail = bytearray(self._tail)
+        twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
+        return twin
+
+
+@final
+class Capture:
+    """The tails of a process's two streams, and of both in the order of arrival.
+
+    Nothing is made before the first byte; and while only one stream has been written to, both are the same buffer.
+    """
+
+    __slots__ = ("_both", "_last", "_rings", "_size", "_switches")
+
+    def __init__(self, size: float) -> None:
+        self._size = size
+        self._rings: dict[Stream, RingBuffer] = {}
+        self._both: RingBuffer | None = None
+        self._last: Stream | None = None  # who wrote last
+        self._switches = array("Q")  # the offsets in `_both` at which the other stream took over
+
+    def write(self, stream: Stream, data: builtins.bytes) -> None:
+        """Keep a chunk of one stream."""
+        ring = self._rings.get(stream)
+        if ring is None:
+            ring = self._rings[stream] = RingBuffer(self._size)
+            self._both = ring if self._both is None else self._both.copy()
+        both = self._both
+        assert both is not None
+        if stream is not self._last:
+            if self._last is not None:
+                self._switches.append(both.total)
+                if len(self._switches) > 4096:
+                    self._forget_old_switches(both)
+            self._last = stream
+        ring.write(data)
+        if both is not ring:
+            both.write(data)
+
+    def _forget_old_switches(self, both: RingBuffer) -> None:
+        stale = bisect_right(self._switches, both.start)
+        if stale > len(self._switches) // 2:  # at most as often as that many were added
+            del self._switches[:stale]
+
+    def ring(self, stream: Stream | None) -> RingBuffer | None:
+        """Return the buffer of a stream, of both for None; None before its first byte."""
+        return self._both if stream is None else self._rings.get(stream)
+
+    def bytes(self, stream: Stream | None = None) -> builtins.bytes:
+        """Return the tail of a stream, or of both in the order of arrival."""
+        ring = self.ring(stream)
+        return b"" if ring is None else ring.bytes()
+
+    @property
+    def total(self) -> int:
+        """How many bytes both streams have written."""
+        return 0 if self._both is None else self._both.total
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes are missing from the tail of both."""
+        return 0 if self._both is None else self._both.dropped
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept at most, for the bound on what is remembered."""
+        rings = {id(ring): ring for ring in (*self._rings.values(), self._both) if ring is not None}
+        return sum(len(ring) for ring in rings.values())
+
+    def unfinished(self, stream: Stream) -> builtins.bytes:
+        """Return what a stream has written since its last newline, as far as it is kept."""
+        tail = self.bytes(stream)
+        return tail[tail.rfind(b"\n") + 1 :]
+
+    def release(self) -> None:
+        """Give up what is kept; the counts stay."""
+        for ring in {id(ring): ring for ring in (*self._rings.values(), self._both) if ring is not None}.values():
+            total = ring.total
+            ring.reset()
+            ring.capacity = 0
+            ring._total = total
+        self._switches = array("Q")
+
+    def parts(self, source: Stream | None, offset: int) -> Iterator[tuple[Stream, builtins.bytes]]:
+        """Yield what was written from `offset` on, each part with its stream."""
+        ring = self.ring(source)
+        if ring is None:
+            return
+        data = ring.since(offset)
+        if source is not None:
+            yield source, data
+            return
+        assert self._last is not None
+        first = bisect_right(self._switches, offset)
+        cuts = [switch - offset for switch in self._switches[first:]]
+        stream = self._last if len(cuts) % 2 == 0 else other(self._last)
+        begin = 0
+        for cut in (*cuts, len(data)):
+            if cut > begin:
+                yield stream, data[begin:cut]
+            begin = cut
+            stream = other(stream)
+
+
+def other(stream: Stream) -> Stream:
+    """Return the other of the two streams."""
+    return Stream.STDERR if stream is Stream.STDOUT else Stream.STDOUT

@@ -1,0 +1,357 @@
+"""`ManagedProcess`: what a user holds of one child."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from signal import SIGCONT, SIGSTOP, SIGTERM
+from typing import Self, final
+
+import trio
+
+from .._core import (
+    CommandResult,
+    EndReason,
+    OptionError,
+    ProcessInfo,
+    ProcessNotRunningError,
+    ProcessStartError,
+    Status,
+    StdinNotAvailableError,
+    StopFailedError,
+    Stream,
+    checks,
+    escape_controls,
+    member,
+    signal_name,
+    signal_number,
+)
+from .life import Life
+from .lines import LineCursor, OutputLine
+
+_QUOTED = 20  # lines that an error of wait_for_line quotes
+
+
+@final
+class OutputLines:
+    """The lines of a process, from the first one that is still captured to the last; made by `ManagedProcess.lines`.
+
+    Attributes:
+        missed: How many lines the capture overwrote before they were read.
+    """
+
+    def __init__(self, life: Life, cursor: LineCursor) -> None:
+        self._life = life
+        self._cursor = cursor
+        self._pending: list[OutputLine] = []
+        self._finished = False
+
+    @property
+    def missed(self) -> int:
+        """How many lines the capture overwrote before they were read."""
+        return self._cursor.missed
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> OutputLine:
+        if not self._pending:
+            await trio.lowlevel.checkpoint()
+            while not self._pending:
+                if self._finished:
+                    raise StopAsyncIteration
+                if self._life.over:
+                    self._finished = True
+                    self._pending = self._cursor.finish()
+                else:
+                    self._pending = self._cursor.read()
+                    if not self._pending:
+                        await self._life.output.readable()
+                        continue
+                self._pending.reverse()  # taken from the end, which costs the same for every line
+        return self._pending.pop()
+
+
+@final
+class ManagedProcess:
+    """A process of a service: its state, its output, and the ways to end it.
+
+    It is made by `Service.start`, `open` and `run_process`. Its `id` is its key in the service.
+
+    Attributes:
+        id: The key, unique in this Python process.
+        done: A `trio.Event`: the state is final, and all output is in.
+    """
+
+    __slots__ = ("_life", "done", "id")
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self.id = life.id
+        self.done = life.done
+
+    def __repr__(self) -> str:
+        return f"<ManagedProcess {self.id}: {self.command!r}, {self.status}, pid {self.pid}>"
+
+    @property
+    def name(self) -> str | None:
+        """The label it was started with."""
+        return self._life.options.name
+
+    @property
+    def command(self) -> str:
+        """The command."""
+        return self._life.options.shown_command
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The arguments, secrets masked."""
+        return self._life.options.shown_args
+
+    @property
+    def cwd(self) -> str | None:
+        """The directory it runs in, None for ours."""
+        return self._life.options.shown_cwd
+
+    @property
+    def env(self) -> Mapping[str, checks.EnvValue]:
+        """What was laid over our environment; a secret is still one."""
+        return dict(self._life.options.env)
+
+    @property
+    def pid(self) -> int | None:
+        """Its PID, which is its group's id too; None before the start."""
+        return self._life.pid
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it was started, timezone-aware."""
+        return self._life.started_at
+
+    @property
+    def status(self) -> Status:
+        """Its state."""
+        return self._life.status
+
+    @property
+    def exit_code(self) -> int | None:
+        """None until the end, then the exit code, or -N for death by signal N."""
+        return self._life.exit_code
+
+    @property
+    def signal_name(self) -> str | None:
+        """The signal it died of, e.g. `"SIGTERM"`, else None."""
+        code = self._life.exit_code
+        return signal_name(-code) if code is not None and code < 0 else None
+
+    @property
+    def duration(self) -> float:
+        """How long it has run, in seconds."""
+        return self._life.duration
+
+    @property
+    def reason(self) -> EndReason | None:
+        """Why it ended, None until then."""
+        return self._life.reason
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended: until `done`."""
+        return not self._life.over
+
+    async def wait(self, *, check: bool = True) -> int:
+        """Wait for the end and return the exit code; cancelling it changes nothing.
+
+        Args:
+            check: Raise unless it ended as it should.
+
+        Raises:
+            CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
+            ProcessStartError: It never ran; with or without `check`.
+        """
+        await self.done.wait()
+        if self._life.start_error is not None:
+            raise self._life.start_error
+        if check:
+            self.result().check()
+        assert self._life.exit_code is not None
+        return self._life.exit_code
+
+    def kill(self) -> None:
+        """Send SIGKILL to the group; one that has ended is left alone."""
+        if self._life.can_be_signalled:
+            self._life.kill(task_name())
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the group, once; one that has ended is left alone."""
+        if self._life.can_be_signalled:
+            self._life.signal(SIGTERM, task_name())
+
+    def signal(self, sig: int | str) -> None:
+        """Send a signal to the group, once; it never escalates by itself.
+
+        Raises:
+            ProcessNotRunningError: It has ended.
+            OptionError: There is no such signal.
+        """
+        number = signal_number(sig)
+        self._check_running(f"sent {signal_name(number)}")
+        self._life.signal(number, task_name())
+
+    def suspend(self) -> None:
+        """Stop the group with SIGSTOP, until `resume`; a stopped process still dies on `stop`."""
+        self._check_running("suspended")
+        self._life.suspend(SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the group go on, with SIGCONT."""
+        self._check_running("resumed")
+        self._life.suspend(SIGCONT)
+
+    def _check_running(self, what: str) -> None:
+        if not self._life.can_be_signalled:
+            raise ProcessNotRunningError(f"{self.id} ({self.command}) can't be {what}: it is {self.status}")
+
+    async def stop(
+        self, grace_period: float | None = None, *, reason: EndReason | str = EndReason.STOPPED
+    ) -> CommandResult:
+        """Send the stop signal, wait for the grace, send SIGKILL; return when the group is empty.
+
+        Cancelling it cuts the grace: SIGKILL, reaped, then `trio.Cancelled` goes on.
+
+        Args:
+            grace_period: Seconds; None for that of the process, 0 kills at once.
+            reason: What the result gives as the reason.
+
+        Returns:
+            The result; of one that had ended already, as it ended.
+
+        Raises:
+            StopFailedError: Something was still alive 5 s after SIGKILL.
+        """
+        if grace_period is not None:
+            grace_period = checks.seconds("grace_period", grace_period)
+        self._life.stop(member(EndReason, reason, "reason"), grace_period, task_name())
+        await self.settle()
+        if self._life.left:
+            raise StopFailedError(self._life.left)
+        return self.result()
+
+    async def settle(self) -> None:
+        """Wait for the end of a process that is being stopped; cancelled, cut its grace and wait for that."""
+        try:
+            await self._life.settled.wait()
+        except BaseException:
+            self._life.stop(EndReason.CANCELLED, 0, task_name())
+            with trio.CancelScope(shield=True):
+                await self._life.settled.wait()
+            raise
+
+    async def send_input(self, data: str | bytes) -> None:
+        """Write to the child's stdin; it ends when all is written, or when the process does.
+
+        Raises:
+            ProcessNotRunningError: It has ended.
+            StdinNotAvailableError: There is none, it is closed, or the child closed it.
+        """
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise OptionError(f"send_input takes str or bytes, got {data!r}")
+        await trio.lowlevel.checkpoint()
+        if self._life.over or self._life.handle is None:
+            raise ProcessNotRunningError(f"{self.id} ({self.command}) takes no input: it is {self.status}")
+        raw = data.encode(self._life.options.encoding) if isinstance(data, str) else bytes(data)
+        await self._life.handle.write_stdin(raw)
+
+    async def close_stdin(self) -> None:
+        """Close the child's stdin, so that it reads the end of file; closing twice is fine.
+
+        Raises:
+            StdinNotAvailableError: It was started without a stdin to write to.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._life.handle is None:
+            raise ProcessNotRunningError(f"{self.id} ({self.command}) has no stdin: it is {self.status}")
+        if not self._life.handle.has_stdin:
+            raise StdinNotAvailableError(f"{self.id} ({self.command}) was started without a stdin to write to")
+        self._life.handle.close_stdin()
+
+    def output(self) -> str:
+        """Return what is captured so far of both streams in the order of arrival; empty when capture is disabled."""
+        options = self._life.options
+        return self.output_bytes().decode(options.encoding, options.errors)
+
+    def output_bytes(self) -> bytes:
+        """Return the same, not decoded."""
+        return self._life.output.capture.bytes()
+
+    def lines(self, source: str = "all") -> OutputLines:
+        """Return an async iterator over the lines: first those still captured, then live ones, none twice.
+
+        It ends with the process and never delays it.
+
+        Args:
+            source: `"all"`, `"stdout"` or `"stderr"`.
+        """
+        if source != "all" and source not in Stream.__members__.values():
+            raise OptionError(f"source must be 'all', 'stdout' or 'stderr', got {source!r}")
+        return OutputLines(self._life, self._life.output.cursor(None if source == "all" else Stream(source)))
+
+    async def wait_for_line(self, pattern: str | re.Pattern[str], timeout: float | None = None) -> OutputLine:  # noqa: ASYNC109 - its error quotes the last lines
+        """Wait for a line that contains `pattern`, from the first captured line on, and return it.
+
+        Args:
+            pattern: A substring, or a compiled regular expression.
+            timeout: Seconds; None for ever.
+
+        Raises:
+            TimeoutError: There was none in time.
+            CommandFailedError: The process ended before.
+        """
+        if not isinstance(pattern, (str, re.Pattern)):
+            raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
+        limit = checks.seconds("timeout", timeout) if timeout is not None else float("inf")
+        wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
+        last: list[str] = []
+        with trio.move_on_after(limit) as scope:
+            async for line in self.lines():
+                if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
+                    return line
+                last = [*last[1 - _QUOTED :], line.text]
+            await self.done.wait()
+        if not scope.cancelled_caught:
+            if isinstance(self._life.start_error, ProcessStartError):
+                raise self._life.start_error
+            raise self.result().failure(f"no line with {wanted} came before the end")
+        masker = self._life.options.masker()
+        quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"
+        raise TimeoutError(f"{self.command} wrote no line with {wanted} within {limit:g} s; its last lines:{quoted}")
+
+    def info(self) -> ProcessInfo:
+        """Return a frozen snapshot."""
+        life = self._life
+        return ProcessInfo(
+            id=self.id,
+            name=self.name,
+            command=self.command,
+            args=self.args,
+            cwd=self.cwd,
+            started_at=life.started_at,
+            running=not life.over,
+            status=life.status,
+            exit_code=life.exit_code,
+            duration=life.duration,
+            pid=life.pid,
+        )
+
+    def result(self) -> CommandResult:
+        """Return what is known so far, also of a process that is still running."""
+        return self._life.result()
+
+
+def task_name() -> str | None:
+    """Return the name of the running task, None outside of one."""
+    try:
+        return trio.lowlevel.current_task().name
+    except RuntimeError:
+        return None

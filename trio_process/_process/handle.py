@@ -1,0 +1,256 @@
+"""`Handle`: what the life of a child needs of the system, and the real one, on pidfd, pipes and epoll.
+
+The life itself is a state machine that knows no descriptor; a scripted handle makes the same life on virtual time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, Protocol, final
+
+import trio
+
+from .._core import ProcessNotRunningError, StdinNotAvailableError, Stream
+from . import reap
+from .descendants import Census, Left, Wanted
+from .reactor import Reactor
+from .reap import Ending
+from .spawn import PIPE_CAPACITY, Spawned
+from .sweep import Sweep, Sweeper
+
+CHUNK: Final = PIPE_CAPACITY
+"""How much is read at once, in bytes: what a pipe holds."""
+
+_READS_AT_EXIT: Final = 32  # full pipes, of 1 MiB at the most (pipe-max-size); more can only be a grandchild's flood
+
+
+class Owner(Protocol):
+    """Who is told what happens to a child."""
+
+    def received(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk of output."""
+
+    def stream_ended(self) -> None:
+        """Take note that the child, and all who inherited it, have closed one of the streams."""
+
+    def exited(self) -> None:
+        """Take note that the child has ended; it is not reaped yet."""
+
+
+class Handle(Protocol):
+    """One child, as its life sees it."""
+
+    pid: int
+    open_streams: int
+    has_stdin: bool
+
+    def begin(self, owner: Owner) -> None:
+        """Start telling the owner."""
+
+    def pause(self, stream: Stream) -> None:
+        """Read no more of a stream, until `resume`."""
+
+    def resume(self, stream: Stream) -> None:
+        """Read on."""
+
+    def read_rest(self) -> None:
+        """Hand over what is there to be read now."""
+
+    def close_outputs(self) -> None:
+        """Read no more."""
+
+    def signal(self, number: int, *, group: bool) -> None:
+        """Signal the child, or its whole group."""
+
+    def has_exited(self) -> bool:
+        """Return whether the child has ended, although the owner may not have been told yet."""
+
+    def is_stopped(self) -> bool:
+        """Return whether the child is stopped by a signal."""
+
+    def sweep(
+        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
+    ) -> Callable[[], None] | None:
+        """Kill what it left behind, from `kill_from` on, then call back; return how to hasten that, None if all is gone."""
+
+    def reap(self) -> Ending:
+        """Let go of the PID, and tell how it ended."""
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Write all of `data` to the child."""
+
+    def close_stdin(self) -> None:
+        """Close the child's stdin; twice is fine."""
+
+
+@final
+class RealHandle:
+    """A child of this process: our ends of its pipes are read by the service's one epoll."""
+
+    __slots__ = (
+        "_census",
+        "_outputs",
+        "_owner",
+        "_paused",
+        "_pidfd",
+        "_reactor",
+        "_stdin",
+        "_sweeper",
+        "_token",
+        "_writing",
+        "has_stdin",
+        "open_streams",
+        "pid",
+    )
+
+    def __init__(self, spawned: Spawned, token: str, reactor: Reactor, census: Census, sweeper: Sweeper) -> None:
+        self.pid = spawned.pid
+        self._pidfd = spawned.pidfd
+        self._stdin = spawned.stdin
+        self.has_stdin = spawned.stdin is not None
+        self._outputs = spawned.outputs
+        self.open_streams = len(spawned.outputs)
+        self._token = token
+        self._reactor = reactor
+        self._census = census
+        self._sweeper = sweeper
+        self._paused: set[Stream] = set()
+        self._writing: trio.Lock | None = None
+
+    def begin(self, owner: Owner) -> None:
+        """Watch the pipes and the pidfd."""
+        self._owner = owner
+        self._census.add(self.pid)
+        for stream, descriptor in self._outputs.items():
+            self._watch(stream, descriptor)
+        self._reactor.watch(self._pidfd, self._look_for_exit)
+
+    def _watch(self, stream: Stream, descriptor: int) -> None:
+        self._reactor.watch(descriptor, lambda: self._read(stream))
+
+    def _look_for_exit(self) -> None:
+        if self._pidfd >= 0 and reap.has_exited(self._pidfd):
+            self._reactor.forget(self._pidfd)
+            self._owner.exited()
+
+    def _read(self, stream: Stream) -> bool:
+        """Read once; return whether there may be more."""
+        descriptor = self._outputs.get(stream)
+        if descriptor is None:
+            return False
+        try:
+            data = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # EIO: the other side of a terminal is gone
+        if data:
+            self._owner.received(stream, data)
+            return True
+        self._close_output(stream)
+        self._owner.stream_ended()
+        return False
+
+    def _close_output(self, stream: Stream) -> None:
+        descriptor = self._outputs.pop(stream)
+        self._reactor.forget(descriptor)
+        os.close(descriptor)
+        self.open_streams -= 1
+
+    def pause(self, stream: Stream) -> None:
+        """Take the pipe out of the epoll: with an empty mask it would still report a hang-up, again and again."""
+        descriptor = self._outputs.get(stream)
+        if descriptor is not None and stream not in self._paused:
+            self._paused.add(stream)
+            self._reactor.forget(descriptor)
+
+    def resume(self, stream: Stream) -> None:
+        """Put it back."""
+        descriptor = self._outputs.get(stream)
+        if descriptor is not None and stream in self._paused:
+            self._watch(stream, descriptor)
+        self._paused.discard(stream)
+
+    def read_rest(self) -> None:
+        """Read what the pipes hold, a bounded number of times: whoever else has them may never stop."""
+        for stream in list(self._outputs):
+            for _ in range(_READS_AT_EXIT):
+                if not self._read(stream):
+                    break
+
+    def close_outputs(self) -> None:
+        """Close our ends of what is still open."""
+        for stream in list(self._outputs):
+            self._close_output(stream)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        """Signal the group, or the leader alone."""
+        if self._pidfd < 0:
+            return
+        if group:
+            reap.signal_group(self.pid, self._pidfd, number)
+        else:
+            reap.signal_leader(self._pidfd, number)
+
+    def has_exited(self) -> bool:
+        """Ask the kernel."""
+        return self._pidfd < 0 or reap.has_exited(self._pidfd)
+
+    def is_stopped(self) -> bool:
+        """Ask the kernel."""
+        return self._pidfd >= 0 and reap.is_stopped(self._pidfd)
+
+    def sweep(
+        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
+    ) -> Callable[[], None] | None:
+        """Look for the group's members and escapees, if there can be any."""
+        wanted = Wanted(self.pid, self._token, age)
+        if not self._census.may_have_left_some(wanted):
+            return None
+        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
+        return lambda: self._sweeper.hasten(sweep)
+
+    def reap(self) -> Ending:
+        """Reap the leader: from here on its PID may be anybody's."""
+        self.close_stdin()
+        pidfd, self._pidfd = self._pidfd, -1
+        self._census.discard(self.pid)
+        self._reactor.forget(pidfd)
+        ending = reap.reap(self.pid)
+        os.close(pidfd)
+        return ending
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Write in the caller's own task; who writes meanwhile waits for this one, and nobody else does."""
+        if self._writing is None:
+            self._writing = trio.Lock()
+        async with self._writing:
+            rest = memoryview(data)
+            while rest:
+                if self._stdin is None:
+                    raise self._no_stdin()
+                try:
+                    rest = rest[os.write(self._stdin, rest) :]
+                except BlockingIOError:
+                    try:
+                        await trio.lowlevel.wait_writable(self._stdin)
+                    except trio.ClosedResourceError:
+                        raise self._no_stdin() from None
+                except BrokenPipeError as error:
+                    self.close_stdin()
+                    raise StdinNotAvailableError("the child has closed its stdin, or has ended") from error
+
+    def _no_stdin(self) -> Exception:
+        if self._pidfd < 0 or self.has_exited():
+            return ProcessNotRunningError("the process ended before all of its input was written")
+        if not self.has_stdin:
+            return StdinNotAvailableError("the process was started without a stdin to write to; use stdin=Stdio.PIPE")
+        return StdinNotAvailableError("its stdin is closed already")
+
+    def close_stdin(self) -> None:
+        """Close our end, and wake who is writing to it."""
+        if self._stdin is not None:
+            descriptor, self._stdin = self._stdin, None
+            trio.lowlevel.notify_closing(descriptor)
+            os.close(descriptor)

@@ -1,0 +1,479 @@
+"""The life of one child, from spawn to `Exited`: a state machine that is told what happens and asks for what must.
+
+Everything here runs in the reactor's task or, for requests, synchronously in a caller's: no locks, no waiting.
+
+    running --exit--> draining --silent, or its time is up--> sweeping --nothing left--> final
+
+The leader stays a zombie until the sweep is over, so that its group's id is nobody else's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from signal import SIGCONT, SIGKILL
+from typing import NamedTuple, Protocol, final
+
+import trio
+
+from .._core import (
+    TRANSITIONS,
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessStarted,
+    Backlog,
+    Bus,
+    CommandResult,
+    EndReason,
+    Hurry,
+    ProcessError,
+    ProcessStartError,
+    ResourceUsage,
+    RunOptions,
+    Status,
+    Stream,
+    signal_name,
+)
+from .descendants import Left, state_of
+from .handle import Handle
+from .output import SLOW_READER, Output, Patience
+from .reactor import Reactor, Timer
+from .sweep import STUCK_AFTER
+
+
+class Settings(Protocol):
+    """What a life takes from its service's options."""
+
+    @property
+    def grace_period(self) -> float:
+        """Seconds between the stop signal and SIGKILL."""
+
+    @property
+    def drain_grace(self) -> float:
+        """Seconds of silence after which what still holds a pipe is not waited for."""
+
+    @property
+    def drain_limit(self) -> float:
+        """Seconds after the exit in which reading ends at the latest."""
+
+
+class Host(Protocol):
+    """What a life needs of its service."""
+
+    bus: Bus
+    reactor: Reactor
+    hurry: Hurry
+
+    @property
+    def settings(self) -> Settings:
+        """The options that concern a life."""
+
+    def ended(self, life: Life) -> None:
+        """Take note that a life is over, or that its process can't be killed."""
+
+
+class Request(NamedTuple):
+    """Somebody asked for the end: why, by which signal (None for a stop, which always counts), and who."""
+
+    reason: EndReason
+    signal: int | None
+    by: str | None
+
+
+@final
+class Life:
+    """One child; `ManagedProcess` is its public face."""
+
+    __slots__ = (
+        "_drain_until",
+        "_exited_at",
+        "_grace",
+        "_grace_until",
+        "_hasten_sweep",
+        "_host",
+        "_idle",
+        "_incomplete",
+        "_last_output",
+        "_patience",
+        "_requests",
+        "_started",
+        "_suspended",
+        "_timeout",
+        "done",
+        "duration_in_the_end",
+        "exit_code",
+        "handle",
+        "id",
+        "left",
+        "options",
+        "output",
+        "pid",
+        "reason",
+        "requested_by",
+        "settled",
+        "start_error",
+        "started_at",
+        "status",
+        "usage",
+    )
+
+    def __init__(self, host: Host, id: str, options: RunOptions, buffer_size: float) -> None:  # noqa: A002 - the contract's name
+        self._host = host
+        self.id = id
+        self.options = options
+        self.output = Output(host.bus, id, options, buffer_size)
+        self.handle: Handle | None = None
+        self.status = Status.PENDING
+        self.pid: int | None = None
+        self.started_at: datetime | None = None
+        self.exit_code: int | None = None
+        self.reason: EndReason | None = None
+        self.requested_by: str | None = None
+        self.usage: ResourceUsage | None = None
+        self.start_error: ProcessStartError | None = None
+        self.duration_in_the_end: float | None = None
+        self.left: list[Left] = []  # what SIGKILL did not end in time
+        self.done = trio.Event()
+        self.settled = trio.Event()  # done, or not to be killed
+        self._requests: list[Request] = []
+        self._patience: dict[Stream, Patience] = {}
+        self._started = 0.0
+        self._last_output = 0.0
+        self._exited_at: float | None = None
+        self._grace_until: float | None = None  # when SIGKILL follows, once a stop was asked for
+        self._drain_until = math.inf
+        self._incomplete = False
+        self._suspended = False
+        self._timeout: Timer | None = None
+        self._idle: Timer | None = None
+        self._grace: Timer | None = None
+        self._hasten_sweep: Callable[[], None] | None = None
+
+    def _become(self, status: Status) -> None:
+        """Write the state; the only place that does."""
+        assert status in TRANSITIONS[self.status], f"{self.status} is never followed by {status}"
+        self.status = status
+
+    # the beginning
+
+    def began(self, handle: Handle) -> None:
+        """Take over a child that was just spawned."""
+        now = trio.current_time()
+        self.handle = handle
+        self.pid = handle.pid
+        self.started_at = datetime.now(UTC)
+        self._started = self._last_output = now
+        self._become(Status.RUNNING)
+        options = self.options
+        if options.timeout is not None:
+            self._timeout = self._host.reactor.call_at(
+                now + options.timeout, lambda: self.stop(EndReason.TIMED_OUT, None, None)
+            )
+        if options.idle_timeout is not None:
+            self._idle = self._host.reactor.call_at(now + options.idle_timeout, self._look_idle)
+        if self._host.bus.targets(ActionProcessStarted, self.id, options.name):
+            self._host.bus.publish(
+                ActionProcessStarted(
+                    self.id,
+                    options.name,
+                    options.shown_command,
+                    options.shown_args,
+                    options.shown_cwd,
+                    handle.pid,
+                    self.started_at,
+                )
+            )
+        handle.begin(self)
+
+    def failed(self, error: ProcessStartError) -> None:
+        """Take note that there is no child."""
+        self.start_error = error
+        self.started_at = datetime.now(UTC)
+        self.reason = EndReason.FAILED_TO_START
+        self.duration_in_the_end = 0.0
+        self._become(Status.FAILED)
+        self._announce_end(error)
+
+    # what the handle tells
+
+    def received(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk of output; a child that is still writing waits for full subscribers."""
+        self._last_output = trio.current_time()
+        full = self.output.receive(stream, data)
+        if full and self._exited_at is None and self._grace_until is None:
+            self._wait_for(stream, full)
+
+    def _wait_for(self, stream: Stream, full: list[Backlog]) -> None:
+        assert self.handle is not None
+        self.handle.pause(stream)
+        patience = Patience(full, lambda: self._go_on(stream))
+        self._patience[stream] = patience
+        self._host.reactor.call_at(trio.current_time() + SLOW_READER, lambda: self._complain(stream, patience))
+
+    def _go_on(self, stream: Stream) -> None:
+        self._patience.pop(stream, None)
+        self._last_output = trio.current_time()  # the silence was ours
+        if self.handle is not None:
+            self.handle.resume(stream)
+
+    def _complain(self, stream: Stream, patience: Patience) -> None:
+        if self._patience.get(stream) is patience:
+            patience.complain(f"process {self.id} ({self.options.name or self.options.shown_command})")
+
+    def _wait_no_more(self) -> None:
+        for stream in list(self._patience):
+            self._patience[stream].give_up()
+            self._go_on(stream)
+
+    def stream_ended(self) -> None:
+        """Take note that a stream is at its end; a drain ends with the last one."""
+        assert self.handle is not None
+        if self._exited_at is not None and not self.handle.open_streams and self._drain_until < math.inf:
+            self._end_drain()
+
+    def exited(self) -> None:
+        """Take note that the child has ended: read on until its pipes are silent, then sweep."""
+        assert self.handle is not None
+        self._exited_at = trio.current_time()
+        for timer in (self._timeout, self._idle):
+            if timer is not None:
+                timer.cancel()
+        self._wait_no_more()
+        self.handle.read_rest()
+        if not self.handle.open_streams:
+            self._begin_sweep()
+            return
+        self._drain_until = self._exited_at + self._host.settings.drain_limit
+        self._look_silent()
+
+    def _look_silent(self) -> None:
+        """End the drain if nothing has come for `drain_grace`, else look again."""
+        if self._drain_until == math.inf:
+            return  # it has ended already
+        silent = max(self._last_output, self._exited_at or 0.0) + self._host.settings.drain_grace
+        until = min(silent, self._drain_until)
+        if until <= trio.current_time():
+            self._end_drain()
+        else:
+            self._host.reactor.call_at(until, self._look_silent)
+
+    def _end_drain(self) -> None:
+        assert self.handle is not None
+        self._drain_until = math.inf
+        self._incomplete = self.handle.open_streams > 0
+        self._begin_sweep()
+
+    def _begin_sweep(self) -> None:
+        assert self.handle is not None
+        assert self._exited_at is not None
+        if not self.options.kill_group or self.options.detach:
+            self._finish([])
+            return
+        # what is left of a process that is being stopped has the rest of the grace for its own clean-up
+        kill_from = max(self._exited_at, self._grace_until or 0.0)
+        self._hasten_sweep = self.handle.sweep(trio.current_time() - self._started, kill_from, self._swept)
+        if self._hasten_sweep is None:
+            self._finish([])
+
+    def _swept(self, left: list[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
+        assert self.handle is not None
+        if not killed and not self.handle.open_streams:
+            self._incomplete = False  # who held the pipe has let go of it by itself
+        self._finish(left)
+
+    # the end
+
+    def _finish(self, left: list[Left]) -> None:
+        assert self.handle is not None
+        assert self._exited_at is not None
+        self.handle.read_rest()
+        self.handle.close_outputs()
+        if self._grace is not None:
+            self._grace.cancel()
+        ending = self.handle.reap()
+        self.exit_code = ending.exit_code
+        self.usage = ending.usage
+        self.duration_in_the_end = self._exited_at - self._started
+        self.left = left
+        self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
+        self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
+        self.output.finish()
+        if ending.exit_code < 0:
+            name = signal_name(-ending.exit_code)
+            if self._host.bus.targets(ActionProcessKilled, self.id, self.options.name):
+                self._host.bus.publish(ActionProcessKilled(self.id, self.options.name, name))
+        self._announce_end(None)
+
+    def _announce_end(self, error: ProcessError | None) -> None:
+        bus, options = self._host.bus, self.options
+        assert self.reason is not None
+        if bus.targets(ActionProcessExited, self.id, options.name):
+            error = error or self.result().error()
+            bus.publish(
+                ActionProcessExited(
+                    self.id,
+                    options.name,
+                    options.shown_command,
+                    options.shown_args,
+                    self.exit_code,
+                    self.duration_in_the_end or 0.0,
+                    error,
+                    self.reason,
+                )
+            )
+        self.done.set()
+        self.settled.set()
+        self.output.wake_readers()
+        self._host.ended(self)
+
+    # requests
+
+    @property
+    def over(self) -> bool:
+        """Whether the state is final."""
+        return self.duration_in_the_end is not None
+
+    @property
+    def can_be_signalled(self) -> bool:
+        """Whether there is somebody to signal."""
+        return self.handle is not None and not self.over
+
+    def signal(self, number: int, by: str | None, reason: EndReason = EndReason.SIGNALLED) -> None:
+        """Send a signal, once, to the group."""
+        assert self.handle is not None
+        if not self.handle.has_exited():
+            self._requests.append(Request(reason, number, by))
+        self.handle.signal(number, group=self.options.kill_group)
+
+    def kill(self, by: str | None) -> None:
+        """Send SIGKILL, and expect the end within a bounded time."""
+        self._wait_no_more()
+        self.signal(SIGKILL, by, EndReason.KILLED)
+        self._expect_end()
+
+    def suspend(self, number: int) -> None:
+        """Send a job-control signal to the group (signal(7))."""
+        assert self.handle is not None
+        self._suspended = number != SIGCONT
+        self.handle.signal(number, group=self.options.kill_group)
+
+    def stop(self, reason: EndReason, grace_period: float | None, by: str | None) -> None:
+        """Ask for the end: the stop signal, the grace, SIGKILL. Asked again, it can only come sooner."""
+        if self.handle is None or self.over:
+            return
+        grace = grace_period if grace_period is not None else self.options.grace_period
+        if grace is None:
+            grace = self._host.settings.grace_period
+        until = min(trio.current_time() + grace, self._host.hurry.deadline)
+        first = self._grace_until is None
+        if not first and until >= (self._grace_until or 0.0):
+            return
+        self._grace_until = until
+        self._wait_no_more()
+        if self._exited_at is None and not self.handle.has_exited():
+            self._requests.append(Request(reason, None, by))
+        if first and until > trio.current_time():
+            if self._suspended or self.handle.is_stopped():
+                self.handle.signal(SIGCONT, group=self.options.kill_group)
+            self.handle.signal(self.options.stop_signal, group=self.options.kill_group)
+        if self._grace is not None:
+            self._grace.cancel()
+        if until <= trio.current_time():
+            self._end_grace()
+        else:
+            self._grace = self._host.reactor.call_at(until, self._end_grace)
+
+    def hurry_up(self) -> None:
+        """End a grace that lasts longer than the hurry of the whole shutdown."""
+        if self._grace_until is not None and self._host.hurry.deadline < self._grace_until:
+            self.stop(EndReason.STOPPED, 0.0 if self._host.hurry.deadline <= trio.current_time() else None, None)
+
+    def _end_grace(self) -> None:
+        if not self.can_be_signalled:
+            return
+        assert self.handle is not None
+        self.handle.signal(SIGKILL, group=self.options.kill_group)
+        if self._hasten_sweep is not None:
+            self._hasten_sweep()
+        self._expect_end()
+
+    def _expect_end(self) -> None:
+        """Tell the service if the process is still there a while after SIGKILL."""
+        self._host.reactor.call_at(trio.current_time() + STUCK_AFTER, self._look_stuck)
+
+    def _look_stuck(self) -> None:
+        if not self.over and self.pid is not None and self._exited_at is None:
+            self.left = [Left(self.pid, state_of(self.pid), self.options.shown_command)]
+            self.settled.set()
+            self._host.ended(self)
+
+    def _look_idle(self) -> None:
+        """Stop a process that has been silent for too long; while we don't read, the silence is ours."""
+        assert self.options.idle_timeout is not None
+        now = trio.current_time()
+        if self._patience:
+            self._last_output = now
+        until = self._last_output + self.options.idle_timeout
+        if until <= now:
+            self.stop(EndReason.IDLE, None, None)
+        else:
+            self._idle = self._host.reactor.call_at(until, self._look_idle)
+
+    # what is known
+
+    @property
+    def duration(self) -> float:
+        """How long it has run, in seconds."""
+        if self.duration_in_the_end is not None:
+            return self.duration_in_the_end
+        return trio.current_time() - self._started if self.handle is not None else 0.0
+
+    def result(self) -> CommandResult:
+        """Return what is known so far."""
+        options, capture = self.options, self.output.capture
+        name = signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
+        stdout, stderr = capture.bytes(Stream.STDOUT), capture.bytes(Stream.STDERR)
+        return CommandResult(
+            id=self.id,
+            name=options.name,
+            command=options.shown_command,
+            args=options.shown_args,
+            cwd=options.shown_cwd,
+            exit_code=self.exit_code,
+            signal_name=name,
+            status=self.status,
+            reason=self.reason,
+            requested_by=self.requested_by,
+            output_bytes=capture.bytes() if stdout and stderr else stdout or stderr,
+            stdout_bytes=stdout,
+            stderr_bytes=stderr,
+            dropped=capture.dropped,
+            output_incomplete=self._incomplete,
+            started_at=self.started_at,
+            duration=self.duration,
+            usage=self.usage,
+            ok=self.over and self._ended_well(),
+            start_error=self.start_error,
+            encoding=options.encoding,
+            errors=options.errors,
+            masker=options.masker(),
+        )
+
+    def _ended_well(self) -> bool:
+        if self.status is Status.EXITED:
+            return self.exit_code in self.options.ok_exit_codes and self.reason in (EndReason.EXITED, EndReason.STOPPED)
+        return self.reason is EndReason.STOPPED and self.exit_code == -self.options.stop_signal
+
+
+def first_cause(requests: list[Request], exit_code: int) -> tuple[EndReason, str | None]:
+    """Return the first request that an end can be due to, and who made it.
+
+    1. A stop, a timeout or a cancellation can be the cause of any end.
+    2. A signal can only be the cause of a death by that signal.
+    3. Without a cause, it exited by itself or died of a stranger's signal.
+    """
+    for request in requests:
+        if request.signal is None or request.signal == -exit_code:
+            return request.reason, request.by
+    return (EndReason.SIGNALLED if exit_code < 0 else EndReason.EXITED), None

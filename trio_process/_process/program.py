@@ -1,0 +1,66 @@
+"""`Program`: one executable, found once and run for its text."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from .._core import Argument, ProgramNotFoundError, checks, make_options
+from .service import Service
+from .spawn import find_program
+
+
+@final
+@attrs.define(eq=False)
+class Program:
+    """An executable by its name.
+
+    Args:
+        name: As it is found on the PATH, or a path.
+        path: Where it is; None to look it up each time.
+
+    >>> async def main() -> str:
+    ...     return await Program("git").run("--version")
+    """
+
+    name: str = attrs.field(validator=lambda _, __, value: checks.text("name", value, empty=False))
+    path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+
+    def find(self) -> Path:
+        """Return the absolute path of the executable; a set `path` wins.
+
+        Raises:
+            ProgramNotFoundError: There is none, or it may not be executed.
+        """
+        wanted = os.fspath(self.path) if self.path is not None else self.name
+        search = os.environ.get("PATH", os.defpath) if "/" not in wanted else ""
+        try:
+            found = find_program(wanted, search)
+        except OSError as error:
+            where = f"on the PATH ({search})" if search else "there"
+            raise ProgramNotFoundError(f"there is no executable {wanted!r} {where}: {error.strerror}") from error
+        return Path(os.path.abspath(found))
+
+    async def run(self, *args: Argument, **options: Any) -> str:
+        """Run it, and return its combined output, whole, trailing white space trimmed.
+
+        Args:
+            *args: Its arguments.
+            **options: The fields of `RunOptions`.
+
+        Raises:
+            CommandFailedError: It did not end well; `.result` has the output.
+            ProgramNotFoundError: There is no such program.
+        """
+        given = {"buffer_size": math.inf, **options}
+        async with Service() as service:
+            result = await service.run_with_options(make_options(self.find(), args, given))
+        return result.output.rstrip()
+
+    async def run_dir(self, directory: str | os.PathLike[str], *args: Argument, **options: Any) -> str:
+        """As `run`, in a directory."""
+        return await self.run(*args, cwd=directory, **options)

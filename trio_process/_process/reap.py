@@ -1,0 +1,99 @@
+"""The end of a child: watch, signal, reap. The only file that waits for children or signals them.
+
+The leader is left unreaped (`WNOWAIT`) until its group has been swept: while it is a zombie, neither its PID nor its
+group's id can be given to anybody else, so that a signal only reaches what it was meant for.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import NamedTuple
+
+from .._core import ResourceUsage, logger
+
+
+class Ending(NamedTuple):
+    """How a child ended: its code, or -N for death by signal N, and what it used."""
+
+    exit_code: int
+    usage: ResourceUsage
+
+
+def open_pidfd(pid: int) -> int:
+    """Return a pidfd of a child just started; without one it can't be watched, so that it is killed and reaped."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def is_stopped(pidfd: int) -> bool:
+    """Return whether the child is stopped by a signal, without taking that news from anybody (waitid(2))."""
+    try:
+        return os.waitid(os.P_PIDFD, pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
+def has_exited(pidfd: int) -> bool:
+    """Return whether the child has ended, leaving it unreaped (waitid(2), pidfd_open(2))."""
+    try:
+        return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True  # somebody else has reaped it
+
+
+def reap(pid: int) -> Ending:
+    """Reap a child that has ended."""
+    try:
+        reaped, status, used = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        reaped = 0
+    if not reaped:
+        logger.error(
+            "PID %d was reaped by something else in this process; its exit code is lost, and given as 255", pid
+        )
+        return Ending(255, ResourceUsage())
+    # getrusage(2): ru_maxrss is in kilobytes on Linux. At exec the kernel carries the peak of the spawning process over,
+    # so that a figure which is not above our own peak says nothing of the child.
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    usage = ResourceUsage(
+        user=used.ru_utime,
+        system=used.ru_stime,
+        max_rss=used.ru_maxrss * 1024 if used.ru_maxrss > own_peak else None,
+        core_dumped=os.WCOREDUMP(status),
+    )
+    return Ending(os.waitstatus_to_exitcode(status), usage)
+
+
+def signal_group(pid: int, pidfd: int, number: int) -> None:
+    """Signal the group of an unreaped leader; a leader that has left its group gets the signal too."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        signal_leader(pidfd, number)  # everybody has left the group, the leader too
+    except PermissionError:
+        # some member runs as somebody else, by set-user-ID; those that may be signalled have been (kill(2))
+        logger.warning("a member of process group %d may not be signalled by this user", pid)
+
+
+def signal_leader(pidfd: int, number: int) -> None:
+    """Signal one child; one that has ended is left alone (pidfd_send_signal(2))."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass  # it has ended in between: nothing left to signal
+
+
+def kill_group(pid: int) -> None:
+    """Kill what is left of the group of an unreaped leader."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # all have left the group: escapees are killed one by one
+    except PermissionError:
+        logger.warning("a member of process group %d may not be signalled by this user", pid)

@@ -1,0 +1,537 @@
+"""`Service`: the nursery, the table of its processes, and the actions it registers."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from .._core import (
+    ActionOptionError,
+    Argument,
+    Block,
+    Bus,
+    CommandResult,
+    Core,
+    EndReason,
+    OptionError,
+    Overflow,
+    ProcessError,
+    ProcessInfo,
+    ProcessNotFoundError,
+    ProcessStartError,
+    RunOptions,
+    ServiceClosedError,
+    StopFailedError,
+    Subscription,
+    checks,
+    current_hurry,
+    make_options,
+    open_scope,
+)
+from .buffer import DEFAULT_BUFFER_SIZE
+from .child import ManagedProcess, task_name
+from .containment import Containment, LocalContainment
+from .life import Life
+from .reactor import Reactor
+
+_IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ServiceOptions:
+    """How a service keeps its processes.
+
+    Args:
+        buffer_size: Bytes kept per process and stream; `math.inf` keeps everything.
+        grace_period: Seconds between the stop signal and SIGKILL.
+        drain_grace: Seconds of silence after an exit, after which what still holds a pipe is not waited for.
+        drain_limit: Seconds after an exit in which reading ends at the latest.
+        retain: Finished processes that are remembered.
+        retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record.
+        guardian: Kill what is left if this process dies of SIGKILL.
+
+    Raises:
+        OptionError: A value was refused.
+    """
+
+    buffer_size: int | float = DEFAULT_BUFFER_SIZE
+    grace_period: float = 5.0
+    drain_grace: float = 0.1
+    drain_limit: float = 2.0
+    retain: int = 1000
+    retain_bytes: int | float = 64 * 2**20
+    guardian: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        checks.whole("buffer_size", self.buffer_size, infinite=True)
+        for option in ("grace_period", "drain_grace", "drain_limit"):
+            object.__setattr__(self, option, checks.seconds(option, getattr(self, option)))
+        checks.whole("retain", self.retain, infinite=True)
+        checks.whole("retain_bytes", self.retain_bytes, infinite=True)
+        checks.flag("guardian", self.guardian)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ServiceStatistics:
+    """A snapshot: how many processes run, were started, could not be, have ended; and how descendants are found."""
+
+    running: int
+    started: int
+    failed: int
+    finished: int
+    remembered: int
+    remembered_bytes: int
+    containment: str
+    guardian_pid: int | None
+
+
+class Service(Block):
+    """Spawns, watches, streams and stops processes; when its block is left, what still runs is stopped.
+
+    Args:
+        core: The core it belongs to: its actions are registered there, and its events go there too.
+        options: How it keeps its processes.
+
+    Leaving the block stops every process that is not detached, side by side under one deadline: the stop signal, the
+    grace, SIGKILL to the group. `await service.wait_all()` before, where they shall end by themselves.
+
+    >>> async def main() -> str:
+    ...     async with Service() as service:
+    ...         return (await service.run("echo", "hello")).output
+    """
+
+    def __init__(self, core: Core | None = None, options: ServiceOptions | None = None) -> None:
+        super().__init__()
+        if core is not None and not isinstance(core, Core):
+            raise OptionError(f"core must be a Core or None, got {core!r}; options go into Service(options=...)")
+        if options is not None and not isinstance(options, ServiceOptions):
+            raise OptionError(f"options must be a ServiceOptions, got {options!r}")
+        self._core = core
+        self.settings = options if options is not None else ServiceOptions()
+        self.bus = Bus(core.bus if core is not None else None, self._has_ended)
+        self.hurry = current_hurry()
+        self._table: dict[str, Life] = {}
+        self._running: dict[str, Life] = {}
+        self._finished: dict[str, int] = {}  # the remembered ones, oldest first, and the bytes that each holds
+        self._held = 0
+        self._started = 0
+        self._failed = 0
+        self._ended = 0
+        self._idle = trio.Event()
+        self._idle.set()
+        self._was_entered = False
+        self._closing = False
+        self._stuck: list[Life] = []
+
+    @property
+    def core(self) -> Core | None:
+        """The core it belongs to."""
+        return self._core
+
+    @property
+    def options(self) -> ServiceOptions:
+        """How it keeps its processes."""
+        return self.settings
+
+    @property
+    def slots(self) -> int | None:
+        """How many processes it can run at once: as many as one likes."""
+        return None
+
+    def statistics(self) -> ServiceStatistics:
+        """Return counts, and the mechanism by which descendants are found."""
+        return ServiceStatistics(
+            running=len(self._running),
+            started=self._started,
+            failed=self._failed,
+            finished=self._ended,
+            remembered=len(self._finished),
+            remembered_bytes=self._held,
+            containment=self._containment.mechanism if self._was_entered else "none",
+            guardian_pid=self._containment.guardian_pid if self._was_entered else None,
+        )
+
+    # the block
+
+    def _refuse_entry(self) -> None:
+        if self._was_entered:
+            raise ProcessError("a Service is entered once; make another one")
+
+    @asynccontextmanager
+    async def _block(self) -> AsyncIterator[None]:
+        self._was_entered = True
+        heed_children()
+        self.hurry = current_hurry()
+        self.reactor = Reactor()
+        self._containment = self._make_containment()
+        try:
+            async with open_scope() as nursery:
+                nursery.start_soon(self._supervise, name="trio_process supervision")
+                self._register()
+                self.hurry.watch(self._hurry_up)
+                try:
+                    yield
+                finally:
+                    self._close()
+        finally:
+            self.hurry.unwatch(self._hurry_up)
+            self._containment.close()
+            self._unregister()
+            self.bus.close()
+
+    def _make_containment(self) -> Containment:
+        """Return what spawns children and finds their descendants; a scripted service has another one."""
+        return LocalContainment(self.reactor)
+
+    async def _supervise(self) -> None:
+        """Serve the children until the block is left and they have ended; nothing cancels it."""
+        await self.reactor.run()
+        if self._stuck:
+            raise StopFailedError([left for life in self._stuck for left in life.left])
+
+    def _close(self) -> None:
+        """Start no more, and stop what runs; the supervision goes on until that has happened."""
+        self._closing = True
+        by = task_name()
+        for life in list(self._running.values()):
+            if not life.options.detach:
+                life.stop(EndReason.STOPPED, None, by)
+        self._look_finished()
+
+    def _look_finished(self) -> None:
+        if not self._closing:
+            return
+        stuck = [life for life in self._running.values() if life.left]
+        if all(life.left or life.options.detach for life in self._running.values()):
+            self._stuck += stuck
+            self.reactor.stop()
+
+    def _hurry_up(self) -> None:
+        for life in list(self._running.values()):
+            life.hurry_up()
+
+    def ended(self, life: Life) -> None:
+        """Take note that a life is over, or that its process can't be killed."""
+        if life.over:
+            self._running.pop(life.id, None)
+            self._ended += 1
+            if life.left:
+                self._stuck.append(life)
+            self._remember(life)
+            if not self._running:
+                self._idle.set()
+        self._look_finished()
+
+    # the table
+
+    def _remember(self, life: Life) -> None:
+        held = life.output.capture.held
+        self._finished[life.id] = held
+        self._held += held
+        if self._held > self.settings.retain_bytes:
+            for key, size in self._finished.items():
+                if size:
+                    self._table[key].output.capture.release()
+                    self._held -= size
+                    self._finished[key] = 0
+                    if self._held <= self.settings.retain_bytes:
+                        break
+        while len(self._finished) > self.settings.retain:
+            self._forget(next(iter(self._finished)))
+
+    def _forget(self, key: str) -> None:
+        self._held -= self._finished.pop(key)
+        del self._table[key]
+
+    def _has_ended(self, key: str) -> bool:
+        life = self._table.get(key)
+        return life is not None and life.over
+
+    def _find(self, key: str) -> Life:
+        if not isinstance(key, str):
+            raise OptionError(f"an id is a str, as start returned it; got {key!r}")
+        life = self._table.get(key)
+        if life is None:
+            raise ProcessNotFoundError(f"this service has no process {key!r}; it may have been forgotten (retain)")
+        return life
+
+    def get(self, id: str) -> ManagedProcess:  # noqa: A002 - the contract's name
+        """Return the process of that id.
+
+        Raises:
+            ProcessNotFoundError: There is none, or it was forgotten.
+        """
+        return ManagedProcess(self._find(id))
+
+    def list(self) -> list[ManagedProcess]:
+        """Return the processes that run or are remembered, in start order."""
+        return [ManagedProcess(life) for life in self._table.values()]
+
+    def running(self) -> list[ManagedProcess]:  # type: ignore[valid-type]  # `list` is the method above here
+        """Return the processes that run, in start order."""
+        return [ManagedProcess(life) for life in self._running.values()]
+
+    async def wait_all(self) -> None:
+        """Wait until nothing runs."""
+        await trio.lowlevel.checkpoint()
+        while self._running:
+            await self._idle.wait()
+
+    def kill(self, id: str) -> None:  # noqa: A002 - the contract's name
+        """Send SIGKILL to the group of a process."""
+        self.get(id).kill()
+
+    def signal(self, id: str, sig: int | str) -> None:  # noqa: A002 - the contract's name
+        """Send a signal to the group of a process."""
+        self.get(id).signal(sig)
+
+    async def stop(self, id: str, grace_period: float | None = None) -> CommandResult:  # noqa: A002 - the contract's name
+        """Stop a process: the stop signal, the grace, SIGKILL."""
+        return await self.get(id).stop(grace_period)
+
+    def output(self, id: str) -> str:  # noqa: A002 - the contract's name
+        """Return what is captured of a process."""
+        return self.get(id).output()
+
+    def remove(self, id: str) -> None:  # noqa: A002 - the contract's name
+        """Forget a process that has ended.
+
+        Raises:
+            ProcessError: It is still running.
+        """
+        life = self._find(id)
+        if not life.over:
+            raise ProcessError(f"{id} ({life.options.shown_command}) is still running; stop it before it is removed")
+        self._forget(id)
+
+    def clear(self) -> None:
+        """Forget all that have ended."""
+        for key in [*self._finished]:
+            self._forget(key)
+
+    def subscribe(
+        self,
+        *types: type,
+        id: str | None = None,  # noqa: A002 - the contract's name
+        name: str | None = None,
+        buffer: float = 1024,
+        overflow: Overflow | str = Overflow.WAIT,
+    ) -> Subscription:
+        """Return a subscription to the events of this service's processes, from now on.
+
+        Args:
+            *types: Event classes; none means all.
+            id: Only events of this process; the subscription ends with it.
+            name: Only events of processes with this label.
+            buffer: How many events are kept for a slow reader (one chunk may overshoot), at most 16 MiB of text.
+            overflow: What happens beyond that: `Overflow.WAIT` slows the children down, the others drop.
+        """
+        if id is not None:
+            self._find(id)
+        return self.bus.subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)
+
+    # starting
+
+    async def start(self, command: Argument, *args: Argument, **options: Any) -> ManagedProcess:
+        """Start a process and return it once it runs; the keywords are those of `RunOptions`.
+
+        Raises:
+            ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
+            ServiceClosedError: The service is being left, or was.
+            OptionError: An option was refused.
+        """
+        return await self.start_with_options(make_options(command, args, options))
+
+    async def start_with_options(self, options: RunOptions) -> ManagedProcess:
+        """Start a process from a `RunOptions`; raises as `start` does."""
+        return ManagedProcess(await self._start(piped_stdin(options)))
+
+    @trio.lowlevel.enable_ki_protection
+    async def _start(self, options: RunOptions) -> Life:
+        """Start a process. Nothing foreign runs between the spawn and the entry in the table."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._was_entered:
+            raise ServiceClosedError("this Service is not entered; use it as `async with Service() as service:`")
+        if self._closing:
+            raise ServiceClosedError("this Service is being left, or was: nothing more is started")
+        size = options.buffer_size if options.buffer_size is not None else self.settings.buffer_size
+        number = next(_IDS)
+        life = Life(self, f"proc-{number}", options, size)
+        self._table[life.id] = life
+        try:
+            handle = self._containment.spawn(life, number)
+        except ProcessStartError as error:
+            self._failed += 1
+            life.failed(error)
+            raise
+        self._started += 1
+        self._running[life.id] = life
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        life.began(handle)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return life
+
+    @asynccontextmanager
+    async def open(self, command: Argument, *args: Argument, **options: Any) -> AsyncIterator[ManagedProcess]:
+        """Start a process and stop it when the block is left; the keywords are those of `RunOptions`.
+
+        Left while cancelled, the process gets no grace: SIGKILL, reaped, then `trio.Cancelled` goes on.
+        """
+        process = await self.start(command, *args, **options)
+        try:
+            yield process
+        except trio.Cancelled:
+            process._life.stop(EndReason.CANCELLED, 0, task_name())
+            with trio.CancelScope(shield=True):
+                await process.settle()
+            raise
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await process.stop()
+            raise
+        await process.stop()
+
+    async def run(self, command: Argument, *args: Argument, check: bool = True, **options: Any) -> CommandResult:
+        """Run a command to its end and return its result; its stdin is null unless given.
+
+        Cancelling it stops the command: the stop signal, the grace, SIGKILL; then `trio.Cancelled` goes on.
+
+        Args:
+            command: The program.
+            *args: Its arguments.
+            check: Raise unless it is `ok`.
+            **options: The fields of `RunOptions`.
+
+        Raises:
+            CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
+            ProcessStartError: It can't be started.
+        """
+        return await self.run_with_options(make_options(command, args, options), check=check)
+
+    async def run_with_options(self, options: RunOptions, *, check: bool = True) -> CommandResult:
+        """Run a command from a `RunOptions`; as `run`."""
+        return await self.run_process(options, check=check)
+
+    async def run_process(
+        self,
+        options: RunOptions,
+        *,
+        check: bool = True,
+        task_status: trio.TaskStatus[ManagedProcess] = trio.TASK_STATUS_IGNORED,
+    ) -> CommandResult:
+        """Run a command in the caller's nursery: `await nursery.start(service.run_process, RunOptions(...))`.
+
+        `task_status` hands over the `ManagedProcess` once it runs. Cancelling the nursery stops the process. If the
+        service is left meanwhile, the result is that of a process that was stopped.
+        """
+        if not isinstance(options, RunOptions):
+            raise OptionError(f"run_process takes a RunOptions, got {options!r}")
+        life = await self._start(options)
+        try:
+            if task_status is not trio.TASK_STATUS_IGNORED:
+                task_status.started(ManagedProcess(life))
+            await life.settled.wait()
+        except BaseException:
+            life.stop(EndReason.CANCELLED, None, task_name())
+            with trio.CancelScope(shield=True):
+                await life.settled.wait()
+            raise
+        result = life.result()
+        if life.left:
+            raise StopFailedError(life.left)
+        if check and not (self._closing and result.reason is EndReason.STOPPED):
+            result.check()
+        return result
+
+    # the actions
+
+    def _register(self) -> None:
+        if self._core is not None:
+            for name, handler in self._actions().items():
+                self._core.action(name, handler)
+
+    def _unregister(self) -> None:
+        if self._core is not None:
+            for name, handler in self._actions().items():
+                action = self._core.action(name)
+                if action.owned_by(handler):
+                    action.set_handler(None)
+
+    def _actions(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "process.run": self._action_run,
+            "process.start": self._action_start,
+            "process.kill": self._action_kill,
+            "process.list": self._action_list,
+            "process.get": self._action_get,
+        }
+
+    async def _action_run(self, command: Any, args: Any = (), **options: Any) -> str:
+        given = {"buffer_size": float("inf"), **options}
+        return (await self.run_with_options(action_options(command, args, given))).output
+
+    async def _action_start(self, command: Any, args: Any = (), **options: Any) -> str:
+        return (await self.start_with_options(action_options(command, args, options))).id
+
+    async def _action_kill(self, id: str | None = None, pid: int | None = None) -> None:  # noqa: A002 - the contract's name
+        await trio.lowlevel.checkpoint()
+        if (id is None) == (pid is None):
+            raise ActionOptionError("process.kill takes either id or pid")
+        if id is not None:
+            self.kill(id)
+            return
+        for life in self._running.values():
+            if life.pid == pid:
+                ManagedProcess(life).kill()
+                return
+        raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
+
+    async def _action_list(self) -> list[str]:  # type: ignore[valid-type]  # `list` is the method above here
+        await trio.lowlevel.checkpoint()
+        return [*self._table]
+
+    async def _action_get(self, id: str) -> ProcessInfo:  # noqa: A002 - the contract's name
+        await trio.lowlevel.checkpoint()
+        return self.get(id).info()
+
+
+def piped_stdin(options: RunOptions) -> RunOptions:
+    """Return the options of a process that one talks to: its stdin is a pipe unless told otherwise."""
+    if options.stdin is not None or options.detach:
+        return options
+    return options.with_stdin_pipe()
+
+
+def action_options(command: Any, args: Any, options: dict[str, Any]) -> RunOptions:
+    """Return the options of an action; a refused one is an `ActionOptionError`."""
+    try:
+        return make_options(command, checks.arguments("args", args), options)
+    except ActionOptionError:
+        raise
+    except OptionError as error:
+        raise ActionOptionError(str(error)) from error
+
+
+def heed_children() -> None:
+    """Set SIGCHLD back to its default where an ancestor had it ignored.
+
+    With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise ProcessError(
+            "SIGCHLD is ignored in this process, so that exit codes would be lost; only the main thread can mend that: "
+            "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) there"
+        )
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,95 @@
+"""The sweep at the end of a process: what it left behind gets the rest of its grace, then SIGKILL, and is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from . import descendants
+from .descendants import Census, Left, Wanted
+from .reactor import Reactor
+
+STUCK_AFTER: Final = 5.0
+"""Seconds after SIGKILL in which what can die has died; what has not is named in a `StopFailedError`."""
+
+_FIRST_LOOK: Final = 0.001
+_LAST_LOOK: Final = 0.05
+
+
+@final
+class Sweep:
+    """One process's sweep: when what is left gets killed, and who is told of the end."""
+
+    __slots__ = ("callback", "give_up", "kill_from", "killed", "wanted")
+
+    def __init__(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> None:
+        self.wanted = wanted
+        self.kill_from = kill_from
+        self.callback = callback
+        self.killed = False
+        self.give_up = 0.0
+
+
+@final
+class Sweeper:
+    """Sweeps for all processes of a service at once: one look through `/proc` serves all that end together."""
+
+    def __init__(self, reactor: Reactor, census: Census, kill_group: Callable[[int], None]) -> None:
+        self._reactor = reactor
+        self._census = census
+        self._kill_group = kill_group
+        self._sweeps: list[Sweep] = []
+        self._next_look: float | None = None
+        self._pause = _FIRST_LOOK
+
+    def begin(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> Sweep:
+        """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`."""
+        sweep = Sweep(wanted, kill_from, callback)
+        self._sweeps.append(sweep)
+        self._pause = _FIRST_LOOK
+        self._look_at(trio.current_time())
+        return sweep
+
+    def hasten(self, sweep: Sweep) -> None:
+        """Kill what is left now."""
+        sweep.kill_from = trio.current_time()
+        self._look_at(sweep.kill_from)
+
+    def _look_at(self, deadline: float) -> None:
+        if self._next_look is None or deadline < self._next_look:
+            self._next_look = deadline
+            self._reactor.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        now = trio.current_time()
+        if self._next_look is None or now < self._next_look:
+            return  # an earlier look has done the work
+        self._next_look = None
+        found = self._census.find([sweep.wanted for sweep in self._sweeps])
+        waiting = []
+        ended = []
+        for sweep in self._sweeps:
+            left = found.get(sweep.wanted.pid)
+            if not left or (sweep.killed and now >= sweep.give_up):
+                ended.append((sweep, left or []))
+                continue
+            waiting.append(sweep)
+            if now >= sweep.kill_from:
+                self._kill(sweep, left, now)
+        self._sweeps = waiting
+        if waiting:
+            soonest = min([sweep.kill_from for sweep in waiting if not sweep.killed], default=now + self._pause)
+            self._look_at(min(now + self._pause, max(soonest, now)))
+            self._pause = min(2 * self._pause, _LAST_LOOK)
+        for sweep, left in ended:
+            sweep.callback(left, sweep.killed)
+
+    def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
+        if not sweep.killed:
+            sweep.killed = True
+            sweep.give_up = now + STUCK_AFTER
+        self._kill_group(sweep.wanted.pid)
+        for one in left:
+            descendants.kill(one, sweep.wanted)
