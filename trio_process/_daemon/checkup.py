@@ -5,23 +5,30 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import trio
 
 from .._core import OptionError, escape_controls, grace, in_seconds, logger
 
-HealthCheck = Callable[[], object]
-"""A sync or async callable without arguments. Raising, or returning False, a non-empty str or an exception instance,
-is unhealthy. Sync ones run in a worker thread, one at a time each.
 
->>> def disk_has_room() -> str:
-...     return "" if shutil.disk_usage("/").free > 1e9 else "less than 1 GB left"
-"""
+class HealthCheck(Protocol):
+    """A sync or async callable without arguments.
+
+    Raising, or returning False, a non-empty str or an exception instance, is unhealthy. Sync ones run in a worker
+    thread, one at a time each.
+
+    >>> def disk_has_room() -> str:
+    ...     return "" if shutil.disk_usage("/").free > 1e9 else "less than 1 GB left"
+    """
+
+    def __call__(self) -> object:
+        """Check; what is returned says whether all is well."""
+
 
 _LONGEST_REASON: Final = 500
 _PATIENCE: Final = 0.5  # seconds that cancelled checks get for their clean-up when the server is left
@@ -140,11 +147,12 @@ class _Check:
             run.finish()
 
     async def _verdict(self) -> str:
-        found: object
+        found: Any
         if self._is_async:
             found = self._function()
         else:
-            found = await trio.to_thread.run_sync(self._function, abandon_on_cancel=True, limiter=self._limiter)
+            found = await trio.to_thread.run_sync(self._call, abandon_on_cancel=True, limiter=self._limiter)
+            found = found[0]
         if isinstance(found, Awaitable):  # also `lambda: pool.ping()`
             found = await found
         if found is False:
@@ -152,6 +160,9 @@ class _Check:
         if isinstance(found, BaseException):
             return _reason(found)
         return _one_line(found) if isinstance(found, str) and found else ""
+
+    def _call(self) -> tuple[object]:
+        return (self._function(),)  # wrapped, as Trio refuses an awaitable as the result of a thread
 
 
 class _Run:
