@@ -1,0 +1,185 @@
+"""The Daemon as a real process: signals, SIGKILL and a new start, a second instance."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_process._daemon import Registry, probe_health, probe_ready, read_pid, wait_for_health
+
+PROGRAM = str(Path(__file__).parent / "program.py")
+ROOT = str(Path(__file__).parents[2])
+
+
+class Program:
+    """A started program, its lines, and its end."""
+
+    def __init__(self, process):
+        self.process = process
+        self.seen = []
+        self._rest = b""
+
+    async def line(self):
+        while b"\n" not in self._rest:
+            chunk = await self.process.stdout.receive_some()
+            assert chunk, f"it ended before; {self.seen} {await self.errors()}"
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        self.seen.append(line.decode())
+        return self.seen[-1]
+
+    async def lines_to_the_end(self):
+        data = self._rest
+        async for chunk in self.process.stdout:
+            data += chunk
+        return data.decode().split()
+
+    async def errors(self):
+        return b"".join([chunk async for chunk in self.process.stderr]).decode()
+
+
+@asynccontextmanager
+async def program(directory, behaviour="polite", addr="127.0.0.1:0"):
+    process = await trio.lowlevel.open_process(
+        [sys.executable, PROGRAM, str(directory), addr, behaviour],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    with trio.fail_after(60):
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+
+def everything_is_undone(directory):
+    return not (directory / "test.pid").exists() and Registry(directory / "daemons").list() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_first_signal_ends_it_gracefully_and_undoes_everything(tmp_path, number):
+    async with program(tmp_path) as running:
+        addr = await running.line()
+        assert await running.line() == "running"
+        assert await probe_health(addr, 10) == (True, "")
+        assert await probe_ready(addr, 10) == (True, "")
+        [entry] = Registry(tmp_path / "daemons").list()
+        assert (entry.health, entry.pid) == (addr, running.process.pid)
+        assert entry.project == os.getcwd()
+        assert entry.binary == sys.executable
+        running.process.send_signal(number)
+        assert await running.lines_to_the_end() == ["cancelled", "after", "run", "left", "end"]
+        assert await running.process.wait() == 0
+        assert everything_is_undone(tmp_path)
+
+
+async def test_a_signal_during_start_up_undoes_everything_without_an_exception(tmp_path):
+    async with program(tmp_path, "starting") as running:
+        addr = await running.line()
+        assert await probe_ready(addr, 0.1) == (False, "not ready")
+        running.process.terminate()
+        assert await running.lines_to_the_end() == ["left", "end"]
+        assert await running.process.wait() == 0
+        assert everything_is_undone(tmp_path)
+
+
+async def test_a_signal_while_it_is_entered_undoes_everything(tmp_path):
+    async with program(tmp_path, "starting") as running:
+        while not (tmp_path / "test.pid").exists():
+            await trio.sleep(0.001)
+        running.process.terminate()
+        assert (await running.lines_to_the_end())[-2:] == ["left", "end"]
+        assert await running.process.wait() == 0
+        assert everything_is_undone(tmp_path)
+
+
+async def test_the_second_signal_ends_every_grace(tmp_path):
+    async with program(tmp_path, "stubborn") as running:
+        addr = await running.line()
+        await running.line()
+        running.process.terminate()
+        while (await probe_ready(addr, 0.01))[0]:
+            pass
+        assert await wait_for_health(addr, 10)  # goes on answering while it stops
+        assert await probe_ready(addr, 0.1) == (False, "not ready")
+        running.process.terminate()
+        assert await running.lines_to_the_end() == ["hurried", "left", "end"]
+        assert await running.process.wait() == 0
+        assert everything_is_undone(tmp_path)
+
+
+@pytest.mark.parametrize("behaviour", ["deaf", "stuck"])
+async def test_the_third_signal_ends_it_at_once_whatever_it_does(tmp_path, behaviour):
+    async with program(tmp_path, behaviour) as running:
+        await running.line()
+        await running.line()
+        for _ in range(3):
+            running.process.terminate()
+            await trio.sleep(0.1)  # the kernel merges equal signals that are pending
+        assert await running.process.wait() == 128 + signal.SIGTERM
+    async with program(tmp_path) as second:  # what it left behind is stale
+        assert "127.0.0.1" in await second.line()
+
+
+async def test_after_sigkill_the_next_start_wins_at_once_and_the_entry_is_gone(tmp_path):
+    async with program(tmp_path) as first:
+        await first.line()
+        first.process.kill()
+        await first.process.wait()
+    assert (tmp_path / "test.pid").exists()
+    assert Registry(tmp_path / "daemons").list() == []
+    async with program(tmp_path) as second:
+        await second.line()
+        assert read_pid(tmp_path / "test.pid") == (second.process.pid, True)
+        assert [entry.pid for entry in Registry(tmp_path / "daemons").list()] == [second.process.pid]
+
+
+async def test_a_second_instance_is_told_the_pid_of_the_first_and_disturbs_nothing(tmp_path):
+    async with program(tmp_path) as first:
+        addr = await first.line()
+        async with program(tmp_path) as second:
+            assert await second.lines_to_the_end() == []
+            assert await second.process.wait() == 1
+            assert f"already running: PID {first.process.pid}" in await second.errors()
+        assert await probe_health(addr, 10) == (True, "")
+        assert len(Registry(tmp_path / "daemons").list()) == 1
+
+
+async def test_sighup_reloads(tmp_path):
+    async with program(tmp_path) as running:
+        await running.line()
+        await running.line()
+        for _ in range(2):
+            running.process.send_signal(signal.SIGHUP)
+            assert await running.line() == "reloaded"
+
+
+async def test_an_exception_in_main_is_the_programs_and_undoes_everything(tmp_path):
+    async with program(tmp_path, "crashing") as running:
+        assert (await running.lines_to_the_end())[1:] == ["running"]
+        errors = await running.errors()
+        assert "ValueError: boom" in errors
+        assert "ExceptionGroup" not in errors
+        assert await running.process.wait() == 1
+        assert everything_is_undone(tmp_path)
+
+
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05])
+async def test_a_second_signal_on_the_way_out_leaves_nothing_undone(tmp_path, delay):
+    async with program(tmp_path) as running:
+        await running.line()
+        await running.line()
+        running.process.terminate()
+        await trio.sleep(delay)
+        running.process.terminate()
+        # once the block is left the signal has its default action again, and may strike the interpreter's end
+        assert await running.process.wait() in (0, -signal.SIGTERM)
+        assert everything_is_undone(tmp_path)

@@ -1,0 +1,414 @@
+"""The health server: answers, checks, addresses, and its stop."""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+import trio
+
+from trio_process._core import DaemonError, OptionError, ProcessError
+from trio_process._daemon import HealthServer
+from trio_process._daemon.address import parse_address
+from trio_process.testing.hostile import connect, exchange
+
+
+async def get(addr, path, accept=""):
+    """The status and body of a GET."""
+    lines = [f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *([f"Accept: {accept}"] if accept else [])]
+    head, _, body = (await exchange(addr, "\r\n".join([*lines, "", ""]).encode())).partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), body.decode()
+
+
+def test_importing_the_layer_imports_no_http_stack():
+    code = (
+        "import sys, trio_process._daemon as d; d.HealthServer(':0'); d.Daemon(health_addr=':0');"
+        "sys.exit(bool({'quart', 'quart_trio', 'hypercorn', 'h11', 'werkzeug'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.fixture
+async def server():
+    with trio.fail_after(30):
+        async with HealthServer("127.0.0.1:0") as server:
+            yield server
+
+
+async def test_it_is_healthy_and_ready_unless_told_otherwise(server):
+    assert await get(server.addr, "/health") == (200, "ok\n")
+    assert await get(server.addr, "/ready") == (200, "ready\n")
+    assert server.ready
+
+
+async def test_readiness_follows_set_ready_and_health_does_not_care():
+    async with HealthServer("127.0.0.1:0", ready=False) as server:
+        assert await get(server.addr, "/ready") == (503, "not ready\n")
+        assert await get(server.addr, "/health") == (200, "ok\n")
+        server.set_ready(True)
+        assert await get(server.addr, "/ready") == (200, "ready\n")
+        server.set_ready(False)
+        assert not server.ready
+        assert await get(server.addr, "/ready") == (503, "not ready\n")
+
+
+class Pool:
+    async def ping(self):
+        pass
+
+
+class Callable:
+    async def __call__(self):
+        return "no answer"
+
+
+def raises(error):
+    def check():
+        raise error
+
+    return check
+
+
+async def raises_a_group():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        raise KeyError("x")
+
+
+async def raises_interrupt():
+    raise BaseExceptionGroup("many", [KeyboardInterrupt(), SystemExit(3)])
+
+
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        (lambda: None, ""),
+        (lambda: True, ""),
+        (lambda: 0, ""),
+        (lambda: "", ""),
+        (Pool().ping, ""),
+        (lambda: Pool().ping(), ""),
+        (lambda: False, "it returned False"),
+        (lambda: "disk full", "disk full"),
+        (lambda: "two\nlines\x1b[2J", "two lines\\x1b[2J"),
+        (lambda: "x" * 600, "x" * 500 + " […]"),
+        (lambda: ValueError("bad"), "ValueError: bad"),
+        (raises(OSError(2, "No such file")), "FileNotFoundError: [Errno 2] No such file"),
+        (raises(ValueError()), "ValueError"),
+        (raises(SystemExit(3)), "SystemExit: 3"),
+        (raises(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (Callable(), "no answer"),
+        (raises_a_group, "KeyError: 'x'"),
+        (raises_interrupt, "BaseExceptionGroup: many (2 sub-exceptions)"),
+    ],
+)
+async def test_what_a_check_says_decides(server, check, why):
+    server.add_check(check, name="it")
+    assert await get(server.addr, "/health") == ((503, f"unhealthy: it: {why}\n") if why else (200, "ok\n"))
+    assert await get(server.addr, "/health") == ((503, f"unhealthy: it: {why}\n") if why else (200, "ok\n"))
+
+
+async def test_every_failed_check_has_a_line_and_a_name():
+    def broken():
+        return "a"
+
+    async with HealthServer("127.0.0.1:0", checks=[broken, lambda: "b", Callable(), Pool().ping]) as server:
+        status, body = await get(server.addr, "/health")
+        assert status == 503
+        assert body == "unhealthy: broken: a\nunhealthy: check 2: b\nunhealthy: Callable: no answer\n"
+
+
+@pytest.mark.parametrize("accept", ["application/health+json", "text/html, application/json;q=0.9"])
+async def test_json_has_every_check(server, accept):
+    server.add_check(lambda: None, name="good")
+    server.add_check(lambda: "down", name="bad")
+    status, body = await get(server.addr, "/health", accept)
+    found = json.loads(body)
+    assert status == 503
+    assert found["status"] == "fail"
+    assert [(c["name"], c["status"]) for checks in found["checks"].values() for c in checks] == [
+        ("good", "pass"),
+        ("bad", "fail"),
+    ]
+    assert all(0 <= check["duration"] < 5 for [check] in found["checks"].values())
+    assert found["checks"]["bad"][0]["output"] == "down"
+    assert json.loads((await get(server.addr, "/ready", accept))[1]) == {"status": "pass"}
+
+
+async def test_two_checks_of_one_name_are_both_told(server):
+    for _ in range(2):
+        server.add_check(lambda: "down", name="same")
+    assert len(json.loads((await get(server.addr, "/health", "application/json"))[1])["checks"]["same"]) == 2
+
+
+async def test_checks_run_side_by_side_each_within_its_limit():
+    def hangs_in_a_thread():
+        released.wait(20)
+
+    released = threading.Event()
+    checks = [trio.sleep_forever, hangs_in_a_thread, lambda: trio.sleep(0.05)]
+    try:
+        with trio.fail_after(30):
+            async with HealthServer("127.0.0.1:0", checks=checks, check_timeout=0.3) as server:
+                began = trio.current_time()
+                status, body = await get(server.addr, "/health")
+                assert 0.25 < trio.current_time() - began < 3
+                assert (status, body.count("timed out after 300 ms")) == (503, 2)
+                # the thread still hangs: no second one is started beside it, and nobody waits for it again
+                assert "is still running" in (await get(server.addr, "/health"))[1]
+                began = trio.current_time()
+            assert trio.current_time() - began < 2
+    finally:
+        released.set()
+
+
+async def test_a_check_that_shields_itself_holds_up_neither_the_answer_nor_the_stop(caplog):
+    released = trio.Event()
+
+    async def stubborn():
+        with trio.CancelScope(shield=True):
+            await released.wait()
+
+    with trio.fail_after(30):
+        async with HealthServer("127.0.0.1:0", checks=[stubborn], check_timeout=0.1) as server:
+            assert "stubborn: timed out" in (await get(server.addr, "/health"))[1]
+            began = trio.current_time()
+        assert trio.current_time() - began < 3
+        assert "'stubborn' could not be cancelled" in caplog.text
+    released.set()
+
+
+async def test_all_who_ask_meanwhile_share_one_run(server):
+    calls = 0
+    go = trio.Event()
+    answers = []
+
+    async def slow():
+        nonlocal calls
+        calls += 1
+        await go.wait()
+
+    async def ask():
+        answers.append(await get(server.addr, "/health"))
+
+    fast = []
+    server.add_check(slow)
+    server.add_check(lambda: fast.append(1))
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+        while len(server.state.checkup._round) < 2 or not fast:
+            await trio.sleep(0.01)
+        await trio.sleep(0.1)  # for the rest of the twenty
+        go.set()
+    assert answers == [(200, "ok\n")] * 20
+    assert (calls, len(fast)) == (1, 1)
+
+
+async def test_routes_of_ones_own_work_before_and_after_entering_and_after_the_first_request():
+    server = HealthServer("127.0.0.1:0")
+
+    @server.app.route("/early")
+    async def early():
+        return "early"
+
+    with trio.fail_after(30):
+        async with server:
+            assert (await get(server.addr, "/none"))[0] == 404
+
+            @server.app.route("/late", methods=["POST"])
+            async def late():
+                from quart import request
+
+                return await request.get_data()
+
+            @server.app.route("/broken")
+            async def broken():
+                raise BaseExceptionGroup("many", [SystemExit(1), ValueError(2)])
+
+            assert await get(server.addr, "/early") == (200, "early")
+            body = b"x" * 100_000
+            answer = await exchange(
+                server.addr, b"POST /late HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n" + body
+            )
+            assert answer.endswith(b"\r\n\r\n" + body)
+            assert (await get(server.addr, "/broken"))[0] == 500
+            assert await get(server.addr, "/health") == (200, "ok\n")
+
+
+async def test_quart_routes_keep_their_connection_alive(server):
+    @server.app.route("/hello")
+    async def hello():
+        return "hello"
+
+    async with await connect(server.addr) as stream:
+        for _ in range(3):
+            await stream.send_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"hello"):
+                chunk = await stream.receive_some()
+                assert chunk
+                answer += chunk
+
+
+async def test_it_stops_in_milliseconds_although_a_probe_is_connected():
+    with trio.fail_after(30):
+        async with HealthServer("127.0.0.1:0") as server, await connect(server.addr) as stream:
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            kept = stream
+            began = trio.current_time()
+            await server.__aexit__(None, None, None)
+            took = trio.current_time() - began
+            with trio.move_on_after(5):
+                assert await kept.receive_some() == b""
+            await server.__aenter__()
+    assert took < 0.1
+
+
+async def test_a_request_at_work_is_finished_before_the_stop():
+    begun = trio.Event()
+    answers = []
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            async with HealthServer("127.0.0.1:0") as server:
+
+                @server.app.route("/slow")
+                async def slow():
+                    begun.set()
+                    await trio.sleep(0.2)
+                    return "done"
+
+                async def ask():
+                    answers.append(await get(server.addr, "/slow"))
+
+                nursery.start_soon(ask)
+                await begun.wait()
+        assert answers == [(200, "done")]
+
+
+async def test_the_error_of_the_body_leaves_it_as_the_same_object():
+    boom = ValueError("boom")
+    with pytest.raises(ValueError) as caught:
+        async with HealthServer("127.0.0.1:0"):
+            raise boom
+    assert caught.value is boom
+
+
+async def test_a_taken_port_is_a_bare_error_that_says_so(server):
+    with pytest.raises(DaemonError, match="another program listens there") as caught:
+        async with HealthServer(server.addr):
+            pass
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+async def test_entering_twice_is_refused_and_entering_again_is_not():
+    server = HealthServer("127.0.0.1:0")
+    with trio.fail_after(30):
+        for _ in range(2):
+            async with server:
+                with pytest.raises(ProcessError, match="already"):
+                    await server.__aenter__()
+                assert await get(server.addr, "/ready") == (200, "ready\n")
+            assert server.addr == "127.0.0.1:0"
+
+
+@pytest.mark.parametrize("addr", [":0", "localhost:0", "[::1]:0", "127.0.0.1:0"])
+async def test_addresses_are_bound_and_reachable(addr):
+    if "::1" in addr and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
+    with trio.fail_after(30):
+        async with HealthServer(addr) as server:
+            bound = parse_address(server.addr)
+            assert bound.port
+            for host in {"127.0.0.1"} if addr == ":0" else {bound.host}:
+                assert (await get(str(type(bound)(host, bound.port)), "/health"))[0] == 200
+
+
+async def test_no_listening_socket_is_inherited_by_children(server):
+    inherited = [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and is_inheritable(int(fd))]
+    sockets = [fd for fd in inherited if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")]
+    assert sockets == []
+
+
+def is_inheritable(fd):
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # the descriptor of the listing itself
+        return False
+
+
+async def test_a_unix_socket_is_removed_at_the_end(tmp_path):
+    path = tmp_path / "h.sock"
+    with trio.fail_after(30):
+        async with HealthServer(f"unix:{path}") as server:
+            assert server.addr == f"unix:{path}"
+            assert await get(server.addr, "/health") == (200, "ok\n")
+        assert not path.exists()
+
+
+async def test_a_dead_unix_socket_makes_room_and_a_living_one_does_not(tmp_path):
+    path = tmp_path / "h.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with trio.fail_after(30):
+        async with HealthServer(f"unix:{path}") as server:
+            with pytest.raises(DaemonError, match="another program"):
+                async with HealthServer(f"unix:{path}"):
+                    pass
+            assert await get(server.addr, "/health") == (200, "ok\n")
+
+
+async def test_what_is_no_socket_is_left_alone(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(DaemonError):
+        async with HealthServer(f"unix:{path}"):
+            pass
+    assert path.read_text() == "precious"
+
+
+async def test_the_socket_of_a_successor_is_left_alone(tmp_path):
+    path = tmp_path / "h.sock"
+    with trio.fail_after(30):
+        async with HealthServer(f"unix:{path}"):
+            path.unlink()
+            with socket.socket(socket.AF_UNIX) as successor:
+                successor.bind(str(path))
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["", "9090", "127.0.0.1", "h:65536", "h:-1", "h:+1", "h:1_0", "h:١", "::1:80", "[x]:80", "unix:", "a b:1", "a\0:1", 80,
+     "http://x:1", "unix:/" + "x" * 200],
+)  # fmt: skip
+def test_a_bad_address_is_refused_with_the_forms_that_are_good(addr):
+    with pytest.raises(OptionError, match="write 'host:port'"):
+        HealthServer(addr)
+
+
+@pytest.mark.parametrize(
+    "options", [{"check_timeout": 0}, {"max_connections": 0}, {"ready": "no"}, {"checks": ["x"]}], ids=str
+)
+def test_bad_options_are_refused(options):
+    with pytest.raises(OptionError):
+        HealthServer(":0", **options)
+
+
+async def test_a_failing_start_of_the_app_is_a_bare_error_and_frees_the_port():
+    server = HealthServer("127.0.0.1:0")
+
+    @server.app.before_serving
+    async def fail():
+        raise ValueError("no")
+
+    with trio.fail_after(30):
+        with pytest.raises(ValueError, match="no"):
+            async with server:
+                pass

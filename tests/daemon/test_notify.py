@@ -1,0 +1,143 @@
+"""systemd's notification protocol, against a real datagram socket."""
+
+import os
+import re
+import signal
+import socket
+
+import pytest
+import trio
+
+from trio_process._daemon import Daemon
+from trio_process._daemon.notify import Notifier
+
+
+class Manager:
+    """Stands for the service manager."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    async def receive(self):
+        with trio.fail_after(10):
+            while True:
+                try:
+                    return self.sock.recv(1000).decode()
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self.sock)
+
+    def rest(self):
+        found = []
+        while True:
+            try:
+                found.append(self.sock.recv(1000).decode())
+            except BlockingIOError:
+                return found
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path, monkeypatch):
+    name = str(tmp_path / "notify") if request.param == "path" else f"@trio-process-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind(name.replace("@", "\0"))
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        yield Manager(sock)
+
+
+async def test_ready_is_told_with_readiness_and_only_once(manager):
+    with trio.fail_after(30):
+        async with Daemon(ready=False, signals=False) as daemon:
+            assert manager.rest() == []
+            daemon.set_ready(True)
+            assert manager.rest() == ["READY=1"]
+            daemon.set_ready(False)
+            daemon.set_ready(True)
+            assert manager.rest() == []
+            daemon.stop()
+            assert manager.rest() == ["STOPPING=1"]
+        assert manager.rest() == []
+
+
+async def test_a_daemon_that_is_ready_from_the_first_says_so_when_it_is_entered(manager):
+    with trio.fail_after(30):
+        async with Daemon(health_addr="127.0.0.1:0", signals=False) as daemon:
+            assert manager.rest() == ["READY=1"]
+            daemon.health.set_ready(False)
+            daemon.health.set_ready(True)
+        assert manager.rest() == ["STOPPING=1"]
+
+
+async def test_readiness_set_on_the_health_server_counts_too(manager):
+    with trio.fail_after(30):
+        async with Daemon(health_addr="127.0.0.1:0", ready=False, signals=False) as daemon:
+            daemon.health.set_ready(True)
+            assert manager.rest() == ["READY=1"]
+
+
+async def test_the_variables_are_taken_from_children_and_given_back(manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    with trio.fail_after(30):
+        for _ in range(2):
+            async with Daemon(signals=False):
+                assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & os.environ.keys()
+            assert {"NOTIFY_SOCKET", "WATCHDOG_USEC"} <= os.environ.keys()
+            told = manager.rest()
+            assert told[0] == "READY=1"
+            assert told[-1] == "STOPPING=1"
+
+
+async def test_the_watchdog_is_kept_quiet_only_while_the_checks_pass(manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    healthy = True
+    asked = 0
+
+    def check():
+        nonlocal asked
+        asked += 1
+        return healthy
+
+    with trio.fail_after(30):
+        async with Daemon(health_checks=[check], signals=False):
+            assert await manager.receive() == "READY=1"
+            for _ in range(3):
+                assert await manager.receive() == "WATCHDOG=1"
+            healthy = False
+            before = asked
+            while asked < before + 2:
+                await trio.sleep(0.01)
+            manager.rest()
+            before = asked
+            while asked < before + 3:
+                await trio.sleep(0.01)
+            assert manager.rest() == []
+
+
+@pytest.mark.parametrize(
+    "variables", [{"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "-5"}, {}]
+)
+def test_a_watchdog_that_is_not_for_us_gets_nothing(manager, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Notifier.from_environment() as notifier:
+        assert notifier.watchdog == 0
+
+
+async def test_a_reload_is_told_with_its_time_and_its_end(manager):
+    with trio.fail_after(30):
+        async with Daemon() as daemon:
+            daemon.on_reload(lambda: None)
+            assert await manager.receive() == "READY=1"
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", await manager.receive())
+            assert await manager.receive() == "READY=1"
+
+
+@pytest.mark.parametrize("address", ["/nonexistent/socket", "vsock:2:1234"])
+async def test_a_manager_that_cannot_be_reached_is_a_log_record(monkeypatch, caplog, address):
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with trio.fail_after(30):
+        async with Daemon(signals=False):
+            pass
+    assert "service manager" in caplog.text

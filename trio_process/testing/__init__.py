@@ -1,0 +1,1 @@
+"""Public: what tests of programs built on this package need."""
