@@ -10,7 +10,7 @@ import errno
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -32,6 +32,7 @@ from .state import HealthState
 
 _SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of what we send
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
+_FAIR_CHANCE: Final = 0.1  # seconds that a connection may be idle before it has to make room
 _FAREWELL: Final = 1.0  # seconds that requests at work get to finish when the server is left
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _CLIENT_GONE: Final = frozenset(
@@ -44,11 +45,12 @@ _CLIENT_GONE: Final = frozenset(
 class _Stream:
     """A socket as hypercorn uses it."""
 
-    __slots__ = ("_raw", "_stream", "socket", "stalled")
+    __slots__ = ("_on_stall", "_raw", "_stream", "socket", "stalled")
 
-    def __init__(self, raw: socket.socket) -> None:
+    def __init__(self, raw: socket.socket, on_stall: Callable[[], object]) -> None:
         self.socket = trio.socket.from_stdlib_socket(raw)
         self.stalled = False
+        self._on_stall = on_stall
         self._raw = raw
         self._stream = trio.SocketStream(self.socket)
 
@@ -69,6 +71,7 @@ class _Stream:
 
     async def _wait_for_reader(self) -> None:
         self.stalled = True
+        self._on_stall()
         with trio.move_on_after(_SEND_PATIENCE) as limit:
             await trio.lowlevel.wait_writable(self._raw)
         if limit.cancelled_caught:
@@ -108,6 +111,8 @@ class _Protocol(H11Protocol):
         elif data or self._head:
             data, self._head = self._head + data, b""
             await self.send(RawData(data=data))
+        if type(event) is h11.EndOfMessage and isinstance(self.connection, H11WSConnection):
+            await self.send(Closed())  # hypercorn leaves a refused WebSocket open, and waits for the client
 
 
 class _Connection(TCPServer):
@@ -187,7 +192,7 @@ class _Server:
 
     async def accept_from(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Accept until the listener is closed."""
-        while True:
+        while listener.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(listener)
                 raw, _ = listener.accept()
@@ -203,7 +208,7 @@ class _Server:
                 continue
             await self._make_room()
             raw.setblocking(False)
-            nursery.start_soon(self._serve, _Stream(raw))
+            nursery.start_soon(self._serve, _Stream(raw, self.something_changed))
 
     async def _serve(self, stream: _Stream) -> None:
         connection = _Connection(self, stream)
@@ -231,15 +236,17 @@ class _Server:
 
     async def _make_room(self) -> None:
         while len(self._live) >= self._max and not self._evict():
-            with trio.move_on_after(0.25):  # a client may fall behind meanwhile, which no event tells
+            # until one ends, or falls idle, or has been idle for long enough, which no event tells
+            with trio.move_on_after(_FAIR_CHANCE):
                 await self._changed.wait()
 
     def _evict(self) -> bool:
         """Cut the connection that has made us wait for longest, so that silent ones can't keep probes out."""
         idle = [connection for connection in self._live if not connection.at_work]
-        if not idle:
+        oldest = min(idle, key=lambda connection: connection.active_at, default=None)
+        # a probe that has just connected has hardly had the time to ask
+        if oldest is None or oldest.active_at > trio.current_time() - _FAIR_CHANCE:
             return False
-        oldest = min(idle, key=lambda connection: connection.active_at)
         self._live.discard(oldest)
         oldest.stream.cut()
         return True
@@ -268,7 +275,7 @@ class _Server:
         await self.context.terminated.set()  # what is answered from now on is the last on its connection
         self._cut_idle(math.inf)
         with grace(_FAREWELL, shield=True):
-            while self._live:
+            while any(connection.at_work for connection in self._live):
                 await self._changed.wait()
         for connection in self._live:
             connection.stream.cut()

@@ -47,8 +47,7 @@ async def run_until_stopped(
                     with grace(drain):
                         await ended.wait()
                     scope.cancel()
-                    await ended.wait()
-                finally:
+                finally:  # a cancellation from outside ends main as well, and it may hang as well
                     if not ended.is_set():
                         stop()
                         with trio.CancelScope(shield=True):
