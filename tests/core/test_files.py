@@ -198,11 +198,13 @@ def test_a_kept_draft_is_locked_before_anybody_can_see_it_and_until_it_is_unlock
     child = os.fork()
     if child == 0:
         signal.pause()  # a forked child has a copy of the descriptor: unlocking counts for it too
-    unlock(descriptor)
-    assert try_lock(other)
-    unlock(other)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    try:
+        unlock(descriptor)
+        assert try_lock(other)
+    finally:
+        unlock(other)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_an_open_file_knows_whether_it_still_has_its_name(directory):

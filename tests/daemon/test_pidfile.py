@@ -567,6 +567,25 @@ def test_a_starter_that_lost_the_name_while_it_wrote_its_file_gives_way(path, mo
     assert os.listdir(path.parent) == []
 
 
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_file_is_removed_while_it_is_locked(path, monkeypatch, stale):
+    """Else what is removed can be the next one's: between unlock and unlink it may have taken the name."""
+    really, locked = Path.unlink, []
+
+    def unlink(name, missing_ok=False):
+        other = os.open(name, os.O_RDONLY)
+        locked.append(not pidfile.try_lock(other))
+        os.close(other)
+        really(name, missing_ok=missing_ok)
+
+    if stale:
+        path.write_text(f"{dead_pid()}\n")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with PIDFile(path):
+        assert locked == [True] * stale
+    assert locked == [True] * (stale + 1)
+
+
 def test_nothing_stays_open(path):
     def use():
         with PIDFile(path), pytest.raises(AlreadyRunningError):

@@ -143,7 +143,7 @@ class Registry:
             RegistryError: The directory can't be read. (One that is missing has no entries.)
         """
         try:
-            names = os.listdir(self.directory)  # noqa: PTH208 - no Path for each
+            names = os.listdir(self.directory)
         except FileNotFoundError:
             return []
         except OSError as error:
