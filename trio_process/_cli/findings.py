@@ -91,8 +91,6 @@ def _roots(results: Sequence[RunResult], culprit: str | None, *, interrupted: bo
         ended = result.command_result
         if interrupted and _was_cancelled(result):
             roots[result.name] = None
-        elif ended is not None and ended.requested_by:
-            roots[result.name] = ended.requested_by
         elif ended is not None and ended.reason is EndReason.STOPPED and culprit is not None:
             roots[result.name] = culprit
         else:

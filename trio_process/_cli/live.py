@@ -56,9 +56,10 @@ class LiveView:
                 self._board.update(update)
 
     async def _read_output(self, output: Subscription) -> None:
-        while True:
-            try:
-                batch = await output.receive_batch()
-            except trio.EndOfChannel:
-                return
-            self._board.line(batch.name, batch.lines)
+        with output:
+            while True:
+                try:
+                    batch = await output.receive_batch()
+                except trio.EndOfChannel:
+                    return
+                self._board.line(batch.name, batch.lines)

@@ -37,6 +37,8 @@ def failed_last_time(file: PipelineFile) -> list[str]:
 
 def _read(path: Path) -> dict[str, str]:
     document: Any = json.loads(path.read_bytes())
+    if not isinstance(document["tasks"], dict):
+        raise TypeError("tasks is no object")
     if document["version"] != _VERSION:
         raise ValueError(f"version {document['version']!r} is not known")
     return {str(name): str(state) for name, state in document["tasks"].items()}
@@ -50,14 +52,15 @@ def remember(file: PipelineFile, whole: RunAllResult, known: Collection[str]) ->
     path = memory_path(file)
     try:
         before = _read(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         before = {}  # the first run, or not written by us: begun anew
     now = {result.name: "passed" if result.passed or result.allowed else result.state.value for result in whole.results}
     tasks = {name: state for name, state in {**before, **now}.items() if name in known}
     try:
-        if not path.parent.exists():
-            path.parent.mkdir()
-            (path.parent / ".gitignore").write_text("*\n")  # as pytest and ruff do with their caches
+        path.parent.mkdir(exist_ok=True)
+        ignored = path.parent / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n")  # as pytest and ruff do with their caches
         write_atomically(path, json.dumps({"version": _VERSION, "tasks": tasks}, indent=1).encode())
     except OSError as error:
         logger.info("the results are not kept for --only-failed: %s", error)

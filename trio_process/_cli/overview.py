@@ -15,7 +15,7 @@ def list_tasks(file: PipelineFile) -> str:
     about: dict[str, str] = {}
     for task in file.tasks:
         tables.setdefault(task.table, []).append(task.spec.name)
-        about[task.table] = one_line(task.description) or typed(task.spec)
+        about.setdefault(task.table, one_line(task.description) or typed(task.spec))
     names = {table: one_line(table) for table in tables}
     width = max(map(len, names.values()))
     lines = []

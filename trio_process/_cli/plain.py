@@ -107,22 +107,25 @@ class PlainView:
                 await self._writer.room()
 
     async def _read_output(self, output: Subscription) -> None:
-        while True:
-            try:
-                batch: EventBatch = await output.receive_batch()
-            except trio.EndOfChannel:
-                return
-            name = batch.name or ""
-            if name not in self._labels:
-                continue
-            if batch.kind is ActionProcessExited:
-                self._exits[name] += 1
-                self._tell(name)
-            else:
-                self._announce(name, self._exits[name] + 1)
-                front = f"{self._labels[name]} | "
-                self._writer.put("".join([f"{front}{logged(line)}\n" for line in batch.lines]))
-            await self._writer.room()
+        with output:
+            while True:
+                try:
+                    batch = await output.receive_batch()
+                except trio.EndOfChannel:
+                    return
+                if batch.name in self._labels:
+                    self._take(batch.name, batch)
+                    await self._writer.room()
+
+    def _take(self, name: str, batch: EventBatch) -> None:
+        """Write some lines of a task, or note that an attempt of it has ended."""
+        if batch.kind is ActionProcessExited:
+            self._exits[name] += 1
+            self._tell(name)
+            return
+        self._announce(name, self._exits[name] + 1)
+        front = f"{self._labels[name]} | "
+        self._writer.put("".join([f"{front}{logged(line)}\n" for line in batch.lines]))
 
     def _note(self, row: Row) -> None:
         """Keep what a change is told as, and how many attempts must have ended before."""

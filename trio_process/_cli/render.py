@@ -40,7 +40,6 @@ _MARKS: Final = {  # state: mark, the same in ASCII, style
 }
 _WIDE_ENOUGH: Final = 60  # columns: below it a row has no room for its last line
 _LEAST_NAME: Final = 12
-_LEAST_ROWS: Final = 3
 _FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
 
 
@@ -63,9 +62,15 @@ def as_text(parts: Iterable[RenderableType], width: int) -> str:
 def frame(board: Board, console: Console) -> RenderableType:
     """Return the live view of a run as it is now: a line per task, as many as fit, and a bar for the whole."""
     plain = console.options.ascii_only
-    height = max(_LEAST_ROWS, console.height - _FIXED_ROWS)
-    rows, folded = choose_rows(board, height)
-    return Group(*_lines(board, rows, console.width, plain=plain), *folded, Text(), bar(board, console.width))
+    rows, folded = choose_rows(board, max(1, console.height - _FIXED_ROWS))
+    if folded is not None:
+        folded.truncate(console.width, overflow="ellipsis")
+    return Group(
+        *_lines(board, rows, console.width, plain=plain),
+        *([folded] if folded else []),
+        Text(),
+        bar(board, console.width),
+    )
 
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
@@ -110,13 +115,13 @@ def _note(row: Row, board: Board) -> str:
             return row.last_line
 
 
-def choose_rows(board: Board, height: int) -> tuple[list[Row], list[RenderableType]]:
+def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
     """Return the rows that fit, in their order, and a line that counts the others.
 
     What runs goes before what failed, that before what waits, and that before what has ended, the latest first.
     """
     if len(board.rows) <= height:
-        return list(board.rows.values()), []
+        return list(board.rows.values()), None
     chosen: dict[str, Row] = {}
     for rows in (
         board.running.values(),
@@ -131,7 +136,7 @@ def choose_rows(board: Board, height: int) -> tuple[list[Row], list[RenderableTy
     shown = [row for name, row in board.rows.items() if name in chosen]
     rest = {state: board.counts[state] - sum(row.state is state for row in shown) for state in SpecState}
     counted = [f"{count} {state.value}" for state, count in rest.items() if count]
-    return shown, [Text(f"  and {', '.join(counted)}", "dim")]
+    return shown, Text(f"  and {', '.join(counted)}", "dim")
 
 
 def _pending(board: Board) -> Iterator[Row]:
@@ -154,6 +159,8 @@ def bar(board: Board, width: int) -> RenderableType:
         if count:
             words.append(f"  {count} {word}", style)
     words.append(f"  {clock(board.elapsed)}", "dim")
+    if board.interrupted:
+        words.append(f"  {board.interrupted}", "bold yellow")
     if board.interrupted and board.running:
         words = Text(f"{board.interrupted}: stopping {len(board.running)}; once more to kill", "bold yellow")
     grid = Table.grid(padding=(0, 1), expand=False)
@@ -260,11 +267,13 @@ def _critical(findings: Findings, whole: RunAllResult) -> Text:
 
 def totals(whole: RunAllResult, findings: Findings, interrupted: str = "") -> Text:
     """Return the last line: the numbers."""
-    allowed = sum(result.allowed for result in whole.results)
+    may_fail = {result.name for result in whole.results if result.allowed}
+    stopped = len({name for cause in findings.causes for name in cause.stopped} - may_fail)
     counts = [
         (whole.passed, "passed", "green"),
-        (whole.failed - allowed - len(findings.interrupted), "failed", "bold red"),
-        (allowed, "failed as allowed", "yellow"),
+        (whole.failed - len(may_fail) - len(findings.interrupted) - stopped, "failed", "bold red"),
+        (stopped, "stopped", "yellow"),
+        (len(may_fail), "failed as allowed", "yellow"),
         (len(findings.interrupted), "interrupted", "yellow"),
         (whole.skipped, "not run", "yellow"),
     ]

@@ -102,7 +102,7 @@ def run(
     _tolerant(sys.stdout, sys.stderr)
     try:
         wanted = parse_reports(reports)
-        found = read_pipeline(Path(file) if file is not None else find_file(Path()))
+        found = read_pipeline(file if file is not None else find_file(Path()))
         names = select(found, tasks)
         if only_failed:
             failed = set(failed_last_time(found))
@@ -135,14 +135,14 @@ def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, repor
         whole, number, board = trio.run(_drive, specs, settings, console)
     except KeyboardInterrupt:  # in the moment before our own handler stands, or after it
         return _INTERRUPTED
-    except BrokenPipeError:
-        return _reader_left()
+    except _OutputLost as error:
+        return _without_output(error)
     width = _PLAIN_WIDTH if console is None else console.width
     findings = find(whole, board.culprit, interrupted=bool(number))
     try:
         _tell(account(whole, findings, width, board.interrupted), console)
-    except BrokenPipeError:
-        return _reader_left()
+    except _OutputLost as error:
+        return _without_output(error)
     remember(file, whole, [task.spec.name for task in file.tasks])
     faults = write_reports(reports, whole)
     for fault in faults:
@@ -182,10 +182,17 @@ def _tell(parts: Sequence[RenderableType], console: Console | None) -> None:
     _print("\n" + as_text(parts, _PLAIN_WIDTH))
 
 
+class _OutputLost(Exception):  # noqa: N818 - caught in this file, an error of nobody else's
+    """Our stdout can't be written to: its reader has left, the disk is full."""
+
+
 def _print(text: str) -> None:
     """Write whole lines, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _OutputLost from error
 
 
 def _tolerant(*files: object) -> None:
@@ -201,8 +208,11 @@ def _refuse(text: str) -> NoReturn:
     sys.exit(USAGE)
 
 
-def _reader_left() -> int:
-    """Return the status of a command whose output nobody reads any more, as a shell shows it for SIGPIPE."""
+def _without_output(error: _OutputLost) -> int:
+    """Return the exit status of a run whose output is lost; every process has been stopped."""
     # the interpreter flushes stdout at its end, and would complain
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
+    if isinstance(error.__cause__, BrokenPipeError):
+        return BROKEN_PIPE  # as a shell shows the end of a command by SIGPIPE, and as silent
+    click.echo(f"trio-process: stopped, as the output can't be written: {error.__cause__}", err=True)
+    return FAILED

@@ -36,11 +36,11 @@ def logged(line: str) -> str:
 
 def glimpse(line: str) -> str:
     """Return what is left to see of a line of a task: without colours, and after the last carriage return."""
-    if line.isprintable():
-        return line
-    line = _SEQUENCE.sub("", line)
-    line = next((part for part in reversed(line.split("\r")) if part.strip()), "")
-    return one_line(line.expandtabs(_TAB))
+    if not line.isprintable():
+        line = _SEQUENCE.sub("", line)
+        line = next((part for part in reversed(line.split("\r")) if part.strip()), "")
+        line = one_line(line.expandtabs(_TAB))
+    return line.rstrip()
 
 
 def typed(spec: RunSpec) -> str:
@@ -52,7 +52,7 @@ def typed(spec: RunSpec) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration in at most seven characters: `"37 ms"`, `"0.4 s"`, `"12.3 s"`, `"3:05"`, `"1:02:03"`."""
+    """Return a duration in at most eight characters, for less than 100 hours: `"37 ms"`, `"0.4 s"`, `"12.3 s"`, `"3:05"`, `"1:02:03"`."""
     if seconds < _TENTH:
         return f"{seconds * 1000:.0f} ms"
     if seconds < _MINUTE:
