@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import sys
-from collections.abc import Sequence
-from typing import Any, Final, final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, final
 
 import click
 import trio
@@ -89,36 +88,97 @@ def _output(terminal: Terminal, descriptor: int) -> Stdio:
 
 async def _run(options: RunOptions, terminal: Terminal) -> CommandResult:
     async with Service(options=ServiceOptions(guardian=True)) as service, open_scope() as nursery:
-        signals = (*_STOPPING, *_PASSED_ON, *_JOB_CONTROL)
-        with trio.open_signal_receiver(*signals) as received:
-            watch = Watch(terminal)
-            nursery.start_soon(watch.serve, received)
-            nursery.start_soon(watch.reader)
-            async with trio.open_nursery() as running:
-                running.start_soon(_hold, service, options, watch, running.cancel_scope)
-            assert watch.result is not None
-            return watch.result
+        with trio.open_signal_receiver(*_STOPPING, *_PASSED_ON, *_JOB_CONTROL) as received:
+            run = Run(service, options)
+            watch = Watch(await nursery.start(run), terminal)
+            nursery.start_soon(watch.signals, received)
+            nursery.start_soon(watch.readers)
+            await run.ended.wait()
+            assert run.result is not None
+            return run.result
 
 
-async def _hold(service: Service, options: RunOptions, watch: Watch, scope: trio.CancelScope) -> None:
-    del scope
-    async with trio.open_nursery() as nursery:
+@final
+class Run:
+    """The command as a task: its status is the process, and `ended` is set once its output is written out."""
 
-        async def hold(*, task_status: trio.TaskStatus[ManagedProcess]) -> None:
-            watch.result = await service.run_process(options, check=False, task_status=task_status)
+    def __init__(self, service: Service, options: RunOptions) -> None:
+        self._service = service
+        self._options = options
+        self.ended = trio.Event()
+        self.result: CommandResult | None = None
 
-        watch.began(await nursery.start(hold))
+    async def __call__(self, *, task_status: trio.TaskStatus[ManagedProcess]) -> None:
+        """Run it."""
+        self.result = await self._service.run_process(self._options, check=False, task_status=task_status)
+        self.ended.set()
 
 
 @final
 class Watch:
-    """What signals, the terminal and a reader that leaves mean for the command."""
+    """What signals, the terminal, and a reader that leaves mean for the command."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, process: ManagedProcess, terminal: Terminal) -> None:
+        self._process = process
         self._terminal = terminal
-        self._process: ManagedProcess | None = None
         self._stops = 0
-        self.result: CommandResult | None = None
+        assert process.pid is not None
+        self._pid = process.pid
+        terminal.give(self._pid)
 
-    def began(self, process: ManagedProcess) -> None:
-        """Take over the command; what came before it ran is handed on now."""
+    async def signals(self, received: AsyncIterator[int]) -> None:
+        """Pass signals on, and stop the command when one asks for that."""
+        async for number in received:
+            if not self._process.is_running:
+                continue
+            if number in _STOPPING:
+                self._stop(number)
+            elif number == signal.SIGCHLD:
+                if self._terminal.ours and state_of(self._pid) == "T":
+                    self._suspend()
+            elif number == signal.SIGTSTP:
+                self._process.signal(number)
+                self._suspend()
+            elif number == signal.SIGCONT:
+                self._resume()
+            else:
+                self._process.signal(number)
+
+    def _stop(self, number: int) -> None:
+        self._stops += 1
+        if self._stops >= _OUT_OF_PATIENCE:
+            self._terminal.take()
+            os._exit(SIGNALLED + number)
+        if self._stops > 1:
+            self._process.kill()
+        else:
+            self._process.ask_to_stop(stop_signal=number)
+
+    def _suspend(self) -> None:
+        """Stop as the command did, so that who started us sees it; it goes on when we do."""
+        self._terminal.take()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._resume()  # we come here when somebody has continued us
+
+    def _resume(self) -> None:
+        self._terminal.give(self._pid)
+        self._process.signal(signal.SIGCONT)
+
+    async def readers(self) -> None:
+        """Stop the command when who read our output has left, as a write to a closed pipe would (SIGPIPE)."""
+        async with trio.open_nursery() as nursery:
+            for descriptor in (1, 2):
+                if _is_pipe(descriptor):
+                    nursery.start_soon(self._reader, descriptor)
+
+    async def _reader(self, descriptor: int) -> None:
+        # a pipe's writing end becomes "readable" by its error alone: when its last reader has left (poll(2), POLLERR)
+        await trio.lowlevel.wait_readable(descriptor)
+        self._process.ask_to_stop(stop_signal=signal.SIGPIPE)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False  # it is closed

@@ -2,6 +2,7 @@
 
 from .buffer import DEFAULT_BUFFER_SIZE, RingBuffer
 from .child import ManagedProcess, OutputLines
+from .descendants import state_of
 from .lines import OutputLine
 from .program import Program
 from .service import Service, ServiceOptions, ServiceStatistics
@@ -16,4 +17,5 @@ __all__ = [
     "Service",
     "ServiceOptions",
     "ServiceStatistics",
+    "state_of",
 ]

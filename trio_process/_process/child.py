@@ -238,6 +238,10 @@ class ManagedProcess:
             raise StopFailedError(self._life.left)
         return self.result()
 
+    def ask_to_stop(self, *, stop_signal: int | None = None) -> None:
+        """Begin what `stop` does without waiting for the end, with another stop signal if one is given."""
+        self._life.stop(EndReason.STOPPED, None, task_name(), stop_signal)
+
     async def settle(self) -> None:
         """Wait for the end of a process that is being stopped; cancelled, cut its grace and wait for that."""
         try:

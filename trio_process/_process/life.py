@@ -22,7 +22,6 @@ from .._core import (
     ActionProcessExited,
     ActionProcessKilled,
     ActionProcessStarted,
-    Backlog,
     Bus,
     CommandResult,
     EndReason,
@@ -37,7 +36,7 @@ from .._core import (
 )
 from .descendants import Left, state_of
 from .handle import Handle
-from .output import SLOW_READER, Output, Patience
+from .output import SLOW_READER, Consumer, Output, Patience
 from .reactor import Reactor, Timer
 from .sweep import STUCK_AFTER
 
@@ -204,7 +203,7 @@ class Life:
         if full and self._exited_at is None and self._grace_until is None:
             self._wait_for(stream, full)
 
-    def _wait_for(self, stream: Stream, full: list[Backlog]) -> None:
+    def _wait_for(self, stream: Stream, full: list[Consumer]) -> None:
         assert self.handle is not None
         self.handle.pause(stream)
         patience = Patience(full, lambda: self._go_on(stream))
@@ -358,7 +357,9 @@ class Life:
         self._suspended = number != SIGCONT
         self.handle.signal(number, group=self.options.kill_group)
 
-    def stop(self, reason: EndReason, grace_period: float | None, by: str | None) -> None:
+    def stop(
+        self, reason: EndReason, grace_period: float | None, by: str | None, stop_signal: int | None = None
+    ) -> None:
         """Ask for the end: the stop signal, the grace, SIGKILL. Asked again, it can only come sooner."""
         if self.handle is None or self.over:
             return
@@ -376,7 +377,7 @@ class Life:
         if first and until > trio.current_time():
             if self._suspended or self.handle.is_stopped():
                 self.handle.signal(SIGCONT, group=self.options.kill_group)
-            self.handle.signal(self.options.stop_signal, group=self.options.kill_group)
+            self.handle.signal(stop_signal or self.options.stop_signal, group=self.options.kill_group)
         if self._grace is not None:
             self._grace.cancel()
         if until <= trio.current_time():

@@ -9,11 +9,29 @@ import trio
 
 from .._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, logger
 from .buffer import Capture
+from .echo import Echo
 from .lines import LineCursor, LineSplitter, Split
 from .redact import Redactor
 
 SLOW_READER: Final = 10.0
 """Seconds that a subscription may hold a child up before it is named in a log record."""
+
+
+class Consumer(Protocol):
+    """Somebody that a child may have to wait for."""
+
+    named: bool
+    origin: str
+
+    @property
+    def full(self) -> bool:
+        """Whether it has all that it can take for now."""
+
+    def when_room(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, as soon as it is no longer full."""
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Take back `when_room`."""
 
 
 class Sink(Protocol):
@@ -45,6 +63,7 @@ class Output:
         "_targets",
         "arrived",
         "capture",
+        "echo",
         "sinks",
     )
 
@@ -60,9 +79,10 @@ class Output:
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
         self.capture = Capture(0 if options.disable_capture else size)
         self.sinks: list[Sink] = []
+        self.echo: Echo | None = None
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
 
-    def receive(self, stream: Stream, data: bytes) -> list[Backlog] | None:
+    def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
         """Hand a chunk to all who want it; return the subscribers that are full, None if there are none."""
         if self._redactors is not None:
             data = self._redactors[stream].feed(data)
@@ -70,8 +90,8 @@ class Output:
                 return None
         return self._pass_on(stream, data)
 
-    def _pass_on(self, stream: Stream, data: bytes) -> list[Backlog] | None:
-        full = None
+    def _pass_on(self, stream: Stream, data: bytes) -> list[Consumer] | None:
+        full: list[Consumer] | None = None
         version = self._bus.version
         if version != self._known:
             self._known = version
@@ -84,6 +104,10 @@ class Output:
         self.capture.write(stream, data)
         for sink in self.sinks:
             sink.write(stream, data)
+        if self.echo is not None:
+            self.echo.write(stream, data)
+            if self.echo.full:
+                full = [*(full or ()), self.echo]
         if self.arrived is not None:
             self.arrived.unpark_all()
         return full
@@ -98,13 +122,13 @@ class Output:
                 splitter.feed(begun[-options.max_line :])
         return splitter
 
-    def _publish(self, stream: Stream, split: Split, weight: int) -> list[Backlog] | None:
+    def _publish(self, stream: Stream, split: Split, weight: int) -> list[Consumer] | None:
         if not split.lines:
             return None
         batch = EventBatch(
             id=self._id, name=self._name, stream=stream, lines=split.lines, partial=split.partial, weight=weight
         )
-        full = None
+        full: list[Consumer] | None = None
         for backlog in self._targets:
             backlog.offer(batch)
             if backlog.full:
@@ -127,6 +151,8 @@ class Output:
         self._splitters.clear()
         for sink in self.sinks:
             sink.finish()
+        if self.echo is not None:
+            self.echo.finish()
         self.wake_readers()
 
     def wake_readers(self) -> None:
@@ -153,7 +179,7 @@ class Patience:
 
     __slots__ = ("_backlogs", "_go_on")
 
-    def __init__(self, backlogs: list[Backlog], go_on: Callable[[], None]) -> None:
+    def __init__(self, backlogs: list[Consumer], go_on: Callable[[], None]) -> None:
         self._backlogs = backlogs
         self._go_on = go_on
         for backlog in backlogs:

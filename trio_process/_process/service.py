@@ -38,6 +38,7 @@ from .._core import (
 from .buffer import DEFAULT_BUFFER_SIZE
 from .child import ManagedProcess, task_name
 from .containment import Containment, LocalContainment
+from .echo import Echo
 from .life import Life
 from .reactor import Reactor
 
@@ -131,6 +132,7 @@ class Service(Block):
         self._was_entered = False
         self._closing = False
         self._stuck: list[Life] = []
+        self._echoes: set[trio.CancelScope] = set()
 
     @property
     def core(self) -> Core | None:
@@ -175,6 +177,7 @@ class Service(Block):
         self._containment = self._make_containment()
         try:
             async with open_scope() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._supervise, name="trio_process supervision")
                 self._register()
                 self.hurry.watch(self._hurry_up)
@@ -195,6 +198,8 @@ class Service(Block):
     async def _supervise(self) -> None:
         """Serve the children until the block is left and they have ended; nothing cancels it."""
         await self.reactor.run()
+        for scope in self._echoes:
+            scope.deadline = trio.current_time() + self.settings.drain_limit
         if self._stuck:
             raise StopFailedError([left for life in self._stuck for left in life.left])
 
@@ -230,6 +235,13 @@ class Service(Block):
             if not self._running:
                 self._idle.set()
         self._look_finished()
+
+    async def _echo(self, echo: Echo) -> None:
+        """Write what is echoed; when the service is left, a reader that is stuck is not waited for long."""
+        with trio.CancelScope(shield=True) as scope:
+            self._echoes.add(scope)
+            await echo.run()
+        self._echoes.discard(scope)
 
     # the table
 
@@ -377,6 +389,9 @@ class Service(Block):
         self._running[life.id] = life
         if self._idle.is_set():
             self._idle = trio.Event()
+        if options.echo:
+            life.output.echo = Echo()
+            self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
         life.began(handle)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return life
@@ -441,6 +456,8 @@ class Service(Block):
             if task_status is not trio.TASK_STATUS_IGNORED:
                 task_status.started(ManagedProcess(life))
             await life.settled.wait()
+            if life.output.echo is not None:
+                await life.output.echo.flushed.wait()
         except BaseException:
             life.stop(EndReason.CANCELLED, None, task_name())
             with trio.CancelScope(shield=True):

@@ -1,0 +1,42 @@
+"""The command line: `trio-process run | exec | daemon | daemons | health`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final, final
+
+import click
+
+# each command is imported when it is named: `exec` needs none of what draws the live view of `run`
+_COMMANDS: Final = {
+    "run": ("run", "run"),
+    "exec": ("execute", "execute"),
+    "daemon": ("daemon", "daemon"),
+    "daemons": ("daemons", "daemons"),
+    "health": ("health", "health"),
+}
+
+
+@final
+class _Commands(click.Group):
+    """A group that knows its commands by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f".{module}", __package__), name)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trio-process", prog_name="trio-process")
+def cli() -> None:
+    """Run processes, pipelines and daemons; nothing that was started is left behind."""

@@ -1,0 +1,141 @@
+"""`echo`: a process's output on our own stdout and stderr, whole lines, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import IO, Final, final
+
+import trio
+
+from .._core import Stream, logger
+
+_FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
+_LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
+_PIPE_BUF: Final = 4096  # pipe(7): what a writable pipe takes at least without waiting
+
+
+@final
+class Echo:
+    """Keeps what is to be written until our own stdout or stderr takes it; while too much is kept, the child waits.
+
+    Attributes:
+        flushed: Set once everything is written.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[Stream, bytes]] = deque()
+        self._begun = {stream: bytearray() for stream in Stream}
+        self._size = 0
+        self._ended = False
+        self._broken: set[Stream] = set()
+        self._more = trio.Event()
+        self._room_wanted: list[Callable[[], object]] = []
+        self.flushed = trio.Event()
+        self.named = False
+        self.origin = "echo=True (our own stdout or stderr)"
+
+    @property
+    def full(self) -> bool:
+        """Whether the child should wait."""
+        return self._size >= _FULL and not self.flushed.is_set()
+
+    def when_room(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, as soon as it is no longer full."""
+        self._room_wanted.append(callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Take back `when_room`."""
+        if callback in self._room_wanted:
+            self._room_wanted.remove(callback)
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk; a line is passed on when it is whole, or very long."""
+        begun = self._begun[stream]
+        begun += data
+        end = begun.rfind(b"\n") + 1
+        if not end and len(begun) >= _LONGEST_WAIT_FOR_NEWLINE:
+            end = len(begun)
+        if end:
+            self._pass_on(stream, bytes(begun[:end]))
+            del begun[:end]
+
+    def _pass_on(self, stream: Stream, data: bytes) -> None:
+        if stream not in self._broken:
+            self._lines.append((stream, data))
+            self._size += len(data)
+            self._more.set()
+
+    def finish(self) -> None:
+        """Pass on what has no newline at its end."""
+        for stream, begun in self._begun.items():
+            if begun:
+                self._pass_on(stream, bytes(begun))
+        self._ended = True
+        self._more.set()
+
+    async def run(self) -> None:
+        """Write until the process has ended and everything is written."""
+        try:
+            while self._lines or not self._ended:
+                if not self._lines:
+                    self._more = trio.Event()
+                    await self._more.wait()
+                    continue
+                stream, data = self._lines.popleft()
+                if stream not in self._broken:
+                    await self._write(stream, data)
+                self._size -= len(data)
+                if not self.full:
+                    self._make_room()
+        finally:
+            self.flushed.set()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        callbacks, self._room_wanted = self._room_wanted, []
+        for callback in callbacks:
+            callback()
+
+    async def _write(self, stream: Stream, data: bytes) -> None:
+        file = sys.stdout if stream is Stream.STDOUT else sys.stderr
+        try:
+            descriptor = _descriptor(file)
+            if descriptor is not None:
+                await _write_all(descriptor, data)
+            elif file is not None:
+                file.write(data.decode("utf-8", "replace"))
+                file.flush()
+        except (OSError, ValueError) as error:  # the reader has left, or the file was closed: this stream's own loss
+            self._broken.add(stream)
+            logger.warning("our own %s takes no more of what processes write: %s", stream, error)
+
+
+def _descriptor(file: IO[str] | None) -> int | None:
+    """Return what is below a text file, with its buffer flushed so that the order stays; None for one in memory."""
+    if file is None:
+        return None
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+    file.flush()
+    return descriptor
+
+
+async def _write_all(descriptor: int, data: bytes) -> None:
+    """Write without ever blocking the thread: only what a writable pipe or terminal surely takes, at a time."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            await trio.lowlevel.wait_writable(descriptor)
+        except PermissionError:
+            # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
+            rest = rest[os.write(descriptor, rest) :]
+            continue
+        try:
+            rest = rest[os.write(descriptor, rest[:_PIPE_BUF]) :]
+        except BlockingIOError:
+            continue
