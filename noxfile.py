@@ -1,0 +1,106 @@
+"""What a developer does, each in an environment of its own: `nox -s tests`, `types`, `lint`, `docs`, `demo`, `bench`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.8.10"  # older ones take a `python3.12` on the PATH at its name, even a shim that can't run
+nox.options.sessions = ["tests", "types", "lint", "docs"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = [
+    name.rsplit(" ", 1)[-1]
+    for name in PROJECT["project"]["classifiers"]
+    if name.startswith("Programming Language :: Python :: 3.")
+]
+
+
+def _runs(program: str, version: str) -> bool:
+    """Whether a program is that version of Python: a shim of pyenv may be there, and may refuse to run."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        found = subprocess.run([program, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False  # not executable, not a program, or a network disk that is gone
+    return found.returncode == 0 and found.stdout.strip() == version
+
+
+def _find_pythons() -> None:
+    """Let nox find what pyenv has installed, and refuse to go on without any supported Python at all.
+
+    nox skips a Python that it can't find, and with all of them skipped it would call that a success.
+    """
+    installed = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))
+    found = []
+    for version in PYTHONS:
+        on_path = shutil.which(f"python{version}")
+        if f"{sys.version_info[0]}.{sys.version_info[1]}" == version or (on_path and _runs(on_path, version)):
+            found.append(version)
+            continue
+        for directory in reversed(installed):
+            if _runs(str(directory / f"python{version}"), version):
+                os.environ["PATH"] += os.pathsep + str(directory)
+                found.append(version)
+                break
+    if not found:
+        raise SystemExit(f"no supported Python was found: one of {', '.join(PYTHONS)} is needed on the PATH")
+
+
+_find_pythons()
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """Install the package as a user would, not editable, with the groups of pyproject.toml."""
+    session.install(*nox.project.dependency_groups(PROJECT, *groups), ".[cli]")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests, on every supported Python of this machine. Arguments go to pytest: `nox -s tests -- -k name`."""
+    _install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    _install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format; `nox -s lint -- --fix` mends both."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; a warning is an error."""
+    _install(session, "docs")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run this repository's own pipeline on this repository; arguments go to `trio-process run`."""
+    session.install(".[cli]")
+    session.run("trio-process", "run", "-f", "trio-process.toml", *(session.posargs or ["demo"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, against the peers installed beside it; arguments go to `python -m bench`."""
+    _install(session, "bench")
+    session.run("python", "-m", "bench", *session.posargs)
