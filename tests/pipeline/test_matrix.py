@@ -15,15 +15,17 @@ from fakes import Does, FakeExecutor
 
 from trio_process._core import (
     CommandFailedError,
+    CommandResult,
     CommandTimeoutError,
     EndReason,
     ProcessError,
     ProcessStartError,
     ProgramNotFoundError,
     ServiceClosedError,
+    Status,
 )
-from trio_process._pipeline import Runner, RunSpec, SpecState
-from trio_process._pipeline.machine import HALTS, TRANSITIONS, Change, Halt
+from trio_process._pipeline import Runner, RunSpec, SpecState, make_plan
+from trio_process._pipeline.machine import HALTS, TRANSITIONS, Cause, Change, Halt, Machine
 
 PASSES, FAILS = Does(1.0), Does(1.0, 1)
 
@@ -215,3 +217,57 @@ def test_the_tables_are_whole():
     finals = {state for state, changes in TRANSITIONS.items() if not changes}
     assert finals == {SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED}
     assert {change for changes in TRANSITIONS.values() for change in changes} == set(Change)
+
+
+def machine_of(one, ended):
+    """A machine with one spec that runs, and the list of those it wants ended."""
+    machine = Machine(
+        [one],
+        make_plan([one]),
+        rule=(None, ""),
+        clock=lambda: 0.0,
+        tell=None,
+        end=lambda index, reason: ended.append(reason),
+    )
+    machine.open()
+    machine.begin(0)
+    return machine
+
+
+def test_the_reason_stays_that_of_a_stranger_who_came_first():
+    machine = machine_of(RunSpec(name="a", command="a"), ended := [])
+    machine.halt(Cause(Halt.KILL, "'b' failed"))
+    machine.ended(0, CommandResult(command="a", exit_code=-9, status=Status.KILLED, reason=EndReason.KILLED))
+    one = machine.whole().results[0]
+    assert ended == [EndReason.STOPPED]
+    assert one.command_result.reason is EndReason.KILLED
+    assert "'b'" not in str(one.error)
+
+
+def test_what_was_asked_to_end_for_one_reason_is_not_asked_for_another():
+    machine = machine_of(RunSpec(name="a", command="a"), ended := [])
+    machine.halt(Cause(Halt.KILL, "'b' failed"))
+    machine.halt(Cause(Halt.TIMEOUT, "too late"))
+    machine.halt(Cause(Halt.NO_NEW, "too weak"))
+    machine.ended(0, CommandResult(command="a", exit_code=-15, status=Status.KILLED, reason=EndReason.STOPPED))
+    result = machine.whole()
+    assert ended == [EndReason.STOPPED]
+    assert result.timed_out
+    assert result.results[0].command_result.reason is EndReason.STOPPED
+    assert str(result.results[0].error).startswith("'b' failed: ")
+
+
+def test_a_death_by_signal_is_no_plain_exit_whatever_reason_an_executor_gives():
+    machine = machine_of(RunSpec(name="a", command="a"), [])
+    machine.ended(0, CommandResult(command="a", exit_code=-11, signal_name="SIGSEGV", status=Status.KILLED))
+    assert isinstance(machine.whole().results[0].error, CommandFailedError)
+
+
+@pytest.mark.parametrize(
+    ("state", "change"), [(s, c) for s, row in TRANSITIONS.items() for c in Change if c not in row]
+)
+def test_what_is_not_in_the_table_can_not_happen(state, change):
+    machine = machine_of(RunSpec(name="a", command="a"), [])
+    machine._progress[0].state = state
+    with pytest.raises(KeyError):
+        machine._change(0, change)

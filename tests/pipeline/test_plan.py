@@ -67,6 +67,10 @@ def test_the_waves_are_the_topological_generations_in_input_order(specs):
     assert all(plan.wave[one] == number for number, wave in enumerate(expected) for one in wave)
 
 
+def test_a_wave_is_in_input_order_whatever_released_its_members():
+    assert make_plan([spec("a"), spec("b"), spec("x", "b"), spec("y", "a")]).waves == [[0, 1], [2, 3]]
+
+
 @given(pipelines(acyclic=True, missing=False))
 def test_the_chain_of_a_spec_is_the_longest_path_that_begins_with_it(specs):
     plan = make_plan(specs)

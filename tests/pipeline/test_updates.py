@@ -7,7 +7,8 @@ import trio
 from fakes import FAILS, FOREVER, Does, FakeExecutor, spec
 
 from trio_process._core import PipelineError
-from trio_process._pipeline import Runner, SpecState
+from trio_process._pipeline import Runner, RunUpdate, SpecState
+from trio_process._pipeline.outbox import _Outbox
 
 
 def told(updates):
@@ -112,6 +113,8 @@ async def test_a_cancellation_loses_nothing_to_a_reader_outside_of_it(buffer, au
     async def read():
         async for update in receive:
             seen[update.name] = update
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
@@ -129,20 +132,23 @@ async def test_a_cancellation_loses_nothing_to_a_reader_outside_of_it(buffer, au
 
 
 async def test_what_becomes_known_while_processes_are_stopped_is_told_then(autojump_clock):
-    executor = FakeExecutor({"long": Does(math.inf, deaf=True), "quick": FOREVER})
+    executor = FakeExecutor({"long": Does(math.inf, deaf=True), "b": FOREVER, "c": FOREVER})
     send, receive = trio.open_memory_channel(0)
     seen = []
 
     async def read():
         async for update in receive:
             seen.append((trio.current_time(), update.name, update.state.value))
+            await trio.sleep(0.125)
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             with trio.CancelScope(deadline=3):
-                await Runner(executor).run_all([spec("long"), spec("quick")], updates=send)
-    assert seen[-2:] == [(3, "quick", "failed"), (3.5, "long", "failed")]
+                await Runner(executor).run_all([spec("long"), spec("b"), spec("c")], updates=send)
+    assert sorted(name for _, name, _ in seen[-3:-1]) == ["b", "c"]
+    assert [(at, state) for at, _, state in seen[-3:-1]] == [(3, "failed"), (3.125, "failed")]
+    assert seen[-1] == (3.5, "long", "failed")
 
 
 async def test_a_cancellation_never_waits_for_a_reader_that_does_not_read(autojump_clock):
@@ -159,3 +165,17 @@ async def test_a_run_that_is_over_and_waits_for_its_reader_can_be_cancelled(auto
         await Runner(FakeExecutor()).run_all([spec("a")], updates=send)
     assert scope.cancelled_caught
     assert told([update async for update in receive]) == [("a", "pending"), ("a", "running")]
+
+
+def test_an_update_never_overtakes_one_that_waits():
+    send, receive = trio.open_memory_channel(1)
+    outbox = _Outbox(send)
+    first, second, third = [RunUpdate("a", state) for state in list(SpecState)[:3]]
+    outbox.tell(first)
+    outbox.tell(second)
+    assert receive.receive_nowait() is first
+    outbox.tell(third)
+    with pytest.raises(trio.WouldBlock):
+        receive.receive_nowait()
+    trio.run(outbox.flush)
+    assert receive.receive_nowait() is second
