@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, final
 
 import attrs
+import trio
 
 from .._pipeline import RunAllResult, RunResult, RunSpec, RunUpdate, SpecState, make_plan
 from .words import glimpse
@@ -113,3 +115,16 @@ class Board:
         """Return what is known as the result of the whole, for a run that was interrupted."""
         known = [self.rows[spec.name].result for spec in self.specs]
         return RunAllResult(results=tuple([result for result in known if result is not None]), duration=self.elapsed)
+
+
+async def receive_all(updates: trio.MemoryReceiveChannel[RunUpdate]) -> list[RunUpdate]:
+    """Wait for updates, and return all that are there; an empty list at the end of the channel.
+
+    One by one, a view would fall behind a run of thousands of short tasks: those pass several in one turn of the loop.
+    """
+    found: list[RunUpdate] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        found.append(await updates.receive())
+        while True:
+            found.append(updates.receive_nowait())
+    return found

@@ -116,11 +116,7 @@ async def drive(
                 # signals cancel this only: the view goes on until all is stopped, and shows that
                 with updates, interruption.scope:
                     async with Service(options=ServiceOptions(guardian=True)) as service:
-                        output = service.subscribe(
-                            ActionProcessOutput,
-                            ActionProcessExited,
-                            overflow=Overflow.WAIT if lossless else Overflow.DROP_OLDEST,
-                        )
+                        output = _subscribe(service, lossless=lossless)
                         showing.start_soon(view.show, received, output)
                         whole = await Runner(service, max_parallel=settings.jobs).run_all(
                             specs,
@@ -132,3 +128,9 @@ async def drive(
     finally:
         leave_hurry()
     return whole or board.whole(), interruption.number
+
+
+def _subscribe(service: Service, *, lossless: bool) -> Subscription:
+    if lossless:
+        return service.subscribe(ActionProcessOutput, ActionProcessExited)
+    return service.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)

@@ -11,7 +11,7 @@ from rich.live import Live
 
 from .._core import Subscription, open_scope
 from .._pipeline import RunUpdate
-from .board import Board
+from .board import Board, receive_all
 from .render import frame
 
 INTERVAL: Final = 0.1
@@ -52,8 +52,9 @@ class LiveView:
 
     async def _read_updates(self, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
         async with updates:
-            async for update in updates:
-                self._board.update(update)
+            while found := await receive_all(updates):
+                for update in found:
+                    self._board.update(update)
 
     async def _read_output(self, output: Subscription) -> None:
         with output:

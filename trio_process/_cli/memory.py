@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +43,7 @@ def _read(path: Path) -> dict[str, str]:
     return {str(name): str(state) for name, state in document["tasks"].items()}
 
 
-def remember(file: PipelineFile, whole: RunAllResult, known: Collection[str]) -> None:
+def remember(file: PipelineFile, whole: RunAllResult) -> None:
     """Keep what became of each task; of those that were not run this time, what became of them before.
 
     A directory that can't be written to is no reason to fail: only `--only-failed` is lost.
@@ -55,6 +54,7 @@ def remember(file: PipelineFile, whole: RunAllResult, known: Collection[str]) ->
     except (OSError, ValueError, KeyError, TypeError):
         before = {}  # the first run, or not written by us: begun anew
     now = {result.name: "passed" if result.passed or result.allowed else result.state.value for result in whole.results}
+    known = {task.spec.name for task in file.tasks}
     tasks = {name: state for name, state in {**before, **now}.items() if name in known}
     try:
         path.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ import trio
 
 from .._core import ActionProcessExited, EventBatch, Subscription, open_scope
 from .._pipeline import RunUpdate, SpecState
-from .board import FINAL, Board, Row
+from .board import FINAL, Board, Row, receive_all
 from .render import ended_after
 from .words import logged, one_line, typed
 
@@ -100,10 +100,10 @@ class PlainView:
 
     async def _read_updates(self, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
         async with updates:
-            async for update in updates:
-                row = self._board.update(update)
-                self._note(row)
-                self._tell(update.name)
+            while found := await receive_all(updates):
+                for update in found:
+                    self._note(self._board.update(update))
+                    self._tell(update.name)
                 await self._writer.room()
 
     async def _read_output(self, output: Subscription) -> None:

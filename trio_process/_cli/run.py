@@ -143,7 +143,7 @@ def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, repor
         _tell(account(whole, findings, width, board.interrupted), console)
     except _OutputLost as error:
         return _without_output(error)
-    remember(file, whole, [task.spec.name for task in file.tasks])
+    remember(file, whole)
     faults = write_reports(reports, whole)
     for fault in faults:
         click.echo(f"trio-process: {fault}", err=True)

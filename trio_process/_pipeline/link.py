@@ -59,7 +59,8 @@ def link(drafts: Sequence[Draft], tables: Mapping[str, object], report_for: Call
     for draft in drafts:
         after = known.look_up(draft, report_for(draft.table))
         if draft.spec is not None:
-            linked.append(Task(attrs.evolve(draft.spec, after=after), draft.table, draft.description))
+            spec = attrs.evolve(draft.spec, after=after) if after else draft.spec
+            linked.append(Task(spec, draft.table, draft.description))
     return linked
 
 

@@ -93,7 +93,8 @@ def read_pipeline(
     document = _parse(file, text)
     faults = Faults(str(file), key_lines(text))
     section, prefix = _section(file, document, faults)
-    tasks = TaskReader(faults, prefix, directory, environ).read(section)
+    # a copy: os.environ decodes each value anew each time
+    tasks = TaskReader(faults, prefix, directory, dict(environ)).read(section)
     faults.raise_if_any()
     _refuse_cycles(tasks, prefix, faults)
     faults.raise_if_any()

@@ -154,7 +154,7 @@ class TaskReader:
         holder = values if "dir" in values else self._defaults
         if "dir" in holder:
             where = ("tasks", table, "dir") if holder is values else ("defaults", "dir")
-            directory = os.path.join(directory, interpolate(holder["dir"], variables, matrix, self._report(*where)))  # noqa: PTH118 - a Path would lose what `./` means
+            directory = os.path.join(directory, interpolate(holder["dir"], variables, matrix, self._report(*where)))
         plain = {
             field: value
             for key, field in _PLAIN.items()
@@ -188,7 +188,7 @@ class TaskReader:
     def _env_files(self, paths: list[str], matrix: Mapping[str, str], report: Report) -> dict[str, str]:
         found: dict[str, str] = {}
         for path in paths:
-            full = os.path.join(self.directory, interpolate(path, self.environ, matrix, report))  # noqa: PTH118 - as above
+            full = os.path.join(self.directory, interpolate(path, self.environ, matrix, report))
             if full not in self._files:
                 self._files[full], faults = read_env_file(Path(full))
                 for fault in faults:
