@@ -2,20 +2,39 @@
 
 from .buffer import DEFAULT_BUFFER_SIZE, RingBuffer
 from .child import ManagedProcess, OutputLines
-from .descendants import state_of
+from .containment import Containment
+from .descendants import MARKER, Left
+from .handle import CHUNK, Handle, Owner
+from .life import Life
 from .lines import OutputLine
 from .program import Program
+from .reactor import Reactor, Timer
+from .reap import Ending
+from .redact import Redactor
 from .service import Service, ServiceOptions, ServiceStatistics
+from .spawn import PIPE_CAPACITY, explain
 
 __all__ = [
+    "CHUNK",
     "DEFAULT_BUFFER_SIZE",
+    "MARKER",
+    "PIPE_CAPACITY",
+    "Containment",
+    "Ending",
+    "Handle",
+    "Left",
+    "Life",
     "ManagedProcess",
     "OutputLine",
     "OutputLines",
+    "Owner",
     "Program",
+    "Reactor",
+    "Redactor",
     "RingBuffer",
     "Service",
     "ServiceOptions",
     "ServiceStatistics",
-    "state_of",
+    "Timer",
+    "explain",
 ]

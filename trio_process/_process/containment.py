@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from typing import Protocol, final
 
 from .descendants import Census
@@ -54,7 +55,8 @@ class LocalContainment:
         return None
 
     def spawn(self, life: Life, number: int) -> Handle:
-        """Start the child of a life."""
+        """Start the child of a life; the audit event (PEP 578) lets a test or a sandbox refuse it."""
+        sys.audit("trio_process.spawn", life.options.shown_command, life.options.shown_args)
         mark = self._spawner.mark(number)
         spawned = self._spawner.spawn(life.options, mark)
         return RealHandle(spawned, mark, self._reactor, self._census, self._sweeper)

@@ -385,6 +385,9 @@ class Service(Block):
             self._failed += 1
             life.failed(error)
             raise
+        except BaseException:
+            del self._table[life.id]  # refused by a test's rules or a bug: nothing began, so there is nothing to show
+            raise
         self._started += 1
         self._running[life.id] = life
         if self._idle.is_set():
