@@ -43,11 +43,11 @@ _MAX_LENGTH: Final = 256
 class PIDFile:
     """A file with our PID, which one process at a time can hold: who comes second is refused.
 
-    Synchronous and quick. A child that was forked without exec shares the lock, and keeps it after our death; a program
-    that was started (exec) does not.
+    Synchronous and quick. The process that takes it is the one that counts: fork into the background first. A child that
+    is forked without exec shares the lock, and keeps it after our death; a program that is started (exec) does not.
 
     Args:
-        path: The file. Missing parent directories are made; a symbolic link at the path is refused, as in a directory
+        path: The file; made absolute. Missing parent directories are made; a symbolic link at the path is refused, as in a directory
             that others can write to it could lead anywhere.
 
     Raises:
@@ -59,11 +59,10 @@ class PIDFile:
     True
     """
 
-    __slots__ = ("_fd", "_file", "_owner", "path")
+    __slots__ = ("_fd", "_owner", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Final = _as_path(path)
-        self._file = self.path
+        self.path: Final = _as_path(path).absolute()  # a daemon may change its directory
         self._fd: int | None = None
         self._owner = 0
 
@@ -81,10 +80,9 @@ class PIDFile:
         """
         if self.held:
             raise AlreadyRunningError(os.getpid(), self.path)
-        self._file = self.path.absolute()  # a daemon may change its directory before the release
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = _claim(self._file)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = _claim(self.path)
         except OSError as error:
             raise DaemonError(
                 f"the PID file {self.path} could not be made: {error.strerror or error}; "
@@ -108,8 +106,8 @@ class PIDFile:
             os.close(descriptor)  # in a forked child: the file is the parent's, and so is the lock
             return
         try:
-            if is_at(self._file, descriptor):
-                _remove(self._file, descriptor)
+            if is_at(self.path, descriptor):
+                _remove(self.path, descriptor)
         except OSError as error:
             raise DaemonError(
                 f"the PID file {self.path} could not be removed: {error.strerror or error}; it names PID {os.getpid()} "
