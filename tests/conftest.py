@@ -1,0 +1,89 @@
+"""What holds for every test: whatever it started is gone when it ends."""
+
+import contextlib
+import gc
+import os
+import signal
+import threading
+import time
+
+import pytest
+from support import process_of, state_of
+
+_MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
+_MANY = 1000  # PIDs to look at one by one, instead of listing /proc
+_PATIENCE = 2.0  # seconds for what was told to end, and for the kernel
+
+os.environ[_MARK] = f"{os.getpid()}.{time.monotonic_ns()}"
+_VALUE = f"{_MARK}={os.environ[_MARK]}".encode()
+
+
+def _last_pid():
+    """Return the PID that was handed out last (proc_loadavg(5))."""
+    with open("/proc/loadavg") as file:
+        return int(file.read().split()[-1])
+
+
+def _pids_since(last_pid):
+    """Return the PIDs handed out since then; all there are, where those are many or the count has begun anew."""
+    now = _last_pid()
+    if 0 <= now - last_pid <= _MANY:
+        return range(last_pid + 1, now + 1)
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _left_behind(last_pid):
+    """Return `pid: description` of each child of ours, zombies too, and of each descendant that lives on."""
+    found = {}
+    for pid in _pids_since(last_pid):
+        process = process_of(pid)
+        if process is None or pid == os.getpid():
+            continue
+        ours = process.parent == os.getpid()
+        if not ours and process.state not in "ZX":
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                ours = _VALUE in file.read().split(b"\0") and not os.path.exists(f"/proc/self/task/{pid}")
+        if ours:
+            found[pid] = f"process {pid}, state {process.state}: {process.command}"
+    return found
+
+
+def _descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _threads():
+    # Trio keeps its worker threads for ten seconds, for all runs of this process
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread")}
+
+
+def _leaks(last_pid, descriptors, threads):
+    now = _descriptors()
+    return [
+        *_left_behind(last_pid).values(),
+        *(f"descriptor {number}: {target}" for number, target in now.items() - descriptors.items()),
+        *(f"thread {thread.name}" for thread in _threads() - threads if thread.is_alive()),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    """Fail a test that leaves a child process, a descriptor or a thread behind."""
+    before = (_last_pid(), _descriptors(), _threads())
+    yield
+    leaks = _leaks(*before)
+    if leaks:
+        gc.collect()  # what is only waiting for the collector is not the test's fault
+        end = time.monotonic() + _PATIENCE
+        while (leaks := _leaks(*before)) and time.monotonic() < end:
+            time.sleep(0.01)
+    if leaks:
+        for pid in _left_behind(before[0]):
+            if state_of(pid) not in "ZX":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        pytest.fail("this test left something behind:\n  " + "\n  ".join(leaks), pytrace=False)

@@ -1,0 +1,83 @@
+"""Small helpers of the tests: scripts for children, and a look at processes by their state.
+
+A process is gone when it is a zombie or not there. Signal 0 does not tell: it reaches zombies, and where PID 1 does not
+reap, orphans stay zombies for ever.
+"""
+
+import os
+import sys
+from typing import NamedTuple
+
+import trio
+
+
+class Process(NamedTuple):
+    """A process as `/proc/PID/stat` shows it (proc_pid_stat(5))."""
+
+    command: str
+    state: str
+    parent: int
+    group: int
+
+
+def process_of(pid):
+    """Return what the kernel says of a process, None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            data = file.read().decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    command, _, rest = data.partition("(")[2].rpartition(")")
+    state, parent, group = rest.split()[:3]
+    return Process(command, state, int(parent), int(group))
+
+
+def state_of(pid):
+    """Return the state as one letter, `X` (dead) if there is no such process."""
+    process = process_of(pid)
+    return "X" if process is None else process.state
+
+
+def is_gone(pid):
+    """Return whether the process runs no more."""
+    return state_of(pid) in "ZX"
+
+
+async def wait_gone(*pids, timeout=10):
+    """Wait until none of the processes runs."""
+    with trio.fail_after(timeout):
+        while not all(is_gone(pid) for pid in pids):
+            await trio.sleep(0.01)
+
+
+async def wait_until(true, timeout=10):
+    """Wait until a function returns something true, and return that; only for what cannot be awaited."""
+    with trio.fail_after(timeout):
+        while not (found := true()):
+            await trio.sleep(0.01)
+    return found
+
+
+def python(script, *args):
+    """Return the command line of a small Python script, its start-up kept short."""
+    return (sys.executable, "-I", "-S", "-c", script, *args)
+
+
+def sh(script, *args):
+    """Return the command line of a small shell script."""
+    return ("sh", "-c", script, "sh", *args)
+
+
+CLEAN_UP = """
+trap 'for i in 1 2 3 4 5 6 7 8 9 10; do echo clean $i; sleep 0.03; done; exit 0' TERM
+echo ready
+while :; do sleep 0.02; done
+"""
+"""A script that prints ten lines over 300 ms when it is asked to end, and exits by itself."""
+
+CLEANED_UP = [f"clean {number}" for number in range(1, 11)]
+
+
+def open_descriptors():
+    """Return how many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
