@@ -20,6 +20,7 @@ class Pool:
     """Stands for a connection pool, as a database's library would give one."""
 
     async def ping(self) -> None:
+        """Raise if the database is not there."""
         await trio.sleep(0.001)
 
 

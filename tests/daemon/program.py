@@ -1,6 +1,6 @@
 """A small daemon for tests that signal a real process: it says what happens, a line each.
 
-    python program.py STATE_DIRECTORY ADDRESS BEHAVIOUR
+python program.py STATE_DIRECTORY ADDRESS BEHAVIOUR
 """
 
 import logging

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from itertools import pairwise
 
 import pytest
 import trio
@@ -334,7 +335,7 @@ async def test_main_is_restarted_after_failures_with_growing_pauses(autojump_clo
 
     async with Daemon(signals=False, restart=RestartPolicy.on_failure(jitter=0)) as daemon:
         await daemon.run(main)
-    assert [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)] == [0.5, 1, 2, 4]
+    assert [later - earlier for earlier, later in pairwise(starts)] == [0.5, 1, 2, 4]
 
 
 async def test_a_restart_storm_ends_in_an_error_with_the_last_failure_as_cause(tmp_path):
@@ -404,40 +405,38 @@ async def test_a_stop_during_the_pause_before_a_restart_ends_run_at_once():
 # failures of the way out
 
 
+def failing_after(method, error):
+    """`method`, followed by a failure."""
+
+    def wrapper(*args):
+        method(*args)
+        raise error
+
+    return wrapper
+
+
 async def test_a_failure_of_the_way_out_is_raised_bare(tmp_path, monkeypatch):
     boom = DaemonError("cannot remove")
-
-    def release(self):
-        raise boom
-
     with pytest.raises(DaemonError) as caught:
         async with whole(tmp_path):
-            monkeypatch.setattr(PIDFile, "__exit__", lambda self, *_: release(self))
+            monkeypatch.setattr(PIDFile, "__exit__", failing_after(PIDFile.__exit__, boom))
     assert caught.value is boom
 
 
 async def test_two_failures_of_the_way_out_are_a_group(tmp_path, monkeypatch):
-    def fail(text):
-        def exit_(*_):
-            raise DaemonError(text)
-
-        return exit_
-
+    one, two = DaemonError("one"), DaemonError("two")
     with pytest.raises(ExceptionGroup) as caught:
         async with whole(tmp_path):
-            monkeypatch.setattr(PIDFile, "__exit__", fail("one"))
-            monkeypatch.setattr(Registry, "_withdraw", fail("two"))
-    assert sorted(map(str, caught.value.exceptions)) == ["one", "two"]
+            monkeypatch.setattr(PIDFile, "__exit__", failing_after(PIDFile.__exit__, one))
+            monkeypatch.setattr(Registry, "_withdraw", failing_after(Registry._withdraw, two))
+    assert set(caught.value.exceptions) == {one, two}
 
 
 async def test_a_failure_of_the_way_out_does_not_hide_the_bodys_error(tmp_path, monkeypatch, caplog):
-    def exit_(*_):
-        raise DaemonError("cannot remove")
-
     boom = ValueError("boom")
     with pytest.raises(ValueError) as caught:
         async with whole(tmp_path):
-            monkeypatch.setattr(PIDFile, "__exit__", exit_)
+            monkeypatch.setattr(PIDFile, "__exit__", failing_after(PIDFile.__exit__, DaemonError("cannot remove")))
             raise boom
     assert caught.value is boom
     assert "cannot remove" in boom.__notes__[0]

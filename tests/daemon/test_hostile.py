@@ -1,6 +1,5 @@
 """The health server under hostile clients: it lives, and its stop stays within its bound."""
 
-import errno
 import logging
 import os
 import resource
@@ -84,16 +83,19 @@ async def test_a_client_that_never_reads_is_cut_off_while_the_server_lives(monke
 
     monkeypatch.setattr(http, "_SEND_PATIENCE", 0.1)
     with trio.fail_after(30):
-        async with HealthServer("127.0.0.1:0") as server, await hostile.connect(
-            server.addr, receive_buffer=4096
-        ) as stream:
+        async with (
+            HealthServer("127.0.0.1:0") as server,
+            await hostile.connect(server.addr, receive_buffer=4096) as stream,
+        ):
             with pytest.raises(trio.BrokenResourceError):
                 while True:
                     await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
             await is_healthy(server.addr)
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /hea", PROBE.replace(b"close", b"keep-alive")], ids=["silent", "half", "idle"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /hea", PROBE.replace(b"close", b"keep-alive")], ids=["silent", "half", "idle"]
+)
 async def test_idle_and_half_sent_connections_are_closed(monkeypatch, sent):
     from trio_process._daemon import http
 
@@ -189,8 +191,8 @@ def few_descriptors(left):
     try:
         while True:
             filled.append(os.open("/dev/null", os.O_RDONLY))
-    except OSError as error:
-        assert error.errno == errno.EMFILE
+    except OSError:
+        pass  # EMFILE: that was the last
     for _ in range(left):
         os.close(filled.pop())
     try:
@@ -274,9 +276,7 @@ async def test_more_probes_than_connections_of_a_slow_check_all_get_their_answer
     answers = []
 
     with trio.fail_after(60):
-        async with HealthServer(
-            "127.0.0.1:0", checks=[lambda: trio.sleep(0.1)], max_connections=8
-        ) as server:
+        async with HealthServer("127.0.0.1:0", checks=[lambda: trio.sleep(0.1)], max_connections=8) as server:
 
             async def ask():
                 answers.append(await hostile.exchange(server.addr, PROBE))

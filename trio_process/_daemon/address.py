@@ -61,7 +61,7 @@ def _parse_unix(value: str, option: str) -> Address:
     path = value.removeprefix(UNIX_PREFIX)
     if not path:
         raise _refused(option, value, "the path is missing")
-    path = os.path.abspath(path)  # noqa: PTH100 - a later chdir must not move it; Path.resolve would follow links
+    path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
     if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
         raise _refused(option, value, f"the path of a unix socket has at most {LONGEST_UNIX_PATH} bytes")
     return Address(path=path)

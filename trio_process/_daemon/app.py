@@ -8,6 +8,7 @@ from typing import Any, Final
 import trio
 from quart import Response, request
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 
 from .state import Answer, HealthState
 
@@ -19,8 +20,22 @@ _BODY_TIMEOUT: Final = 10  # seconds for a request's body; Quart's own 60 lets a
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
+class _HTTPConnection(TrioASGIHTTPConnection):
+    """One request, protected from Ctrl-C: that is for the program, and would be lost in an answer of "500"."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def handle_messages(self, *args: Any) -> None:
+        await super().handle_messages(*args)
+
+    @trio.lowlevel.enable_ki_protection
+    async def handle_request(self, *args: Any) -> None:
+        await super().handle_request(*args)
+
+
 class _App(QuartTrio):
     """A Quart app that takes routes while it serves: the block that adds them is entered after the server."""
+
+    asgi_http_class = _HTTPConnection
 
     def _check_setup_finished(self, f_name: str) -> None:
         # Quart refuses routes after the first request, so that in a Daemon a stray probe would decide whether

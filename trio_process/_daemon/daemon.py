@@ -96,7 +96,7 @@ class Daemon(Block):
     @property
     def ready(self) -> bool:
         """Whether new work may be sent here: what `/ready` says."""
-        return self._state.ready
+        return self._state.ready and not self._stopping.is_set()
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
         """Say whether new work may be sent here; systemd is told the first time that it may."""
@@ -165,20 +165,23 @@ class Daemon(Block):
         hurry = Hurry()
         leave_hurry = enter_hurry(hurry)
         try:
-            with Notifier.from_environment() as notifier:
-                async with open_scope() as nursery:
-                    stay = _Stay(self, hurry, notifier, nursery)
-                    # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
-                    with stay.signals():
-                        async with self._single_instance(failures), self._served(), self._registered(failures):
-                            self._stay = stay
-                            try:
-                                stay.announce()
-                                with stay.body:
-                                    yield
-                            finally:
-                                stay.leave()
-                                self._stay = None
+            stay = _Stay(self, hurry)
+            with Notifier.from_environment() as stay.notifier, stay.signals():
+                # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
+                async with (
+                    self._single_instance(failures),
+                    self._served(),
+                    self._registered(failures),
+                    open_scope() as stay.nursery,
+                ):
+                    self._stay = stay
+                    try:
+                        stay.announce()
+                        with stay.body:
+                            yield
+                    finally:
+                        self._stay = None
+                        stay.leave()
         except BaseException as error:  # noqa: BLE001 - raised again at once
             raise_first(error, failures)
         finally:
@@ -208,7 +211,7 @@ class Daemon(Block):
             pid=os.getpid(),
             health=self.health_addr or entry.health,
             started=datetime.now(UTC),
-            project=entry.project or os.getcwd(),  # noqa: PTH109 - a str for the file
+            project=entry.project or os.getcwd(),
             binary=entry.binary or sys.executable,
         )
 
@@ -216,13 +219,14 @@ class Daemon(Block):
 class _Stay:
     """One stay in a daemon's block: who may be told to end, and has been."""
 
-    def __init__(self, daemon: Daemon, hurry: Hurry, notifier: Notifier, nursery: trio.Nursery) -> None:
+    notifier: Notifier
+    nursery: trio.Nursery  # for what goes on beside the body
+
+    def __init__(self, daemon: Daemon, hurry: Hurry) -> None:
         self.body = trio.CancelScope()
         self.hurry = hurry
         self.running = False
         self._daemon = daemon
-        self._notifier = notifier
-        self._nursery = nursery
         self._reload_asked = False
         self._reloading = False
 
@@ -234,9 +238,9 @@ class _Stay:
 
     def announce(self) -> None:
         """Tell the service manager, now and whenever readiness comes; and keep its watchdog quiet."""
-        self._daemon._state.watch_ready(self._notifier.ready)
-        if self._notifier.watchdog:
-            self._nursery.start_soon(self._keep_watchdog_quiet)
+        self._daemon._state.watch_ready(self.notifier.ready)
+        if self.notifier.watchdog:
+            self.nursery.start_soon(self._keep_watchdog_quiet)
 
     def leave(self) -> None:
         self.stop()
@@ -248,7 +252,7 @@ class _Stay:
             return
         daemon._state.set_stopping(True)
         self.hurry.bring_forward(trio.current_time() + daemon.options.shutdown_timeout)
-        self._notifier.stopping()
+        self.notifier.stopping()
         daemon.stopping.set()
 
     def _signalled(self, name: str, count: int) -> None:
@@ -264,13 +268,13 @@ class _Stay:
             self.body.cancel()
 
     def _hung_up(self) -> None:
-        if self._daemon._on_reload is None:
-            logger.info("SIGHUP: ignored, as no on_reload was given")
+        if self._daemon._on_reload is None or self._daemon._stay is None:
+            logger.info("SIGHUP: ignored, as there is no on_reload, or not yet")
             return
         self._reload_asked = True
         if not self._reloading:
             self._reloading = True
-            self._nursery.start_soon(self._reload)
+            self.nursery.start_soon(self._reload)
 
     async def _reload(self) -> None:
         """Reload once for all that asked since the last one began."""
@@ -279,18 +283,18 @@ class _Stay:
             function = self._daemon._on_reload
             assert function is not None
             logger.info("SIGHUP: reloading")
-            self._notifier.reloading()
+            self.notifier.reloading()
             try:
                 found = function()
                 if isinstance(found, Awaitable):
                     await found
             except Exception:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
                 logger.exception("reloading failed; the daemon goes on as it was")
-            self._notifier.reloaded()
+            self.notifier.reloaded()
         self._reloading = False
 
     async def _keep_watchdog_quiet(self) -> None:
         while True:
             if not any(result.why for result in await self._daemon._state.checkup.results()):
-                self._notifier.alive()
-            await trio.sleep(self._notifier.watchdog)
+                self.notifier.alive()
+            await trio.sleep(self.notifier.watchdog)

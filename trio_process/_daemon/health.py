@@ -109,21 +109,23 @@ class HealthServer(Block):
 
     @asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
-        # bound before the stack is imported: a taken port is told at once, and early probes wait in the backlog
-        async with listening(parse_address(self._addr)) as (listeners, bound):
-            await trio.to_thread.run_sync(_import_http)
-            from .http import open_server  # noqa: PLC0415 - imported when a server is entered, not before
+        try:
+            # bound before the stack is imported: a taken port is told at once, and early probes wait in the backlog
+            async with listening(parse_address(self._addr)) as (listeners, bound):
+                await trio.to_thread.run_sync(_import_http)
+                from .http import open_server  # noqa: PLC0415 - imported when a server is entered, not before
 
+                async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
+                    self._bound = str(bound)
+                    try:
+                        yield
+                    finally:
+                        self.state.set_stopping(True)
+                        with trio.CancelScope(shield=True):
+                            await self.state.checkup.aclose()
+        finally:
+            self._bound = ""
             self.state.set_stopping(False)
-            async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
-                self._bound = str(bound)
-                try:
-                    yield
-                finally:
-                    self._bound = ""
-                    self.state.set_stopping(True)
-                    with trio.CancelScope(shield=True):
-                        await self.state.checkup.aclose()
 
     def _block(self) -> AbstractAsyncContextManager[None]:
         return self._serve()

@@ -20,13 +20,14 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.task_group import _handle as hypercorn_handle
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from quart_trio import QuartTrio
 
-from .._core import grace, logger, open_scope
+from .._core import grace, logger, open_scope, raise_first
 from .app import Frontend, raise_interrupt
 from .state import HealthState
 
@@ -115,6 +116,23 @@ class _Protocol(H11Protocol):
             await self.send(Closed())  # hypercorn leaves a refused WebSocket open, and waits for the client
 
 
+@trio.lowlevel.enable_ki_protection
+async def _handle_unmolested(*args: Any) -> None:
+    await hypercorn_handle(*args)
+
+
+class _Tasks(TaskGroup):
+    """hypercorn's tasks, in which Ctrl-C does not strike: it would be lost there, as sending the rest fails, too."""
+
+    _nursery: trio.Nursery  # hypercorn's own, set on entry
+
+    async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
+        to_app, receive = trio.open_memory_channel[Any](config.max_app_queue_size)
+        threads = trio.to_thread.run_sync, trio.from_thread.run
+        self._nursery.start_soon(_handle_unmolested, app, config, scope, receive.receive, send, *threads)
+        return to_app.send
+
+
 class _Connection(TCPServer):
     """One client."""
 
@@ -141,7 +159,7 @@ class _Connection(TCPServer):
         try:
             client = parse_socket_addr(sock.family, sock.getpeername())
             server = parse_socket_addr(sock.family, sock.getsockname())
-            async with TaskGroup() as task_group:
+            async with _Tasks() as task_group:
                 self.protocol = _Protocol(
                     self.app,
                     self.config,
@@ -206,10 +224,16 @@ class _Server:
                 elif error.errno not in _CLIENT_GONE:
                     raise
                 continue
-            await self._make_room()
             raw.setblocking(False)
-            nursery.start_soon(self._serve, _Stream(raw, self.something_changed))
+            stream = _Stream(raw, self.something_changed)
+            try:
+                await self._make_room()
+            except trio.Cancelled:
+                stream.cut()
+                raise
+            nursery.start_soon(self._serve, stream)
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve(self, stream: _Stream) -> None:
         connection = _Connection(self, stream)
         self._live.add(connection)
@@ -293,15 +317,23 @@ async def open_server(
         nursery.start_soon(server.reap_idle)
         for listener in listeners:
             nursery.start_soon(server.accept_from, listener, nursery)
+        body_error: BaseException | None = None
         try:
             yield
-        finally:
-            for listener in listeners:
-                trio.lowlevel.notify_closing(listener)
-                listener.close()
-            with trio.CancelScope(shield=True):
-                await server.finish()
-                await app.shutdown()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            body_error = error
+        for listener in listeners:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+        failures: list[BaseException] = []
+        with trio.CancelScope(shield=True):
+            await server.finish()
+            with grace(_FAREWELL):
+                try:
+                    await app.shutdown()
+                except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
+                    failures.append(error)
+        raise_first(body_error, failures)
 
 
 def _log_drop(error: BaseException) -> None:

@@ -120,7 +120,7 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
             yield sock
         finally:
             if ours is not None and _identity(path) == ours:
-                os.unlink(path)  # noqa: PTH108 - paths stay str here: unix sockets are addressed by them
+                os.unlink(path)
 
 
 def _remove_dead_socket(path: str) -> None:
@@ -134,7 +134,7 @@ def _remove_dead_socket(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             if _identity(path) == before:
-                os.unlink(path)  # noqa: PTH108 - as above
+                os.unlink(path)
         except OSError:
             pass  # a full backlog (EAGAIN) is a living one; a file, or no access: bind says it
     # if it is alive, bind() raises EADDRINUSE

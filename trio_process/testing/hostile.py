@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import trio
@@ -26,7 +26,8 @@ class Attack(Protocol):
 
     __name__: str
 
-    def __call__(self, addr: str, *, task_status: trio.TaskStatus[None] = ...) -> Awaitable[None]: ...
+    def __call__(self, addr: str, *, task_status: trio.TaskStatus[None] = ...) -> Awaitable[None]:
+        """Misbehave."""
 
 
 async def connect(addr: str, *, receive_buffer: int = 0) -> trio.SocketStream:
@@ -82,7 +83,9 @@ def _sends(name: str, description: str, data: bytes, *, then: bytes = b"", pause
 
 
 silent = _sends("silent", "Connect and say nothing.", b"")
-slow_header = _sends("slow_header", "Send a header that never ends.", b"GET /health HTTP/1.1\r\nHost: x\r\n", then=b"A: b\r\n")
+slow_header = _sends(
+    "slow_header", "Send a header that never ends.", b"GET /health HTTP/1.1\r\nHost: x\r\n", then=b"A: b\r\n"
+)
 half_header = _sends("half_header", "Send half a request line.", b"GET /hea")
 slow_body = _sends(
     "slow_body",
@@ -107,18 +110,24 @@ bad_h2c_upgrade = _sends(
     "Upgrade to HTTP/2 with settings that can't be decoded.",
     b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n\r\n",
 )
-bad_h2_preface = _sends("bad_h2_preface", "Speak HTTP/2 at once, and badly.", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64)
+bad_h2_preface = _sends(
+    "bad_h2_preface", "Speak HTTP/2 at once, and badly.", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64
+)
 large_header = _sends(
     "large_header", "Send a header of 40 kB.", b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n"
 )
 garbage = _sends("garbage", "Send bytes that are no HTTP.", bytes(range(256)) * 8)
-tls_hello = _sends("tls_hello", "Begin TLS with a server that speaks none.", bytes.fromhex("16030100c8010000c40303") + bytes(200))
+tls_hello = _sends(
+    "tls_hello", "Begin TLS with a server that speaks none.", bytes.fromhex("16030100c8010000c40303") + bytes(200)
+)
 bad_chunk = _sends(
     "bad_chunk",
     "Send a chunk whose size is no number.",
     b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 )
-bad_path = _sends("bad_path", "Ask for a path that is no path.", b"GET http://[x/\xff%ff%00 HTTP/1.1\r\nHost: [\r\n\r\n")
+bad_path = _sends(
+    "bad_path", "Ask for a path that is no path.", b"GET http://[x/\xff%ff%00 HTTP/1.1\r\nHost: [\r\n\r\n"
+)
 
 
 async def never_reads(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -160,9 +169,7 @@ async def half_close(addr: str, *, task_status: trio.TaskStatus[None] = trio.TAS
         await trio.sleep_forever()
 
 
-async def crowd(
-    addr: str, count: int = 2000, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def crowd(addr: str, count: int = 2000, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Open `count` connections and say nothing on any; what the server closes stays closed."""
     streams: list[trio.SocketStream] = []
     try:
@@ -194,5 +201,3 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     half_close,
 )
 """Every attack that needs one connection at a time; `crowd` comes apart, as it needs descriptors."""
-
-__all__ = ["ATTACKS", "Attack", "connect", "crowd", "exchange", *(attack.__name__ for attack in ATTACKS)]
