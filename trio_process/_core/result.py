@@ -87,9 +87,8 @@ class ProcessInfo:
         }
 
 
-@final
 @attrs.frozen(kw_only=True)
-class CommandResult:
+class CommandResult:  # not final: the result of a pipe (trio_process.exec) is one too, with its stages beside
     """What is known of a run: what it wrote, how it ended, why, and who asked for it.
 
     Attributes:
