@@ -1,0 +1,70 @@
+"""`Line` and `Lines`: the output of a command while it runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Self, final
+
+from .._core import OptionError, Stream
+from .execution import Execution
+
+
+@final
+class Line(str):
+    r"""One line of output, without its `\n` or `\r\n`: a str that knows which stream it was written to.
+
+    Attributes:
+        stream: `Stream.STDOUT` or `Stream.STDERR`.
+    """
+
+    __slots__ = ("stream",)
+
+    stream: Stream
+
+    @property
+    def text(self) -> str:
+        """The line as a plain str, as `OutputLine` has it."""
+        return str.__str__(self)
+
+
+@final
+class Lines:
+    """An async iterator over the lines of a command that runs; made by `lines()`.
+
+    It is lossless: a command waits for a slow reader. It ends with the command, and raises there if that failed.
+    """
+
+    __slots__ = ("_end", "_execution", "_pending", "_streams")
+
+    def __init__(self, execution: Execution, source: str, end: Callable[[], Awaitable[None]]) -> None:
+        self._execution = execution
+        self._streams = tuple(Stream) if source == "all" else (Stream(source),)
+        self._end = end
+        self._pending: deque[Line] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Line:
+        while not self._pending:
+            batch = await self._execution.receive()
+            if batch is None:
+                await self._end()
+                raise StopAsyncIteration
+            if batch.stream in self._streams:
+                self._take(batch.lines, batch.stream)
+        return self._pending.popleft()
+
+    def _take(self, texts: Sequence[str], stream: Stream) -> None:
+        for text in texts:
+            line = Line(text)
+            line.stream = stream
+            self._pending.append(line)
+
+
+def check_source(source: object) -> str:
+    """Return which streams are meant."""
+    if source not in ("stdout", "stderr", "all"):
+        raise OptionError(f"source must be 'stdout', 'stderr' or 'all', got {source!r}")
+    return str(source)

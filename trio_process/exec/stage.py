@@ -1,0 +1,132 @@
+"""`Stage`: all that a command was told, as a value that is checked when it is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, final
+
+import attrs
+
+from .._core import EnvValue, OptionError, RunOptions, Stdio, command_line, make_options
+from .logger import Logger
+
+LineHandler = Callable[[str], object]
+"""What is called with each line; an async function is awaited."""
+
+Source = str | bytes | os.PathLike[str] | IO[bytes] | Stdio | AsyncIterable[bytes]
+Target = os.PathLike[str] | IO[bytes] | IO[str] | Stdio | LineHandler
+
+_VERBS: Final = {
+    "command": "Command(program)",
+    "args": "Command(program, *args)",
+    "cwd": "with_dir",
+    "env": "with_env",
+    "stdin": "with_stdin",
+    "stdout": "with_stdout",
+    "stderr": "with_stderr",
+    "timeout": "with_timeout",
+    "disable_capture": "with_stdout(Stdio.NULL)",
+    "detach": "Service.start(..., detach=True): a Command is waited for",
+}
+
+
+@final
+@attrs.frozen
+class Redirect:
+    """What `RunOptions` can't say of an output: append to its file, call for each line, flush a file of ours before."""
+
+    append: bool = False
+    call: LineHandler | None = None
+    file: IO[Any] | None = None
+
+
+_PLAIN: Final = Redirect()
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Stage:
+    """One command of a pipe, or the only one."""
+
+    options: RunOptions
+    feed: AsyncIterable[bytes] | None = None
+    stdout: Redirect = _PLAIN
+    stderr: Redirect = _PLAIN
+    logger: Logger | None = None
+
+    @property
+    def typed(self) -> str:
+        """The command as one would type it, secrets masked."""
+        return command_line(self.options.shown_command, self.options.shown_args)
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether nothing was said of its stdin, so that a pipe can be put there."""
+        return self.options.stdin is None and self.feed is None
+
+    @property
+    def gives_output(self) -> bool:
+        """Whether its stdout goes nowhere else, so that a pipe can be put there."""
+        return self.options.stdout is Stdio.PIPE and self.stdout.call is None
+
+    def with_env(self, env: Mapping[str, EnvValue]) -> Stage:
+        """Return the same with more of an environment."""
+        return self._told(env={**self.options.env, **env})
+
+    def with_dir(self, directory: str | bytes | os.PathLike[str] | None) -> Stage:
+        """Return the same in another directory."""
+        return self._told(cwd=directory)
+
+    def with_timeout(self, seconds: float | None) -> Stage:
+        """Return the same with another time limit."""
+        return self._told(timeout=seconds)
+
+    def with_stdin(self, source: Source) -> Stage:
+        """Return the same with another stdin."""
+        if source is Stdio.PIPE:
+            raise OptionError("a Command's stdin can't be Stdio.PIPE: nobody would write to it; give the data itself")
+        source = _unwrapped(source)
+        if isinstance(source, AsyncIterable):
+            return attrs.evolve(self._told(stdin=Stdio.PIPE), feed=source)
+        if isinstance(source, os.PathLike):
+            source = Path(source)
+        elif not isinstance(source, (str, bytes, bytearray)) and not hasattr(source, "fileno"):
+            raise OptionError(
+                "stdin must be str or bytes (data), a pathlib.Path, an open binary file, a Stdio, "
+                f"or an async iterable of bytes; got {source!r}"
+            )
+        return attrs.evolve(self._told(stdin=source), feed=None)
+
+    def with_output(self, stream: str, target: Target, *, append: bool) -> Stage:
+        """Return the same with another stdout or stderr."""
+        given: Any = _unwrapped(target)
+        if append and not isinstance(given, os.PathLike):
+            raise OptionError(f"append is for a {stream} that goes into a path; got {given!r}")
+        told, redirect = given, _PLAIN
+        if isinstance(given, os.PathLike):
+            told, redirect = Path(given), Redirect(append=append)
+        elif hasattr(given, "fileno"):
+            # of a text file, the descriptor below is used: what it has buffered goes out before the command starts
+            told, redirect = getattr(given, "buffer", given), Redirect(file=given)
+        elif callable(given):
+            told, redirect = Stdio.PIPE, Redirect(call=given)
+        changes: dict[str, Any] = {stream: redirect}
+        return attrs.evolve(self._told(**{stream: told}), **changes)
+
+    def with_options(self, options: Mapping[str, Any]) -> Stage:
+        """Return the same with more of `RunOptions`."""
+        for option in options:
+            if option in _VERBS:
+                raise OptionError(f"{option} is not for with_options; use {_VERBS[option]}")
+        make_options(self.options.command, (), dict(options))  # names the nearest one where a name is unknown
+        return self._told(**options)
+
+    def _told(self, **changes: Any) -> Stage:
+        return attrs.evolve(self, options=attrs.evolve(self.options, **changes))
+
+
+def _unwrapped(file: Any) -> Any:
+    """Return the file that `trio.open_file` wraps, anything else as it is."""
+    return file.wrapped if hasattr(file, "wrapped") and hasattr(file, "fileno") else file
