@@ -37,6 +37,14 @@ class Runner:
 
     Raises:
         OptionError: `max_parallel` is not a whole number above 0.
+
+    >>> async def main() -> list[str]:
+    ...     specs = [RunSpec(name="test", command="true", after=["lint"]), RunSpec(name="lint", command="false")]
+    ...     async with Service() as service:
+    ...         result = await Runner(service, max_parallel=2).run_all(specs)
+    ...     return [f"{one.name} {one.state}" for one in result.results]
+    >>> trio.run(main)
+    ['test skipped', 'lint failed']
     """
 
     __slots__ = ("_executor", "_max_parallel")
