@@ -30,7 +30,7 @@ from .errors import (
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
 from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
 from .hurry import Hurry, current_hurry, enter_hurry, grace
-from .options import RunOptions, make_options
+from .options import RunOptions, find_user, make_options
 from .pids import MAX_PID, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
@@ -100,6 +100,7 @@ __all__ = [
     "current_hurry",
     "enter_hurry",
     "escape_controls",
+    "find_user",
     "grace",
     "in_seconds",
     "is_alive",

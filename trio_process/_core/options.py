@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGTERM
-from typing import IO, Any, Final, final
+from typing import IO, Any, Final, NamedTuple, final
 
 import attrs
 
@@ -147,12 +147,16 @@ class RunOptions:
         """Check what concerns the moments before exec."""
         if self.umask is not None and not 0 <= checks.whole("umask", self.umask) <= 0o777:
             raise OptionError(f"umask must be 0 to 0o777, got {self.umask!r}")
-        if self.user is not None and (isinstance(self.user, bool) or not isinstance(self.user, (str, int))):
-            raise OptionError(f"user must be a name or a number, got {self.user!r}")
+        if self.user is not None:
+            find_user(self.user)
         if self.nice is not None and not -20 <= checks.whole("nice", self.nice, least=-20) <= 19:
             raise OptionError(f"nice must be -20 to 19, got {self.nice!r}")
         if self.limits != {}:
             object.__setattr__(self, "limits", _limits(self.limits))
+        if self.detach and self.log_max_bytes:
+            raise OptionError(
+                "a detached process writes its log_file itself: log_max_bytes can't rotate it; use logrotate"
+            )
         if self.detach and not (self.stdin is None or self.stdin is Stdio.NULL):
             raise OptionError("a detached process has no stdin: leave stdin out or make it Stdio.NULL")
         if self.detach and (self.stdout is Stdio.INHERIT or self.stderr is Stdio.INHERIT):
@@ -256,6 +260,29 @@ def _exit_codes(values: object) -> tuple[int, ...]:
         if not 0 <= checks.whole("ok_exit_codes", code) <= 255:
             raise OptionError(f"ok_exit_codes must be 0 to 255, got {code!r}")
     return codes
+
+
+class Account(NamedTuple):
+    """A user to run as: what setuid(2), setgid(2) and setgroups(2) are given."""
+
+    name: str
+    user: int
+    group: int
+    groups: tuple[int, ...]
+
+
+def find_user(user: object) -> Account:
+    """Return the account of a user named, or given by number, with its groups (getgrouplist(3))."""
+    import pwd  # noqa: PLC0415 - only where a user is asked for
+
+    if isinstance(user, bool) or not isinstance(user, (str, int)):
+        raise OptionError(f"user must be a name or a number, got {user!r}")
+    try:
+        entry = pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
+    except (KeyError, OverflowError, ValueError):
+        raise OptionError(f"user: there is no user {user!r} on this machine (getent passwd lists them)") from None
+    groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
 
 
 def _limits(values: object) -> dict[str, int | tuple[int, int]]:

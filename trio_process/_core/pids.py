@@ -35,6 +35,8 @@ class ProcStat(NamedTuple):
         session: The session.
         threads: How many threads it has; a zombie that has more than one is a live process without its main thread.
         started: Clock ticks from the boot to its start. PID and this together are unique until the next boot.
+        command: The name of its program, cut to 15 bytes.
+        status: The wait status of a zombie, for those who may know it (ptrace(2), "access mode"); else None or 0.
     """
 
     state: str
@@ -43,6 +45,8 @@ class ProcStat(NamedTuple):
     session: int
     threads: int
     started: int
+    command: str
+    status: int | None
 
     @property
     def dead(self) -> bool:
@@ -163,6 +167,8 @@ def read_stat(pid: int) -> ProcStat | None:
         session=int(fields[3]),
         threads=int(fields[17]),
         started=int(fields[19]),
+        status=int(fields[49]) if len(fields) > 49 and fields[0] == b"Z" else None,
+        command=os.fsdecode(data[data.find(b"(") + 1 : data.rfind(b")")]),
     )
 
 

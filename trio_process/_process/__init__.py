@@ -3,7 +3,7 @@
 from .buffer import DEFAULT_BUFFER_SIZE, RingBuffer
 from .child import ManagedProcess, OutputLines
 from .containment import Containment
-from .descendants import MARKER, Left
+from .descendants import MARKER, Left, state_of
 from .handle import CHUNK, Handle, Owner
 from .life import Life
 from .lines import OutputLine
@@ -37,4 +37,5 @@ __all__ = [
     "ServiceStatistics",
     "Timer",
     "explain",
+    "state_of",
 ]

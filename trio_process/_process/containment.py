@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from typing import Protocol, final
 
-from .descendants import Census
+from .._core import RunOptions
+from .descendants import Lineage
+from .guardian import Guardian
 from .handle import Handle, RealHandle
 from .life import Life
 from .reactor import Reactor
 from .reap import kill_group
-from .spawn import Spawner
+from .spawn import Spawned, Spawner, explain
 from .sweep import Sweeper
 
 
@@ -30,38 +31,67 @@ class Containment(Protocol):
     def spawn(self, life: Life, number: int) -> Handle:
         """Start the child of a life; raises `ProcessStartError`."""
 
+    def adopt(self, pid: int, log: int | None) -> Handle:
+        """Watch a detached process of an earlier life; `log` is the file it writes, at the place to read from."""
+
     def close(self) -> None:
         """Let go of what it holds."""
 
 
 @final
 class LocalContainment:
-    """Children of this process: their descendants are found by group and by a marker in their environment."""
+    """Children of this process: their descendants are found by group and by a marker in their environment.
 
-    def __init__(self, reactor: Reactor) -> None:
+    Args:
+        reactor: Watches their descriptors.
+        guarded: Whether a guardian outlives us.
+    """
+
+    def __init__(self, reactor: Reactor, *, guarded: bool) -> None:
         self._reactor = reactor
-        self._census = Census()
-        self._spawner = Spawner(f"{os.getpid()}.{secrets.token_hex(6)}")
-        self._sweeper = Sweeper(reactor, self._census, kill_group)
+        self._guarded = guarded
+        self._guardian: Guardian | None = None
+        self._token = f"{os.getpid()}.{secrets.token_hex(6)}"
+        self._lineage = Lineage()
+        self._spawner = Spawner()
+        self._sweeper = Sweeper(reactor, self._lineage, kill_group)
 
     @property
     def mechanism(self) -> str:
         """By what descendants are found."""
-        return "environment marker" if self._census.sees_escapees else "process group"
+        return "environment marker" if self._lineage.sees_escapees else "process group"
 
     @property
     def guardian_pid(self) -> int | None:
-        """The guardian, if there is one."""
-        return None
+        """The guardian, once the first child was started."""
+        return self._guardian.pid if self._guardian is not None else None
 
-    def spawn(self, life: Life, number: int) -> Handle:
-        """Start the child of a life; the audit event (PEP 578) lets a test or a sandbox refuse it."""
-        sys.audit("trio_process.spawn", life.options.shown_command, life.options.shown_args)
-        mark = self._spawner.mark(number)
-        spawned = self._spawner.spawn(life.options, mark)
-        return RealHandle(spawned, mark, self._reactor, self._census, self._sweeper)
+    def spawn(self, life: Life, number: int) -> RealHandle:
+        """Start the child of a life; the guardian is told of it before it can be waited for."""
+        if self._guarded and self._guardian is None:
+            self._guardian = self._start_guardian(life.options)
+        detached = life.options.detach
+        token = "" if detached else f"{self._token}-{number}"
+        spawned = self._spawner.spawn(life.options, token)
+        guardian = None if detached else self._guardian
+        if guardian is not None:
+            guardian.add(spawned.pid)
+        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian)
+
+    def _start_guardian(self, options: RunOptions) -> Guardian:
+        try:
+            return Guardian(self._token, self._reactor)
+        except OSError as error:
+            raise explain(options, error) from error
+
+    def adopt(self, pid: int, log: int | None) -> RealHandle:
+        """Watch a process that an earlier life of ours has detached."""
+        spawned = Spawned(pid, os.pidfd_open(pid), None, {}, log, None)
+        return RealHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None)
 
     def close(self) -> None:
-        """Close the descriptors that all children share."""
+        """Dismiss the guardian, and close the descriptors that all children share."""
+        if self._guardian is not None:
+            self._guardian.close()
         self._spawner.close()
-        self._census.close()
+        self._lineage.close()

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple, final
 
+from .._core import read_stat
+
 MARKER: Final = "TRIO_PROCESS_ID"
 """The variable by which the descendants of a process are known; nested services append to it, separated by `;`."""
 
@@ -22,7 +24,7 @@ _WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PID
 
 
 class Left(NamedTuple):
-    """A process that was left behind: its PID, its state (proc_pid_stat(5)) and its command's name."""
+    """A process that was left behind: its PID, its state (proc_pidread_stat(5)) and its command's name."""
 
     pid: int
     state: str
@@ -38,7 +40,7 @@ class Wanted(NamedTuple):
 
 
 @final
-class Census:
+class Lineage:
     """Knows which PIDs were handed out to our own children, and finds the descendants of those."""
 
     def __init__(self) -> None:
@@ -93,13 +95,13 @@ class Census:
         """Return the living descendants of each leader, by its PID; zombies are not alive."""
         groups = {one.pid for one in wanted}
         leaders = self._alive
-        tokens = {one.token.encode(): one.pid for one in wanted}
+        tokens = {one.token.encode(): one.pid for one in wanted if one.token}
         found: dict[int, list[Left]] = {}
         for pid in self._candidates(wanted):
             if pid in leaders:
                 continue
-            stat = _stat(pid)
-            if stat is None or stat.state in "ZX" or stat.parent == 2:  # 2: kthreadd
+            stat = read_stat(pid)
+            if stat is None or stat.dead or stat.parent == 2:  # 2: kthreadd
                 continue
             if stat.group in groups:
                 leader = stat.group
@@ -123,26 +125,9 @@ class Census:
 
 
 def state_of(pid: int) -> str:
-    """Return the state of a process as one letter (proc_pid_stat(5)), `?` where it can't be known."""
-    stat = _stat(pid)
+    """Return the state of a process as one letter (proc_pidread_stat(5)), `?` where it can't be known."""
+    stat = read_stat(pid)
     return "?" if stat is None else stat.state
-
-
-class _Stat(NamedTuple):
-    state: str
-    parent: int
-    group: int
-    command: str
-
-
-def _stat(pid: int) -> _Stat | None:
-    data = _read(f"/proc/{pid}/stat")
-    # the command stands in parentheses and may itself contain some: the last one counts (proc_pid_stat(5))
-    opening, closing = data.find(b"("), data.rfind(b")")
-    fields = data[closing + 2 :].split(None, 3)
-    if closing < 0 or len(fields) < 4:
-        return None
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), os.fsdecode(data[opening + 1 : closing]))
 
 
 def _marks(pid: int) -> set[bytes]:
@@ -183,8 +168,10 @@ def kill(left: Left, wanted: Wanted) -> None:
     except OSError:
         return  # gone
     try:
-        stat = _stat(left.pid)
-        if stat is not None and (stat.group == wanted.pid or wanted.token.encode() in _marks(left.pid)):
+        stat = read_stat(left.pid)
+        if stat is not None and (
+            stat.group == wanted.pid or (wanted.token and wanted.token.encode() in _marks(left.pid))
+        ):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except OSError:
         pass  # gone, or not ours to signal: it is looked for again, and named if it stays

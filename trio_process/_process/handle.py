@@ -6,18 +6,22 @@ The life itself is a state machine that knows no descriptor; a scripted handle m
 from __future__ import annotations
 
 import os
+import select
+import signal
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
 import trio
 
-from .._core import ProcessNotRunningError, StdinNotAvailableError, Stream
+from .._core import ProcessNotRunningError, ProcessStartError, RunOptions, StdinNotAvailableError, Stream
 from . import reap
-from .descendants import Census, Left, Wanted
+from .descendants import Left, Lineage, Wanted
+from .follow import Follower
+from .guardian import Guardian
 from .reactor import Reactor
 from .reap import Ending
-from .spawn import PIPE_CAPACITY, Spawned
-from .sweep import Sweep, Sweeper
+from .spawn import PIPE_CAPACITY, Spawned, explain_launch
+from .sweep import STUCK_AFTER, Sweep, Sweeper
 
 CHUNK: Final = PIPE_CAPACITY
 """How much is read at once, in bytes: what a pipe holds."""
@@ -44,6 +48,13 @@ class Handle(Protocol):
     pid: int
     open_streams: int
     has_stdin: bool
+
+    @property
+    def launching(self) -> bool:
+        """Whether a launcher still has to become the command."""
+
+    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+        """Wait until the command itself runs; return what was in the way, and let go of the child then."""
 
     def begin(self, owner: Owner) -> None:
         """Start telling the owner."""
@@ -77,6 +88,9 @@ class Handle(Protocol):
     def reap(self) -> Ending:
         """Let go of the PID, and tell how it ended."""
 
+    def abandon(self) -> None:
+        """Let go of a detached process that runs on."""
+
     async def write_stdin(self, data: bytes) -> None:
         """Write all of `data` to the child."""
 
@@ -89,7 +103,10 @@ class RealHandle:
     """A child of this process: our ends of its pipes are read by the service's one epoll."""
 
     __slots__ = (
-        "_census",
+        "_follower",
+        "_guardian",
+        "_launch",
+        "_lineage",
         "_outputs",
         "_owner",
         "_paused",
@@ -104,7 +121,15 @@ class RealHandle:
         "pid",
     )
 
-    def __init__(self, spawned: Spawned, token: str, reactor: Reactor, census: Census, sweeper: Sweeper) -> None:
+    def __init__(
+        self,
+        spawned: Spawned,
+        token: str,
+        reactor: Reactor,
+        lineage: Lineage,
+        sweeper: Sweeper,
+        guardian: Guardian | None,
+    ) -> None:
         self.pid = spawned.pid
         self._pidfd = spawned.pidfd
         self._stdin = spawned.stdin
@@ -113,17 +138,61 @@ class RealHandle:
         self.open_streams = len(spawned.outputs)
         self._token = token
         self._reactor = reactor
-        self._census = census
+        self._lineage = lineage
         self._sweeper = sweeper
+        self._launch = spawned.launch
+        self._guardian = guardian
+        self._follower = None
+        if spawned.log is not None:
+            self._follower = Follower(spawned.log, reactor, lambda data: self._owner.received(Stream.STDOUT, data))
         self._paused: set[Stream] = set()
         self._writing: trio.Lock | None = None
+
+    @property
+    def launching(self) -> bool:
+        """Whether a launcher still has to become the command."""
+        return self._launch is not None
+
+    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+        """Read what the launcher has to say; it takes some 15 ms, in which nothing cancels it."""
+        assert self._launch is not None
+        report = b""
+        try:
+            with trio.CancelScope(shield=True):
+                while True:
+                    await trio.lowlevel.wait_readable(self._launch)
+                    data = os.read(self._launch, CHUNK)
+                    if not data:
+                        break
+                    report += data
+        except BaseException:
+            self._give_up()
+            raise
+        finally:
+            os.close(self._launch)
+            self._launch = None
+        if not report:
+            return None
+        self._give_up()
+        return explain_launch(options, report)
+
+    def _give_up(self) -> None:
+        """Kill and reap a child that its owner never gets to know."""
+        reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
+        with select.epoll() as poll:  # a moment: SIGKILL is not refused
+            poll.register(self._pidfd, select.EPOLLIN)
+            poll.poll(STUCK_AFTER)
+        self.close_outputs()
+        self.reap()
 
     def begin(self, owner: Owner) -> None:
         """Watch the pipes and the pidfd."""
         self._owner = owner
-        self._census.add(self.pid)
+        self._lineage.add(self.pid)
         for stream, descriptor in self._outputs.items():
             self._watch(stream, descriptor)
+        if self._follower is not None:
+            self._follower.resume()
         self._reactor.watch(self._pidfd, self._look_for_exit)
 
     def _watch(self, stream: Stream, descriptor: int) -> None:
@@ -160,6 +229,8 @@ class RealHandle:
 
     def pause(self, stream: Stream) -> None:
         """Take the pipe out of the epoll: with an empty mask it would still report a hang-up, again and again."""
+        if self._follower is not None:
+            self._follower.pause()
         descriptor = self._outputs.get(stream)
         if descriptor is not None and stream not in self._paused:
             self._paused.add(stream)
@@ -167,6 +238,8 @@ class RealHandle:
 
     def resume(self, stream: Stream) -> None:
         """Put it back."""
+        if self._follower is not None:
+            self._follower.resume()
         descriptor = self._outputs.get(stream)
         if descriptor is not None and stream in self._paused:
             self._watch(stream, descriptor)
@@ -178,11 +251,16 @@ class RealHandle:
             for _ in range(_READS_AT_EXIT):
                 if not self._read(stream):
                     break
+        if self._follower is not None:
+            while self._follower.read():
+                pass
 
     def close_outputs(self) -> None:
         """Close our ends of what is still open."""
         for stream in list(self._outputs):
             self._close_output(stream)
+        if self._follower is not None:
+            self._follower.close()
 
     def signal(self, number: int, *, group: bool) -> None:
         """Signal the group, or the leader alone."""
@@ -206,7 +284,7 @@ class RealHandle:
     ) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
         wanted = Wanted(self.pid, self._token, age)
-        if not self._census.may_have_left_some(wanted):
+        if not self._lineage.may_have_left_some(wanted):
             return None
         sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
         return lambda: self._sweeper.hasten(sweep)
@@ -215,11 +293,21 @@ class RealHandle:
         """Reap the leader: from here on its PID may be anybody's."""
         self.close_stdin()
         pidfd, self._pidfd = self._pidfd, -1
-        self._census.discard(self.pid)
+        self._lineage.discard(self.pid)
+        if self._guardian is not None:
+            self._guardian.discard(self.pid)
         self._reactor.forget(pidfd)
-        ending = reap.reap(self.pid)
+        ending = reap.reap(self.pid, pidfd)
         os.close(pidfd)
         return ending
+
+    def abandon(self) -> None:
+        """Close what we hold of it; it is reaped some time later, if it ends before we do."""
+        self.close_outputs()
+        reap.reap_some_day(self.pid)
+        self._reactor.forget(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
 
     async def write_stdin(self, data: bytes) -> None:
         """Write in the caller's own task; who writes meanwhile waits for this one, and nobody else does."""

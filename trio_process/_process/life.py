@@ -156,13 +156,16 @@ class Life:
 
     # the beginning
 
-    def began(self, handle: Handle) -> None:
-        """Take over a child that was just spawned."""
+    def began(self, handle: Handle, started_at: datetime | None = None) -> None:
+        """Take over a child that was just spawned, or one that was detached at `started_at`."""
         now = trio.current_time()
         self.handle = handle
         self.pid = handle.pid
-        self.started_at = datetime.now(UTC)
         self._started = self._last_output = now
+        self.started_at = datetime.now(UTC)
+        if started_at is not None:
+            self._started -= (self.started_at - started_at).total_seconds()
+            self.started_at = started_at
         self._become(Status.RUNNING)
         options = self.options
         if options.timeout is not None:
@@ -266,7 +269,7 @@ class Life:
     def _begin_sweep(self) -> None:
         assert self.handle is not None
         assert self._exited_at is not None
-        if not self.options.kill_group or self.options.detach:
+        if not self.options.kill_group or (self.options.detach and self._grace_until is None):
             self._finish([])
             return
         # what is left of a process that is being stopped has the rest of the grace for its own clean-up
@@ -321,10 +324,20 @@ class Life:
                     self.reason,
                 )
             )
+        else:
+            bus.end_of(self.id)  # a subscription that asked for other events of this process ends too
         self.done.set()
         self.settled.set()
         self.output.wake_readers()
         self._host.ended(self)
+
+    def abandon(self) -> None:
+        """Let a detached process run on, unwatched."""
+        assert self.handle is not None
+        for timer in (self._timeout, self._idle, self._grace):
+            if timer is not None:
+                timer.cancel()
+        self.handle.abandon()
 
     # requests
 

@@ -80,19 +80,20 @@ class Reactor:
     async def run(self) -> None:
         """Serve callbacks until `stop`; nothing cancels it."""
         descriptor = self._epoll.fileno()
-        try:
-            while not self._stopped:
-                deadline = self._timers[0][0] if self._timers else math.inf
-                self._wait = trio.CancelScope(deadline=deadline, shield=True)
-                with self._wait:
-                    await trio.lowlevel.wait_readable(descriptor)
-                for ready, _ in self._epoll.poll(0):
-                    callback = self._callbacks.get(ready)
-                    if callback is not None:
-                        self._call(callback)
-                self._call_timers()
-        finally:
-            self._epoll.close()
+        while not self._stopped:
+            deadline = self._timers[0][0] if self._timers else math.inf
+            self._wait = trio.CancelScope(deadline=deadline, shield=True)
+            with self._wait:
+                await trio.lowlevel.wait_readable(descriptor)
+            for ready, _ in self._epoll.poll(0):
+                callback = self._callbacks.get(ready)
+                if callback is not None:
+                    self._call(callback)
+            self._call_timers()
+
+    def close(self) -> None:
+        """Close the epoll, once `run` has returned and nothing is watched any more."""
+        self._epoll.close()
 
     def _call_timers(self) -> None:
         if not self._timers:

@@ -6,12 +6,15 @@ group's id can be given to anybody else, so that a signal only reaches what it w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import select
 import signal
-from typing import NamedTuple
+import struct
+from typing import Final, NamedTuple
 
-from .._core import ResourceUsage, logger
+from .._core import ResourceUsage, logger, read_stat
 
 
 class Ending(NamedTuple):
@@ -40,24 +43,24 @@ def is_stopped(pidfd: int) -> bool:
 
 
 def has_exited(pidfd: int) -> bool:
-    """Return whether the child has ended, leaving it unreaped (waitid(2), pidfd_open(2))."""
-    try:
-        return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return True  # somebody else has reaped it
+    """Return whether the child has ended, leaving it unreaped (pidfd_open(2))."""
+    poll = select.poll()  # not waitid: that knows children only, and an adopted process is none
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-def reap(pid: int) -> Ending:
-    """Reap a child that has ended."""
+def reap(pid: int, pidfd: int) -> Ending:
+    """Reap a child that has ended; of one that is not ours to reap, tell what the kernel still knows."""
     try:
         reaped, status, used = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
         reaped = 0
     if not reaped:
-        logger.error(
-            "PID %d was reaped by something else in this process; its exit code is lost, and given as 255", pid
-        )
-        return Ending(255, ResourceUsage())
+        code = exit_code_of(pid, pidfd)
+        if code is None:
+            logger.error("PID %d was reaped by another process or library; its exit code is lost: given as 255", pid)
+            code = 255
+        return Ending(code, ResourceUsage())
     # getrusage(2): ru_maxrss is in kilobytes on Linux. At exec the kernel carries the peak of the spawning process over,
     # so that a figure which is not above our own peak says nothing of the child.
     own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -68,6 +71,44 @@ def reap(pid: int) -> Ending:
         core_dumped=os.WCOREDUMP(status),
     )
     return Ending(os.waitstatus_to_exitcode(status), usage)
+
+
+# _IOWR(0xFF, 11, struct pidfd_info), of 64 bytes as in Linux 6.13 (linux/pidfd.h)
+_PIDFD_GET_INFO: Final = 0xC040FF0B
+_PIDFD_INFO_EXIT: Final = 1 << 3
+_INFO: Final = struct.Struct("=QQ11Ii")
+
+
+def exit_code_of(pid: int, pidfd: int) -> int | None:
+    """Return the exit code of a process that is not ours to reap, None where the kernel doesn't tell (before 6.15)."""
+    request = bytearray(_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, request)
+    except OSError:
+        return None
+    mask, *_, status = _INFO.unpack(request)
+    if mask & _PIDFD_INFO_EXIT:
+        return os.waitstatus_to_exitcode(status)
+    return None if (stat := read_stat(pid)) is None or stat.status is None else os.waitstatus_to_exitcode(stat.status)
+
+
+_some_day: set[int] = set()
+
+
+def reap_some_day(pid: int) -> None:
+    """Note a detached child whose service was left: it is ours to reap, if it ends while we live."""
+    _some_day.add(pid)
+
+
+def reap_the_abandoned() -> None:
+    """Reap those of them that have ended."""
+    for pid in tuple(_some_day):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0]
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _some_day.discard(pid)
 
 
 def signal_group(pid: int, pidfd: int, number: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from itertools import count
 from typing import Any, Final, final
 
@@ -13,6 +15,7 @@ import attrs
 import trio
 
 from .._core import (
+    MAX_PID,
     ActionOptionError,
     Argument,
     Block,
@@ -32,6 +35,7 @@ from .._core import (
     Subscription,
     checks,
     current_hurry,
+    lives_since,
     make_options,
     open_scope,
 )
@@ -39,8 +43,11 @@ from .buffer import DEFAULT_BUFFER_SIZE
 from .child import ManagedProcess, task_name
 from .containment import Containment, LocalContainment
 from .echo import Echo
+from .handle import Handle
 from .life import Life
+from .logfile import LogFile
 from .reactor import Reactor
+from .reap import reap_the_abandoned
 
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
 
@@ -126,6 +133,7 @@ class Service(Block):
         self._held = 0
         self._started = 0
         self._failed = 0
+        self._launching = 0
         self._ended = 0
         self._idle = trio.Event()
         self._idle.set()
@@ -172,6 +180,7 @@ class Service(Block):
     async def _block(self) -> AsyncIterator[None]:
         self._was_entered = True
         heed_children()
+        reap_the_abandoned()
         self.hurry = current_hurry()
         self.reactor = Reactor()
         self._containment = self._make_containment()
@@ -188,12 +197,13 @@ class Service(Block):
         finally:
             self.hurry.unwatch(self._hurry_up)
             self._containment.close()
+            self.reactor.close()
             self._unregister()
             self.bus.close()
 
     def _make_containment(self) -> Containment:
         """Return what spawns children and finds their descendants; a scripted service has another one."""
-        return LocalContainment(self.reactor)
+        return LocalContainment(self.reactor, guarded=self.settings.guardian)
 
     async def _supervise(self) -> None:
         """Serve the children until the block is left and they have ended; nothing cancels it."""
@@ -213,11 +223,14 @@ class Service(Block):
         self._look_finished()
 
     def _look_finished(self) -> None:
-        if not self._closing:
+        if not self._closing or self._launching:
             return
         stuck = [life for life in self._running.values() if life.left]
         if all(life.left or life.options.detach for life in self._running.values()):
             self._stuck += stuck
+            for life in self._running.values():
+                if life.options.detach:
+                    life.abandon()
             self.reactor.stop()
 
     def _hurry_up(self) -> None:
@@ -371,33 +384,89 @@ class Service(Block):
     async def _start(self, options: RunOptions) -> Life:
         """Start a process. Nothing foreign runs between the spawn and the entry in the table."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._was_entered:
-            raise ServiceClosedError("this Service is not entered; use it as `async with Service() as service:`")
-        if self._closing:
-            raise ServiceClosedError("this Service is being left, or was: nothing more is started")
+        self._check_open()
         size = options.buffer_size if options.buffer_size is not None else self.settings.buffer_size
         number = next(_IDS)
         life = Life(self, f"proc-{number}", options, size)
         self._table[life.id] = life
         try:
-            handle = self._containment.spawn(life, number)
+            handle = await self._spawn(life, number)
         except ProcessStartError as error:
             self._failed += 1
             life.failed(error)
+            self._look_finished()
             raise
         except BaseException:
             del self._table[life.id]  # refused by a test's rules or a bug: nothing began, so there is nothing to show
+            self._look_finished()
             raise
-        self._started += 1
-        self._running[life.id] = life
-        if self._idle.is_set():
-            self._idle = trio.Event()
+        self._enter(life)
         if options.echo:
             life.output.echo = Echo()
             self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
         life.began(handle)
+        if self._closing and not options.detach:  # the service was left while a launcher was at work
+            life.stop(EndReason.STOPPED, None, None)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return life
+
+    async def _spawn(self, life: Life, number: int) -> Handle:
+        options = life.options
+        if options.log_file is not None and not options.detach:
+            life.output.sinks.append(open_log(options))
+        handle = self._containment.spawn(life, number)
+        if not handle.launching:
+            return handle
+        self._launching += 1
+        try:
+            failure = await handle.launched(options)
+        finally:
+            self._launching -= 1
+        if failure is not None:
+            raise failure
+        return handle
+
+    def _check_open(self) -> None:
+        if not self._was_entered:
+            raise ServiceClosedError("this Service is not entered; use it as `async with Service() as service:`")
+        if self._closing:
+            raise ServiceClosedError("this Service is being left, or was: nothing more is started")
+
+    def _enter(self, life: Life) -> None:
+        """Count a life among those that run."""
+        self._started += 1
+        self._table[life.id] = life
+        self._running[life.id] = life
+        if self._idle.is_set():
+            self._idle = trio.Event()
+
+    def adopt(self, pid: int, started_at: datetime, **options: Any) -> ManagedProcess:
+        """Watch a detached process of an earlier life again, as if it had been started here.
+
+        Its exit code is known only where the kernel tells it to others than the parent (Linux 6.15), else it is 255.
+
+        Args:
+            pid: Its PID, as `ManagedProcess.pid` gave it.
+            started_at: When it was started, as `ManagedProcess.started_at` gave it.
+            **options: The fields of `RunOptions` that matter while it is watched: `name`, `log_file` (followed from its
+                present end), `timeout`, `stop_signal` and so on; `command` is read from `/proc` if it is not given.
+
+        Raises:
+            ProcessNotFoundError: There is no such process any more, or its PID is another one's now.
+        """
+        check_identity(pid, started_at)
+        self._check_open()
+        if not lives_since(pid, started_at.timestamp()):
+            raise ProcessNotFoundError(f"PID {pid} is not the process that was started at {started_at}: it has ended")
+        chosen = make_options(options.pop("command", None) or command_of(pid), (), {**options, "detach": True})
+        try:
+            handle = self._containment.adopt(pid, follow_log(chosen))
+        except OSError as error:
+            raise ProcessNotFoundError(f"PID {pid} can't be watched: {error.strerror}") from error
+        life = Life(self, f"proc-{next(_IDS)}", chosen, chosen.buffer_size or self.settings.buffer_size)
+        self._enter(life)
+        life.began(handle, started_at)
+        return ManagedProcess(life)
 
     @asynccontextmanager
     async def open(self, command: Argument, *args: Argument, **options: Any) -> AsyncIterator[ManagedProcess]:
@@ -540,6 +609,41 @@ def action_options(command: Any, args: Any, options: dict[str, Any]) -> RunOptio
         raise
     except OptionError as error:
         raise ActionOptionError(str(error)) from error
+
+
+def check_identity(pid: object, started_at: object) -> None:
+    """Check what tells one process from all others: its PID and its start."""
+    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
+        raise OptionError(f"pid must be a process id, got {pid!r}")
+    if not isinstance(started_at, datetime) or started_at.tzinfo is None:
+        raise OptionError(f"started_at must be a timezone-aware datetime, got {started_at!r}")
+
+
+def open_log(options: RunOptions) -> LogFile:
+    """Open the log file of a process; one that can't be opened is a failure to start."""
+    assert options.log_file is not None
+    try:
+        return LogFile(options.log_file, options.log_max_bytes, options.log_keep)
+    except OSError as error:
+        text = f"can't start `{options.shown_command}`: its log_file {str(options.log_file)!r}: {error.strerror}"
+        raise ProcessStartError(text) from error
+
+
+def follow_log(options: RunOptions) -> int | None:
+    """Return a descriptor at the present end of the log file of a detached process, None if it has none."""
+    if options.log_file is None:
+        return None
+    descriptor = os.open(options.log_file, os.O_RDONLY | os.O_CLOEXEC)
+    os.lseek(descriptor, 0, os.SEEK_END)
+    return descriptor
+
+
+def command_of(pid: int) -> str:
+    """Return the program of a running process, for people."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return f"PID {pid}"
 
 
 def heed_children() -> None:

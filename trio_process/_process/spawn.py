@@ -6,7 +6,9 @@ No `preexec_fn` and no `user=`: both make `Popen` fork instead of vfork, which c
 from __future__ import annotations
 
 import errno
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ from .._core import (
     Stream,
     command_line,
     escape_controls,
+    find_user,
 )
 from .descendants import MARKER
 from .reap import open_pidfd
@@ -30,25 +33,28 @@ PIPE_CAPACITY: Final = 65536
 """What a pipe holds at least before a writer waits, in bytes (pipe(7), "Pipe capacity")."""
 
 
+_LAUNCHER: Final = str(Path(__file__).with_name("launcher.py"))
+
+
 class Spawned(NamedTuple):
-    """A child that runs: its PID, the pidfd to watch it by, and our ends of its pipes."""
+    """A child that runs: its PID, the pidfd to watch it by, and our ends of its pipes.
+
+    `log` is the file that a detached one writes, to follow it by; `launch` tells how its launcher has fared.
+    """
 
     pid: int
     pidfd: int
     stdin: int | None
     outputs: dict[Stream, int]
+    log: int | None
+    launch: int | None
 
 
 @final
 class Spawner:
-    """Starts the children of one service.
+    """Starts the children of one service."""
 
-    Args:
-        token: What marks the descendants of this service's children.
-    """
-
-    def __init__(self, token: str) -> None:
-        self._token = token
+    def __init__(self) -> None:
         # a nested service hands its own ancestors' marks on
         self._ancestors = os.environ.get(MARKER, "")
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -58,23 +64,22 @@ class Spawner:
         """Close the null device."""
         os.close(self._null)
 
-    def mark(self, number: int) -> str:
-        """Return the token of the child with this number."""
-        return f"{self._token}-{number}"
-
     def spawn(self, options: RunOptions, mark: str) -> Spawned:
-        """Start a child.
+        """Start a child whose descendants bear `mark`, none if it is empty.
 
         Raises:
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
         """
-        environment = self._environment(options.env, mark)
+        environment = self._environment(options.env, "" if options.detach else mark)
         descriptors = _Descriptors(self._null)
         try:
             ends = descriptors.open(options)
             argv = [options.command, *(arg.reveal() if isinstance(arg, Secret) else arg for arg in options.args)]
             executable = self._executable(options.command, environment)
-            pid = self._run(argv, executable, environment, options, ends)
+            if options.limits or options.nice is not None or options.user is not None:
+                argv = self._launcher(descriptors, argv, executable, options)
+                executable = sys.executable
+            pid = self._run(argv, executable, environment, options, ends, descriptors.passed)
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
@@ -84,10 +89,25 @@ class Spawner:
             raise
         finally:
             descriptors.close_theirs()
-        return Spawned(pid, pidfd, descriptors.stdin, descriptors.outputs)
+        return Spawned(pid, pidfd, descriptors.stdin, descriptors.outputs, descriptors.log, descriptors.launch)
+
+    def _launcher(
+        self, descriptors: _Descriptors, argv: list[Any], executable: str | bytes, options: RunOptions
+    ) -> list[Any]:
+        """Return the command that becomes the command once it has applied what only the child can (launcher.py)."""
+        account = None if options.user is None else find_user(options.user)
+        spec = json.dumps({"nice": options.nice, "limits": dict(options.limits), "user": account})
+        status = descriptors.open_launch()
+        return [sys.executable, "-I", "-S", "-X", "utf8", _LAUNCHER, str(status), spec, executable, *argv]
 
     def _run(
-        self, argv: list[Any], executable: str | bytes, environment: dict[str, Any], options: RunOptions, ends: _Ends
+        self,
+        argv: list[Any],
+        executable: str | bytes,
+        environment: dict[str, Any],
+        options: RunOptions,
+        ends: _Ends,
+        passed: tuple[int, ...],
     ) -> int:
         child = Popen(
             argv,
@@ -98,6 +118,7 @@ class Spawner:
             cwd=options.cwd,
             env=environment,
             close_fds=True,
+            pass_fds=passed,
             start_new_session=options.detach,
             process_group=None if options.detach else 0,
             umask=-1 if options.umask is None else options.umask,
@@ -112,7 +133,10 @@ class Spawner:
                 environment.pop(name, None)
             else:
                 environment[name] = value.reveal() if isinstance(value, Secret) else value
-        environment[MARKER] = f"{self._ancestors};{mark}" if self._ancestors else mark
+        if mark:
+            environment[MARKER] = f"{self._ancestors};{mark}" if self._ancestors else mark
+        else:
+            environment.pop(MARKER, None)  # a detached process belongs to nobody, not to our own supervisor either
         return environment
 
     def _executable(self, command: Any, environment: Mapping[str, Any]) -> str | bytes:
@@ -163,8 +187,13 @@ class _Descriptors:
         self._theirs: list[int] = []
         self.stdin: int | None = None
         self.outputs: dict[Stream, int] = {}
+        self.log: int | None = None
+        self.launch: int | None = None
+        self.passed: tuple[int, ...] = ()
 
     def open(self, options: RunOptions) -> _Ends:
+        if options.detach:
+            return self._open_detached(options)
         stdin = self._open_stdin(options)
         stdout = self._open_output(options.stdout, Stream.STDOUT)
         stderr = stdout if options.stderr is Stdio.STDOUT else self._open_output(options.stderr, Stream.STDERR)
@@ -172,7 +201,28 @@ class _Descriptors:
             stderr = 1
         return _Ends(stdin, stdout, stderr)
 
-    def _open_stdin(self, options: RunOptions) -> int | None:
+    def _open_detached(self, options: RunOptions) -> _Ends:
+        """Open a file, or nothing: a pipe to us would kill the process by SIGPIPE once we are gone."""
+        if options.log_file is None:
+            target = self._null
+        else:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            target = self._own(os.open(options.log_file, flags, 0o666))
+            self.log = os.open(options.log_file, os.O_RDONLY | os.O_CLOEXEC)
+            os.lseek(self.log, 0, os.SEEK_END)
+        stdout = target if options.stdout is Stdio.PIPE else self._open_output(options.stdout, Stream.STDOUT)
+        if options.stderr is Stdio.STDOUT:
+            return _Ends(self._null, stdout, stdout)
+        stderr = target if options.stderr is Stdio.PIPE else self._open_output(options.stderr, Stream.STDERR)
+        return _Ends(self._null, stdout, stderr)
+
+    def open_launch(self) -> int:
+        """Open the pipe by which the launcher tells of a failure; return its end of it."""
+        self.launch, theirs = os.pipe()
+        self.passed = (theirs,)
+        return self._own(theirs)
+
+    def _open_stdin(self, options: RunOptions) -> int | None:  # noqa: PLR0911 - a case for each kind of source
         source = options.stdin
         if isinstance(source, Stdio):
             if source is Stdio.PIPE:
@@ -235,14 +285,14 @@ class _Descriptors:
             os.close(self._theirs.pop())
 
     def close_ours(self) -> None:
-        for descriptor in (self.stdin, *self.outputs.values()):
+        for descriptor in (self.stdin, self.log, self.launch, *self.outputs.values()):
             if descriptor is not None:
                 os.close(descriptor)
-        self.stdin = None
+        self.stdin = self.log = self.launch = None
         self.outputs = {}
 
 
-def explain(options: RunOptions, error: OSError) -> ProcessStartError:
+def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: C901 - a case for each errno
     """Return the error of a spawn that failed, saying what was wrong and what to do."""
     typed = escape_controls(command_line(options.shown_command, options.shown_args))
     if len(typed) > 2000:
@@ -276,6 +326,21 @@ def explain(options: RunOptions, error: OSError) -> ProcessStartError:
     else:
         why = error.strerror or str(error)
     return kind(f"can't start `{typed}`{where}: {why}")
+
+
+def explain_launch(options: RunOptions, report: bytes) -> ProcessStartError:
+    """Return the error of a child whose launcher has failed: what could not be applied, or the exec itself."""
+    step, number, text = json.loads(report)
+    error = OSError(number, os.strerror(number), options.shown_command) if number else OSError(text)
+    if not step:
+        failed = explain(options, error)
+    else:
+        typed = escape_controls(command_line(options.shown_command, options.shown_args))
+        why = os.strerror(number) if number else text
+        advice = "; that takes a privilege which this process does not have" if number == errno.EPERM else ""
+        failed = ProcessStartError(f"can't start `{typed}`: {step} could not be applied: {why}{advice}")
+    failed.__cause__ = error
+    return failed
 
 
 def _names_another_file(options: RunOptions, error: OSError) -> bool:

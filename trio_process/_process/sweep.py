@@ -8,7 +8,7 @@ from typing import Final, final
 import trio
 
 from . import descendants
-from .descendants import Census, Left, Wanted
+from .descendants import Left, Lineage, Wanted
 from .reactor import Reactor
 
 STUCK_AFTER: Final = 5.0
@@ -36,9 +36,9 @@ class Sweep:
 class Sweeper:
     """Sweeps for all processes of a service at once: one look through `/proc` serves all that end together."""
 
-    def __init__(self, reactor: Reactor, census: Census, kill_group: Callable[[int], None]) -> None:
+    def __init__(self, reactor: Reactor, lineage: Lineage, kill_group: Callable[[int], None]) -> None:
         self._reactor = reactor
-        self._census = census
+        self._lineage = lineage
         self._kill_group = kill_group
         self._sweeps: list[Sweep] = []
         self._next_look: float | None = None
@@ -67,7 +67,7 @@ class Sweeper:
         if self._next_look is None or now < self._next_look:
             return  # an earlier look has done the work
         self._next_look = None
-        found = self._census.find([sweep.wanted for sweep in self._sweeps])
+        found = self._lineage.find([sweep.wanted for sweep in self._sweeps])
         waiting = []
         ended = []
         for sweep in self._sweeps:
