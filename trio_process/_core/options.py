@@ -247,9 +247,13 @@ def _known_codec(encoding: object, errors: object) -> None:
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
     try:
-        codecs.lookup_error(errors)  # type: ignore[arg-type]
-    except (LookupError, TypeError):
-        raise OptionError(f"errors must name an error handler such as 'replace', got {errors!r}") from None
+        codecs.lookup_error(errors)(UnicodeDecodeError("ascii", b"\xff", 0, 1, "a test"))  # type: ignore[arg-type]
+    except UnicodeDecodeError:
+        pass  # "strict"
+    except (LookupError, TypeError):  # some only encode: 'xmlcharrefreplace', 'namereplace'
+        raise OptionError(
+            f"errors must name an error handler such as 'replace' that can decode, got {errors!r}"
+        ) from None
 
 
 def _exit_codes(values: object) -> tuple[int, ...]:

@@ -1,0 +1,185 @@
+import io
+import math
+import signal
+from pathlib import Path
+
+import pytest
+
+from trio_process import OptionError, RunOptions, Secret, Stdio
+from trio_process._core import checks, make_options
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"command": ""}, "command must not be empty"),
+        ({"command": "a\0b"}, "command must not contain a NUL"),
+        ({"command": 1}, "command must be a str, bytes or path"),
+        ({"command": Secret("x")}, "a Secret can only be an argument"),
+        ({"command": ["ls"]}, "command must be a str"),
+        ({"args": "abc"}, "args must be a list or tuple"),
+        ({"args": b"abc"}, "args must be a list or tuple"),
+        ({"args": Secret("abc")}, "args must be a list or tuple"),
+        ({"args": {"a": "b"}}, "args must be a list or tuple"),
+        ({"args": 3}, "args must be a list or tuple"),
+        ({"args": [1]}, r"numbers are not converted, write str\("),
+        ({"args": ["a\0"]}, "must not contain a NUL"),
+        ({"args": [b"a\0"]}, "must not contain a NUL"),
+        ({"args": [Secret("hunter2\0")]}, "a Secret"),
+        ({"args": [None]}, "must be a str, bytes, path or Secret, got None"),
+        ({"cwd": ""}, "cwd must not be empty"),
+        ({"cwd": "a\0"}, "cwd must not contain a NUL"),
+        ({"cwd": 1}, "cwd must be a str, bytes or path"),
+        ({"env": ["A=1"]}, "env must map names to values"),
+        ({"env": {"A=B": "1"}}, "a name must be a non-empty str without '='"),
+        ({"env": {"": "1"}}, "a name must be a non-empty str"),
+        ({"env": {"A\0": "1"}}, "a name must be"),
+        ({"env": {b"A": "1"}}, "a name must be"),
+        ({"env": {"A": 1}}, r"env\['A'\] must be a str"),
+        ({"env": {"A": "1\0"}}, r"env\['A'\] must not contain a NUL"),
+        ({"name": 1}, "name must be a str"),
+        ({"stdin": 1}, "stdin must be a Stdio"),
+        ({"stdin": Stdio.STDOUT}, "stdin can't be Stdio.STDOUT"),
+        ({"stdin": io.BytesIO()}, "stdin must be"),
+        ({"stdin": io.StringIO()}, "stdin must be"),
+        ({"stdout": "out.txt"}, r"write Path\('out.txt'\)"),
+        ({"stdout": Stdio.STDOUT}, "stdout can't be Stdio.STDOUT"),
+        ({"stdout": None}, "stdout must be"),
+        ({"stderr": "out.txt"}, "stderr must be"),
+        ({"stderr": 2}, "stderr must be"),
+        ({"buffer_size": -1}, "buffer_size must be 0 or more"),
+        ({"buffer_size": 1.5}, "buffer_size must be a whole number or math.inf"),
+        ({"buffer_size": True}, "buffer_size must be a whole number"),
+        ({"encoding": "utf-9"}, "encoding must name a text encoding"),
+        ({"encoding": "base64"}, "encoding must name a text encoding"),
+        ({"encoding": 8}, "encoding must name"),
+        ({"encoding": ""}, "encoding must name"),
+        ({"encoding": "utf\0"}, "encoding must name"),
+        ({"errors": "nope"}, "errors must name an error handler"),
+        ({"errors": "xmlcharrefreplace"}, "an error handler such as .* that can decode"),
+        ({"errors": None}, "errors must name"),
+        ({"max_line": 3}, "max_line must be 4 or more"),
+        ({"max_line": math.inf}, "max_line must be a whole number"),
+        ({"timeout": -1}, "timeout must be 0 or more seconds"),
+        ({"timeout": math.nan}, "timeout must be a number of seconds"),
+        ({"timeout": "1"}, "timeout must be a number of seconds"),
+        ({"timeout": True}, "timeout must be a number of seconds"),
+        ({"idle_timeout": 0}, "idle_timeout must be more than 0"),
+        ({"grace_period": -0.1}, "grace_period must be 0 or more"),
+        ({"stop_signal": 0}, "stop_signal must be a signal"),
+        ({"stop_signal": "SIGWHAT"}, "stop_signal must be a signal"),
+        ({"kill_group": 1}, "kill_group must be True or False"),
+        ({"detach": "yes"}, "detach must be True or False"),
+        ({"ok_exit_codes": 0}, "ok_exit_codes must be a list"),
+        ({"ok_exit_codes": "0"}, "ok_exit_codes must be a list"),
+        ({"ok_exit_codes": [256]}, "ok_exit_codes must be 0 to 255"),
+        ({"ok_exit_codes": [-1]}, "ok_exit_codes must be 0 or more"),
+        ({"ok_exit_codes": [True]}, "ok_exit_codes must be a whole number"),
+        ({"log_file": ""}, "log_file must not be empty"),
+        ({"log_max_bytes": -1}, "log_max_bytes must be 0 or more"),
+        ({"log_keep": "3"}, "log_keep must be a whole number"),
+        ({"umask": 0o1000}, "umask must be 0 to 0o777"),
+        ({"umask": -1}, "umask must be 0 or more"),
+        ({"user": 1.5}, "user must be a name or a number"),
+        ({"user": True}, "user must be a name or a number"),
+        ({"nice": 20}, "nice must be -20 to 19"),
+        ({"nice": -21}, "nice must be -20 or more"),
+        ({"limits": {"nofiles": 1}}, "unknown limit 'nofiles'; did you mean 'nofile'"),
+        ({"limits": {"nofile": "1"}}, r"limits\['nofile'\] must be a whole number"),
+        ({"limits": {"nofile": (2, 1)}}, "the soft limit is above the hard one"),
+        ({"limits": {"nofile": (1, 2, 3)}}, "must be a number or"),
+        ({"limits": 5}, "limits must map names to numbers"),
+        ({"detach": True, "stdin": "data"}, "a detached process has no stdin"),
+        ({"detach": True, "stdout": Stdio.INHERIT}, "does not share our terminal"),
+    ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
+)
+def test_a_bad_value_is_refused_when_it_is_made(given, text):
+    with pytest.raises(OptionError, match=text):
+        RunOptions(**{"command": "true", **given})
+
+
+def test_a_secret_never_shows_in_a_refusal():
+    with pytest.raises(OptionError) as caught:
+        RunOptions(command="true", args=[Secret("hunter2\0")])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_closed_file_is_refused(tmp_path):
+    with open(tmp_path / "f", "wb") as file:
+        pass
+    with pytest.raises(OptionError, match="must be an open file with a descriptor"):
+        RunOptions(command="true", stdout=file)
+
+
+def test_a_text_file_is_refused(tmp_path):
+    with open(tmp_path / "f", "w") as file, pytest.raises(OptionError, match="open binary file"):
+        RunOptions(command="true", stdout=file)
+
+
+def test_values_as_json_carries_them_are_taken():
+    options = RunOptions(
+        command="true",
+        args=["a"],
+        stdin="null",
+        stdout="null",
+        stderr="stdout",
+        stop_signal="SIGINT",
+        ok_exit_codes=[0, 3],
+        limits={"nofile": [10, 20], "core": 0},
+        log_file="x.log",
+        timeout=3,
+    )
+    assert options.args == ("a",)
+    assert options.stdin == "null"
+    assert not isinstance(options.stdin, Stdio)  # text for stdin is data, whatever it reads
+    assert options.stdout is Stdio.NULL
+    assert options.stderr is Stdio.STDOUT
+    assert options.stop_signal == signal.SIGINT
+    assert options.ok_exit_codes == (0, 3)
+    assert options.limits == {"nofile": (10, 20), "core": (0, 0)}
+    assert options.log_file == Path("x.log")
+
+
+def test_arguments_are_text_bytes_paths_and_secrets():
+    options = RunOptions(command=Path("/bin/true"), args=["a", b"b\xff", Path("c"), Secret("d"), ""])
+    assert options.command == "/bin/true"
+    assert options.args == ("a", b"b\xff", "c", Secret("d"), "")
+    assert options.shown_args == ("a", "b\udcff", "c", "***", "")
+    assert "'d'" not in repr(options)
+
+
+def test_options_are_frozen_and_keyword_only():
+    options = RunOptions(command="true")
+    with pytest.raises(AttributeError):
+        options.command = "false"
+    with pytest.raises(TypeError):
+        RunOptions("true")
+
+
+def test_an_empty_environment_value_is_kept_and_none_removes():
+    assert RunOptions(command="x", env={"A": "", "B": None}).env == {"A": "", "B": None}
+
+
+def test_the_caller_s_containers_are_copied():
+    args, env, limits = ["a"], {"A": "1"}, {"nofile": 5}
+    options = RunOptions(command="x", args=args, env=env, limits=limits)
+    args.append("b")
+    env["B"] = "2"
+    limits["core"] = 0
+    assert (options.args, options.env, options.limits) == (("a",), {"A": "1"}, {"nofile": (5, 5)})
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(OptionError, match="unknown option 'time_out'; did you mean 'timeout'"):
+        make_options("true", (), {"time_out": 3})
+
+
+def test_arguments_are_not_given_by_keyword():
+    with pytest.raises(OptionError, match="not as args="):
+        make_options("true", (), {"args": ["x"]})
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1, 2.5, math.inf])
+def test_a_duration_is_any_number_from_zero_on(value):
+    assert checks.seconds("timeout", value) == value
