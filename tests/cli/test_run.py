@@ -464,6 +464,15 @@ class TestTerminals:
         assert "1 interrupted" in terminal.seen
         assert not alive(int((tmp_path / "pid").read_text()))
 
+    def test_a_terminal_that_goes_away_leaves_nothing_behind(self, tmp_path):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nshell = 'echo $$ > pid; echo it is up; sleep 60'\n")
+        terminal = Terminal(tmp_path)
+        terminal.read_until("it is up")
+        os.close(terminal.fd)
+        status = os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1])
+        assert status in (129, 1)  # whichever is noticed first: SIGHUP, or that writing fails
+        assert not alive(int((tmp_path / "pid").read_text()))
+
     @pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}])
     def test_without_a_wish_for_colours_there_are_plain_lines(self, tmp_path, more):
         (tmp_path / "trio-process.toml").write_text(PIPELINE)

@@ -71,7 +71,9 @@ class Interruption:
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Wait for signals, until cancelled."""
-        with trio.open_signal_receiver(*SIGNALS) as received:
+        # under nohup the end of the terminal is to be ignored
+        heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+        with trio.open_signal_receiver(*heard) as received:
             task_status.started()
             async for number in received:
                 self.hit(number)

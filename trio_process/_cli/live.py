@@ -12,6 +12,7 @@ from rich.live import Live
 from .._core import Subscription, open_scope
 from .._pipeline import RunUpdate
 from .board import Board, receive_all
+from .output import writing
 from .render import frame
 
 INTERVAL: Final = 0.1
@@ -34,7 +35,7 @@ class LiveView:
     async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription) -> None:
         """Show what comes until both have ended; the last frame stays."""
         live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
-        with live:
+        with writing(), live:
             async with open_scope() as ticking:
                 ticking.start_soon(self._tick, live)
                 async with open_scope(wait=True) as reading:

@@ -20,6 +20,7 @@ from .find import find_file, select, with_needs
 from .findings import find
 from .live import LiveView
 from .memory import failed_last_time, remember
+from .output import OutputLost, be_tolerant, without_output, write, writing
 from .overview import dry_run, list_tasks
 from .plain import PlainView
 from .render import account, as_text, terminal
@@ -27,7 +28,6 @@ from .reports import parse_reports, write_reports
 
 FAILED: Final = 1
 USAGE: Final = 2
-BROKEN_PIPE: Final = 128 + 13
 _INTERRUPTED: Final = 128 + 2
 _PLAIN_WIDTH: Final = 120
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
@@ -99,7 +99,7 @@ def run(
     """
     if graph is not None and graph not in _GRAPHS:  # click takes the task in `--graph TASK` for the option's value
         tasks, graph = (graph, *tasks), "mermaid"
-    _tolerant(sys.stdout, sys.stderr)
+    be_tolerant()
     try:
         wanted = parse_reports(reports)
         found = read_pipeline(file if file is not None else find_file(Path()))
@@ -133,18 +133,16 @@ def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, repor
     console = terminal() if wants_live_view(os.environ) else None
     try:
         whole, number, board = trio.run(_drive, specs, settings, console)
+        # before it is told: what is lost with the terminal should not be lost for the next run
+        remember(file, whole)
+        faults = write_reports(reports, whole)
+        width = _PLAIN_WIDTH if console is None else console.width
+        findings = find(whole, board.culprit, interrupted=bool(number))
+        _tell(account(whole, findings, width, board.interrupted), console)
     except KeyboardInterrupt:  # in the moment before our own handler stands, or after it
         return _INTERRUPTED
-    except _OutputLost as error:
-        return _without_output(error)
-    width = _PLAIN_WIDTH if console is None else console.width
-    findings = find(whole, board.culprit, interrupted=bool(number))
-    try:
-        _tell(account(whole, findings, width, board.interrupted), console)
-    except _OutputLost as error:
-        return _without_output(error)
-    remember(file, whole)
-    faults = write_reports(reports, whole)
+    except OutputLost as error:
+        return without_output(error)
     for fault in faults:
         click.echo(f"trio-process: {fault}", err=True)
     if number:
@@ -156,7 +154,7 @@ async def _drive(
     specs: Sequence[RunSpec], settings: Settings, console: Console | None
 ) -> tuple[RunAllResult, int, Board]:
     board = Board(specs, trio.current_time)
-    view = PlainView(board, _print) if console is None else LiveView(board, console)
+    view = PlainView(board, write) if console is None else LiveView(board, console)
     whole, number = await drive(specs, settings, board, view, lossless=console is None)
     return whole, number, board
 
@@ -174,45 +172,15 @@ def _default_jobs(file: PipelineFile) -> int | None:
 
 
 def _tell(parts: Sequence[RenderableType], console: Console | None) -> None:
-    if console is not None:
+    if console is None:
+        write("\n" + as_text(parts, _PLAIN_WIDTH))
+        return
+    with writing():
         console.print()
         for part in parts:
             console.print(part)
-        return
-    _print("\n" + as_text(parts, _PLAIN_WIDTH))
-
-
-class _OutputLost(Exception):  # noqa: N818 - caught in this file, an error of nobody else's
-    """Our stdout can't be written to: its reader has left, the disk is full."""
-
-
-def _print(text: str) -> None:
-    """Write whole lines, at once."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError as error:
-        raise _OutputLost from error
-
-
-def _tolerant(*files: object) -> None:
-    """Let what the terminal's encoding lacks be escaped, not fail the run."""
-    for file in files:
-        reconfigure = getattr(file, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _refuse(text: str) -> NoReturn:
     click.echo(f"trio-process: {text}", err=True)
     sys.exit(USAGE)
-
-
-def _without_output(error: _OutputLost) -> int:
-    """Return the exit status of a run whose output is lost; every process has been stopped."""
-    # the interpreter flushes stdout at its end, and would complain
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error.__cause__, BrokenPipeError):
-        return BROKEN_PIPE  # as a shell shows the end of a command by SIGPIPE, and as silent
-    click.echo(f"trio-process: stopped, as the output can't be written: {error.__cause__}", err=True)
-    return FAILED

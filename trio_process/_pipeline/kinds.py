@@ -20,6 +20,7 @@ _HIGHEST_CODE: Final = 255
 _LARGEST: Final = 10**9  # seconds, runs, weights: beyond it is a slip of the finger, and floats stay exact
 
 _STRING: Final = {"type": "string"}
+_FILLED_STRING: Final = {**_STRING, "minLength": 1}
 _STRINGS: Final = {"type": "array", "items": _STRING}
 
 
@@ -213,19 +214,17 @@ COMMAND: Final = Kind(
 SCRIPT: Final = Kind(
     expected='a script for the shell, such as "make && make install"',
     read=_filled,
-    schema={**_STRING, "minLength": 1},
+    schema=_FILLED_STRING,
 )
 TEXT: Final = Kind(expected="a string", read=_text, schema=_STRING)
 NAMES: Final = Kind(
     expected='a list of task names such as ["lint"]', read=_list, schema={**_STRINGS, "uniqueItems": True}
 )
-DIRECTORY: Final = Kind(
-    expected='the path of a directory, such as "docs"', read=_filled, schema={**_STRING, "minLength": 1}
-)
+DIRECTORY: Final = Kind(expected='the path of a directory, such as "docs"', read=_filled, schema=_FILLED_STRING)
 FILES: Final = Kind(
     expected='the path of a file, such as ".env", or a list of them',
     read=_paths,
-    schema={"anyOf": [{**_STRING, "minLength": 1}, _STRINGS]},
+    schema={"anyOf": [_FILLED_STRING, {"type": "array", "items": _FILLED_STRING}]},
 )
 VARIABLES: Final = Kind(
     expected='a table of strings such as { CI = "1" }',
@@ -269,7 +268,7 @@ MATRIX: Final = Kind(
         "propertyNames": {"pattern": "^[A-Za-z0-9_-]+$"},
         "additionalProperties": {
             "type": "array",
-            "items": {"anyOf": [{**_STRING, "minLength": 1}, {"type": "integer"}]},
+            "items": {"anyOf": [_FILLED_STRING, {"type": "integer"}]},
             "minItems": 1,
             "uniqueItems": True,
         },

@@ -83,7 +83,7 @@ def read_pipeline(
 ) -> PipelineFile:
     """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
     file = Path(os.fsdecode(checks.path("path", path)))
-    directory = str(file.absolute().parent)
+    directory = str(file.parent.resolve())
     text = _read_text(file)
     if is_procfile(file):
         faults = Faults(str(file))
