@@ -45,7 +45,7 @@ class SubscriptionStatistics:
 class Backlog:
     """What one subscriber has not read yet, and its policy when that gets too much.
 
-    Counts are of events. A batch that is being read one by one counts until the next one is begun.
+    Counts are of events. Where others wait for room, a batch that is being read one by one counts until the next one.
     """
 
     __slots__ = (
@@ -87,11 +87,17 @@ class Backlog:
         return self._key == key
 
     @property
+    def drops(self) -> bool:
+        """Whether it drops rather than let anybody wait."""
+        return self._overflow is not Overflow.WAIT
+
+    @property
     def full(self) -> bool:
         """Whether whoever produces should wait; a buffer of 0 takes a chunk at a time."""
         return (
             self._overflow is Overflow.WAIT
             and not self.closed
+            and not self.ended
             and self.count > 0
             and (self.count >= self.buffer or self.weight >= MAX_WEIGHT)
         )
@@ -155,9 +161,10 @@ class Backlog:
             callback()
 
     def end(self) -> None:
-        """Let the reader's loop end once the backlog is read."""
+        """Let the reader's loop end once the backlog is read; nobody waits for its room any more."""
         self.ended = True
         self._leave_bus()
+        self._make_room()
         self.readers.unpark_all()
 
     def close(self) -> None:
@@ -223,7 +230,11 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
         event = next(self._events, _NOTHING)
         while event is _NOTHING:
             batch = await self._take()
-            self._held = (len(batch), batch.weight)
+            if self._backlog.drops:
+                # it is out of the backlog: counted on, it would push out newer events than itself
+                self._backlog.taken(len(batch), batch.weight)
+            else:
+                self._held = (len(batch), batch.weight)
             self._events = iter(batch)
             event = next(self._events, _NOTHING)
         return event
@@ -266,7 +277,6 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             if backlog.closed:
                 raise trio.ClosedResourceError("the subscription was closed by another task")
             if backlog.ended:
-                backlog.close()
                 raise trio.EndOfChannel
             await backlog.readers.park()
         return backlog.queue.popleft()

@@ -1,0 +1,427 @@
+import gc
+import logging
+import math
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_process import (
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessOutput,
+    ActionProcessStarted,
+    EndReason,
+    EventBatch,
+    OptionError,
+    Overflow,
+    Stream,
+)
+from trio_process._core.bus import MAX_WEIGHT, Bus
+
+
+def lines(*texts, id="p", name=None, stream=Stream.STDOUT, weight=None, partial=frozenset()):
+    weight = sum(map(len, texts)) if weight is None else weight
+    return EventBatch(id=id, name=name, stream=stream, lines=texts, weight=weight, partial=partial)
+
+
+def exited(id="p", name=None):
+    return ActionProcessExited(id, name, "true", (), 0, 0.1, None, EndReason.EXITED)
+
+
+def killed(id="p", name=None):
+    return ActionProcessKilled(id, name, "SIGKILL")
+
+
+def offer(bus, batch):
+    """Hand a batch of lines out as a process does; return whether somebody is full."""
+    targets = bus.targets(batch.kind, batch.id, batch.name)
+    for backlog in targets:
+        backlog.offer(batch)
+    return any(backlog.full for backlog in targets)
+
+
+async def drain(subscription):
+    return [event async for event in subscription]
+
+
+def texts(events):
+    return [event.line if isinstance(event, ActionProcessOutput) else event for event in events]
+
+
+@pytest.fixture
+def bus():
+    bus = Bus()
+    yield bus
+    bus.close()
+
+
+async def test_any_object_is_an_event_and_comes_in_order(bus):
+    with bus.subscribe() as subscription:
+        for event in (1, "two", None, ["three"]):
+            bus.publish(event)
+        bus.close()
+        assert await drain(subscription) == [1, "two", None, ["three"]]
+
+
+async def test_types_id_and_name_choose(bus):
+    every = bus.subscribe()
+    outputs = bus.subscribe(ActionProcessOutput)
+    ends = bus.subscribe(ActionProcessExited, ActionProcessKilled)
+    of_p = bus.subscribe(id="p")
+    of_web = bus.subscribe(name="web")
+    offer(bus, lines("a", id="p", name="web"))
+    offer(bus, lines("b", id="q"))
+    bus.publish(killed("p", "web"))
+    bus.publish(exited("p", "web"))
+    bus.publish(exited("q"))
+    bus.publish("other")
+    bus.close()
+    assert texts(await drain(every)) == ["a", "b", killed("p", "web"), exited("p", "web"), exited("q"), "other"]
+    assert texts(await drain(outputs)) == ["a", "b"]
+    assert await drain(ends) == [killed("p", "web"), exited("p", "web"), exited("q")]
+    assert texts(await drain(of_p)) == ["a", killed("p", "web"), exited("p", "web")]
+    assert texts(await drain(of_web)) == ["a", killed("p", "web"), exited("p", "web")]
+
+
+async def test_a_base_class_asks_for_all_that_derive_from_it(bus):
+    class Mine:
+        pass
+
+    class Derived(Mine):
+        pass
+
+    with bus.subscribe(Mine) as subscription:
+        event = Derived()
+        bus.publish(event)
+        bus.publish(object())
+        bus.close()
+        assert await drain(subscription) == [event]
+
+
+async def test_a_subscription_to_one_process_ends_with_it_and_stays_ended(bus):
+    subscription = bus.subscribe(ActionProcessOutput, id="p")  # although it does not ask for Exited
+    offer(bus, lines("a"))
+    bus.publish(exited())
+    offer(bus, lines("never"))
+    with trio.fail_after(5):
+        assert texts(await drain(subscription)) == ["a"]
+        for _ in range(2):  # as with any channel
+            assert await drain(subscription) == []
+            with pytest.raises(trio.EndOfChannel):
+                await subscription.receive()
+            with pytest.raises(trio.EndOfChannel):
+                await subscription.receive_batch()
+        subscription.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await subscription.receive()
+
+
+async def test_the_end_reaches_every_waiting_reader(bus):
+    subscription = bus.subscribe()
+    ends = []
+
+    async def read():
+        with pytest.raises(trio.EndOfChannel):
+            await subscription.receive()
+        ends.append(1)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            assert subscription.statistics().tasks_waiting == 2
+            bus.close()
+    assert len(ends) == 2
+
+
+async def test_one_made_after_the_end_has_ended(bus):
+    bus.close()
+    with bus.subscribe() as subscription, trio.fail_after(5), pytest.raises(trio.EndOfChannel):
+        await subscription.receive()
+
+
+async def test_closing_wakes_a_waiting_reader(bus):
+    subscription = bus.subscribe()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def read():
+                with pytest.raises(trio.ClosedResourceError):
+                    await subscription.receive()
+
+            await trio.testing.wait_all_tasks_blocked()
+            subscription.close()
+            subscription.close()
+    await subscription.aclose()
+
+
+async def test_closing_in_the_middle_of_a_batch_throws_the_rest_away(bus):
+    with bus.subscribe() as subscription:
+        offer(bus, lines("a", "b"))
+        assert (await subscription.receive()).line == "a"
+        subscription.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await subscription.receive()
+        with pytest.raises(trio.ClosedResourceError):
+            async for _ in subscription:
+                pass
+        assert not bus.targets(ActionProcessOutput, "p", None)
+
+
+async def test_batches_and_events_can_be_mixed(bus):
+    with bus.subscribe() as subscription:
+        offer(bus, lines("a", "b", "c", partial=frozenset({1})))
+        offer(bus, lines("d", stream=Stream.STDERR))
+        bus.publish("x")
+        assert (await subscription.receive()).line == "a"
+        rest = await subscription.receive_batch()
+        assert (list(rest.lines), rest.stream, rest.id) == (["b", "c"], Stream.STDOUT, "p")
+        assert [event.partial for event in rest] == [True, False]
+        whole = await subscription.receive_batch()
+        assert (list(whole.lines), whole.stream) == (["d"], Stream.STDERR)
+        other = await subscription.receive_batch()
+        assert (list(other), list(other.lines), len(other)) == (["x"], [], 1)
+
+
+async def test_receiving_is_a_checkpoint_once_a_batch(bus):
+    with bus.subscribe() as subscription:
+        offer(bus, lines("a", "b"))
+        with trio.testing.assert_checkpoints():
+            await subscription.receive()
+        bus.publish("x")
+        with trio.testing.assert_checkpoints():
+            await subscription.receive_batch()
+
+
+async def test_a_cancelled_receive_loses_nothing(bus):
+    with bus.subscribe() as subscription:
+        offer(bus, lines("a"))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await subscription.receive()
+        assert scope.cancelled_caught
+        assert (await subscription.receive()).line == "a"
+
+
+async def test_wait_is_full_at_the_buffer_and_free_when_the_batch_is_read(bus):
+    with bus.subscribe(buffer=3) as subscription:
+        freed = []
+        assert not offer(bus, lines("a", "b"))
+        assert offer(bus, lines("c", "d"))  # one chunk may overshoot
+        (backlog,) = bus.targets(ActionProcessOutput, "p", None)
+        backlog.when_room(lambda: freed.append(1))
+        for _ in range(2):
+            await subscription.receive()
+        assert not freed  # the batch that is being read counts until the next one is begun
+        assert subscription.statistics().buffered == 2
+        await subscription.receive()
+        assert freed == [1]
+        assert subscription.dropped == 0
+
+
+async def test_a_buffer_of_nothing_takes_a_chunk_at_a_time(bus):
+    with bus.subscribe(buffer=0) as subscription:
+        assert offer(bus, lines("a"))
+        assert len(await subscription.receive_batch()) == 1
+        assert not any(backlog.full for backlog in bus.targets(ActionProcessOutput, "p", None))
+
+
+async def test_an_endless_buffer_is_bounded_by_its_text(bus):
+    with bus.subscribe(buffer=math.inf) as subscription:
+        assert not offer(bus, lines("a", weight=MAX_WEIGHT - 1))
+        assert offer(bus, lines("b", weight=1))
+        assert subscription.statistics().buffered_bytes == MAX_WEIGHT
+
+
+async def test_drop_newest_keeps_the_first_and_counts(bus):
+    with bus.subscribe(buffer=3, overflow=Overflow.DROP_NEWEST) as subscription:
+        assert not offer(bus, lines("a", "b"))
+        assert not offer(bus, lines("c", "d", "e"))
+        assert not offer(bus, lines("f"))
+        bus.publish(killed())
+        bus.publish(exited())
+        assert subscription.dropped == 3
+        bus.close()
+        assert texts(await drain(subscription)) == ["a", "b", "c", killed(), exited()]
+
+
+async def test_drop_oldest_keeps_the_last_and_counts(bus):
+    with bus.subscribe(buffer=3, overflow="drop_oldest") as subscription:
+        bus.publish(ActionProcessStarted("p", None, "true", (), None, 1, None))
+        offer(bus, lines("a", "b"))
+        offer(bus, lines("c", "d", "e"))
+        bus.publish(exited())
+        bus.close()
+        events = texts(await drain(subscription))
+        assert isinstance(events[0], ActionProcessStarted)
+        assert events[1:] == ["e", exited()]
+        assert subscription.dropped == 4
+
+
+async def test_drop_oldest_does_not_drop_newer_events_than_those_in_hand(bus):
+    with bus.subscribe(buffer=3, overflow="drop_oldest") as subscription:
+        offer(bus, lines("a", "b", "c"))
+        assert (await subscription.receive()).line == "a"
+        offer(bus, lines("d", "e"))
+        bus.close()
+        assert texts(await drain(subscription)) == ["b", "c", "d", "e"]
+        assert subscription.dropped == 0
+
+
+async def test_dropping_is_bounded_by_text_too(bus):
+    newest = bus.subscribe(buffer=math.inf, overflow="drop_newest")
+    oldest = bus.subscribe(buffer=math.inf, overflow="drop_oldest")
+    for _ in range(20):
+        offer(bus, lines("x", weight=2**20))
+    for subscription in (newest, oldest):
+        assert subscription.statistics().buffered_bytes == MAX_WEIGHT
+        assert subscription.dropped == 4
+        subscription.close()
+
+
+async def test_one_s_policy_is_not_another_s(bus):
+    slow = bus.subscribe(buffer=1)
+    dropping = bus.subscribe(buffer=1, overflow="drop_newest")
+    other = bus.subscribe(buffer=100)
+    assert offer(bus, lines("a", "b"))
+    assert [subscription.statistics().buffered for subscription in (slow, dropping, other)] == [2, 1, 2]
+    slow.close()
+    assert not offer(bus, lines("c"))
+    dropping.close()
+    other.close()
+
+
+async def test_the_beginning_and_the_end_are_never_dropped_nor_waited_for(bus):
+    for overflow in Overflow:
+        with bus.subscribe(buffer=0, overflow=overflow) as subscription:
+            for _ in range(5):
+                bus.publish(killed())
+                bus.publish(exited("q"))
+            assert subscription.statistics().buffered == 10
+            assert subscription.dropped == 0
+
+
+async def test_the_end_lets_go_of_who_waits_for_room(bus):
+    freed = []
+    subscription = bus.subscribe(buffer=1)
+    assert offer(bus, lines("a"))
+    (backlog,) = bus.targets(ActionProcessOutput, "p", None)
+    backlog.when_room(lambda: freed.append(1))
+    bus.close()
+    assert freed == [1]
+    assert not backlog.full
+    assert texts(await drain(subscription)) == ["a"]
+
+
+async def test_a_forgotten_subscription_closes_itself_and_says_where_it_was_made(bus, caplog):
+    bus.subscribe(buffer=1)
+    with caplog.at_level(logging.WARNING, "trio_process"):
+        gc.collect()
+        with trio.fail_after(5):
+            while bus.targets(ActionProcessOutput, "p", None):
+                await trio.lowlevel.checkpoint()
+    (record,) = caplog.records
+    assert "garbage-collected" in record.getMessage()
+    assert "test_bus.py" in record.getMessage()
+
+
+async def test_one_that_was_closed_or_read_to_its_end_is_forgotten_in_silence(bus, caplog):
+    bus.subscribe().close()
+    ended = bus.subscribe(id="p")
+    bus.publish(exited())
+    await drain(ended)
+    del ended
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_a_bus_hands_on_to_its_parent(bus):
+    child = Bus(bus, lambda key: key == "old")
+    above, here = bus.subscribe(), child.subscribe()
+    child.publish("both")
+    bus.publish("above")
+    version = child.version
+    late = bus.subscribe(id="p")
+    assert child.version != version  # who caches its targets has to look again
+    child.publish(exited())
+    child.close()
+    assert await drain(here) == ["both", exited()]
+    assert await drain(late) == [exited()]
+    bus.close()
+    assert await drain(above) == ["both", "above", exited()]
+
+
+async def test_one_for_a_process_that_has_ended_ends_at_once(bus):
+    child = Bus(bus, lambda key: key == "old")
+    for place in (bus, child):
+        assert await drain(place.subscribe(id="old")) == []
+    child.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"buffer": -1}, "buffer must be 0 or more"),
+        ({"buffer": 1.5}, "buffer must be a whole number"),
+        ({"overflow": "drop"}, "overflow must be one of 'wait', 'drop_oldest', 'drop_newest'"),
+        ({"id": 3}, "id must be a process id"),
+    ],
+)
+async def test_bad_arguments_are_refused(bus, given, text):
+    with pytest.raises(OptionError, match=text):
+        bus.subscribe(**given)
+
+
+async def test_a_type_that_is_none_is_refused(bus):
+    with pytest.raises(OptionError, match="takes event classes"):
+        bus.subscribe("output")
+
+
+@given(
+    sizes=st.lists(st.integers(1, 7), max_size=12),
+    buffer=st.integers(0, 10),
+    overflow=st.sampled_from([Overflow.DROP_NEWEST, Overflow.DROP_OLDEST]),
+    reads=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_dropping_keeps_the_order_and_the_count(sizes, buffer, overflow, reads):
+    async def main():
+        bus = Bus()
+        written, got = [], []
+        with bus.subscribe(buffer=buffer, overflow=overflow) as subscription:
+            for size, read in zip(sizes, reads, strict=False):
+                batch = [str(len(written) + place) for place in range(size)]
+                written += batch
+                assert not offer(bus, lines(*batch))
+                assert subscription.statistics().buffered <= max(buffer, 1)
+                if read:
+                    got.append((await subscription.receive()).line)
+            bus.close()
+            got += [event.line async for event in subscription]
+        assert len(got) + subscription.dropped == len(written)
+        assert got == sorted(got, key=int)
+        if overflow is Overflow.DROP_OLDEST and written:
+            assert got[-1] == written[-1]
+
+    trio.run(main)
+
+
+@given(st.lists(st.text(max_size=3), max_size=6), st.data())
+def test_a_batch_is_a_sequence_of_its_events(texts, data):
+    partial = data.draw(st.frozensets(st.integers(0, max(0, len(texts) - 1)), max_size=len(texts)))
+    batch = lines(*texts, name="n", partial=partial)
+    events = [ActionProcessOutput("p", "n", text, Stream.STDOUT, place in partial) for place, text in enumerate(texts)]
+    assert list(batch) == events
+    assert len(batch) == len(events)
+    assert all(type(event) is ActionProcessOutput for event in batch)
+    cut = data.draw(st.slices(len(events)))
+    assert list(batch[cut]) == events[cut]
+    for place in range(-len(events), len(events)):
+        assert batch[place] == events[place]
+    with pytest.raises(IndexError):
+        batch[len(events)]
+    for event in events:
+        assert list(EventBatch.of(event)) == [event]
