@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import trio
 from fakes import FAILS, FOREVER, Does, FakeExecutor, spec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_process._core import CommandResult, EndReason, Secret, Status
@@ -70,11 +70,12 @@ async def test_junit_counts_and_tells_every_outcome(autojump_clock):
         }  # fmt: skip
     cases = {case.get("name"): case for case in suite}
     assert {name: [part.tag for part in case] for name, case in cases.items()} == {
-        "said": ["system-out"], "bad": ["failure"], "after bad": ["skipped"], "long": ["error"], "flaky": [],
+        "said": ["system-out"], "bad": ["failure", "system-out"], "after bad": ["skipped"], "long": ["error"], "flaky": [],
         "allowed": ["skipped"], "last": [], "lost": ["error"],
     }  # fmt: skip
     assert cases["said"][0].text == "hello\n"
     assert cases["bad"][0].get("message") == "`bad` exited with code 1 after 1 s"
+    assert cases["bad"][0].text.endswith("last lines of output:\n  oops")
     assert "bad" in cases["after bad"][0].get("message")
     assert "timeout" in cases["long"][0].get("message")
     assert cases["allowed"][0].get("message").startswith("allowed to fail: `allowed` exited with code 1")
@@ -97,6 +98,7 @@ async def test_the_trace_shows_every_spec_on_a_track_and_every_wave(autojump_clo
     assert [event["name"] for event in events if event["ph"] == "i"] == ["after bad (skipped)", "lost (failed)"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=30))
 def test_no_two_spans_of_a_track_overlap_and_there_are_no_more_tracks_than_needed(spans):
     results = [
@@ -120,6 +122,7 @@ def test_an_odd_name_survives_in_every_format(name):
     check_formats(result, name)
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_any_name_and_output_survive_in_every_format(name, output):
     check_formats(whole(passed(name, output.encode("utf-8", "surrogatepass"))), name)

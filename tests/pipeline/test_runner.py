@@ -344,6 +344,13 @@ async def test_an_error_of_the_executor_s_own_is_a_failed_result_and_is_retried(
     assert (one.error, one.attempts, one.exit_code, one.command_result) == (error, 3, None, None)
 
 
+async def test_no_second_attempt_runs_beside_one_that_would_not_die(autojump_clock):
+    stuck = StopFailedError([(7, "D", "dd")])
+    with trio.fail_after(60):
+        result = await Runner(Raises(stuck)).run_all([spec("x", retries=2)])
+    assert (result.results[0].error, result.results[0].attempts) == (stuck, 1)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt()])
 @pytest.mark.parametrize("schedule", ["waves", "eager"])
 async def test_a_bug_of_the_executor_stops_the_rest_and_leaves_as_the_same_object(error, schedule, autojump_clock):

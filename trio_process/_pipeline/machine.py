@@ -11,6 +11,7 @@ An ended attempt:
 | by itself, with another code                              | None       | yes                   |
 | by a signal, its own timeout, or it did not start         | its own    | yes                   |
 | the program was not found, or the executor is closed      | its own    | no: it would not help |
+| it would not die (StopFailedError)                        | its own    | no: it still runs     |
 | it was stopped or cancelled, by whomever                  | its own    | no                    |
 | after we had asked it to end (kill, timeout of the whole) | as it is   | no                    |
 """
@@ -31,6 +32,7 @@ from .._core import (
     ProgramNotFoundError,
     ServiceClosedError,
     Status,
+    StopFailedError,
 )
 from .plan import Plan
 from .result import RunAllResult, RunResult, RunUpdate, SpecState
@@ -86,8 +88,8 @@ it. None: it goes on, to its last retry, as it is not new. Every spec that has n
 FINAL_REASONS: Final = frozenset({EndReason.STOPPED, EndReason.CANCELLED})
 """What is never tried again: somebody wanted it to end."""
 
-FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError)
-"""What would fail again just so."""
+FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError, StopFailedError)
+"""What would fail again just so, or would run beside an attempt that still lives."""
 
 
 class Cause(NamedTuple):

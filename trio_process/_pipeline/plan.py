@@ -107,8 +107,8 @@ def make_plan(specs: Sequence[RunSpec]) -> Plan:
 
 def flat_plan(count: int, *, in_order: bool) -> Plan:
     """Return the plan that ignores dependencies: one after the other, or all in one wave."""
-    waves = [[place] for place in range(count)] if in_order else [list(range(count))] if count else []
     wave = list(range(count)) if in_order else [0] * count
+    waves = [[place] for place in wave] if in_order else [list(range(count))]
     return Plan(waves, wave, [0] * count, [()] * count, [1] * count, {})
 
 

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
-from .._core import command_line, escape_controls, in_seconds
+from .._core import command_line, escape_controls
 
 if TYPE_CHECKING:
     from .result import RunAllResult, RunResult
@@ -29,8 +29,7 @@ def _text(text: str) -> str:
 
 
 def _attributes(**values: object) -> str:
-    pairs = [f"{name}={_quoted(str(value))}" for name, value in values.items()]
-    return " ".join(pairs)
+    return " ".join([f"{name}={_quoted(str(value))}" for name, value in values.items()])
 
 
 def _quoted(value: str) -> str:
@@ -82,19 +81,14 @@ def _outcome(one: RunResult) -> tuple[str, str, str]:
     """Return the element that tells of a result, its message in one line, and the details."""
     if one.passed:
         return "", "", ""
-    details = str(one.error) if one.error else _exit(one)
+    # a plain non-zero exit has no error, but its account is the same
+    details = one.command_result.describe() if one.command_result and not one.error else str(one.error)
     message = details.partition("\n")[0]
     if one.skipped:
         return "skipped", message, ""
     if one.allowed:
         return "skipped", f"allowed to fail: {message}", details
     return ("error" if one.error else "failure"), message, details
-
-
-def _exit(one: RunResult) -> str:
-    options = one.spec.options
-    typed = escape_controls(command_line(options.shown_command, options.shown_args)).replace("\n", "\\n")
-    return f"`{typed}` exited with code {one.exit_code} after {in_seconds(one.duration)}"
 
 
 def to_chrome_trace(result: RunAllResult) -> str:
