@@ -47,8 +47,8 @@ class PIDFile:
     is forked without exec shares the lock, and keeps it after our death; a program that is started (exec) does not.
 
     Args:
-        path: The file; made absolute. Missing parent directories are made; a symbolic link at the path is refused, as in a directory
-            that others can write to it could lead anywhere.
+        path: The file; made absolute, as a daemon may change its directory. Missing parent directories are made. A
+            symbolic link is refused: in a directory that others can write to it could lead anywhere.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.
@@ -62,7 +62,7 @@ class PIDFile:
     __slots__ = ("_fd", "_owner", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Final = _as_path(path).absolute()  # a daemon may change its directory
+        self.path: Final = _as_path(path).absolute()
         self._fd: int | None = None
         self._owner = 0
 
