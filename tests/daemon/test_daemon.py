@@ -40,9 +40,16 @@ FAST = {"backoff": 0.0, "jitter": 0.0}
 
 @pytest.fixture(autouse=True)
 def bounded():
-    signal.alarm(60)  # SIGALRM's default action ends a run that hangs
+    """Real time, not `trio.fail_after`: some tests are on a virtual clock."""
+
+    def expired(*_):
+        raise TimeoutError("this test hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(60)
     yield
     signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def whole(tmp_path, **options):
@@ -220,6 +227,22 @@ async def test_run_without_a_main_waits_for_the_stop():
         daemon.stop()
 
 
+async def test_of_two_runs_at_the_same_moment_one_is_refused():
+    refused = []
+
+    async def run():
+        try:
+            await daemon.run()
+        except DaemonError:
+            refused.append(1)
+            daemon.stop()
+
+    async with Daemon(signals=False) as daemon, trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(run)
+    assert refused == [1]
+
+
 async def test_run_outside_of_the_block_is_refused():
     daemon = Daemon()
     daemon.stop()
@@ -279,6 +302,16 @@ async def test_the_shutdown_timeout_includes_the_drain(autojump_clock):
 
         await daemon.run(main)
         assert trio.current_time() - began == 30
+
+
+async def test_a_pid_file_and_a_registry_work_on_a_virtual_clock(tmp_path, autojump_clock):
+    """Their threads are waited for in real time: a clock that jumps does not make them late."""
+    for _ in range(20):
+        async with Daemon(
+            pid_file=tmp_path / "p", registry=Registry(tmp_path), registry_entry=ENTRY, signals=False
+        ) as daemon:
+            with trio.move_on_after(3600):
+                await daemon.run()
 
 
 async def test_the_deadline_is_shared_with_every_grace_inside():

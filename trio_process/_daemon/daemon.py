@@ -132,11 +132,11 @@ class Daemon(Block):
             raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
         if stay.running:
             raise DaemonError("this Daemon runs already: call `daemon.run` once at a time")
-        await trio.lowlevel.checkpoint()
-        if self._stopping.is_set():
-            return
         stay.running = True
         try:
+            await trio.lowlevel.checkpoint()
+            if self._stopping.is_set():
+                return
             await run_until_stopped(
                 self._stopping.wait if main is None else partial(main, *args),
                 self.options.restart,
@@ -211,9 +211,16 @@ class Daemon(Block):
             pid=os.getpid(),
             health=self.health_addr or entry.health,
             started=datetime.now(UTC),
-            project=entry.project or os.getcwd(),
+            project=entry.project or _working_directory(),
             binary=entry.binary or sys.executable,
         )
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # removed under us: no reason not to start
+        return ""
 
 
 class _Stay:

@@ -228,7 +228,7 @@ class _Server:
             stream = _Stream(raw, self.something_changed)
             try:
                 await self._make_room()
-            except trio.Cancelled:
+            except BaseException:  # Cancelled, or Ctrl-C: nobody else knows of this socket yet
                 stream.cut()
                 raise
             nursery.start_soon(self._serve, stream)
