@@ -45,7 +45,7 @@ def whole(*results):
 async def every_outcome():
     executor = FakeExecutor(
         {
-            "bad": FAILS,
+            "bad": Does(1.0, 1, output=b"oops\n"),
             "long": FOREVER,
             "flaky": (FAILS, Does(1.0)),
             "allowed": FAILS,
