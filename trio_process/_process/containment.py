@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from typing import Protocol, final
 
 from .._core import RunOptions
@@ -67,7 +68,11 @@ class LocalContainment:
         return self._guardian.pid if self._guardian is not None else None
 
     def spawn(self, life: Life, number: int) -> RealHandle:
-        """Start the child of a life; the guardian is told of it before it can be waited for."""
+        """Start the child of a life; the guardian is told of it before it can be waited for.
+
+        The audit event (PEP 578) lets a test or a sandbox refuse it.
+        """
+        sys.audit("trio_process.spawn", life.options.shown_command, life.options.shown_args)
         if self._guarded and self._guardian is None:
             self._guardian = self._start_guardian(life.options)
         detached = life.options.detach
