@@ -137,6 +137,15 @@ class RingBuffer:
             first += len(block)
         return count
 
+    def release(self) -> None:
+        """Give up what is kept, and keep nothing from now on; the counts stay."""
+        self._lost_lines = self.lines_before(self._total)
+        self._blocks.clear()
+        self._tail = bytearray()
+        self._held = 0
+        self._block = 1
+        self.capacity = 0
+
     def copy(self) -> RingBuffer:
         """Return an independent buffer with the same content; the blocks are shared."""
         twin = RingBuffer(self.capacity)
@@ -218,10 +227,7 @@ class Capture:
     def release(self) -> None:
         """Give up what is kept; the counts stay."""
         for ring in {id(ring): ring for ring in (*self._rings.values(), self._both) if ring is not None}.values():
-            total = ring.total
-            ring.reset()
-            ring.capacity = 0
-            ring._total = total
+            ring.release()
         self._switches = array("Q")
 
     def parts(self, source: Stream | None, offset: int) -> Iterator[tuple[Stream, builtins.bytes]]:

@@ -199,9 +199,8 @@ class RealHandle:
         self._reactor.watch(descriptor, lambda: self._read(stream))
 
     def _look_for_exit(self) -> None:
-        if self._pidfd >= 0 and reap.has_exited(self._pidfd):
-            self._reactor.forget(self._pidfd)
-            self._owner.exited()
+        self._reactor.forget(self._pidfd)
+        self._owner.exited()
 
     def _read(self, stream: Stream) -> bool:
         """Read once; return whether there may be more."""
@@ -223,8 +222,7 @@ class RealHandle:
 
     def _close_output(self, stream: Stream) -> None:
         descriptor = self._outputs.pop(stream)
-        self._reactor.forget(descriptor)
-        os.close(descriptor)
+        self._reactor.close_watched(descriptor)
         self.open_streams -= 1
 
     def pause(self, stream: Stream) -> None:
@@ -296,17 +294,15 @@ class RealHandle:
         self._lineage.discard(self.pid)
         if self._guardian is not None:
             self._guardian.discard(self.pid)
-        self._reactor.forget(pidfd)
         ending = reap.reap(self.pid, pidfd)
-        os.close(pidfd)
+        self._reactor.close_watched(pidfd)
         return ending
 
     def abandon(self) -> None:
         """Close what we hold of it; it is reaped some time later, if it ends before we do."""
         self.close_outputs()
         reap.reap_some_day(self.pid)
-        self._reactor.forget(self._pidfd)
-        os.close(self._pidfd)
+        self._reactor.close_watched(self._pidfd)
         self._pidfd = -1
 
     async def write_stdin(self, data: bytes) -> None:

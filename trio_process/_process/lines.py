@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import sys
 from typing import Final, NamedTuple, final
 
 from .._core import Stream
@@ -13,6 +14,8 @@ NONE_PARTIAL: Final[frozenset[int]] = frozenset()
 # Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
 # UTF-16 first among them, is turned into UTF-8 as it comes.
 _DIRECT: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
+
+_NATIVE: Final = {f"utf-{bits}": f"utf-{bits}-{'le' if sys.byteorder == 'little' else 'be'}" for bits in (16, 32)}
 
 
 class Split(NamedTuple):
@@ -35,22 +38,23 @@ class LineSplitter:
         max_line: The longest line in one piece, in bytes (of UTF-8 for encodings that are not a superset of ASCII).
     """
 
-    __slots__ = ("_carry", "_decoder", "_encoding", "_errors", "_max_line")
+    __slots__ = ("_carry", "_decoder", "_encoding", "_errors", "_foreign", "_max_line")
 
     def __init__(self, encoding: str = "utf-8", errors: str = "replace", max_line: int = 2**20) -> None:
         self._errors = "backslashreplace" if errors == "strict" else errors
         self._max_line = max_line
         self._carry = bytearray()
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._encoding = encoding
-        if encoding != "utf-8" and codecs.lookup(encoding).name not in _DIRECT:
+        self._encoding = encoding if encoding == "utf-8" else codecs.lookup(encoding).name  # "UTF8" is "utf-8"
+        self._foreign = self._encoding
+        if self._encoding not in _DIRECT:
             self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
             self._encoding, self._errors = "utf-8", "surrogatepass"
 
     def feed(self, data: bytes) -> Split:
         """Take in the next bytes; return the lines that they complete, and pieces of one that is too long."""
         if self._decoder is not None:
-            data = self._decoder.decode(data).encode("utf-8", "surrogatepass")
+            data = self._to_utf8(self._decoder, data)
         end = data.rfind(b"\n") + 1
         if not end:
             self._carry += data
@@ -64,10 +68,9 @@ class LineSplitter:
                 self._carry += data[end:]
         if len(block) > self._max_line:
             return self._split_long(block)
-        text = block.decode(self._encoding, self._errors)
-        if "\r" in text:
-            text = text.replace("\r\n", "\n")
-        lines = text.split("\n")
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+        lines = self._decode(block).split("\n")
         lines.pop()  # what follows the last newline: nothing
         if len(self._carry) > self._max_line:
             rest = self._pieces_of_carry()
@@ -77,7 +80,7 @@ class LineSplitter:
     def finish(self) -> Split:
         """Return the last line, which had no newline."""
         if self._decoder is not None:
-            self._carry += self._decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+            self._carry += self._to_utf8(self._decoder, b"", final=True)
         if not self._carry:
             return Split([])
         line = bytes(self._carry)
@@ -135,7 +138,20 @@ class LineSplitter:
         return end
 
     def _decode(self, piece: bytes) -> str:
-        return piece.decode(self._encoding, self._errors)
+        try:
+            return piece.decode(self._encoding, self._errors)
+        except UnicodeError:  # a handler that gives up, as "surrogatepass" does on all but surrogates
+            return piece.decode(self._encoding, "backslashreplace")
+
+    def _to_utf8(self, decoder: codecs.IncrementalDecoder, data: bytes, *, final: bool = False) -> bytes:
+        try:
+            text = decoder.decode(data, final)
+        except UnicodeError:
+            # The handler gives up, or UTF-16 comes without its byte order mark, which bytes.decode takes for native order
+            native = _NATIVE.get(self._foreign, self._foreign)
+            self._decoder = codecs.getincrementaldecoder(native)("backslashreplace")
+            text = self._decoder.decode(decoder.getstate()[0] + data, final)
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _joined(first: Split, second: Split) -> Split:

@@ -1,14 +1,14 @@
 """One task for all descriptors and deadlines of a service: an epoll with plain callbacks, and a heap of timers.
 
 A task per stream would cost 10 kB and 20 µs a child; a callback costs neither. Callbacks run one after another in the
-service's own task, so that they need no locks; they never block, and they expect to be called for nothing: a descriptor
-number is reused at once, and an event for the old one may reach the new.
+service's own task, so that they need no locks; they never block.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+import os
 import select
 from collections.abc import Callable
 from itertools import count
@@ -48,6 +48,8 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
+        # A descriptor's number is reused at once: an event that was fetched for the old one must not reach the new.
+        self._fresh: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._stopped = False
@@ -56,12 +58,18 @@ class Reactor:
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Call `callback` whenever the descriptor can be read."""
         self._callbacks[descriptor] = callback
+        self._fresh.add(descriptor)
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
-        """Stop watching; to be called before the descriptor is closed."""
+        """Stop watching a descriptor that stays open."""
         if self._callbacks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+
+    def close_watched(self, descriptor: int) -> None:
+        """Stop watching a descriptor and close it, by which the kernel takes it out of the epoll (epoll(7), "Q6")."""
+        self._callbacks.pop(descriptor, None)
+        os.close(descriptor)
 
     def call_at(self, deadline: float, callback: Callback) -> Timer:
         """Call `callback` at `deadline`, a time on Trio's clock; `inf` is never."""
@@ -85,9 +93,11 @@ class Reactor:
             self._wait = trio.CancelScope(deadline=deadline, shield=True)
             with self._wait:
                 await trio.lowlevel.wait_readable(descriptor)
-            for ready, _ in self._epoll.poll(0):
+            events = self._epoll.poll(0)
+            self._fresh.clear()
+            for ready, _ in events:
                 callback = self._callbacks.get(ready)
-                if callback is not None:
+                if callback is not None and ready not in self._fresh:
                     self._call(callback)
             self._call_timers()
 

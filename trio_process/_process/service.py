@@ -378,7 +378,9 @@ class Service(Block):
 
     async def start_with_options(self, options: RunOptions) -> ManagedProcess:
         """Start a process from a `RunOptions`; raises as `start` does."""
-        return ManagedProcess(await self._start(piped_stdin(options)))
+        process = ManagedProcess(await self._start(piped_stdin(options)))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return process
 
     @trio.lowlevel.enable_ki_protection
     async def _start(self, options: RunOptions) -> Life:
@@ -407,7 +409,6 @@ class Service(Block):
         life.began(handle)
         if self._closing and not options.detach:  # the service was left while a launcher was at work
             life.stop(EndReason.STOPPED, None, None)
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return life
 
     async def _spawn(self, life: Life, number: int) -> Handle:
