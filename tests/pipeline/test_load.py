@@ -541,6 +541,18 @@ def test_the_reference_page_names_every_key_and_its_example_is_a_pipeline(tmp_pa
     ]
 
 
+def test_the_faults_of_the_reference_page_are_those_of_such_a_file(tmp_path, monkeypatch):
+    text = (
+        "\n" * 7 + "[tasks.lint]\nrun = 'true'\n[tasks.test]\nrun = 'true'\n"
+        "tiemout = 3\nneeds = ['lint']\nretries = 'two'\nafter = ['lnit']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("trio-process.toml").write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        load_pipeline("trio-process.toml")
+    assert "\n".join(caught.value.faults) == re.search(r"```text\n(.*?)\n```", PAGE.read_text(), re.DOTALL)[1]
+
+
 _WORDS = st.sampled_from(
     ["tasks", "defaults", "env-file", "tool", "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", '"', "'", '"""', "'''", "a", "t", "1", "0x1", "${", "${A}", "${matrix.a}", "$${", " ", "#", "true", "[tasks.t]\nrun='true'\n", "\\", "é", "\0", "-inf", *schema.TASK_KEYS]
 )  # fmt: skip

@@ -168,7 +168,10 @@ def wants_live_view(environ: Mapping[str, str]) -> bool:
 
 def _default_jobs(file: PipelineFile) -> int | None:
     """Return how many tasks run at once unless told: two more than processors, as ninja; of a Procfile all."""
-    return None if file.procfile else len(os.sched_getaffinity(0)) + 2
+    if file.procfile:
+        return None
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    return ours + 2
 
 
 def _tell(parts: Sequence[RenderableType], console: Console | None) -> None:
