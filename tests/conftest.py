@@ -8,11 +8,16 @@ import threading
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import process_of, state_of
 
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
 _PATIENCE = 2.0  # seconds for what was told to end, and for the kernel
+
+# a busy machine is no reason to fail
+settings.register_profile("trio_process", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trio_process")
 
 os.environ[_MARK] = f"{os.getpid()}.{time.monotonic_ns()}"
 _VALUE = f"{_MARK}={os.environ[_MARK]}".encode()

@@ -21,17 +21,17 @@ from trio_process import (
 from trio_process._core.bus import MAX_WEIGHT, Bus
 
 
-def lines(*texts, id="p", name=None, stream=Stream.STDOUT, weight=None, partial=frozenset()):
+def lines(*texts, key="p", name=None, stream=Stream.STDOUT, weight=None, partial=frozenset()):
     weight = sum(map(len, texts)) if weight is None else weight
-    return EventBatch(id=id, name=name, stream=stream, lines=texts, weight=weight, partial=partial)
+    return EventBatch(id=key, name=name, stream=stream, lines=texts, weight=weight, partial=partial)
 
 
-def exited(id="p", name=None):
-    return ActionProcessExited(id, name, "true", (), 0, 0.1, None, EndReason.EXITED)
+def exited(key="p", name=None):
+    return ActionProcessExited(key, name, "true", (), 0, 0.1, None, EndReason.EXITED)
 
 
-def killed(id="p", name=None):
-    return ActionProcessKilled(id, name, "SIGKILL")
+def killed(key="p", name=None):
+    return ActionProcessKilled(key, name, "SIGKILL")
 
 
 def offer(bus, batch):
@@ -71,8 +71,8 @@ async def test_types_id_and_name_choose(bus):
     ends = bus.subscribe(ActionProcessExited, ActionProcessKilled)
     of_p = bus.subscribe(id="p")
     of_web = bus.subscribe(name="web")
-    offer(bus, lines("a", id="p", name="web"))
-    offer(bus, lines("b", id="q"))
+    offer(bus, lines("a", name="web"))
+    offer(bus, lines("b", key="q"))
     bus.publish(killed("p", "web"))
     bus.publish(exited("p", "web"))
     bus.publish(exited("q"))
