@@ -26,7 +26,7 @@ async def is_healthy(addr):
 
 
 @pytest.mark.parametrize("attack", hostile.ATTACKS, ids=lambda attack: attack.__name__)
-async def test_an_attacked_server_answers_others_and_stops_in_time(attack):
+async def test_an_attacked_server_answers_others_stops_in_time_and_fills_no_log(attack, caplog):
     with trio.fail_after(30):
         async with HealthServer("127.0.0.1:0") as server:
             await is_healthy(server.addr)  # warm: what is imported late is imported
@@ -42,6 +42,7 @@ async def test_an_attacked_server_answers_others_and_stops_in_time(attack):
             assert trio.current_time() - began < STOP_BOUND
             nursery.cancel_scope.cancel()
         assert descriptors() <= before
+    assert not any(record.exc_info for record in caplog.records if record.levelno > logging.DEBUG)
 
 
 async def test_all_attacks_at_once_and_a_cancellation_from_outside():

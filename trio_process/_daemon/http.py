@@ -104,9 +104,10 @@ class _Protocol(H11Protocol):
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:
-            if self.connection.their_state is not h11.ERROR:
-                raise
-            return
+            # it is closing already: refused as a WebSocket, with an answer of the app's still to come, or broken off
+            if self.connection.their_state is h11.ERROR or isinstance(self.connection, H11WSConnection):
+                return
+            raise
         if type(event) is h11.Response:
             self._head += data
         elif data or self._head:
