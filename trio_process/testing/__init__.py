@@ -1,1 +1,24 @@
-"""Public: what tests of programs built on this package need."""
+"""Public: what tests of programs built on this package need.
+
+`FakeService` runs scripts instead of processes, on Trio's clock alone. `FaultyDisk` makes a directory's disk full.
+`trio_process.testing.hostile` has HTTP clients that misbehave. The pytest plugin adds the fixtures `fake_processes` and
+`no_leaks`, and the marker `no_real_processes`.
+"""
+
+from .behaviour import Behaviour, Expect, Read
+from .call import Call
+from .commands import Rule, ScriptError, UnregisteredCommandError
+from .fake import FakeService
+from .recording import Recorder
+
+__all__ = [
+    "Behaviour",
+    "Call",
+    "Expect",
+    "FakeService",
+    "Read",
+    "Recorder",
+    "Rule",
+    "ScriptError",
+    "UnregisteredCommandError",
+]

@@ -1,0 +1,266 @@
+"""`Behaviour`: what a scripted process does, step by step; and the steps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from itertools import chain
+from signal import SIGCONT, SIGSTOP
+from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
+
+from .._core import (
+    OptionError,
+    ProcessStartError,
+    ProgramNotFoundError,
+    RunOptions,
+    Stream,
+    checks,
+    member,
+    nearest,
+    signal_number,
+)
+from .._core import signal_name as name_of
+from .._process import OutputLine, explain
+
+if TYPE_CHECKING:
+    from .call import Call
+
+StartError = OSError | ProcessStartError
+Talk = Callable[["Call"], Generator[Any, Any, int | None]]
+
+_ERRNOS: Final = {
+    FileNotFoundError: errno.ENOENT,
+    ProgramNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    NotADirectoryError: errno.ENOTDIR,
+    BlockingIOError: errno.EAGAIN,
+}
+
+
+class Read(Enum):
+    """A step: wait for input. In a generator, `line = yield Read.LINE` gives what was read, `""` at the end of input."""
+
+    LINE = "line"
+    ALL = "all"
+
+
+@final
+@attrs.frozen
+class Expect:
+    """A step: read exactly this from stdin; anything else ends the process with code 1, and fails the test."""
+
+    data: str | bytes
+
+
+@final
+@attrs.frozen
+class ReadBytes:
+    """A step: read that many bytes, whatever they are."""
+
+    count: int
+
+
+@final
+@attrs.frozen
+class Write:
+    """A step: write to a stream, `delay` seconds after the step before. A str is a line, bytes are written as they are."""
+
+    delay: float
+    data: str | bytes
+    stream: Stream = Stream.STDOUT
+
+    def encoded(self, encoding: str) -> bytes:
+        """Return the bytes to write."""
+        if isinstance(self.data, bytes):
+            return self.data
+        return (self.data if self.data.endswith("\n") else self.data + "\n").encode(encoding)
+
+
+Step = Write | Expect | ReadBytes | Read
+
+
+def step_of(item: object) -> Step:
+    """Return the step that an item of `lines` stands for.
+
+    Raises:
+        OptionError: It stands for none.
+    """
+    match item:
+        case Write() | Expect() | ReadBytes() | Read():
+            return item
+        case OutputLine(text, stream):
+            return Write(0.0, text, stream)
+        case str() | bytes():
+            return Write(0.0, item)
+        case (int() | float() as delay, str() | bytes() | OutputLine() as what) if not isinstance(delay, bool):
+            return attrs.evolve(step_of(what), delay=checks.seconds("lines: a delay", delay))  # type: ignore[misc]  # it is a Write
+    raise OptionError(
+        "lines takes texts, (delay, text), OutputLine(text, stream), Expect(input) and Read.LINE or Read.ALL; "
+        f"got {item!r}"
+    )
+
+
+def _merged(streams: Mapping[Any, Any]) -> list[Step]:
+    """Return the steps of both streams by the time at which they come; each stream has its own clock."""
+    timed: list[tuple[float, Write]] = []
+    for name, items in streams.items():
+        stream = member(Stream, name, "lines: a stream")
+        now = 0.0
+        for item in _listed(items):
+            step = step_of(item)
+            if not isinstance(step, Write):
+                raise OptionError(f"lines by stream can't read input, got {item!r}; use one list, or a generator")
+            now += step.delay
+            timed.append((now, attrs.evolve(step, stream=stream)))
+    timed.sort(key=lambda pair: pair[0])
+    earlier = chain((0.0,), (at for at, _ in timed))
+    return [attrs.evolve(step, delay=at - before) for (at, step), before in zip(timed, earlier, strict=False)]
+
+
+def _listed(items: object) -> list[Any]:
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise OptionError(f"lines must be a list, a dict of lists by stream or a generator function, got {items!r}")
+    return list(items)
+
+
+def _steps(value: object) -> tuple[Step, ...] | Talk:
+    if isinstance(value, Mapping):
+        return tuple(_merged(value))
+    if callable(value):
+        return value  # what it yields is checked as it comes
+    return tuple(step_of(item) for item in _listed(value))
+
+
+def _signals(values: object) -> frozenset[int]:
+    if isinstance(values, (str, int)) or not isinstance(values, Iterable):
+        raise OptionError(f"ignores must be a list of signals, got {values!r}")
+    found = frozenset(signal_number(value, "ignores") for value in values)
+    if found & {SIGSTOP, SIGCONT}:
+        raise OptionError("ignores: SIGSTOP and SIGCONT can't be ignored (signal(7))")
+    return found
+
+
+def _reactions(values: object) -> dict[int, Behaviour]:
+    if not isinstance(values, Mapping):
+        raise OptionError(f"reacts must map signals to behaviours, got {values!r}")
+    return {signal_number(sig, "reacts"): as_behaviour("reacts", reaction) for sig, reaction in values.items()}
+
+
+def _start_error(value: object) -> StartError | None:
+    kind = value if isinstance(value, type) else None
+    if kind is not None and issubclass(kind, (OSError, ProcessStartError)):
+        number = _ERRNOS.get(kind, errno.EIO)
+        return OSError(number, os.strerror(number))
+    if value is None or isinstance(value, (OSError, ProcessStartError)):
+        return value
+    raise OptionError(f"error must be an OSError or ProcessStartError, or a class of those, got {value!r}")
+
+
+def _check_exit_code(_: object, __: object, value: object) -> None:
+    if value is not None and not -64 <= checks.whole("exit_code", value, least=-64) <= 255:
+        raise OptionError(f"exit_code must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
+
+
+def _exit_after(value: object) -> float:
+    return checks.seconds("exit_after", value)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Behaviour:
+    """What one scripted process does; the keywords of `FakeService.on` are its fields.
+
+    Args:
+        lines: What it writes: texts (a line each; bytes are written as they are), `(delay, text)` with the seconds
+            since the item before, `OutputLine(text, stream)`, `Expect(input)` and `Read`; or a dict of such lists by
+            stream, each on its own clock; or a generator function, called with the `Call`, that yields such items.
+        exit_code: Its exit code after that; -N for death by signal N; None to run until something ends it. A generator
+            that returns a number exits with that.
+        exit_after: Seconds from the last line, or from the start, to the exit.
+        ignores: The signals that do nothing. With SIGKILL among them it hangs in the kernel and can't be killed.
+        reacts: What it does on a signal, as behaviours: their lines come next, then it exits with their `exit_code`;
+            with None it goes on with what it did.
+        expects: What it reads from its stdin before its first line; anything else ends it with code 1, and fails the
+            test when the service is left.
+        error: It can't be started: an `OSError`, or a class such as `FileNotFoundError`.
+
+    Raises:
+        OptionError: A value was refused.
+
+    >>> Behaviour(lines=["ready", (1.5, "done")]).exit_code
+    0
+    """
+
+    lines: Any = attrs.field(default=(), converter=_steps)
+    exit_code: int | None = attrs.field(default=0, validator=_check_exit_code)
+    exit_after: float = attrs.field(default=0.0, converter=_exit_after)
+    ignores: Any = attrs.field(default=(), converter=_signals)
+    reacts: Any = attrs.field(factory=dict, converter=_reactions)
+    expects: str | bytes | None = attrs.field(default=None)
+    error: Any = attrs.field(default=None, converter=_start_error)
+
+    @expects.validator
+    def _check_expects(self, _: object, value: object) -> None:
+        if value is not None and not isinstance(value, (str, bytes)):
+            raise OptionError(f"expects must be str or bytes, got {value!r}")
+
+    def steps(self, call: Call) -> Iterator[Any]:
+        """Return the steps of one run; those of a generator function may be sent what was read."""
+        rest: Iterator[Any] = self.lines(call) if callable(self.lines) else iter(self.lines)
+        if callable(self.lines) and not isinstance(rest, Generator):
+            raise OptionError(f"lines: a function must be a generator, one with `yield`; {self.lines!r} is not")
+        return rest if self.expects is None else _after(Expect(self.expects), rest)
+
+    def start_error(self, options: RunOptions) -> ProcessStartError | None:
+        """Return the error of its start, with the text that a real one has."""
+        if self.error is None or isinstance(self.error, ProcessStartError):
+            return self.error
+        error = explain(options, self.error)
+        error.__cause__ = self.error
+        return error
+
+
+def _after(first: Step, rest: Iterator[Any]) -> Generator[Any, Any, int | None]:
+    yield first
+    if isinstance(rest, Generator):
+        return (yield from rest)  # type: ignore[no-any-return]  # int or None, by contract
+    yield from rest
+    return None
+
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(Behaviour))
+
+
+def make_behaviour(values: Mapping[str, Any]) -> Behaviour:
+    """Return the behaviour with these fields; an unknown one names the nearest."""
+    for name in values:
+        if name not in _FIELDS:
+            raise OptionError(f"unknown field {name!r} of a behaviour{nearest(name, _FIELDS)}")
+    return Behaviour(**values)
+
+
+def as_behaviour(option: str, value: object) -> Behaviour:
+    """Return a `Behaviour`, also from a dict of its fields."""
+    if isinstance(value, Behaviour):
+        return value
+    if isinstance(value, Mapping):
+        return make_behaviour(value)
+    raise OptionError(f"{option} takes Behaviour(...), or a dict of its fields, got {value!r}")
+
+
+def as_behaviours(option: str, values: object) -> Sequence[Behaviour]:
+    """Return a list of behaviours."""
+    if isinstance(values, (Behaviour, Mapping)):
+        return [as_behaviour(option, values)]
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise OptionError(f"{option} must be a list of behaviours, got {values!r}")
+    return [as_behaviour(option, value) for value in values]
+
+
+def describe_signals(values: Iterable[int]) -> list[str]:
+    """Return the names of signals, in order."""
+    return [name_of(value) for value in sorted(values)]

@@ -1,0 +1,81 @@
+"""`ScriptedContainment`: what a service spawns by when nothing real is to be spawned."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from .._process import Containment, Handle, Life, Reactor, explain
+from .call import Call
+from .commands import Commands
+from .handle import FakeHandle
+from .recording import Recorder
+
+
+@final
+class ScriptedContainment:
+    """Starts scripts instead of children; while something is being recorded, also children, for what has no script.
+
+    Args:
+        reactor: The service's.
+        commands: What does what.
+        make_real: Returns what spawns real children.
+    """
+
+    def __init__(self, reactor: Reactor, commands: Commands, make_real: Callable[[], Containment]) -> None:
+        self._reactor = reactor
+        self._commands = commands
+        self._make_real = make_real
+        self._real: Containment | None = None
+
+    @property
+    def mechanism(self) -> str:
+        """By what descendants are found: there are none."""
+        return "scripted" if self._real is None else self._real.mechanism
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """There is nothing to guard."""
+        return None if self._real is None else self._real.guardian_pid
+
+    def spawn(self, life: Life, number: int) -> Handle:
+        """Start the script of a life; raises as its behaviour says."""
+        call = Call(life.id, life.options, trio.current_time())
+        rule = self._commands.find(call)
+        if rule is None:
+            recorder = self._commands.recorder
+            if recorder is None or recorder.finished:
+                raise self._commands.unknown(life.options)
+            return self._spawn_real(life, number, call, recorder)
+        behaviour = rule.next_behaviour(call)
+        self._commands.calls.append(call)
+        error = behaviour.start_error(life.options)
+        if error is not None:
+            raise error
+        try:
+            return FakeHandle(call, behaviour, self._reactor, number, self._commands.problems.append)
+        except OSError as failure:  # a file that it was to read or write
+            raise explain(life.options, failure) from failure
+
+    def _spawn_real(self, life: Life, number: int, call: Call, recorder: Recorder) -> Handle:
+        recorder.check_clock()
+        if self._real is None:
+            self._real = self._make_real()
+        self._commands.calls.append(call)
+        real = self._real
+        return recorder.spawn(call, lambda: real.spawn(life, number))
+
+    def adopt(self, pid: int, log: int | None) -> Handle:
+        """Refuse: a script does not outlive its service."""
+        if log is not None:
+            os.close(log)
+        raise ProcessLookupError(errno.ESRCH, "a FakeService knows no process of an earlier life", pid)
+
+    def close(self) -> None:
+        """Let go of what real children needed."""
+        if self._real is not None:
+            self._real.close()
