@@ -1,0 +1,18 @@
+"""Every test of this folder leaves nothing behind: no child, no descriptor, no default logger."""
+
+import os
+
+import psutil
+import pytest
+
+from trio_process.exec import set_default_logger
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    set_default_logger(None)
+    children = [(child.pid, child.name()) for child in psutil.Process().children(recursive=True)]
+    assert children == []
+    assert sorted(os.listdir("/proc/self/fd")) == before
