@@ -244,6 +244,8 @@ def _known_codec(encoding: object, errors: object) -> None:
     try:
         if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type]
             raise LookupError(encoding)  # noqa: TRY301 - as if it were not known
+        # "idna" and "punycode" raise whatever the handler; what a child writes must never
+        codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)  # type: ignore[arg-type]
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
     try:
