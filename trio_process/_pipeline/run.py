@@ -23,9 +23,10 @@ from .._core import (
     in_seconds,
     open_scope,
 )
-from .machine import Cause, Halt, Machine, never_ran
+from .machine import Machine
 from .plan import Plan
 from .result import RunAllResult, RunUpdate
+from .rules import Cause, Halt, never_ran
 from .spec import Attempt, Executor, RunSpec
 
 

@@ -8,10 +8,10 @@ from typing import Final, final
 import trio
 
 from .._core import OptionError, PipelineError, checks, nearest
-from .machine import Halt
 from .outbox import open_outbox
 from .plan import Plan, find_faults, flat_plan, make_plan
 from .result import RunAllResult, RunUpdate
+from .rules import Halt
 from .run import Run
 from .spec import Executor, RunSpec
 
