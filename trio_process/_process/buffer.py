@@ -204,6 +204,11 @@ class Capture:
         return b"" if ring is None else ring.bytes()
 
     @property
+    def size(self) -> int | float:
+        """How much of each stream it keeps."""
+        return self._size
+
+    @property
     def total(self) -> int:
         """How many bytes both streams have written."""
         return 0 if self._both is None else self._both.total

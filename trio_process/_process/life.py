@@ -9,7 +9,6 @@ The leader stays a zombie until the sweep is over, so that its group's id is nob
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL
@@ -141,7 +140,7 @@ class Life:
         self._last_output = 0.0
         self._exited_at: float | None = None
         self._grace_until: float | None = None  # when SIGKILL follows, once a stop was asked for
-        self._drain_until = math.inf
+        self._drain_until: float | None = None  # while what is left in the pipes is read
         self._incomplete = False
         self._suspended = False
         self._timeout: Timer | None = None
@@ -231,7 +230,7 @@ class Life:
     def stream_ended(self) -> None:
         """Take note that a stream is at its end; a drain ends with the last one."""
         assert self.handle is not None
-        if self._exited_at is not None and not self.handle.open_streams and self._drain_until < math.inf:
+        if self._drain_until is not None and not self.handle.open_streams:
             self._end_drain()
 
     def exited(self) -> None:
@@ -251,7 +250,7 @@ class Life:
 
     def _look_silent(self) -> None:
         """End the drain if nothing has come for `drain_grace`, else look again."""
-        if self._drain_until == math.inf:
+        if self._drain_until is None:
             return  # it has ended already
         silent = max(self._last_output, self._exited_at or 0.0) + self._host.settings.drain_grace
         until = min(silent, self._drain_until)
@@ -262,7 +261,7 @@ class Life:
 
     def _end_drain(self) -> None:
         assert self.handle is not None
-        self._drain_until = math.inf
+        self._drain_until = None
         self._incomplete = self.handle.open_streams > 0
         self._begin_sweep()
 

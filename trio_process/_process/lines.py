@@ -18,6 +18,11 @@ _DIRECT: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
 _NATIVE: Final = {f"utf-{bits}": f"utf-{bits}-{'le' if sys.byteorder == 'little' else 'be'}" for bits in (16, 32)}
 
 
+def is_direct(encoding: str) -> bool:
+    """Return whether a newline of this encoding is the byte 0x0A, so that lines can be found without decoding."""
+    return encoding == "utf-8" or codecs.lookup(encoding).name in _DIRECT
+
+
 class Split(NamedTuple):
     """Lines, and which of them are pieces of a longer one."""
 
@@ -47,7 +52,7 @@ class LineSplitter:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._encoding = encoding if encoding == "utf-8" else codecs.lookup(encoding).name  # "UTF8" is "utf-8"
         self._foreign = self._encoding
-        if self._encoding not in _DIRECT:
+        if not is_direct(encoding):
             self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
             self._encoding, self._errors = "utf-8", "surrogatepass"
 
@@ -89,9 +94,14 @@ class LineSplitter:
         return Split(lines, partial)
 
     @property
-    def unfinished(self) -> bool:
-        """Whether a line has begun that has no end yet."""
-        return bool(self._carry)
+    def unfinished(self) -> int:
+        """How many bytes there are of a line that has no end yet."""
+        return len(self._carry)
+
+    @property
+    def begun(self) -> bytes:
+        """Those bytes, as the child wrote them; none where they are kept in another encoding."""
+        return bytes(self._carry) if self._decoder is None else b""
 
     def _split_long(self, block: bytes) -> Split:
         lines: list[str] = []
@@ -211,7 +221,7 @@ class LineCursor:
         self.missed += lines_before - self._seen
         # A line that was half read, or whose beginning is gone, is not shown torn: it is skipped, and counted at its end.
         for stream in Stream if self._source is None else (self._source,):
-            half_read = self._splitters[stream].unfinished
+            half_read = self._splitters[stream].unfinished > 0
             self._splitters[stream].finish()
             self._skip[stream] = self._skip.get(stream, False) or half_read
         self._offset, self._seen = start, lines_before

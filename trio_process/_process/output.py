@@ -8,9 +8,9 @@ from typing import Final, Protocol, final
 import trio
 
 from .._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, logger
-from .buffer import Capture
+from .buffer import DEFAULT_BUFFER_SIZE, Capture
 from .echo import Echo
-from .lines import LineCursor, LineSplitter, Split
+from .lines import LineCursor, LineSplitter, Split, is_direct
 from .redact import Redactor
 
 SLOW_READER: Final = 10.0
@@ -53,6 +53,7 @@ class Output:
     """
 
     __slots__ = (
+        "_always_splits",
         "_bus",
         "_id",
         "_known",
@@ -61,6 +62,7 @@ class Output:
         "_redactors",
         "_splitters",
         "_targets",
+        "_window",
         "arrived",
         "capture",
         "echo",
@@ -77,7 +79,12 @@ class Output:
         self._splitters: dict[Stream, LineSplitter] = {}
         masker = options.masker() if options.redact else None
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
-        self.capture = Capture(0 if options.disable_capture else size)
+        if options.disable_capture:
+            size = 0
+        # where the capture can't tell how a line begins that somebody joins in the middle of
+        self._always_splits = not size or not is_direct(options.encoding)
+        self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
+        self.capture = Capture(size)
         self.sinks: list[Sink] = []
         self.echo: Echo | None = None
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
@@ -96,12 +103,16 @@ class Output:
         if version != self._known:
             self._known = version
             self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
-        if self._targets or self._options.disable_capture:
-            split = self._splitter(stream).feed(data)
-            full = self._publish(stream, split, len(data))
+        if self._targets or self._always_splits:
+            splitter = self._splitter(stream)
+            weight = splitter.unfinished + len(data)
+            split = splitter.feed(data)
+            full = self._publish(stream, split, weight - splitter.unfinished)
         elif self._splitters:
             self._splitters.clear()
         self.capture.write(stream, data)
+        if self._window is not None:
+            self._window.write(stream, data)
         for sink in self.sinks:
             sink.write(stream, data)
         if self.echo is not None:
@@ -147,8 +158,10 @@ class Output:
             for stream in Stream:
                 if self.capture.ring(stream) is not None or stream in self._splitters:
                     splitter = self._splitter(stream)
-                    self._publish(stream, splitter.finish(), 0)
+                    weight = splitter.unfinished
+                    self._publish(stream, splitter.finish(), weight)
         self._splitters.clear()
+        self._window = None  # those who read from it hold it
         for sink in self.sinks:
             sink.finish()
         if self.echo is not None:
@@ -170,7 +183,16 @@ class Output:
         if self.arrived is None:
             self.arrived = trio.lowlevel.ParkingLot()
         options = self._options
-        return LineCursor(self.capture, source, options.encoding, options.errors, options.max_line)
+        capture = self.capture if self.capture.size else self._open_window()
+        return LineCursor(capture, source, options.encoding, options.errors, options.max_line)
+
+    def _open_window(self) -> Capture:
+        """Begin to keep the tail for readers of lines, although nothing is captured."""
+        if self._window is None:
+            self._window = Capture(DEFAULT_BUFFER_SIZE)
+            for stream, splitter in self._splitters.items():
+                self._window.write(stream, splitter.begun)
+        return self._window
 
 
 @final
