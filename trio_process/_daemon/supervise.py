@@ -12,6 +12,7 @@ import trio
 
 from .._core import Hurry, RestartPolicy, Restarts, grace, in_seconds, logger, open_scope
 
+_KILLING: Final = 0.5  # seconds that what is killed at the deadline takes to be gone
 _NAGGING: Final = 5.0  # seconds between two records of what does not end
 _MOST_NAMED: Final = 10
 _TRIO: Final = str(Path(trio.__file__).parent)
@@ -95,6 +96,8 @@ async def _name_what_hangs(ended: trio.Event, hurry: Hurry, task: trio.lowlevel.
     """Name what still runs, every 5 s from the shutdown's deadline on: a task that shields itself can't be abandoned."""
     began = trio.current_time()
     with grace(hurry.deadline - began):
+        await ended.wait()
+    with trio.move_on_after(_KILLING):
         await ended.wait()
     while not ended.is_set():
         named = list(_tasks_of_main(task, nursery))
