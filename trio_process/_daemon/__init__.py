@@ -4,6 +4,7 @@ from .checkup import HealthCheck
 from .daemon import Daemon
 from .entry import DaemonEntry
 from .health import HealthServer
+from .naming import file_names
 from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
 from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
@@ -18,6 +19,7 @@ __all__ = [
     "PIDFile",
     "Registry",
     "default_registry",
+    "file_names",
     "probe_health",
     "probe_ready",
     "read_pid",

@@ -1,0 +1,25 @@
+"""`trio-process health`: ask a health server."""
+
+from __future__ import annotations
+
+import click
+import trio
+
+from .._core import OptionError
+from .._daemon import probe_health, probe_ready
+
+
+@click.command()
+@click.option("--ready", is_flag=True, help="Ask /ready instead of /health.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to go on asking."
+)
+@click.argument("addr")
+def health(addr: str, ready: bool, timeout: float) -> None:  # noqa: FBT001 - a flag of the command line
+    """Ask the health server at ADDR until it answers well; the exit status is 0 if it does, 1 if not."""
+    try:
+        well, why = trio.run(probe_ready if ready else probe_health, addr, timeout)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"{addr}: {'ready' if ready else 'healthy'}" if well else f"{addr}: {why}", err=not well)
+    raise SystemExit(0 if well else 1)
