@@ -95,6 +95,7 @@ async def test_a_signal_during_start_up_undoes_everything_without_an_exception(t
 async def test_a_signal_while_it_is_entered_undoes_everything(tmp_path):
     async with program(tmp_path, "starting") as running:
         while not (tmp_path / "test.pid").exists():
+            assert running.process.poll() is None, await running.errors()
             await trio.sleep(0.001)
         running.process.terminate()
         assert (await running.lines_to_the_end())[-2:] == ["left", "end"]
