@@ -5,6 +5,7 @@ import logging
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from trio_process._core import Block, ProcessError, open_scope, raise_first
 
