@@ -69,7 +69,7 @@ def test_a_secret_is_not_written_anywhere():
 
 @pytest.mark.parametrize("wrong", [b"bytes", 3, None])
 def test_a_secret_holds_a_str(wrong):
-    with pytest.raises(TypeError, match="holds a str"):
+    with pytest.raises(OptionError, match="holds a str"):
         Secret(wrong)
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, final
 
+from .errors import OptionError
+
 MASK: Final = "***"
 
 
@@ -17,7 +19,7 @@ class Secret:
         value: The text that only the child gets.
 
     Raises:
-        TypeError: The value is not a str.
+        OptionError: The value is not a str.
 
     Only the child sees the value, in its arguments or environment, where the system shows it to its owner and to
     root (`/proc/PID/cmdline` and `environ`, proc_pid_environ(5)).
@@ -30,7 +32,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):
-            raise TypeError(f"a Secret holds a str, not {type(value).__name__}")
+            raise OptionError(f"a Secret holds a str, not {type(value).__name__}")
         self._value = value
 
     def reveal(self) -> str:
