@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 import trio
@@ -274,6 +275,33 @@ async def test_it_stops_in_milliseconds_although_a_probe_is_connected():
                 assert await kept.receive_some() == b""
             await server.__aenter__()
     assert took < 0.1
+
+
+@pytest.mark.parametrize("path", [b"/health", b"/quart"])
+async def test_it_stops_in_milliseconds_under_load(path):
+    async def load(*, task_status):
+        async with await connect(server.addr) as stream:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+                    if not await stream.receive_some():
+                        return
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+
+    with trio.fail_after(30):
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                async with HealthServer("127.0.0.1:0") as server:
+
+                    @server.app.route("/quart")
+                    async def quart():
+                        return "x"
+
+                    for _ in range(4):
+                        await nursery.start(load)
+                    began = trio.current_time()
+                assert trio.current_time() - began < 0.5
 
 
 async def test_a_request_at_work_is_finished_before_the_stop():

@@ -46,10 +46,11 @@ _CLIENT_GONE: Final = frozenset(
 class _Stream:
     """A socket as hypercorn uses it."""
 
-    __slots__ = ("_on_stall", "_raw", "_stream", "socket", "stalled")
+    __slots__ = ("_on_stall", "_raw", "_stream", "reading", "socket", "stalled")
 
     def __init__(self, raw: socket.socket, on_stall: Callable[[], object]) -> None:
         self.socket = trio.socket.from_stdlib_socket(raw)
+        self.reading = trio.CancelScope()
         self.stalled = False
         self._on_stall = on_stall
         self._raw = raw
@@ -87,8 +88,9 @@ class _Stream:
         await self._stream.aclose()
 
     def cut(self) -> None:
-        """Close the socket at once: whoever waits for it gets a `ClosedResourceError`, under a shield too."""
+        """Close the socket at once: who is sending gets a `ClosedResourceError`; who reads, or is to read, ends."""
         self.socket.close()
+        self.reading.cancel()
 
 
 class _Protocol(H11Protocol):
@@ -172,7 +174,10 @@ class _Connection(TCPServer):
                     server,
                     self.protocol_send,
                 )
-                await self._read_data()
+                with self.stream.reading as reading:
+                    await self._read_data()
+                if reading.cancelled_caught:
+                    await self.protocol.handle(Closed())
         except OSError:
             pass  # reset by the client: nobody is left to be told
 
@@ -191,6 +196,8 @@ class _Connection(TCPServer):
                 self._server.something_changed()
         else:
             await super().protocol_send(event)
+            # hypercorn's reader may wait, for ever, for a next cycle that a closed connection will not have
+            self.stream.cut()
 
 
 class _Server:
