@@ -26,6 +26,12 @@ async def test_fifty_megabytes_are_whole_in_memory():
         assert len(await sh(f"head -c {MUCH} /dev/zero >&2").combined_output()) == MUCH
 
 
+async def test_output_beyond_what_a_service_retains_is_whole_too():
+    size = 70 * 2**20  # ServiceOptions.retain_bytes is 64 MiB
+    with trio.fail_after(60):
+        assert len(await Command("head", "-c", str(size), "/dev/zero").output()) == size
+
+
 async def test_fifty_megabytes_through_stdin(tmp_path):
     with trio.fail_after(60):
         assert await Command("wc", "-c").with_stdin(b"x" * MUCH).output() == f"{MUCH}\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from inspect import isasyncgen, isawaitable
 from io import FileIO
-from pathlib import Path
 from signal import SIGPIPE
 from typing import IO, Any, Final, final
 
@@ -23,39 +23,85 @@ from .._core import (
     Masker,
     ProcessError,
     ProcessNotRunningError,
-    ProcessStartError,
     RunOptions,
     Secret,
     StdinNotAvailableError,
-    Stdio,
     Stream,
     Subscription,
     open_scope,
 )
-from .._process import ManagedProcess, Service
-from .logger import default_logger, say
+from .._process import ManagedProcess, Service, ServiceOptions
 from .stage import Stage
 
 _DIED_OF_SIGPIPE: Final = (-SIGPIPE, 128 + SIGPIPE)  # 141: how a shell passes on that its last child did
+
+
+_KEEP_ALL: Final = ServiceOptions(retain_bytes=math.inf)  # of one run, nothing is forgotten
 
 
 @final
 class Execution:
     """Commands that run, connected by pipes, and what they have written; made by `executing`."""
 
-    __slots__ = ("_events", "_exited", "_places", "_processes", "_stages")
+    __slots__ = ("_all_in", "_events", "_exited", "_places", "_results", "_service", "_stages")
 
-    def __init__(self, stages: Sequence[Stage], processes: list[ManagedProcess], events: Subscription | None) -> None:
+    def __init__(self, stages: Sequence[Stage], service: Service, events: Subscription | None) -> None:
         self._stages = stages
-        self._processes = processes
+        self._service = service
         self._events = events
-        self._places = {process.id: place for place, process in enumerate(processes)}
+        self._places: dict[str, int] = {}  # which stage a process is
+        self._results: dict[int, CommandResult] = {}
+        self._all_in = trio.Event()
         self._exited = 0
+
+    @trio.lowlevel.enable_ki_protection
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start the stages from left to right.
+
+        Our ends of a pipe are closed right after the spawn of the stage that has the other one: while anybody else
+        holds them, a reader gets no end of file and a writer no SIGPIPE (pipe(7)).
+        """
+        with ExitStack() as ours:
+            upstream: FileIO | None = None
+            for place, stage in enumerate(self._stages):
+                with ExitStack() as theirs:
+                    ends: dict[str, IO[bytes]] = {}
+                    if upstream is not None:
+                        ends["stdin"] = theirs.enter_context(upstream)
+                    if place < len(self._stages) - 1:
+                        reader, writer = os.pipe()
+                        upstream = ours.enter_context(FileIO(reader))
+                        ends["stdout"] = theirs.enter_context(FileIO(writer, "w"))
+                    process = await self._start_stage(place, stage, ends, nursery)
+                    self._places[process.id] = place
+                    if stage.feed is not None:
+                        nursery.start_soon(pour, stage.feed, process, name="trio_process stdin")
+
+    async def _start_stage(
+        self, place: int, stage: Stage, ends: Mapping[str, IO[bytes]], nursery: trio.Nursery
+    ) -> ManagedProcess:
+        began = trio.current_time()
+        stage.say("debug", "executing command")
+        try:
+            with ExitStack() as files:
+                options = stage.prepared(ends, files)
+                process: ManagedProcess = await nursery.start(self._run_stage, place, options)
+        except ProcessError as error:
+            stage.say("error", "command failed", error=str(error), duration=trio.current_time() - began)
+            raise
+        return process
+
+    async def _run_stage(
+        self, place: int, options: RunOptions, *, task_status: trio.TaskStatus[ManagedProcess]
+    ) -> None:
+        self._results[place] = await self._service.run_process(options, check=False, task_status=task_status)
+        if len(self._results) == len(self._stages):
+            self._all_in.set()
 
     async def receive(self) -> EventBatch | None:
         """Return the next lines, None once all stages have ended; the handlers of lines have been called."""
         assert self._events is not None
-        while self._exited < len(self._processes):
+        while self._exited < len(self._stages):
             batch = await self._events.receive_batch()
             if batch.stream is None:
                 self._exited += 1
@@ -88,17 +134,23 @@ class Execution:
         if self._events is not None:
             while await self.receive() is not None:
                 pass
-        for process in self._processes:
-            await process.wait(check=False)
+        await self._all_in.wait()
 
     def results(self) -> tuple[CommandResult, ...]:
-        """Return what is known of each stage."""
-        results = tuple([process.result() for process in self._processes])
+        """Return the outcome of each stage, once all have ended."""
+        results = tuple([self._results[place] for place in range(len(self._stages))])
         if len(results) == 1:
             return results
         masker = masker_of(self._stages)
         redact = any(stage.options.redact for stage in self._stages)
         return tuple([_shared(result, masker, redact=redact) for result in results])
+
+    def report(self) -> None:
+        """Tell the loggers of the stages that failed."""
+        results = self.results()
+        for place in failed(results):
+            error, duration = results[place].error(), results[place].duration
+            self._stages[place].say("error", "command failed", error=str(error), duration=duration)
 
 
 def masker_of(stages: Sequence[Stage]) -> Masker:
@@ -135,29 +187,23 @@ def failed(results: Sequence[CommandResult]) -> list[int]:
 
 @asynccontextmanager
 async def executing(stages: Sequence[Stage], *, listen: bool = False) -> AsyncIterator[Execution]:
-    """Run the stages; leaving the block stops what still runs.
+    """Run the stages, each one's stdout connected to the next one's stdin; leaving the block stops what still runs.
 
     Args:
-        stages: What to run, each one's stdout connected to the next one's stdin.
+        stages: What to run.
         listen: Whether lines are wanted; otherwise only their handlers, where there are any, get them.
     """
     listen = listen or any(stage.stdout.call or stage.stderr.call for stage in stages)
-    async with Service() as service:
+    async with Service(options=_KEEP_ALL) as service, open_scope() as nursery:
         # subscribed before anything runs, so that no line is missed; the end is then an event behind the last line
         events = service.subscribe(ActionProcessOutput, ActionProcessExited) if listen else None
         with events or nullcontext():
-            processes = await _start(service, stages)
-            execution = Execution(stages, processes, events)
-            feed = stages[0].feed
-            if feed is None:
-                yield execution
-            else:
-                async with open_scope() as nursery:
-                    nursery.start_soon(_pour, feed, processes[0], name="trio_process stdin")
-                    yield execution
+            execution = Execution(stages, service, events)
+            await execution.start(nursery)
+            yield execution
 
 
-async def _pour(feed: AsyncIterable[bytes], process: ManagedProcess) -> None:
+async def pour(feed: AsyncIterable[bytes], process: ManagedProcess) -> None:
     """Write all that `feed` gives to a process, as long as it wants it."""
     try:
         async for chunk in feed:
@@ -169,77 +215,3 @@ async def _pour(feed: AsyncIterable[bytes], process: ManagedProcess) -> None:
     finally:
         if isasyncgen(feed):
             await feed.aclose()
-
-
-@trio.lowlevel.enable_ki_protection
-async def _start(service: Service, stages: Sequence[Stage]) -> list[ManagedProcess]:
-    """Start the stages from left to right.
-
-    Our ends of a pipe are closed right after the spawn of the stage that has the other one: while anybody else holds
-    them, a reader gets no end of file and a writer no SIGPIPE (pipe(7)).
-    """
-    processes: list[ManagedProcess] = []
-    with ExitStack() as ours:
-        upstream: FileIO | None = None
-        for place, stage in enumerate(stages):
-            logger = stage.logger or default_logger()
-            said = fields(stage)
-            say(logger, "debug", "executing command", **said)
-            began = trio.current_time()
-            with ExitStack() as theirs:
-                pipes: dict[str, Any] = {}
-                if upstream is not None:
-                    pipes["stdin"] = theirs.enter_context(upstream)
-                if place < len(stages) - 1:
-                    reader, writer = os.pipe()
-                    upstream = ours.enter_context(FileIO(reader))
-                    pipes["stdout"] = theirs.enter_context(FileIO(writer, "w"))
-                try:
-                    options = _prepared(stage, pipes, theirs)
-                    processes.append(await service.start_with_options(options))
-                except ProcessError as error:
-                    duration = trio.current_time() - began
-                    say(logger, "error", "command failed", **said, error=str(error), duration=duration)
-                    raise
-    return processes
-
-
-def _prepared(stage: Stage, pipes: dict[str, Any], files: ExitStack) -> RunOptions:
-    """Return what the service is to run; the files opened for it are closed with `files`."""
-    options = stage.options
-    changes = dict(pipes)
-    if options.stdin is None:
-        changes.setdefault("stdin", Stdio.NULL)
-    command = os.fsdecode(options.command)  # type: ignore[arg-type]  # RunOptions takes no Secret for a command
-    if options.cwd is not None and "/" in command and not os.path.isabs(command):
-        changes["command"] = os.path.join(os.getcwd(), command)
-    for stream in ("stdout", "stderr"):
-        redirect = getattr(stage, stream)
-        if redirect.append:
-            changes[stream] = files.enter_context(_appending(stage, getattr(options, stream)))
-    prepared = attrs.evolve(options, **changes)  # checked again: a file given may have been closed since
-    for redirect in (stage.stdout, stage.stderr):
-        if redirect.file is not None:
-            redirect.file.flush()
-    return prepared
-
-
-def _appending(stage: Stage, path: Path) -> IO[bytes]:
-    try:
-        return path.open("ab", buffering=0)
-    except OSError as error:
-        raise ProcessStartError(f"can't start `{stage.typed}`: {str(path)!r}: {error.strerror}") from error
-
-
-def fields(stage: Stage) -> dict[str, object]:
-    """Return the fields of a log message that name a command."""
-    options = stage.options
-    return {"cmd": options.shown_command, "args": options.shown_args, "dir": options.shown_cwd}
-
-
-def report(stages: Sequence[Stage], results: Sequence[CommandResult]) -> None:
-    """Tell the loggers of the stages that failed."""
-    for place in failed(results):
-        stage, result = stages[place], results[place]
-        logger = stage.logger or default_logger()
-        say(logger, "error", "command failed", **fields(stage), error=str(result.error()), duration=result.duration)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from itertools import repeat
 from typing import Self, final
 
 from .._core import OptionError, Stream
@@ -21,6 +22,12 @@ class Line(str):
     __slots__ = ("stream",)
 
     stream: Stream
+
+    def __new__(cls, text: str, stream: Stream = Stream.STDOUT) -> Self:
+        """Make one; the stream is stdout unless given."""
+        line = super().__new__(cls, text)
+        line.stream = stream
+        return line
 
     @property
     def text(self) -> str:
@@ -53,14 +60,8 @@ class Lines:
                 await self._end()
                 raise StopAsyncIteration
             if batch.stream in self._streams:
-                self._take(batch.lines, batch.stream)
+                self._pending.extend(map(Line, batch.lines, repeat(batch.stream)))
         return self._pending.popleft()
-
-    def _take(self, texts: Sequence[str], stream: Stream) -> None:
-        for text in texts:
-            line = Line(text)
-            line.stream = stream
-            self._pending.append(line)
 
 
 def check_source(source: object) -> str:

@@ -101,7 +101,7 @@ def checked(logger: Logger | None) -> Logger | None:
     raise OptionError(f"logger must have the methods debug and error, got {logger!r}")
 
 
-def say(logger: Logger, level: str, message: str, **fields: object) -> None:
+def say(logger: Logger, level: str, message: str, fields: dict[str, object]) -> None:
     """Tell a logger; if it raises, that is only told to our own."""
     try:
         getattr(logger, level)(message, **fields)

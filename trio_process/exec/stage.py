@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Final, final
 
 import attrs
 
-from .._core import EnvValue, OptionError, RunOptions, Stdio, command_line, make_options
-from .logger import Logger
+from .._core import EnvValue, OptionError, ProcessStartError, RunOptions, Stdio, command_line, make_options
+from .logger import Logger, default_logger, say
 
 LineHandler = Callable[[str], object]
 """What is called with each line; an async function is awaited."""
@@ -122,6 +123,41 @@ class Stage:
                 raise OptionError(f"{option} is not for with_options; use {_VERBS[option]}")
         make_options(self.options.command, (), dict(options))  # names the nearest one where a name is unknown
         return self._told(**options)
+
+    def prepared(self, ends: Mapping[str, IO[bytes]], files: ExitStack) -> RunOptions:
+        """Return what a service is to run.
+
+        Args:
+            ends: Its ends of the pipes to its neighbours.
+            files: Closes what was opened for it.
+        """
+        options = self.options
+        changes: dict[str, Any] = dict(ends)
+        if options.stdin is None:
+            changes.setdefault("stdin", Stdio.NULL)
+        command = os.fsdecode(options.command)  # type: ignore[arg-type]  # RunOptions takes no Secret for a command
+        if options.cwd is not None and "/" in command and not os.path.isabs(command):
+            changes["command"] = os.path.join(os.getcwd(), command)
+        for stream in ("stdout", "stderr"):
+            if getattr(self, stream).append:
+                changes[stream] = files.enter_context(self._appending(getattr(options, stream)))
+        prepared = attrs.evolve(options, **changes)  # checked again: a file given may have been closed since
+        for redirect in (self.stdout, self.stderr):
+            if redirect.file is not None:
+                redirect.file.flush()
+        return prepared
+
+    def _appending(self, path: Path) -> IO[bytes]:
+        try:
+            return path.open("ab", buffering=0)
+        except OSError as error:
+            raise ProcessStartError(f"can't start `{self.typed}`: {str(path)!r}: {error.strerror}") from error
+
+    def say(self, level: str, message: str, **more: object) -> None:
+        """Tell the logger."""
+        options = self.options
+        fields = {"cmd": options.shown_command, "args": options.shown_args, "dir": options.shown_cwd, **more}
+        say(self.logger or default_logger(), level, message, fields)
 
     def _told(self, **changes: Any) -> Stage:
         return attrs.evolve(self, options=attrs.evolve(self.options, **changes))

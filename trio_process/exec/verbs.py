@@ -12,7 +12,7 @@ from typing import Any, Self
 import attrs
 
 from .._core import CommandResult, EnvValue, OptionError, Stdio, checks, escape_controls
-from .execution import executing, report
+from .execution import executing
 from .lines import Lines, check_source
 from .logger import Logger, checked
 from .stage import Source, Stage, Target
@@ -120,9 +120,8 @@ class Verbs:
     async def _run(self, stages: Sequence[Stage]) -> CommandResult:
         async with executing(stages) as execution:
             await execution.finish()
-            results = execution.results()
-        report(stages, results)
-        return self._result(results).check()
+        execution.report()
+        return self._result(execution.results()).check()
 
     def _whole(self, wanted: Sequence[str]) -> list[Stage]:
         """Return the stages with nothing of their output thrown away."""
@@ -177,10 +176,9 @@ class Verbs:
 
             async def end() -> None:
                 await execution.finish()
-                results = execution.results()
                 if not ended:
-                    report(self._stages, results)
-                    ended.append(self._result(results))
+                    execution.report()
+                    ended.append(self._result(execution.results()))
                 ended[0].check()
 
             yield Lines(execution, source, end)
