@@ -95,7 +95,7 @@ class Board:
         """Take in the newest lines of a task."""
         row = self.rows.get(name or "")
         if row is not None:
-            row.last_line = next((text for line in reversed(lines) if (text := glimpse(line))), row.last_line)
+            row.last_line = next((text for line in reversed(lines) if (text := glimpse(line).strip())), row.last_line)
 
     @property
     def done(self) -> int:
