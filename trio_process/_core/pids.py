@@ -23,6 +23,7 @@ START_SLACK: Final = 2.0
 
 _SPACES = b" \t\n\r\v\f"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD (linux/sched.h)
 
 
 class ProcStat(NamedTuple):
@@ -37,6 +38,9 @@ class ProcStat(NamedTuple):
         started: Clock ticks from the boot to its start. PID and this together are unique until the next boot.
         command: The name of its program, cut to 15 bytes.
         status: The wait status of a zombie, for those who may know it (ptrace(2), "access mode"); else None or 0.
+        environment: Where its environment begins and ends in memory; zeros in the midst of an exec, and for those who
+            may not know it.
+        kernel: Whether it is a thread of the kernel.
     """
 
     state: str
@@ -47,6 +51,8 @@ class ProcStat(NamedTuple):
     started: int
     command: str
     status: int | None
+    environment: tuple[int, int]
+    kernel: bool
 
     @property
     def dead(self) -> bool:
@@ -169,6 +175,8 @@ def read_stat(pid: int) -> ProcStat | None:
         started=int(fields[19]),
         status=int(fields[49]) if len(fields) > 49 and fields[0] == b"Z" else None,
         command=os.fsdecode(data[data.find(b"(") + 1 : data.rfind(b")")]),
+        environment=(int(fields[47]), int(fields[48])) if len(fields) > 49 else (0, 0),
+        kernel=bool(int(fields[6]) & _KERNEL_THREAD),
     )
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple, final
 
 from .._core import read_stat
@@ -21,6 +22,8 @@ MARKER: Final = "TRIO_PROCESS_ID"
 
 _NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
 _WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PIDs
+_ROUNDS: Final = 8  # looks at the PIDs handed out meanwhile
+_RESERVE: Final = 3  # descriptors kept for a look: a directory, or a pidfd and a file
 
 
 class Left(NamedTuple):
@@ -39,6 +42,13 @@ class Wanted(NamedTuple):
     age: float
 
 
+class Findings(NamedTuple):
+    """What a look has found: the living descendants of each leader by its PID; `sure` unless some could not be told."""
+
+    left: dict[int, list[Left]]
+    sure: bool
+
+
 @final
 class Lineage:
     """Knows which PIDs were handed out to our own children, and finds the descendants of those."""
@@ -50,6 +60,8 @@ class Lineage:
             self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._loadavg = -1  # no /proc: groups are all there is
+        self._reserve: list[int] = []
+        self._refill()
 
     @property
     def sees_escapees(self) -> bool:
@@ -58,6 +70,7 @@ class Lineage:
 
     def close(self) -> None:
         """Close what it reads."""
+        self._release()
         if self._loadavg >= 0:
             os.close(self._loadavg)
             self._loadavg = -1
@@ -80,48 +93,107 @@ class Lineage:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
         if self._loadavg < 0 or wanted.age > _WRAP_AGE:
             return None
-        # proc_loadavg(5): the last field is the PID that was handed out last
-        last = int(os.pread(self._loadavg, 128, 0).rsplit(None, 1)[-1])
-        if not 0 <= last - wanted.pid <= _NARROW:
+        return self._handed_out(wanted.pid, self._last_pid())
+
+    def _last_pid(self) -> int:
+        """Return the PID that was handed out last: the last field of proc_loadavg(5)."""
+        return int(os.pread(self._loadavg, 128, 0).rsplit(None, 1)[-1])
+
+    def _handed_out(self, first: int, last: int) -> list[int] | None:
+        """Return what was handed out after `first` but to our own children, None if that is too many to name."""
+        if not 0 <= last - first <= _NARROW:
             return None
         younger = set()
         for pid in reversed(self._order):
-            if pid == wanted.pid:
+            if pid == first:
                 break
             younger.add(pid)
-        return [pid for pid in range(wanted.pid + 1, last + 1) if pid not in younger]
+        return [pid for pid in range(first + 1, last + 1) if pid not in younger]
 
-    def find(self, wanted: Collection[Wanted]) -> dict[int, list[Left]]:
-        """Return the living descendants of each leader, by its PID; zombies are not alive."""
-        groups = {one.pid for one in wanted}
-        leaders = self._alive
-        tokens = {one.token.encode(): one.pid for one in wanted if one.token}
-        found: dict[int, list[Left]] = {}
-        for pid in self._candidates(wanted):
-            if pid in leaders:
+    @contextmanager
+    def provided(self) -> Iterator[None]:
+        """Have descriptors for a look, also while this process has none left: nobody may be lost for that."""
+        self._release()
+        try:
+            yield
+        finally:
+            self._refill()
+
+    def _release(self) -> None:
+        while self._reserve:
+            os.close(self._reserve.pop())
+
+    def _refill(self) -> None:
+        try:
+            while self._loadavg >= 0 and len(self._reserve) < _RESERVE:
+                self._reserve.append(os.dup(self._loadavg))
+        except OSError:
+            pass  # somebody else took them meanwhile: what there is must do until the next time
+
+    def find(self, wanted: Collection[Wanted]) -> Findings:
+        """Return the living descendants of each leader; zombies are not alive.
+
+        Who is looked at may fork and exit before its turn comes. So the PIDs handed out meanwhile are looked at too, until
+        there are none.
+        """
+        if self._loadavg < 0:
+            return Findings({}, sure=True)
+        look = _Look(wanted, self._alive)
+        last = self._last_pid()
+        narrow = self._narrow(next(iter(wanted))) if len(wanted) == 1 else None
+        look.at(narrow if narrow is not None else _all_pids())
+        for _ in range(_ROUNDS):
+            newest = self._last_pid()
+            if newest == last:
+                return Findings(look.found, look.sure)
+            more = self._handed_out(last, newest)
+            look.at(more if more is not None else _all_pids())
+            last = newest
+        return Findings(look.found, sure=False)
+
+
+@final
+class _Look:
+    """One look at many processes, for the descendants of several leaders."""
+
+    __slots__ = ("_groups", "_leaders", "_seen", "_tokens", "found", "sure")
+
+    def __init__(self, wanted: Collection[Wanted], leaders: Collection[int]) -> None:
+        self._groups = {one.pid for one in wanted}
+        self._tokens = {one.token.encode(): one.pid for one in wanted if one.token}
+        self._leaders = leaders
+        self._seen: set[int] = set()
+        self.found: dict[int, list[Left]] = {}
+        self.sure = True
+
+    def at(self, pids: Iterable[int]) -> None:
+        """Look at these processes; what was found already is not found twice."""
+        for pid in pids:
+            if pid in self._leaders or pid in self._seen:
                 continue
             stat = read_stat(pid)
-            if stat is None or stat.dead or stat.parent == 2:  # 2: kthreadd
+            if stat is None or stat.dead or stat.kernel:
                 continue
-            if stat.group in groups:
-                leader = stat.group
-            else:
-                marked = _marks(pid) & tokens.keys()
-                if not marked:
-                    continue
-                leader = tokens[marked.pop()]
-            found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
-        return found
+            leader = self._leader(pid, stat.group)
+            if leader is not None:
+                self._seen.add(pid)
+                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
 
-    def _candidates(self, wanted: Collection[Wanted]) -> Iterable[int]:
-        if len(wanted) == 1:
-            narrow = self._narrow(next(iter(wanted)))
-            if narrow is not None:
-                return narrow
-        try:
-            return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-        except OSError:
-            return []
+    def _leader(self, pid: int, group: int) -> int | None:
+        if group in self._groups:
+            return group
+        if not self._tokens:
+            return None
+        marks = _marks(pid)
+        if marks is None:
+            self.sure = False
+            return None
+        known = marks & self._tokens.keys()
+        return self._tokens[known.pop()] if known else None
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def state_of(pid: int) -> str:
@@ -130,9 +202,20 @@ def state_of(pid: int) -> str:
     return "?" if stat is None else stat.state
 
 
-def _marks(pid: int) -> set[bytes]:
-    """Return the tokens of all services that a process descends from."""
-    data = _read(f"/proc/{pid}/environ")
+def _marks(pid: int) -> set[bytes] | None:
+    """Return the tokens of all services that a process descends from, None while that can't be told.
+
+    In the midst of an exec it has no environment: neither the old program's, nor the new one's yet.
+    """
+    path = f"/proc/{pid}/environ"
+    data = _read(path)
+    if data is not None and not data:
+        stat = read_stat(pid)
+        if stat is not None and not stat.dead and not stat.environment[1]:
+            return None
+        data = _read(path)  # there is one by now, or it was started with an empty one
+    if not data:
+        return set()
     prefix = MARKER.encode() + b"="
     begin = 0 if data.startswith(prefix) else data.find(b"\0" + prefix) + 1
     if not begin and not data.startswith(prefix):
@@ -141,24 +224,13 @@ def _marks(pid: int) -> set[bytes]:
     return set(data[begin + len(prefix) : end if end >= 0 else None].split(b";"))
 
 
-def _read(path: str) -> bytes:
+def _read(path: str) -> bytes | None:
+    """Return what a file of `/proc` holds, None if it is gone, or not ours to look into, and so not ours at all."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except OSError:
-        return b""  # it has ended, or is not ours to look into, and so not ours at all
-    try:
-        data = os.read(descriptor, 65536)
-        while data and len(data) % 65536 == 0:
-            more = os.read(descriptor, 65536)
-            if not more:
-                break
-            data += more
-    except OSError:
-        return b""  # ended while it was read
-    else:
-        return data
-    finally:
-        os.close(descriptor)
+        return None
 
 
 def kill(left: Left, wanted: Wanted) -> None:
@@ -170,7 +242,7 @@ def kill(left: Left, wanted: Wanted) -> None:
     try:
         stat = read_stat(left.pid)
         if stat is not None and (
-            stat.group == wanted.pid or (wanted.token and wanted.token.encode() in _marks(left.pid))
+            stat.group == wanted.pid or (wanted.token and wanted.token.encode() in (_marks(left.pid) or ()))
         ):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except OSError:

@@ -16,17 +16,20 @@ STUCK_AFTER: Final = 5.0
 
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.05
+_UNSURE: Final = 0.25
+"""Seconds in which what is in the midst of an exec has got its environment; what has none for longer is nobody's."""
 
 
 @final
 class Sweep:
     """One process's sweep: when what is left gets killed, and who is told of the end."""
 
-    __slots__ = ("callback", "give_up", "kill_from", "killed", "wanted")
+    __slots__ = ("callback", "give_up", "kill_from", "killed", "sure_from", "wanted")
 
     def __init__(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> None:
         self.wanted = wanted
         self.kill_from = kill_from
+        self.sure_from = trio.current_time() + _UNSURE
         self.callback = callback
         self.killed = False
         self.give_up = 0.0
@@ -67,24 +70,30 @@ class Sweeper:
         if self._next_look is None or now < self._next_look:
             return  # an earlier look has done the work
         self._next_look = None
-        found = self._lineage.find([sweep.wanted for sweep in self._sweeps])
-        waiting = []
-        ended = []
-        for sweep in self._sweeps:
-            left = found.get(sweep.wanted.pid)
-            if not left or (sweep.killed and now >= sweep.give_up):
-                ended.append((sweep, left or []))
-                continue
-            waiting.append(sweep)
-            if now >= sweep.kill_from:
-                self._kill(sweep, left, now)
-        self._sweeps = waiting
+        with self._lineage.provided():
+            ended = self._pass(now)
+        waiting = self._sweeps
         if waiting:
-            soonest = min([sweep.kill_from for sweep in waiting if not sweep.killed], default=now + self._pause)
-            self._look_at(min(now + self._pause, max(soonest, now)))
+            self._look_at(min([now + self._pause, *[sweep.kill_from for sweep in waiting if sweep.kill_from > now]]))
             self._pause = min(2 * self._pause, _LAST_LOOK)
         for sweep, left in ended:
             sweep.callback(left, sweep.killed)
+
+    def _pass(self, now: float) -> list[tuple[Sweep, list[Left]]]:
+        """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
+        found, sure = self._lineage.find([sweep.wanted for sweep in self._sweeps])
+        waiting = []
+        ended = []
+        for sweep in self._sweeps:
+            left = found.get(sweep.wanted.pid, [])
+            if (not left and (sure or now >= sweep.sure_from)) or (sweep.killed and now >= sweep.give_up):
+                ended.append((sweep, left))
+                continue
+            waiting.append(sweep)
+            if left and now >= sweep.kill_from:
+                self._kill(sweep, left, now)
+        self._sweeps = waiting
+        return ended
 
     def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
         if not sweep.killed:

@@ -1,0 +1,107 @@
+"""What the tests of faults share: programs that use the package and can be killed, and the search for what they left."""
+
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+
+import trio
+from support import is_gone, wait_until
+
+_TAGS = count(1)
+
+
+def new_tag():
+    """Return seconds to sleep that no other process on this machine sleeps, to know ours by."""
+    return f"{3600 + next(_TAGS)}.{os.getpid()}"
+
+
+def with_tag(tag):
+    """Return the PIDs of the running processes `sleep TAG`."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    arguments = file.read().split(b"\0")
+            except OSError:
+                continue
+            if arguments[:2] == [b"sleep", tag.encode()] and not is_gone(int(name)):
+                found.append(int(name))
+    return found
+
+
+async def none_with_tag(tag, timeout=10):
+    """Wait until no `sleep TAG` runs."""
+    await wait_until(lambda: not with_tag(tag), timeout)
+
+
+async def some_with_tag(tag, number=1, timeout=10):
+    """Wait until so many processes `sleep TAG` run; return their PIDs."""
+    return await wait_until(lambda: (found := with_tag(tag)) and len(found) >= number and found, timeout)
+
+
+_PROGRAM = """
+import os, signal, sys
+import trio
+from trio_process import *
+
+async def main():
+{body}
+
+trio.run(main)
+"""
+
+
+def program(body, *args):
+    """Return the command line of a Python program with the package at hand, whose async main has this body."""
+    indented = "".join(f"    {line}\n" for line in body.strip("\n").splitlines())
+    return (sys.executable, "-c", _PROGRAM.format(body=indented), *args)
+
+
+@asynccontextmanager
+async def running(command, **options):
+    """Run a command by Trio itself, as a stranger would; SIGKILL in the end."""
+    async with trio.open_nursery() as nursery:
+        options = {"stdout": subprocess.PIPE, "check": False, **options}
+        process = await nursery.start(lambda task_status: _run(command, options, task_status))
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def _run(command, options, task_status):
+    check = options.pop("check")
+    process = await trio.lowlevel.open_process(command, **options)
+    task_status.started(process)
+    with trio.CancelScope(shield=True):
+        await process.wait()
+    if process.stdout is not None:
+        await process.stdout.aclose()
+    if process.stdin is not None:
+        await process.stdin.aclose()
+    assert not check or process.returncode == 0
+
+
+async def read_line(process):
+    """Return the next line that the process writes."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = await process.stdout.receive_some(1)
+        assert byte, f"it ended after {line!r}"
+        line += byte
+    return line.decode().strip()
+
+
+@contextmanager
+def a_stranger(*command, **options):
+    """Run something beside that is not ours, and make sure that nobody has touched it."""
+    stranger = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options)
+    try:
+        yield stranger
+        assert stranger.poll() is None, f"the stranger was ended: {stranger.returncode}"
+    finally:
+        stranger.kill()
+        stranger.wait()
