@@ -36,6 +36,8 @@ from .stdin import FakeStdin, MismatchError
 FIRST_PID: Final = 2**22 + 1
 """Above every PID that a kernel gives (PID_MAX_LIMIT, proc_sys_kernel(5)): no stranger is ever hit by one of ours."""
 
+_STEPS: Final = 1000  # without a pause: a script that writes for ever must not keep a signal from arriving
+
 _STOPPING: Final = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _HARMLESS: Final = frozenset({signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH})  # signal(7)
 
@@ -133,6 +135,10 @@ class FakeHandle:
     def begin(self, owner: Owner) -> None:
         """Start the script, but not before whoever started the process has it in hand."""
         self._owner = owner
+        self._let_others_run()
+
+    def _let_others_run(self) -> None:
+        """Go on when all tasks that can run have had their turn."""
         trio.lowlevel.current_trio_token().run_sync_soon(self._soon, self._advance)
 
     def _soon(self, callback: Callable[[], object]) -> None:
@@ -259,7 +265,9 @@ class FakeHandle:
 
     def _advance(self) -> None:
         """Do what can be done now; called again whenever there may be more, and any number of times for nothing."""
-        while self._exit_code is None and not self._stopped:
+        for _ in range(_STEPS):
+            if self._exit_code is not None or self._stopped:
+                return
             if any(len(pipe) > PIPE_CAPACITY for pipe in self._pipes.values()):
                 return  # a write waits for room
             frame = self._frames[-1]
@@ -277,6 +285,7 @@ class FakeHandle:
                 self._frames.pop()
             elif not self._take(frame):
                 return  # input comes
+        self._let_others_run()
 
     def _fetch(self, frame: _Frame) -> None:
         """Get the next step, and the time at which it is due."""
