@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import Self, final
+from weakref import ref
 
 import trio
 
@@ -84,7 +85,7 @@ class ManagedProcess:
         done: A `trio.Event`: the state is final, and all output is in.
     """
 
-    __slots__ = ("_life", "done", "id")
+    __slots__ = ("__weakref__", "_life", "done", "id")
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -351,6 +352,15 @@ class ManagedProcess:
     def result(self) -> CommandResult:
         """Return what is known so far, also of a process that is still running."""
         return self._life.result()
+
+
+def process_of(life: Life) -> ManagedProcess:
+    """Return the one `ManagedProcess` of a life, so that two looks at a process can be compared."""
+    process: ManagedProcess | None = life.face() if life.face is not None else None
+    if process is None:
+        process = ManagedProcess(life)
+        life.face = ref(process)  # a plain reference would make a cycle, and thousands of those wait for the collector
+    return process
 
 
 def task_name() -> str | None:

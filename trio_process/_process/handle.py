@@ -28,6 +28,8 @@ CHUNK: Final = PIPE_CAPACITY
 
 _READS_AT_EXIT: Final = 32  # full pipes, of 1 MiB at the most (pipe-max-size); more can only be a grandchild's flood
 
+_DYING: Final = 0.01  # seconds: a process that ends closes its files a moment before it can be seen to have ended
+
 
 class Owner(Protocol):
     """Who is told what happens to a child."""
@@ -89,7 +91,7 @@ class Handle(Protocol):
         """Let go of the PID, and tell how it ended."""
 
     def abandon(self) -> None:
-        """Let go of a detached process that runs on."""
+        """Let go of a process that runs on."""
 
     async def write_stdin(self, data: bytes) -> None:
         """Write all of `data` to the child."""
@@ -179,9 +181,9 @@ class RealHandle:
     def _give_up(self) -> None:
         """Kill and reap a child that its owner never gets to know."""
         reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
-        with select.epoll() as poll:  # a moment: SIGKILL is not refused
-            poll.register(self._pidfd, select.EPOLLIN)
-            poll.poll(STUCK_AFTER)
+        poll = select.poll()  # a moment: SIGKILL is not refused; epoll would need a descriptor, of which there may be none
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll(1000 * STUCK_AFTER)
         self.close_outputs()
         self.reap()
 
@@ -250,8 +252,7 @@ class RealHandle:
                 if not self._read(stream):
                     break
         if self._follower is not None:
-            while self._follower.read():
-                pass
+            self._follower.read()
 
     def close_outputs(self) -> None:
         """Close our ends of what is still open."""
@@ -300,6 +301,7 @@ class RealHandle:
 
     def abandon(self) -> None:
         """Close what we hold of it; it is reaped some time later, if it ends before we do."""
+        self.close_stdin()
         self.close_outputs()
         reap.reap_some_day(self.pid)
         self._reactor.close_watched(self._pidfd)
@@ -323,7 +325,11 @@ class RealHandle:
                         raise self._no_stdin() from None
                 except BrokenPipeError as error:
                     self.close_stdin()
-                    raise StdinNotAvailableError("the child has closed its stdin, or has ended") from error
+                    if not self.has_exited():
+                        await trio.sleep(_DYING)
+                    if self.has_exited():
+                        raise self._no_stdin() from error
+                    raise StdinNotAvailableError("the child has closed its stdin") from error
 
     def _no_stdin(self) -> Exception:
         if self._pidfd < 0 or self.has_exited():

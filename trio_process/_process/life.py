@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import trio
 
@@ -101,6 +101,7 @@ class Life:
         "done",
         "duration_in_the_end",
         "exit_code",
+        "face",
         "handle",
         "id",
         "left",
@@ -131,6 +132,7 @@ class Life:
         self.usage: ResourceUsage | None = None
         self.start_error: ProcessStartError | None = None
         self.duration_in_the_end: float | None = None
+        self.face: Callable[[], Any] | None = None  # a weak reference to its `ManagedProcess`
         self.left: list[Left] = []  # what SIGKILL did not end in time
         self.done = trio.Event()
         self.settled = trio.Event()  # done, or not to be killed
@@ -331,7 +333,7 @@ class Life:
         self._host.ended(self)
 
     def abandon(self) -> None:
-        """Let a detached process run on, unwatched."""
+        """Let a process run on, unwatched: one that is detached, or that even SIGKILL does not end."""
         assert self.handle is not None
         for timer in (self._timeout, self._idle, self._grace):
             if timer is not None:

@@ -12,13 +12,15 @@ import os
 import select
 from collections.abc import Callable
 from itertools import count
-from typing import final
+from typing import Final, final
 
 import trio
 
 from .._core import logger
 
 Callback = Callable[[], object]
+
+_FEW_TIMERS: Final = 256
 
 
 @final
@@ -51,6 +53,7 @@ class Reactor:
         # A descriptor's number is reused at once: an event that was fetched for the old one must not reach the new.
         self._fresh: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
+        self._most_timers = _FEW_TIMERS
         self._order = count()
         self._stopped = False
         self._wait = trio.CancelScope()
@@ -75,9 +78,17 @@ class Reactor:
         """Call `callback` at `deadline`, a time on Trio's clock; `inf` is never."""
         timer = Timer(deadline, callback)
         if deadline < math.inf:
+            if len(self._timers) >= self._most_timers:
+                self._throw_cancelled_away()
             heapq.heappush(self._timers, (deadline, next(self._order), timer))
             self._wait.deadline = min(self._wait.deadline, deadline)
         return timer
+
+    def _throw_cancelled_away(self) -> None:
+        """Forget cancelled timers: a service that runs much with a long timeout would hold all of them until then."""
+        self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
 
     def stop(self) -> None:
         """Let `run` return."""

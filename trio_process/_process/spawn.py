@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .._core import (
+    OptionError,
     ProcessStartError,
     ProgramNotFoundError,
     RunOptions,
@@ -78,6 +79,11 @@ class Spawner:
         except OSError as error:
             descriptors.close_ours()
             raise explain(options, error) from error
+        except UnicodeEncodeError as error:
+            descriptors.close_ours()
+            raise OptionError(
+                f"a text for {options.shown_command!r} can't be encoded: {error}; give it as bytes"
+            ) from None
         except BaseException:
             descriptors.close_ours()
             raise

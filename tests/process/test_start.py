@@ -1,0 +1,378 @@
+"""Starting: what a child is given, what it is started as, and what happens where it can't be."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+from support import open_descriptors, process_of, python, sh
+
+from trio_process import (
+    ActionProcessExited,
+    EndReason,
+    OptionError,
+    ProcessStartError,
+    ProgramNotFoundError,
+    RunOptions,
+    Secret,
+    Service,
+    ServiceOptions,
+    Status,
+    Stdio,
+)
+
+
+async def run(*command, **options):
+    with trio.fail_after(30):
+        async with Service() as service:
+            return await service.run(*command, **options)
+
+
+@pytest.mark.parametrize("code", [0, 3, 255])
+async def test_exit_codes_are_those_of_the_child(code):
+    result = await run(*sh(f"exit {code}"), check=False)
+    assert (result.exit_code, result.status, result.reason) == (code, Status.EXITED, EndReason.EXITED)
+    assert result.ok is (code == 0)
+    assert result.signal_name is None
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+async def test_a_death_by_signal_is_minus_its_number(name):
+    number = signal.Signals[name]
+    result = await run(*sh(f"ulimit -c 0; kill -{number} $$"), check=False)
+    assert (result.exit_code, result.signal_name) == (-number, name)
+    assert (result.status, result.reason, result.ok) == (Status.KILLED, EndReason.SIGNALLED, False)
+
+
+async def test_ok_exit_codes_are_ok():
+    assert (await run(*sh("exit 3"), ok_exit_codes=[0, 3])).ok
+    result = await run("true", ok_exit_codes=[3], check=False)
+    assert (result.exit_code, result.ok) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "kind", "text"),
+    [
+        (
+            ["no-such-program-anywhere"],
+            {},
+            ProgramNotFoundError,
+            "there is no program 'no-such-program-anywhere' on the PATH",
+        ),
+        (["echo hello"], {}, ProgramNotFoundError, "the command is one word here, its arguments follow it one by one"),
+        (["/no/such/file"], {}, ProgramNotFoundError, "there is no file '/no/such/file'"),
+        (["/etc/passwd"], {}, ProcessStartError, "'/etc/passwd' is not executable by this user"),
+        (["/tmp"], {}, ProcessStartError, "'/tmp' is not executable by this user"),
+        (
+            ["true"],
+            {"cwd": "/no/such/dir"},
+            ProcessStartError,
+            "in /no/such/dir: the directory cwd='/no/such/dir' does not exist",
+        ),
+        (["true"], {"cwd": "/etc/passwd"}, ProcessStartError, "the directory cwd='/etc/passwd' is a file"),
+        (["true"], {"env": {"PATH": "/no/such"}}, ProgramNotFoundError, "on the PATH that it would have"),
+        (["true", "x" * 3_000_000], {}, ProcessStartError, r"too long for this system \(execve\(2\)\)"),
+        (["cat"], {"stdin": Path("/no/such/input")}, ProcessStartError, "'/no/such/input': No such file or directory"),
+        (
+            ["true"],
+            {"stdout": Path("/no/such/output")},
+            ProcessStartError,
+            "'/no/such/output': No such file or directory",
+        ),
+        (["true"], {"stderr": Path("/")}, ProcessStartError, "'/': Is a directory"),
+    ],
+)
+async def test_a_failed_spawn_says_what_was_wrong(command, options, kind, text):
+    with trio.fail_after(30):
+        async with Service() as service:
+            before = open_descriptors()
+            with service.subscribe() as events:
+                with pytest.raises(kind, match=text) as caught:
+                    await service.start(*command, **options)
+                assert isinstance(caught.value.__cause__, OSError)
+                assert str(caught.value).startswith("can't start `")
+                assert len(str(caught.value)) < 5000
+                (record,) = service.list()
+                assert (record.status, record.reason) == (Status.FAILED, EndReason.FAILED_TO_START)
+                assert (record.pid, record.exit_code, record.is_running, record.output()) == (None, None, False, "")
+                with pytest.raises(kind) as again:
+                    await record.wait(check=False)
+                assert again.value is caught.value
+                event = await events.receive()
+                assert isinstance(event, ActionProcessExited)
+                assert (event.error, event.reason, event.id) == (caught.value, EndReason.FAILED_TO_START, record.id)
+                assert events.statistics().buffered == 0  # and no Started
+                assert open_descriptors() == before
+            assert (service.statistics().failed, service.statistics().started) == (1, 0)
+
+
+async def test_a_script_without_its_interpreter_line_says_so(tmp_path):
+    script = tmp_path / "script"
+    script.write_bytes(b"\x7fnonsense")
+    script.chmod(0o755)
+    with pytest.raises(ProcessStartError, match="a script needs a first line like #!/bin/sh"):
+        await run(script)
+    script.write_text("#!/no/such/interpreter\n")
+    with pytest.raises(ProgramNotFoundError, match="the interpreter that its first line names"):
+        await run(script)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "text"),
+    [
+        ([""], {}, "command must not be empty"),
+        (["true", "a\0b"], {}, "NUL"),
+        (["true"], {"env": {"A=B": "1"}}, "a name must be a non-empty str without '='"),
+        (["true", 1], {}, "numbers are not converted"),
+        (["true"], {"timout": 3}, "did you mean 'timeout'"),
+        (["true", "\ud800"], {}, "can't be encoded"),
+        (["cat"], {"stdin": "é", "encoding": "ascii"}, "can't be encoded"),
+    ],
+)
+async def test_a_refused_option_starts_nothing_and_leaves_no_record(command, options, text):
+    with trio.fail_after(30):
+        async with Service() as service:
+            before = open_descriptors()
+            for start in (service.start, service.run):
+                with pytest.raises(OptionError, match=text):
+                    await start(*command, **options)
+            with pytest.raises(OptionError, match=text):
+                async with service.open(*command, **options):
+                    pass
+            assert (service.list(), service.running()) == ([], [])
+            assert open_descriptors() == before
+
+
+async def test_without_descriptors_the_error_says_so_and_nothing_leaks():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with trio.fail_after(60):
+        async with Service() as service:
+            running = await service.start("sleep", "1000")
+            before = open_descriptors()
+            outcomes = set()
+            top = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+            filling = [os.open("/dev/null", os.O_RDONLY) for _ in range(top - before)]  # no number below is free
+            try:
+                for room in range(12):  # it must fail well at whichever descriptor is the first one too many
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (top + room, hard))
+                    try:
+                        result = await service.run("echo", "hi", stdin=Stdio.PIPE)
+                    except ProcessStartError as error:
+                        outcomes.add(str(error).split("; ")[0])
+                        assert error.__cause__.errno == errno.EMFILE  # noqa: PT017 - it fails only at first
+                    else:
+                        outcomes.add(result.output)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for descriptor in filling:
+                    os.close(descriptor)
+            assert outcomes == {
+                "can't start `echo hi`: no file descriptors are left (Too many open files)",
+                "hi\n",
+            }
+            assert open_descriptors() == before
+            assert running.is_running
+            assert service.running() == [running]
+            assert (await service.run("echo", "hi")).output == "hi\n"
+
+
+async def test_the_child_leads_its_own_group_and_inherits_no_descriptor():
+    leak = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    try:
+        with trio.fail_after(30):
+            async with Service() as service:
+                process = await service.start(*sh("ls /proc/self/fd; cat"))
+                assert process_of(process.pid).group == process.pid
+                await process.close_stdin()
+                await process.wait()
+                # 3 is the directory that ls reads
+                assert process.output().split() == ["0", "1", "2", "3"]
+    finally:
+        os.close(leak)
+
+
+async def test_signals_are_at_their_defaults_in_the_child():
+    result = await run("grep", "-E", "SigBlk|SigIgn", "/proc/self/status")
+    blocked, ignored = (int(line.split()[1], 16) for line in result.output.splitlines())
+    assert blocked == 0
+    # Python itself ignores these two, which a child must not inherit
+    assert ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1) == 0
+
+
+async def test_cwd_and_environment_are_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIVEN", "parent")
+    monkeypatch.setenv("REMOVED", "parent")
+    result = await run(
+        *sh('pwd; echo "$GIVEN,${REMOVED-none},$NEW,${EMPTY-none}"'),
+        cwd=tmp_path,
+        env={"GIVEN": "child", "REMOVED": None, "NEW": Secret("new"), "EMPTY": ""},
+    )
+    assert result.output.splitlines() == [str(tmp_path), "child,none,new,"]
+    assert result.cwd == str(tmp_path)
+
+
+async def test_a_command_is_looked_up_on_the_path_that_the_child_will_have(tmp_path):
+    tool = tmp_path / "our-tool"
+    tool.write_text("#!/bin/sh\necho found\n")
+    tool.chmod(0o755)
+    assert (await run("our-tool", env={"PATH": f"{tmp_path}:/usr/bin:/bin"})).output == "found\n"
+
+
+async def test_odd_arguments_arrive_as_they_are():
+    args = ["", " ", "*", "$HOME", "a\nb", "é", b"\xff\xfe", Path("x/y"), Secret("hidden"), "-n", "'", '"']
+    with trio.fail_after(30):
+        async with Service() as service:
+            process = await service.start(*python("import os,sys; print(os.fsencode('|'.join(sys.argv[1:])))"), *args)
+            await process.wait()
+    expected = b"| |*|$HOME|a\nb|\xc3\xa9|\xff\xfe|x/y|hidden|-n|'|\""
+    assert process.output() == f"{expected}\n"
+    assert "hidden" not in repr(process) + repr(process.info()) + repr(process.args) + repr(process.result())
+    assert process.args[-4] == "***"
+
+
+async def test_what_is_known_of_a_process():
+    with trio.fail_after(30):
+        async with Service() as service:
+            before = datetime.now(UTC)
+            process = await service.start(*sh("read x; exit 3"), name="reader", cwd="/", env={"A": "1"})
+            assert (process.name, process.command, process.cwd, process.env) == ("reader", "sh", "/", {"A": "1"})
+            assert process.args == ("-c", "read x; exit 3", "sh")
+            assert (process.status, process.exit_code, process.signal_name) == (Status.RUNNING, None, None)
+            assert (process.is_running, process.reason, process.done.is_set()) == (True, None, False)
+            assert before <= process.started_at <= datetime.now(UTC)
+            assert process.started_at.utcoffset() == timedelta(0)
+            info, result = process.info(), process.result()
+            assert (info.running, info.status, info.pid, info.exit_code) == (True, "running", process.pid, None)
+            assert (result.ok, result.reason, result.status) == (False, None, Status.RUNNING)
+            assert process.id in repr(process)
+            await process.send_input("x\n")
+            assert await process.wait(check=False) == 3
+            assert (process.status, process.exit_code, process.reason) == (Status.EXITED, 3, EndReason.EXITED)
+            assert info.running  # a snapshot does not change
+            duration = process.duration
+            await trio.sleep(0.01)
+            assert process.duration == duration > 0
+            assert process.info().pid == process.pid == info.pid
+
+
+async def test_usage_tells_what_the_child_used():
+    burn = "import time\nwhile time.process_time() < 0.1: pass"
+    result = await run(*python(burn))
+    assert 0.05 < result.usage.user + result.usage.system < 10
+    assert result.usage.oom_killed in (None, False)
+    assert result.usage.core_dumped is False
+
+
+async def test_standard_streams_go_where_they_are_told(tmp_path):
+    source, out, err = tmp_path / "in", tmp_path / "out", tmp_path / "err"
+    source.write_text("from a file")
+    out.write_text("what was there before is truncated")
+    script = sh("cat; echo err >&2")
+    result = await run(*script, stdin=source, stdout=out, stderr=err)
+    assert (out.read_text(), err.read_text()) == ("from a file", "err\n")
+    assert (result.output, result.stdout, result.stderr) == ("", "", "")
+    result = await run(*script, stdin=b"data\0\xff", stderr=Stdio.STDOUT)
+    assert (result.stdout_bytes, result.stderr_bytes) == (b"data\0\xfferr\n", b"")
+    result = await run(*script, stdin=source, stdout=Stdio.NULL, stderr=Stdio.PIPE)
+    assert (result.stdout, result.stderr) == ("", "err\n")
+    with open(tmp_path / "both", "wb") as both, open(source, "rb") as file:
+        result = await run(*script, stdin=file, stdout=both, stderr=Stdio.STDOUT)
+        assert not both.closed
+    assert (tmp_path / "both").read_text() == "from a fileerr\n"
+
+
+def test_inherited_streams_are_ours(tmp_path):
+    program = """
+import trio
+from trio_process import Service, Stdio
+async def main():
+    async with Service() as service:
+        result = await service.run("sh", "-c", "cat; echo err >&2", stdin=Stdio.INHERIT, stdout=Stdio.INHERIT, stderr=Stdio.STDOUT)
+        assert result.output == ""
+trio.run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=b"typed\n", capture_output=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"typed\nerr\n", b"")
+
+
+async def test_run_has_no_stdin_and_start_has_a_pipe():
+    assert (await run("cat")).output == ""
+    with trio.fail_after(30):
+        async with Service() as service:
+            process = await service.start("cat")
+            await process.send_input("typed")
+            await process.close_stdin()
+            await process.wait()
+            assert process.output() == "typed"
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 5_000_000])
+async def test_data_for_stdin_of_any_size_is_given_whole(size):
+    data = os.urandom(size)
+    result = await run("cat", stdin=data, buffer_size=10_000_000)
+    assert result.stdout_bytes == data
+
+
+async def test_text_for_stdin_is_data_even_if_it_reads_null():
+    for word in ("null", "pipe", "inherit"):
+        assert (await run("cat", stdin=word)).output == word
+    assert (await run("cat", stdin="é", encoding="latin-1")).output_bytes == b"\xe9"
+
+
+async def test_many_start_at_once():
+    with trio.fail_after(60):
+        async with Service() as service:
+            results = []
+
+            async def one(number):
+                results.append((await service.run("echo", str(number))).output)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(100):
+                    nursery.start_soon(one, number)
+            assert sorted(results, key=int) == [f"{number}\n" for number in range(100)]
+
+
+async def test_options_can_be_made_before():
+    options = RunOptions(command="echo", args=["hi"], timeout=30)
+    with trio.fail_after(30):
+        async with Service() as service:
+            assert (await service.run_with_options(options)).output == "hi\n"
+            process = await service.start_with_options(options)
+            assert await process.wait() == 0
+            with pytest.raises(OptionError, match="takes a RunOptions"):
+                await service.run_process({"command": "echo"})
+
+
+async def test_the_umask_is_the_child_s(tmp_path):
+    await run(*sh("> made"), cwd=tmp_path, umask=0o077)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_thousand_short_runs_leave_nothing():
+    with trio.fail_after(100):
+        async with Service(options=ServiceOptions(retain=10)) as service:
+            limit = trio.CapacityLimiter(50)
+
+            async def one():
+                async with limit:
+                    await service.run("true", timeout=3600)
+
+            await one()
+            before = (open_descriptors(), trio.lowlevel.current_statistics().tasks_living)
+            async with trio.open_nursery() as nursery:
+                for _ in range(1000):
+                    nursery.start_soon(one)
+            assert (open_descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
+            assert len(service.list()) == 10
+            assert service.statistics().started == 1001
+            assert len(service.reactor._timers) < 1000  # the timers of what has ended are forgotten
