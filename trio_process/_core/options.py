@@ -242,10 +242,10 @@ def _file(option: str, value: object) -> IO[bytes]:
 
 def _known_codec(encoding: object, errors: object) -> None:
     try:
-        if not codecs.lookup(encoding)._is_text_encoding:  # type: ignore[arg-type]
+        if not isinstance(encoding, str) or not codecs.lookup(encoding)._is_text_encoding:
             raise LookupError(encoding)  # noqa: TRY301 - as if it were not known
         # "idna" and "punycode" raise whatever the handler; what a child writes must never
-        codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)  # type: ignore[arg-type]
+        codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
     try:

@@ -11,7 +11,8 @@ from .program import Program
 from .reactor import Reactor, Timer
 from .reap import Ending
 from .redact import Redactor
-from .service import Service, ServiceOptions, ServiceStatistics
+from .service import Service
+from .settings import ServiceOptions, ServiceStatistics
 from .spawn import PIPE_CAPACITY, explain
 
 __all__ = [

@@ -91,7 +91,13 @@ class LocalContainment:
 
     def adopt(self, pid: int, log: int | None) -> RealHandle:
         """Watch a process that an earlier life of ours has detached."""
-        spawned = Spawned(pid, os.pidfd_open(pid), None, {}, log, None)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            if log is not None:
+                os.close(log)
+            raise
+        spawned = Spawned(pid, pidfd, None, {}, log, None)
         return RealHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None)
 
     def close(self) -> None:

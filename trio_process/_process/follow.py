@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Final, final
@@ -11,6 +12,7 @@ import trio
 from .reactor import Reactor, Timer
 
 _CHUNK: Final = 65536
+_BURST: Final = 2**20  # bytes read at one look, so that others get their turn
 _SHORTEST: Final = 0.01
 _LONGEST: Final = 0.2
 
@@ -18,6 +20,8 @@ _LONGEST: Final = 0.2
 @final
 class Follower:
     """Reads what is appended to a file: often while there is something, less often while there is nothing.
+
+    A file that was emptied (by `copytruncate` of logrotate(8), say) is read from its new beginning.
 
     A timer instead of inotify(7): that needs a library of its own, and misses what another host writes on a network disk.
 
@@ -52,16 +56,28 @@ class Follower:
 
     def _look(self) -> None:
         self._timer = None
-        self._interval = _SHORTEST if self.read() else min(2 * self._interval, _LONGEST)
+        self._interval = _SHORTEST if self.read(_BURST) else min(2 * self._interval, _LONGEST)
         if not self._paused:
             self.resume()
 
-    def read(self) -> bool:
-        """Read once; return whether there was something."""
-        data = os.read(self._descriptor, _CHUNK) if self._descriptor >= 0 else b""
-        if data:
+    def read(self, most: float = math.inf) -> bool:
+        """Read what there is now, but no more than `most` bytes; return whether there was something."""
+        if self._descriptor < 0:
+            return False
+        # no further than to where it ends now: who writes to it may do so for ever
+        size, place = os.fstat(self._descriptor).st_size, os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if size < place:
+            place = os.lseek(self._descriptor, 0, os.SEEK_SET)
+        rest = min(size - place, most)
+        some = False
+        while rest > 0 and not self._paused and self._descriptor >= 0:
+            data = os.read(self._descriptor, int(min(rest, _CHUNK)))
+            if not data:
+                break
+            some = True
+            rest -= len(data)
             self._receive(data)
-        return bool(data)
+        return some
 
     def close(self) -> None:
         """Read no more."""

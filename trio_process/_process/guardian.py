@@ -13,11 +13,11 @@ from subprocess import DEVNULL, Popen
 from typing import Final, final
 
 from .._core import logger
-from .descendants import MARKER
 from .reactor import Reactor
 from .reap import open_pidfd
 
 # One shell and, at the end, a grep: no interpreter of ours to load (10 MB), and nothing it needs is ever swapped in then.
+# Who is in the midst of an exec has no environment to be known by, so that one look that finds nobody is not enough.
 _SCRIPT: Final = r"""
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU PIPE USR1 USR2 ALRM
 while read -r line; do
@@ -29,11 +29,11 @@ done
 for name in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do
     kill -s KILL -- "-$name" 2>/dev/null
 done
-round=0
-while [ "$round" -lt 50 ]; do
-    round=$((round + 1))
+round=0 quiet=0
+while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
+    round=$((round + 1)) quiet=$((quiet + 1))
     found=$(grep -lasF -- "$1" /proc/[0-9]*/environ 2>/dev/null)
-    [ -n "$found" ] || exit 0
+    [ -z "$found" ] || quiet=0
     for path in $found; do
         pid=${path#/proc/}
         kill -s KILL "${pid%/environ}" 2>/dev/null
@@ -63,7 +63,8 @@ class Guardian:
         self._start()
 
     def _start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != MARKER}
+        # nothing but the PATH: a variable `group_4711` of ours would make it kill that group
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
         theirs, ours = os.pipe()
         try:
             os.set_blocking(ours, False)
@@ -92,6 +93,9 @@ class Guardian:
         """Start another one: this one was killed."""
         logger.warning("the guardian (PID %s) has died; another one takes its place", self.pid)
         self._end()
+        self._restart()
+
+    def _restart(self) -> None:
         try:
             self._start()
         except OSError as error:
@@ -100,7 +104,10 @@ class Guardian:
     def add(self, group: int) -> None:
         """Take a group into its care."""
         self._groups.add(group)
-        self._tell(f"+{group}\n")
+        if self._pipe < 0:
+            self._restart()  # no other one could be started when the last one died
+        else:
+            self._tell(f"+{group}\n")
 
     def discard(self, group: int) -> None:
         """Release a group, before its leader is reaped and its id may be anybody's."""

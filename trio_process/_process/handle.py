@@ -181,7 +181,9 @@ class RealHandle:
     def _give_up(self) -> None:
         """Kill and reap a child that its owner never gets to know."""
         reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
-        poll = select.poll()  # a moment: SIGKILL is not refused; epoll would need a descriptor, of which there may be none
+        poll = (
+            select.poll()
+        )  # a moment: SIGKILL is not refused; epoll would need a descriptor, of which there may be none
         poll.register(self._pidfd, select.POLLIN)
         poll.poll(1000 * STUCK_AFTER)
         self.close_outputs()

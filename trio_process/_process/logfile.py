@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final, final
 
-from .._core import Stream, logger
+from .._core import ProcessStartError, RunOptions, Stream, logger
 
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**20
 _MOST_HELD: Final = 2**20  # bytes kept while the disk takes none
@@ -122,3 +122,13 @@ class LogFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def open_log(options: RunOptions) -> LogFile:
+    """Open the log file of a process; one that can't be opened is a failure to start."""
+    assert options.log_file is not None
+    try:
+        return LogFile(options.log_file, options.log_max_bytes, options.log_keep)
+    except OSError as error:
+        text = f"can't start `{options.shown_command}`: its log_file {str(options.log_file)!r}: {error.strerror}"
+        raise ProcessStartError(text) from error

@@ -12,9 +12,10 @@ import resource
 import select
 import signal
 import struct
+import threading
 from typing import Final, NamedTuple
 
-from .._core import ResourceUsage, logger, read_stat
+from .._core import ProcessError, ResourceUsage, logger, read_stat
 
 
 class Ending(NamedTuple):
@@ -138,3 +139,18 @@ def kill_group(pid: int) -> None:
         pass  # all have left the group: escapees are killed one by one
     except PermissionError:
         logger.warning("a member of process group %d may not be signalled by this user", pid)
+
+
+def heed_children() -> None:
+    """Set SIGCHLD back to its default where an ancestor had it ignored.
+
+    With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise ProcessError(
+            "SIGCHLD is ignored in this process, so that exit codes would be lost; only the main thread can mend that: "
+            "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) there"
+        )
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable
+import builtins
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, final
+from typing import Any, Final
 
-import attrs
 import trio
 
 from .._core import (
-    MAX_PID,
-    ActionOptionError,
     Argument,
     Block,
     Bus,
@@ -26,80 +21,31 @@ from .._core import (
     OptionError,
     Overflow,
     ProcessError,
-    ProcessInfo,
     ProcessNotFoundError,
     ProcessStartError,
     RunOptions,
     ServiceClosedError,
     StopFailedError,
     Subscription,
-    checks,
     current_hurry,
-    lives_since,
     make_options,
+    note_failure,
     open_scope,
 )
-from .buffer import DEFAULT_BUFFER_SIZE
-from .child import ManagedProcess, task_name
+from .actions import ProcessHandlers
+from .adopt import adopted_options, follow_log
+from .child import ManagedProcess, process_of, task_name
 from .containment import Containment, LocalContainment
 from .echo import Echo
 from .handle import Handle
 from .life import Life
-from .logfile import LogFile
+from .logfile import open_log
 from .reactor import Reactor
-from .reap import reap_the_abandoned
+from .reap import heed_children, reap_the_abandoned
+from .settings import ServiceOptions, ServiceStatistics
+from .table import Table
 
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
-
-
-@final
-@attrs.frozen(kw_only=True)
-class ServiceOptions:
-    """How a service keeps its processes.
-
-    Args:
-        buffer_size: Bytes kept per process and stream; `math.inf` keeps everything.
-        grace_period: Seconds between the stop signal and SIGKILL.
-        drain_grace: Seconds of silence after an exit, after which what still holds a pipe is not waited for.
-        drain_limit: Seconds after an exit in which reading ends at the latest.
-        retain: Finished processes that are remembered.
-        retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record.
-        guardian: Kill what is left if this process dies of SIGKILL.
-
-    Raises:
-        OptionError: A value was refused.
-    """
-
-    buffer_size: int | float = DEFAULT_BUFFER_SIZE
-    grace_period: float = 5.0
-    drain_grace: float = 0.1
-    drain_limit: float = 2.0
-    retain: int = 1000
-    retain_bytes: int | float = 64 * 2**20
-    guardian: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        checks.whole("buffer_size", self.buffer_size, infinite=True)
-        for option in ("grace_period", "drain_grace", "drain_limit"):
-            object.__setattr__(self, option, checks.seconds(option, getattr(self, option)))
-        checks.whole("retain", self.retain, infinite=True)
-        checks.whole("retain_bytes", self.retain_bytes, infinite=True)
-        checks.flag("guardian", self.guardian)
-
-
-@final
-@attrs.frozen(kw_only=True)
-class ServiceStatistics:
-    """A snapshot: how many processes run, were started, could not be, have ended; and how descendants are found."""
-
-    running: int
-    started: int
-    failed: int
-    finished: int
-    remembered: int
-    remembered_bytes: int
-    containment: str
-    guardian_pid: int | None
 
 
 class Service(Block):
@@ -124,13 +70,11 @@ class Service(Block):
         if options is not None and not isinstance(options, ServiceOptions):
             raise OptionError(f"options must be a ServiceOptions, got {options!r}")
         self._core = core
+        self._handlers = ProcessHandlers(self, core) if core is not None else None
         self.settings = options if options is not None else ServiceOptions()
-        self.bus = Bus(core.bus if core is not None else None, self._has_ended)
+        self._table = Table(self.settings.retain, self.settings.retain_bytes)
+        self.bus = Bus(core.bus if core is not None else None, self._table.has_ended)
         self.hurry = current_hurry()
-        self._table: dict[str, Life] = {}
-        self._running: dict[str, Life] = {}
-        self._finished: dict[str, int] = {}  # the remembered ones, oldest first, and the bytes that each holds
-        self._held = 0
         self._started = 0
         self._failed = 0
         self._launching = 0
@@ -160,12 +104,12 @@ class Service(Block):
     def statistics(self) -> ServiceStatistics:
         """Return counts, and the mechanism by which descendants are found."""
         return ServiceStatistics(
-            running=len(self._running),
+            running=len(self._table.running),
             started=self._started,
             failed=self._failed,
             finished=self._ended,
-            remembered=len(self._finished),
-            remembered_bytes=self._held,
+            remembered=self._table.remembered,
+            remembered_bytes=self._table.held,
             containment=self._containment.mechanism if self._was_entered else "none",
             guardian_pid=self._containment.guardian_pid if self._was_entered else None,
         )
@@ -188,7 +132,8 @@ class Service(Block):
             async with open_scope() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._supervise, name="trio_process supervision")
-                self._register()
+                if self._handlers is not None:
+                    self._handlers.register()
                 self.hurry.watch(self._hurry_up)
                 try:
                     yield
@@ -198,13 +143,15 @@ class Service(Block):
             self.hurry.unwatch(self._hurry_up)
             self._containment.close()
             self.reactor.close()
-            self._unregister()
+            if self._handlers is not None:
+                self._handlers.unregister()
             self.bus.close()
 
     def _make_containment(self) -> Containment:
         """Return what spawns children and finds their descendants; a scripted service has another one."""
         return LocalContainment(self.reactor, guarded=self.settings.guardian)
 
+    @trio.lowlevel.enable_ki_protection
     async def _supervise(self) -> None:
         """Serve the children until the block is left and they have ended; nothing cancels it."""
         await self.reactor.run()
@@ -217,7 +164,7 @@ class Service(Block):
         """Start no more, and stop what runs; the supervision goes on until that has happened."""
         self._closing = True
         by = task_name()
-        for life in list(self._running.values()):
+        for life in list(self._table.running.values()):
             if not life.options.detach:
                 life.stop(EndReason.STOPPED, None, by)
         self._look_finished()
@@ -225,27 +172,25 @@ class Service(Block):
     def _look_finished(self) -> None:
         if not self._closing or self._launching:
             return
-        stuck = [life for life in self._running.values() if life.left]
-        if all(life.left or life.options.detach for life in self._running.values()):
+        stuck = [life for life in self._table.running.values() if life.left]
+        if all(life.left or life.options.detach for life in self._table.running.values()):
             self._stuck += stuck
-            for life in self._running.values():
-                if life.options.detach:
-                    life.abandon()
+            for life in self._table.running.values():
+                life.abandon()
             self.reactor.stop()
 
     def _hurry_up(self) -> None:
-        for life in list(self._running.values()):
+        for life in list(self._table.running.values()):
             life.hurry_up()
 
     def ended(self, life: Life) -> None:
         """Take note that a life is over, or that its process can't be killed."""
         if life.over:
-            self._running.pop(life.id, None)
             self._ended += 1
             if life.left:
                 self._stuck.append(life)
-            self._remember(life)
-            if not self._running:
+            self._table.ended(life)
+            if not self._table.running:
                 self._idle.set()
         self._look_finished()
 
@@ -258,57 +203,26 @@ class Service(Block):
 
     # the table
 
-    def _remember(self, life: Life) -> None:
-        held = life.output.capture.held
-        self._finished[life.id] = held
-        self._held += held
-        if self._held > self.settings.retain_bytes:
-            for key, size in self._finished.items():
-                if size:
-                    self._table[key].output.capture.release()
-                    self._held -= size
-                    self._finished[key] = 0
-                    if self._held <= self.settings.retain_bytes:
-                        break
-        while len(self._finished) > self.settings.retain:
-            self._forget(next(iter(self._finished)))
-
-    def _forget(self, key: str) -> None:
-        self._held -= self._finished.pop(key)
-        del self._table[key]
-
-    def _has_ended(self, key: str) -> bool:
-        life = self._table.get(key)
-        return life is not None and life.over
-
-    def _find(self, key: str) -> Life:
-        if not isinstance(key, str):
-            raise OptionError(f"an id is a str, as start returned it; got {key!r}")
-        life = self._table.get(key)
-        if life is None:
-            raise ProcessNotFoundError(f"this service has no process {key!r}; it may have been forgotten (retain)")
-        return life
-
     def get(self, id: str) -> ManagedProcess:  # noqa: A002 - the contract's name
         """Return the process of that id.
 
         Raises:
             ProcessNotFoundError: There is none, or it was forgotten.
         """
-        return ManagedProcess(self._find(id))
+        return process_of(self._table.find(id))
 
     def list(self) -> list[ManagedProcess]:
         """Return the processes that run or are remembered, in start order."""
-        return [ManagedProcess(life) for life in self._table.values()]
+        return [process_of(life) for life in self._table.lives.values()]
 
-    def running(self) -> list[ManagedProcess]:  # type: ignore[valid-type]  # `list` is the method above here
+    def running(self) -> builtins.list[ManagedProcess]:
         """Return the processes that run, in start order."""
-        return [ManagedProcess(life) for life in self._running.values()]
+        return [process_of(life) for life in self._table.running.values()]
 
     async def wait_all(self) -> None:
         """Wait until nothing runs."""
         await trio.lowlevel.checkpoint()
-        while self._running:
+        while self._table.running:
             await self._idle.wait()
 
     def kill(self, id: str) -> None:  # noqa: A002 - the contract's name
@@ -333,15 +247,14 @@ class Service(Block):
         Raises:
             ProcessError: It is still running.
         """
-        life = self._find(id)
+        life = self._table.find(id)
         if not life.over:
             raise ProcessError(f"{id} ({life.options.shown_command}) is still running; stop it before it is removed")
-        self._forget(id)
+        self._table.forget(id)
 
     def clear(self) -> None:
         """Forget all that have ended."""
-        for key in [*self._finished]:
-            self._forget(key)
+        self._table.clear()
 
     def subscribe(
         self,
@@ -361,7 +274,7 @@ class Service(Block):
             overflow: What happens beyond that: `Overflow.WAIT` slows the children down, the others drop.
         """
         if id is not None:
-            self._find(id)
+            self._table.find(id)
         return self.bus.subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)
 
     # starting
@@ -378,7 +291,7 @@ class Service(Block):
 
     async def start_with_options(self, options: RunOptions) -> ManagedProcess:
         """Start a process from a `RunOptions`; raises as `start` does."""
-        process = ManagedProcess(await self._start(piped_stdin(options)))
+        process = process_of(await self._start(piped_stdin(options)))
         await trio.lowlevel.cancel_shielded_checkpoint()
         return process
 
@@ -390,7 +303,7 @@ class Service(Block):
         size = options.buffer_size if options.buffer_size is not None else self.settings.buffer_size
         number = next(_IDS)
         life = Life(self, f"proc-{number}", options, size)
-        self._table[life.id] = life
+        self._table.lives[life.id] = life
         try:
             handle = await self._spawn(life, number)
         except ProcessStartError as error:
@@ -399,7 +312,9 @@ class Service(Block):
             self._look_finished()
             raise
         except BaseException:
-            del self._table[life.id]  # refused by a test's rules or a bug: nothing began, so there is nothing to show
+            del self._table.lives[
+                life.id
+            ]  # refused by a test's rules or a bug: nothing began, so there is nothing to show
             self._look_finished()
             raise
         self._enter(life)
@@ -436,8 +351,7 @@ class Service(Block):
     def _enter(self, life: Life) -> None:
         """Count a life among those that run."""
         self._started += 1
-        self._table[life.id] = life
-        self._running[life.id] = life
+        self._table.lives[life.id] = self._table.running[life.id] = life
         if self._idle.is_set():
             self._idle = trio.Event()
 
@@ -455,11 +369,8 @@ class Service(Block):
         Raises:
             ProcessNotFoundError: There is no such process any more, or its PID is another one's now.
         """
-        check_identity(pid, started_at)
         self._check_open()
-        if not lives_since(pid, started_at.timestamp()):
-            raise ProcessNotFoundError(f"PID {pid} is not the process that was started at {started_at}: it has ended")
-        chosen = make_options(options.pop("command", None) or command_of(pid), (), {**options, "detach": True})
+        chosen = adopted_options(pid, started_at, options)
         try:
             handle = self._containment.adopt(pid, follow_log(chosen))
         except OSError as error:
@@ -467,7 +378,7 @@ class Service(Block):
         life = Life(self, f"proc-{next(_IDS)}", chosen, chosen.buffer_size or self.settings.buffer_size)
         self._enter(life)
         life.began(handle, started_at)
-        return ManagedProcess(life)
+        return process_of(life)
 
     @asynccontextmanager
     async def open(self, command: Argument, *args: Argument, **options: Any) -> AsyncIterator[ManagedProcess]:
@@ -483,9 +394,12 @@ class Service(Block):
             with trio.CancelScope(shield=True):
                 await process.settle()
             raise
-        except BaseException:
+        except BaseException as error:
             with trio.CancelScope(shield=True):
-                await process.stop()
+                try:
+                    await process.stop()
+                except StopFailedError as failure:
+                    note_failure(error, failure)
             raise
         await process.stop()
 
@@ -527,7 +441,7 @@ class Service(Block):
         life = await self._start(options)
         try:
             if task_status is not trio.TASK_STATUS_IGNORED:
-                task_status.started(ManagedProcess(life))
+                task_status.started(process_of(life))
             await life.settled.wait()
             if life.output.echo is not None:
                 await life.output.echo.flushed.wait()
@@ -543,120 +457,9 @@ class Service(Block):
             result.check()
         return result
 
-    # the actions
-
-    def _register(self) -> None:
-        if self._core is not None:
-            for name, handler in self._actions().items():
-                self._core.action(name, handler)
-
-    def _unregister(self) -> None:
-        if self._core is not None:
-            for name, handler in self._actions().items():
-                action = self._core.action(name)
-                if action.owned_by(handler):
-                    action.set_handler(None)
-
-    def _actions(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "process.run": self._action_run,
-            "process.start": self._action_start,
-            "process.kill": self._action_kill,
-            "process.list": self._action_list,
-            "process.get": self._action_get,
-        }
-
-    async def _action_run(self, command: Any, args: Any = (), **options: Any) -> str:
-        given = {"buffer_size": float("inf"), **options}
-        return (await self.run_with_options(action_options(command, args, given))).output
-
-    async def _action_start(self, command: Any, args: Any = (), **options: Any) -> str:
-        return (await self.start_with_options(action_options(command, args, options))).id
-
-    async def _action_kill(self, id: str | None = None, pid: int | None = None) -> None:  # noqa: A002 - the contract's name
-        await trio.lowlevel.checkpoint()
-        if (id is None) == (pid is None):
-            raise ActionOptionError("process.kill takes either id or pid")
-        if id is not None:
-            self.kill(id)
-            return
-        for life in self._running.values():
-            if life.pid == pid:
-                ManagedProcess(life).kill()
-                return
-        raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
-
-    async def _action_list(self) -> list[str]:  # type: ignore[valid-type]  # `list` is the method above here
-        await trio.lowlevel.checkpoint()
-        return [*self._table]
-
-    async def _action_get(self, id: str) -> ProcessInfo:  # noqa: A002 - the contract's name
-        await trio.lowlevel.checkpoint()
-        return self.get(id).info()
-
 
 def piped_stdin(options: RunOptions) -> RunOptions:
     """Return the options of a process that one talks to: its stdin is a pipe unless told otherwise."""
     if options.stdin is not None or options.detach:
         return options
     return options.with_stdin_pipe()
-
-
-def action_options(command: Any, args: Any, options: dict[str, Any]) -> RunOptions:
-    """Return the options of an action; a refused one is an `ActionOptionError`."""
-    try:
-        return make_options(command, checks.arguments("args", args), options)
-    except ActionOptionError:
-        raise
-    except OptionError as error:
-        raise ActionOptionError(str(error)) from error
-
-
-def check_identity(pid: object, started_at: object) -> None:
-    """Check what tells one process from all others: its PID and its start."""
-    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
-        raise OptionError(f"pid must be a process id, got {pid!r}")
-    if not isinstance(started_at, datetime) or started_at.tzinfo is None:
-        raise OptionError(f"started_at must be a timezone-aware datetime, got {started_at!r}")
-
-
-def open_log(options: RunOptions) -> LogFile:
-    """Open the log file of a process; one that can't be opened is a failure to start."""
-    assert options.log_file is not None
-    try:
-        return LogFile(options.log_file, options.log_max_bytes, options.log_keep)
-    except OSError as error:
-        text = f"can't start `{options.shown_command}`: its log_file {str(options.log_file)!r}: {error.strerror}"
-        raise ProcessStartError(text) from error
-
-
-def follow_log(options: RunOptions) -> int | None:
-    """Return a descriptor at the present end of the log file of a detached process, None if it has none."""
-    if options.log_file is None:
-        return None
-    descriptor = os.open(options.log_file, os.O_RDONLY | os.O_CLOEXEC)
-    os.lseek(descriptor, 0, os.SEEK_END)
-    return descriptor
-
-
-def command_of(pid: int) -> str:
-    """Return the program of a running process, for people."""
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return f"PID {pid}"
-
-
-def heed_children() -> None:
-    """Set SIGCHLD back to its default where an ancestor had it ignored.
-
-    With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").
-    """
-    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
-        return
-    if threading.current_thread() is not threading.main_thread():
-        raise ProcessError(
-            "SIGCHLD is ignored in this process, so that exit codes would be lost; only the main thread can mend that: "
-            "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) there"
-        )
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,100 @@
+"""The `process.*` actions, by which a core gives permission to run things."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from .._core import (
+    ActionOptionError,
+    Core,
+    OptionError,
+    ProcessInfo,
+    ProcessNotFoundError,
+    RunOptions,
+    checks,
+    make_options,
+)
+
+if TYPE_CHECKING:
+    from .service import Service
+
+
+@final
+class ProcessHandlers:
+    """The handlers of one service, registered with its core while it runs.
+
+    Args:
+        service: What they act on.
+        core: Where they are registered.
+    """
+
+    def __init__(self, service: Service, core: Core) -> None:
+        self._service = service
+        self._core = core
+        # in this order, which `Core.actions` shows
+        self._handlers: dict[str, Callable[..., Any]] = {
+            "process.run": self.run,
+            "process.start": self.start,
+            "process.kill": self.kill,
+            "process.list": self.list,
+            "process.get": self.get,
+        }
+
+    def register(self) -> None:
+        """Let the core run them."""
+        for name, handler in self._handlers.items():
+            self._core.action(name, handler)
+
+    def unregister(self) -> None:
+        """Take back those that nobody has replaced meanwhile."""
+        for name, handler in self._handlers.items():
+            action = self._core.action(name)
+            if action.owned_by(handler):
+                action.set_handler(None)
+
+    async def run(self, command: Any, args: Any = (), **options: Any) -> str:
+        """Run a command; return its combined output, whole."""
+        given = action_options(command, args, {"buffer_size": math.inf, **options})
+        return (await self._service.run_with_options(given)).output
+
+    async def start(self, command: Any, args: Any = (), **options: Any) -> str:
+        """Start a command; return its id."""
+        return (await self._service.start_with_options(action_options(command, args, options))).id
+
+    async def kill(self, id: str | None = None, pid: int | None = None) -> None:  # noqa: A002 - the contract's name
+        """Kill a managed process."""
+        await trio.lowlevel.checkpoint()
+        if (id is None) == (pid is None):
+            raise ActionOptionError("process.kill takes either id or pid")
+        if id is not None:
+            self._service.kill(id)
+            return
+        for process in self._service.running():
+            if process.pid == pid:
+                process.kill()
+                return
+        raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
+
+    async def list(self) -> list[str]:
+        """Return the ids, in start order."""
+        await trio.lowlevel.checkpoint()
+        return [process.id for process in self._service.list()]
+
+    async def get(self, id: str) -> ProcessInfo:  # noqa: A002 - the contract's name
+        """Return a snapshot of one process."""
+        await trio.lowlevel.checkpoint()
+        return self._service.get(id).info()
+
+
+def action_options(command: Any, args: Any, options: dict[str, Any]) -> RunOptions:
+    """Return the options of an action; a refused one is an `ActionOptionError`."""
+    try:
+        return make_options(command, checks.arguments("args", args), options)
+    except ActionOptionError:
+        raise
+    except OptionError as error:
+        raise ActionOptionError(str(error)) from error
