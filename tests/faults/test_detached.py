@@ -1,0 +1,221 @@
+"""Detached processes: they outlive the service, a cancellation and SIGKILL, and can be watched again."""
+
+import os
+import signal
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+from harness import new_tag, program, read_line, running, some_with_tag
+from support import is_gone, sh, wait_gone, wait_until
+
+from trio_process import ActionProcessOutput, EndReason, OptionError, ProcessNotFoundError, Service, ServiceOptions
+
+_COUNTING = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done"
+
+
+@contextmanager
+def killed_in_the_end():
+    """Kill the processes that are appended to a list."""
+    pids = []
+    try:
+        yield pids
+    finally:
+        for pid in pids:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+
+
+async def more_is_written(path):
+    before = path.stat().st_size
+    await wait_until(lambda: path.stat().st_size > before)
+
+
+async def test_it_outlives_the_service_and_goes_on_writing(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service() as service:
+            process = await service.start(*sh(_COUNTING), detach=True, log_file=log)
+            pids.append(process.pid)
+            await process.wait_for_line("line 3")
+        assert not is_gone(process.pid)
+        assert os.getsid(process.pid) == process.pid
+        await more_is_written(log)
+
+
+async def test_it_outlives_a_cancellation(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        with trio.CancelScope() as scope:
+            async with Service() as service:
+                process = await service.start(*sh(_COUNTING), detach=True, log_file=log)
+                pids.append(process.pid)
+                scope.cancel()
+                await trio.sleep_forever()
+        await more_is_written(log)
+
+
+@pytest.mark.parametrize("guardian", [False, True])
+async def test_it_outlives_sigkill_of_the_owner_and_goes_on_writing(tmp_path, guardian):
+    log = tmp_path / "log"
+    body = f"""
+async with Service(options=ServiceOptions(guardian={guardian})) as service:
+    kept = await service.start("sh", "-c", sys.argv[2], detach=True, log_file=sys.argv[1])
+    other = await service.start("sleep", sys.argv[3])
+    print(kept.pid, flush=True)
+    await trio.sleep_forever()
+"""
+    tag = new_tag()
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with running(program(body, str(log), _COUNTING, tag)) as owner:
+            pids.append(int(await read_line(owner)))
+            (other,) = await some_with_tag(tag)
+            owner.send_signal(signal.SIGKILL)
+            await owner.wait()
+            if not guardian:
+                os.kill(other, signal.SIGKILL)
+            await wait_gone(other)
+            await more_is_written(log)
+            assert not is_gone(pids[0])
+            os.killpg(pids[0], signal.SIGKILL)
+            await wait_gone(pids[0])
+
+
+async def test_it_is_followed_stopped_and_known_like_any_other(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("from an earlier life\n")
+    with trio.fail_after(20):
+        async with Service() as service:
+            with service.subscribe(ActionProcessOutput) as events:
+                process = await service.start(
+                    *sh("trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.01; done 2>/dev/null"),
+                    detach=True,
+                    log_file=log,
+                )
+                assert (await events.receive()).line == "hello"
+                result = await process.stop()
+                assert (await events.receive()).line == "bye"
+            assert (result.exit_code, result.reason, result.output) == (3, EndReason.STOPPED, "hello\nbye\n")
+    assert log.read_text() == "from an earlier life\nhello\nbye\n"
+
+
+async def test_it_can_be_killed_and_times_out_while_we_live(tmp_path):
+    with trio.fail_after(20):
+        async with Service() as service:
+            process = await service.start("sleep", "1000", detach=True)
+            process.kill()
+            assert await process.wait(check=False) == -9
+            slow = await service.start("sleep", "1000", detach=True, timeout=0.05)
+            assert await slow.wait(check=False) == -15
+            assert slow.reason is EndReason.TIMED_OUT
+
+
+async def test_a_big_log_is_followed_to_its_end(tmp_path):
+    size = 8 * 2**20
+    with trio.fail_after(20):
+        async with Service() as service:
+            result = await service.run(
+                *sh(f"head -c {size} /dev/zero; echo; echo end"), detach=True, log_file=tmp_path / "log"
+            )
+            assert result.output.endswith("\nend\n")
+            assert result.dropped + len(result.output_bytes) == size + 5
+
+
+async def test_a_grandchild_that_writes_for_ever_does_not_hold_up_the_end(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service() as service:
+            process = await service.start(*sh("yes & exit 0"), detach=True, log_file=log)
+            pids.append(process.pid)
+            try:
+                assert await process.wait() == 0
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+            assert process.duration < 5
+
+
+async def test_a_log_that_is_emptied_is_followed_from_its_new_beginning(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20):
+        async with Service() as service:
+            os.mkfifo(tmp_path / "fifo")
+            process = await service.start(
+                *sh("echo a long first line; read x < $1; echo new", str(tmp_path / "fifo")), detach=True, log_file=log
+            )
+            await process.wait_for_line("first line")
+            os.truncate(log, 0)  # as logrotate's copytruncate does
+            await trio.sleep(0.3)  # longer than it ever waits between two looks
+            (tmp_path / "fifo").write_text("go\n")
+            await process.wait_for_line("new")
+            await process.wait()
+
+
+async def test_a_later_life_adopts_it(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service() as service:
+            first = await service.start(*sh(_COUNTING), detach=True, log_file=log)
+            pids.append(first.pid)
+            await first.wait_for_line("line 3")
+        async with Service(options=ServiceOptions(grace_period=1)) as service:
+            again = service.adopt(first.pid, first.started_at, log_file=log, name="again")
+            assert (again.pid, again.name, again.is_running) == (first.pid, "again", True)
+            line = await again.wait_for_line("line")
+            assert int(line.text.split()[1]) > 3
+            result = await again.stop()
+            assert (result.exit_code, result.signal_name, result.reason) == (-15, "SIGTERM", EndReason.STOPPED)
+        assert is_gone(first.pid)
+
+
+async def test_one_of_a_program_that_was_killed_is_adopted_too(tmp_path):
+    body = """
+async with Service() as service:
+    kept = await service.start("sleep", "1000", detach=True)
+    print(kept.pid, kept.started_at.isoformat(), flush=True)
+    await trio.sleep_forever()
+"""
+    with trio.fail_after(20):
+        async with running(program(body)) as owner:
+            pid, started = (await read_line(owner)).split()
+            owner.send_signal(signal.SIGKILL)
+            await owner.wait()
+            async with Service() as service:
+                again = service.adopt(int(pid), datetime.fromisoformat(started))
+                again.suspend()  # it dies nevertheless
+                result = await again.stop(5)
+                assert result.reason is EndReason.STOPPED
+                assert result.duration < 5
+            await wait_gone(int(pid))
+
+
+async def test_a_recycled_pid_is_refused(tmp_path):
+    with trio.fail_after(20):
+        async with Service() as service:
+            stranger = await service.start("sleep", "1000")
+            for started in (stranger.started_at - timedelta(seconds=10), datetime(2001, 1, 1, tzinfo=UTC)):
+                with pytest.raises(ProcessNotFoundError, match=str(stranger.pid)):
+                    service.adopt(stranger.pid, started)
+            await stranger.stop()
+            with pytest.raises(ProcessNotFoundError):
+                service.adopt(stranger.pid, datetime.now(UTC))
+            with pytest.raises(OptionError):
+                service.adopt(0, datetime.now(UTC))
+            with pytest.raises(OptionError):
+                service.adopt(os.getpid(), datetime.now())
+            assert len(service.list()) == 1
+
+
+async def test_an_adoption_that_fails_leaves_nothing_open(tmp_path):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service() as service:
+            kept = await service.start("sleep", "1000", detach=True, log_file=log)
+            pids.append(kept.pid)
+            log.unlink()
+            with pytest.raises(OptionError, match="log"):
+                service.adopt(kept.pid, kept.started_at, log_file=log)
+            await kept.stop()

@@ -1,0 +1,191 @@
+"""SIGKILL of the owner: what the guardian kills, what stays without one, and what is meant to stay."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import trio
+from harness import a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
+from support import is_gone, process_of, wait_gone, wait_until
+
+_OWNER = """
+service = Service(options=ServiceOptions(guardian=True, grace_period=30))
+async with service:
+    tag = sys.argv[1]
+    await service.start("sleep", tag)
+    await service.start("sh", "-c", "trap '' TERM HUP; sleep $1 & setsid sleep $1 & sleep $1", "sh", tag)
+    await service.start("sh", "-c", "(setsid nohup sleep $1 >/dev/null 2>&1 &); exec sleep $1", "sh", tag)
+    print(service.statistics().guardian_pid, flush=True)
+    await trio.sleep_forever()
+"""
+
+
+async def kill_owner(owner):
+    """SIGKILL, and the time from then."""
+    owner.send_signal(signal.SIGKILL)
+    await owner.wait()
+    return trio.current_time()
+
+
+async def test_with_a_guardian_nothing_survives_sigkill_of_the_owner():
+    tag = new_tag()
+    with trio.fail_after(30), a_stranger("sleep", "3598", start_new_session=True):
+        async with running(program(_OWNER, tag)) as owner:
+            guardian = int(await read_line(owner))
+            await some_with_tag(tag, 6)
+            killed = await kill_owner(owner)
+            await none_with_tag(tag)
+            assert trio.current_time() - killed < 1.0  # 20 ms on a machine at rest
+            await wait_gone(guardian)
+
+
+async def test_a_guardian_that_is_killed_is_replaced():
+    tag = new_tag()
+    with trio.fail_after(30):
+        async with running(program(_OWNER, tag), stderr=subprocess.DEVNULL) as owner:
+            first = int(await read_line(owner))
+            await some_with_tag(tag, 6)
+            os.kill(first, signal.SIGKILL)
+            (second,) = await wait_until(lambda: [pid for pid in guardians(owner.pid) if pid != first])
+            assert len(with_tag(tag)) == 6
+            await kill_owner(owner)
+            await none_with_tag(tag)
+            await wait_gone(second)
+
+
+async def test_guardian_and_owner_killed_again_and_again_leave_nothing():
+    tag = new_tag()
+    with trio.fail_after(30):
+        async with running(program(_OWNER, tag), stderr=subprocess.DEVNULL) as owner:
+            seen = {int(await read_line(owner))}
+            for _ in range(5):
+                (guardian,) = await wait_until(lambda: guardians(owner.pid))
+                os.kill(guardian, signal.SIGKILL)
+                seen.add(guardian)
+                await wait_until(lambda: (now := guardians(owner.pid)) and not seen & set(now))
+            await kill_owner(owner)
+            await none_with_tag(tag)
+
+
+def guardians(owner):
+    """Return the PIDs of the guardians of a process, by what they are called."""
+    found = []
+    for name in os.listdir("/proc"):
+        process = process_of(int(name)) if name.isdecimal() else None
+        if process is not None and process.parent == owner and process.state not in "ZX":
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if b"trio-process-guardian" in file.read():
+                    found.append(int(name))
+    return found
+
+
+async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe():
+    with trio.fail_after(30):
+        async with running(program(_OWNER, new_tag())) as owner:
+            pid = int(await read_line(owner))
+            with open(f"/proc/{pid}/status") as file:
+                status = dict(line.split(":", 1) for line in file)
+            assert int(status["VmRSS"].split()[0]) < 3000  # kB
+            ignored = int(status["SigIgn"], 16)
+            for number in (
+                signal.SIGINT,
+                signal.SIGTERM,
+                signal.SIGHUP,
+                signal.SIGQUIT,
+                signal.SIGTSTP,
+                signal.SIGPIPE,
+            ):
+                assert ignored >> (number - 1) & 1, number
+            assert os.getsid(pid) == pid
+            targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+            assert len(targets) == 2
+            assert os.devnull in targets
+            await kill_owner(owner)
+            await wait_gone(pid)
+
+
+async def test_a_guardian_heeds_no_variable_of_its_owner():
+    tag = new_tag()
+    with trio.fail_after(30), a_stranger("sleep", "3597", start_new_session=True) as stranger:
+        environment = {**os.environ, f"group_{stranger.pid}": "1", "X": f"a\ngroup_{stranger.pid}=1"}
+        async with running(program(_OWNER, tag), env=environment) as owner:
+            guardian = int(await read_line(owner))
+            await some_with_tag(tag, 6)
+            await kill_owner(owner)
+            await none_with_tag(tag)
+            await wait_gone(guardian)
+            assert not is_gone(stranger.pid)
+
+
+async def test_a_clean_end_leaves_no_guardian():
+    with trio.fail_after(30):
+        body = """
+async with Service(options=ServiceOptions(guardian=True)) as service:
+    await service.run("true")
+    print(service.statistics().guardian_pid, flush=True)
+"""
+        async with running(program(body)) as owner:
+            guardian = int(await read_line(owner))
+            await owner.wait()
+            assert is_gone(guardian)
+
+
+async def test_without_a_guardian_children_outlive_sigkill_of_the_owner():
+    tag = new_tag()
+    with trio.fail_after(30):
+        async with running(program(_OWNER.replace("guardian=True", "guardian=False"), tag)) as owner:
+            assert await read_line(owner) == "None"
+            pids = await some_with_tag(tag, 6)
+            await kill_owner(owner)
+            assert sorted(with_tag(tag)) == sorted(pids)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            await none_with_tag(tag)
+
+
+async def test_a_nested_service_goes_with_the_program_that_is_killed():
+    tag = new_tag()
+    with trio.fail_after(30):
+        async with running(
+            program(_NESTING, tag, *program(_OWNER.replace("guardian=True", "guardian=False"), tag))
+        ) as outer:
+            inner = int(await read_line(outer))
+            await some_with_tag(tag, 6)
+            os.kill(inner, signal.SIGKILL)
+            assert await read_line(outer) == "-9"
+            assert with_tag(tag) == []
+
+
+_NESTING = """
+async with Service(options=ServiceOptions(guardian=True)) as service:
+    inner = await service.start(*sys.argv[2:])
+    await inner.wait_for_line("None")
+    print(inner.pid, flush=True)
+    print(await inner.wait(check=False), flush=True)
+    await trio.sleep_forever()
+"""
+
+
+async def test_a_nested_service_goes_with_the_outermost_owner():
+    tag = new_tag()
+    with trio.fail_after(30):
+        async with running(
+            program(_NESTING, tag, *program(_OWNER.replace("guardian=True", "guardian=False"), tag))
+        ) as outer:
+            await read_line(outer)
+            await some_with_tag(tag, 6)
+            await kill_owner(outer)
+            await none_with_tag(tag)
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+async def test_sigkill_of_the_command_line_leaves_nothing(pipe):
+    tag = new_tag()
+    command = (sys.executable, "-m", "trio_process", "exec", "--", "sh", "-c", "setsid sleep $1 & sleep $1", "sh", tag)
+    with trio.fail_after(30):
+        async with running(command, stdout=subprocess.PIPE if pipe else subprocess.DEVNULL) as cli:
+            await some_with_tag(tag, 2)
+            await kill_owner(cli)
+            await none_with_tag(tag)
