@@ -265,7 +265,10 @@ class ManagedProcess:
         await trio.lowlevel.checkpoint()
         if self._life.over or self._life.handle is None:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) takes no input: it is {self.status}")
-        raw = data.encode(self._life.options.encoding) if isinstance(data, str) else bytes(data)
+        try:
+            raw = data.encode(self._life.options.encoding) if isinstance(data, str) else bytes(data)
+        except UnicodeEncodeError as error:
+            raise OptionError(f"the text can't be encoded: {error}; give it as bytes, or choose an encoding") from None
         await self._life.handle.write_stdin(raw)
 
     async def close_stdin(self) -> None:

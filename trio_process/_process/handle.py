@@ -315,7 +315,7 @@ class RealHandle:
             self._writing = trio.Lock()
         async with self._writing:
             rest = memoryview(data)
-            while rest:
+            while rest or self._stdin is None:
                 if self._stdin is None:
                     raise self._no_stdin()
                 try:
