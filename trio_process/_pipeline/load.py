@@ -70,7 +70,7 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     file = pathlib.Path(directory, "trio-process.toml")
-    ...     _ = file.write_text('[tasks.hello]\\nrun = "echo hello"\ntimeout = "10m"')
+    ...     _ = file.write_text('[tasks.hello]\nrun = "echo hello"\ntimeout = "10m"')
     ...     [spec] = load_pipeline(file)
     >>> spec.name, spec.command, spec.args, spec.timeout
     ('hello', 'echo', ('hello',), 600.0)

@@ -1,0 +1,114 @@
+"""The examples in the docstrings run: also those with a bare `await`, and those that only define a `main`."""
+
+import ast
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import pkgutil
+import shutil
+import subprocess
+
+import pytest
+import trio
+
+import trio_process
+import trio_process.exec
+import trio_process.testing
+from trio_process.testing import hostile
+
+LIMIT = 60  # seconds
+CHECKER = doctest.OutputChecker()
+
+
+def examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    names = [found.name for found in pkgutil.walk_packages(trio_process.__path__, "trio_process.")]
+    for name in ["trio_process", *names]:
+        if name == "trio_process.__main__":
+            continue
+        for test in finder.find(importlib.import_module(name), name):
+            if test.examples:
+                yield pytest.param(test, id=test.name)
+
+
+async def serve():
+    """Stand for a program's main."""
+
+
+@pytest.fixture
+def _in_a_repository(tmp_path, monkeypatch):
+    """Give commands such as `git log` something to tell, and files a place."""
+    (tmp_path / "tests" / "data").mkdir(parents=True)
+    who = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org"]
+    for args in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "Begin"]):
+        subprocess.run(["git", *args], cwd=tmp_path, check=True, timeout=LIMIT)
+    monkeypatch.chdir(tmp_path)
+
+
+def names_of(test):
+    """Return the names that an example may use: its module's, all public ones, and what it can't make itself."""
+    public = {
+        name: getattr(module, name)
+        for module in (trio_process, trio_process.exec, trio_process.testing)
+        for name in module.__all__
+    }
+    return {
+        **public,
+        **test.globs,
+        "trio": trio,
+        "shutil": shutil,
+        "serve": serve,
+        "wait_for_health": trio_process.wait_for_health,
+    }
+
+
+async def run_example(example, names):
+    """Run one `>>>`, its await too, and return what it printed."""
+    code = compile(example.source, "<docstring>", "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = eval(code, names)
+        if inspect.iscoroutine(result):
+            await result
+    return printed.getvalue()
+
+
+async def run_examples(test, names):
+    for example in test.examples:
+        printed = await run_example(example, names)
+        assert CHECKER.check_output(example.want, printed, doctest.ELLIPSIS), f"{example.source}{printed}"
+
+
+async def run_beside_a_server(test, names):
+    async with trio_process.HealthServer("127.0.0.1:0") as names["server"]:
+        await run_examples(test, names)
+
+
+async def bounded(function, *args):
+    with trio.fail_after(LIMIT):
+        await function(*args)
+
+
+def awaits(test):
+    """Whether an example awaits outside of a function."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    codes = [compile(example.source, "<docstring>", "single", flags=flags) for example in test.examples]
+    return any(code.co_flags & inspect.CO_COROUTINE for code in codes)
+
+
+@pytest.mark.usefixtures("_in_a_repository")
+@pytest.mark.parametrize("test", list(examples()))
+def test_the_example_of_a_docstring_runs(test):
+    names = names_of(test)
+    if test.name == hostile.__name__:
+        trio.run(bounded, run_beside_a_server, test, names)
+    elif awaits(test):
+        trio.run(bounded, run_examples, test, names)
+    else:  # it may call trio.run itself
+        with pytest.raises(StopIteration):
+            run_examples(test, names).send(None)
+    main = names.get("main")
+    if inspect.iscoroutinefunction(main) and not any("trio.run(main" in example.source for example in test.examples):
+        trio.run(bounded, main)
