@@ -35,7 +35,7 @@ PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED)
 FENCE = re.compile(r"^(?P<ticks>```+)(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^```+\{(?P<name>[\w-]+)\} *(?P<argument>\S*)")
 MENTIONED_TEST = re.compile(r"\btests/(?P<path>[\w/]+\.py)(?:::(?P<name>\w+))?")
-LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)#\s]+)")
+LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]*)(?:#(?P<heading>[^)\s]+))?\)")
 
 
 class Block(NamedTuple):
@@ -56,6 +56,12 @@ def blocks(*kinds):
         for found in FENCE.finditer(page.read_text())
         if not kinds or found["kind"].strip() in kinds
     ]
+
+
+def anchors(page):
+    """Return the headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def environment(home):
@@ -270,7 +276,9 @@ def test_a_page_names_only_tests_and_pages_that_are_there(page):
             )
     if page.parent == ROOT:
         for found in LINK.finditer(text):
-            assert (ROOT / found["target"]).exists(), f"{page.name} links to {found['target']}, which is not there"
+            target = ROOT / (found["target"] or page.name)
+            assert target.exists(), f"{page.name} links to {found['target']}, which is not there"
+            assert not found["heading"] or found["heading"] in anchors(target), f"{target.name} has no {found['heading']}"
 
 
 @pytest.mark.parametrize("module", ["trio_process", "trio_process.exec", "trio_process.testing"])
