@@ -408,9 +408,12 @@ class Bus:
 
 
 def _caller() -> str:
-    """Return `file:line` of the code that subscribed: the first frame outside of this package."""
-    package = __name__.partition(".")[0]
+    """Return `file:line` of the code that subscribed: the first frame outside of this package.
+
+    Our own context managers are entered through `contextlib`, which is nobody's code either.
+    """
+    ours = (__name__.partition(".")[0], "contextlib")
     frame = sys._getframe(1)  # the one cheap way; inspect.stack reads source files
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
