@@ -1,15 +1,25 @@
 """What users do to it: much output, handlers that raise, cancellations at any moment, Ctrl-C; and nothing is left."""
 
+import logging
 import os
+import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from subprocess import PIPE, Popen
 
 import pytest
 import trio
 
-from trio_process import CommandFailedError, CommandTimeoutError, OptionError, ProgramNotFoundError, Stdio
+from trio_process import (
+    CommandFailedError,
+    CommandTimeoutError,
+    OptionError,
+    ProcessStartError,
+    ProgramNotFoundError,
+    Stdio,
+)
 from trio_process._core import is_alive
 from trio_process.exec import Command
 
@@ -212,6 +222,60 @@ async def test_a_broken_pipe_does_not_make_a_failing_command_look_well():
     with trio.fail_after(30), pytest.raises(CommandFailedError) as caught:
         await sh("exit 4").with_stdin(feed()).run()
     assert caught.value.result.exit_code == 4
+
+
+async def test_a_generator_that_was_read_before_is_refused_instead_of_read_as_empty():
+    async def once():
+        yield b"data"
+
+    command = Command("cat").with_stdin(once())
+    with trio.fail_after(10):
+        assert await command.output() == "data"
+        with pytest.raises(OptionError, match="was read before"):
+            await command.output()
+
+
+async def test_a_handler_that_holds_a_command_up_is_named_by_the_users_own_line(caplog, monkeypatch):
+    monkeypatch.setattr("trio_process._process.life.SLOW_READER", 0.05)
+    named = trio.Event()
+
+    class Watch(logging.Handler):
+        def emit(self, record):
+            named.set()
+
+    async def slow(line):
+        await named.wait()
+        scope.cancel()
+
+    watch = Watch(logging.WARNING)
+    logging.getLogger("trio_process").addHandler(watch)
+    try:
+        with trio.fail_after(20), trio.CancelScope() as scope:
+            await Command("yes").with_stdout(slow).run()
+    finally:
+        logging.getLogger("trio_process").removeHandler(watch)
+    assert scope.cancelled_caught
+    assert f"made at {__file__}:" in caplog.text
+
+
+@pytest.mark.parametrize("spare", range(8, 19))
+async def test_running_out_of_descriptors_is_a_failure_to_start_and_leaves_nothing(spare):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(spare):
+            os.close(taken.pop())
+        pipe = Command("yes") | Command("cat") | Command("cat") | Command("cat") | Command("true")
+        with trio.fail_after(20), pytest.raises(ProcessStartError, match=r"ulimit -n"):
+            await pipe.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 async def test_output_that_is_no_text():

@@ -23,6 +23,7 @@ from .._core import (
     Masker,
     ProcessError,
     ProcessNotRunningError,
+    ProcessStartError,
     RunOptions,
     Secret,
     StdinNotAvailableError,
@@ -69,7 +70,7 @@ class Execution:
                     if upstream is not None:
                         ends["stdin"] = theirs.enter_context(upstream)
                     if place < len(self._stages) - 1:
-                        reader, writer = os.pipe()
+                        reader, writer = _make_pipe(stage)
                         upstream = ours.enter_context(FileIO(reader))
                         ends["stdout"] = theirs.enter_context(FileIO(writer, "w"))
                     process = await self._start_stage(place, stage, ends, nursery)
@@ -151,6 +152,14 @@ class Execution:
         for place in failed(results):
             error, duration = results[place].error(), results[place].duration
             self._stages[place].say("error", "command failed", error=str(error), duration=duration)
+
+
+def _make_pipe(stage: Stage) -> tuple[int, int]:
+    try:
+        return os.pipe()
+    except OSError as error:
+        why = f"no pipe can be made behind it ({error.strerror}); close some files, or raise the limit (ulimit -n)"
+        raise ProcessStartError(f"can't start `{stage.typed}`: {why}") from error
 
 
 def masker_of(stages: Sequence[Stage]) -> Masker:

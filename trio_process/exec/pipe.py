@@ -6,7 +6,7 @@ from typing import Any, final
 
 import attrs
 
-from .._core import CommandResult, EndReason, OptionError, in_seconds
+from .._core import CommandResult, EndReason, OptionError, ResourceUsage, in_seconds
 from .execution import failed, masker_of
 from .verbs import Verbs
 
@@ -29,11 +29,12 @@ class PipeResult(CommandResult):
     def describe(self) -> str:
         """Return the account that errors give: the pipe, and each stage that failed."""
         places = failed(self.stages)
+        typed = self.command.replace("\n", "\\n")
         if not places:
-            return f"`{self.command}` exited with code {self.exit_code} after {in_seconds(self.duration)}"
+            return f"`{typed}` exited with code {self.exit_code} after {in_seconds(self.duration)}"
         which = ", ".join(str(place + 1) for place in places)
         accounts = "\n".join(self.stages[place].describe() for place in places)
-        return f"`{self.command}` failed in stage {which} of {len(self.stages)}:\n{accounts}"
+        return f"`{typed}` failed in stage {which} of {len(self.stages)}:\n{accounts}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, ready for JSON, with the stages' own."""
@@ -98,6 +99,7 @@ class Pipe(Verbs):
             dropped=sum([result.dropped for result in results]),
             output_incomplete=any([result.output_incomplete for result in results]),
             started_at=results[0].started_at,
+            usage=_sum([result.usage for result in results if result.usage is not None]),
             duration=max([result.duration for result in results]),
             ok=not bad,
             encoding=last.encoding,
@@ -105,6 +107,18 @@ class Pipe(Verbs):
             masker=masker_of(self._stages),
             stages=results,
         )
+
+
+def _sum(usages: list[ResourceUsage]) -> ResourceUsage:
+    """Return what all stages used, and the largest of their peaks."""
+    killed = [usage.oom_killed for usage in usages if usage.oom_killed is not None]
+    return ResourceUsage(
+        user=sum([usage.user for usage in usages]),
+        system=sum([usage.system for usage in usages]),
+        max_rss=max([usage.max_rss for usage in usages if usage.max_rss is not None], default=None),
+        oom_killed=any(killed) if killed else None,
+        core_dumped=any([usage.core_dumped for usage in usages]),
+    )
 
 
 def joined(left: Verbs, right: Verbs) -> Pipe:

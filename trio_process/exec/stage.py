@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import ExitStack
+from inspect import isasyncgen
 from pathlib import Path
 from typing import IO, Any, Final, final
 
@@ -132,6 +133,8 @@ class Stage:
             files: Closes what was opened for it.
         """
         options = self.options
+        if isasyncgen(self.feed) and self.feed.ag_frame is None:
+            raise OptionError(f"the async generator that `{self.typed}` was to read was read before; give a new one")
         changes: dict[str, Any] = dict(ends)
         if options.stdin is None:
             changes.setdefault("stdin", Stdio.NULL)
