@@ -234,6 +234,16 @@ async def test_redact_masks_the_value_of_an_environment_variable_too():
     assert (result.output, bare.output) == ("***\n", "plain\n")
 
 
+async def test_redact_masks_it_in_the_log_file_too(tmp_path):
+    log = tmp_path / "log"
+    script = 'printf "a hunt"; sleep 0.1; printf "er2 & co b\\n"; printf "%s" "$1"'
+    with trio.fail_after(20):
+        async with Service() as service:
+            await service.run_with_options(sh(script, Secret(VALUE), redact=True, log_file=log))
+    assert "a *** b\n" in log.read_text()
+    assert "hunter2" not in log.read_text()
+
+
 async def test_redact_with_an_encoding_that_can_not_write_the_secret():
     with trio.fail_after(10):
         async with Service() as service:

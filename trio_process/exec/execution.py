@@ -73,20 +73,20 @@ class Execution:
                         reader, writer = _make_pipe(stage)
                         upstream = ours.enter_context(FileIO(reader))
                         ends["stdout"] = theirs.enter_context(FileIO(writer, "w"))
-                    process = await self._start_stage(place, stage, ends, nursery)
+                    process = await self._start_stage(place, ends, theirs, nursery)
                     self._places[process.id] = place
                     if stage.feed is not None:
                         nursery.start_soon(pour, stage.feed, process, name="trio_process stdin")
 
     async def _start_stage(
-        self, place: int, stage: Stage, ends: Mapping[str, IO[bytes]], nursery: trio.Nursery
+        self, place: int, ends: Mapping[str, IO[bytes]], files: ExitStack, nursery: trio.Nursery
     ) -> ManagedProcess:
+        stage = self._stages[place]
         began = trio.current_time()
         stage.say("debug", "executing command")
         try:
-            with ExitStack() as files:
-                options = stage.prepared(ends, files)
-                process: ManagedProcess = await nursery.start(self._run_stage, place, options)
+            options = stage.prepared(ends, files)
+            process: ManagedProcess = await nursery.start(self._run_stage, place, options)
         except ProcessError as error:
             stage.say("error", "command failed", error=str(error), duration=trio.current_time() - began)
             raise

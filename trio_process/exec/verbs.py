@@ -81,7 +81,7 @@ class Verbs:
         """Return the same with another stdout (of a pipe: of its last stage).
 
         Args:
-            target: A `Path`; an open file; `Stdio.INHERIT` or `.NULL`; or a callable, which gets each line while the
+            target: A `Path`; an open file; `Stdio.INHERIT`, `.NULL` or `.PIPE` (captured, as at first); or a callable, which gets each line while the
                 command runs (an async one is awaited). A slow one delays the command; one that raises stops it.
             append: Write behind what the `Path` holds, instead of replacing it.
         """
