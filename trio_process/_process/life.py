@@ -281,6 +281,7 @@ class Life:
 
     def _swept(self, left: list[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         assert self.handle is not None
+        self.handle.read_rest()  # to the end of what has just been closed
         if not killed and not self.handle.open_streams:
             self._incomplete = False  # who held the pipe has let go of it by itself
         self._finish(left)

@@ -168,6 +168,11 @@ class Output:
             self.echo.finish()
         self.wake_readers()
 
+    def close_sinks(self) -> None:
+        """Let the sinks write what they hold, and close."""
+        for sink in self.sinks:
+            sink.finish()
+
     def wake_readers(self) -> None:
         """Let the readers of lines look again."""
         if self.arrived is not None:

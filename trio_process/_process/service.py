@@ -312,9 +312,8 @@ class Service(Block):
             self._look_finished()
             raise
         except BaseException:
-            del self._table.lives[
-                life.id
-            ]  # refused by a test's rules or a bug: nothing began, so there is nothing to show
+            # refused by a test's rules or a bug: nothing began, so there is nothing to show
+            del self._table.lives[life.id]
             self._look_finished()
             raise
         self._enter(life)
@@ -330,9 +329,16 @@ class Service(Block):
         options = life.options
         if options.log_file is not None and not options.detach:
             life.output.sinks.append(open_log(options))
-        handle = self._containment.spawn(life, number)
-        if not handle.launching:
-            return handle
+        try:
+            handle = self._containment.spawn(life, number)
+            if handle.launching:
+                await self._launch(handle, options)
+        except BaseException:
+            life.output.close_sinks()
+            raise
+        return handle
+
+    async def _launch(self, handle: Handle, options: RunOptions) -> None:
         self._launching += 1
         try:
             failure = await handle.launched(options)
@@ -340,7 +346,6 @@ class Service(Block):
             self._launching -= 1
         if failure is not None:
             raise failure
-        return handle
 
     def _check_open(self) -> None:
         if not self._was_entered:

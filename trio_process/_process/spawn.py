@@ -359,7 +359,8 @@ def explain_launch(options: RunOptions, report: bytes) -> ProcessStartError:
     else:
         typed = escape_controls(command_line(options.shown_command, options.shown_args))
         why = os.strerror(number) if number else text
-        advice = "; that takes a privilege which this process does not have" if number == errno.EPERM else ""
+        forbidden = number in (errno.EPERM, errno.EACCES)  # the latter by setpriority(2)
+        advice = "; that takes a privilege which this process does not have" if forbidden else ""
         failed = ProcessStartError(f"can't start `{typed}`: {step} could not be applied: {why}{advice}")
     failed.__cause__ = error
     return failed

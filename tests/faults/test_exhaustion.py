@@ -1,0 +1,210 @@
+"""Nothing left: no descriptors, no processes, no privilege; and everything at once."""
+
+import os
+import re
+import resource
+from contextlib import contextmanager
+
+import pytest
+import trio
+from harness import new_tag, program, some_with_tag, with_tag
+from support import open_descriptors, sh
+
+from trio_process import ActionProcessExited, ProcessStartError, Service, ServiceOptions, Status
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+
+@contextmanager
+def no_descriptors_left():
+    """Let this process open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    fill = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, before[1]))
+    try:
+        while True:
+            try:
+                fill.append(os.dup(0))
+            except OSError:
+                break
+        yield
+    finally:
+        for descriptor in fill:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_without_descriptors_a_start_fails_with_advice_and_everything_else_goes_on():
+    with trio.fail_after(20):
+        async with Service() as service:
+            echo = await service.start("cat")
+            await echo.send_input("before\n")
+            await echo.wait_for_line("before")
+            held = open_descriptors()
+            with no_descriptors_left():
+                for options in ({}, {"nice": 1}, {"stdin": b"x" * 100_000}):
+                    with pytest.raises(ProcessStartError, match=r"no file descriptors are left.*ulimit -n") as caught:
+                        await service.start("true", **options)
+                    assert isinstance(caught.value.__cause__, OSError)
+                await echo.send_input("meanwhile\n")
+                await echo.wait_for_line("meanwhile")
+            assert open_descriptors() == held
+            assert (await service.run("echo", "again")).output == "again\n"
+            await echo.close_stdin()
+            assert await echo.wait() == 0
+            assert service.statistics().failed == 3
+
+
+async def test_without_descriptors_processes_end_and_no_descendant_is_missed():
+    tag = new_tag()
+    with trio.fail_after(20):
+        async with Service(options=ServiceOptions(grace_period=0.1)) as service:
+            process = await service.start(*sh("setsid sleep $1 & sleep $1 & cat", tag))
+            await some_with_tag(tag, 2)
+            with no_descriptors_left():
+                result = await process.stop()
+                assert result.status is Status.KILLED
+                assert service.running() == []
+            assert with_tag(tag) == []
+
+
+async def test_without_descriptors_a_guarded_service_says_so_and_recovers():
+    with trio.fail_after(20):
+        async with Service(options=ServiceOptions(guardian=True)) as service:
+            with no_descriptors_left(), pytest.raises(ProcessStartError, match="no file descriptors are left"):
+                await service.start("true")
+            await service.run("true")
+            assert service.statistics().guardian_pid is not None
+
+
+async def test_a_failed_start_leaves_nothing_open(tmp_path):
+    with trio.fail_after(20):
+        async with Service() as service:
+            held = open_descriptors()
+            for command in ("/nowhere/at/all", "/etc/passwd"):
+                for options in (
+                    {"log_file": tmp_path / "log"},
+                    {"limits": {"core": 0}},
+                    {"stdin": b"x" * 100_000},
+                    {"detach": True, "log_file": tmp_path / "log"},
+                ):
+                    with pytest.raises(ProcessStartError):
+                        await service.start(command, **options)
+            assert open_descriptors() == held
+
+
+@needs_root
+async def test_a_fork_bomb_under_a_limit_ends_with_its_process():
+    # 50 at most: each forks twice, so that it would fill the machine if it could
+    bomb = "bomb() { bomb & bomb & wait; }; echo ready; bomb 2>/dev/null"
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(grace_period=0.05)) as service:
+            process = await service.start(*sh(bomb), user="nobody", limits={"nproc": 50}, idle_timeout=10)
+            await process.wait_for_line("ready", timeout=10)
+            await trio.sleep(0.1)  # let it grow to its limit
+            assert (await service.run("echo", "alive")).output == "alive\n"
+            result = await process.stop()
+            assert result.duration < 10
+    # the fixture of all tests looks for what is left
+
+
+@needs_root
+async def test_a_bomb_of_escapees_is_caught_too():
+    bomb = 'setsid sh -c "$BOMB" & setsid sh -c "$BOMB" & sleep 0.02'
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(grace_period=0.05)) as service:
+            process = await service.start(
+                *sh(f"echo ready; while :; do {bomb}; done 2>/dev/null"),
+                env={"BOMB": f"while :; do {bomb}; done 2>/dev/null"},
+                user="nobody",
+                limits={"nproc": 50, "cpu": 20},
+            )
+            await process.wait_for_line("ready", timeout=10)
+            await trio.sleep(0.1)
+            await process.stop()
+
+
+@needs_root
+async def test_a_start_beyond_the_limit_of_processes_says_so():
+    with trio.fail_after(20):
+        async with Service() as service:
+            with pytest.raises(ProcessStartError, match="the limit on processes is reached"):
+                await service.start("sleep", "100", user="nobody", limits={"nproc": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"user": "nobody"}, "user='nobody' could not be applied: .*privilege"),
+        ({"nice": -5}, "nice=-5 could not be applied: .*privilege"),
+        ({"limits": {"nofile": (64, 10**6)}}, r"limits\['nofile'\]=\(64, 1000000\) could not be applied"),
+    ],
+)
+@needs_root
+async def test_what_cannot_be_applied_is_named(options, named):
+    body = f"""
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+async with Service() as service:
+    try:
+        await service.start("true", **{options!r})
+    except ProcessStartError as error:
+        print(error, len(service.running()), service.list()[0].status)
+"""
+    bare = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")  # root without its privileges
+    with trio.fail_after(30):
+        async with Service() as service:
+            result = await service.run(*bare, *program("import resource\n" + body))
+            assert re.search(f"can't start `true`: {named}.* 0 failed", result.output), result.output
+
+
+@needs_root
+async def test_what_can_be_applied_is_applied():
+    with trio.fail_after(20):
+        async with Service() as service:
+            result = await service.run(
+                *sh("umask; nice; id -u; id -g; id -G; ulimit -n; ulimit -c"),
+                umask=0o027,
+                nice=7,
+                user="nobody",
+                limits={"nofile": 99, "core": 0},
+            )
+            assert result.output.split() == ["0027", "7", "65534", "65534", "65534", "99", "0"]
+
+
+@pytest.mark.parametrize("number", [300])
+async def test_hundreds_exit_at_the_same_moment(tmp_path, number):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with trio.fail_after(60):
+        async with Service() as service:
+            with service.subscribe(ActionProcessExited, buffer=10) as ends:
+                holder = os.open(gate, os.O_RDWR)
+                try:
+                    for n in range(number):
+                        await service.start(*sh("read x; echo $1; exit $(($1 % 256))", str(n)), stdin=gate)
+                finally:
+                    os.close(holder)  # all of them read the end of file now
+                await service.wait_all()
+                seen = [await ends.receive() for _ in range(number)]
+            assert len({event.id for event in seen}) == number
+            for n, process in enumerate(service.list()):
+                assert (process.exit_code, process.output()) == (n % 256, f"{n}\n")
+
+
+async def test_descriptors_memory_and_tasks_stay_flat():
+    with trio.fail_after(60):
+        async with Service(options=ServiceOptions(retain=10)) as service:
+            async with trio.open_nursery() as nursery:
+
+                async def some(number):
+                    for _ in range(number):
+                        await service.run("true")
+
+                await some(5)
+                held, tasks = open_descriptors(), trio.lowlevel.current_statistics().tasks_living
+                for _ in range(10):
+                    nursery.start_soon(some, 30)
+            assert open_descriptors() == held
+            assert trio.lowlevel.current_statistics().tasks_living == tasks
+            assert len(service.list()) == 10
