@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, final
+from typing import ClassVar, Final, Self, final
 
 TEMPORARY: Final = ".trio-process-"
 """What the name of every temporary file begins with; it ends in `.tmp`, so that nobody's `*.json` finds it."""
@@ -55,6 +56,9 @@ class Draft:
 
     __slots__ = ("_directory", "_fd", "_name")
 
+    fault: ClassVar[Callable[[Path, int], int] | None] = None
+    """How much of a write in a directory succeeds, for tests of full disks (`testing.FaultyDisk`); None: all of it."""
+
     def __init__(self, directory: Path, data: bytes, *, mode: int = 0o644, lock: bool = False) -> None:
         self._directory = directory
         self._fd, self._name = _open_draft(directory, mode)
@@ -63,7 +67,8 @@ class Draft:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left = memoryview(data)
             while left:  # near the end of a disk or a limit, a part is written before the error comes
-                left = left[os.write(self._fd, left) :]
+                size = len(left) if Draft.fault is None else Draft.fault(directory, len(left))
+                left = left[os.write(self._fd, left[:size]) :]
             os.fsync(self._fd)  # before it gets its name: else a power failure may leave a name without the content
         except BaseException:
             self._discard()

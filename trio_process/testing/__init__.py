@@ -5,9 +5,11 @@
 `no_leaks`, and the marker `no_real_processes`.
 """
 
+from .audit import RealProcessError, no_real_processes
 from .behaviour import Behaviour, Expect, Read
 from .call import Call
 from .commands import Rule, ScriptError, UnregisteredCommandError
+from .disk import FaultyDisk
 from .fake import FakeService
 from .recording import Recorder
 
@@ -16,9 +18,12 @@ __all__ = [
     "Call",
     "Expect",
     "FakeService",
+    "FaultyDisk",
     "Read",
+    "RealProcessError",
     "Recorder",
     "Rule",
     "ScriptError",
     "UnregisteredCommandError",
+    "no_real_processes",
 ]

@@ -17,6 +17,8 @@ from .commands import Commands, Predicate, Rule
 from .containment import ScriptedContainment
 from .recording import Recorder, load_recording
 
+_make_real = Service._make_containment  # kept, as the fixture `fake_processes` puts another one in its place
+
 
 @final
 class FakeService(Service):
@@ -121,12 +123,11 @@ class FakeService(Service):
         raise_first(None, [*self._commands.problems])
 
     def _make_containment(self) -> Containment:
-        return ScriptedContainment(self.reactor, self._commands, super()._make_containment)
+        return ScriptedContainment(self.reactor, self._commands, lambda: _make_real(self))
 
     def script(self) -> Callable[[Service], Containment]:
         """Return what makes another service run these scripts; for the fixture `fake_processes`."""
-        make_real = Service._make_containment
-        return lambda service: ScriptedContainment(service.reactor, self._commands, lambda: make_real(service))
+        return lambda service: ScriptedContainment(service.reactor, self._commands, lambda: _make_real(service))
 
 
 def _program(command: Any) -> Any:

@@ -1,0 +1,192 @@
+"""The pytest plugin, in a pytest of its own for each test."""
+
+import re
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def run(pytester):
+    """Return a function that runs a test file in a pytest of its own."""
+    pytester.makeini("[pytest]\ntrio_mode = true\naddopts = --strict-markers -p no:cacheprovider\n")
+
+    def run(text, *args):
+        pytester.makepyfile(text)
+        return pytester.runpytest_inprocess(*args)
+
+    return run
+
+
+def test_the_marker_is_described(run):
+    run("").stdout.no_fnmatch_line("*no_real_processes*")
+    result = run("", "--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.no_real_processes: *"])
+
+
+def test_scripts_run_in_a_test_s_service_in_a_core_and_in_any_other_service(run):
+    run(
+        """
+        import trio
+        from trio_process import Core, Program, Service
+        from trio_process.exec import Command
+
+        async def test_the_fixture_is_a_service(fake_processes, autojump_clock):
+            fake_processes.on("git", "push", ..., lines=[(3600, "done")])
+            result = await fake_processes.run("git", "push", "origin")
+            assert (result.output, result.duration) == ("done\\n", 3600)
+
+        async def test_every_other_service_runs_the_scripts_too(fake_processes, autojump_clock):
+            fake_processes.on("git", ..., lines=["v1"])
+            async with Service() as service, Core(Service) as core:
+                assert (await service.run("git", "describe")).output == "v1\\n"
+                assert await core.process.run("git", "status") == "v1\\n"
+            assert await Command("git", "log").output() in ("v1", "v1\\n")
+            assert [str(call) for call in fake_processes.calls] == ["git describe", "git status", "git log"]
+
+        async def test_afterwards_services_are_real_again():
+            async with Service() as service:
+                assert (await service.run("echo", "real")).output == "real\\n"
+        """
+    ).assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("await t.Program('sleep').run('60')", "*sleep 60`, by trio_process.spawn at *test_*.py:*"),
+        ("await serve('sleep', '60')", "*`sleep 60`, by trio_process.spawn at *test_*.py:*"),
+        ("await trio.lowlevel.open_process(['sleep', '60'])", "*`sleep 60`, by subprocess.Popen*"),
+        ("await trio.run_process(['sleep', '60'])", "*`sleep 60`, by subprocess.Popen*"),
+        ("subprocess.run(['sleep', '60'])", "*`sleep 60`, by subprocess.Popen at *test_*.py:*"),
+        ("os.system('sleep 60')", "*sleep 60*, by os.system at *test_*.py:*"),
+    ],
+)
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_real_process_fails_the_test_that_forbids_it(run, call, told, caught):
+    result = run(
+        f"""
+        import contextlib, os, subprocess, pytest, trio
+        import trio_process as t
+
+        async def serve(*argv):
+            async with t.Service() as service:
+                await service.run(*argv)
+
+        @pytest.mark.no_real_processes
+        async def test_it():
+            with contextlib.suppress({"Exception" if caught else "()"}):
+                {call}
+
+        async def test_another_may():
+            await trio.run_process(["true"])
+            await t.Program("true").run()
+        """
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines([told])
+
+
+def test_a_fake_is_no_real_process(run):
+    run(
+        """
+        import pytest
+        pytestmark = pytest.mark.no_real_processes
+
+        async def test_it(fake_processes):
+            fake_processes.on("x")
+            await fake_processes.run("x")
+
+        def test_nothing():
+            pass
+        """
+    ).assert_outcomes(passed=2)
+
+
+def test_what_is_left_behind_fails_the_test(run, pytester):
+    pytester.makepyfile(
+        """
+        import os, subprocess, threading, time, warnings
+        import trio
+        warnings.simplefilter("ignore")
+
+        async def test_leaks(no_leaks):
+            global child
+            child = subprocess.Popen(["sleep", "60"])
+            os.posix_spawnp("true", ["true"], os.environ)
+            os.open("/etc/passwd", os.O_RDONLY)
+            threading.Thread(target=time.sleep, args=(60,), name="sleeper", daemon=True).start()
+            trio.lowlevel.spawn_system_task(trio.sleep, 60, name="forgotten")
+
+        async def test_says_nothing_of_others(no_leaks):
+            await trio.to_thread.run_sync(int)
+
+        def test_is_not_asked():
+            child.kill()
+            child.wait()
+        """
+    )
+    result = pytester.runpytest_subprocess(timeout=60)  # in a process of its own, which takes all that with it
+    result.assert_outcomes(failed=1, passed=2)
+    told = str(result.stdout)
+    assert "left something behind:" in told
+    for pattern in (
+        r"process \d+ \(sleep, sleeping\)",
+        r"process \d+ \(true, zombie\)",
+        r"descriptor \d+: /etc/passwd",
+        "thread 'sleeper'",
+        "task 'forgotten'",
+    ):
+        assert re.search(pattern, told), told
+
+
+def test_a_sync_test_can_leak_too_and_its_own_failure_goes_first(run):
+    result = run(
+        """
+        import os
+        opened = []
+
+        def test_leaks(no_leaks):
+            opened.append(os.open("/etc/passwd", os.O_RDONLY))
+
+        def test_fails(no_leaks):
+            opened.append(os.open("/etc/passwd", os.O_RDONLY))
+            assert 1 == 2
+
+        def test_closes():
+            for descriptor in opened:
+                os.close(descriptor)
+        """
+    )
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines_random(["*assert 1 == 2", "  descriptor *: /etc/passwd"])
+
+
+def test_a_test_with_services_leaks_nothing(run):
+    run(
+        """
+        from trio_process import Service
+        from trio_process.testing import FakeService
+
+        async def test_real(no_leaks):
+            async with Service() as service:
+                await service.start("sleep", "60")
+                await service.run("sh", "-c", "setsid sleep 60 & echo x")
+
+        async def test_fake(no_leaks, autojump_clock, fake_processes):
+            fake_processes.on("sleep", "60", exit_code=None)
+            await fake_processes.start("sleep", "60")
+        """
+    ).assert_outcomes(passed=2)
+
+
+def test_the_plugin_imports_nothing_heavy_before_it_is_used(pytester):
+    script = pytester.makepyfile(
+        """
+        import sys
+        import trio_process.testing.plugin
+        print([name for name in ("quart", "hypercorn", "rich", "click", "trio_process.testing.leaks") if name in sys.modules])
+        """
+    )
+    assert pytester.runpython(script).outlines == ["[]"]

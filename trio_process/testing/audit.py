@@ -1,0 +1,89 @@
+"""The one audit hook (PEP 578) of the testing kit: it sees every spawn of this Python process, whoever asks for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from .._core import ProcessError, command_line, escape_controls, shown
+
+_SPAWNS: Final = frozenset(
+    {"trio_process.spawn", "subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty", "os.system"}
+)
+_INSIDE: Final = frozenset(
+    {"trio_process", "trio", "subprocess", "multiprocessing", "contextlib", "threading", "outcome", "os"}
+)
+
+Listener = Callable[[str, str], None]
+
+_listeners: list[Listener] = []
+_installed = False
+
+
+class RealProcessError(ProcessError, AssertionError):
+    """A real process was to be started where none may be."""
+
+
+@contextmanager
+def no_real_processes() -> Iterator[list[str]]:
+    """Refuse every spawn of this Python process with a `RealProcessError`, in all threads.
+
+    Yields:
+        What was refused, a text each, also where the error was caught by the code under test.
+    """
+    refused: list[str] = []
+
+    def refuse(event: str, what: str) -> None:
+        text = f"{what}, by {event}{_caller()}"
+        refused.append(text)
+        raise RealProcessError(f"no real process may be started here, but this was to be: {text}")
+
+    _install()
+    _listeners.append(refuse)
+    try:
+        yield refused
+    finally:
+        _listeners.remove(refuse)
+
+
+def _install() -> None:
+    """Add the hook, which can't be taken away again: so it is added only where it is wanted, and once."""
+    global _installed  # noqa: PLW0603 - it is the process that has the hook
+    if not _installed:
+        _installed = True
+        sys.addaudithook(_hook)
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if _listeners and event in _SPAWNS:
+        for listener in tuple(_listeners):
+            listener(event, _what(event, args))
+
+
+def _what(event: str, args: tuple[Any, ...]) -> str:
+    """Return the command of an audit event, as one would type it; see "Audit events table" of the Python manual."""
+    if event == "trio_process.spawn":
+        words = [args[0], *args[1]]
+    elif event in ("subprocess.Popen", "os.posix_spawn"):
+        words = [args[1]] if isinstance(args[1], (str, bytes)) else list(args[1])
+    elif event == "os.system":
+        words = [args[0]]
+    else:
+        return "a fork of this process"
+    texts = [shown(word) for word in words]
+    return f"`{escape_controls(command_line(texts[0], texts[1:]))}`"
+
+
+def _caller() -> str:
+    """Return where the spawn was asked for: the innermost place outside of this package, Trio and the like."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in _INSIDE:
+            return f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return " in a thread"

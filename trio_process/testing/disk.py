@@ -1,0 +1,63 @@
+"""`FaultyDisk`: a directory whose disk is full, or broken, for all that this package writes there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+from .._core import Draft, OptionError, checks
+
+
+@final
+class FaultyDisk:
+    """Within its block, what this package writes below a directory fails: PID files, registry entries, recordings.
+
+    Args:
+        directory: Where.
+        room: How many bytes can still be written, all files together; the write that needs more is cut there, as on a
+            real disk, and the next one fails.
+        error: With which errno: `errno.ENOSPC`, `errno.EDQUOT`, `errno.EIO`.
+
+    Attributes:
+        faults: How many writes have failed: a test can see that it has met the fault.
+
+    >>> import pytest
+    >>> from trio_process import DaemonError, PIDFile
+    >>> def test_a_full_disk_is_told(tmp_path):
+    ...     with FaultyDisk(tmp_path) as disk:
+    ...         with pytest.raises(DaemonError):
+    ...             PIDFile(tmp_path / "my.pid").acquire()
+    ...     assert disk.faults == 1
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, room: int = 0, error: int = errno.ENOSPC) -> None:
+        if error not in errno.errorcode:
+            raise OptionError(f"error must be an errno, such as errno.ENOSPC, got {error!r}")
+        self._directory = Path(directory).resolve()
+        self._room = int(checks.whole("room", room))
+        self._error = error
+        self.faults = 0
+
+    def __enter__(self) -> Self:
+        self._before = Draft.fault
+        Draft.fault = self._limit
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        Draft.fault = self._before
+
+    def _limit(self, directory: Path, size: int) -> int:
+        """Return how much of a write in that directory succeeds; raises for none at all."""
+        if not directory.resolve().is_relative_to(self._directory):
+            return size
+        granted = min(size, self._room)
+        if size and not granted:
+            self.faults += 1
+            raise OSError(self._error, os.strerror(self._error))
+        self._room -= granted
+        return granted

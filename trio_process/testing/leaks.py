@@ -1,0 +1,113 @@
+"""What a test has left behind: children, descriptors, threads, and tasks outside of every nursery of its own."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, final
+
+import psutil
+import trio
+
+from .._process import MARKER
+
+_PATIENCE: Final = 2.0  # seconds for what was told to end, and for the kernel
+_IDLE_THREAD: Final = "Trio thread "  # Trio keeps its worker threads for ten seconds, for all runs of this process
+
+
+@final
+class LeakCheck:
+    """Compares what there is with what there was when it was made, or last `reset`."""
+
+    def __init__(self) -> None:
+        self._tasks: list[str] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Take what there is now as what may be."""
+        self._before = (_processes(), _descriptors(), _threads())
+
+    def find(self) -> list[str]:
+        """Return what is left, a text each; what is just ending has a moment to do so."""
+        leaks = list(self._look())
+        if leaks:
+            gc.collect()  # what is only waiting for the collector is nobody's fault
+            end = time.monotonic() + _PATIENCE
+            while (leaks := list(self._look())) and time.monotonic() < end:
+                time.sleep(0.01)
+        return [*self._tasks, *leaks]
+
+    def _look(self) -> Iterator[str]:
+        processes, descriptors, threads = self._before
+        yield from (text for pid, text in _processes().items() if pid not in processes)
+        for number, target in _descriptors().items():
+            if descriptors.get(number) != target:
+                yield f"descriptor {number}: {target}"
+        yield from (f"thread {thread.name!r}" for thread in _threads() - threads if thread.is_alive())
+
+    def watch_tasks(self, test: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Return an async test that takes note of the system tasks which it has started and not ended."""
+
+        @functools.wraps(test)
+        async def watched(*args: Any, **kwargs: Any) -> Any:
+            before = _system_tasks()
+            result = await test(*args, **kwargs)
+            for _ in range(50):  # not a time: the test's clock may stand still
+                if not _system_tasks() - before:
+                    break
+                await trio.lowlevel.checkpoint()
+            self._tasks = [f"task {task.name!r}" for task in _system_tasks() - before]
+            return result
+
+        return watched
+
+
+def _system_tasks() -> set[trio.lowlevel.Task]:
+    """Return the tasks that no nursery of a test ends: those beside the main one."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return {task for nursery in root.child_nurseries for task in nursery.child_tasks}
+
+
+def _processes() -> dict[int, str]:
+    """Return our children, zombies too, and what else descends from children that this package has started."""
+    found: dict[int, str] = {}
+    marks = (f"={os.getpid()}.".encode(), f";{os.getpid()}.".encode())
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            ours = process.ppid() == os.getpid()
+            if ours or _is_marked(process.pid, marks):
+                found[process.pid] = f"process {process.pid} ({process.name()}, {process.status()})"
+    return found
+
+
+def _is_marked(pid: int, marks: tuple[bytes, ...]) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read().split(b"\0")
+    except OSError:
+        return False  # it has ended, or is somebody else's
+    return any(mark in entry for entry in environment if entry.startswith(MARKER.encode()) for mark in marks)
+
+
+def _descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    try:
+        names = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return found  # no /proc: they can't be told
+    for name in names:
+        with suppress(OSError):  # the descriptor of the listing itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(_IDLE_THREAD)}
