@@ -1,0 +1,192 @@
+"""What a benchmark is, and how it is measured: each sample in a process of its own, the contenders in turn.
+
+A sample in a fresh process has no heap, event loop or warm cache from another contender. The contenders alternate
+(A B C A B C …), so that a machine that slows down meanwhile slows all of them down, and a ratio is taken within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from statistics import median
+from typing import Final
+
+import attrs
+
+OURS: Final = "trio_process"
+"""The contender that all others are compared with."""
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_LIMIT: Final = 600.0  # seconds for one sample; more is a hang
+
+Values = Mapping[str, float]
+
+
+@attrs.frozen
+class Figure:
+    """One number that a sample yields: its key, what it says, its unit, and whether more of it is better."""
+
+    key: str
+    title: str
+    unit: str
+    more_is_better: bool = True
+
+
+@attrs.frozen
+class Contender:
+    """Somebody who does the work.
+
+    Args:
+        name: As it shows in the table.
+        run: Takes the scale (1.0 is the full size) and returns the figures, by their keys.
+        needs: Modules and programs without which it is skipped; a program is written with a leading slash.
+    """
+
+    name: str
+    run: Callable[[float], Values]
+    needs: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """Return what it needs and this machine has not."""
+        return [
+            need.removeprefix("/")
+            for need in self.needs
+            if (which(need[1:]) if need.startswith("/") else find_spec(need)) is None
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class Goal:
+    """What the issue asks for.
+
+    Args:
+        text: In words.
+        figure: The figure's key.
+        peer: Whom ours is compared with, None to take the figure as it is.
+        ours: Which contender is ours.
+        least: The ratio (or the figure) must not be below this, …
+        most: … or above this. Exactly one of the two is given.
+        difference: Subtract the peer's figure, instead of dividing by it.
+    """
+
+    text: str
+    figure: str
+    peer: str | None = None
+    ours: str = OURS
+    least: float | None = None
+    most: float | None = None
+    difference: bool = False
+
+    def reached(self, rounds: Sequence[Mapping[str, Values]]) -> float | None:
+        """Return the median over the rounds, None where somebody was skipped."""
+        found = []
+        for results in rounds:
+            if self.ours not in results or (self.peer is not None and self.peer not in results):
+                continue
+            value = results[self.ours][self.figure]
+            if self.peer is not None:
+                other = results[self.peer][self.figure]
+                value = value - other if self.difference else value / other
+            found.append(value)
+        return median(found) if found else None
+
+    def met(self, value: float) -> bool:
+        """Return whether that is good enough."""
+        return value >= self.least if self.least is not None else value <= (self.most or 0.0)
+
+
+@attrs.frozen(kw_only=True)
+class Benchmark:
+    """One row of the table: who does what, what is counted, and what it should come to."""
+
+    name: str
+    title: str
+    figures: tuple[Figure, ...]
+    contenders: tuple[Contender, ...]
+    goals: tuple[Goal, ...] = ()
+
+    def contender(self, name: str) -> Contender:
+        """Return the contender of that name."""
+        return next(one for one in self.contenders if one.name == name)
+
+
+@attrs.define
+class Outcome:
+    """What was measured: the values of each round by contender and figure, who was skipped and why, and the noise."""
+
+    benchmark: Benchmark
+    rounds: list[dict[str, dict[str, float]]] = attrs.field(factory=list)
+    skipped: dict[str, str] = attrs.field(factory=dict)
+    loads: list[float] = attrs.field(factory=list)
+    spins: list[float] = attrs.field(factory=list)
+
+    def values(self, contender: str, figure: str) -> list[float]:
+        """Return the values of all rounds."""
+        return [results[contender][figure] for results in self.rounds if figure in results.get(contender, {})]
+
+
+def take_sample(benchmark: str, contender: str, scale: float) -> dict[str, float]:
+    """Measure once, in a process of its own.
+
+    Raises:
+        RuntimeError: The sample failed; the text is what it wrote.
+    """
+    command = [sys.executable, "-m", "bench", "--sample", contender, "--scale", repr(scale), benchmark]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_LIMIT, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{benchmark}, {contender}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def measure(
+    benchmark: Benchmark, rounds: int, scale: float, tell: Callable[[str], object], only: Iterable[str] = ()
+) -> Outcome:
+    """Run all contenders in turn, `rounds` times.
+
+    Args:
+        benchmark: What to measure.
+        rounds: How often; the median of five is the least that a ratio should rest on.
+        scale: How much work; 1.0 is the full size.
+        tell: Is told of the progress.
+        only: Contenders; none means all.
+    """
+    outcome = Outcome(benchmark)
+    chosen = []
+    wanted = set(only)
+    for contender in benchmark.contenders:
+        missing = contender.missing()
+        if wanted and contender.name not in wanted:
+            continue
+        if missing:
+            outcome.skipped[contender.name] = f"not installed: {', '.join(missing)}"
+        else:
+            chosen.append(contender)
+    for number in range(rounds):
+        outcome.loads.append(os.getloadavg()[0])
+        outcome.spins.append(spin())
+        results: dict[str, dict[str, float]] = {}
+        for contender in chosen:
+            tell(f"{benchmark.name}: round {number + 1} of {rounds}, {contender.name}")
+            try:
+                results[contender.name] = take_sample(benchmark.name, contender.name, scale)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                outcome.skipped[contender.name] = str(error).strip().splitlines()[-1]
+        outcome.rounds.append(results)
+    return outcome
+
+
+def spin() -> float:
+    """Return how long a fixed piece of work takes, in milliseconds: the machine's noise, seen by nobody's program."""
+    begin = time.perf_counter()
+    total = 0
+    for number in range(300_000):
+        total += number
+    return (time.perf_counter() - begin) * 1000

@@ -1,0 +1,142 @@
+"""10,000 `true` in waves of 100, and a chain of 1,000, two at a time, against the tools made for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from trio_process import Runner, RunSpec, Service
+
+from .harness import Benchmark, Contender, Figure, Goal, Values
+
+TASKS: Final = 10_000
+WAVE: Final = 100
+CHAIN: Final = 1000
+JOBS: Final = 2
+
+Graph = list[tuple[str, list[str]]]
+"""Names and what each comes after."""
+
+
+def waves(count: int) -> Graph:
+    """Return tasks of which each comes after the one in its place of the wave before."""
+    return [(f"t{n}", [f"t{n - WAVE}"] if n >= WAVE else []) for n in range(count)]
+
+
+def chain(count: int) -> Graph:
+    """Return tasks of which each comes after the one before."""
+    return [(f"t{n}", [f"t{n - 1}"] if n else []) for n in range(count)]
+
+
+def ours(graph: Graph, schedule: str) -> None:
+    """`Runner.run_all` on a `Service`."""
+
+    async def main() -> None:
+        async with Service() as service:
+            specs = [RunSpec(name=name, command="true", after=after) for name, after in graph]
+            result = await Runner(service, max_parallel=JOBS).run_all(specs, schedule=schedule)
+        if not result.success:
+            raise RuntimeError(f"{result.failed} failed, {result.skipped} were skipped")
+
+    trio.run(main)
+
+
+def _in_directory(name: str, text: str, command: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / name).write_text(text, encoding="utf-8")
+        subprocess.run(command, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def with_make(graph: Graph) -> None:
+    """`make -j2`, which runs plain commands without a shell."""
+    rules = [f"{name}: {' '.join(after)}\n\ttrue\n" for name, after in graph]
+    names = " ".join(name for name, _ in graph)
+    text = f"all: {names}\n.PHONY: all {names}\n" + "".join(rules)
+    _in_directory("Makefile", text, ["make", "-s", f"-j{JOBS}", "all"])
+
+
+def with_ninja(graph: Graph) -> None:
+    """`ninja -j2`, which runs each command by a shell."""
+    text = "rule run\n  command = true\n" + "".join(f"build {name}: run {' '.join(after)}\n" for name, after in graph)
+    _in_directory("build.ninja", text, ["ninja", "--quiet", f"-j{JOBS}"])
+
+
+def with_doit(graph: Graph) -> None:
+    """`doit -n2`."""
+    lines = [
+        f"def task_{name}(): return {{'actions': [['true']], 'task_dep': {after!r}, 'uptodate': [False]}}\n"
+        for name, after in graph
+    ]
+    _in_directory("dodo.py", "".join(lines), [sys.executable, "-m", "doit", "-n", str(JOBS), "-P", "thread"])
+
+
+def with_xargs(graph: Graph) -> None:
+    """`xargs -P2 -n1 true`, which knows no order."""
+    names = "\n".join(name for name, _ in graph)
+    subprocess.run(["xargs", f"-P{JOBS}", "-n1", "true"], input=names, text=True, check=True)
+
+
+def with_parallel(graph: Graph) -> None:
+    """GNU `parallel -j2`, which knows no order."""
+    names = "\n".join(name for name, _ in graph)
+    command = ["parallel", f"-j{JOBS}", "true"]
+    subprocess.run(command, input=names, text=True, check=True, stderr=subprocess.DEVNULL)
+
+
+def _timed(scale: float, share: float, tools: dict[str, partial[None]]) -> Values:
+    """Return tasks a second; a slow tool does a share of the tasks, which its rate hardly shows."""
+    values = {}
+    for key, run in tools.items():
+        full = {"waves": TASKS, "chain": CHAIN}[key]
+        graph = (waves if key == "waves" else chain)(max(4, int(full * scale * share)))
+        begin = time.perf_counter()
+        run(graph)
+        values[key] = len(graph) / (time.perf_counter() - begin)
+    return values
+
+
+def _contender(
+    name: str, run: object, needs: tuple[str, ...] = (), *, share: float = 1.0, ordered: bool = True
+) -> Contender:
+    keys = ("waves", "chain") if ordered else ("waves",)
+    assert callable(run)
+    return Contender(name, partial(_timed, share=share, tools={key: partial(run) for key in keys}), needs)
+
+
+BENCHMARKS: Final = (
+    Benchmark(
+        name="pipeline",
+        title="a pipeline of `true`, two at a time: 10,000 in waves of 100, and a chain of 1,000",
+        figures=(
+            Figure("waves", "10,000 in waves of 100", "tasks a second"),
+            Figure("chain", "a chain of 1,000", "tasks a second"),
+        ),
+        contenders=(
+            _contender("trio_process", partial(ours, schedule="waves")),
+            _contender("trio_process, eager", partial(ours, schedule="eager")),
+            _contender("xargs -P2 (no order)", with_xargs, ("/xargs",), ordered=False),
+            _contender("make -j2", with_make, ("/make",)),
+            _contender("ninja -j2", with_ninja, ("/ninja",)),
+            _contender("GNU parallel -j2 (no order)", with_parallel, ("/parallel",), share=0.05, ordered=False),
+            _contender("doit -n2", with_doit, ("doit",), share=0.05),
+        ),
+        goals=(
+            Goal(
+                text="at most 1.15 x the time of xargs -P2 (0.87 of its rate)",
+                figure="waves",
+                peer="xargs -P2 (no order)",
+                least=1 / 1.15,
+            ),
+            Goal(text="ahead of ninja", figure="waves", peer="ninja -j2", least=1.0),
+            Goal(text="ahead of GNU parallel", figure="waves", peer="GNU parallel -j2 (no order)", least=1.0),
+            Goal(text="ahead of doit", figure="waves", peer="doit -n2", least=1.0),
+        ),
+    ),
+)

@@ -1,0 +1,120 @@
+"""What was measured, as a table for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from .harness import OURS, Outcome
+
+_PEERS: Final = ("trio", "anyio", "shellous", "plumbum", "sh", "processkit-py", "doit", "hypercorn", "quart-trio")
+
+
+def summarize(outcome: Outcome) -> dict[str, Any]:
+    """Return one benchmark's results, ready for JSON: medians, ranges, ratios to ours, goals, noise."""
+    benchmark = outcome.benchmark
+    figures = []
+    for figure in benchmark.figures:
+        ours = outcome.values(OURS, figure.key)
+        rows = []
+        for contender in benchmark.contenders:
+            values = outcome.values(contender.name, figure.key)
+            if values:
+                ratios = [mine / value for mine, value in zip(ours, values, strict=False) if value]
+                rows.append(
+                    {
+                        "name": contender.name,
+                        "median": median(values),
+                        "min": min(values),
+                        "max": max(values),
+                        "ours_to_this": median(ratios) if ratios else None,
+                    }
+                )
+        figures.append(
+            {
+                "key": figure.key,
+                "title": figure.title,
+                "unit": figure.unit,
+                "more_is_better": figure.more_is_better,
+                "contenders": rows,
+            }
+        )
+    goals = []
+    for goal in benchmark.goals:
+        value = goal.reached(outcome.rounds)
+        goals.append({"text": goal.text, "value": value, "met": None if value is None else goal.met(value)})
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": len(outcome.rounds),
+        "machine": machine(),
+        "noise": {
+            "load_average": [round(min(outcome.loads), 2), round(max(outcome.loads), 2)],
+            "spin_ms": [round(min(outcome.spins), 1), round(max(outcome.spins), 1)],
+        },
+        "figures": figures,
+        "goals": goals,
+        "skipped": outcome.skipped,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    versions = {}
+    for name in _PEERS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def merge(path: Path, row: dict[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the file with this one in its place."""
+    known = {one["name"]: one for one in json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    known[row["name"]] = row
+    return [known[name] for name in order if name in known]
+
+
+def number(value: float) -> str:
+    """Write a figure with three digits that matter."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(row: dict[str, Any]) -> str:
+    """Return the table of one benchmark."""
+    lines = ["", f"{row['name']}: {row['title']}"]
+    for figure in row["figures"]:
+        better = "more is better" if figure["more_is_better"] else "less is better"
+        lines.append(f"  {figure['title']}, {figure['unit']} ({better})")
+        for one in figure["contenders"]:
+            ratio = one["ours_to_this"]
+            against = "" if ratio is None or one["name"] == OURS else f"   ours is {ratio:.2f} x this"
+            spread = f"{number(one['min'])} to {number(one['max'])}"
+            lines.append(f"    {one['name']:<34}{number(one['median']):>10}   ({spread}){against}")
+    for goal in row["goals"]:
+        state = {True: "met", False: "MISSED", None: "not measured"}[goal["met"]]
+        value = "" if goal["value"] is None else f": {number(goal['value'])}"
+        lines.append(f"  goal, {goal['text']}{value}, {state}")
+    lines += [f"  skipped: {name}: {why}" for name, why in row["skipped"].items()]
+    load, spin = row["noise"]["load_average"], row["noise"]["spin_ms"]
+    lines.append(
+        f"  {row['rounds']} rounds; load average {load[0]} to {load[1]}; "
+        f"the same loop took {spin[0]} to {spin[1]} ms of this machine"
+    )
+    return "\n".join(lines)

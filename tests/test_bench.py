@@ -1,0 +1,48 @@
+"""Each benchmark runs, with tiny sizes; how fast anything is, is not tested here."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from bench import plot, report
+from bench.__main__ import BENCHMARKS
+from bench.harness import Outcome
+
+SCALE = 0.002
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_our_part_of_a_benchmark_runs_and_yields_every_figure(name):
+    benchmark = BENCHMARKS[name]
+    ours = benchmark.contender("trio_process")
+    if ours.missing():
+        pytest.skip(f"not installed: {ours.missing()}")
+    values = dict(ours.run(SCALE))
+    assert values.keys() == {figure.key for figure in benchmark.figures}
+    assert all(value >= 0 for value in values.values())
+
+
+def test_results_become_a_table_json_and_a_picture():
+    benchmark = BENCHMARKS["runs"]
+    rounds = [
+        {"trio_process": {"runs": 1400.0}, "trio.run_process": {"runs": peer}} for peer in (900.0, 1000.0, 1100.0)
+    ]
+    row = report.summarize(Outcome(benchmark, rounds, {"sh": "not installed: sh"}, [0.5], [20.0]))
+    assert row["goals"][0] == {"text": "at least 1.3 x trio.run_process", "value": 1.4, "met": True}
+    table = report.table(row)
+    assert "ours is 1.40 x this" in table
+    assert "skipped: sh: not installed: sh" in table
+    assert json.loads(json.dumps(row)) == row
+    picture = ET.fromstring(plot.draw([row]))
+    assert len(picture.findall(".//{http://www.w3.org/2000/svg}rect")) == 2
+
+
+def test_every_goal_names_contenders_and_figures_that_there_are():
+    for benchmark in BENCHMARKS.values():
+        names = {contender.name for contender in benchmark.contenders}
+        for goal in benchmark.goals:
+            assert goal.ours in names
+            assert goal.peer is None or goal.peer in names
+            assert goal.figure in {figure.key for figure in benchmark.figures}
+            assert (goal.least is None) != (goal.most is None)
