@@ -75,7 +75,7 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize(("data", "lines"), WRITES, ids=lambda value: repr(value))
+@pytest.mark.parametrize(("data", "lines"), WRITES, ids=repr)
 async def test_what_is_written_comes_as_lines(data, lines):
     events, result = await events_of("cat", stdin=data)
     assert [event.line for event in events] == lines
@@ -240,7 +240,7 @@ async def test_waiting_for_a_line_finds_the_first_captured_one():
             line = await process.wait_for_line(re.compile(r"port (\d+)$"), timeout=10)
             assert line == ("port 8080", Stream.STDERR)
             with pytest.raises(
-                TimeoutError, match="wrote no line with 'never' within 0.05 s; its last lines:"
+                TimeoutError, match=r"wrote no line with 'never' within 0\.05 s; its last lines:"
             ) as caught:
                 await process.wait_for_line("never", timeout=0.05)
             assert "first" in str(caught.value)

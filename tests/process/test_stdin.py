@@ -118,7 +118,7 @@ async def test_where_there_is_no_stdin_that_is_said():
         async with Service() as service:
             process = await service.start("sleep", "1000", stdin=Stdio.NULL)
             for data in ("x", ""):
-                with pytest.raises(StdinNotAvailableError, match="without a stdin to write to; use stdin=Stdio.PIPE"):
+                with pytest.raises(StdinNotAvailableError, match="without a stdin to write to; use stdin=Stdio"):
                     await process.send_input(data)
             with pytest.raises(StdinNotAvailableError, match="without a stdin"):
                 await process.close_stdin()

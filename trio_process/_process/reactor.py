@@ -70,8 +70,12 @@ class Reactor:
             self._epoll.unregister(descriptor)
 
     def close_watched(self, descriptor: int) -> None:
-        """Stop watching a descriptor and close it, by which the kernel takes it out of the epoll (epoll(7), "Q6")."""
-        self._callbacks.pop(descriptor, None)
+        """Stop watching a descriptor and close it.
+
+        Closing alone takes it out of the epoll only if nobody else has it (epoll(7), "Q6"): where the program forks
+        without exec, as multiprocessing can, its end would be reported again and again, and nobody could stop that.
+        """
+        self.forget(descriptor)
         os.close(descriptor)
 
     def call_at(self, deadline: float, callback: Callback) -> Timer:
