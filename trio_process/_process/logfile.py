@@ -31,6 +31,7 @@ class LogFile:
     def __init__(self, path: Path, max_bytes: int = 0, keep: int = 3) -> None:
         self._path = path
         self._max_bytes = max_bytes
+        self._limit = max_bytes  # a rotation that fails is tried again after as many bytes
         self._keep = keep
         self._begun = {stream: bytearray() for stream in Stream}
         self._waiting = bytearray()  # whole lines that the disk has not taken
@@ -63,6 +64,7 @@ class LogFile:
             if begun:
                 self._append(bytes(begun))
         if self._waiting:
+            self._append(b"")  # the disk may have room again
             self.lost += len(self._waiting)
         if self.lost:
             logger.error("the log file %s lacks %d bytes that could not be written", self._path, self.lost)
@@ -98,12 +100,23 @@ class LogFile:
         """Return how much to write next: the lines that fit into this file, after a rotation if none does."""
         if not self._max_bytes or self._torn:
             return len(self._waiting)
-        if self._size and self._size + self._waiting.find(b"\n") + 1 > self._max_bytes:
+        if self._size and self._size + self._waiting.find(b"\n") + 1 > self._limit:
             self._rotate()
-        fitting = self._waiting.rfind(b"\n", 0, max(0, self._max_bytes - self._size)) + 1
+        fitting = self._waiting.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
         return fitting or self._waiting.find(b"\n") + 1 or len(self._waiting)
 
     def _rotate(self) -> None:
+        try:
+            self._rename()
+        except OSError as error:
+            logger.warning("the log file %s can't be rotated (%s), and so grows over log_max_bytes", self._path, error)
+            self._limit = self._size + self._max_bytes
+        else:
+            self._limit = self._max_bytes
+            self._close()
+            self._open()
+
+    def _rename(self) -> None:
         for number in range(self._keep - 1, 0, -1):
             older = self._name(number)
             if older.exists():
@@ -112,8 +125,6 @@ class LogFile:
             self._path.replace(self._name(1))
         else:
             self._path.unlink()
-        self._close()
-        self._open()
 
     def _name(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
