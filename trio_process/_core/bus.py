@@ -49,7 +49,7 @@ class Backlog:
     """
 
     __slots__ = (
-        "_bus", "_key", "_name", "_overflow", "_room_wanted", "_types", "buffer", "closed", "count", "dropped", "ended",
+        "_bus", "_kept", "_key", "_name", "_overflow", "_room_wanted", "_types", "buffer", "closed", "count", "dropped", "ended",
         "named", "origin", "queue", "readers", "weight",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Backlog:
         self._room_wanted: list[Callable[[], object]] = []
         self.buffer = buffer
         self.queue: deque[EventBatch] = deque()
+        self._kept = 0  # how many batches at the front are known to be none that may be dropped
         self.count = 0
         self.weight = 0
         self.dropped = 0
@@ -122,7 +123,7 @@ class Backlog:
             self.readers.unpark_all()
 
     def _drop_oldest(self) -> None:
-        place = 0
+        place = self._kept
         limit = max(self.buffer, 1)
         while (self.count > limit or self.weight > MAX_WEIGHT) and place < len(self.queue):
             batch = self.queue[place]
@@ -138,6 +139,12 @@ class Backlog:
                 self.queue[place] = rest
             else:
                 del self.queue[place]
+        self._kept = place
+
+    def pop(self) -> EventBatch:
+        """Take out the oldest batch."""
+        self._kept = max(0, self._kept - 1)
+        return self.queue.popleft()
 
     def taken(self, count: int, weight: int) -> None:
         """Note that a batch has been read, and let those go on who waited for room."""
@@ -173,6 +180,7 @@ class Backlog:
             return
         self.closed = True
         self.queue.clear()
+        self._kept = 0
         self.count = self.weight = 0
         self._leave_bus()
         self._make_room()
@@ -279,7 +287,7 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             if backlog.ended:
                 raise trio.EndOfChannel
             await backlog.readers.park()
-        return backlog.queue.popleft()
+        return backlog.pop()
 
     def close(self) -> None:
         """Stop listening; what was not read is thrown away, and whoever waited for this reader goes on."""
