@@ -169,6 +169,7 @@ def _joined(first: Split, second: Split) -> Split:
     return Split(first.lines + second.lines, first.partial | {mark + shift for mark in second.partial})
 
 
+@final
 class OutputLine(NamedTuple):
     r"""One line of output, without its `\n` or `\r\n`, and the stream it was written to."""
 

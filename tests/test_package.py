@@ -1,0 +1,237 @@
+"""The shape of the package: which layer imports which, where names live, and what an import costs."""
+
+import ast
+import importlib
+import inspect
+import os
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import trio_process
+
+ROOT = os.path.dirname(trio_process.__file__)
+
+# who may import whom; everybody may import _core
+LAYERS = {
+    "_core": set(),
+    "_process": {"_core"},
+    "_daemon": {"_core"},
+    "_pipeline": {"_core"},
+    "exec": {"_core", "_process"},
+    "testing": {"_core", "_process"},
+    "_cli": {"_core", "_process", "_daemon", "_pipeline", "exec", "testing"},
+}
+
+PUBLIC = ["trio_process", "trio_process.exec", "trio_process.testing"]
+
+
+def modules():
+    for folder, _, names in os.walk(ROOT):
+        for name in names:
+            if name.endswith(".py"):
+                path = os.path.join(folder, name)
+                parts = os.path.relpath(path, ROOT).removesuffix(".py").split(os.sep)
+                yield path, parts
+
+
+def imports_of(path, parts):
+    """Yield the absolute name of every module that a file imports, wherever in it."""
+    package = ["trio_process", *parts[:-1]]
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, 0, alias.name.split(".")
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = base + (node.module.split(".") if node.module else [])
+            if node.level and len(name) == 1:  # from .. import x
+                for alias in node.names:
+                    yield node.lineno, node.level, [*name, alias.name]
+            else:
+                yield node.lineno, node.level, name
+
+
+def test_layers_import_one_way_and_only_through_the_door():
+    faults = []
+    for path, parts in modules():
+        layer = parts[0]
+        for line, level, name in imports_of(path, parts):
+            if name[0] != "trio_process":
+                continue
+            where = f"{os.path.relpath(path, ROOT)}:{line}"
+            if not level:
+                # a program that is run as a file of its own has no package to be relative to
+                faults.append(f"{where} imports {'.'.join(name)} absolutely")
+                continue
+            if layer not in LAYERS or len(name) == 1 or name[1] == layer:
+                continue  # the map itself, or within the layer
+            if name[1] not in LAYERS:
+                continue
+            if name[1] not in LAYERS[layer]:
+                faults.append(f"{where}: {layer} must not import {name[1]}")
+            elif len(name) > 2:
+                faults.append(f"{where} imports {'.'.join(name)}: past the door of {name[1]}")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_layer_is_known():
+    folders = {parts[0] for _, parts in modules() if len(parts) > 1}
+    assert folders == set(LAYERS)
+
+
+def test_layers_have_no_cycle_of_modules():
+    graph = {}
+    for path, parts in modules():
+        name = ".".join(["trio_process", *parts]).removesuffix(".__init__")
+        with open(path, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        graph[name] = set()
+        package = name.split(".") if parts[-1] == "__init__" else name.split(".")[:-1]
+        for node in tree.body:  # what is imported at once; later imports may go round
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = package[: len(package) - node.level + 1]
+                if node.module:
+                    graph[name].add(".".join([*base, node.module]))
+                else:
+                    graph[name].update(".".join([*base, alias.name]) for alias in node.names)
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in graph and name not in done:
+            path.append(name)
+            for other in graph[name]:
+                visit(other)
+            path.pop()
+            done.add(name)
+
+    for name in graph:
+        visit(name)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there_once(name):
+    module = importlib.import_module(name)
+    assert len(module.__all__) == len(set(module.__all__))
+    missing = [each for each in module.__all__ if not hasattr(module, each)]
+    assert not missing
+
+
+def test_every_public_name_has_one_home():
+    homes = {}
+    for name in PUBLIC:
+        for each in importlib.import_module(name).__all__:
+            homes.setdefault(each, []).append(name)
+    assert not {each: names for each, names in homes.items() if len(names) > 1}
+
+
+def test_a_public_class_has_one_name_but_for_the_two_aliases():
+    names = {}
+    for module in PUBLIC:
+        found = importlib.import_module(module)
+        for each in found.__all__:
+            value = getattr(found, each)
+            if inspect.isclass(value):
+                names.setdefault(value, set()).add(each)
+    twice = {frozenset(found) for found in names.values() if len(found) > 1}
+    assert twice == {frozenset({"Info", "ProcessInfo"}), frozenset({"Process", "ManagedProcess"})}
+
+
+def undocumented(value, name):
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return []
+    found = [] if inspect.getdoc(value) else [name]
+    if inspect.isclass(value):
+        for each, member in vars(value).items():
+            if each.startswith("_"):
+                continue
+            function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+            if (inspect.isfunction(function) or isinstance(function, property)) and not inspect.getdoc(function):
+                found.append(f"{name}.{each}")
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    missing = []
+    for each in module.__all__:
+        missing += undocumented(getattr(module, each), each)
+    assert not missing
+
+
+def test_public_classes_are_final_but_for_errors_and_protocols():
+    open_classes = set()
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        for each in module.__all__:
+            value = getattr(module, each)
+            if not inspect.isclass(value) or issubclass(value, Exception) or getattr(value, "_is_protocol", False):
+                continue
+            if not getattr(value, "__final__", False) and "Enum" not in str(type(value).__mro__):
+                open_classes.add(each)
+    # the fake service is one of the first, the result of a pipe one of the second
+    assert open_classes <= {"Service", "CommandResult"}
+
+
+def test_every_module_says_what_it_is_for():
+    missing = []
+    for path, parts in modules():
+        with open(path, encoding="utf-8") as file:
+            if not ast.get_docstring(ast.parse(file.read())) and parts[-1] != "__main__":
+                missing.append(path)
+    assert not missing
+
+
+def test_a_cold_import_is_light():
+    heavy = (
+        "quart",
+        "quart_trio",
+        "hypercorn",
+        "click",
+        "rich",
+        "cattrs",
+        "networkx",
+        "pytest",
+        "hypothesis",
+        "psutil",
+    )
+    code = f"import sys, trio_process; print(*[name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() in ([], ["psutil"])
+
+
+def test_an_import_changes_nothing_of_the_process():
+    code = """
+import os, signal, sys, threading, warnings
+warnings.simplefilter("error")
+import trio
+before = ([signal.getsignal(n) for n in signal.valid_signals()], dict(os.environ), threading.active_count(), sys.excepthook)
+fds = sorted(os.listdir("/proc/self/fd"))
+import trio_process, trio_process.exec
+after = ([signal.getsignal(n) for n in signal.valid_signals()], dict(os.environ), threading.active_count(), sys.excepthook)
+assert before == after
+assert sorted(os.listdir("/proc/self/fd")) == fds
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_every_module_can_be_imported_by_itself_first():
+    names = [info.name for info in pkgutil.walk_packages([ROOT], "trio_process.") if not info.name.endswith("__main__")]
+    assert len(names) > 40
+    code = "import importlib, sys; importlib.import_module(sys.argv[1])"
+    for name in ("trio_process._process.life", "trio_process._core.bus", "trio_process._pipeline.runner"):
+        assert name in names
+        subprocess.run([sys.executable, "-c", code, name], timeout=60, check=True)
+
+
+def test_the_version_is_that_of_the_distribution():
+    from importlib.metadata import version
+
+    assert trio_process.__version__ == version("trio-process")
