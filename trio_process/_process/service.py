@@ -445,17 +445,18 @@ class Service(Block):
             raise OptionError(f"run_process takes a RunOptions, got {options!r}")
         life = await self._start(options)
         try:
-            if task_status is not trio.TASK_STATUS_IGNORED:
-                task_status.started(process_of(life))
-            await life.settled.wait()
-            if life.output.echo is not None:
-                await life.output.echo.flushed.wait()
+            with self._table.claim(life.id):
+                if task_status is not trio.TASK_STATUS_IGNORED:
+                    task_status.started(process_of(life))
+                await life.settled.wait()
+                if life.output.echo is not None:
+                    await life.output.echo.flushed.wait()
+                result = life.result()
         except BaseException:
             life.stop(EndReason.CANCELLED, None, task_name())
             with trio.CancelScope(shield=True):
                 await life.settled.wait()
             raise
-        result = life.result()
         if life.left:
             raise StopFailedError(life.left)
         if check and not (self._closing and result.reason is EndReason.STOPPED):
