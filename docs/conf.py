@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: `nox -s docs`. A warning is an error there."""
 
+import re
 from importlib.metadata import version as installed_version
 
 project = "trio-process"
@@ -23,8 +24,7 @@ toc_object_entries_show_parents = "hide"
 suppress_warnings = ["ref.python"]
 
 autodoc_class_signature = "mixed"
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": False}
-autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
@@ -36,3 +36,36 @@ html_title = "trio-process"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_copy_source = False
+
+
+def shorten_defaults(app, what, name, obj, options, signature, returns):  # noqa: ARG001
+    """Show the defaults of an attrs class as one would type them, and leave out what is private."""
+    if signature:
+        signature = re.sub(r", masker: [^=,]+ = <[^>]+>", "", signature)
+        signature = re.sub(r"<([\w.]+): [^>]+>", r"\1", signature).replace("NOTHING", "...")
+        signature = signature.replace("Signals.SIG", "signal.SIG")
+    return signature, returns
+
+
+class Sentences:
+    """Keeps the docstrings of properties from napoleon, which takes a sentence with a colon for a type and a description."""
+
+    def __init__(self):
+        self.kept = []
+
+    def take(self, app, what, name, obj, options, lines):  # noqa: ARG002
+        if what in {"property", "attribute", "data"}:
+            self.kept = lines[:]
+            lines.clear()
+
+    def put_back(self, app, what, name, obj, options, lines):  # noqa: ARG002
+        if what in {"property", "attribute", "data"}:
+            lines[:] = self.kept
+
+
+def setup(app):
+    """Connect the above; napoleon comes between the two."""
+    sentences = Sentences()
+    app.connect("autodoc-process-signature", shorten_defaults)
+    app.connect("autodoc-process-docstring", sentences.take, priority=100)
+    app.connect("autodoc-process-docstring", sentences.put_back, priority=900)
