@@ -61,8 +61,8 @@ class Rule:
         place = len(self.calls)
         if self._strict and place >= len(self._behaviours):
             raise UnregisteredCommandError(
-                f"`{escape_controls(str(call))}` is started for the {place + 1}th time, but the recording has it "
-                f"{len(self._behaviours)} time(s); record it again"
+                f"`{escape_controls(str(call))}` is started more often than in the recording, which has it {place} time(s); "
+                "record it again"
             )
         self.calls.append(call)
         return self._behaviours[min(place, len(self._behaviours) - 1)]

@@ -15,7 +15,8 @@ from .behaviour import Behaviour, as_behaviours, make_behaviour
 from .call import Call
 from .commands import Commands, Predicate, Rule
 from .containment import ScriptedContainment
-from .recording import Recorder, load_recording
+from .recording import Recorder
+from .replay import load_recording
 
 _make_real = Service._make_containment  # kept, as the fixture `fake_processes` puts another one in its place
 

@@ -1,4 +1,4 @@
-r"""Recordings: what real commands did, as a file of JSON lines that one can read and edit; and their replay.
+r"""Recordings: what real commands did, written down as JSON lines that one can read and edit.
 
 A line with `command` begins a process; the lines after it are what happened to it, with the seconds since its start:
 
@@ -14,7 +14,7 @@ import base64
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, final
@@ -22,23 +22,18 @@ from typing import Any, Final, Self, final
 import trio
 
 from .._core import (
-    MASK,
-    OptionError,
     ProcessError,
     ProcessStartError,
     RunOptions,
-    Secret,
     Stream,
     signal_name,
-    signal_number,
     write_atomically,
 )
 from .._process import Ending, Handle, Left, Owner, Redactor
-from .behaviour import Behaviour, Read, ReadBytes, Write
 from .call import Call
-from .commands import Rule
 
-_HEAD: Final = {"recording": "trio-process", "version": 1}
+HEAD: Final = {"recording": "trio-process", "version": 1}
+"""The first line of a recording."""
 
 
 @final
@@ -72,7 +67,7 @@ class Recorder:
         if self.finished:
             return
         self.finished = True
-        lines = [_HEAD, *(line for run in self._runs for line in run)]
+        lines = [HEAD, *(line for run in self._runs for line in run)]
         write_atomically(self._path, "".join(_dumped(line) for line in lines).encode())
 
     def __enter__(self) -> Self:
@@ -224,112 +219,3 @@ class RecordingHandle:
             self._input_noted = True
             self._note({"stdin": "end"})
         self._real.close_stdin()
-
-
-@final
-class _AnySecret:
-    """Equals every secret: a recording has only its mask."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) or other == MASK
-
-    __hash__ = None  # type: ignore[assignment]  # it is compared, never looked up
-
-    def __repr__(self) -> str:
-        return MASK
-
-
-def load_recording(path: str | os.PathLike[str]) -> list[Rule]:
-    """Return a strict rule for each command of a recording.
-
-    Raises:
-        OptionError: It is no recording; the text names the line.
-    """
-    behaviours: dict[tuple[str, ...], list[Behaviour]] = {}
-    for command, happened in _runs(Path(path)):
-        behaviours.setdefault(command, []).append(_behaviour(happened))
-    return [
-        Rule([_AnySecret() if word == MASK else word for word in command], found, strict=True)
-        for command, found in behaviours.items()
-    ]
-
-
-def _runs(path: Path) -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]]]]:
-    runs: list[tuple[tuple[str, ...], list[dict[str, Any]]]] = []
-    for number, text in enumerate(path.read_text("utf-8").splitlines(), 1):
-        try:
-            line = json.loads(text)
-            if number == 1:
-                if line != _HEAD:
-                    raise ValueError(f"the first line must be {json.dumps(_HEAD)}")  # noqa: TRY301 - told with its place below
-            elif "command" in line:
-                runs.append(((line["command"], *line["args"]), []))
-            else:
-                _check(line)
-                runs[-1][1].append(line)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise OptionError(f"{path}, line {number}: this is no recording that can be replayed: {error!r}") from error
-    yield from runs
-
-
-_KINDS: Final = {"stdout", "stderr", "stdout_base64", "stderr_base64", "signal", "stdin", "exit", "error"}
-
-
-def _check(line: dict[str, Any]) -> None:
-    kinds = line.keys() - {"at"}
-    if len(kinds) != 1 or not kinds <= _KINDS:
-        raise ValueError(f"expected one of {', '.join(sorted(_KINDS))}, got {', '.join(sorted(kinds)) or 'nothing'}")
-    if "error" not in line and not isinstance(line.get("at"), (int, float)):
-        raise ValueError('"at" must be the seconds since the start')
-    if "error" in line and not hasattr(errno, str(line["error"])):
-        raise ValueError("error must be the name of an errno, such as ENOENT")
-
-
-def _behaviour(happened: list[dict[str, Any]]) -> Behaviour:
-    """Return what one recorded run did; from a signal on, that is its reaction to it."""
-    reacts: dict[int, Behaviour] = {}
-    ignores: set[int] = set()
-    part, rest = _until_signal(happened)
-    main = _part(part, 0.0)
-    while rest:
-        number = signal_number(rest[0]["signal"])
-        begun = rest[0]["at"]
-        part, rest = _until_signal(rest[1:])
-        reaction = _part(part, begun)
-        if reaction["lines"] or reaction["exit_code"] not in (None, -number):
-            reacts.setdefault(number, Behaviour(**reaction))
-        elif reaction["exit_code"] is None and number not in (*_NOT_IGNORED, *reacts):
-            ignores.add(number)
-    return Behaviour(**main, reacts=reacts, ignores=ignores)
-
-
-_NOT_IGNORED: Final = tuple(signal_number(name) for name in ("SIGSTOP", "SIGCONT", "SIGKILL"))
-
-
-def _until_signal(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    for place, line in enumerate(lines):
-        if "signal" in line:
-            return lines[:place], lines[place:]
-    return lines, []
-
-
-def _part(lines: list[dict[str, Any]], begun: float) -> dict[str, Any]:
-    """Return the fields of the behaviour in which these things happen, from `begun` on."""
-    steps: list[Any] = []
-    now = begun
-    fields: dict[str, Any] = {"exit_code": None}
-    for line in lines:
-        at = max(now, line.get("at", now))
-        if "error" in line:
-            number = getattr(errno, line["error"])
-            fields["error"] = OSError(number, os.strerror(number))
-        elif "exit" in line:
-            fields.update(exit_code=line["exit"], exit_after=at - now)
-        elif "stdin" in line:
-            steps.append(Read.ALL if line["stdin"] == "end" else ReadBytes(line["stdin"]))
-        else:
-            (kind,) = line.keys() - {"at"}
-            data = base64.b64decode(line[kind]) if kind.endswith("_base64") else line[kind].encode()
-            steps.append(Write(at - now, data, Stream(kind.removesuffix("_base64"))))
-        now = at
-    return {**fields, "lines": steps}
