@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from typing import Protocol, final
 
@@ -52,9 +51,13 @@ class LocalContainment:
         self._reactor = reactor
         self._guarded = guarded
         self._guardian: Guardian | None = None
-        self._token = f"{os.getpid()}.{secrets.token_hex(6)}"
-        self._lineage = Lineage()
+        self._token = f"{os.getpid()}.{os.urandom(6).hex()}"
         self._spawner = Spawner()
+        try:
+            self._lineage = Lineage()
+        except OSError:
+            self._spawner.close()
+            raise
         self._sweeper = Sweeper(reactor, self._lineage, kill_group)
 
     @property

@@ -58,7 +58,7 @@ class Lineage:
         self._alive: set[int] = set()
         try:
             self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             self._loadavg = -1  # no /proc: groups are all there is
         self._reserve: list[int] = []
         self._refill()

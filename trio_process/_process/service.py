@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from itertools import count
 from typing import Any, Final
@@ -126,26 +126,27 @@ class Service(Block):
         heed_children()
         reap_the_abandoned()
         self.hurry = current_hurry()
-        self.reactor = Reactor()
-        self._containment = self._make_containment()
-        try:
+        with ExitStack() as stack:
+            try:
+                self.reactor = Reactor()
+                stack.callback(self.reactor.close)
+                self._containment = self._make_containment()
+                stack.callback(self._containment.close)
+            except OSError as error:
+                raise ProcessError(f"a Service can't be entered: {error.strerror}") from error
+            self.hurry.watch(self._hurry_up)
+            stack.callback(self.hurry.unwatch, self._hurry_up)
+            stack.callback(self.bus.close)
             async with open_scope() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._supervise, name="trio_process supervision")
                 if self._handlers is not None:
                     self._handlers.register()
-                self.hurry.watch(self._hurry_up)
+                    stack.callback(self._handlers.unregister)
                 try:
                     yield
                 finally:
                     self._close()
-        finally:
-            self.hurry.unwatch(self._hurry_up)
-            self._containment.close()
-            self.reactor.close()
-            if self._handlers is not None:
-                self._handlers.unregister()
-            self.bus.close()
 
     def _make_containment(self) -> Containment:
         """Return what spawns children and finds their descendants; a scripted service has another one."""

@@ -84,6 +84,11 @@ class Spawner:
             raise OptionError(
                 f"a text for {options.shown_command!r} can't be encoded: {error}; give it as bytes"
             ) from None
+        except ValueError as error:  # I/O operation on closed file
+            descriptors.close_ours()
+            raise OptionError(
+                f"a file given to {options.shown_command!r} was closed before the start: {error}"
+            ) from None
         except BaseException:
             descriptors.close_ours()
             raise
