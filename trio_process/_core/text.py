@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 
 from .secret import MASK, Secret
 
 # C0, DEL, C1 and the bidirectional controls: what can move a cursor, clear a screen or hide a text
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str:
@@ -23,12 +22,14 @@ def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 
 def command_line(command: str, args: Iterable[str]) -> str:
     """Return a command as one would type it into a shell (a mask needs no quotes)."""
+    import shlex  # noqa: PLC0415 - only for errors and people: kept out of the import time
+
     return " ".join(part if part == MASK else shlex.quote(part) for part in (command, *args))
 
 
 def escape_controls(text: str) -> str:
     """Return `text` with every control character but newline and tab written as an escape sequence."""
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return re.sub(_CONTROLS, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def in_seconds(duration: float) -> str:

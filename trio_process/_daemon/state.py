@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple, final
 
 from .checkup import CheckResult, Checkup
@@ -107,7 +106,7 @@ def json_type(accept: str) -> str:
 
 def _unhealthy(results: list[CheckResult]) -> Answer:
     lines = [f"unhealthy: {result.name}: {result.why}\n" for result in results if result.why]
-    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, "".join(lines).encode())
+    return Answer(503, _TEXT, "".join(lines).encode())
 
 
 def _as_json(kind: str, *, ok: bool, more: dict[str, Any]) -> Answer:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
 from .._core import PipelineError, checks, escape_controls
-from .faults import Faults
 from .kinds import quoted
 from .link import Task
 from .plan import make_plan
-from .procfile import is_procfile, read_procfile
 from .spec import RunSpec
-from .tasks import TaskReader
-from .toml_lines import key_lines
+
+if TYPE_CHECKING:
+    from .faults import Faults
 
 LARGEST: Final = 16 * 2**20
 """The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
@@ -82,6 +80,12 @@ def read_pipeline(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes], environ: Mapping[str, str] = os.environ
 ) -> PipelineFile:
     """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
+    # what reads files is kept out of the import time: it is as much as all the rest of the package
+    from .faults import Faults  # noqa: PLC0415
+    from .procfile import is_procfile, read_procfile  # noqa: PLC0415
+    from .tasks import TaskReader  # noqa: PLC0415
+    from .toml_lines import key_lines  # noqa: PLC0415
+
     file = Path(os.fsdecode(checks.path("path", path)))
     directory = str(file.parent.resolve())
     text = _read_text(file)
@@ -126,6 +130,8 @@ def _read_text(file: Path) -> str:
 
 
 def _parse(file: Path, text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - as in read_pipeline
+
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one; so is a number of more digits than Python converts

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from xml.sax.saxutils import escape, quoteattr
 
 from .._core import command_line, escape_controls
 
@@ -16,15 +15,18 @@ if TYPE_CHECKING:
     from .spec import RunSpec
 
 # What XML 1.0 can't hold even escaped (its production Char); surrogates stand for bytes that were not text.
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# A text, not a compiled pattern: to compile it takes milliseconds, and most programs never need it.
+_NOT_XML: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def _xml(text: str) -> str:
     """Return text that XML may hold: what it may not is written as an escape sequence."""
-    return _NOT_XML.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return re.sub(_NOT_XML, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _text(text: str) -> str:
+    from xml.sax.saxutils import escape  # noqa: PLC0415 - it brings urllib and email: kept out of the import time
+
     return escape(_xml(text).replace("\r", "\\r"))  # a parser would read a carriage return as a newline
 
 
@@ -33,6 +35,8 @@ def _attributes(**values: object) -> str:
 
 
 def _quoted(value: str) -> str:
+    from xml.sax.saxutils import quoteattr  # noqa: PLC0415 - as above
+
     # as references: a parser makes spaces of bare newlines and tabs in an attribute (XML 1.0, 3.3.3)
     return quoteattr(_xml(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
@@ -171,7 +175,7 @@ def _details(one: RunResult) -> dict[str, Any]:
 
 # In a quoted label of Mermaid everything but these is written as an entity: #, quotes, backticks, <, > and more mean
 # something there (https://mermaid.js.org/syntax/flowchart.html, "Entity codes to escape characters").
-_MERMAID_SPECIAL: Final = re.compile(r"[^\w \-.,:/+=]")
+_MERMAID_SPECIAL: Final = r"[^\w \-.,:/+=]"
 
 _COLOURS: Final = {"passed": "#c8e6c9", "failed": "#ffcdd2", "allowed": "#ffe0b2", "skipped": "#e0e0e0"}
 
@@ -189,7 +193,7 @@ def to_mermaid(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> 
     lines = ["flowchart LR"]
     kinds = _kinds(result)
     for node, name in _nodes(specs):
-        label = _MERMAID_SPECIAL.sub(lambda match: f"#{ord(match[0])};", _label(name))
+        label = re.sub(_MERMAID_SPECIAL, lambda match: f"#{ord(match[0])};", _label(name))
         kind = kinds.get(name)
         lines.append(f'    {node}["{label}"]' + (f":::{kind}" if kind else ""))
     lines += [f"    {first} --> {then}" for first, then in _edges(specs)]
