@@ -239,6 +239,7 @@ async def test_waiting_for_a_line_finds_the_first_captured_one():
             assert await process.wait_for_line("first") == ("first", Stream.STDOUT)
             line = await process.wait_for_line(re.compile(r"port (\d+)$"), timeout=10)
             assert line == ("port 8080", Stream.STDERR)
+            assert await process.wait_for_line("8080", timeout=0) == line
             with pytest.raises(
                 TimeoutError, match=r"wrote no line with 'never' within 0\.05 s; its last lines:"
             ) as caught:

@@ -363,3 +363,53 @@ async def test_idle_timeouts_do_not_count_while_a_reader_holds_the_child_up():
                 assert process.reason is None
                 events.close()
                 assert await process.wait() == 0
+
+
+BOTH = """
+import os, sys
+for number in range(20_000):
+    os.write(1 + number % 2, b"%s %d\\n" % (sys.argv[1].encode(), number))
+"""
+
+
+async def test_one_slow_reader_of_many_processes_loses_nothing():
+    with trio.fail_after(100):
+        async with Service() as service:
+            with service.subscribe(buffer=7) as events:
+                names = [str(number) for number in range(4)]
+                for name in names:
+                    await service.start(*python(BOTH, name), name=name)
+                seen = {(name, stream): [] for name in names for stream in Stream}
+                running = len(names)
+                while running:
+                    batch = await events.receive_batch()
+                    if batch.stream is None:
+                        running -= isinstance(batch[0], ActionProcessExited)
+                    else:
+                        seen[batch.name, batch.stream] += batch.lines
+        for (name, stream), lines in seen.items():
+            first = 0 if stream is Stream.STDOUT else 1
+            assert lines == [f"{name} {number}" for number in range(first, 20_000, 2)]
+
+
+async def test_who_comes_and_goes_sees_whole_lines_one_after_the_other():
+    count = 300_000
+    with trio.fail_after(100):
+        async with Service() as service:
+            process = await service.start(*counting(count), buffer_size=100_000)
+            looks = 0
+            while process.is_running:
+                with service.subscribe(ActionProcessOutput, id=process.id, buffer=1) as events:
+                    numbers = []
+                    with trio.move_on_after(1):
+                        for _ in range(2):
+                            try:
+                                numbers += [int(line) for line in (await events.receive_batch()).lines]
+                            except trio.EndOfChannel:
+                                break
+                    if numbers:
+                        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+                        looks += 1
+            assert looks > 3
+            assert process.exit_code == 0
+            assert process.output().endswith(f"{count - 1}\n")

@@ -59,19 +59,19 @@ class OutputLines:
     async def __anext__(self) -> OutputLine:
         if not self._pending:
             await trio.lowlevel.checkpoint()
-            while not self._pending:
+            while not self._take():
                 if self._finished:
                     raise StopAsyncIteration
-                if self._life.over:
-                    self._finished = True
-                    self._pending = self._cursor.finish()
-                else:
-                    self._pending = self._cursor.read()
-                    if not self._pending:
-                        await self._life.output.readable()
-                        continue
-                self._pending.reverse()  # taken from the end, which costs the same for every line
+                await self._life.output.readable()
         return self._pending.pop()
+
+    def _take(self) -> bool:
+        """Take in the lines that are there; return whether there are any to hand out."""
+        if not self._pending and not self._finished:
+            self._finished = self._life.over
+            self._pending = self._cursor.finish() if self._finished else self._cursor.read()
+            self._pending.reverse()  # taken from the end, which costs the same for every line
+        return bool(self._pending)
 
 
 @final
@@ -321,8 +321,11 @@ class ManagedProcess:
         limit = checks.seconds("timeout", timeout) if timeout is not None else float("inf")
         wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
         last: list[str] = []
+        await trio.lowlevel.checkpoint()
+        lines = self.lines()
+        lines._take()  # what is captured already is looked through even if there is no time
         with trio.move_on_after(limit) as scope:
-            async for line in self.lines():
+            async for line in lines:
                 if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
                     return line
                 last = [*last[1 - _QUOTED :], line.text]
