@@ -6,7 +6,8 @@ import os
 import sys
 from typing import Protocol, final
 
-from .._core import RunOptions
+from .._core import ProcessError, ProcessStartError, RunOptions
+from .cgroup import Cell, Cells
 from .descendants import Lineage
 from .guardian import Guardian
 from .handle import Handle, RealHandle
@@ -40,14 +41,18 @@ class Containment(Protocol):
 
 @final
 class LocalContainment:
-    """Children of this process: their descendants are found by group and by a marker in their environment.
+    """Children of this process: their descendants are found by group, by a marker in their environment, by cgroup.
 
     Args:
         reactor: Watches their descriptors.
         guarded: Whether a guardian outlives us.
+        in_cgroups: Whether each child shall have a cgroup of its own.
+
+    Raises:
+        ProcessError: There can be no cgroups.
     """
 
-    def __init__(self, reactor: Reactor, *, guarded: bool) -> None:
+    def __init__(self, reactor: Reactor, *, guarded: bool, in_cgroups: bool = False) -> None:
         self._reactor = reactor
         self._guarded = guarded
         self._guardian: Guardian | None = None
@@ -58,11 +63,19 @@ class LocalContainment:
         except OSError:
             self._spawner.close()
             raise
+        try:
+            self._cells = Cells(self._token) if in_cgroups else None
+        except ProcessError:
+            self._spawner.close()
+            self._lineage.close()
+            raise
         self._sweeper = Sweeper(reactor, self._lineage, kill_group)
 
     @property
     def mechanism(self) -> str:
         """By what descendants are found."""
+        if self._cells is not None:
+            return "cgroup"
         return "environment marker" if self._lineage.sees_escapees else "process group"
 
     @property
@@ -80,15 +93,32 @@ class LocalContainment:
             self._guardian = self._start_guardian(life.options)
         detached = life.options.detach
         token = "" if detached else f"{self._token}-{number}"
-        spawned = self._spawner.spawn(life.options, token)
+        cell = self._cell(life.options, number)
+        try:
+            spawned = self._spawner.spawn(life.options, token, cell.path if cell is not None else "")
+        except BaseException:
+            if cell is not None:
+                cell.remove()
+            raise
         guardian = None if detached else self._guardian
         if guardian is not None:
             guardian.add(spawned.pid)
-        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian)
+        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell)
+
+    def _cell(self, options: RunOptions, number: int) -> Cell | None:
+        """Return a cgroup for a child; none for one of which something may outlive its end."""
+        if self._cells is None or options.detach or not options.kill_group:
+            return None
+        try:
+            return self._cells.make(number)
+        except OSError as error:
+            raise ProcessStartError(
+                f"can't start `{options.shown_command}`: no cgroup could be made for it: {error.strerror}"
+            ) from error
 
     def _start_guardian(self, options: RunOptions) -> Guardian:
         try:
-            return Guardian(self._token, self._reactor)
+            return Guardian(self._token, self._reactor, self._cells.path if self._cells is not None else "")
         except OSError as error:
             raise explain(options, error) from error
 
@@ -109,3 +139,5 @@ class LocalContainment:
             self._guardian.close()
         self._spawner.close()
         self._lineage.close()
+        if self._cells is not None:
+            self._cells.close()

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, final
 
 from .._core import read_stat
+from .cgroup import Cell
 
 MARKER: Final = "TRIO_PROCESS_ID"
 """The variable by which the descendants of a process are known; nested services append to it, separated by `;`."""
@@ -35,11 +36,12 @@ class Left(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Whose descendants to look for: the leader and group, its marker, and how long ago it was started."""
+    """Whose descendants to look for: the leader and group, its marker, how long ago it was started, and its cgroup."""
 
     pid: int
     token: str
     age: float
+    cell: Cell | None = None
 
 
 class Findings(NamedTuple):
@@ -86,6 +88,8 @@ class Lineage:
 
     def may_have_left_some(self, wanted: Wanted) -> bool:
         """Return whether the process can have made others at all; False is certain."""
+        if wanted.cell is not None:
+            return wanted.cell.populated
         candidates = self._narrow(wanted)
         return candidates is None or bool(candidates)
 
@@ -139,6 +143,9 @@ class Lineage:
         if self._loadavg < 0:
             return Findings({}, sure=True)
         look = _Look(wanted, self._alive)
+        for one in wanted:
+            if one.cell is not None:
+                look.among(one.cell.members(), one.pid)
         last = self._last_pid()
         narrow = self._narrow(next(iter(wanted))) if len(wanted) == 1 else None
         look.at(narrow if narrow is not None else _all_pids())
@@ -176,6 +183,14 @@ class _Look:
                 continue
             leader = self._leader(pid, stat.group)
             if leader is not None:
+                self._seen.add(pid)
+                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
+
+    def among(self, pids: Iterable[int], leader: int) -> None:
+        """Take these for descendants, unless they are dead."""
+        for pid in pids:
+            stat = read_stat(pid)
+            if pid != leader and stat is not None and not stat.dead:
                 self._seen.add(pid)
                 self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
 

@@ -29,6 +29,7 @@ done
 for name in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do
     kill -s KILL -- "-$name" 2>/dev/null
 done
+[ -z "$2" ] || echo 1 > "$2/cgroup.kill"
 round=0 quiet=0
 while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
     round=$((round + 1)) quiet=$((quiet + 1))
@@ -39,6 +40,7 @@ while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
         kill -s KILL "${pid%/environ}" 2>/dev/null
     done
 done
+[ -z "$2" ] || for each in "$2"/*/ "$2"; do rmdir "$each"; done
 """
 
 
@@ -51,10 +53,12 @@ class Guardian:
     Args:
         token: What marks our children.
         reactor: Watches it: one that is killed is replaced.
+        cgroup: The directory of the cgroup that our children are in, if they are in one.
     """
 
-    def __init__(self, token: str, reactor: Reactor) -> None:
+    def __init__(self, token: str, reactor: Reactor, cgroup: str = "") -> None:
         self._token = token
+        self._cgroup = cgroup
         self._reactor = reactor
         self._groups: set[int] = set()
         self._pipe = -1
@@ -69,7 +73,7 @@ class Guardian:
         try:
             os.set_blocking(ours, False)
             child = Popen(
-                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", self._token],
+                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", self._token, self._cgroup],
                 stdin=theirs,
                 stdout=DEVNULL,
                 stderr=DEVNULL,

@@ -11,10 +11,12 @@ import signal
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
+import attrs
 import trio
 
 from .._core import ProcessNotRunningError, ProcessStartError, RunOptions, StdinNotAvailableError, Stream
 from . import reap
+from .cgroup import Cell
 from .descendants import Left, Lineage, Wanted
 from .follow import Follower
 from .guardian import Guardian
@@ -105,6 +107,7 @@ class RealHandle:
     """A child of this process: our ends of its pipes are read by the service's one epoll."""
 
     __slots__ = (
+        "_cell",
         "_follower",
         "_guardian",
         "_launch",
@@ -131,7 +134,9 @@ class RealHandle:
         lineage: Lineage,
         sweeper: Sweeper,
         guardian: Guardian | None,
+        cell: Cell | None = None,
     ) -> None:
+        self._cell = cell
         self.pid = spawned.pid
         self._pidfd = spawned.pidfd
         self._stdin = spawned.stdin
@@ -284,7 +289,7 @@ class RealHandle:
         self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
     ) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
-        wanted = Wanted(self.pid, self._token, age)
+        wanted = Wanted(self.pid, self._token, age, self._cell)
         if not self._lineage.may_have_left_some(wanted):
             return None
         sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
@@ -298,6 +303,11 @@ class RealHandle:
         if self._guardian is not None:
             self._guardian.discard(self.pid)
         ending = reap.reap(self.pid, pidfd)
+        if self._cell is not None:
+            peak = self._cell.peak or ending.usage.max_rss
+            usage = attrs.evolve(ending.usage, max_rss=peak, oom_killed=self._cell.oom_killed)
+            ending = ending._replace(usage=usage)
+            self._cell.remove()
         self._reactor.close_watched(pidfd)
         return ending
 

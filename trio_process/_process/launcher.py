@@ -1,4 +1,4 @@
-"""What the child itself has to do before exec: limits, niceness, user. Run as a script of its own, never imported.
+"""What the child itself has to do before exec: cgroup, limits, niceness, user. Run as a script of its own, never imported.
 
 `Popen` can do none of this without giving up vfork (60 to 90 ms at 2 GB of memory). So this file is spawned like any
 child; it applies what it was told and becomes the command. What fails is written to a close-on-exec pipe, whose silent
@@ -15,6 +15,10 @@ import sys
 def apply(spec: dict) -> None:  # type: ignore[type-arg]  # a script that runs before any dependency can be imported
     """Apply each part; `step` names the one that failed."""
     global step  # noqa: PLW0603 - read where the error is reported
+    if spec["cgroup"]:
+        step = "a cgroup of its own"
+        with open(os.path.join(spec["cgroup"], "cgroup.procs"), "w") as file:
+            file.write("0")  # whoever writes it (cgroups(7))
     if spec["nice"] is not None:
         step = f"nice={spec['nice']}"
         os.setpriority(os.PRIO_PROCESS, 0, spec["nice"])

@@ -150,7 +150,8 @@ class Service(Block):
 
     def _make_containment(self) -> Containment:
         """Return what spawns children and finds their descendants; a scripted service has another one."""
-        return LocalContainment(self.reactor, guarded=self.settings.guardian)
+        in_cgroups = self.settings.containment == "cgroup"
+        return LocalContainment(self.reactor, guarded=self.settings.guardian, in_cgroups=in_cgroups)
 
     @trio.lowlevel.enable_ki_protection
     async def _supervise(self) -> None:

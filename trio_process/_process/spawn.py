@@ -66,15 +66,15 @@ class Spawner:
         """Close the null device."""
         os.close(self._null)
 
-    def spawn(self, options: RunOptions, mark: str) -> Spawned:
-        """Start a child whose descendants bear `mark`, none if it is empty.
+    def spawn(self, options: RunOptions, mark: str, cgroup: str = "") -> Spawned:
+        """Start a child whose descendants bear `mark`, none if it is empty, in the directory `cgroup` if there is one.
 
         Raises:
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
         """
         descriptors = _Descriptors(self._null)
         try:
-            pid = fork.start(self._image(descriptors, options, mark))
+            pid = fork.start(self._image(descriptors, options, mark, cgroup))
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
@@ -96,13 +96,13 @@ class Spawner:
             descriptors.close_theirs()
         return Spawned(pid, pidfd, descriptors.stdin, descriptors.outputs, descriptors.log, descriptors.launch)
 
-    def _image(self, descriptors: _Descriptors, options: RunOptions, mark: str) -> fork.Image:
+    def _image(self, descriptors: _Descriptors, options: RunOptions, mark: str, cgroup: str) -> fork.Image:
         environment, path = self._environment.of(options.env, "" if options.detach else mark)
         executable = self._executable(options.command, path)
         argv = [encoded(options.command), *[encoded(argument) for argument in options.args]]
         ends = descriptors.open(options)
-        if options.limits or options.nice is not None or options.user is not None:
-            argv = self._launcher(descriptors, argv, executable, options)
+        if options.limits or options.nice is not None or options.user is not None or cgroup:
+            argv = self._launcher(descriptors, argv, executable, options, cgroup)
             executable = sys.executable
         return fork.Image(
             argv,
@@ -118,11 +118,11 @@ class Spawner:
         )
 
     def _launcher(
-        self, descriptors: _Descriptors, argv: list[bytes], executable: str, options: RunOptions
+        self, descriptors: _Descriptors, argv: list[bytes], executable: str, options: RunOptions, cgroup: str
     ) -> list[bytes]:
         """Return the command that becomes the command once it has applied what only the child can (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
-        spec = json.dumps({"nice": options.nice, "limits": dict(options.limits), "user": account})
+        spec = json.dumps({"nice": options.nice, "limits": dict(options.limits), "user": account, "cgroup": cgroup})
         status = descriptors.open_launch()
         launcher = [sys.executable, "-I", "-S", "-X", "utf8", _LAUNCHER, str(status), spec, executable]
         return [*[os.fsencode(word) for word in launcher], *argv]

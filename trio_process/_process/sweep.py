@@ -99,6 +99,8 @@ class Sweeper:
         if not sweep.killed:
             sweep.killed = True
             sweep.give_up = now + STUCK_AFTER
+        if sweep.wanted.cell is not None:
+            sweep.wanted.cell.kill()
         self._kill_group(sweep.wanted.pid)
         for one in left:
             descendants.kill(one, sweep.wanted)
