@@ -30,7 +30,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"
 LIMIT = 120
 
 SERVED = {"daemon.py", "supervisor.py"}  # these run until they are told to end; below they are
-PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED)
+TESTS = sorted(path.name for path in EXAMPLES.glob("test_*.py"))
+PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED - set(TESTS))
 
 FENCE = re.compile(r"^(?P<ticks>```+)(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^```+\{(?P<name>[\w-]+)\} *(?P<argument>\S*)")
@@ -128,6 +129,12 @@ def test_an_example_prints_what_it_says(name, tmp_path):
     code, output = run([sys.executable, "-W", "error", str(EXAMPLES / name)], tmp_path)
     assert code == 0, output
     check(announced_output(EXAMPLES / name), output)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_an_example_of_a_test_passes(name, tmp_path):
+    code, output = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / name)], tmp_path)
+    assert code == 0, output
 
 
 async def test_the_daemon_becomes_ready_and_ends_when_it_is_told_to(tmp_path):
@@ -278,7 +285,9 @@ def test_a_page_names_only_tests_and_pages_that_are_there(page):
         for found in LINK.finditer(text):
             target = ROOT / (found["target"] or page.name)
             assert target.exists(), f"{page.name} links to {found['target']}, which is not there"
-            assert not found["heading"] or found["heading"] in anchors(target), f"{target.name} has no {found['heading']}"
+            assert not found["heading"] or found["heading"] in anchors(target), (
+                f"{target.name} has no {found['heading']}"
+            )
 
 
 @pytest.mark.parametrize("module", ["trio_process", "trio_process.exec", "trio_process.testing"])
