@@ -101,7 +101,7 @@ async def test_a_timeout_lets_a_child_clean_up_and_tells_of_it():
     with trio.fail_after(30):
         async with Service() as service:
             with pytest.raises(CommandTimeoutError, match="ran into its timeout") as caught:
-                await service.run(*sh(CLEAN_UP), timeout=0.5)
+                await service.run(*sh(CLEAN_UP), timeout=1.5)
             result = caught.value.result
             assert cleaned(result.output) == CLEANED_UP
             assert (result.exit_code, result.reason, result.ok) == (0, EndReason.TIMED_OUT, False)
@@ -321,10 +321,10 @@ async def test_a_timeout_ends_what_hangs_with_all_that_it_started():
     with trio.fail_after(30):
         async with Service() as service:
             began = trio.current_time()
-            process = await service.start(*sh("echo begun; sleep 30 & echo $!; wait; echo hi"), timeout=0.5)
+            process = await service.start(*sh("echo begun; sleep 30 & echo $!; wait; echo hi"), timeout=1)
             with pytest.raises(CommandTimeoutError):
                 await process.wait()
-            assert 0.5 <= trio.current_time() - began < 5
+            assert 1 <= trio.current_time() - began < 10
             begun, pid = process.output().split()
             assert begun == "begun"
             assert (process.reason, process.result().ok) == (EndReason.TIMED_OUT, False)
@@ -344,13 +344,13 @@ async def test_a_timeout_is_a_timeout_error_whatever_the_exit_code():
 async def test_an_idle_timeout_counts_from_the_last_output():
     with trio.fail_after(60):
         async with Service() as service:
-            script = sh("for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done; sleep 1000")
+            script = sh("for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done; sleep 1000")
             with pytest.raises(CommandTimeoutError, match="wrote nothing for its idle_timeout") as caught:
-                await service.run(*script, idle_timeout=1.2)
+                await service.run(*script, idle_timeout=2)
             result = caught.value.result
             assert result.output.split() == list("123456")
             assert result.reason is EndReason.IDLE
-            assert result.duration > 6 * 0.3 + 0.8
+            assert result.duration > 6 * 0.2 + 1.5
 
 
 async def test_a_background_child_does_not_hold_up_the_end():
@@ -369,16 +369,16 @@ async def test_the_end_comes_within_half_a_second_of_the_exit():
     with trio.fail_after(30):
         async with Service() as service:
             took = []
-            for _ in range(3):
+            for _ in range(5):
                 began = trio.current_time()
                 await service.run(*sh("sleep 30 & echo hi"))
                 took.append(trio.current_time() - began)
-            assert min(took) < 0.5  # the machine may be busy once, not three times
+            assert min(took) < 0.5  # the machine may be busy, not five times
 
 
 async def test_what_a_background_child_still_says_is_read_until_it_is_silent():
     with trio.fail_after(30):
-        async with Service(options=ServiceOptions(drain_grace=0.5, drain_limit=10)) as service:
+        async with Service(options=ServiceOptions(drain_grace=10, drain_limit=20)) as service:
             script = sh("(for i in 1 2 3 4 5; do sleep 0.05; echo $i; done) & exit 0")
             result = await service.run(*script)
             assert result.output.split() == list("12345")
@@ -387,13 +387,14 @@ async def test_what_a_background_child_still_says_is_read_until_it_is_silent():
 
 async def test_a_chatty_background_child_is_cut_off():
     with trio.fail_after(30):
-        async with Service(options=ServiceOptions(drain_grace=0.3, drain_limit=0.6)) as service:
+        async with Service(options=ServiceOptions(drain_grace=10, drain_limit=0.6)) as service:
             process = await service.start(*sh("(while :; do echo more; sleep 0.01; done) & echo $!"))
             began = trio.current_time()
             await process.wait()
             assert 0.5 < trio.current_time() - began < 6
             assert process.result().output_incomplete
-            assert is_gone(int(process.output().split()[0]))
+            (pid,) = [int(line) for line in process.output().split() if line.isdecimal()]
+            assert is_gone(pid)
 
 
 async def test_a_drain_without_limit_ends_too():
