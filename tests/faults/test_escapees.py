@@ -42,7 +42,7 @@ needs_cgroups = pytest.mark.skipif(not cgroups_can_be_made(), reason="no cgroup 
 _by_marker = [pytest.param((name, "marker"), id=f"{name}, by marker") for name in _ESCAPES]
 _by_cgroup = [
     pytest.param((name, "cgroup"), id=f"{name}, by cgroup", marks=needs_cgroups)
-    for name in ("setsid", "daemon", *_UNSEEN_BY_THE_MARKER)
+    for name in ("daemon", *_UNSEEN_BY_THE_MARKER)
 ]
 
 

@@ -21,13 +21,13 @@ done
 echo ready; wait
 """
     with trio.fail_after(20):
-        async with Service(options=ServiceOptions(drain_grace=0.05)) as service:
+        async with Service(options=ServiceOptions(drain_grace=0.05, drain_limit=0.3)) as service:
             with service.subscribe(ActionProcessOutput, buffer=100) as events:
                 process = await service.start(*sh(script), buffer_size=float("inf"))
                 seen = []
                 async for event in events:
                     seen.append(event.line)
-                    if len(seen) == 2000:
+                    if len(seen) == 500:
                         os.kill(process.pid, signal.SIGKILL)
                         break
                 async with trio.open_nursery() as nursery:
@@ -39,7 +39,7 @@ echo ready; wait
                     nursery.start_soon(rest)
                     assert await process.wait(check=False) == -9
                     await service.wait_all()
-                    nursery.cancel_scope.deadline = trio.current_time() + 0.5
+                    nursery.cancel_scope.deadline = trio.current_time() + 0.1
             assert seen == process.output().splitlines()[: len(seen)]
             for name in "abc":
                 numbers = [
