@@ -48,3 +48,15 @@ async def test_a_file_that_was_closed_before_the_start_is_refused(tmp_path):
             with pytest.raises(OptionError, match="closed before the start"):
                 await service.run_with_options(made)
             assert service.list() == []
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+async def test_a_fifo_is_refused_as_opening_it_would_wait(tmp_path, stream):
+    from trio_process import ProcessStartError
+
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with trio.fail_after(10):
+        async with Service() as service:
+            with pytest.raises(ProcessStartError, match="it is a FIFO"):
+                await service.run("cat", **{stream: fifo})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from .._core import (
 )
 from . import fork
 from .descendants import MARKER
+from .forkers import Forkers
 from .reap import open_pidfd
 
 PIPE_CAPACITY: Final = 65536
@@ -66,15 +68,18 @@ class Spawner:
         """Close the null device."""
         os.close(self._null)
 
-    def spawn(self, options: RunOptions, mark: str, cgroup: str = "") -> Spawned:
+    async def spawn(self, options: RunOptions, mark: str, cgroup: str = "", forkers: Forkers | None = None) -> Spawned:
         """Start a child whose descendants bear `mark`, none if it is empty, in the directory `cgroup` if there is one.
+
+        With `forkers` it is done there, and others run meanwhile; without, at once.
 
         Raises:
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
         """
         descriptors = _Descriptors(self._null)
         try:
-            pid = fork.start(self._image(descriptors, options, mark, cgroup))
+            image = self._image(descriptors, options, mark, cgroup)
+            pid = fork.start(image) if forkers is None else await forkers.start(image)
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
@@ -165,7 +170,7 @@ class _Environment:
         if overlay:
             merged = {name: value for name, value in ours.items() if name != _MARKER}
             for name, value in overlay.items():
-                if value is None:
+                if value is None or name == MARKER:  # another mark would hide its descendants from us
                     merged.pop(os.fsencode(name), None)
                 else:
                     merged[os.fsencode(name)] = encoded(value)
@@ -265,7 +270,7 @@ class _Descriptors:
         if isinstance(source, bytes):
             return self._hold(source)
         if isinstance(source, Path):
-            return self._own(os.open(source, os.O_RDONLY | os.O_CLOEXEC))
+            return self._own(open_path(source, os.O_RDONLY))
         return source.fileno()
 
     def _hold(self, data: bytes) -> int:
@@ -296,8 +301,7 @@ class _Descriptors:
                 return theirs
             return self._null if target is Stdio.NULL else None
         if isinstance(target, Path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            return self._own(os.open(target, flags, 0o666))
+            return self._own(open_path(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         return int(target.fileno())
 
     def _pipe(self) -> tuple[int, int]:
@@ -317,6 +321,26 @@ class _Descriptors:
                 os.close(descriptor)
         self.stdin = self.log = self.launch = None
         self.outputs = {}
+
+
+def open_path(path: Path, flags: int) -> int:
+    """Open the file that a standard stream of a child was given.
+
+    Opening a FIFO waits for its other side (fifo(7)), and we with it; so it is refused.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        descriptor = -1  # a FIFO that nobody reads
+    if descriptor < 0 or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        if descriptor >= 0:
+            os.close(descriptor)
+        why = "it is a FIFO, and opening one waits for its other side; open it yourself, and give the open file"
+        raise OSError(errno.EINVAL, why, path)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: C901 - a case for each errno
