@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import trio
 from harness import a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
-from support import sh, wait_until
+from support import python, sh, state_of, wait_until
 
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
 from trio_process._process import cgroup
@@ -105,6 +105,35 @@ async def test_an_escapee_dies_when_everything_is_cancelled(case):
                 await trio.sleep_forever()
         assert scope.cancelled_caught
         assert with_tag(tag) == []
+
+
+async def test_a_kill_ends_the_grace_of_what_has_outlived_its_leader():
+    tag = new_tag()
+    with trio.fail_after(20):
+        async with Service(options=ServiceOptions(grace_period=15)) as service:
+            process = await service.start(*sh("setsid sleep $1 & exec cat", tag))
+            await some_with_tag(tag)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.stop)
+                await wait_until(lambda: state_of(process.pid) == "Z")
+                process.kill()
+                with trio.fail_after(5):
+                    await process.wait(check=False)
+            assert (process.reason, process.signal_name) == (EndReason.STOPPED, "SIGTERM")
+            assert with_tag(tag) == []
+
+
+async def test_a_child_that_is_given_another_mark_is_found_all_the_same():
+    tag = new_tag()
+    with trio.fail_after(20):
+        async with Service(options=options()) as service:
+            await service.run(
+                *python(
+                    "import os, sys\nif not os.fork(): os.setsid(); os.execvp('sleep', ['sleep', sys.argv[1]])", tag
+                ),
+                env={"TRIO_PROCESS_ID": "mine"},
+            )
+            assert with_tag(tag) == []
 
 
 async def test_no_escapee_slips_through_while_it_forks_and_execs():

@@ -364,6 +364,10 @@ class Life:
         """Send SIGKILL, and expect the end within a bounded time."""
         self._wait_no_more()
         self.signal(SIGKILL, by, EndReason.KILLED)
+        if self._grace_until is not None:
+            self._grace_until = min(self._grace_until, trio.current_time())  # for what is left, too
+        if self._hasten_sweep is not None:
+            self._hasten_sweep()
         self._expect_end()
 
     def suspend(self, number: int) -> None:
