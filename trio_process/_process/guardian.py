@@ -40,7 +40,10 @@ while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
         kill -s KILL "${pid%/environ}" 2>/dev/null
     done
 done
-[ -z "$2" ] || for each in "$2"/*/ "$2"; do rmdir "$each"; done
+while [ -n "$2" ] && [ -d "$2" ] && [ "$round" -lt 100 ]; do
+    rmdir "$2"/*/ "$2" || sleep 0.01
+    round=$((round + 1))
+done
 """
 
 
