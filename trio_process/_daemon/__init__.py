@@ -1,9 +1,11 @@
 """Layer 2, lifecycle: PID file, registry, health, daemon."""
 
+from .address import parse_address
 from .checkup import HealthCheck
 from .daemon import Daemon
 from .entry import DaemonEntry
 from .health import HealthServer
+from .holder import open_daemon
 from .naming import file_names
 from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
@@ -20,6 +22,8 @@ __all__ = [
     "Registry",
     "default_registry",
     "file_names",
+    "open_daemon",
+    "parse_address",
     "probe_health",
     "probe_ready",
     "read_pid",

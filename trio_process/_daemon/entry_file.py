@@ -23,12 +23,14 @@ class Found(NamedTuple):
         status: As it was when it was judged.
         alive: Whether its daemon runs.
         fields: Its content, None if that is no entry.
+        locked: Whether that is known by its lock.
     """
 
     path: str
     status: os.stat_result
     alive: bool
     fields: dict[str, Any] | None
+    locked: bool = False
 
     def is_for(self, code: str, daemon: str) -> bool:
         """Whether it is the entry of this key."""
@@ -81,8 +83,8 @@ def _judge(path: str, descriptor: int, status: os.stat_result, census: Census) -
     except ValueError:
         return Found(path, status, alive=False, fields=None)
     # the lock comes first: it is exact, and where there is one the process is not looked at
-    alive = _is_locked(descriptor) or census.lives_since(fields["pid"], status.st_mtime)
-    return Found(path, status, alive, fields)
+    locked = _is_locked(descriptor)
+    return Found(path, status, locked or census.lives_since(fields["pid"], status.st_mtime), fields, locked)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -129,12 +129,8 @@ class Registry:
         Raises:
             OptionError: `code` or `daemon` can't be a key.
         """
-        found = [found for _, found in _look_at(self._paths(code, daemon)) if found is not None]
-        self._prune([other for other in found if other.prunable])
-        for candidate in found:
-            if candidate.alive and candidate.is_for(code, daemon):
-                return candidate.entry()
-        return None
+        found = self.find(code, daemon)
+        return None if found is None else found.entry()
 
     def list(self) -> list_[DaemonEntry]:
         """Return the entries whose daemons run, the earliest start first; dead ones are removed.
@@ -164,6 +160,12 @@ class Registry:
         self._prune(stale)
         entries.sort(key=_start)
         return entries
+
+    def find(self, code: str, daemon: str) -> Found | None:
+        """Return the file of this key if its daemon runs, else None; for `get`, and not part of the contract."""
+        found = [found for _, found in _look_at(self._paths(code, daemon)) if found is not None]
+        self._prune([other for other in found if other.prunable])
+        return next((one for one in found if one.alive and one.is_for(code, daemon)), None)
 
     def _paths(self, code: str, daemon: str) -> list_[Path]:
         check_key("code", code)
