@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from trio_process import DaemonEntry, HealthServer, Registry
+from trio_process._cli.daemon import daemon
 
 PATIENCE = 60
 SLEEP = (sys.executable, "-c", "import signal; signal.pause()")
@@ -225,7 +228,187 @@ async def test_health_is_asked_for(shell: Shell) -> None:
     assert shell.run("health", "nonsense").returncode == 2
 
 
-def test_a_bad_port_is_refused(shell: Shell) -> None:
-    ended = shell.run("daemon", "start", "my", "web", "--tcp", "nonsense", "--", *SLEEP)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--tcp", "nonsense"),
+        ("--tcp", ":99999"),
+        ("--tcp", "unix:/x"),
+        ("--health-url", "nonsense"),
+        ("--health-url", "file:///etc/passwd"),
+        ("--health-url", "http://127.0.0.1:x/"),
+        ("--settle", "nan"),
+    ],
+)
+def test_what_can_never_be_healthy_is_refused_before_anything_runs(shell: Shell, option: str, value: str) -> None:
+    ended = shell.run("daemon", "start", "my", "web", option, value, "--", *SLEEP)
+    assert ended.returncode == 2
+    assert f"Invalid value for '{option}'" in ended.stderr
+    assert not shell.state.exists()
+
+
+def test_a_start_that_is_refused_does_not_change_what_restart_does(shell: Shell) -> None:
+    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP, "first")
+    assert shell.run("daemon", "start", "my", "web", "--", *SLEEP, "second").returncode == 1
+    assert "first" in (shell.state / order_file(shell)).read_text()
+    said = shell.ok("daemon", "restart", "my", "web")
+    command = int(said.split("its command PID ")[1].split(",")[0])
+    assert b"first" in Path(f"/proc/{command}/cmdline").read_bytes()
+
+
+def order_file(shell: Shell) -> str:
+    (found,) = shell.state.glob("*.order.json")
+    return found.name
+
+
+async def test_a_server_that_talks_nonsense_is_not_healthy_and_no_traceback(shell: Shell) -> None:
+    async def nonsense(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"hello\r\n\r\n")
+        await stream.aclose()
+
+    start = ["daemon", "start", "my", "web", "--timeout", "1", "--health-url"]
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, nonsense, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        ended = await trio.to_thread.run_sync(lambda: shell.run(*start, url, "--", *SLEEP))
+        nursery.cancel_scope.cancel()
     assert ended.returncode == 1
-    assert "--tcp takes HOST:PORT" in ended.stderr
+    assert "not healthy within 1 s" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_start_that_is_interrupted_is_taken_back(shell: Shell, number: signal.Signals) -> None:
+    words = ("daemon", "start", "my", "web", "--settle", "1000", "--timeout", "1000", "--", "sh", "-c")
+    with subprocess.Popen(
+        [sys.executable, "-m", "trio_process", *words, "echo $$ > $0; exec sleep 1000", fifo(shell)],
+        env=shell.environment,
+        stderr=subprocess.PIPE,
+    ) as starting:
+        command = int(fifo(shell).read_text())
+        starting.send_signal(number)
+        _, errors = starting.communicate(timeout=PATIENCE)
+    assert (starting.returncode, b"Traceback" in errors) == (128 + number, False)
+    assert b"stopped again" in errors
+    gone(command)
+    assert shell.registry.list() == []
+    assert not list(shell.state.glob("*.[0-9]*.order.json"))
+
+
+@pytest.mark.parametrize("name", ["a/b ünï", "new\nline\x1b[31m", "x" * 300, "-x"])
+def test_names_out_of_the_ordinary_are_names_and_harm_no_terminal(shell: Shell, name: str) -> None:
+    shell.ok("daemon", "start", "--settle", "0", "--", name, "web", *SLEEP)
+    try:
+        assert [entry.code for entry in shell.registry.list()] == [name]
+        shown = shell.ok("daemon", "status", "--", name, "web") + shell.ok("daemons")
+        assert "\x1b" not in shown
+    finally:
+        said = shell.ok("daemon", "stop", "--", name, "web")
+    assert said.startswith("stopped ")
+    assert said.count("\n") == 1
+    assert all(file.name.isprintable() for file in shell.state.iterdir())
+
+
+@pytest.mark.parametrize("name", [b"..", b"../../x", b"", b"\xff\xfe"])
+@pytest.mark.parametrize("verb", ["start", "stop", "status", "logs", "restart"])
+def test_names_that_cannot_be_keys_are_refused_in_one_line(shell: Shell, verb: str, name: bytes) -> None:
+    command = ("sleep", "1") if verb == "start" else ()
+    ended = CliRunner().invoke(daemon, [verb, "--", os.fsdecode(name), "web", *command], env=shell.environment)
+    assert ended.exit_code == 1
+    assert ended.output.startswith("trio-process daemon: code must ")
+    assert ended.output.count("\n") == 1
+    assert not shell.state.exists()
+
+
+def test_one_that_is_suspended_is_stopped_like_any_other(shell: Shell) -> None:
+    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
+    os.kill(shell.pid(), signal.SIGSTOP)
+    assert shell.ok("daemon", "stop", "my", "web").startswith("stopped my/web")
+
+
+def test_when_stop_has_killed_it_the_command_is_gone_too(shell: Shell) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+    said = shell.ok("daemon", "start", "my", "web", "--ready-line", "up", "--", sys.executable, "-c", stubborn)
+    command = int(said.split("its command PID ")[1].split(",")[0])
+    assert shell.ok("daemon", "stop", "my", "web", "--timeout", "0").startswith("killed my/web")
+    assert not Path(f"/proc/{command}").exists() or state_of(command) == "Z"
+
+
+def test_the_entry_of_another_pid_namespace_gets_no_signal(shell: Shell) -> None:
+    with subprocess.Popen(SLEEP) as stranger:
+        with shell.registry.registered(DaemonEntry("my", "web", pid=stranger.pid)):  # locked, and not by that PID
+            ended = shell.run("daemon", "stop", "my", "web")
+        assert ended.returncode == 1
+        assert "elsewhere" in ended.stderr
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_following_a_log_ends_when_its_reader_leaves(shell: Shell) -> None:
+    shell.ok("daemon", "start", "my", "web", "--ready-line", "one", "--", "sh", "-c", "echo one; exec sleep 1000")
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "trio_process", "daemon", "logs", "-f", "my", "web"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=shell.environment,
+    )
+    with follower:
+        assert follower.stdout is not None
+        assert follower.stderr is not None
+        assert follower.stdout.readline() == b"one\n"
+        follower.stdout.close()
+        assert follower.stderr.read() == b""
+        assert follower.wait(PATIENCE) in (0, 141)
+
+
+def test_a_log_that_is_rotated_and_one_that_is_emptied_are_followed(shell: Shell) -> None:
+    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
+    (log,) = shell.state.glob("*.log")
+    log.write_text("one\n")
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "trio_process", "daemon", "logs", "-f", "my", "web"],
+        stdout=subprocess.PIPE,
+        env=shell.environment,
+    )
+    with follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == b"one\n"
+        log.rename(log.with_suffix(".log.1"))
+        log.write_text("two, which is longer\n")
+        assert follower.stdout.readline() == b"two, which is longer\n"
+        log.write_text("three\n")
+        assert follower.stdout.readline() == b"three\n"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(PATIENCE) == 130
+
+
+def test_without_a_home_the_files_go_where_nobody_else_writes(shell: Shell, tmp_path: Path) -> None:
+    nowhere = {"HOME": "", "XDG_STATE_HOME": "relative", "TMPDIR": str(tmp_path)}
+    ended = shell.run("daemon", "logs", "no", "body", env=nowhere)
+    assert "/relative" not in ended.stderr
+    assert "(/.local" not in ended.stderr
+    assert "no/body has no log yet (/" in ended.stderr
+
+
+def test_closed_standard_streams_are_no_traceback(shell: Shell) -> None:
+    def run(words: str) -> subprocess.CompletedProcess[str]:
+        script = f"exec {sys.executable} -m trio_process daemon {words} <&- >&-"
+        return subprocess.run(
+            ["sh", "-c", script],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=shell.environment,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert run("start my web --settle 0 -- sleep 1000").returncode == 0
+    assert run("status my web").returncode == 0
+    ended = run("logs my web")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert run("stop my web").returncode == 0
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import trio
 
-from .._core import DaemonError
+from .._core import DaemonError, OptionError, open_scope
+from .._daemon import parse_address
 from .._process import ManagedProcess
 from .place import Order
 
 _PAUSE: Final = 0.05
 _ONE_ATTEMPT: Final = 5.0
+
+
+def check_url(url: str) -> str:
+    """Return a URL that can be asked, or raise an `OptionError`."""
+    try:
+        parts = urlsplit(url)
+        # port: the attribute raises for one that is none
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
+        raise OptionError(f"takes http://HOST:PORT/PATH, got {url!r}")
+    return url
+
+
+def check_tcp(address: str) -> str:
+    """Return an address that can be connected to, or raise an `OptionError`."""
+    try:
+        parsed = parse_address(address)
+    except OptionError:
+        parsed = None
+    if parsed is None or parsed.path or not parsed.port:
+        raise OptionError(f"takes HOST:PORT or :PORT, got {address!r}")
+    return address
 
 
 async def messages(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
@@ -48,34 +75,27 @@ async def wait_until_healthy(order: Order, resident: ManagedProcess, said: trio.
         if not pid:
             await resident.done.wait()
             raise DaemonError("it ended before its command ran")
-        await _while_alive(resident, _condition(order))
+        await _while_alive(resident, order)
     if scope.cancelled_caught:
         raise DaemonError(f"it was not healthy within {order.timeout:g} s")
     return pid
 
 
-def _condition(order: Order) -> Callable[[], Awaitable[None]]:
-    async def wait() -> None:
-        if order.health_url:
-            await _answers(order.health_url)
-        if order.tcp:
-            await _accepts(order.tcp)
-        if not (order.health_url or order.tcp or order.ready_line):
-            await trio.sleep(order.settle)
-
-    return wait
-
-
-async def _while_alive(resident: ManagedProcess, condition: Callable[[], Awaitable[None]]) -> None:
-    async with trio.open_nursery() as nursery:
+async def _while_alive(resident: ManagedProcess, order: Order) -> None:
+    """Wait for what the order asks for, as long as there is somebody who can fulfil it."""
+    async with open_scope() as nursery:
 
         async def watch() -> None:
             await resident.done.wait()
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(watch)
-        await condition()
-        nursery.cancel_scope.cancel()
+        if order.health_url:
+            await _answers(order.health_url)
+        if order.tcp:
+            await _accepts(order.tcp)
+        if not (order.health_url or order.tcp or order.ready_line):
+            await trio.sleep(order.settle)
     if not resident.is_running:
         raise DaemonError("it ended before it was healthy")
 
@@ -87,19 +107,22 @@ async def _answers(url: str) -> None:
 
 
 def _ask(url: str) -> bool:
+    # not through the proxy that the environment may name: what was just started is on this side of it
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=_ONE_ATTEMPT) as answer:  # noqa: S310 - the user's own URL
+        with opener.open(url, timeout=_ONE_ATTEMPT) as answer:
             return bool(answer.status < HTTPStatus.BAD_REQUEST)
-    except (OSError, ValueError):
-        return False  # nobody listens yet, or it says that it is not healthy (HTTPError is an OSError)
+    except (OSError, ValueError, HTTPException):
+        # nobody listens yet, or it says that it is not healthy (HTTPError is an OSError), or does not speak HTTP (yet)
+        return False
 
 
 async def _accepts(address: str) -> None:
     """Connect until somebody accepts."""
-    host, _, port = address.rpartition(":")
+    target = parse_address(address)
     while True:
         try:
-            stream = await trio.open_tcp_stream(host.strip("[]") or "127.0.0.1", int(port))
+            stream = await trio.open_tcp_stream(target.reachable_host, target.port)
         except OSError:
             await trio.sleep(_PAUSE)
         else:

@@ -11,15 +11,17 @@ import json
 import logging
 import os
 import sys
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Final, final
+from urllib.parse import urlsplit
 
 import trio
 
 from .._core import CommandResult, EndReason, ProcessError, RestartPolicy, RunOptions, Stdio
 from .._daemon import Daemon, DaemonEntry
 from .._process import Program, Service, ServiceOptions
-from .place import Order, Place
+from .place import Order, Place, read_order
 
 LOG_SIZE: Final = 10 * 2**20
 _POLICIES: Final = {
@@ -28,33 +30,52 @@ _POLICIES: Final = {
     "always": RestartPolicy.always,
 }
 _CAPTURED: Final = 65536  # enough to find a line that says the command is ready
+_REAPING: Final = 5.0  # seconds that the shutdown takes beyond the command's own grace, at most
 
 
-def tell(**said: object) -> None:
-    """Say something to who started us; if that one has left, nobody needs to know."""
-    try:
-        os.write(1, json.dumps(said).encode() + b"\n")
-    except OSError:
-        pass  # it was interrupted: the daemon runs on
+@final
+class Starter:
+    """Who started us, and waits at the other end of our stdout."""
 
+    def __init__(self) -> None:
+        self._listens = True
 
-def hang_up() -> None:
-    """Let who started us see the end of what we have to say."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    def tell(self, **said: object) -> bool:
+        """Say something; return whether there was anybody to hear it."""
+        if self._listens:
+            try:
+                os.write(1, json.dumps(said).encode() + b"\n")
+            except OSError:
+                self.hang_up()  # it has left: the daemon runs on
+        return self._listens
+
+    def hang_up(self) -> None:
+        """Let it see the end of what we have to say."""
+        if self._listens:
+            self._listens = False
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.close(null)
 
 
 def main() -> int:
     """Run the daemon that an order file describes; return the exit status."""
-    logging.basicConfig(format="%(asctime)s trio-process: %(message)s", level=logging.INFO)
     path = Path(sys.argv[1])
-    order = Order(**json.loads(path.read_bytes()))
+    order = read_order(path)
+    path.unlink()
+    place = Place(order.code, order.daemon)
+    # "watched": the log is rotated, and a message shall not end in the oldest part, or in one that is deleted
+    logging.basicConfig(
+        format="%(asctime)s trio-process: %(message)s",
+        level=logging.INFO,
+        handlers=[WatchedFileHandler(place.log_file, encoding="utf-8", errors="backslashreplace")],
+    )
+    starter = Starter()
     try:
-        result = trio.run(_live, order)
+        result = trio.run(_live, order, place, starter)
     except (ProcessError, OSError) as error:
-        tell(failed=str(error))
-        print(f"trio-process: {error}", file=sys.stderr)  # noqa: T201 - into the log
+        if not starter.tell(failed=str(error)):
+            logging.getLogger("trio_process").error("%s", error)  # noqa: TRY400 - its text is for people
         return 1
     if result is None or result.reason is EndReason.STOPPED or result.reason is EndReason.CANCELLED:
         return 0
@@ -62,8 +83,7 @@ def main() -> int:
     return result.exit_code if result.exit_code >= 0 else 128 - result.exit_code
 
 
-async def _live(order: Order) -> CommandResult | None:
-    place = Place(order.code, order.daemon)
+async def _live(order: Order, place: Place, starter: Starter) -> CommandResult | None:
     entry = DaemonEntry(
         code=order.code,
         daemon=order.daemon,
@@ -74,15 +94,21 @@ async def _live(order: Order) -> CommandResult | None:
     last: list[CommandResult] = []
 
     async def serve() -> None:
-        last[:] = [await _serve(order, place)]
+        last[:] = [await _serve(order, place, starter)]
         last[0].check()
 
-    async with Daemon(pid_file=place.pid_file, registry_entry=entry, restart=_POLICIES[order.restart]()) as daemon:
+    async with Daemon(
+        pid_file=place.pid_file,
+        registry_entry=entry,
+        restart=_POLICIES[order.restart](),
+        shutdown_timeout=order.grace + _REAPING,
+    ) as daemon:
+        place.keep(order)  # not before we are the one who runs: a start that is refused changes nothing
         await daemon.run(serve)
     return last[0] if last else None
 
 
-async def _serve(order: Order, place: Place) -> CommandResult:
+async def _serve(order: Order, place: Place, starter: Starter) -> CommandResult:
     """Run the command once, and say when it runs and when it has written its ready line."""
     options = RunOptions(
         command=order.command[0],
@@ -96,11 +122,11 @@ async def _serve(order: Order, place: Place) -> CommandResult:
     )
     async with Service(options=ServiceOptions(guardian=True, grace_period=order.grace)) as service:
         process = await service.start_with_options(options)
-        tell(running=process.pid)
+        starter.tell(running=process.pid)
         if order.ready_line:
             await process.wait_for_line(order.ready_line)
-            tell(ready=True)
-        hang_up()
+            starter.tell(ready=True)
+        starter.hang_up()
         await process.wait(check=False)
         return process.result()
 
@@ -113,8 +139,8 @@ def _binary(order: Order) -> str:
 
 
 def _address(url: str) -> str:
-    """Return the host and port of a health URL, as registries have it."""
-    return url.partition("://")[2].partition("/")[0]
+    """Return the host and port of a health URL, as registries have it; a user and password in it are nobody's business."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 if __name__ == "__main__":
