@@ -290,9 +290,10 @@ class RealHandle:
     ) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
         wanted = Wanted(self.pid, self._token, age, self._cell)
-        if not self._lineage.may_have_left_some(wanted):
+        suspects = self._lineage.suspects(wanted)
+        if suspects is not None and not suspects:
             return None
-        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
+        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback, suspects)
         return lambda: self._sweeper.hasten(sweep)
 
     def reap(self) -> Ending:
