@@ -243,6 +243,23 @@ async def test_of_two_runs_at_the_same_moment_one_is_refused():
     assert refused == [1]
 
 
+@pytest.mark.parametrize("main", ["serve", 5])
+async def test_a_main_that_is_no_function_is_refused_and_not_restarted(main):
+    async with Daemon(restart=RestartPolicy.always()) as daemon:
+        with pytest.raises(OptionError, match="the function itself"):
+            await daemon.run(main)
+        with pytest.raises(OptionError, match="on_reload"):
+            daemon.on_reload(main)
+
+
+async def test_a_call_of_main_in_its_place_is_refused():
+    async with Daemon() as daemon:
+        called = trio.sleep_forever()
+        with pytest.raises(OptionError, match=r"daemon\.run\(main, argument\)"):
+            await daemon.run(called)
+        called.close()
+
+
 async def test_run_outside_of_the_block_is_refused():
     daemon = Daemon()
     daemon.stop()
@@ -498,6 +515,29 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
     answer.set()
     assert await trio.to_thread.run_sync(gone.wait, 10)
     assert is_undone(tmp_path)
+
+
+async def test_what_is_done_at_the_moment_it_is_given_up_is_undone_once(monkeypatch):
+    """The thread is through, but the loop has not heard of it yet."""
+    from trio_process._daemon import blocking
+
+    through, heard = threading.Event(), threading.Event()
+    deliver = blocking._Step._deliver
+
+    def late(self, result):
+        through.set()
+        heard.wait(20)
+        deliver(self, result)
+
+    monkeypatch.setattr(blocking._Step, "_deliver", late)
+    undone = []
+    step = blocking._Step(lambda: "done", "do it")
+    assert await trio.to_thread.run_sync(through.wait, 20)
+    step.abandon(lambda: undone.append(1))
+    heard.set()
+    with trio.fail_after(20):
+        assert await step.wait() == "done"
+    assert undone == [1]
 
 
 # signals, in this process

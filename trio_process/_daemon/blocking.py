@@ -64,16 +64,14 @@ class _Step(Generic[_T]):
         # not trio.to_thread: its pool may be full of other things that hang
         trio.lowlevel.start_thread_soon(self._work, self._deliver, name)
 
-    def _work(self) -> _T:
-        value = self._function()
-        with self._lock:
-            if self._undo is not None:
-                self._undo()
-        return value
-
-    def _deliver(self, result: outcome.Outcome[_T]) -> None:
-        with self._lock:
+    def _work(self) -> None:
+        result = outcome.capture(self._function)
+        with self._lock:  # whoever comes second, this or `abandon`, does the undoing
             self._result = result
+            undo = self._undo
+        self._undo_it(undo, result)
+
+    def _deliver(self, _result: outcome.Outcome[None]) -> None:
         with suppress(trio.RunFinishedError):  # it took longer than the program
             self._token.run_sync_soon(self._done.set)
 
@@ -96,11 +94,14 @@ class _Step(Generic[_T]):
     def abandon(self, undo: Callable[[], Any]) -> None:
         """Have what it has done, or will have done, undone."""
         with self._lock:
-            if self._result is None:
-                self._undo = undo
-                return
-        if isinstance(self._result, outcome.Value):
-            try:
-                undo()
-            except Exception:  # noqa: BLE001 - the error that led here goes on
-                logger.exception("could not undo: %s", self._name)
+            self._undo = undo
+            result = self._result
+        self._undo_it(undo, result)
+
+    def _undo_it(self, undo: Callable[[], Any] | None, result: outcome.Outcome[_T] | None) -> None:
+        if undo is None or not isinstance(result, outcome.Value):
+            return
+        try:
+            undo()
+        except Exception:  # noqa: BLE001 - nobody waits for it any more, or the error that led here goes on
+            logger.exception("could not undo: %s", self._name)
