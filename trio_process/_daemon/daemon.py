@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, final
 import attrs
 import trio
 
-from .._core import Block, DaemonError, Hurry, enter_hurry, logger, open_scope, raise_first
+from .._core import Block, DaemonError, Hurry, OptionError, enter_hurry, logger, open_scope, raise_first
 from .blocking import held_in_thread
 from .entry import DaemonEntry
 from .health import HealthServer
@@ -104,6 +104,8 @@ class Daemon(Block):
 
     def on_reload(self, function: _Reload) -> _Reload:
         """Call `function`, sync or async, at every SIGHUP; its errors are logged. Returns it, so that it decorates."""
+        if not callable(function):
+            raise OptionError(f"on_reload takes a function without arguments, sync or async, got {function!r}")
         self._on_reload = function
         return function
 
@@ -121,6 +123,7 @@ class Daemon(Block):
 
         Raises:
             DaemonError: The daemon is not entered, or runs already.
+            OptionError: `main` is not callable.
             RestartLimitError: `main` ended too often; its last failure is the cause.
 
         On a stop, readiness goes false and `stopping` is set; `main` may end by itself for `drain` seconds, then it is
@@ -132,6 +135,8 @@ class Daemon(Block):
             raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
         if stay.running:
             raise DaemonError("this Daemon runs already: call `daemon.run` once at a time")
+        if main is not None and not callable(main):
+            raise OptionError(f"run takes the function itself, as in `daemon.run(main, argument)`, got {main!r}")
         stay.running = True
         try:
             await trio.lowlevel.checkpoint()
