@@ -321,3 +321,21 @@ async def test_no_one_is_adopted():
         assert process.pid > 2**22
         with pytest.raises(ProcessNotFoundError):
             fake.adopt(process.pid, datetime.now(UTC))
+
+
+async def test_what_is_detached_is_left_to_itself(tmp_path, autojump_clock):
+    async with FakeService() as fake:
+        fake.on("server", lines=["up", (10, "still up")], exit_code=None)
+        process = await fake.start("server", detach=True, log_file=tmp_path / "log")
+        await process.wait_for_line("up")
+    assert process.is_running
+    assert (tmp_path / "log").read_text() == "up\n"
+    assert trio.current_time() < 10
+
+
+async def test_a_refused_start_leaves_no_file_open(tmp_path, autojump_clock):
+    async with FakeService() as fake:
+        fake.on("x", lines=lambda call: [])
+        for options in ({"stderr": tmp_path / "no" / "such"}, {}):
+            with pytest.raises((OptionError, ProcessStartError)):
+                await fake.run("x", stdout=tmp_path / "out", **options)

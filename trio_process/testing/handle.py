@@ -7,11 +7,9 @@ output through pipes of the real size, signals and their dispositions, stdin, th
 from __future__ import annotations
 
 import math
-import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any, Final, final
 
 import attrs
@@ -27,10 +25,11 @@ from .._core import (
     Stream,
     escape_controls,
 )
-from .._process import CHUNK, PIPE_CAPACITY, Ending, Left, Owner, Reactor
+from .._process import Ending, Left, Owner, Reactor
 from .behaviour import Behaviour, Read, Step, Write, step_of
 from .call import Call
 from .commands import ScriptError
+from .outputs import FakeOutputs
 from .stdin import FakeStdin, MismatchError
 
 FIRST_PID: Final = 2**22 + 1
@@ -81,44 +80,12 @@ class FakeHandle:
         self._reactor = reactor
         self._report = report
         self._stdin = FakeStdin(call, lambda: self._soon(self._advance))
-        self._files: dict[Stream, int] = {}
-        self._pipes: dict[Stream, bytearray] = {}
-        try:
-            self._targets = self._open_outputs(options)
-        except BaseException:
-            self._close_files()
-            raise
-        self.open_streams = len(self._pipes)
-        self._paused: set[Stream] = set()
         self._frames = [_frame(behaviour, call, 0.0)]
+        self._outputs = FakeOutputs(options)
+        self.open_streams = self._outputs.open_streams
         self._pending: list[int] = []  # signals that came while it was stopped
         self._stopped = False
         self._exit_code: int | None = None
-
-    def _open_outputs(self, options: RunOptions) -> dict[Stream, Stream | int | None]:
-        """Return where the child's streams go: a pipe to us, a descriptor, or nowhere."""
-        targets: dict[Stream, Stream | int | None] = {}
-        log = options.log_file if options.detach else None
-        if log is not None:
-            self._files[Stream.STDOUT] = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        for stream, target in ((Stream.STDOUT, options.stdout), (Stream.STDERR, options.stderr)):
-            if target is Stdio.STDOUT:
-                targets[stream] = targets[Stream.STDOUT]
-            elif target is Stdio.PIPE and options.detach:
-                targets[stream] = self._files.get(Stream.STDOUT)
-            elif target is Stdio.PIPE:
-                self._pipes[stream] = bytearray()
-                targets[stream] = stream
-            elif target is Stdio.INHERIT:
-                targets[stream] = 1 if stream is Stream.STDOUT else 2
-            elif isinstance(target, Stdio):
-                targets[stream] = None
-            elif isinstance(target, Path):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-                targets[stream] = self._files[stream] = os.open(target, flags, 0o666)
-            else:
-                targets[stream] = self._files[stream] = os.dup(target.fileno())
-        return targets
 
     # what the life asks for
 
@@ -146,40 +113,28 @@ class FakeHandle:
 
     def pause(self, stream: Stream) -> None:
         """Let the pipe fill."""
-        self._paused.add(stream)
+        self._outputs.pause(stream)
 
     def resume(self, stream: Stream) -> None:
         """Read on, in the reactor's task."""
-        self._paused.discard(stream)
+        self._outputs.resume(stream)
         self._soon(lambda: self._drain(stream))
 
     def _drain(self, stream: Stream) -> None:
-        self._hand_over(stream)
+        self._outputs.hand_over(stream, self._owner)
         self._advance()
-
-    def _hand_over(self, stream: Stream, *, all_of_it: bool = False) -> None:
-        pipe = self._pipes.get(stream)
-        while pipe and (all_of_it or stream not in self._paused):
-            data = bytes(pipe[:CHUNK])
-            del pipe[:CHUNK]
-            self._owner.received(stream, data)
 
     def read_rest(self) -> None:
         """Hand over what the pipes hold, and their end once there is nobody to write to them."""
-        for stream in list(self._pipes):
-            self._hand_over(stream, all_of_it=True)
-            if self.has_exited() and stream in self._pipes:
-                self._close(stream)
-                self._owner.stream_ended()
-
-    def _close(self, stream: Stream) -> None:
-        del self._pipes[stream]
-        self.open_streams -= 1
+        for stream in self._outputs.read_rest(self._owner, ended=self.has_exited()):
+            self._outputs.close_pipe(stream)
+            self.open_streams = self._outputs.open_streams
+            self._owner.stream_ended()
 
     def close_outputs(self) -> None:
         """Read no more."""
-        for stream in list(self._pipes):
-            self._close(stream)
+        self._outputs.close_pipes()
+        self.open_streams = 0
 
     def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - it is alone in its group
         """Let the signal arrive, in the reactor's task."""
@@ -206,17 +161,14 @@ class FakeHandle:
         """Tell how it ended."""
         assert self._exit_code is not None
         self.close_stdin()
-        self._close_files()
+        self._outputs.close_files()
         return Ending(self._exit_code, ResourceUsage())
 
     def abandon(self) -> None:
         """Forget the script: what is detached runs on where nobody sees it."""
         self._exit_code = 0
-        self._close_files()
-
-    def _close_files(self) -> None:
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self.close_stdin()
+        self._outputs.close_files()
 
     async def write_stdin(self, data: bytes) -> None:
         """Write to its stdin, which holds as much as a pipe does before the writer waits."""
@@ -268,8 +220,8 @@ class FakeHandle:
         for _ in range(_STEPS):
             if self._exit_code is not None or self._stopped:
                 return
-            if any(len(pipe) > PIPE_CAPACITY for pipe in self._pipes.values()):
-                return  # a write waits for room
+            if self._outputs.blocked:
+                return  # room comes
             frame = self._frames[-1]
             if frame.step is None and not frame.finished:
                 self._fetch(frame)
@@ -313,7 +265,7 @@ class FakeHandle:
         assert step is not None
         if isinstance(step, Write):
             frame.step = None
-            self._write(step.stream, step.encoded(self._options.encoding))
+            self._outputs.write(step.stream, step.encoded(self._options.encoding), self._owner)
             return True
         try:
             taken = self._stdin.take(step)
@@ -327,30 +279,17 @@ class FakeHandle:
             frame.answer = taken.decode(self._options.encoding, self._options.errors)
         return True
 
-    def _write(self, stream: Stream, data: bytes) -> None:
-        target = self._targets[stream]
-        if isinstance(target, Stream):
-            pipe = self._pipes.get(target)
-            if pipe is not None:
-                pipe += data
-                self._hand_over(target)
-        elif target is not None:
-            os.write(target, data)
-            if self._options.detach and self._options.log_file is not None:
-                self._owner.received(Stream.STDOUT, data)  # its log is followed
-
     def _fail(self, why: str, cause: BaseException | None = None) -> None:
         error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
         error.__cause__ = cause
         self._report(error)
-        self._write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"))
+        self._outputs.write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"), self._owner)
         self._exit(1)
 
     def _exit(self, code: int) -> None:
         if self._exit_code is not None:
             return
-        for pipe in self._pipes.values():
-            del pipe[PIPE_CAPACITY:]  # what it had not got into the pipe yet is lost, as ever
+        self._outputs.cut()
         self._exit_code = code
         self._owner.exited()
         for frame in self._frames:
