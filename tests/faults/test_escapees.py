@@ -148,6 +148,18 @@ async def test_no_escapee_slips_through_while_it_forks_and_execs():
                 assert with_tag(tag) == []
 
 
+async def test_no_escapee_slips_through_while_many_others_start_and_end():
+    tag = new_tag()
+    ends = ["setsid sleep $1 &", "(setsid sh -c 'sleep $1 & exit' sh $1 &)", "sleep $1 & exit", "exit"]
+    with trio.fail_after(60):
+        async with Service(options=ServiceOptions(drain_grace=0.0)) as service:
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    for number in range(40):
+                        nursery.start_soon(service.run, *sh(ends[number % 4], tag))
+                assert with_tag(tag) == []
+
+
 async def test_what_forks_on_and_on_is_caught():
     # each generation is in a session of its own, and gone after a millisecond or two
     hydra = 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); setsid sh -c "sleep 0.005; :" & done; wait'

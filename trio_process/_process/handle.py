@@ -283,7 +283,7 @@ class RealHandle:
 
     def is_stopped(self) -> bool:
         """Ask the kernel."""
-        return self._pidfd >= 0 and reap.is_stopped(self._pidfd)
+        return self._pidfd >= 0 and reap.is_stopped(self.pid, self._pidfd)
 
     def sweep(
         self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]

@@ -35,12 +35,13 @@ def open_pidfd(pid: int) -> int:
         raise
 
 
-def is_stopped(pidfd: int) -> bool:
-    """Return whether the child is stopped by a signal, without taking that news from anybody (waitid(2))."""
+def is_stopped(pid: int, pidfd: int) -> bool:
+    """Return whether it is stopped by a signal, without taking that news from anybody (waitid(2))."""
     try:
         return os.waitid(os.P_PIDFD, pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False
+    except ChildProcessError:  # adopted: not a child of ours
+        stat = read_stat(pid)
+        return stat is not None and stat.state == "T"
 
 
 def has_exited(pidfd: int) -> bool:
