@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from .._core import Block, ProcessError
+from .._core import Block, DaemonError, ProcessError
 from .._core import checks as rules
 from .address import parse_address
 from .checkup import HealthCheck
@@ -17,6 +17,8 @@ from .state import HealthState
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
+
+_HTTP_STACK: Final = ("hypercorn>=0.18,<0.19", "quart>=0.22,<0.23", "quart-trio>=0.12")
 
 
 @final
@@ -133,4 +135,10 @@ class HealthServer(Block):
 
 def _import_http() -> None:
     """Import the HTTP stack: 200 ms for which, in a thread, the loop goes on."""
-    from . import app, http  # noqa: F401, PLC0415 - for the side effect of being imported
+    try:
+        from . import app, http  # noqa: F401, PLC0415 - for the side effect of being imported
+    except ImportError as error:
+        raise DaemonError(
+            f"the health server's HTTP stack can't be imported: {error}; install what it is made for: "
+            f"pip install {' '.join(map(repr, _HTTP_STACK))}"
+        ) from error

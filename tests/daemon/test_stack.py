@@ -1,0 +1,84 @@
+"""What of hypercorn, Quart and quart-trio the health server uses that they do not promise to keep."""
+
+import inspect
+import socket
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import trio
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup, _handle
+from hypercorn.trio.tcp_server import TCPServer
+
+from trio_process._core import DaemonError
+from trio_process._daemon import HealthServer, health
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (TCPServer, ["app", "config", "context", "state", "stream"]),
+        (
+            H11Protocol,
+            ["app", "config", "context", "task_group", "connection_state", "ssl", "client", "server", "send"],
+        ),
+        (_handle, ["app", "config", "scope", "receive", "send", "sync_spawn", "call_soon"]),
+        (TaskGroup.spawn_app, ["self", "app", "config", "scope", "send"]),
+        (TCPServer._read_data, ["self"]),
+        (TCPServer.protocol_send, ["self", "event"]),
+        (H11Protocol._send_h11_event, ["self", "event"]),
+        (H11Protocol._check_protocol, ["self", "event"]),
+    ],
+)
+def test_what_is_called_takes_what_it_is_given(function, expected):
+    assert parameters(function) == expected
+
+
+def test_what_is_overridden_is_there_to_be_overridden():
+    """A method that was renamed in the base would be ours alone, and never be called."""
+    from trio_process._daemon import app, connection
+
+    new = {"at_work", "__init__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__", "__final__"}
+    for kind in (connection._Protocol, connection._Tasks, connection.Connection, app._HTTPConnection, app._App):
+        methods = {name for name, member in vars(kind).items() if callable(member)} - new
+        assert methods
+        for name in methods:
+            assert any(hasattr(base, name) for base in kind.__bases__), (kind, name)
+
+
+def test_the_text_of_the_error_names_what_the_package_requires():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(health._HTTP_STACK) <= set(project["dependencies"])
+
+
+@pytest.fixture
+def unimported(monkeypatch):
+    """Let the HTTP side be imported again."""
+    import trio_process._daemon as layer
+
+    for name in ("http", "connection"):
+        monkeypatch.delitem(sys.modules, f"trio_process._daemon.{name}", raising=False)
+        monkeypatch.delattr(layer, name, raising=False)
+
+
+@pytest.mark.parametrize("change", ["version", "internal"])
+@pytest.mark.usefixtures("unimported")
+async def test_another_hypercorn_is_refused_by_name_and_the_port_is_free_again(monkeypatch, change):
+    if change == "version":
+        monkeypatch.setattr("importlib.metadata.version", lambda _: "0.19.1")
+    else:
+        monkeypatch.delattr("hypercorn.trio.task_group._handle")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with trio.fail_after(30):
+        with pytest.raises(DaemonError, match=r"hypercorn.*pip install 'hypercorn>=0\.18,<0\.19'"):
+            async with HealthServer(f"127.0.0.1:{port}"):
+                pass
+        (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        await listener.aclose()
