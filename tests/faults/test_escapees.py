@@ -12,6 +12,7 @@ from support import python, sh, state_of, wait_until
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
 from trio_process._process import cgroup
 from trio_process._process.cgroup import Cells
+from trio_process._process.descendants import Lineage, Wanted
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
 _ESCAPES = {
@@ -158,6 +159,33 @@ async def test_no_escapee_slips_through_while_many_others_start_and_end():
                     for number in range(40):
                         nursery.start_soon(service.run, *sh(ends[number % 4], tag))
                 assert with_tag(tag) == []
+
+
+async def test_a_pid_that_a_child_of_ours_once_had_excuses_nobody():
+    lineage = Lineage()
+    try:
+        for pid in (5000, 4990):  # the numbers have begun anew in between
+            lineage.add(pid)
+            lineage.discard(pid)
+        wanted = Wanted(4990, "token", 0.1)
+        assert lineage.acquit(wanted, [5000]) == [5000]
+        lineage.born(5001)
+        lineage.add(5001)
+        assert lineage.acquit(wanted, [5001]) == []
+    finally:
+        lineage.close()
+
+
+async def test_without_a_proc_the_group_is_killed_all_the_same():
+    tag = new_tag()
+    with trio.fail_after(20):
+        async with Service(options=options()) as service:
+            service._containment._lineage.close()
+            assert service.statistics().containment == "process group"
+            await service.run(*sh("sleep $1 & exit", tag))
+            process = await service.start(*sh("sleep $1 & exec cat", tag))
+            await process.stop()
+            await none_with_tag(tag)
 
 
 async def test_what_forks_on_and_on_is_caught():

@@ -66,6 +66,7 @@ class Lineage:
     def __init__(self) -> None:
         self._order: deque[int] = deque(maxlen=_NARROW)  # our children in the order of their start
         self._alive: set[int] = set()
+        self._born: set[int] = set()  # in the order already
         self.forks: Forks | None = None  # those that are done in threads
         try:
             self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
@@ -89,16 +90,20 @@ class Lineage:
     def add(self, pid: int) -> None:
         """Note that a PID is a child of ours."""
         self._alive.add(pid)
-        if self.forks is None or pid not in self._order:
+        if pid in self._born:
+            self._born.discard(pid)
+        else:
             self._order.append(pid)
 
     def discard(self, pid: int) -> None:
         """Note that a child is about to be reaped, and its PID to be anybody's."""
         self._alive.discard(pid)
+        self._born.discard(pid)
 
     def born(self, pid: int) -> None:
         """Note that a PID was given to a child of ours, of which nothing else is known yet."""
         self._order.append(pid)
+        self._born.add(pid)
 
     def suspects(self, wanted: Wanted) -> list[int] | None:
         """Return who may descend from the process, None if that is too many to name; it is certain that no other does."""
@@ -106,9 +111,13 @@ class Lineage:
             return None if wanted.cell.populated else []
         return self._narrow(wanted)
 
-    def acquit(self, suspects: list[int]) -> list[int]:
-        """Return those that have not turned out to be children of ours by now."""
-        return [pid for pid in suspects if pid not in self._order]
+    def acquit(self, wanted: Wanted, suspects: list[int]) -> list[int]:
+        """Return those that have not turned out to be children of ours by now.
+
+        A PID that a child of ours had before the process was started may be anybody's since.
+        """
+        younger = self._younger(wanted.pid)
+        return [pid for pid in suspects if pid not in younger]
 
     @property
     def expects_some(self) -> bool:
@@ -129,12 +138,17 @@ class Lineage:
         """Return what was handed out after `first` but to our own children, None if that is too many to name."""
         if not 0 <= last - first <= _NARROW:
             return None
+        younger = self._younger(first)
+        return [pid for pid in range(first + 1, last + 1) if pid not in younger]
+
+    def _younger(self, first: int) -> set[int]:
+        """Return the PIDs of our own children that were started after `first`, also of those that have ended."""
         younger = set()
         for pid in reversed(self._order):
             if pid == first:
                 break
             younger.add(pid)
-        return [pid for pid in range(first + 1, last + 1) if pid not in younger]
+        return younger
 
     @contextmanager
     def provided(self) -> Iterator[None]:

@@ -99,10 +99,12 @@ class Sweeper:
 
     def _pass(self, now: float) -> list[tuple[Sweep, list[Left]]]:
         """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
+        if not self._lineage.sees_escapees:
+            return self._kill_blindly()
         ended: list[tuple[Sweep, list[Left]]] = []
         for sweep in self._sweeps:
             suspects, sweep.suspects = sweep.suspects, None
-            if suspects is not None and not self._lineage.acquit(suspects):
+            if suspects is not None and not self._lineage.acquit(sweep.wanted, suspects):
                 ended.append((sweep, []))
         if ended:
             done = {sweep for sweep, _ in ended}
@@ -121,6 +123,13 @@ class Sweeper:
                 self._kill(sweep, left, now)
         self._sweeps = waiting
         return ended
+
+    def _kill_blindly(self) -> list[tuple[Sweep, list[Left]]]:
+        """Kill the groups at once: without a `/proc` nobody can tell whether anything is left in them to wait for."""
+        ended, self._sweeps = self._sweeps, []
+        for sweep in ended:
+            self._kill_group(sweep.wanted.pid)
+        return [(sweep, []) for sweep in ended]
 
     def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
         if not sweep.killed:
