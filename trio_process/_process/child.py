@@ -82,18 +82,21 @@ class ManagedProcess:
 
     Attributes:
         id: The key, unique in this Python process.
-        done: A `trio.Event`: the state is final, and all output is in.
     """
 
-    __slots__ = ("__weakref__", "_life", "done", "id")
+    __slots__ = ("__weakref__", "_life", "id")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self.id = life.id
-        self.done = life.done
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.id}: {self.command!r}, {self.status}, pid {self.pid}>"
+
+    @property
+    def done(self) -> trio.Event:
+        """Set when the state is final, and all output is in."""
+        return self._life.done
 
     @property
     def name(self) -> str | None:

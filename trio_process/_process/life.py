@@ -84,6 +84,7 @@ class Life:
     """One child; `ManagedProcess` is its public face."""
 
     __slots__ = (
+        "_done",
         "_drain_until",
         "_exited_at",
         "_grace",
@@ -92,13 +93,15 @@ class Life:
         "_host",
         "_idle",
         "_incomplete",
+        "_is_done",
+        "_is_settled",
         "_last_output",
         "_patience",
         "_requests",
+        "_settled",
         "_started",
         "_suspended",
         "_timeout",
-        "done",
         "duration_in_the_end",
         "exit_code",
         "face",
@@ -110,7 +113,6 @@ class Life:
         "pid",
         "reason",
         "requested_by",
-        "settled",
         "start_error",
         "started_at",
         "status",
@@ -134,8 +136,11 @@ class Life:
         self.duration_in_the_end: float | None = None
         self.face: Callable[[], Any] | None = None  # a weak reference to its `ManagedProcess`
         self.left: list[Left] = []  # what SIGKILL did not end in time
-        self.done = trio.Event()
-        self.settled = trio.Event()  # done, or not to be killed
+        # made when somebody waits: of thousands that are alive, hardly any is waited for
+        self._done: trio.Event | None = None
+        self._settled: trio.Event | None = None
+        self._is_done = False
+        self._is_settled = False
         self._requests: list[Request] = []
         self._patience: dict[Stream, Patience] = {}
         self._started = 0.0
@@ -328,10 +333,35 @@ class Life:
             )
         else:
             bus.end_of(self.id)  # a subscription that asked for other events of this process ends too
-        self.done.set()
-        self.settled.set()
+        self._is_done = True
+        if self._done is not None:
+            self._done.set()
+        self._settle()
         self.output.wake_readers()
         self._host.ended(self)
+
+    def _settle(self) -> None:
+        self._is_settled = True
+        if self._settled is not None:
+            self._settled.set()
+
+    @property
+    def done(self) -> trio.Event:
+        """Set when all is over and told."""
+        if self._done is None:
+            self._done = trio.Event()
+            if self._is_done:
+                self._done.set()
+        return self._done
+
+    @property
+    def settled(self) -> trio.Event:
+        """Set when it is done, or not to be killed."""
+        if self._settled is None:
+            self._settled = trio.Event()
+            if self._is_settled:
+                self._settled.set()
+        return self._settled
 
     def abandon(self) -> None:
         """Let a process run on, unwatched: one that is detached, or that even SIGKILL does not end."""
@@ -425,7 +455,7 @@ class Life:
     def _look_stuck(self) -> None:
         if not self.over and self.pid is not None and self._exited_at is None:
             self.left = [Left(self.pid, state_of(self.pid), self.options.shown_command)]
-            self.settled.set()
+            self._settle()
             self._host.ended(self)
 
     def _look_idle(self) -> None:
