@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._core import command_line, escape_controls
+from .._core import CommandFailedError, command_line, escape_controls
 
 if TYPE_CHECKING:
     from .result import RunAllResult, RunResult
@@ -59,13 +59,14 @@ def to_junit(result: RunAllResult) -> str:
         tests=len(cases),
         failures=kinds.count("failure"),
         errors=kinds.count("error"),
-        skipped=kinds.count("skipped"),
         time=f"{result.duration:.3f}",
     )
+    # of a suite only: the schema by which Jenkins' xUnit plugin refuses files (junit-10.xsd) has none for all suites
+    skipped = _attributes(skipped=kinds.count("skipped"))
     body = "\n".join(case for _, case in cases)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<testsuites name="trio-process" {numbers}>\n<testsuite name="pipeline" {numbers}>\n'
+        f'<testsuites name="trio-process" {numbers}>\n<testsuite name="pipeline" {numbers} {skipped}>\n'
         f"{body}\n</testsuite>\n</testsuites>\n"
     )
 
@@ -74,7 +75,10 @@ def _case(one: RunResult) -> tuple[str, str]:
     kind, message, details = _outcome(one)
     parts = [f"<testcase {_attributes(name=one.name, classname='pipeline', time=f'{one.duration:.3f}')}>"]
     if kind:
-        parts.append(f"<{kind} {_attributes(message=message)}>{_text(details)}</{kind}>")
+        # of a plain non-zero exit, which has no error: what `check` would raise
+        kind_of_error = CommandFailedError if one.error is None else type(one.error)
+        told = _attributes(type=kind_of_error.__name__, message=message)
+        parts.append(f"<{kind} {told}>{_text(details)}</{kind}>")
     output = one.spec.options.masker()(one.output)
     if output:
         parts.append(f"<system-out>{_text(output)}</system-out>")
