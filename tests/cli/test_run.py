@@ -370,6 +370,50 @@ class TestSignals:
         assert process.returncode == 141
         assert not alive(int((tmp_path / "pid").read_text()))
 
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_a_closed_standard_stream_fails_nothing(self, tmp_path, closed):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nshell = 'echo said; echo so >&2; cat'")
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                f'exec "$@" {closed}',
+                "sh",
+                sys.executable,
+                "-m",
+                "trio_process",
+                "run",
+                "--report",
+                "json=r",
+            ],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads((tmp_path / "r").read_text())["results"][0]["output"] == "said\nso\n"
+
+    @pytest.mark.parametrize("args", [["--list"], ["--graph"], ["--dry-run"]])
+    def test_an_overview_that_can_not_be_written_is_told(self, tmp_path, args):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COMMAND, *args],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+
     def test_a_full_disk_ends_the_run_with_a_word(self, tmp_path):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")
         with open("/dev/full", "w") as full:

@@ -34,6 +34,14 @@ def write(text: str) -> None:
         sys.stdout.flush()
 
 
+def show(text: str) -> None:
+    """Write a text that is all there is to tell; a command whose output is lost ends here."""
+    try:
+        write(text + "\n")
+    except OutputLost as error:
+        sys.exit(without_output(error))
+
+
 def be_tolerant() -> None:
     """Let what the encoding of our output lacks be escaped, not fail the run."""
     for file in (sys.stdout, sys.stderr):

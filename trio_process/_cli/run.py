@@ -20,7 +20,7 @@ from .find import find_file, select, with_needs
 from .findings import find
 from .live import LiveView
 from .memory import failed_last_time, remember
-from .output import OutputLost, be_tolerant, without_output, write, writing
+from .output import OutputLost, be_tolerant, show, without_output, write, writing
 from .overview import dry_run, list_tasks
 from .plain import PlainView
 from .render import account, as_text, terminal
@@ -111,13 +111,13 @@ def run(
     except ProcessError as error:
         _refuse(str(error))
     if only_failed and not specs:
-        click.echo("nothing failed last time")
+        show("nothing failed last time")
     elif listing:
-        click.echo(list_tasks(found))
+        show(list_tasks(found))
     elif graph is not None:
-        click.echo(_GRAPHS[graph](specs))
+        show(_GRAPHS[graph](specs))
     elif dry:
-        click.echo(dry_run(specs, found.directory))
+        show(dry_run(specs, found.directory))
     else:
         settings = Settings(
             jobs=jobs if jobs is not None else _default_jobs(found),
