@@ -177,9 +177,9 @@ class Service(Block):
     def _look_finished(self) -> None:
         if not self._closing or self._launching:
             return
-        stuck = [life for life in self._table.running.values() if life.left]
+        # asked again at each of thousands of ends: the first that still runs is the answer
         if all(life.left or life.options.detach for life in self._table.running.values()):
-            self._stuck += stuck
+            self._stuck += [life for life in self._table.running.values() if life.left]
             for life in self._table.running.values():
                 life.abandon()
             self.reactor.stop()
