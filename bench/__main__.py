@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
-    """Measure, print the tables, and write results.json and results.svg; rows not measured now keep their figures."""
+    """Measure, print the tables, and write results.json, .md and .svg; rows not measured now keep their figures."""
 
     def tell(text: str) -> None:
         if sys.stderr.isatty():
@@ -59,6 +59,7 @@ def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
         if not given.dry:
             results = report.merge(path, row, list(BENCHMARKS))
             path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (HERE / "results.md").write_text(report.markdown(results), encoding="utf-8")
             (HERE / "results.svg").write_text(plot.draw(results), encoding="utf-8")
 
 

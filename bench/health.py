@@ -64,49 +64,57 @@ def _serve_here(which: str) -> None:
         trio.run(partial(serve, writers=int(which)))
 
 
-def _ask(address: tuple[str, int], seconds: float, pace: float) -> Values:
-    """Ask again on each connection as soon as it has answered (and `pace` seconds have passed)."""
-    poll = select.epoll()
-    connections = {}
-    for _ in range(CONNECTIONS):
-        connection = socket.create_connection(address)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connections[connection.fileno()] = connection
-        poll.register(connection.fileno(), select.EPOLLIN)
-    sent = {}
-    answers = dict.fromkeys(connections, b"")
-    delays = []
-    begin = time.perf_counter()
-    for descriptor, connection in connections.items():
-        connection.sendall(_REQUEST)
-        sent[descriptor] = time.perf_counter()
-    waiting: dict[int, float] = {}
-    while (now := time.perf_counter()) < begin + seconds:
-        for descriptor, due in list(waiting.items()):
-            if due <= now:
-                del waiting[descriptor]
-                connections[descriptor].sendall(_REQUEST)
-                sent[descriptor] = time.perf_counter()
-        for descriptor, _ in poll.poll(0.001 if waiting else 1.0):
-            answers[descriptor] += connections[descriptor].recv(65536)
-            answer = answers[descriptor]
-            now = time.perf_counter()
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"an odd answer: {answer!r}")
-            if not answer.endswith(b"\r\n\r\nok\n"):
-                continue  # the head and the body come one after the other
-            answers[descriptor] = b""
-            delays.append(now - sent[descriptor])
-            if pace:
-                waiting[descriptor] = now + pace
-            else:
-                connections[descriptor].sendall(_REQUEST)
-                sent[descriptor] = time.perf_counter()
-    took = time.perf_counter() - begin
-    for connection in connections.values():
-        connection.close()
-    delays.sort()
-    return {"rate": len(delays) / took, "p99": delays[int(len(delays) * 0.99)] * 1000}
+class _Client:
+    """Asks on several connections at once, again on each as soon as it has answered (and `pace` seconds have passed)."""
+
+    def __init__(self, address: tuple[str, int], pace: float) -> None:
+        self._pace = pace
+        self._poll = select.epoll()
+        self._connections: dict[int, socket.socket] = {}
+        self._answers: dict[int, bytes] = {}
+        self._sent: dict[int, float] = {}
+        self._due: dict[int, float] = {}
+        self._delays: list[float] = []
+        for _ in range(CONNECTIONS):
+            connection = socket.create_connection(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections[connection.fileno()] = connection
+            self._poll.register(connection.fileno(), select.EPOLLIN)
+
+    def ask(self, seconds: float) -> Values:
+        begin = time.perf_counter()
+        for descriptor in self._connections:
+            self._send(descriptor)
+        while (now := time.perf_counter()) < begin + seconds:
+            for descriptor in [one for one, due in self._due.items() if due <= now]:
+                del self._due[descriptor]
+                self._send(descriptor)
+            for descriptor, _ in self._poll.poll(0.001 if self._due else 1.0):
+                self._receive(descriptor)
+        took = time.perf_counter() - begin
+        for connection in self._connections.values():
+            connection.close()
+        self._delays.sort()
+        return {"rate": len(self._delays) / took, "p99": self._delays[int(len(self._delays) * 0.99)] * 1000}
+
+    def _send(self, descriptor: int) -> None:
+        self._answers[descriptor] = b""
+        self._connections[descriptor].sendall(_REQUEST)
+        self._sent[descriptor] = time.perf_counter()
+
+    def _receive(self, descriptor: int) -> None:
+        self._answers[descriptor] += self._connections[descriptor].recv(65536)
+        answer = self._answers[descriptor]
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"an odd answer: {answer!r}")
+        if not answer.endswith(b"\r\n\r\nok\n"):
+            return  # the head and the body come one after the other
+        now = time.perf_counter()
+        self._delays.append(now - self._sent[descriptor])
+        if self._pace:
+            self._due[descriptor] = now + self._pace
+        else:
+            self._send(descriptor)
 
 
 def asked(scale: float, which: str) -> Values:
@@ -119,8 +127,9 @@ def asked(scale: float, which: str) -> Values:
             host, port = server.stdout.readline().strip().rsplit(":", 1)
             seconds = SECONDS * scale
             time.sleep(min(0.5, seconds))  # the writers start meanwhile
-            _ask((host, int(port)), seconds / 4, 0.0)
-            values = _ask((host, int(port)), seconds, _PACE if which not in ("plain", "0") else 0.0)
+            _Client((host, int(port)), 0.0).ask(seconds / 4)
+            pace = _PACE if which not in ("plain", "0") else 0.0
+            values = _Client((host, int(port)), pace).ask(seconds)
         finally:
             server.terminate()
     return values if which in ("plain", "0") else {"p99": values["p99"]}

@@ -104,7 +104,7 @@ def with_processkit(scale: float) -> Values:
     """`async for line in running.stdout_lines()`."""
     from processkit import Command  # noqa: PLC0415 - a peer is imported where it runs
 
-    wanted = int(LINES * scale / 10)
+    wanted = max(10, int(LINES * scale / 1000))
 
     async def main() -> Values:
         begin = time.perf_counter()

@@ -89,6 +89,42 @@ def merge(path: Path, row: dict[str, Any], order: Sequence[str]) -> list[dict[st
     return [known[name] for name in order if name in known]
 
 
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """Return all results as tables for the documentation."""
+    lines = []
+    for row in results:
+        load, spin = row["noise"]["load_average"], row["noise"]["spin_ms"]
+        lines += [f"### {row['title']}", ""]
+        for figure in row["figures"]:
+            better = "more is better" if figure["more_is_better"] else "less is better"
+            unit = f", {figure['unit']}" if figure["unit"] else ""
+            lines += [
+                f"| {figure['title']}{unit} ({better}) | median | range | ours to this |",
+                "| --- | --: | --: | --: |",
+            ]
+            for one in figure["contenders"]:
+                ratio = "" if one["ours_to_this"] is None or one["name"] == OURS else number(one["ours_to_this"])
+                name = one["name"].replace("|", "\\|")
+                spread = f"{number(one['min'])} to {number(one['max'])}"
+                lines.append(f"| {name} | {number(one['median'])} | {spread} | {ratio} |")
+            lines.append("")
+        for goal in row["goals"]:
+            state = {True: "met", False: "missed", None: "not measured"}[goal["met"]]
+            value = "" if goal["value"] is None else f" {number(goal['value'])},"
+            lines.append(f"* Goal: {goal['text']}:{value} {state}.")
+        lines += [f"* Left out: {name}: {why}." for name, why in row["skipped"].items()]
+        machine = row["machine"]
+        lines += [
+            (
+                f"* {row['rounds']} rounds on {row['measured'][:10]}, Python {machine['python']}, {machine['system']}, "
+                f"{machine['processors']} processors; load average {load[0]} to {load[1]}, and the same loop of plain Python took "
+                f"{spin[0]} to {spin[1]} ms."
+            ),
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def number(value: float) -> str:
     """Write a figure with three digits that matter."""
     if abs(value) >= 100:
