@@ -1,7 +1,7 @@
 """A program for the tests of the PID file: many processes that want it at once.
 
-`starters.py race PATH COUNT` races COUNT starters, who all hold what they got until the round is over, and prints a line
-for each: `won PID`, `lost HOLDER` or `failed ERROR`, then `over`. A line on stdin begins a round.
+`starters.py race COUNT` races COUNT starters, who all hold what they got until the round is over, and prints a line for
+each: `won PID`, `lost HOLDER` or `failed ERROR`, then `over`. A line on stdin, the path, begins a round.
 
 `starters.py churn PATH COUNT SECONDS` lets COUNT processes take and release it as fast as they can, and some die of SIGKILL
 while they hold it; prints a line for each: `ACQUISITIONS VIOLATIONS`.
@@ -29,8 +29,10 @@ def fork(run, *args):
     return pid
 
 
-def race(path, count):
-    for _ in sys.stdin:
+def race(count):
+    count = int(count)
+    for line in sys.stdin:
+        path = line.rstrip("\n")
         gate, results, end = os.pipe(), os.pipe(), os.pipe()
         children = [fork(start, path, gate, results, end) for _ in range(count)]
         for own in (gate[0], results[1], end[0], gate[1]):
@@ -60,7 +62,8 @@ def start(path, gate, results, end):
     os.read(end[0], 1)  # end of file: the round is over
 
 
-def churn(path, count, seconds):
+def churn(path, *numbers):
+    count, seconds = map(int, numbers)
     inside = path + ".inside"  # exists while somebody believes to be the only one
 
     def live(seed):
@@ -101,5 +104,5 @@ def hold(path):
 
 
 if __name__ == "__main__":
-    what, path, *numbers = sys.argv[1:]
-    {"race": race, "churn": churn, "hold": hold}[what](path, *map(int, numbers))
+    what, *words = sys.argv[1:]
+    {"race": race, "churn": churn, "hold": hold}[what](*words)
