@@ -93,9 +93,15 @@ class Clock:
         return self.now
 
 
-def drawn(board, width=80, height=24, encoding="utf-8"):
+def drawn(board, width=80, height=24, color_system=None):
     console = Console(
-        width=width, height=height, force_terminal=True, color_system=None, markup=False, emoji=False, highlight=False
+        width=width,
+        height=height,
+        force_terminal=True,
+        color_system=color_system,
+        markup=False,
+        emoji=False,
+        highlight=False,
     )
     with console.capture() as captured:
         console.print(frame(board, console))
@@ -162,6 +168,13 @@ class TestFrame:
         assert "failed; attempt 2 of 3 follows" in drawn(board)[0]
         board.interrupted = "Ctrl-C"
         assert "Ctrl-C: stopping 1; once more to kill" in drawn(board)[-1]
+
+    @pytest.mark.parametrize(("allowed", "colour"), [(False, "31"), (True, "33")])
+    def test_a_failure_is_red_unless_it_is_allowed(self, allowed, colour):
+        board = progressed([spec("t", allow_failure=allowed)], failed=["t"])
+        lines = drawn(board, color_system="standard")
+        codes = re.findall(r"\x1b\[([0-9;]+)m", lines[0])
+        assert {code.split(";")[-1] for code in codes} == {"0", "2", colour}  # 2: the time, dim
 
     def test_a_pipeline_of_nothing_has_a_frame(self):
         assert drawn(Board([], Clock()))

@@ -86,7 +86,7 @@ def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterato
         line = Text.assemble((mark, style), " ", name, (f" {took:>7}", "" if row.result is None else "dim"))
         note = _note(row, board)
         if note and width >= _WIDE_ENOUGH:
-            line.append(f"  {note}", "red" if row.state is SpecState.FAILED and row.result is not None else "dim")
+            line.append(f"  {note}", _note_style(row))
         line.truncate(width, overflow="ellipsis")
         yield line
 
@@ -113,6 +113,12 @@ def _note(row: Row, board: Board) -> str:
             return ending(row.result)
         case _:
             return row.last_line
+
+
+def _note_style(row: Row) -> str:
+    if row.result is None or row.state is not SpecState.FAILED:
+        return "dim"
+    return "yellow" if row.result.allowed else "red"  # as its mark
 
 
 def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
