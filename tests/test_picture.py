@@ -1,0 +1,39 @@
+"""The README's picture can be made anew, shows a run, and tells nothing of the machine that it was made on."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "docs" / "_static" / "live-view.svg"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    picture = tmp_path_factory.mktemp("picture") / "made.svg"
+    subprocess.run([sys.executable, ROOT / "docs" / "make_picture.py", picture], check=True, timeout=120)
+    return picture
+
+
+def said(picture):
+    root = ET.fromstring(picture.read_text(encoding="utf-8"))
+    return ["".join(text.itertext()).replace("\xa0", " ") for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("which", ["kept", "made"])
+def test_it_shows_a_run_and_nothing_of_the_machine(which, request):
+    picture = PICTURE if which == "kept" else request.getfixturevalue("made")
+    words = said(picture)
+    for word in ("trio-process run", "lint", "test-3.11", "all checks passed", "exited with code 1 (allowed to fail)"):
+        assert any(word in one for one in words), word
+    text = picture.read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|tmp|Users)/", text)
+    assert set(re.findall(r"https?://[^\"\s]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_the_readme_shows_it():
+    assert "docs/_static/live-view.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
