@@ -24,7 +24,7 @@ from trio_process._pipeline import SpecState, read_pipeline
 
 PICTURE = Path(__file__).parent / "_static" / "live-view.svg"
 COMMAND = "trio-process run"
-WIDTH = 92
+WIDTH = 96
 JOBS = 5
 
 PIPELINE = """
