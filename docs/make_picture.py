@@ -24,7 +24,7 @@ from trio_process._pipeline import SpecState, read_pipeline
 
 PICTURE = Path(__file__).parent / "_static" / "live-view.svg"
 COMMAND = "trio-process run"
-WIDTH = 96
+WIDTH = 92
 JOBS = 5
 
 PIPELINE = """

@@ -176,6 +176,11 @@ class TestFrame:
         codes = re.findall(r"\x1b\[([0-9;]+)m", lines[0])
         assert {code.split(";")[-1] for code in codes} == {"0", "2", colour}  # 2: the time, dim
 
+    def test_the_bar_leaves_room_for_its_words(self):
+        specs = [spec(name, allow_failure=name == "may") for name in ("a", "b", "c", "may", "bad")]
+        lines = drawn(progressed(specs, running=["a"], passed=["b", "c"], failed=["may", "bad"]), width=66)
+        assert lines[-1].endswith("4/5  1 running  1 failed  1 failed as allowed  1.5 s")
+
     def test_a_pipeline_of_nothing_has_a_frame(self):
         assert drawn(Board([], Clock()))
 

@@ -170,7 +170,7 @@ def bar(board: Board, width: int) -> RenderableType:
     if board.interrupted and board.running:
         words = Text(f"{board.interrupted}: stopping {len(board.running)}; once more to kill", "bold yellow")
     grid = Table.grid(padding=(0, 1), expand=False)
-    grid.add_column(width=max(10, min(40, width // 3)))
+    grid.add_column(width=max(10, min(40, width // 3, width - words.cell_len - 1)))  # the words go before the bar
     grid.add_column(no_wrap=True, overflow="ellipsis")
     style = "red" if failed or skipped else "green"
     progress = ProgressBar(
