@@ -647,6 +647,11 @@ def test_bad_options_are_refused_and_named(options):
         Daemon(**options)
 
 
+def test_options_of_another_kind_are_refused():
+    with pytest.raises(OptionError, match="takes DaemonOptions"):
+        Daemon.from_options({"drain": 1})
+
+
 def test_a_registry_without_an_entry_is_refused(tmp_path):
     with pytest.raises(OptionError, match="registry_entry"):
         DaemonOptions(registry=Registry(tmp_path))

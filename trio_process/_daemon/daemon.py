@@ -59,7 +59,13 @@ class Daemon(Block):
 
     @classmethod
     def from_options(cls, options: DaemonOptions) -> Self:
-        """Return a daemon with these options."""
+        """Return a daemon with these options.
+
+        Raises:
+            OptionError: It is something else than a `DaemonOptions`.
+        """
+        if not isinstance(options, DaemonOptions):
+            raise OptionError(f"from_options takes DaemonOptions, got {options!r}; keywords go into Daemon(...)")
         daemon = cls()
         daemon._set_up(options)
         return daemon
