@@ -58,7 +58,8 @@ class Shell:
 def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
-    shell.run("daemon", "stop", "my", "web")
+    if shell.registry.list():
+        shell.run("daemon", "stop", "my", "web")
     assert shell.registry.list() == []
 
 
