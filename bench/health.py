@@ -75,15 +75,20 @@ class _Client:
         self._sent: dict[int, float] = {}
         self._due: dict[int, float] = {}
         self._delays: list[float] = []
+        self._address = address
         for _ in range(CONNECTIONS):
-            connection = socket.create_connection(address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections[connection.fileno()] = connection
-            self._poll.register(connection.fileno(), select.EPOLLIN)
+            self._connect()
+
+    def _connect(self) -> int:
+        connection = socket.create_connection(self._address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connections[connection.fileno()] = connection
+        self._poll.register(connection.fileno(), select.EPOLLIN)
+        return connection.fileno()
 
     def ask(self, seconds: float) -> Values:
         begin = time.perf_counter()
-        for descriptor in self._connections:
+        for descriptor in list(self._connections):
             self._send(descriptor)
         while (now := time.perf_counter()) < begin + seconds:
             for descriptor in [one for one, due in self._due.items() if due <= now]:
@@ -103,7 +108,12 @@ class _Client:
         self._sent[descriptor] = time.perf_counter()
 
     def _receive(self, descriptor: int) -> None:
-        self._answers[descriptor] += self._connections[descriptor].recv(65536)
+        data = self._connections[descriptor].recv(65536)
+        if not data and not self._answers[descriptor]:  # hypercorn closes a connection after a thousand requests
+            self._connections.pop(descriptor).close()
+            self._send(self._connect())
+            return
+        self._answers[descriptor] += data
         answer = self._answers[descriptor]
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(f"an odd answer: {answer!r}")

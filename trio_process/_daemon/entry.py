@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import attrs
 
 from .._core import MAX_PID, OptionError, checks
 from .naming import check_key
+
+if TYPE_CHECKING:
+    from json import JSONDecoder
 
 MAX_SIZE: Final = 2**20
 """The largest entry file that is read, in bytes: go-process writes some hundred."""
@@ -78,6 +81,8 @@ class DaemonEntry:
 
 def encode(entry: DaemonEntry) -> bytes:
     """Return the content of an entry's file, as go-process writes it: two spaces, RFC 3339."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
     # ASCII with escapes: a path's undecodable bytes (lone surrogates, PEP 383) come back as they were
     data = json.dumps(entry.to_dict(), indent=2, allow_nan=False).encode("ascii") + b"\n"
     if len(data) > MAX_SIZE:
@@ -93,7 +98,7 @@ def decode(data: bytes) -> dict[str, Any]:
     """
     try:
         # go-process reads bytes that are no UTF-8 as replacement characters, and so do we
-        fields = _decoder.decode(data.decode(errors="replace"))
+        fields = _decoder().decode(data.decode(errors="replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
@@ -148,6 +153,8 @@ def _check_extra(value: object) -> dict[str, Any]:
     taken = [name for name in value if name in _KEYS]
     if taken:
         raise OptionError(f"extra must not hold {taken[0]!r}: that is an argument of its own")
+    import json  # noqa: PLC0415 - kept out of the import time
+
     try:
         json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -164,4 +171,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
+@cache
+def _decoder() -> JSONDecoder:
+    from json import JSONDecoder  # noqa: PLC0415 - kept out of the import time
+
+    return JSONDecoder(parse_constant=_refuse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, final
 
@@ -110,5 +109,7 @@ def _unhealthy(results: list[CheckResult]) -> Answer:
 
 
 def _as_json(kind: str, *, ok: bool, more: dict[str, Any]) -> Answer:
+    import json  # noqa: PLC0415 - kept out of the import time
+
     body = json.dumps({"status": "pass" if ok else "fail", **more}) + "\n"
     return Answer(200 if ok else 503, kind, body.encode())

@@ -1,7 +1,6 @@
 """Layer 3, orchestration: what depends on what, in which order it runs, and what is told of it."""
 
 from .kinds import parse_duration
-from .link import Task
 from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
@@ -20,7 +19,6 @@ __all__ = [
     "RunUpdate",
     "Runner",
     "SpecState",
-    "Task",
     "find_faults",
     "has_pipeline",
     "load_pipeline",

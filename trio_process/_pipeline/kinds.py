@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -26,6 +25,8 @@ _STRINGS: Final = {"type": "array", "items": _STRING}
 
 def quoted(value: object) -> str:
     """Return a value of a TOML file as one would write it there, cut to a readable length."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):  # a number of thousands of digits, tables a thousand deep

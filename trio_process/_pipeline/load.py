@@ -12,12 +12,12 @@ import attrs
 
 from .._core import PipelineError, checks, escape_controls
 from .kinds import quoted
-from .link import Task
 from .plan import make_plan
 from .spec import RunSpec
 
 if TYPE_CHECKING:
     from .faults import Faults
+    from .link import Task
 
 LARGEST: Final = 16 * 2**20
 """The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
@@ -82,6 +82,7 @@ def read_pipeline(
     """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
     # what reads files is kept out of the import time: it is as much as all the rest of the package
     from .faults import Faults  # noqa: PLC0415
+    from .link import Task  # noqa: PLC0415
     from .procfile import is_procfile, read_procfile  # noqa: PLC0415
     from .tasks import TaskReader  # noqa: PLC0415
     from .toml_lines import key_lines  # noqa: PLC0415
