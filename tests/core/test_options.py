@@ -186,3 +186,21 @@ def test_arguments_are_not_given_by_keyword():
 @pytest.mark.parametrize("value", [0, 0.0, 1, 2.5, math.inf])
 def test_a_duration_is_any_number_from_zero_on(value):
     assert checks.seconds("timeout", value) == value
+
+
+@pytest.mark.parametrize("option", ["timeout", "idle_timeout", "grace_period"])
+def test_a_number_that_no_float_can_hold_is_refused_by_name(option):
+    with pytest.raises(OptionError, match=f"{option} must be a number of seconds that a float can hold"):
+        RunOptions(command="true", **{option: 10**400})
+
+
+def test_an_error_handler_with_a_nul_is_refused_by_name():
+    with pytest.raises(OptionError, match="errors must name an error handler"):
+        RunOptions(command="true", errors="replace\0")
+
+
+def test_what_the_caller_puts_into_its_own_mapping_later_on_changes_nothing():
+    env, limits = {}, {}
+    options = RunOptions(command="true", env=env, limits=limits)
+    env["A"], limits["nofile"] = 1, "many"
+    assert (options.env, options.limits) == ({}, {})

@@ -15,11 +15,14 @@ EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
 
 def seconds(option: str, value: object, *, positive: bool = False) -> float:
     """Return a duration in seconds: a number, not negative (above 0 with `positive`), `inf` allowed."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - not a number
         raise OptionError(f"{option} must be a number of seconds, got {value!r}")
     if value < 0 or (positive and value == 0):
         raise OptionError(f"{option} must be {'more than 0' if positive else '0 or more'} seconds, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise OptionError(f"{option} must be a number of seconds that a float can hold; for ever is math.inf") from None
 
 
 def whole(option: str, value: object, *, least: int = 0, infinite: bool = False) -> int | float:

@@ -110,8 +110,8 @@ class RunOptions:
             put(self, "args", checks.arguments("args", self.args))
         if self.cwd is not None:
             put(self, "cwd", checks.path("cwd", self.cwd))
-        if self.env != {}:
-            put(self, "env", checks.environment("env", self.env))
+        # an empty one too: what the caller puts into its own later on was not checked
+        put(self, "env", checks.environment("env", self.env) if self.env != {} else {})
         if self.name is not None:
             checks.text("name", self.name)
         put(self, "stdin", _stdin(self.stdin))
@@ -151,8 +151,7 @@ class RunOptions:
             find_user(self.user)
         if self.nice is not None and not -20 <= checks.whole("nice", self.nice, least=-20) <= 19:
             raise OptionError(f"nice must be -20 to 19, got {self.nice!r}")
-        if self.limits != {}:
-            object.__setattr__(self, "limits", _limits(self.limits))
+        object.__setattr__(self, "limits", _limits(self.limits) if self.limits != {} else {})
         if self.detach and self.log_max_bytes:
             raise OptionError(
                 "a detached process writes its log_file itself: log_max_bytes can't rotate it; use logrotate"
@@ -252,7 +251,7 @@ def _known_codec(encoding: object, errors: object) -> None:
         codecs.lookup_error(errors)(UnicodeDecodeError("ascii", b"\xff", 0, 1, "a test"))  # type: ignore[arg-type]
     except UnicodeDecodeError:
         pass  # "strict"
-    except (LookupError, TypeError):  # some only encode: 'xmlcharrefreplace', 'namereplace'
+    except (LookupError, TypeError, ValueError):  # some only encode: 'xmlcharrefreplace', 'namereplace'; a NUL
         raise OptionError(
             f"errors must name an error handler such as 'replace' that can decode, got {errors!r}"
         ) from None
