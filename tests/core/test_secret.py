@@ -249,3 +249,52 @@ async def test_redact_with_an_encoding_that_can_not_write_the_secret():
         async with Service() as service:
             result = await service.run("printf", "%s", Secret("pä$$"), redact=True, encoding="ascii")
     assert result.output == "***"
+
+
+def test_a_secret_can_be_copied_with_what_holds_it_and_formatted():
+    options = sh("true", Secret(VALUE), env={"P": Secret(VALUE)})
+    assert copy.deepcopy(options) == copy.copy(options) == options
+    assert copy.deepcopy(options).args[-1].reveal() == VALUE
+    assert f"{Secret(VALUE):>5}" == "  ***"
+
+
+async def test_a_result_travels_without_the_secrets_and_its_error_still_shows_none():
+    async with Service() as service:
+        secrets = {"A": Secret(VALUE), "B": Secret("never printed")}
+        result = await service.run("sh", "-c", 'printf "é\\377 %s" "$A" >&2; exit 1', env=secrets, check=False)
+    assert VALUE in result.stderr
+    assert copy.copy(result).stderr_bytes == copy.deepcopy(result).stderr_bytes == result.stderr_bytes
+    travelled = pickle.dumps(CommandFailedError(result))
+    assert VALUE.encode() not in travelled
+    assert b"never printed" not in travelled
+    error = pickle.loads(travelled)
+    assert str(error) == str(CommandFailedError(result))
+    assert (error.result.exit_code, error.result.duration) == (1, result.duration)
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Masker([Secret(VALUE)]))
+
+
+async def test_a_result_without_secrets_travels_byte_for_byte():
+    async with Service() as service:
+        result = await service.run("printf", "\\377 x")
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+@pytest.mark.parametrize("kept", range(1, len(VALUE) + 3))
+async def test_what_is_left_of_a_secret_that_the_capture_cut_through_is_masked_too(kept):
+    async with Service() as service:
+        result = await service.run(
+            "sh", "-c", 'printf "%s:" "$A"; exit 1', env={"A": Secret(VALUE)}, buffer_size=kept, check=False
+        )
+    assert result.output == f"{VALUE}:"[-kept:]
+    shown = ":" if kept == 1 else "***:"
+    assert str(CommandFailedError(result)).endswith(f"last lines of output:\n  {shown}")
+    assert result.to_dict()["output"] == shown
+
+
+def test_only_a_text_that_was_cut_is_looked_at_for_the_end_of_a_secret():
+    masker = Masker([Secret("hunter2"), Secret("2x")])
+    assert masker("er2 hunter2 2x") == "er2 *** ***"
+    assert masker("er2 hunter2 2x", cut=True) == "*** *** ***"
+    assert masker("", cut=True) == ""
+    assert Masker([])("er2", cut=True) == "er2"

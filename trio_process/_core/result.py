@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, final
+from typing import Any, Self, TypeVar, final
 
 import attrs
 
@@ -183,6 +183,26 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
             raise error
         return self
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it without the secrets: what masks them stays here, so they are masked in the output that travels."""
+        fields = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
+        if self._masker:
+            for name in ("output_bytes", "stdout_bytes", "stderr_bytes"):
+                masked = self._masked(fields[name])
+                if masked != fields[name].decode(self.encoding, "backslashreplace"):
+                    fields[name] = masked.encode(self.encoding, "replace")
+            fields["masker"] = _NO_SECRETS
+        return _with_fields, (type(self), fields)
+
+    def _masked(self, data: bytes) -> str:
+        return self._masker(data.decode(self.encoding, "backslashreplace"), cut=self.truncated)
+
     def describe(self) -> str:
         """Return the account that errors give: the command, why it ended, after how long, its last lines."""
         typed = escape_controls(command_line(self.command, self.args)).replace("\n", "\\n")
@@ -201,8 +221,9 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         for data, source in ((self.stderr_bytes, "stderr"), (self.output_bytes, "output")):
             if data.strip():
                 # decoded from a little before the last lines only; errors are never a reason to fail here
-                text = data[-(SHOWN_LINES * 8192) :].decode(self.encoding, "backslashreplace")
-                lines = last_lines(self._masker(text), SHOWN_LINES)
+                end = data[-(SHOWN_LINES * 8192) :]
+                text = end.decode(self.encoding, "backslashreplace")
+                lines = last_lines(self._masker(text, cut=self.truncated or len(end) < len(data)), SHOWN_LINES)
                 return [escape_controls(line) for line in lines], source
         return [], ""
 
@@ -242,9 +263,9 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
             "status": self.status.value,
             "reason": None if self.reason is None else self.reason.value,
             "requestedBy": self.requested_by,
-            "output": self._masker(self.output_bytes.decode(self.encoding, "backslashreplace")),
-            "stdout": self._masker(self.stdout_bytes.decode(self.encoding, "backslashreplace")),
-            "stderr": self._masker(self.stderr_bytes.decode(self.encoding, "backslashreplace")),
+            "output": self._masked(self.output_bytes),
+            "stdout": self._masked(self.stdout_bytes),
+            "stderr": self._masked(self.stderr_bytes),
             "dropped": self.dropped,
             "truncated": self.truncated,
             "outputIncomplete": self.output_incomplete,
@@ -253,6 +274,13 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
             "usage": None if self.usage is None else self.usage.to_dict(),
             "ok": self.ok,
         }
+
+
+_Result = TypeVar("_Result", bound=CommandResult)
+
+
+def _with_fields(cls: type[_Result], fields: dict[str, Any]) -> _Result:
+    return cls(**fields)
 
 
 _GOOD_ENDS = (EndReason.EXITED, EndReason.STOPPED)

@@ -51,6 +51,15 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self._value))
 
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled: its value would be written in plain text")
 
@@ -72,5 +81,28 @@ class Masker:
     def __bool__(self) -> bool:
         return self._pattern is not None
 
-    def __call__(self, text: str) -> str:
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+    def __call__(self, text: str, *, cut: bool = False) -> str:
+        """Return `text` masked; of one that was `cut` off what came before it, the end of a secret at its beginning too."""
+        if self._pattern is None:
+            return text
+        rest = max((_rest_at_beginning(value, text) for value in self.values), default=0) if cut else 0
+        return (MASK if rest else "") + self._pattern.sub(MASK, text[rest:])
+
+    def __reduce__(self) -> tuple[type[Masker], tuple[tuple[()]]]:
+        if self:
+            raise TypeError("what masks secrets is not pickled: their values would be written in plain text")
+        return Masker, ((),)
+
+    def __copy__(self) -> Masker:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Masker:
+        return self
+
+
+def _rest_at_beginning(secret: str, text: str) -> int:
+    """Return the length of the longest end of `secret` that `text` begins with."""
+    for size in range(min(len(secret) - 1, len(text)), 0, -1):
+        if text.startswith(secret[-size:]):
+            return size
+    return 0
