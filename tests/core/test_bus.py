@@ -1,6 +1,8 @@
+import copy
 import gc
 import logging
 import math
+import pickle
 
 import pytest
 import trio
@@ -426,3 +428,24 @@ def test_a_batch_is_a_sequence_of_its_events(texts, data):
         batch[len(events)]
     for event in events:
         assert list(EventBatch.of(event)) == [event]
+
+
+def test_a_batch_can_not_be_changed_and_compares_by_what_it_holds():
+    texts = ["a", "b"]
+    batch = EventBatch(id="p", name=None, stream=Stream.STDOUT, lines=texts, partial=frozenset({1}))
+    texts.append("c")
+    assert batch.lines == ("a", "b")
+    for name in ("id", "name", "stream", "lines", "weight", "new"):
+        with pytest.raises(AttributeError):
+            setattr(batch, name, None)
+    same = pickle.loads(pickle.dumps(batch))
+    assert same == batch == copy.copy(batch) == batch[:]
+    assert hash(same) == hash(batch)
+    assert batch[:1] != batch
+    assert EventBatch.of(1) == EventBatch.of(1) != EventBatch.of(2)
+
+
+@pytest.mark.parametrize("name", [5, b"x", ["x"]])
+def test_a_name_that_is_no_text_is_refused(bus, name):
+    with pytest.raises(OptionError, match="name must be the label of processes"):
+        bus.subscribe(name=name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Final, final, overload
+
+import attrs
 
 from .enums import Stream
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
@@ -13,7 +15,12 @@ _LIFECYCLE: Final = (ActionProcessStarted, ActionProcessKilled, ActionProcessExi
 _NONE_PARTIAL: Final[frozenset[int]] = frozenset()
 
 
+def _frozen(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(lines)
+
+
 @final
+@attrs.frozen(kw_only=True, repr=False)
 class EventBatch(Sequence[Any]):
     """An immutable sequence of events: one chunk's lines of one stream of one process, or one other event.
 
@@ -30,26 +37,13 @@ class EventBatch(Sequence[Any]):
     (2, 'a')
     """
 
-    __slots__ = ("_event", "_partial", "id", "lines", "name", "stream", "weight")
-
-    def __init__(
-        self,
-        *,
-        id: str,  # noqa: A002 - the field's name in the contract
-        name: str | None,
-        stream: Stream | None = None,
-        lines: Sequence[str] = (),
-        partial: frozenset[int] = _NONE_PARTIAL,
-        weight: int = 0,
-        event: object = None,
-    ) -> None:
-        self.id = id
-        self.name = name
-        self.stream = stream
-        self.lines = lines
-        self.weight = weight  # bytes of text, for the bound on a backlog
-        self._partial = partial  # which of the lines are pieces of a longer one
-        self._event = event
+    id: str
+    name: str | None
+    stream: Stream | None = None
+    lines: tuple[str, ...] = attrs.field(default=(), converter=_frozen)  # every subscriber gets the same one
+    _partial: frozenset[int] = _NONE_PARTIAL  # which of the lines are pieces of a longer one
+    weight: int = attrs.field(default=0, eq=False)  # bytes of text, for the bound on a backlog
+    _event: object = None
 
     @classmethod
     def of(cls, event: object) -> EventBatch:

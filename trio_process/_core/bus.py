@@ -343,6 +343,11 @@ class Bus:
             parent._children.append(self)
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing comes over it any more."""
+        return self._closed
+
+    @property
     def version(self) -> int:
         """A number that changes whenever the answer of `targets` may change."""
         return self._version if self._parent is None else self._version + self._parent.version
@@ -385,6 +390,8 @@ class Bus:
                 raise OptionError(f"subscribe takes event classes, such as ActionProcessOutput; got {kind!r}")
         if id is not None and not isinstance(id, str):
             raise OptionError(f"id must be a process id (a str), got {id!r}")
+        if name is not None and not isinstance(name, str):
+            raise OptionError(f"name must be the label of processes (a str), got {name!r}")
         buffer = checks.whole("buffer", buffer, infinite=True)
         backlog = Backlog(self, types, id, name, buffer, member(Overflow, overflow, "overflow"))
         backlog.origin = _caller()
