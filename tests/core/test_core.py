@@ -1,6 +1,7 @@
+from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import pytest
 import trio
@@ -365,3 +366,54 @@ async def test_a_subscriber_that_raises_harms_only_itself():
                 await core.broadcast(2)
                 got += [await other.receive() for _ in range(3)]
     assert got == [0, 1, 2]
+
+
+async def test_a_subscription_made_before_the_core_is_entered_sees_it_all():
+    core = Core()
+    with core.subscribe() as events, trio.fail_after(5):
+        async with core:
+            await core.broadcast("first")
+        assert [event async for event in events] == ["first"]
+    async with core:  # a second time, for others
+        await core.broadcast("second")
+        with core.subscribe() as events:
+            await core.broadcast("third")
+            assert await events.receive() == "third"
+
+
+class Shape(TypedDict):
+    side: int
+
+
+@pytest.mark.parametrize(
+    ("option", "good", "bad"),
+    [
+        ("tags", [["a"], []], ["abc", 5, ("a",)]),
+        ("pair", [("a", 1), ["a", 1], None], ["abc", {}]),
+        ("table", [{"a": 1}], [[("a", 1)], "a"]),
+        ("shape", [{"side": 1}], [5]),
+        ("call", [print], [5]),
+        ("kind", [int], [5]),
+        ("mode", ["r", 5], []),  # what no class stands for is not checked
+    ],
+)
+async def test_what_a_generic_annotation_is_made_of_is_checked(option, good, bad):
+    async def handler(
+        *,
+        tags: list[str] = [],  # noqa: B006 - never changed
+        pair: tuple[str, int] | None = None,
+        table: Mapping[str, int] = {},
+        shape: Shape | None = None,
+        call: Callable[[], None] = print,
+        kind: type[int] = int,
+        mode: Literal["r", "w"] = "r",
+    ) -> tuple:
+        await trio.lowlevel.checkpoint()
+        return (tags, pair, table, shape, call, kind, mode)
+
+    action = Core().action("a", handler)
+    for value in good:
+        assert value in await action.run(**{option: value})
+    for value in bad:
+        with pytest.raises(ActionOptionError, match=f"a: {option} must be"):
+            await action.run(**{option: value})

@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import trio
-from support import sh
+from support import sh, wait_until
 
 from trio_process import (
     ActionDisabledError,
     ActionNotRegisteredError,
     ActionOptionError,
+    ActionProcessExited,
     CommandFailedError,
     Core,
     ProcessInfo,
@@ -179,3 +180,58 @@ async def test_a_fake_can_replace_a_real_one_and_stays_when_the_service_goes():
             assert await core.process.list() == []
         assert core.actions == ["process.run"]
         assert await core.process.run("ls") == "fake ls"
+
+
+async def test_a_service_made_before_its_core_is_entered_tells_it_all():
+    core = Core()
+    service = Service(core)
+    with trio.fail_after(30):
+        async with core, service:
+            with core.subscribe(ActionProcessExited) as ends:
+                await core.process.run("true")
+                assert (await ends.receive()).command == "true"
+
+
+async def test_a_service_that_was_replaced_has_its_actions_again_when_the_other_is_left():
+    with trio.fail_after(30):
+        async with Core(Service) as core:
+            first = core.service(Service)
+            async with Service(core) as second:
+                await core.process.run("true")
+                assert (len(first.list()), len(second.list())) == (0, 1)
+            await core.process.run("true")
+            assert len(first.list()) == 1
+        assert core.actions == []
+
+
+async def test_one_that_was_left_earlier_does_not_come_back():
+    async def serve(leave, task_status):
+        async with Service(core) as service:
+            task_status.started(service)
+            await leave.wait()
+        left.append(service)
+
+    with trio.fail_after(30):
+        async with Core() as core, trio.open_nursery() as nursery:
+            left = []
+            leaves = [trio.Event() for _ in range(3)]
+            services = [await nursery.start(serve, leave) for leave in leaves]
+            for number in (1, 2):
+                leaves[number].set()
+                await wait_until(lambda number=number: services[number] in left)
+            await core.process.run("true")
+            assert [len(service.list()) for service in services] == [1, 0, 0]
+            leaves[0].set()
+            await wait_until(lambda: services[0] in left)
+            assert not core.process.exists
+
+
+async def test_a_fake_stays_when_the_service_it_replaced_is_left():
+    async def fake(**_: object) -> str:
+        await trio.lowlevel.checkpoint()
+        return "fake"
+
+    async with Core() as core:
+        async with Service(core):
+            core.action("process.run", fake)
+        assert await core.process.run("true") == "fake"

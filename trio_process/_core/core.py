@@ -86,6 +86,11 @@ class Action:
             self._hints = _checkable_hints(handler)
         self._handler = handler
 
+    @property
+    def handler(self) -> Handler | None:
+        """The registered handler."""
+        return self._handler
+
     def owned_by(self, handler: Handler) -> bool:
         """Return whether `handler` is the registered one."""
         return self._handler == handler
@@ -112,7 +117,7 @@ class Action:
 
 
 def _checkable_hints(handler: Handler) -> dict[str, tuple[type, ...]]:
-    """Return what `isinstance` can say of a handler's annotations: classes and unions of classes, no generics."""
+    """Return what `isinstance` can say of a handler's annotations: classes, those of generics, and unions of them."""
     try:
         hints = typing.get_type_hints(handler if inspect.isroutine(handler) else type(handler).__call__)
     except Exception:  # noqa: BLE001 - annotations are any code; one that can't be read checks nothing
@@ -120,17 +125,23 @@ def _checkable_hints(handler: Handler) -> dict[str, tuple[type, ...]]:
     found: dict[str, tuple[type, ...]] = {}
     for name, hint in hints.items():
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        parts = typing.get_args(hint) if union else (hint,)
-        if parts and all(_is_plain_class(part) for part in parts):
-            # PEP 484, "The numeric tower": an int is acceptable where a float is
-            found[name] = (*parts, int) if float in parts else parts
+        parts = [_class_of(part) for part in (typing.get_args(hint) if union else (hint,))]
+        if all(part is not None for part in parts):
+            # PEP 484, "The numeric tower": an int is acceptable where a float is; and JSON has lists for tuples
+            more = [other for kind, other in ((float, int), (tuple, list)) if kind in parts]
+            found[name] = tuple(part for part in (*parts, *more) if part is not None)
     return found
 
 
-def _is_plain_class(hint: object) -> bool:
-    """Return whether `isinstance` takes it: Any is a class since 3.11, a protocol need not be checkable."""
-    plain = isinstance(hint, type) and typing.get_origin(hint) is None
-    return plain and hint is not Any and not getattr(hint, "_is_protocol", False)
+def _class_of(hint: object) -> type | None:
+    """Return the class that `isinstance` takes for a hint, `list` for `list[str]`; None if there is none.
+
+    Any is a class since 3.11, a protocol need not be checkable, and a typed dictionary is a dict.
+    """
+    if typing.is_typeddict(hint):
+        return dict
+    kind = typing.get_origin(hint) or hint
+    return kind if isinstance(kind, type) and kind is not Any and not getattr(kind, "_is_protocol", False) else None
 
 
 def _spelled(kinds: tuple[type, ...]) -> str:
@@ -238,7 +249,8 @@ class Core(Block):
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
-        self._bus = Bus()
+        if self._bus.closed:  # entered again; before the first time there may be subscribers and services already
+            self._bus = Bus()
         managers: list[AbstractAsyncContextManager[Any]] = []
         body_error: BaseException | None = None
         try:

@@ -43,18 +43,30 @@ class ProcessHandlers:
             "process.list": self.list,
             "process.get": self.get,
         }
+        self._before: dict[str, Callable[..., Any] | None] = {}  # whom they replaced: a service entered earlier
+        self._registered = False
 
     def register(self) -> None:
         """Let the core run them."""
+        self._registered = True
         for name, handler in self._handlers.items():
+            self._before[name] = self._core.action(name).handler
             self._core.action(name, handler)
 
     def unregister(self) -> None:
-        """Take back those that nobody has replaced meanwhile."""
+        """Take back those that nobody has replaced meanwhile, and let a service that still runs have its own again."""
+        self._registered = False
         for name, handler in self._handlers.items():
             action = self._core.action(name)
             if action.owned_by(handler):
-                action.set_handler(None)
+                action.set_handler(self._still_there(name))
+
+    def _still_there(self, name: str) -> Callable[..., Any] | None:
+        before = self._before.get(name)
+        owner = getattr(before, "__self__", None)
+        if not isinstance(owner, ProcessHandlers):
+            return None  # a handler of somebody else's, which a service was to replace for good
+        return before if owner._registered else owner._still_there(name)
 
     async def run(self, command: Any, args: Any = (), **options: Any) -> str:
         """Run a command; return its combined output, whole."""
