@@ -376,3 +376,39 @@ async def test_a_thousand_short_runs_leave_nothing():
             assert len(service.list()) == 10
             assert service.statistics().started == 1001
             assert len(service.reactor._timers) < 1000  # the timers of what has ended are forgotten
+
+
+@pytest.mark.parametrize("wrong", [5, "true", None, ServiceOptions()])
+async def test_what_is_no_run_options_is_refused(wrong):
+    async with Service() as service:
+        with pytest.raises(OptionError, match="takes a RunOptions"):
+            await service.start_with_options(wrong)
+        with pytest.raises(OptionError, match="takes a RunOptions"):
+            await service.run_with_options(wrong)
+
+
+@pytest.mark.parametrize("extra", [{}, {"nice": 1}])
+@pytest.mark.parametrize("path", ["bin", "", "./bin:/usr/bin:/bin", "/nowhere::/usr/bin:/bin"])
+async def test_a_relative_directory_of_the_path_is_one_of_the_childs_own_directory(tmp_path, monkeypatch, path, extra):
+    for place in ("here", "there"):
+        for tool in (tmp_path / place / "tool", tmp_path / place / "bin" / "tool"):
+            tool.parent.mkdir(parents=True, exist_ok=True)
+            tool.write_text(f"#!/bin/sh\necho {place}\n")
+            tool.chmod(0o755)
+    monkeypatch.chdir(tmp_path / "here")
+    with trio.fail_after(30):
+        async with Service() as service:
+            found = [
+                (await service.run("tool", env={"PATH": path}, cwd=cwd, **extra)).output
+                for cwd in (tmp_path / "there", None, tmp_path / "there", "../there")
+            ]
+            assert found == ["there\n", "here\n", "there\n", "there\n"]
+            monkeypatch.chdir(tmp_path / "there")
+            assert (await service.run("tool", env={"PATH": path})).output == "there\n"
+
+
+async def test_what_is_missing_in_the_childs_own_directory_is_not_said_to_be_there(tmp_path, monkeypatch):
+    (tmp_path / "tool").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProgramNotFoundError, match=r"there is no file '\./tool'"):
+        await run("./tool", cwd="/")

@@ -6,7 +6,6 @@ No `preexec_fn` and no `user=`: both make `Popen` fork instead of vfork, which c
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
@@ -103,7 +102,7 @@ class Spawner:
 
     def _image(self, descriptors: _Descriptors, options: RunOptions, mark: str, cgroup: str) -> fork.Image:
         environment, path = self._environment.of(options.env, "" if options.detach else mark)
-        executable = self._executable(options.command, path)
+        executable = self._executable(options.command, path, options.cwd)
         argv = [encoded(options.command), *[encoded(argument) for argument in options.args]]
         ends = descriptors.open(options)
         if options.limits or options.nice is not None or options.user is not None or cgroup:
@@ -127,19 +126,26 @@ class Spawner:
     ) -> list[bytes]:
         """Return the command that becomes the command once it has applied what only the child can (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
+        import json  # noqa: PLC0415 - kept out of the import time
+
         spec = json.dumps({"nice": options.nice, "limits": dict(options.limits), "user": account, "cgroup": cgroup})
         status = descriptors.open_launch()
         launcher = [sys.executable, "-I", "-S", "-X", "utf8", _LAUNCHER, str(status), spec, executable]
         return [*[os.fsencode(word) for word in launcher], *argv]
 
-    def _executable(self, command: Any, path: str) -> str:
-        """Return the path of a program, looked up on the PATH that the child will have (environ(7), execvp(3))."""
+    def _executable(self, command: Any, path: str, cwd: Any) -> str:
+        """Return the path of a program, looked up on the PATH that the child will have (environ(7), execvp(3)).
+
+        A relative directory in it, an empty one too, is one of the child's own directory, where it is when it execs.
+        """
         name = os.fsdecode(command)
         if "/" in name:
             return name
         found = self._found.get((name, path))
         if found is None or not os.access(found, os.X_OK):
-            found = self._found[name, path] = find_program(name, path)
+            found = find_program(name, path, "" if cwd is None else os.fsdecode(cwd))
+            if all(directory.startswith("/") for directory in path.split(os.pathsep)):
+                self._found[name, path] = found
         return found
 
 
@@ -183,8 +189,10 @@ class _Environment:
         return entries, os.defpath if path is None else os.fsdecode(path)
 
 
-def find_program(name: str, path: str) -> str:
+def find_program(name: str, path: str, cwd: str = "") -> str:
     """Return the first executable file of that name in the directories of `path`; a name with a slash is its own path.
+
+    What is relative is so to `cwd`, ours if it is empty.
 
     Raises:
         FileNotFoundError: There is none.
@@ -194,8 +202,9 @@ def find_program(name: str, path: str) -> str:
     directories = path.split(os.pathsep) if "/" not in name else [""]
     for directory in directories:
         candidate = name if "/" in name else os.path.join(directory or os.curdir, name)
-        if os.path.isfile(candidate):
-            if os.access(candidate, os.X_OK):
+        file = os.path.join(cwd, candidate)
+        if os.path.isfile(file):
+            if os.access(file, os.X_OK):
                 return candidate
             forbidden = forbidden or candidate
     if forbidden is not None:
@@ -360,7 +369,7 @@ def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: 
         why = f"{error.filename!r}: {error.strerror}"
     elif isinstance(error, FileNotFoundError):
         kind = ProgramNotFoundError
-        why = _why_not_found(command)
+        why = _why_not_found(command, cwd or "")
     elif isinstance(error, PermissionError):
         where_it_is = os.fsdecode(error.filename) if error.filename else command
         why = f"{where_it_is!r} is not executable by this user; is it a program, and does it have the x bit (chmod +x)?"
@@ -381,6 +390,8 @@ def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: 
 
 def explain_launch(options: RunOptions, report: bytes) -> ProcessStartError:
     """Return the error of a child whose launcher has failed: what could not be applied, or the exec itself."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
     step, number, text = json.loads(report)
     error = OSError(number, os.strerror(number), options.shown_command) if number else OSError(text)
     if not step:
@@ -401,12 +412,12 @@ def _names_another_file(options: RunOptions, error: OSError) -> bool:
     return error.filename is not None and any(error.filename in (file, str(file)) for file in files)
 
 
-def _why_not_found(command: str) -> str:
+def _why_not_found(command: str, cwd: str) -> str:
     if "/" not in command:
         advice = "is it installed, and in a directory of PATH?"
         if any(character.isspace() for character in command):
             advice = "the command is one word here, its arguments follow it one by one (or run a shell: 'sh', '-c', …)"
         return f"there is no program {command!r} on the PATH that it would have; {advice}"
-    if os.path.exists(command):
+    if os.path.exists(os.path.join(cwd, command)):
         return f"{command!r} is there, but the interpreter that its first line names, or its loader, is not"
     return f"there is no file {command!r}"
