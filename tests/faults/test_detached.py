@@ -4,13 +4,25 @@ import os
 import signal
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from harness import new_tag, program, read_line, running, some_with_tag
 from support import is_gone, sh, wait_gone, wait_until
 
-from trio_process import ActionProcessOutput, EndReason, OptionError, ProcessNotFoundError, Service, ServiceOptions
+from trio_process import (
+    ActionProcessOutput,
+    EndReason,
+    OptionError,
+    ProcessNotFoundError,
+    RunOptions,
+    Service,
+    ServiceClosedError,
+    ServiceOptions,
+    Status,
+)
 
 _COUNTING = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done"
 
@@ -219,3 +231,52 @@ async def test_an_adoption_that_fails_leaves_nothing_open(tmp_path):
             with pytest.raises(OptionError, match="log"):
                 service.adopt(kept.pid, kept.started_at, log_file=log)
             await kept.stop()
+
+
+async def test_nobody_waits_for_ever_for_one_whose_service_was_left():
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with trio.open_nursery() as nursery:
+            refused = []
+
+            async def waits(wait, *args):
+                with pytest.raises(ServiceClosedError, match="adopt it in another service"):
+                    await wait(*args)
+                refused.append(wait)
+
+            async with Service() as service:
+                process = await service.start("sleep", "1000", detach=True)
+                pids.append(process.pid)
+                nursery.start_soon(waits, process.wait)
+                nursery.start_soon(waits, process.wait_for_line, "never")
+                nursery.start_soon(service.wait_all)
+                await trio.testing.wait_all_tasks_blocked()
+        assert len(refused) == 2
+        for asked in (process.wait, process.stop, partial(process.send_input, "x")):
+            await waits(asked)
+        for ask in (process.kill, process.terminate, process.suspend, partial(process.signal, "TERM")):
+            with pytest.raises(ServiceClosedError):
+                ask()
+        assert [line async for line in process.lines()] == []
+        await service.wait_all()
+        assert (process.status, process.is_running, is_gone(process.pid)) == (Status.RUNNING, True, False)
+
+
+async def test_a_run_of_one_outlives_its_cancellation_and_says_so_when_its_service_is_left():
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with trio.open_nursery() as nursery:
+
+            async def run():
+                with pytest.raises(ServiceClosedError):
+                    await service.run("sleep", "1001", detach=True)
+
+            async with Service() as service:
+                nursery.start_soon(run)
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as inner:
+                        options = RunOptions(command="sleep", args=["1000"], detach=True)
+                        cancelled = await inner.start(service.run_process, options)
+                        scope.cancel()
+                pids += [process.pid for process in service.list()]
+                assert len(pids) == 2
+                assert cancelled.is_running
+        assert not any(map(is_gone, pids))

@@ -245,8 +245,9 @@ async def test_waiting_for_a_line_finds_the_first_captured_one():
             ) as caught:
                 await process.wait_for_line("never", timeout=0.05)
             assert "first" in str(caught.value)
-            with pytest.raises(OptionError, match="pattern must be"):
-                await process.wait_for_line(b"first")
+            for pattern in (b"first", re.compile(b"first"), None):
+                with pytest.raises(OptionError, match="pattern must be"):
+                    await process.wait_for_line(pattern)
             with pytest.raises(OptionError, match="timeout must be"):
                 await process.wait_for_line("first", timeout=-1)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 import trio
@@ -510,3 +511,33 @@ except KeyboardInterrupt:
             process = await start_ready(service, *python(script), stop_signal="INT")
             result = await process.stop()
             assert (result.exit_code, result.output) == (0, "ready\nbye\n")
+
+
+async def launching(service, nursery):
+    """Return a process whose launcher is still at work."""
+    nursery.start_soon(partial(service.start, "sleep", "1000", nice=1))
+    while not service.list():
+        await trio.lowlevel.checkpoint()
+    process = service.list()[0]
+    assert process.status is Status.PENDING
+    return process
+
+
+async def test_a_stop_counts_although_the_launcher_is_still_at_work():
+    with trio.fail_after(30):
+        async with Service() as service, trio.open_nursery() as nursery:
+            process = await launching(service, nursery)
+            result = await process.stop()
+            assert (result.reason, result.signal_name, result.ok) == (EndReason.STOPPED, "SIGTERM", True)
+
+
+@pytest.mark.parametrize(("how", "reason"), [("kill", EndReason.KILLED), ("terminate", EndReason.SIGNALLED)])
+async def test_a_kill_counts_although_the_launcher_is_still_at_work(how, reason):
+    with trio.fail_after(30):
+        async with Service() as service, trio.open_nursery() as nursery:
+            process = await launching(service, nursery)
+            getattr(process, how)()
+            with pytest.raises(ProcessNotRunningError, match="it is pending"):
+                process.signal(signal.SIGHUP)
+            await process.wait(check=False)
+            assert process.reason is reason

@@ -18,6 +18,7 @@ from .._core import (
     ProcessInfo,
     ProcessNotRunningError,
     ProcessStartError,
+    ServiceClosedError,
     Status,
     StdinNotAvailableError,
     StopFailedError,
@@ -68,7 +69,7 @@ class OutputLines:
     def _take(self) -> bool:
         """Take in the lines that are there; return whether there are any to hand out."""
         if not self._pending and not self._finished:
-            self._finished = self._life.over
+            self._finished = self._life.over or self._life.abandoned
             self._pending = self._cursor.finish() if self._finished else self._cursor.read()
             self._pending.reverse()  # taken from the end, which costs the same for every line
         return bool(self._pending)
@@ -173,8 +174,9 @@ class ManagedProcess:
         Raises:
             CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
             ProcessStartError: It never ran; with or without `check`.
+            ServiceClosedError: It is detached, and its service was left: nobody learns of its end.
         """
-        await self.done.wait()
+        await self._wait()
         if self._life.start_error is not None:
             raise self._life.start_error
         if check:
@@ -182,14 +184,31 @@ class ManagedProcess:
         assert self._life.exit_code is not None
         return self._life.exit_code
 
+    async def _wait(self) -> None:
+        """Wait until its state is final."""
+        await self._life.settled.wait()
+        self.check_watched()
+        if not self._life.over:
+            await self.done.wait()  # it could not be killed, so far
+
     def kill(self) -> None:
-        """Send SIGKILL to the group; one that has ended is left alone."""
-        if self._life.can_be_signalled:
+        """Send SIGKILL to the group; one that has ended is left alone.
+
+        Raises:
+            ServiceClosedError: It is detached, and its service was left.
+        """
+        self.check_watched()
+        if not self._life.over:
             self._life.kill(task_name())
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group, once; one that has ended is left alone."""
-        if self._life.can_be_signalled:
+        """Send SIGTERM to the group, once; one that has ended is left alone.
+
+        Raises:
+            ServiceClosedError: It is detached, and its service was left.
+        """
+        self.check_watched()
+        if not self._life.over:
             self._life.signal(SIGTERM, task_name())
 
     def signal(self, sig: int | str) -> None:
@@ -213,7 +232,16 @@ class ManagedProcess:
         self._check_running("resumed")
         self._life.suspend(SIGCONT)
 
+    def check_watched(self) -> None:
+        """Raise `ServiceClosedError` if its service was left while it ran, so that nothing is known of it any more."""
+        if self._life.abandoned:
+            raise ServiceClosedError(
+                f"{self.id} ({self.command}, pid {self.pid}) is watched no more: its service was left while it ran; "
+                "adopt it in another service"
+            )
+
     def _check_running(self, what: str) -> None:
+        self.check_watched()
         if not self._life.can_be_signalled:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) can't be {what}: it is {self.status}")
 
@@ -236,10 +264,12 @@ class ManagedProcess:
         """
         if grace_period is not None:
             grace_period = checks.seconds("grace_period", grace_period)
+        self.check_watched()
         self._life.stop(member(EndReason, reason, "reason"), grace_period, task_name())
         await self.settle()
         if self._life.left:
             raise StopFailedError(self._life.left)
+        self.check_watched()
         return self.result()
 
     def ask_to_stop(self, *, stop_signal: int | None = None) -> None:
@@ -266,6 +296,7 @@ class ManagedProcess:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise OptionError(f"send_input takes str or bytes, got {data!r}")
         await trio.lowlevel.checkpoint()
+        self.check_watched()
         if self._life.over or self._life.handle is None:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) takes no input: it is {self.status}")
         try:
@@ -319,7 +350,7 @@ class ManagedProcess:
             TimeoutError: There was none in time.
             CommandFailedError: The process ended before.
         """
-        if not isinstance(pattern, (str, re.Pattern)):
+        if not isinstance(getattr(pattern, "pattern", pattern), str) or not isinstance(pattern, (str, re.Pattern)):
             raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
         limit = checks.seconds("timeout", timeout) if timeout is not None else float("inf")
         wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
@@ -332,7 +363,7 @@ class ManagedProcess:
                 if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
                     return line
                 last = [*last[1 - _QUOTED :], line.text]
-            await self.done.wait()
+            await self._wait()
         if not scope.cancelled_caught:
             if isinstance(self._life.start_error, ProcessStartError):
                 raise self._life.start_error

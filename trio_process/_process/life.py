@@ -84,6 +84,7 @@ class Life:
     """One child; `ManagedProcess` is its public face."""
 
     __slots__ = (
+        "_asked_early",
         "_done",
         "_drain_until",
         "_exited_at",
@@ -102,6 +103,7 @@ class Life:
         "_started",
         "_suspended",
         "_timeout",
+        "abandoned",
         "duration_in_the_end",
         "exit_code",
         "face",
@@ -141,7 +143,9 @@ class Life:
         self._settled: trio.Event | None = None
         self._is_done = False
         self._is_settled = False
+        self.abandoned = False
         self._requests: list[Request] = []
+        self._asked_early: tuple[Callable[[], None], ...] = ()  # while a launcher or a thread was at work on the start
         self._patience: dict[Stream, Patience] = {}
         self._started = 0.0
         self._last_output = 0.0
@@ -193,6 +197,9 @@ class Life:
                 )
             )
         handle.begin(self)
+        for ask in self._asked_early:
+            ask()
+        self._asked_early = ()
 
     def failed(self, error: ProcessStartError) -> None:
         """Take note that there is no child."""
@@ -356,7 +363,7 @@ class Life:
 
     @property
     def settled(self) -> trio.Event:
-        """Set when it is done, or not to be killed."""
+        """Set when it is done, not to be killed, or watched no more."""
         if self._settled is None:
             self._settled = trio.Event()
             if self._is_settled:
@@ -370,6 +377,9 @@ class Life:
             if timer is not None:
                 timer.cancel()
         self.handle.abandon()
+        self.abandoned = True
+        self._settle()
+        self.output.wake_readers()
 
     # requests
 
@@ -381,17 +391,22 @@ class Life:
     @property
     def can_be_signalled(self) -> bool:
         """Whether there is somebody to signal."""
-        return self.handle is not None and not self.over
+        return self.handle is not None and not self.over and not self.abandoned
 
     def signal(self, number: int, by: str | None, reason: EndReason = EndReason.SIGNALLED) -> None:
         """Send a signal, once, to the group."""
-        assert self.handle is not None
+        if self.handle is None:
+            self._asked_early += (lambda: self.signal(number, by, reason),)
+            return
         if not self.handle.has_exited():
             self._requests.append(Request(reason, number, by))
         self.handle.signal(number, group=self.options.kill_group)
 
     def kill(self, by: str | None) -> None:
         """Send SIGKILL, and expect the end within a bounded time."""
+        if self.handle is None:
+            self._asked_early += (lambda: self.kill(by),)
+            return
         self._wait_no_more()
         self.signal(SIGKILL, by, EndReason.KILLED)
         if self._grace_until is not None:
@@ -410,7 +425,10 @@ class Life:
         self, reason: EndReason, grace_period: float | None, by: str | None, stop_signal: int | None = None
     ) -> None:
         """Ask for the end: the stop signal, the grace, SIGKILL. Asked again, it can only come sooner."""
-        if self.handle is None or self.over:
+        if self.over or self.abandoned:
+            return
+        if self.handle is None:
+            self._asked_early += (lambda: self.stop(reason, grace_period, by, stop_signal),)
             return
         grace = grace_period if grace_period is not None else self.options.grace_period
         if grace is None:

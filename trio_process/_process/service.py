@@ -182,6 +182,7 @@ class Service(Block):
             self._stuck += [life for life in self._table.running.values() if life.left]
             for life in self._table.running.values():
                 life.abandon()
+            self._idle.set()
             self.reactor.stop()
 
     def _hurry_up(self) -> None:
@@ -227,7 +228,7 @@ class Service(Block):
     async def wait_all(self) -> None:
         """Wait until nothing runs."""
         await trio.lowlevel.checkpoint()
-        while self._table.running:
+        while any(not life.abandoned for life in self._table.running.values()):
             await self._idle.wait()
 
     def kill(self, id: str) -> None:  # noqa: A002 - the contract's name
@@ -296,6 +297,8 @@ class Service(Block):
 
     async def start_with_options(self, options: RunOptions) -> ManagedProcess:
         """Start a process from a `RunOptions`; raises as `start` does."""
+        if not isinstance(options, RunOptions):
+            raise OptionError(f"start_with_options takes a RunOptions, got {options!r}")
         process = process_of(await self._start(piped_stdin(options)))
         await trio.lowlevel.cancel_shielded_checkpoint()
         return process
@@ -463,12 +466,15 @@ class Service(Block):
                     await life.output.echo.flushed.wait()
                 result = life.result()
         except BaseException:
+            if options.detach:  # it survives a cancellation
+                raise
             life.stop(EndReason.CANCELLED, None, task_name())
             with trio.CancelScope(shield=True):
                 await life.settled.wait()
             raise
         if life.left:
             raise StopFailedError(life.left)
+        process_of(life).check_watched()
         if check and not (self._closing and result.reason is EndReason.STOPPED):
             result.check()
         return result
