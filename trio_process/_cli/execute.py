@@ -36,7 +36,7 @@ _JOB_CONTROL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD)
 _OUT_OF_PATIENCE: Final = 3
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="N", help="A label for the command.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Stop it after that many seconds.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
