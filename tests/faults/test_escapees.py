@@ -95,6 +95,30 @@ async def test_an_escapee_dies_when_the_service_is_left(case):
         assert with_tag(tag) == []
 
 
+async def test_an_escapee_is_told_of_the_stop_and_nobody_waits_for_the_end_of_the_grace(case):
+    (escape, mechanism), tag = case, new_tag()
+    with trio.fail_after(40):
+        async with Service(options=options(mechanism)) as service:
+            process = await service.start(*sh(escape + " exec cat", tag), grace_period=30)
+            await some_with_tag(tag)
+            started = trio.current_time()
+            await process.stop()
+            assert trio.current_time() - started < 10
+            assert with_tag(tag) == []
+
+
+async def test_an_escapee_has_the_rest_of_the_grace_for_its_own_clean_up(tmp_path):
+    script = "trap 'sleep 0.3; echo tidy > tidy; exit' TERM; echo up; while :; do sleep 0.02; done"
+    with trio.fail_after(40):
+        async with Service(options=options()) as service:
+            process = await service.start(
+                "sh", "-c", f'setsid sh -c "{script}" & exec cat', cwd=tmp_path, grace_period=20
+            )
+            await process.wait_for_line("up", timeout=10)
+            await process.stop()
+    assert (tmp_path / "tidy").read_text() == "tidy\n"
+
+
 async def test_an_escapee_dies_when_everything_is_cancelled(case):
     (escape, mechanism), tag = case, new_tag()
     with trio.fail_after(20):

@@ -109,7 +109,8 @@ class LocalContainment:
         guardian = None if detached else self._guardian
         if guardian is not None:
             guardian.add(spawned.pid)
-        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell)
+        stop_signal = life.options.stop_signal
+        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell, stop_signal)
 
     def _open_forkers(self) -> Forkers | None:
         if self._forkers is None:

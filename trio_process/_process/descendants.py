@@ -36,12 +36,16 @@ class Left(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Whose descendants to look for: the leader and group, its marker, how long ago it was started, and its cgroup."""
+    """Whose descendants to look for: the leader and group, its marker, how long ago it was started, and its cgroup.
+
+    `stop_signal` asks them to end.
+    """
 
     pid: int
     token: str
     age: float
     cell: Cell | None = None
+    stop_signal: int | None = None
 
 
 class Findings(NamedTuple):
@@ -293,19 +297,37 @@ def _read(path: str) -> bytes | None:
         return None
 
 
+def ask_to_end(left: Left, wanted: Wanted) -> None:
+    """Send the stop signal to a descendant that has left the group, and so has not got it with the others."""
+    if wanted.stop_signal is not None:
+        _signal(left, wanted, wanted.stop_signal, to_members=False)
+
+
 def kill(left: Left, wanted: Wanted) -> None:
-    """Kill one descendant; its PID is looked at again through a pidfd, so that nobody else is hit."""
+    """Kill one descendant."""
+    _signal(left, wanted, signal.SIGKILL, to_members=True)
+
+
+def _signal(left: Left, wanted: Wanted, number: int, *, to_members: bool) -> None:
+    """Signal one descendant; its PID is looked at again through a pidfd, so that nobody else is hit."""
     try:
         pidfd = os.pidfd_open(left.pid)
     except OSError:
         return  # gone
     try:
         stat = read_stat(left.pid)
-        if stat is not None and (
-            stat.group == wanted.pid or (wanted.token and wanted.token.encode() in (_marks(left.pid) or ()))
-        ):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if stat is None:
+            return
+        member = stat.group == wanted.pid
+        if to_members if member else _escaped(left.pid, wanted):
+            signal.pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # gone, or not ours to signal: it is looked for again, and named if it stays
     finally:
         os.close(pidfd)
+
+
+def _escaped(pid: int, wanted: Wanted) -> bool:
+    if wanted.cell is not None and pid in wanted.cell.members():
+        return True
+    return bool(wanted.token) and wanted.token.encode() in (_marks(pid) or ())

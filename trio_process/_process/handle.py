@@ -87,7 +87,7 @@ class Handle(Protocol):
     def sweep(
         self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
     ) -> Callable[[], None] | None:
-        """Kill what it left behind, from `kill_from` on, then call back; return how to hasten that, None if all is gone."""
+        """Ask what it left behind to end, kill it from `kill_from` on, then call back; return how to hasten that, None if all is gone."""
 
     def reap(self) -> Ending:
         """Let go of the PID, and tell how it ended."""
@@ -118,6 +118,7 @@ class RealHandle:
         "_pidfd",
         "_reactor",
         "_stdin",
+        "_stop_signal",
         "_sweeper",
         "_token",
         "_writing",
@@ -135,8 +136,10 @@ class RealHandle:
         sweeper: Sweeper,
         guardian: Guardian | None,
         cell: Cell | None = None,
+        stop_signal: int | None = None,
     ) -> None:
         self._cell = cell
+        self._stop_signal = stop_signal
         self.pid = spawned.pid
         self._pidfd = spawned.pidfd
         self._stdin = spawned.stdin
@@ -296,7 +299,7 @@ class RealHandle:
         self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
     ) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
-        wanted = Wanted(self.pid, self._token, age, self._cell)
+        wanted = Wanted(self.pid, self._token, age, self._cell, self._stop_signal)
         suspects = self._lineage.suspects(wanted)
         if suspects is not None and not suspects:
             return None

@@ -24,7 +24,7 @@ _UNSURE: Final = 0.25
 class Sweep:
     """One process's sweep: when what is left gets killed, and who is told of the end."""
 
-    __slots__ = ("callback", "give_up", "kill_from", "killed", "sure_from", "suspects", "wanted")
+    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "suspects", "wanted")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Sweep:
         self.kill_from = kill_from
         self.sure_from = trio.current_time() + _UNSURE
         self.callback = callback
+        self.asked = False
         self.killed = False
         self.give_up = 0.0
 
@@ -121,6 +122,8 @@ class Sweeper:
             waiting.append(sweep)
             if left and now >= sweep.kill_from:
                 self._kill(sweep, left, now)
+            elif left and sure and not sweep.asked:
+                self._ask(sweep, left)
         self._sweeps = waiting
         return ended
 
@@ -130,6 +133,15 @@ class Sweeper:
         for sweep in ended:
             self._kill_group(sweep.wanted.pid)
         return [(sweep, []) for sweep in ended]
+
+    def _ask(self, sweep: Sweep, left: list[Left]) -> None:
+        """Tell what has left the group of the stop: it would wait for the end of the grace, and all would wait for it.
+
+        Once: what it starts from then on is its clean-up.
+        """
+        sweep.asked = True
+        for one in left:
+            descendants.ask_to_end(one, sweep.wanted)
 
     def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
         if not sweep.killed:
