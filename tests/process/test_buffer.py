@@ -130,3 +130,11 @@ def test_a_chatty_pair_of_streams_does_not_grow_without_bound():
 
 def test_the_default_is_a_mebibyte():
     assert DEFAULT_BUFFER_SIZE == 2**20
+
+
+@pytest.mark.parametrize("wrong", [5, "text", None])
+def test_only_bytes_are_taken(wrong):
+    ring = RingBuffer(10)
+    with pytest.raises(TypeError):
+        ring.write(wrong)
+    assert len(ring) == 0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from trio_process import OptionError, ProcessError, Service
+from trio_process import OptionError, ProcessError, Service, ServiceClosedError
 
 
 @contextmanager
@@ -60,3 +60,15 @@ async def test_a_fifo_is_refused_as_opening_it_would_wait(tmp_path, stream):
         async with Service() as service:
             with pytest.raises(ProcessStartError, match="it is a FIFO"):
                 await service.run("cat", **{stream: fifo})
+
+
+async def test_a_service_that_could_not_be_entered_says_so_and_can_be_tried_again():
+    service = Service()
+    with trio.fail_after(30):
+        with descriptors_left(0), pytest.raises(ProcessError, match="can't be entered"):
+            await service.__aenter__()
+        assert service.statistics().containment == "none"
+        with pytest.raises(ServiceClosedError, match="not entered"):
+            await service.start("true")
+        async with service:
+            assert (await service.run("echo", "at last")).output == "at last\n"

@@ -55,7 +55,7 @@ class RingBuffer:
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append `data`; return its length, always."""
-        chunk = data if type(data) is bytes else bytes(data)
+        chunk = data if type(data) is bytes else bytes(memoryview(data))  # bytes(5) would be five zeros
         size = len(chunk)
         self._total += size
         self._held += size

@@ -45,7 +45,7 @@ from .reap import heed_children, reap_the_abandoned
 from .settings import ServiceOptions, ServiceStatistics
 from .table import Table
 
-_MANY_RUNS: Final = 3  # runs at the same time, from which on the fork of one is not to hold up the others
+_MANY_RUNS: Final = 2  # runs at the same time, from which on the fork of one is not to hold up the others
 
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
 
@@ -125,7 +125,6 @@ class Service(Block):
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
-        self._was_entered = True
         heed_children()
         reap_the_abandoned()
         self.hurry = current_hurry()
@@ -137,6 +136,7 @@ class Service(Block):
                 stack.callback(self._containment.close)
             except OSError as error:
                 raise ProcessError(f"a Service can't be entered: {error.strerror}") from error
+            self._was_entered = True  # not before: one that could not be may be tried again
             self.hurry.watch(self._hurry_up)
             stack.callback(self.hurry.unwatch, self._hurry_up)
             stack.callback(self.bus.close)
