@@ -48,7 +48,7 @@ def _details(spec: RunSpec, directory: str) -> list[str]:
     if spec.timeout is not None:
         details.append(f"timeout {in_seconds(spec.timeout)}")
     if spec.retries:
-        details.append(f"{spec.retries} retries")
+        details.append("1 retry" if spec.retries == 1 else f"{spec.retries} retries")
     if spec.allow_failure:
         details.append("may fail")
     return details
