@@ -307,6 +307,10 @@ class TestOverviews:
             "lint   Style\ntest   echo testing; exit 0  (test-0, test-3)\nship   echo shipped\nother  echo other\n"
         )
 
+    @pytest.mark.parametrize(("retries", "told"), [(1, "1 retry\n"), (2, "2 retries\n")])
+    def test_dry_run_counts_retries(self, cli, retries, told):
+        assert cli("--dry-run", text=f"[tasks.t]\nrun = 'x'\nretries = {retries}").stdout.endswith(told)
+
     def test_dry_run_tells_the_waves_and_runs_nothing(self, cli, tmp_path):
         assert cli("--dry-run", "test-3").stdout == (
             "wave 0\n  lint    echo all clean\nwave 1\n  test-3  echo testing; exit 3\n            after lint\n"
@@ -396,14 +400,14 @@ class TestSignals:
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads((tmp_path / "r").read_text())["results"][0]["output"] == "said\nso\n"
 
-    @pytest.mark.parametrize("args", [["--list"], ["--graph"], ["--dry-run"]])
-    def test_an_overview_that_can_not_be_written_is_told(self, tmp_path, args):
+    @pytest.mark.parametrize("words", ["run --list", "run --graph", "run --dry-run", "daemons", "daemons --json"])
+    def test_an_overview_that_can_not_be_written_is_told(self, tmp_path, words):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [*COMMAND, *args],
+                [sys.executable, "-m", "trio_process", *words.split()],
                 cwd=tmp_path,
-                env=environment(),
+                env=environment(HOME=str(tmp_path)),
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -11,6 +11,7 @@ from rich.table import Table
 from .._core import RegistryError, in_seconds
 from .._daemon import default_registry
 from .daemon import described
+from .output import show
 from .words import one_line
 
 
@@ -23,10 +24,10 @@ def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
     except RegistryError as error:
         raise SystemExit(f"trio-process daemons: {error}") from None
     if as_json:
-        click.echo(json.dumps(entries, indent=2))
+        show(json.dumps(entries, indent=2))
         return
     if not entries:
-        click.echo("no daemon is running")
+        show("no daemon is running")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("CODE", "DAEMON", "PID", "AGE", "HEALTH", "PROJECT"):
@@ -43,4 +44,6 @@ def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
         ]
         table.add_row(*[one_line(cell) for cell in cells])
     console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    with console.capture() as drawn:
+        console.print(table, soft_wrap=not console.is_terminal)
+    show(drawn.get().removesuffix("\n"))
