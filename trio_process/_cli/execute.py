@@ -23,6 +23,7 @@ from .._core import (
     open_scope,
 )
 from .._process import ManagedProcess, Service, ServiceOptions, state_of
+from .duration import Duration
 from .terminal import Terminal
 
 USAGE: Final = 2
@@ -38,7 +39,7 @@ _OUT_OF_PATIENCE: Final = 3
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="N", help="A label for the command.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Stop it after that many seconds.")
+@click.option("--timeout", type=Duration(), metavar="S", help="Stop it after that long: seconds, or 10m.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str | None, timeout: float | None, command: Sequence[str]) -> None:
     """Run one command: both its streams pass line by line, its exit status is ours.

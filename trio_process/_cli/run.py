@@ -13,9 +13,10 @@ import trio
 from rich.console import Console, RenderableType
 
 from .._core import ProcessError
-from .._pipeline import PipelineFile, RunAllResult, RunSpec, parse_duration, read_pipeline, to_dot, to_mermaid
+from .._pipeline import PipelineFile, RunAllResult, RunSpec, read_pipeline, to_dot, to_mermaid
 from .board import Board
 from .drive import Settings, drive
+from .duration import Duration
 from .find import find_file, select, with_needs
 from .findings import find
 from .live import LiveView
@@ -31,20 +32,6 @@ USAGE: Final = 2
 _INTERRUPTED: Final = 128 + 2
 _PLAIN_WIDTH: Final = 120
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
-
-
-class _Duration(click.ParamType[float]):
-    """Seconds, or a text such as `10m`."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        seconds = parse_duration(str(value))
-        if seconds is None:
-            self.fail(f"expected seconds, or a text such as 90s or 10m; got {str(value)!r}", param, ctx)
-        return seconds
 
 
 @click.command()
@@ -65,7 +52,7 @@ class _Duration(click.ParamType[float]):
     show_default=True,
     help="After a failure: run what does not depend on it, start nothing new, or stop what runs.",
 )
-@click.option("--timeout", type=_Duration(), metavar="S", help="How long the whole may take: seconds, or 10m.")
+@click.option("--timeout", type=Duration(), metavar="S", help="How long the whole may take: seconds, or 10m.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print what would be run, wave by wave.")
 @click.option("--list", "listing", is_flag=True, help="Print the tasks of the file.")
 @click.option(

@@ -108,7 +108,9 @@ class Echo:
             elif file is not None:
                 file.write(data.decode("utf-8", "replace"))
                 file.flush()
-        except (OSError, ValueError) as error:  # the reader has left, or the file was closed: this stream's own loss
+        except BrokenPipeError:
+            self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
+        except (OSError, ValueError) as error:  # a full disk, or a closed file: this stream's own loss
             self._broken.add(stream)
             logger.warning("our own %s takes no more of what processes write: %s", stream, error)
 
