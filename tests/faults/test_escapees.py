@@ -12,7 +12,7 @@ from support import python, sh, state_of, wait_until
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
 from trio_process._process import cgroup
 from trio_process._process.cgroup import Cells
-from trio_process._process.descendants import Lineage, Wanted
+from trio_process._process.descendants import Lineage
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
 _ESCAPES = {
@@ -191,11 +191,9 @@ async def test_a_pid_that_a_child_of_ours_once_had_excuses_nobody():
         for pid in (5000, 4990):  # the numbers have begun anew in between
             lineage.add(pid)
             lineage.discard(pid)
-        wanted = Wanted(4990, "token", 0.1)
-        assert lineage.acquit(wanted, [5000]) == [5000]
-        lineage.born(5001)
-        lineage.add(5001)
-        assert lineage.acquit(wanted, [5001]) == []
+        assert 5000 in lineage._handed_out(4990, 5000)
+        lineage.add(4995)
+        assert 4995 not in lineage._handed_out(4990, 5000)
     finally:
         lineage.close()
 

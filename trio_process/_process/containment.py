@@ -9,7 +9,6 @@ from typing import Protocol, final
 from .._core import ProcessError, ProcessStartError, RunOptions
 from .cgroup import Cell, Cells
 from .descendants import Lineage
-from .forkers import Forkers
 from .guardian import Guardian
 from .handle import Handle, RealHandle
 from .life import Life
@@ -30,11 +29,8 @@ class Containment(Protocol):
     def guardian_pid(self) -> int | None:
         """The helper that outlives us, if there is one."""
 
-    async def spawn(self, life: Life, number: int, *, aside: bool) -> Handle:
-        """Start the child of a life, `aside` if there is other work meanwhile; raises `ProcessStartError`.
-
-        Nothing cancels it, and it is no checkpoint unless it is done aside.
-        """
+    def spawn(self, life: Life, number: int) -> Handle:
+        """Start the child of a life; raises `ProcessStartError`."""
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Watch a detached process of an earlier life; `log` is the file it writes, at the place to read from."""
@@ -60,7 +56,6 @@ class LocalContainment:
         self._reactor = reactor
         self._guarded = guarded
         self._guardian: Guardian | None = None
-        self._forkers: Forkers | None = None
         self._token = f"{os.getpid()}.{os.urandom(6).hex()}"
         self._spawner = Spawner()
         try:
@@ -88,7 +83,7 @@ class LocalContainment:
         """The guardian, once the first child was started."""
         return self._guardian.pid if self._guardian is not None else None
 
-    async def spawn(self, life: Life, number: int, *, aside: bool) -> RealHandle:
+    def spawn(self, life: Life, number: int) -> RealHandle:
         """Start the child of a life; the guardian is told of it before it can be waited for.
 
         The audit event (PEP 578) lets a test or a sandbox refuse it.
@@ -100,8 +95,7 @@ class LocalContainment:
         token = "" if detached else f"{self._token}-{number}"
         cell = self._cell(life.options, number)
         try:
-            forkers = self._open_forkers() if aside else None
-            spawned = await self._spawner.spawn(life.options, token, cell.path if cell is not None else "", forkers)
+            spawned = self._spawner.spawn(life.options, token, cell.path if cell is not None else "")
         except BaseException:
             if cell is not None:
                 cell.remove()
@@ -111,15 +105,6 @@ class LocalContainment:
             guardian.add(spawned.pid)
         stop_signal = life.options.stop_signal
         return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell, stop_signal)
-
-    def _open_forkers(self) -> Forkers | None:
-        if self._forkers is None:
-            try:
-                self._forkers = Forkers(self._lineage.born)
-            except RuntimeError:
-                return None  # no thread is left: at once, then
-            self._lineage.forks = self._forkers
-        return self._forkers
 
     def _cell(self, options: RunOptions, number: int) -> Cell | None:
         """Return a cgroup for a child; none for one of which something may outlive its end."""
@@ -153,8 +138,6 @@ class LocalContainment:
         """Dismiss the guardian, and close the descriptors that all children share."""
         if self._guardian is not None:
             self._guardian.close()
-        if self._forkers is not None:
-            self._forkers.close()
         self._spawner.close()
         self._lineage.close()
         if self._cells is not None:

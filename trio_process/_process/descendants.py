@@ -13,7 +13,7 @@ import signal
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, Protocol, final
+from typing import Final, NamedTuple, final
 
 from .._core import read_stat
 from .cgroup import Cell
@@ -55,14 +55,6 @@ class Findings(NamedTuple):
     sure: bool
 
 
-class Forks(Protocol):
-    """Forks whose PIDs are not known yet."""
-
-    @property
-    def under_way(self) -> int:
-        """How many."""
-
-
 @final
 class Lineage:
     """Knows which PIDs were handed out to our own children, and finds the descendants of those."""
@@ -70,8 +62,6 @@ class Lineage:
     def __init__(self) -> None:
         self._order: deque[int] = deque(maxlen=_NARROW)  # our children in the order of their start
         self._alive: set[int] = set()
-        self._born: set[int] = set()  # in the order already
-        self.forks: Forks | None = None  # those that are done in threads
         try:
             self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -94,39 +84,18 @@ class Lineage:
     def add(self, pid: int) -> None:
         """Note that a PID is a child of ours."""
         self._alive.add(pid)
-        if pid in self._born:
-            self._born.discard(pid)
-        else:
-            self._order.append(pid)
+        self._order.append(pid)
 
     def discard(self, pid: int) -> None:
         """Note that a child is about to be reaped, and its PID to be anybody's."""
         self._alive.discard(pid)
-        self._born.discard(pid)
 
-    def born(self, pid: int) -> None:
-        """Note that a PID was given to a child of ours, of which nothing else is known yet."""
-        self._order.append(pid)
-        self._born.add(pid)
-
-    def suspects(self, wanted: Wanted) -> list[int] | None:
-        """Return who may descend from the process, None if that is too many to name; it is certain that no other does."""
+    def may_have_left_some(self, wanted: Wanted) -> bool:
+        """Return whether the process can have made others at all; False is certain."""
         if wanted.cell is not None:
-            return None if wanted.cell.populated else []
-        return self._narrow(wanted)
-
-    def acquit(self, wanted: Wanted, suspects: list[int]) -> list[int]:
-        """Return those that have not turned out to be children of ours by now.
-
-        A PID that a child of ours had before the process was started may be anybody's since.
-        """
-        younger = self._younger(wanted.pid)
-        return [pid for pid in suspects if pid not in younger]
-
-    @property
-    def expects_some(self) -> bool:
-        """Whether a child of ours has a PID that we don't know yet."""
-        return self.forks is not None and self.forks.under_way > 0
+            return wanted.cell.populated
+        candidates = self._narrow(wanted)
+        return candidates is None or bool(candidates)
 
     def _narrow(self, wanted: Wanted) -> list[int] | None:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
@@ -187,7 +156,8 @@ class Lineage:
             if one.cell is not None:
                 look.among(one.cell.members(), one.pid)
         last = self._last_pid()
-        look.at(self._all_suspects(wanted))
+        narrow = self._narrow(next(iter(wanted))) if len(wanted) == 1 else None
+        look.at(narrow if narrow is not None else _all_pids())
         for _ in range(_ROUNDS):
             newest = self._last_pid()
             if newest == last:
@@ -196,16 +166,6 @@ class Lineage:
             look.at(more if more is not None else _all_pids())
             last = newest
         return Findings(look.found, sure=False)
-
-    def _all_suspects(self, wanted: Collection[Wanted]) -> Collection[int]:
-        """Return who may descend from one of several."""
-        union: set[int] = set()
-        for one in wanted:
-            narrow = self._narrow(one)
-            if narrow is None:
-                return _all_pids()
-            union.update(narrow)
-        return union
 
 
 @final

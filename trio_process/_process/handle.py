@@ -300,10 +300,9 @@ class RealHandle:
     ) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
         wanted = Wanted(self.pid, self._token, age, self._cell, self._stop_signal)
-        suspects = self._lineage.suspects(wanted)
-        if suspects is not None and not suspects:
+        if not self._lineage.may_have_left_some(wanted):
             return None
-        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback, suspects)
+        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
         return lambda: self._sweeper.hasten(sweep)
 
     def reap(self) -> Ending:

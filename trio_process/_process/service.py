@@ -45,8 +45,6 @@ from .reap import heed_children, reap_the_abandoned
 from .settings import ServiceOptions, ServiceStatistics
 from .table import Table
 
-_MANY_RUNS: Final = 2  # runs at the same time, from which on the fork of one is not to hold up the others
-
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
 
 
@@ -80,7 +78,6 @@ class Service(Block):
         self._started = 0
         self._failed = 0
         self._launching = 0
-        self._runs = 0
         self._ended = 0
         self._idle = trio.Event()
         self._idle.set()
@@ -337,19 +334,23 @@ class Service(Block):
         options = life.options
         if options.log_file is not None and not options.detach:
             life.output.sinks.append(open_log(options))
-        self._launching += 1
         try:
-            handle = await self._containment.spawn(life, number, aside=self._runs >= _MANY_RUNS)
-            failure = await handle.launched(options) if handle.launching else None
+            handle = self._containment.spawn(life, number)
+            if handle.launching:
+                await self._launch(handle, options)
         except BaseException:
             life.output.close_sinks()
             raise
+        return handle
+
+    async def _launch(self, handle: Handle, options: RunOptions) -> None:
+        self._launching += 1
+        try:
+            failure = await handle.launched(options)
         finally:
             self._launching -= 1
         if failure is not None:
-            life.output.close_sinks()
             raise failure
-        return handle
 
     def _check_open(self) -> None:
         if not self._was_entered:
@@ -447,15 +448,6 @@ class Service(Block):
         """
         if not isinstance(options, RunOptions):
             raise OptionError(f"run_process takes a RunOptions, got {options!r}")
-        self._runs += 1
-        try:
-            return await self._run(options, task_status, check=check)
-        finally:
-            self._runs -= 1
-
-    async def _run(
-        self, options: RunOptions, task_status: trio.TaskStatus[ManagedProcess], *, check: bool
-    ) -> CommandResult:
         life = await self._start(options)
         try:
             with self._table.claim(life.id):

@@ -28,7 +28,6 @@ from .._core import (
 )
 from . import fork
 from .descendants import MARKER
-from .forkers import Forkers
 from .reap import open_pidfd
 
 PIPE_CAPACITY: Final = 65536
@@ -67,10 +66,8 @@ class Spawner:
         """Close the null device."""
         os.close(self._null)
 
-    async def spawn(self, options: RunOptions, mark: str, cgroup: str = "", forkers: Forkers | None = None) -> Spawned:
+    def spawn(self, options: RunOptions, mark: str, cgroup: str = "") -> Spawned:
         """Start a child whose descendants bear `mark`, none if it is empty, in the directory `cgroup` if there is one.
-
-        With `forkers` it is done there, and others run meanwhile; without, at once.
 
         Raises:
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
@@ -78,7 +75,7 @@ class Spawner:
         descriptors = _Descriptors(self._null)
         try:
             image = self._image(descriptors, options, mark, cgroup)
-            pid = fork.start(image) if forkers is None else await forkers.start(image)
+            pid = fork.start(image)
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()

@@ -24,17 +24,10 @@ _UNSURE: Final = 0.25
 class Sweep:
     """One process's sweep: when what is left gets killed, and who is told of the end."""
 
-    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "suspects", "wanted")
+    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "wanted")
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        kill_from: float,
-        callback: Callable[[list[Left], bool], None],
-        suspects: list[int] | None = None,
-    ) -> None:
+    def __init__(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> None:
         self.wanted = wanted
-        self.suspects = suspects  # until the first look
         self.kill_from = kill_from
         self.sure_from = trio.current_time() + _UNSURE
         self.callback = callback
@@ -55,23 +48,12 @@ class Sweeper:
         self._next_look: float | None = None
         self._pause = _FIRST_LOOK
 
-    def begin(
-        self,
-        wanted: Wanted,
-        kill_from: float,
-        callback: Callable[[list[Left], bool], None],
-        suspects: list[int] | None = None,
-    ) -> Sweep:
-        """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`.
-
-        `suspects` are all that can have been left, None if they can't be named. Most are our own children, whose forks
-        are under way in another thread: in a moment they are known.
-        """
-        sweep = Sweep(wanted, kill_from, callback, suspects)
+    def begin(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> Sweep:
+        """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`."""
+        sweep = Sweep(wanted, kill_from, callback)
         self._sweeps.append(sweep)
         self._pause = _FIRST_LOOK
-        wait = _FIRST_LOOK if suspects is not None and self._lineage.expects_some else 0.0
-        self._look_at(trio.current_time() + wait)
+        self._look_at(trio.current_time())
         return sweep
 
     def hasten(self, sweep: Sweep) -> None:
@@ -102,18 +84,9 @@ class Sweeper:
         """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
         if not self._lineage.sees_escapees:
             return self._kill_blindly()
-        ended: list[tuple[Sweep, list[Left]]] = []
-        for sweep in self._sweeps:
-            suspects, sweep.suspects = sweep.suspects, None
-            if suspects is not None and not self._lineage.acquit(sweep.wanted, suspects):
-                ended.append((sweep, []))
-        if ended:
-            done = {sweep for sweep, _ in ended}
-            self._sweeps = [sweep for sweep in self._sweeps if sweep not in done]
-        if not self._sweeps:
-            return ended
         found, sure = self._lineage.find([sweep.wanted for sweep in self._sweeps])
         waiting = []
+        ended = []
         for sweep in self._sweeps:
             left = found.get(sweep.wanted.pid, [])
             if (not left and (sure or now >= sweep.sure_from)) or (sweep.killed and now >= sweep.give_up):

@@ -42,7 +42,7 @@ class ScriptedContainment:
         """There is nothing to guard."""
         return None if self._real is None else self._real.guardian_pid
 
-    async def spawn(self, life: Life, number: int, *, aside: bool) -> Handle:
+    def spawn(self, life: Life, number: int) -> Handle:
         """Start the script of a life; raises as its behaviour says."""
         call = Call(life.id, life.options, trio.current_time())
         rule = self._commands.find(call)
@@ -50,7 +50,7 @@ class ScriptedContainment:
             recorder = self._commands.recorder
             if recorder is None or recorder.finished:
                 raise self._commands.unknown(life.options)
-            return await self._spawn_real(life, number, call, recorder, aside=aside)
+            return self._spawn_real(life, number, call, recorder)
         behaviour = rule.next_behaviour(call)
         self._commands.calls.append(call)
         error = behaviour.start_error(life.options)
@@ -61,13 +61,13 @@ class ScriptedContainment:
         except OSError as failure:  # a file that it was to read or write
             raise explain(life.options, failure) from failure
 
-    async def _spawn_real(self, life: Life, number: int, call: Call, recorder: Recorder, *, aside: bool) -> Handle:
+    def _spawn_real(self, life: Life, number: int, call: Call, recorder: Recorder) -> Handle:
         recorder.check_clock()
         if self._real is None:
             self._real = self._make_real()
         self._commands.calls.append(call)
         real = self._real
-        return await recorder.spawn(call, lambda: real.spawn(life, number, aside=aside))
+        return recorder.spawn(call, lambda: real.spawn(life, number))
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: a script does not outlive its service."""

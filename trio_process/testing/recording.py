@@ -14,7 +14,7 @@ import base64
 import errno
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, final
@@ -51,13 +51,13 @@ class Recorder:
         if getattr(clock, "autojump_threshold", float("inf")) != float("inf"):
             raise ProcessError("recording runs real commands, so it needs the real clock; leave autojump_clock out")
 
-    async def spawn(self, call: Call, spawn: Callable[[], Awaitable[Handle]]) -> Handle:
+    def spawn(self, call: Call, spawn: Callable[[], Handle]) -> Handle:
         """Start a real command, and keep what it does."""
         options = call.options
         run: list[dict[str, Any]] = [{"command": options.shown_command, "args": list(options.shown_args)}]
         self._runs.append(run)
         try:
-            return RecordingHandle(await spawn(), options, call, run)
+            return RecordingHandle(spawn(), options, call, run)
         except ProcessStartError as error:
             run.append(_start_error(error))
             raise
