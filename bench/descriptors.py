@@ -41,7 +41,7 @@ def _contenders() -> tuple[Contender, ...]:
         ]
     limits = [
         Contender("C: posix_spawn, waitpid", partial(runs.in_c, in_flight=1, descriptors=MANY), ("/gcc",)),
-        Contender("C: posix_spawn, waitpid, few descriptors", partial(runs.in_c, in_flight=1), ("/gcc",)),
+        Contender("C, few descriptors", partial(runs.in_c, in_flight=1), ("/gcc",)),
     ]
     return (*made, *limits)
 

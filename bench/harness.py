@@ -122,6 +122,7 @@ class Outcome:
     """What was measured: the values of each round by contender and figure, who was skipped and why, and the noise."""
 
     benchmark: Benchmark
+    scale: float = 1.0
     rounds: list[dict[str, dict[str, float]]] = attrs.field(factory=list)
     skipped: dict[str, str] = attrs.field(factory=dict)
     loads: list[float] = attrs.field(factory=list)
@@ -158,7 +159,7 @@ def measure(
         tell: Is told of the progress.
         only: Contenders; none means all.
     """
-    outcome = Outcome(benchmark)
+    outcome = Outcome(benchmark, scale)
     chosen = []
     wanted = set(only)
     for contender in benchmark.contenders:

@@ -55,6 +55,7 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
         "title": benchmark.title,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": len(outcome.rounds),
+        "scale": outcome.scale,
         "machine": machine(),
         "noise": {
             "load_average": [round(min(outcome.loads), 2), round(max(outcome.loads), 2)],
@@ -116,13 +117,18 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         machine = row["machine"]
         lines += [
             (
-                f"* {row['rounds']} rounds on {row['measured'][:10]}, Python {machine['python']}, {machine['system']}, "
+                f"* {row['rounds']} rounds{at_scale(row)} on {row['measured'][:10]}, Python {machine['python']}, {machine['system']}, "
                 f"{machine['processors']} processors; load average {load[0]} to {load[1]}, and the same loop of plain Python took "
                 f"{spin[0]} to {spin[1]} ms."
             ),
             "",
         ]
     return "\n".join(lines)
+
+
+def at_scale(row: dict[str, Any]) -> str:
+    """Say if the work was less than its full size."""
+    return "" if row["scale"] == 1 else f" with {row['scale']:g} of the work"
 
 
 def number(value: float) -> str:
@@ -150,7 +156,7 @@ def table(row: dict[str, Any]) -> str:
     lines += [f"  skipped: {name}: {why}" for name, why in row["skipped"].items()]
     load, spin = row["noise"]["load_average"], row["noise"]["spin_ms"]
     lines.append(
-        f"  {row['rounds']} rounds; load average {load[0]} to {load[1]}; "
+        f"  {row['rounds']} rounds{at_scale(row)}; load average {load[0]} to {load[1]}; "
         f"the same loop took {spin[0]} to {spin[1]} ms of this machine"
     )
     return "\n".join(lines)

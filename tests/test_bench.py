@@ -28,7 +28,7 @@ def test_results_become_a_table_json_and_a_picture():
     rounds = [
         {"trio_process": {"runs": 1400.0}, "trio.run_process": {"runs": peer}} for peer in (900.0, 1000.0, 1100.0)
     ]
-    row = report.summarize(Outcome(benchmark, rounds, {"sh": "not installed: sh"}, [0.5], [20.0]))
+    row = report.summarize(Outcome(benchmark, 1.0, rounds, {"sh": "not installed: sh"}, [0.5], [20.0]))
     assert row["goals"][0] == {"text": "at least 1.3 x trio.run_process", "value": 1.4, "met": True}
     table = report.table(row)
     assert "ours is 1.40 x this" in table
