@@ -110,7 +110,7 @@ def test_python_is_interactive() -> None:
         assert typist.end() == 5
 
 
-@pytest.mark.parametrize("key, number", [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)])
+@pytest.mark.parametrize(("key", "number"), [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)])
 def test_keys_that_signal_go_to_the_command(key: str, number: int) -> None:
     with at_a_terminal(*PROGRAM, "exec", "--", "sh", "-c", "ulimit -c 0; echo up; exec cat") as typist:
         typist.wait_for("up")
