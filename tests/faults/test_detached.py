@@ -280,3 +280,20 @@ async def test_a_run_of_one_outlives_its_cancellation_and_says_so_when_its_servi
                 assert len(pids) == 2
                 assert cancelled.is_running
         assert not any(map(is_gone, pids))
+
+
+async def test_a_service_can_be_left_while_one_is_being_launched():
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        started = []
+
+        async def start():
+            started.append(await service.start("sleep", "1000", detach=True, nice=1))
+
+        async with trio.open_nursery() as nursery:
+            async with Service() as service:
+                nursery.start_soon(start)
+                while not service.list():
+                    await trio.lowlevel.checkpoint()
+                assert service.list()[0].status is Status.PENDING
+        pids.append(started[0].pid)
+        assert not is_gone(pids[0])

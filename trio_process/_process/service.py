@@ -326,8 +326,10 @@ class Service(Block):
             life.output.echo = Echo()
             self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
         life.began(handle)
-        if self._closing and not options.detach:  # the service was left while a launcher was at work
-            life.stop(EndReason.STOPPED, None, None)
+        if self._closing:  # the service was left while a launcher was at work
+            if not options.detach:
+                life.stop(EndReason.STOPPED, None, None)
+            self._look_finished()
         return life
 
     async def _spawn(self, life: Life, number: int) -> Handle:
