@@ -297,3 +297,15 @@ async def test_a_service_can_be_left_while_one_is_being_launched():
                 assert service.list()[0].status is Status.PENDING
         pids.append(started[0].pid)
         assert not is_gone(pids[0])
+
+
+async def test_a_process_that_began_long_before_is_a_stranger_too():
+    with trio.fail_after(20):
+        async with Service() as service:
+            process = await service.start("sleep", "1000", detach=True)
+            assert process.started_at is not None
+            for shift in (-3600, 3600):
+                with pytest.raises(ProcessNotFoundError):
+                    service.adopt(process.pid, process.started_at + timedelta(seconds=shift))
+            assert service.adopt(process.pid, process.started_at).pid == process.pid
+            await process.stop()

@@ -31,7 +31,7 @@ from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutpu
 from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
 from .hurry import Hurry, current_hurry, enter_hurry, grace
 from .options import RunOptions, find_user, make_options
-from .pids import MAX_PID, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
+from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
@@ -41,6 +41,7 @@ from .text import command_line, escape_controls, in_seconds, last_lines, nearest
 __all__ = [
     "MASK",
     "MAX_PID",
+    "START_SLACK",
     "TEMPORARY",
     "TRANSITIONS",
     "Action",

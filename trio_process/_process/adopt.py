@@ -6,13 +6,16 @@ import os
 from datetime import datetime
 from typing import Any
 
-from .._core import MAX_PID, OptionError, ProcessNotFoundError, RunOptions, lives_since, make_options
+from .._core import MAX_PID, START_SLACK, OptionError, ProcessNotFoundError, RunOptions, lives_since, make_options
+from .._core import started_at as began_at
 
 
 def adopted_options(pid: int, started_at: datetime, options: dict[str, Any]) -> RunOptions:
     """Return the options by which a process is watched again; a recycled PID raises `ProcessNotFoundError`."""
     check_identity(pid, started_at)
-    if not lives_since(pid, started_at.timestamp()):
+    moment = started_at.timestamp()
+    began = began_at(pid)
+    if not lives_since(pid, moment) or (began is not None and began < moment - START_SLACK):
         raise ProcessNotFoundError(f"PID {pid} is not the process that was started at {started_at}: it has ended")
     command = options.get("command") or command_of(pid)
     rest = {name: value for name, value in options.items() if name != "command"}
