@@ -115,13 +115,20 @@ def reap_the_abandoned() -> None:
 
 def signal_group(pid: int, pidfd: int, number: int) -> None:
     """Signal the group of an unreaped leader; a leader that has left its group gets the signal too."""
+    if not _reach_group(pid, number):
+        signal_leader(pidfd, number)
+
+
+def _reach_group(pid: int, number: int) -> bool:
+    """Signal the group of an unreaped leader; return whether anybody is in it, and not all have left it."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        signal_leader(pidfd, number)  # everybody has left the group, the leader too
+        return False
     except PermissionError:
         # some member runs as somebody else, by set-user-ID; those that may be signalled have been (kill(2))
         logger.warning("a member of process group %d may not be signalled by this user", pid)
+    return True
 
 
 def signal_leader(pidfd: int, number: int) -> None:
@@ -133,13 +140,8 @@ def signal_leader(pidfd: int, number: int) -> None:
 
 
 def kill_group(pid: int) -> None:
-    """Kill what is left of the group of an unreaped leader."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all have left the group: escapees are killed one by one
-    except PermissionError:
-        logger.warning("a member of process group %d may not be signalled by this user", pid)
+    """Kill what is left of the group of an unreaped leader; escapees are killed one by one."""
+    _reach_group(pid, signal.SIGKILL)
 
 
 def heed_children() -> None:
