@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from trio_process._daemon import HealthServer, probe_health
 from trio_process.testing import hostile
@@ -59,6 +60,16 @@ async def test_all_attacks_at_once_and_a_cancellation_from_outside():
             assert scope.cancelled_caught
             assert trio.current_time() - began < STOP_BOUND
             attackers.cancel_scope.cancel()
+
+
+async def test_a_client_that_connects_in_the_moment_in_which_the_server_is_left_does_no_harm():
+    with trio.fail_after(30):
+        for _ in range(20):  # which of two tasks that are woken together runs first is up to chance
+            async with HealthServer("127.0.0.1:0") as server:
+                await trio.testing.wait_all_tasks_blocked()
+                host, port = server.addr.rsplit(":", 1)
+                with socket.create_connection((host, int(port))):
+                    await trio.lowlevel.checkpoint()  # it wakes the task that accepts, and us
 
 
 async def test_a_hung_check_and_a_client_that_waits_for_it_do_not_hold_up_the_stop():

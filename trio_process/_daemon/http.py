@@ -54,6 +54,8 @@ class _Server:
             except BlockingIOError:
                 continue  # the client left before we came
             except OSError as error:
+                if listener.fileno() < 0:
+                    return  # closed by us when a client had made it readable, and this task had not run yet
                 if error.errno in _FULL:
                     await self._out_of_descriptors(error)
                 elif error.errno not in _CLIENT_GONE:
