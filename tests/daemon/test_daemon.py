@@ -323,7 +323,7 @@ async def test_the_shutdown_timeout_includes_the_drain(autojump_clock):
 
 async def test_a_pid_file_and_a_registry_work_on_a_virtual_clock(tmp_path, autojump_clock):
     """Their threads are waited for in real time: a clock that jumps does not make them late."""
-    for _ in range(20):
+    for _ in range(8):
         async with Daemon(
             pid_file=tmp_path / "p", registry=Registry(tmp_path), registry_entry=ENTRY, signals=False
         ) as daemon:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Final, final
-
-import attrs
+from typing import Final, NamedTuple
 
 from .._core import OptionError
 
@@ -14,9 +12,7 @@ LONGEST_UNIX_PATH: Final = 107
 """What fits into `sun_path` with its NUL, in bytes (unix(7))."""
 
 
-@final
-@attrs.frozen
-class Address:
+class Address(NamedTuple):
     """Where a health server listens: a `path` of a unix socket, or a `host` ("" is all interfaces) and a `port`."""
 
     host: str = ""

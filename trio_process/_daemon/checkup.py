@@ -8,9 +8,8 @@ import time
 from collections.abc import Awaitable
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, NamedTuple, Protocol, final
 
-import attrs
 import trio
 
 from .._core import OptionError, escape_controls, grace, in_seconds, logger
@@ -34,9 +33,7 @@ _LONGEST_REASON: Final = 500
 _PATIENCE: Final = 0.5  # seconds that cancelled checks get for their clean-up when the server is left
 
 
-@final
-@attrs.frozen(kw_only=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """What one check found: `why` is empty if it passed; `duration` in seconds, `at` for people."""
 
     name: str

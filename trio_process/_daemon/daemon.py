@@ -24,6 +24,7 @@ from .registry import default_registry
 from .signals import handle_signals
 from .state import HealthState
 from .supervise import run_until_stopped
+from .watchdog import keep_quiet
 
 _Reload = TypeVar("_Reload", bound=Callable[[], object])
 
@@ -258,7 +259,7 @@ class _Stay:
         """Tell the service manager, now and whenever readiness comes; and keep its watchdog quiet."""
         self._daemon._state.watch_ready(self.notifier.ready)
         if self.notifier.watchdog:
-            self.nursery.start_soon(self._keep_watchdog_quiet)
+            self.nursery.start_soon(keep_quiet, self.notifier, self._daemon._state.checkup)
 
     def leave(self) -> None:
         self.stop()
@@ -310,9 +311,3 @@ class _Stay:
                 logger.exception("reloading failed; the daemon goes on as it was")
             self.notifier.reloaded()
         self._reloading = False
-
-    async def _keep_watchdog_quiet(self) -> None:
-        while True:
-            if not any(result.why for result in await self._daemon._state.checkup.results()):
-                self.notifier.alive()
-            await trio.sleep(self.notifier.watchdog)
