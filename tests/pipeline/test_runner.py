@@ -505,7 +505,10 @@ async def test_nothing_to_do_is_a_success_and_a_checkpoint(method, autojump_cloc
         ({"timeout": "1"}, "timeout must be a number of seconds"),
         ({"specs": "abc"}, "specs must be a list of RunSpec"),
         ({"specs": 3}, "specs must be a list of RunSpec"),
+        ({"specs": None}, "specs must be a list of RunSpec"),
         ({"specs": ["abc"]}, "specs must be a list of RunSpec, got 'abc' in it"),
+        ({"specs": [1]}, "specs must be a list of RunSpec, got 1 in it"),
+        ({"schedule": 3}, "schedule must be one of 'waves', 'eager', got 3"),
     ],
 )
 async def test_a_bad_option_is_refused(options, text, autojump_clock):
@@ -513,6 +516,22 @@ async def test_a_bad_option_is_refused(options, text, autojump_clock):
     with pytest.raises(OptionError, match=re.escape(text)):
         await Runner(FakeExecutor()).run_all(**{"specs": [spec("a")], "updates": send, **options})
     assert [update async for update in receive] == []
+
+
+@pytest.mark.parametrize("way", ["run_all", "run_sequential", "run_parallel"])
+@pytest.mark.parametrize("updates", [[], print, "receiver"])
+async def test_updates_that_can_not_be_sent_to_are_refused(way, updates):
+    send, receive = trio.open_memory_channel(math.inf)
+    executor = FakeExecutor()
+    with send, receive, pytest.raises(OptionError, match=r"updates must be a trio\.MemorySendChannel"):
+        await getattr(Runner(executor), way)([spec("a")], updates=receive if updates == "receiver" else updates)
+    assert executor.events == []
+
+
+@pytest.mark.parametrize("executor", [None, "make", object(), trio])
+def test_what_can_not_run_processes_is_refused_as_an_executor(executor):
+    with pytest.raises(OptionError, match="executor must be a Service"):
+        Runner(executor)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "2", True])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, final
 
 import attrs
 
+from .durations import DURATION_PATTERN, LARGEST, parse_duration
+
 Report = Callable[..., None]
 """Called as `report(text, *where)` for each fault, `where` being the keys and indices below the value."""
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION: Final = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+"
-_DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _HIGHEST_CODE: Final = 255
-_LARGEST: Final = 10**9  # seconds, runs, weights: beyond it is a slip of the finger, and floats stay exact
 
 _STRING: Final = {"type": "string"}
 _FILLED_STRING: Final = {**_STRING, "minLength": 1}
@@ -32,23 +29,6 @@ def quoted(value: object) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, tables a thousand deep
         return "a very long value"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def parse_duration(text: str) -> float | None:
-    """Return the seconds that `"600"` or `"1h30m"` stand for, or None.
-
-    >>> parse_duration("1m30s")
-    90.0
-    """
-    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text, re.ASCII):
-        return _in_range(float(text))
-    if not re.fullmatch(_DURATION, text):
-        return None
-    return _in_range(math.fsum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text)))
-
-
-def _in_range(number: float) -> float | None:
-    return number if 0 <= number <= _LARGEST else None
 
 
 @final
@@ -140,7 +120,7 @@ def _variables(value: object, report: Report) -> Any:
 def _seconds(value: object, _report: Report, *, positive: bool = False) -> Any:
     if isinstance(value, str):
         found = None if value.isdecimal() else parse_duration(value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST:
         found = float(value)
     else:
         found = None
@@ -153,7 +133,7 @@ def _positive_seconds(value: object, report: Report) -> Any:
 
 def _whole(least: int) -> Callable[[Any, Report], Any]:
     def read(value: object, _report: Report) -> Any:
-        right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST
+        right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
         return value if right else _WRONG
 
     return read
@@ -190,7 +170,7 @@ def _matrix(value: object, report: Report) -> Any:
         for index, choice in enumerate(choices):
             if isinstance(choice, bool) or not isinstance(choice, (str, int)) or choice == "":
                 report(f"expected a string or a whole number, got {quoted(choice)}; write it in quotes", name, index)
-            elif isinstance(choice, int) and abs(choice) > _LARGEST:
+            elif isinstance(choice, int) and abs(choice) > LARGEST:
                 report(f"expected a string or a whole number, got {quoted(choice)}", name, index)
             elif choice in choices[:index]:
                 report(f"{quoted(choice)} stands in this list twice", name, index)
@@ -202,8 +182,8 @@ def _matrix(value: object, report: Report) -> Any:
 
 _DURATION_SCHEMA: Final = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": _LARGEST},
-        {"type": "string", "pattern": f"^{_DURATION}$"},
+        {"type": "number", "minimum": 0, "maximum": LARGEST},
+        {"type": "string", "pattern": f"^{DURATION_PATTERN}$"},
     ]
 }
 
@@ -238,17 +218,17 @@ DURATION: Final = Kind(
 POSITIVE_DURATION: Final = Kind(
     expected='a duration of more than 0: seconds such as 600, or a text such as "10m"',
     read=_positive_seconds,
-    schema={"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": _LARGEST}, _DURATION_SCHEMA["anyOf"][1]]},
+    schema={"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST}, _DURATION_SCHEMA["anyOf"][1]]},
 )
 COUNT: Final = Kind(
     expected="a whole number, 0 or more",
     read=_whole(0),
-    schema={"type": "integer", "minimum": 0, "maximum": _LARGEST},
+    schema={"type": "integer", "minimum": 0, "maximum": LARGEST},
 )
 WEIGHT: Final = Kind(
     expected="a whole number, 1 or more",
     read=_whole(1),
-    schema={"type": "integer", "minimum": 1, "maximum": _LARGEST},
+    schema={"type": "integer", "minimum": 1, "maximum": LARGEST},
 )
 FLAG: Final = Kind(expected="true or false", read=_flag, schema={"type": "boolean"})
 CODES: Final = Kind(

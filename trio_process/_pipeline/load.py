@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 import attrs
 
 from .._core import PipelineError, checks, escape_controls
-from .kinds import quoted
 from .plan import make_plan
 from .spec import RunSpec
 
@@ -169,6 +168,8 @@ def _section(file: Path, document: dict[str, Any], faults: Faults) -> tuple[dict
         else:
             faults.add((), f"has no `[tool.{TOOL}.tasks.NAME]`")
     elif not isinstance(section, dict):
+        from .kinds import quoted  # noqa: PLC0415 - kept out of the import time
+
         faults.add(("tool", TOOL), f"expected a table, got {quoted(section)}")
     faults.raise_if_any()
     return section or {}, ("tool", TOOL)

@@ -14,16 +14,18 @@ from .rules import FINAL_REASONS, HALTS, TRANSITIONS, Cause, Change, Halt, never
 from .spec import RunSpec
 
 
-@attrs.define(eq=False)
 class _Progress:
     """What is known of a spec on its way."""
 
-    state: SpecState = SpecState.PENDING
-    attempts: int = 0
-    started: float | None = None
-    asked: Cause | None = None
-    last: CommandResult | ProcessError | None = None
-    result: RunResult | None = None
+    __slots__ = ("asked", "attempts", "last", "result", "started", "state")
+
+    def __init__(self) -> None:
+        self.state = SpecState.PENDING
+        self.attempts = 0
+        self.started: float | None = None
+        self.asked: Cause | None = None
+        self.last: CommandResult | ProcessError | None = None
+        self.result: RunResult | None = None
 
 
 @final

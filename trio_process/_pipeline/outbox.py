@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from .._core import open_scope
+from .._core import OptionError, open_scope
 from .result import RunUpdate
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -27,10 +27,15 @@ async def open_outbox(
 
     A reader that is slower than the run is waited for once the run is over, and until then what it has not taken is
     kept; one that left is ignored. A run that is cancelled or fails sends what it can without waiting.
+
+    Raises:
+        OptionError: `channel` is no sending end.
     """
     if channel is None:
         yield None
         return
+    if not isinstance(channel, trio.MemorySendChannel):
+        raise OptionError(f"updates must be a trio.MemorySendChannel or None, got {channel!r}")
     outbox = _Outbox(channel)
     try:
         async with open_scope() as nursery:

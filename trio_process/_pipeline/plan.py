@@ -6,9 +6,7 @@ Specs are known by their place in the input, so that nothing here hashes a name 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, final
-
-import attrs
+from typing import Final, NamedTuple
 
 from .._core import nearest
 from .spec import RunSpec
@@ -20,9 +18,7 @@ MAX_DRAWN: Final = 100
 """How many specs of a cycle are named: each member's error tells the cycle, so that n of n would be n squared."""
 
 
-@final
-@attrs.frozen
-class Plan:
+class Plan(NamedTuple):
     """What follows from the specs alone.
 
     Attributes:

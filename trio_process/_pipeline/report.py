@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
@@ -111,6 +110,8 @@ def to_chrome_trace(result: RunAllResult) -> str:
     Returns:
         JSON text.
     """
+    import json  # noqa: PLC0415 - kept out of the import time
+
     ran = [(one.started, one.started + one.duration, one) for one in result.results if one.started is not None]
     events = [_named("process_name", 0, "pipeline")]
     for track, begin, end, wave in _laid_out(_waves(ran)):

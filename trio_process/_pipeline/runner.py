@@ -36,7 +36,7 @@ class Runner:
             None for no limit but the executor's `slots`. The smaller of the two holds.
 
     Raises:
-        OptionError: `max_parallel` is not a whole number above 0.
+        OptionError: `executor` is none, or `max_parallel` is not a whole number above 0.
 
     >>> async def main() -> list[str]:
     ...     specs = [RunSpec(name="test", command="true", after=["lint"]), RunSpec(name="lint", command="false")]
@@ -50,6 +50,11 @@ class Runner:
     __slots__ = ("_executor", "_max_parallel")
 
     def __init__(self, executor: Executor, *, max_parallel: int | None = None) -> None:
+        capable = callable(getattr(executor, "run_process", None)) and hasattr(executor, "slots")
+        if not capable or isinstance(executor, type):
+            raise OptionError(
+                f"executor must be a Service, or an object with `slots` and `async run_process(...)`, got {executor!r}"
+            )
         if max_parallel is not None:
             checks.whole("max_parallel", max_parallel, least=1)
         self._executor = executor

@@ -1,0 +1,34 @@
+"""Durations as people write them: `1h30m`, `2.5s`, `600`."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+LARGEST: Final = 10**9
+"""Seconds, or whatever else is counted: beyond it is a slip of the finger, and floats stay exact."""
+
+DURATION_PATTERN: Final = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+"
+"""A regular expression of those with units."""
+
+_PART: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"  # a text: to compile it takes time, and most programs never need it
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds that `"600"` or `"1h30m"` stand for, or None.
+
+    >>> parse_duration("1m30s")
+    90.0
+    """
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text, re.ASCII):
+        return _in_range(float(text))
+    if not re.fullmatch(DURATION_PATTERN, text):
+        return None
+    return _in_range(math.fsum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text)))
+
+
+def _in_range(number: float) -> float | None:
+    """Return a number that is not negative, and not too large to be meant; else None."""
+    return number if 0 <= number <= LARGEST else None
