@@ -9,13 +9,13 @@ import sys
 def main() -> None:
     """Run the command line; without the extra `cli`, say how to get it."""
     try:
-        from ._cli.main import cli  # noqa: PLC0415 - it needs the extra
+        from ._cli.main import main as run  # noqa: PLC0415 - it needs the extra
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit(f"trio-process: the command line needs {error.name}; install it with: pip install 'trio-process[cli]'")
     _fill_standard_streams()
-    cli(prog_name="trio-process")
+    run()
 
 
 def _fill_standard_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,8 +10,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -18,9 +22,22 @@ from click.testing import CliRunner
 
 from trio_process import DaemonEntry, HealthServer, Registry
 from trio_process._cli.daemon import daemon
+from trio_process._cli.main import cli
 
 PATIENCE = 60
 SLEEP = (sys.executable, "-c", "import signal; signal.pause()")
+
+
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def well(ended: Ended) -> str:
+    """Return what a command said that went well."""
+    assert ended.returncode == 0, ended
+    return ended.stdout
 
 
 class Shell:
@@ -32,8 +49,9 @@ class Shell:
         self.state = home / "state" / "trio-process"
         self.environment = {**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
 
-    def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run it in a process of its own."""
+        ended = subprocess.run(
             [sys.executable, "-m", "trio_process", *words],
             capture_output=True,
             text=True,
@@ -41,11 +59,26 @@ class Shell:
             env={**self.environment, **(env or {})},
             check=False,
         )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def here(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run what starts nothing in this process, as starting another takes longer; an exception fails the test."""
+        out, err = io.StringIO(), io.StringIO()
+        code: object = None
+        with patch.dict(os.environ, {**self.environment, **(env or {})}), redirect_stdout(out), redirect_stderr(err):
+            try:
+                cli(words, prog_name="trio-process")
+            except SystemExit as ended:
+                code = ended.code
+        if isinstance(code, str):
+            err.write(f"{code}\n")  # as the interpreter does (sys.exit)
+            code = 1
+        assert code is None or isinstance(code, int)
+        return Ended(code or 0, out.getvalue(), err.getvalue())
 
     def ok(self, *words: str) -> str:
-        ended = self.run(*words)
-        assert ended.returncode == 0, ended
-        return ended.stdout
+        """Run what must go well: in this process what only looks or stops, in one of its own what starts something."""
+        return well((self.run if words[1:2] in (("start",), ("restart",)) else self.here)(*words))
 
     def pid(self) -> int:
         entry = self.registry.get("my", "web")
@@ -59,7 +92,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
     if shell.registry.list():
-        shell.run("daemon", "stop", "my", "web")
+        shell.here("daemon", "stop", "my", "web")
     assert shell.registry.list() == []
 
 
@@ -88,18 +121,18 @@ def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
     command = int(said.split("its command PID ")[1].split(",")[0])
     assert f"started my/web: PID {pid}" in said
 
-    assert shell.ok("daemon", "status", "my", "web").startswith("code     my\n")
-    listed = json.loads(shell.ok("daemons", "--json"))
+    assert well(shell.run("daemon", "status", "my", "web")).startswith("code     my\n")
+    listed = json.loads(well(shell.run("daemons", "--json")))
     assert [(entry["code"], entry["daemon"], entry["pid"]) for entry in listed] == [("my", "web", pid)]
-    assert str(pid) in shell.ok("daemons")
-    assert shell.ok("daemon", "logs", "my", "web") == "it is up\n"
+    assert str(pid) in well(shell.run("daemons"))
+    assert well(shell.run("daemon", "logs", "my", "web")) == "it is up\n"
 
-    assert shell.ok("daemon", "stop", "my", "web").startswith(f"stopped my/web (PID {pid})")
+    assert well(shell.run("daemon", "stop", "my", "web")).startswith(f"stopped my/web (PID {pid})")
     gone(command)
     ended = shell.run("daemon", "status", "my", "web", "--json")
     assert (ended.returncode, json.loads(ended.stdout)["running"]) == (3, False)
-    assert shell.ok("daemon", "stop", "my", "web") == "my/web is not running\n"
-    assert shell.ok("daemons") == "no daemon is running\n"
+    assert well(shell.run("daemon", "stop", "my", "web")) == "my/web is not running\n"
+    assert well(shell.run("daemons")) == "no daemon is running\n"
 
 
 def test_a_second_one_is_refused_and_told_who_runs(shell: Shell) -> None:
@@ -115,7 +148,7 @@ def test_restart_repeats_the_last_start(shell: Shell) -> None:
     said = shell.ok("daemon", "restart", "my", "web")
     assert f"stopped my/web (PID {first})" in said
     assert shell.pid() != first
-    assert shell.run("daemon", "restart", "my", "other").returncode == 1
+    assert shell.here("daemon", "restart", "my", "other").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +193,7 @@ def test_what_was_killed_leaves_files_that_harm_nobody(shell: Shell) -> None:
     os.kill(resident, signal.SIGKILL)
     gone(resident)
     gone(command)  # the guardian's work
-    assert shell.run("daemon", "status", "my", "web").returncode == 3
+    assert shell.here("daemon", "status", "my", "web").returncode == 3
     assert shell.ok("daemon", "stop", "my", "web") == "my/web is not running\n"
     shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
     assert shell.pid() != resident
@@ -242,7 +275,7 @@ async def test_health_is_asked_for(shell: Shell) -> None:
     ],
 )
 def test_what_can_never_be_healthy_is_refused_before_anything_runs(shell: Shell, option: str, value: str) -> None:
-    ended = shell.run("daemon", "start", "my", "web", option, value, "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", option, value, "--", *SLEEP)
     assert ended.returncode == 2
     assert f"Invalid value for '{option}'" in ended.stderr
     assert not shell.state.exists()
@@ -339,7 +372,7 @@ def test_when_stop_has_killed_it_the_command_is_gone_too(shell: Shell) -> None:
 def test_the_entry_of_another_pid_namespace_gets_no_signal(shell: Shell) -> None:
     with subprocess.Popen(SLEEP) as stranger:
         with shell.registry.registered(DaemonEntry("my", "web", pid=stranger.pid)):  # locked, and not by that PID
-            ended = shell.run("daemon", "stop", "my", "web")
+            ended = shell.here("daemon", "stop", "my", "web")
         assert ended.returncode == 1
         assert "elsewhere" in ended.stderr
         assert stranger.poll() is None
@@ -386,7 +419,7 @@ def test_a_log_that_is_rotated_and_one_that_is_emptied_are_followed(shell: Shell
 
 def test_without_a_home_the_files_go_where_nobody_else_writes(shell: Shell, tmp_path: Path) -> None:
     nowhere = {"HOME": "", "XDG_STATE_HOME": "relative", "TMPDIR": str(tmp_path)}
-    ended = shell.run("daemon", "logs", "no", "body", env=nowhere)
+    ended = shell.here("daemon", "logs", "no", "body", env=nowhere)
     assert "/relative" not in ended.stderr
     assert "(/.local" not in ended.stderr
     assert "no/body has no log yet (/" in ended.stderr

@@ -338,7 +338,7 @@ class TestSignals:
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_a_signal_stops_every_process_first_and_gives_its_status(self, tmp_path, number, status):
         text = (
-            "[tasks.t]\nshell = 'trap \"echo cleaning; exit 0\" TERM; echo $$ > pid; echo up; while :; do sleep 0.05; done'\n"
+            "[tasks.t]\nshell = 'trap \"echo cleaning; exit 0\" TERM; echo $$ > pid; echo up; while :; do sleep 0.05; done'\nafter=['done']\n"
             "[tasks.done]\nrun='true'\n[tasks.never]\nrun='true'\nafter=['t']\n"
         )
         with self.start(tmp_path, text, "--report", "json=r.json") as process:

@@ -19,7 +19,7 @@ from .._daemon import DaemonEntry, default_registry
 from .await_health import check_tcp, check_url
 from .launch import Interrupted, launch
 from .logs import print_log
-from .output import OutputLost, be_tolerant, without_output
+from .output import OutputLost, be_tolerant, complain, show, tell, without_output
 from .place import Order, Place
 from .stop import stop_daemon
 from .words import one_line
@@ -124,12 +124,11 @@ def _start(order: Order) -> None:
     try:
         entry, pid = trio.run(launch, order, place)
     except Interrupted as interrupted:
-        click.echo(f"{one_line(f'{order.code}/{order.daemon}')} was interrupted, and stopped again", err=True)
+        complain(f"{one_line(f'{order.code}/{order.daemon}')} was interrupted, and stopped again")
         raise SystemExit(_SIGNALLED + interrupted.number) from None
     after = in_seconds(time.monotonic() - begun)
     key = one_line(f"{order.code}/{order.daemon}")
-    click.echo(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}")
-    click.echo(f"log: {place.log_file}")
+    tell(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {place.log_file}")
 
 
 @daemon.command()
@@ -138,7 +137,7 @@ def _start(order: Order) -> None:
 def stop(code: str, daemon: str, timeout: float) -> None:
     """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened."""
     with _said():
-        click.echo(one_line(stop_daemon(code, daemon, timeout)))
+        tell(one_line(stop_daemon(code, daemon, timeout)))
 
 
 @daemon.command()
@@ -148,7 +147,7 @@ def restart(code: str, daemon: str, timeout: float) -> None:
     """Stop a daemon, and start it as it was started last."""
     with _said():
         order = Place(code, daemon).order()
-        click.echo(one_line(stop_daemon(code, daemon, timeout)))
+        tell(one_line(stop_daemon(code, daemon, timeout)))
         _start(order)
 
 
@@ -161,13 +160,12 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
         entry = default_registry().get(code, daemon)
     if as_json:
         known: dict[str, Any] = {"code": code, "daemon": daemon} if entry is None else described(entry)
-        click.echo(json.dumps({**known, "running": entry is not None}))
+        show(json.dumps({**known, "running": entry is not None}))
     elif entry is None:
-        click.echo(one_line(f"{code}/{daemon} is not running"))
+        tell(one_line(f"{code}/{daemon} is not running"))
     else:
-        for name, value in described(entry).items():
-            click.echo(f"{one_line(name):8} {one_line(str(value))}")
-        click.echo(f"{'log':8} {Place(code, daemon).log_file}")
+        lines = [f"{one_line(name):8} {one_line(str(value))}" for name, value in described(entry).items()]
+        tell("\n".join([*lines, f"{'log':8} {Place(code, daemon).log_file}"]))
     raise SystemExit(0 if entry is not None else NOT_RUNNING)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import click
 from rich.console import Console
@@ -43,7 +45,8 @@ def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
             entry.get("project", ""),
         ]
         table.add_row(*[one_line(cell) for cell in cells])
-    console = Console(highlight=False, markup=False)
-    with console.capture() as drawn:
-        console.print(table, soft_wrap=not console.is_terminal)
-    show(drawn.get().removesuffix("\n"))
+    # not console.capture(), which writes to stdout all the same, an empty text
+    drawn = io.StringIO()
+    console = Console(file=drawn, force_terminal=sys.stdout.isatty() or None, highlight=False, markup=False)
+    console.print(table, soft_wrap=not console.is_terminal)
+    show(drawn.getvalue().removesuffix("\n"))

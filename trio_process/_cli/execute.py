@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import stat
@@ -20,12 +21,15 @@ from .._core import (
     RunOptions,
     Stdio,
     in_seconds,
+    logger,
     open_scope,
 )
 from .._process import ManagedProcess, Service, ServiceOptions, state_of
 from .duration import Duration
+from .output import complain
 from .terminal import Terminal
 
+LOST: Final = 1
 USAGE: Final = 2
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
@@ -44,9 +48,9 @@ _OUT_OF_PATIENCE: Final = 3
 def execute(name: str | None, timeout: float | None, command: Sequence[str]) -> None:
     """Run one command: both its streams pass line by line, its exit status is ours.
 
-    128+N stands for death by signal N, 127 for a command that is not found, 126 for one that can't be executed. SIGINT,
-    SIGTERM and SIGHUP stop it: the same signal, 5 s of grace, SIGKILL, all to its whole group; a second one ends the
-    grace. Nothing it started is left behind.
+    128+N stands for death by signal N, 127 for a command that is not found, 126 for one that can't be executed; a success
+    whose output could not be written is a 1. SIGINT, SIGTERM and SIGHUP stop it: the same signal, 5 s of grace, SIGKILL,
+    all to its whole group; a second one ends the grace. Nothing it started is left behind.
     """
     raise SystemExit(run(name, timeout, command))
 
@@ -67,18 +71,23 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
             disable_capture=True,
         )
     except OptionError as error:
-        click.echo(f"trio-process exec: {error}", err=True)
+        complain(f"trio-process exec: {error}")
         return USAGE
+    notes = Notes()
+    logger.addHandler(notes)
     try:
         result = trio.run(_run, options, terminal)
     except ProcessStartError as error:
-        click.echo(f"trio-process exec: {error}", err=True)
+        complain(f"trio-process exec: {error}")
         return NOT_FOUND if isinstance(error, ProgramNotFoundError) else NOT_EXECUTABLE
     finally:
         terminal.take()
+        logger.removeHandler(notes)
     if result.reason is EndReason.TIMED_OUT:
-        click.echo(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)", err=True)
+        complain(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
     assert result.exit_code is not None
+    if result.exit_code == 0 and notes.lost:
+        return LOST  # as the tools of coreutils end when what they wrote is not where it should be
     return result.exit_code if result.exit_code >= 0 else SIGNALLED - result.exit_code
 
 
@@ -97,6 +106,24 @@ async def _run(options: RunOptions, terminal: Terminal) -> CommandResult:
             await run.ended.wait()
             assert run.result is not None
             return run.result
+
+
+@final
+class Notes(logging.Handler):
+    """Says on stderr what the service warns of.
+
+    Attributes:
+        lost: Whether some of the command's output could not be passed on; not for a reader that left.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        self.lost |= getattr(record, "output_lost", False)
+        complain(f"trio-process exec: {self.format(record)}")
 
 
 @final
@@ -130,10 +157,10 @@ class Watch:
     async def signals(self, received: AsyncIterator[int]) -> None:
         """Pass signals on, and stop the command when one asks for that."""
         async for number in received:
-            if not self._process.is_running:
-                continue
             if number in _STOPPING:
                 self._stop(number)
+            elif not self._process.is_running:
+                continue
             elif number == signal.SIGCHLD:
                 if self._terminal.ours and state_of(self._pid) == "T":
                     self._suspend()
@@ -147,7 +174,8 @@ class Watch:
 
     def _stop(self, number: int) -> None:
         self._stops += 1
-        if self._stops >= _OUT_OF_PATIENCE:
+        only_a_stuck_reader_is_left = not self._process.is_running
+        if only_a_stuck_reader_is_left or self._stops >= _OUT_OF_PATIENCE:
             self._terminal.take()
             os._exit(SIGNALLED + number)
         if self._stops > 1:

@@ -7,6 +7,7 @@ import trio
 
 from .._core import OptionError
 from .._daemon import probe_health, probe_ready
+from .output import complain, tell
 
 
 @click.command()
@@ -21,5 +22,8 @@ def health(addr: str, ready: bool, timeout: float) -> None:  # noqa: FBT001 - a 
         well, why = trio.run(probe_ready if ready else probe_health, addr, timeout)
     except OptionError as error:
         raise click.UsageError(str(error)) from None
-    click.echo(f"{addr}: {'ready' if ready else 'healthy'}" if well else f"{addr}: {why}", err=not well)
+    if well:
+        tell(f"{addr}: {'ready' if ready else 'healthy'}")
+    else:
+        complain(f"{addr}: {why}")
     raise SystemExit(0 if well else 1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
+import sys
 from importlib import import_module
 from typing import Final, final
 
 import click
+
+from .output import OutputLost, let_go, without_output
 
 # each command is imported when it is named: `exec` needs none of what draws the live view of `run`
 _COMMANDS: Final = {
@@ -15,6 +20,8 @@ _COMMANDS: Final = {
     "daemons": ("daemons", "daemons"),
     "health": ("health", "health"),
 }
+
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @final
@@ -40,3 +47,17 @@ class _Commands(click.Group):
 @click.version_option(package_name="trio-process", prog_name="trio-process")
 def cli() -> None:
     """Run processes, pipelines and daemons; nothing that was started is left behind."""
+
+
+def main() -> None:
+    """Run the command line."""
+    atexit.register(let_go)
+    try:
+        cli(prog_name="trio-process")
+    except OSError as error:
+        # the commands tell of their own; what comes here is a text of click's: help, the version, a wrong usage
+        if error.errno not in _UNWRITABLE:
+            raise
+        lost = OutputLost()
+        lost.__cause__ = error
+        sys.exit(without_output(lost))

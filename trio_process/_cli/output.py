@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
 BROKEN_PIPE: Final = 128 + 13
 _FAILED: Final = 1
+_PATIENCE: Final = 2000  # milliseconds
 
 
 class OutputLost(Exception):  # noqa: N818 - caught by the command, an error of nobody else's
@@ -42,6 +44,40 @@ def show(text: str) -> None:
         sys.exit(without_output(error))
 
 
+def tell(text: str) -> None:
+    """Write what was done, or what the exit status says as well. Where that can't be written it is true all the same.
+
+    So the command goes on, and what it has to tell goes to stderr; a reader that left wanted no more of it.
+    """
+    try:
+        write(text + "\n")
+    except OutputLost as error:
+        _mute(sys.stdout)
+        if isinstance(error.__cause__, BrokenPipeError):
+            return
+        sys.stdout = sys.stderr  # for what comes later, too
+        with suppress(OutputLost):  # it may be on the same disk
+            write(f"trio-process: stdout can't be written ({error.__cause__}), so it is said here:\n{text}\n")
+
+
+def complain(text: str) -> None:
+    """Say on stderr what is wrong; where that can't be, the exit status still does."""
+    with suppress(OSError):  # it may be the terminal that is gone, or on the disk that is full
+        if _takes_more(sys.stderr):
+            click.echo(text, err=True)
+
+
+def _takes_more(file: TextIO) -> bool:
+    """Return whether who reads a stream reads it: a pager that is left alone would hold us up for ever."""
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError):  # in memory
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(_PATIENCE))
+
+
 def be_tolerant() -> None:
     """Let what the encoding of our output lacks be escaped, not fail the run."""
     for file in (sys.stdout, sys.stderr):
@@ -52,10 +88,23 @@ def be_tolerant() -> None:
 
 def without_output(error: OutputLost) -> int:
     """Return the exit status of a run whose output is lost, after which nothing more is written there."""
-    with open(os.devnull, "w", encoding="utf-8") as null:
-        os.dup2(null.fileno(), sys.stdout.fileno())  # the interpreter flushes stdout at its end, and would complain
+    _mute(sys.stdout)
     if isinstance(error.__cause__, BrokenPipeError):
         return BROKEN_PIPE  # as a shell shows the end of a command by SIGPIPE, and as silent
-    with suppress(OSError):  # stderr may be the terminal that is gone
-        click.echo(f"trio-process: stopped, as the output can't be written: {error.__cause__}", err=True)
+    complain(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
     return _FAILED
+
+
+def let_go() -> None:
+    """Forget what can't be written: the interpreter tries once more at its end, and would exit with 120 for it."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except OSError:
+            _mute(file)
+
+
+def _mute(file: TextIO) -> None:
+    """Let what is written to a stream, and what its buffer holds, vanish."""
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        os.dup2(null.fileno(), file.fileno())

@@ -21,7 +21,7 @@ from .find import find_file, select, with_needs
 from .findings import find
 from .live import LiveView
 from .memory import failed_last_time, remember
-from .output import OutputLost, be_tolerant, show, without_output, write, writing
+from .output import OutputLost, be_tolerant, complain, show, without_output, write, writing
 from .overview import dry_run, list_tasks
 from .plain import PlainView
 from .render import account, as_text, terminal
@@ -131,7 +131,7 @@ def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, repor
     except OutputLost as error:
         return without_output(error)
     for fault in faults:
-        click.echo(f"trio-process: {fault}", err=True)
+        complain(f"trio-process: {fault}")
     if number:
         return 128 + number
     return FAILED if faults or not whole.acceptable else 0
@@ -172,5 +172,5 @@ def _tell(parts: Sequence[RenderableType], console: Console | None) -> None:
 
 
 def _refuse(text: str) -> NoReturn:
-    click.echo(f"trio-process: {text}", err=True)
+    complain(f"trio-process: {text}")
     sys.exit(USAGE)
