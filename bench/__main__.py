@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -25,15 +26,21 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}; none means all")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each contender (default 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="how much work in a sample (default 1.0)")
-    parser.add_argument("--only", action="append", default=[], metavar="CONTENDER", help="only these contenders")
+    parser.add_argument("--only", action="append", default=[], metavar="CONTENDER", help="only these; writes no files")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and their contenders")
     parser.add_argument("--dry", action="store_true", help="write no files")
-    parser.add_argument("--sample", metavar="CONTENDER", help=argparse.SUPPRESS)  # what a sample's own process is told
+    parser.add_argument("--sample", metavar="CONTENDER", help="one sample, in this process: for a profiler")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    if given.rounds < 1 or not 0 < given.scale < math.inf:
+        parser.error("--rounds must be at least 1, and --scale more than 0")
     chosen = [BENCHMARKS[name] for name in given.names] or list(BENCHMARKS.values())
+    known = {contender.name for one in chosen for contender in one.contenders}
+    strangers = {*given.only, *([given.sample] if given.sample else [])} - known
+    if strangers:
+        parser.error(f"no such contender: {', '.join(sorted(strangers))}; see --list")
     if given.sample:
         print(json.dumps(dict(chosen[0].contender(given.sample).run(given.scale))))
     elif given.list:
@@ -56,7 +63,7 @@ def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
         tell("")
         row = report.summarize(outcome)
         print(report.table(row), flush=True)
-        if not given.dry:
+        if not given.dry and not given.only:
             results = report.merge(path, row, list(BENCHMARKS))
             path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             (HERE / "results.md").write_text(report.markdown(results), encoding="utf-8")

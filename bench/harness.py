@@ -58,8 +58,13 @@ class Contender:
         return [
             need.removeprefix("/")
             for need in self.needs
-            if (which(need[1:]) if need.startswith("/") else find_spec(need)) is None
+            if (tool(need[1:]) if need.startswith("/") else find_spec(need)) is None
         ]
+
+
+def tool(name: str) -> str | None:
+    """Return where a program is: beside this interpreter, as a package brings it along, or on the PATH."""
+    return which(name, path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
 
 
 @attrs.frozen(kw_only=True)
@@ -140,10 +145,17 @@ def take_sample(benchmark: str, contender: str, scale: float) -> dict[str, float
         RuntimeError: The sample failed; the text is what it wrote.
     """
     command = [sys.executable, "-m", "bench", "--sample", contender, "--scale", repr(scale), benchmark]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_LIMIT, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{benchmark}, {contender}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    sample = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = sample.communicate(timeout=_LIMIT)
+    except subprocess.TimeoutExpired:
+        sample.terminate()
+        raise
+    finally:
+        sample.wait()  # Ctrl-C has struck it too, and it may have thousands of children to end
+    if sample.returncode:
+        raise RuntimeError(f"{benchmark}, {contender}: exit code {sample.returncode}\n{errors[-2000:]}")
+    values: dict[str, float] = json.loads(output.splitlines()[-1])
     return values
 
 

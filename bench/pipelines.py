@@ -14,7 +14,7 @@ import trio
 
 from trio_process import Runner, RunSpec, Service
 
-from .harness import Benchmark, Contender, Figure, Goal, Values
+from .harness import Benchmark, Contender, Figure, Goal, Values, tool
 
 TASKS: Final = 10_000
 WAVE: Final = 100
@@ -66,6 +66,14 @@ def with_ninja(graph: Graph) -> None:
     """`ninja -j2`, which runs each command by a shell."""
     text = "rule run\n  command = true\n" + "".join(f"build {name}: run {' '.join(after)}\n" for name, after in graph)
     _in_directory("build.ninja", text, ["ninja", "--quiet", f"-j{JOBS}"])
+
+
+def with_go_task(graph: Graph) -> None:
+    """`task --concurrency 2`; its own shell has a `true` that starts nothing, so that the program is named by its path."""
+    names = [name for name, _ in graph]
+    rules = [f"  {name}: {{deps: {after!r}, cmds: [/bin/true]}}\n" for name, after in graph]
+    text = f"version: '3'\nsilent: true\nrun: once\ntasks:\n  all: {{deps: {names!r}}}\n" + "".join(rules)
+    _in_directory("Taskfile.yml", text, [tool("task") or "task", "--concurrency", str(JOBS), "all"])
 
 
 def with_doit(graph: Graph) -> None:
@@ -124,8 +132,9 @@ BENCHMARKS: Final = (
             _contender("xargs -P2 (no order)", with_xargs, ("/xargs",), ordered=False),
             _contender("make -j2", with_make, ("/make",)),
             _contender("ninja -j2", with_ninja, ("/ninja",)),
-            _contender("GNU parallel -j2 (no order)", with_parallel, ("/parallel",), share=0.05, ordered=False),
-            _contender("doit -n2", with_doit, ("doit",), share=0.05),
+            _contender("GNU parallel -j2 (no order)", with_parallel, ("/parallel",), share=0.2, ordered=False),
+            _contender("go-task -C2", with_go_task, ("/task",)),
+            _contender("doit -n2", with_doit, ("doit",)),
         ),
         goals=(
             Goal(
@@ -136,6 +145,7 @@ BENCHMARKS: Final = (
             ),
             Goal(text="ahead of ninja", figure="waves", peer="ninja -j2", least=1.0),
             Goal(text="ahead of GNU parallel", figure="waves", peer="GNU parallel -j2 (no order)", least=1.0),
+            Goal(text="ahead of go-task", figure="waves", peer="go-task -C2", least=1.0),
             Goal(text="ahead of doit", figure="waves", peer="doit -n2", least=1.0),
         ),
     ),

@@ -14,7 +14,18 @@ from typing import Any, Final
 
 from .harness import OURS, Outcome
 
-_PEERS: Final = ("trio", "anyio", "shellous", "plumbum", "sh", "processkit-py", "doit", "hypercorn", "quart-trio")
+_PEERS: Final = (
+    "trio",
+    "anyio",
+    "shellous",
+    "plumbum",
+    "sh",
+    "processkit-py",
+    "doit",
+    "go-task-bin",
+    "hypercorn",
+    "quart-trio",
+)
 
 
 def summarize(outcome: Outcome) -> dict[str, Any]:
@@ -84,8 +95,11 @@ def machine() -> dict[str, Any]:
 
 
 def merge(path: Path, row: dict[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of the file with this one in its place."""
-    known = {one["name"]: one for one in json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    """Return the rows of the file with this one in its place; a file that can't be read is begun anew."""
+    try:
+        known = {one["name"]: one for one in json.loads(path.read_text("utf-8"))}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        known = {}
     known[row["name"]] = row
     return [known[name] for name in order if name in known]
 
@@ -97,10 +111,8 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         load, spin = row["noise"]["load_average"], row["noise"]["spin_ms"]
         lines += [f"### {row['title']}", ""]
         for figure in row["figures"]:
-            better = "more is better" if figure["more_is_better"] else "less is better"
-            unit = f", {figure['unit']}" if figure["unit"] else ""
             lines += [
-                f"| {figure['title']}{unit} ({better}) | median | range | ours to this |",
+                f"| {_heading(figure)} | median | range | ours to this |",
                 "| --- | --: | --: | --: |",
             ]
             for one in figure["contenders"]:
@@ -126,6 +138,11 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _heading(figure: dict[str, Any]) -> str:
+    unit = f", {figure['unit']}" if figure["unit"] else ""
+    return f"{figure['title']}{unit} ({'more' if figure['more_is_better'] else 'less'} is better)"
+
+
 def at_scale(row: dict[str, Any]) -> str:
     """Say if the work was less than its full size."""
     return "" if row["scale"] == 1 else f" with {row['scale']:g} of the work"
@@ -142,8 +159,7 @@ def table(row: dict[str, Any]) -> str:
     """Return the table of one benchmark."""
     lines = ["", f"{row['name']}: {row['title']}"]
     for figure in row["figures"]:
-        better = "more is better" if figure["more_is_better"] else "less is better"
-        lines.append(f"  {figure['title']}, {figure['unit']} ({better})")
+        lines.append(f"  {_heading(figure)}")
         for one in figure["contenders"]:
             ratio = one["ours_to_this"]
             against = "" if ratio is None or one["name"] == OURS else f"   ours is {ratio:.2f} x this"

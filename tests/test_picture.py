@@ -1,8 +1,7 @@
 """The README's picture can be made anew, shows a run, and tells nothing of the machine that it was made on."""
 
 import re
-import subprocess
-import sys
+import runpy
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -14,8 +13,15 @@ PICTURE = ROOT / "docs" / "_static" / "live-view.svg"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    """Make it as `python docs/make_picture.py PATH` does, of the same run at three times the speed."""
     picture = tmp_path_factory.mktemp("picture") / "made.svg"
-    subprocess.run([sys.executable, ROOT / "docs" / "make_picture.py", picture], check=True, timeout=120)
+    maker = runpy.run_path(str(ROOT / "docs" / "make_picture.py"))
+    state = maker["main"].__globals__
+    state["PIPELINE"], count = re.subn(
+        r"sleep ([\d.]+)", lambda found: f"sleep {float(found[1]) / 3:.3f}", state["PIPELINE"]
+    )
+    assert count > 5
+    maker["main"](picture)
     return picture
 
 
