@@ -154,7 +154,7 @@ async def test_a_start_that_fails_does_not_show_it(tmp_path):
                 for options in (
                     RunOptions(command="no-such-program-anywhere", args=[Secret(VALUE)]),
                     RunOptions(command="true", args=[Secret(VALUE)], cwd=tmp_path / "missing"),
-                    RunOptions(command="true", args=[Secret(VALUE * 300_000)]),
+                    RunOptions(command="true", args=[Secret(VALUE * 15_000)]),  # above MAX_ARG_STRLEN (execve(2))
                 ):
                     with pytest.raises(ProcessStartError) as caught:
                         await service.start_with_options(options)

@@ -12,7 +12,6 @@ from .enums import Stream
 from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
 
 _LIFECYCLE: Final = (ActionProcessStarted, ActionProcessKilled, ActionProcessExited)
-_NONE_PARTIAL: Final[frozenset[int]] = frozenset()
 
 
 def _frozen(lines: Iterable[str]) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ class EventBatch(Sequence[Any]):
     name: str | None
     stream: Stream | None = None
     lines: tuple[str, ...] = attrs.field(default=(), converter=_frozen)  # every subscriber gets the same one
-    _partial: frozenset[int] = _NONE_PARTIAL  # which of the lines are pieces of a longer one
+    _partial: frozenset[int] = frozenset()  # which of the lines are pieces of a longer one
     weight: int = attrs.field(default=0, eq=False)  # bytes of text, for the bound on a backlog
     _event: object = None
 
@@ -49,7 +48,7 @@ class EventBatch(Sequence[Any]):
     def of(cls, event: object) -> EventBatch:
         """Return the batch of one event; any object may be one."""
         if isinstance(event, ActionProcessOutput):
-            partial = frozenset({0}) if event.partial else _NONE_PARTIAL
+            partial = frozenset({0}) if event.partial else frozenset()
             return cls(id=event.id, name=event.name, stream=event.stream, lines=(event.line,), partial=partial)
         return cls(id=getattr(event, "id", ""), name=getattr(event, "name", None), event=event)
 
@@ -91,7 +90,7 @@ class EventBatch(Sequence[Any]):
         if self.stream is None:
             return self if len(places) else EventBatch(id=self.id, name=self.name, stream=Stream.STDOUT)
         partial = (
-            frozenset(new for new, old in enumerate(places) if old in self._partial) if self._partial else _NONE_PARTIAL
+            frozenset(new for new, old in enumerate(places) if old in self._partial) if self._partial else frozenset()
         )
         weight = self.weight * len(places) // max(1, len(self))
         return EventBatch(

@@ -354,7 +354,8 @@ class Bus:
 
     def targets(self, kind: type, key: str, name: str | None) -> list[Backlog]:
         """Return the backlogs that want events of that class and process."""
-        found = [backlog for backlog in self._backlogs if backlog.wants(kind, key, name)]
+        backlogs = self._backlogs
+        found = [backlog for backlog in backlogs if backlog.wants(kind, key, name)] if backlogs else []
         if self._parent is not None:
             found += self._parent.targets(kind, key, name)
         return found
@@ -371,8 +372,9 @@ class Bus:
 
     def end_of(self, key: str) -> None:
         """End the subscriptions that are for this one process."""
-        for backlog in [backlog for backlog in self._backlogs if backlog.sees_end_of(key)]:
-            backlog.end()
+        if self._backlogs:
+            for backlog in [backlog for backlog in self._backlogs if backlog.sees_end_of(key)]:
+                backlog.end()
         if self._parent is not None:
             self._parent.end_of(key)
 

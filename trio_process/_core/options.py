@@ -17,7 +17,7 @@ from . import checks
 from .checks import Argument, EnvValue
 from .enums import Stdio, member, signal_number
 from .errors import OptionError
-from .secret import Masker, Secret
+from .secret import NO_SECRETS, Masker, Secret
 from .text import nearest, shown
 
 MAX_LINE: Final = 2**20
@@ -185,7 +185,8 @@ class RunOptions:
 
     def masker(self) -> Masker:
         """Return what masks the secrets among the arguments and the environment."""
-        return Masker(value for value in (*self.args, *self.env.values()) if isinstance(value, Secret))
+        secrets = [value for value in (*self.args, *self.env.values()) if isinstance(value, Secret)]
+        return Masker(secrets) if secrets else NO_SECRETS
 
 
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
@@ -202,7 +203,7 @@ def make_options(command: object, args: tuple[object, ...], options: dict[str, A
 
 
 def _all_text(args: tuple[object, ...]) -> bool:
-    return all([type(arg) is str for arg in args])
+    return not args or all([type(arg) is str for arg in args])
 
 
 def _stdin(value: object) -> StdinSource:

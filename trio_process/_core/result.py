@@ -10,13 +10,11 @@ import attrs
 
 from .enums import EndReason, Status
 from .errors import CommandFailedError, CommandTimeoutError, ProcessError, ProcessStartError
-from .secret import Masker
+from .secret import NO_SECRETS, Masker
 from .text import command_line, escape_controls, in_seconds, last_lines
 
 SHOWN_LINES = 20
 """How many of the last lines an error quotes."""
-
-_NO_SECRETS = Masker(())
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -134,7 +132,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
     start_error: ProcessStartError | None = attrs.field(default=None, repr=False, eq=False)
     encoding: str = attrs.field(default="utf-8", repr=False)
     errors: str = attrs.field(default="replace", repr=False)
-    _masker: Masker = attrs.field(default=_NO_SECRETS, repr=False, eq=False)
+    _masker: Masker = attrs.field(default=NO_SECRETS, repr=False, eq=False)
 
     @ok.default
     def _ended_well(self) -> bool:
@@ -197,7 +195,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
                 masked = self._masked(fields[name])
                 if masked != fields[name].decode(self.encoding, "backslashreplace"):
                     fields[name] = masked.encode(self.encoding, "replace")
-            fields["masker"] = _NO_SECRETS
+            fields["masker"] = NO_SECRETS
         return _with_fields, (type(self), fields)
 
     def _masked(self, data: bytes) -> str:

@@ -100,6 +100,10 @@ class Masker:
         return self
 
 
+NO_SECRETS: Final = Masker(())
+"""What masks nothing."""
+
+
 def _rest_at_beginning(secret: str, text: str) -> int:
     """Return the length of the longest end of `secret` that `text` begins with."""
     for size in range(min(len(secret) - 1, len(text)), 0, -1):

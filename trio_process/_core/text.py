@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 from .secret import MASK, Secret
@@ -22,8 +23,6 @@ def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 
 def command_line(command: str, args: Iterable[str]) -> str:
     """Return a command as one would type it into a shell (a mask needs no quotes)."""
-    import shlex  # noqa: PLC0415 - only for errors and people: kept out of the import time
-
     return " ".join(part if part == MASK else shlex.quote(part) for part in (command, *args))
 
 
