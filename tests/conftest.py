@@ -13,6 +13,7 @@ from support import process_of, state_of
 
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
+_FIRST_AGAIN = 300  # the PID after the highest one (RESERVED_PIDS in the kernel's pid.c)
 _PATIENCE = 2.0  # seconds for what was told to end, and for the kernel
 
 # a busy machine is no reason to fail
@@ -30,11 +31,17 @@ def _last_pid():
 
 
 def _pids_since(last_pid):
-    """Return the PIDs handed out since then; all there are, where those are many or the count has begun anew."""
+    """Return the PIDs handed out since then, threads too; where those are many, the ones of processes that are there.
+
+    Exact as long as the count has not come round to where it was (32,768 and more within one test).
+    """
     now = _last_pid()
     if 0 <= now - last_pid <= _MANY:
         return range(last_pid + 1, now + 1)
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    if now > last_pid:
+        return [pid for pid in pids if last_pid < pid <= now]
+    return [pid for pid in pids if pid > last_pid or _FIRST_AGAIN <= pid <= now]  # it has begun anew
 
 
 def _left_behind(last_pid):

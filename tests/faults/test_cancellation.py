@@ -125,7 +125,7 @@ async def once(whole, number, *, inside, own):
     trio.lowlevel.add_instrument(instrument)
     try:
         with nullcontext() if inside else scope:
-            async with Service(options=ServiceOptions(grace_period=0.2, drain_grace=0.01)) as service:
+            async with Service(options=ServiceOptions(grace_period=0.05, drain_grace=0.01)) as service:
                 seen.append(service)
                 events.append(service.subscribe(ActionProcessStarted, ActionProcessKilled, ActionProcessExited))
                 with scope if inside else nullcontext():

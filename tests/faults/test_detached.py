@@ -309,3 +309,27 @@ async def test_a_process_that_began_long_before_is_a_stranger_too():
                     service.adopt(process.pid, process.started_at + timedelta(seconds=shift))
             assert service.adopt(process.pid, process.started_at).pid == process.pid
             await process.stop()
+
+
+async def test_an_adopted_process_captures_as_much_as_was_asked_for_and_is_echoed(tmp_path, capfd):
+    log = tmp_path / "log"
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service() as service:
+            process = await service.start(*sh(_COUNTING), detach=True, log_file=log)
+            pids.append(process.pid)
+        seen = ""
+        async with Service() as service:
+            again = service.adopt(process.pid, process.started_at, log_file=log, buffer_size=0, echo=True)
+            while "line" not in seen:
+                await trio.sleep(0.01)
+                seen += capfd.readouterr().out
+            assert again.output_bytes() == b""
+
+
+async def test_the_echo_of_a_detached_process_does_not_hold_up_the_leaving():
+    with trio.fail_after(20), killed_in_the_end() as pids:
+        async with Service(options=ServiceOptions(drain_limit=15)) as service:
+            process = await service.start("sleep", "60", detach=True, echo=True)
+            pids.append(process.pid)
+            begun = trio.current_time()
+        assert trio.current_time() - begun < 10

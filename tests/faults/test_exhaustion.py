@@ -172,10 +172,24 @@ async def test_what_can_be_applied_is_applied():
             assert result.output.split() == ["0027", "7", "65534", "65534", "65534", "99", "0"]
 
 
-@pytest.mark.parametrize("number", [300])
-async def test_hundreds_exit_at_the_same_moment(number):
+@contextmanager
+def room_for(descriptors):
+    """Let this process open so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < descriptors:
+        pytest.skip(f"no more than {hard} descriptors may be open here")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, descriptors), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_thousand_exit_at_the_same_moment():
+    number = 1000
     reading, gate = os.pipe()
-    with trio.fail_after(60), open(reading, "rb", buffering=0) as stdin:
+    with trio.fail_after(60), room_for(4 * number), open(reading, "rb", buffering=0) as stdin:
         async with Service() as service:
             with service.subscribe(ActionProcessExited, buffer=10) as ends:
                 try:
@@ -206,3 +220,20 @@ async def test_descriptors_memory_and_tasks_stay_flat():
             assert open_descriptors() == held
             assert trio.lowlevel.current_statistics().tasks_living == tasks
             assert len(service.list()) == 10
+
+
+async def test_without_descriptors_a_program_that_has_never_failed_before_can_still_say_so():
+    body = """
+async with Service() as service:
+    top = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (top, top))
+    try:
+        await service.run("true")
+    except ProcessStartError as error:
+        print(error, service.list()[0].status)
+"""
+    with trio.fail_after(30):
+        async with Service() as service:
+            result = await service.run(*program("import os\nimport resource\n" + body))
+    assert "no file descriptors are left" in result.output
+    assert result.output.endswith(" failed\n")

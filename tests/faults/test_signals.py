@@ -21,7 +21,7 @@ while :; do wait; done
 @pytest.mark.parametrize("name", ["HUP", "USR1", "WINCH", "CONT"])
 async def test_a_signal_reaches_each_member_once_and_never_escalates(name):
     with trio.fail_after(20):
-        async with Service(options=ServiceOptions(grace_period=0.1)) as service:
+        async with Service(options=ServiceOptions(grace_period=0.05)) as service:
             script = _COUNTER.format(name=name).replace(
                 "count leader & count member & wait", f"trap : {name}; count leader & count member & wait"
             )
@@ -32,7 +32,7 @@ async def test_a_signal_reaches_each_member_once_and_never_escalates(name):
                 process.signal(f"SIG{name}")
                 for who in ("leader", "member"):
                     await process.wait_for_line(f"{who} {number}")
-            await trio.sleep(0.3)  # three times the grace
+            await trio.sleep(0.15)  # three times the grace
             assert process.is_running
             assert sorted(process.output().split("\n")) == sorted(
                 ["", *(f"{who} {what}" for who in ("leader", "member") for what in ("ready", 1, 2))]
@@ -45,6 +45,9 @@ async def test_suspend_and_resume_work_on_the_whole_group():
     with trio.fail_after(20):
         async with Service(options=ServiceOptions(grace_period=5)) as service:
             process = await service.start(*sh("sleep $1 & sleep $1 & cat", tag))
+            # a shell that is stopped while it starts a command is in state D, waiting for its stopped child (vfork(2))
+            await process.send_input("cat runs\n")
+            await process.wait_for_line("cat runs")
             members = [process.pid, *await some_with_tag(tag, 2)]
             process.suspend()
             await wait_until(lambda: all(state_of(pid) == "T" for pid in members))

@@ -118,7 +118,7 @@ async def test_clean_up_is_heard_to_its_last_line(end):
                     await process.stop()
                 elif end == "timeout":
                     with pytest.raises(CommandTimeoutError):
-                        await service.run(*sh(CLEAN_UP), timeout=1.0)
+                        await service.run(*sh(CLEAN_UP), timeout=0.5)
                 elif end == "cancel":
                     with trio.CancelScope() as scope:
                         async with trio.open_nursery() as nursery:

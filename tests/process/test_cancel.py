@@ -283,7 +283,7 @@ def test_a_second_ctrl_c_does_not_cut_the_clean_up_off(how):
     body = f"""
     from contextlib import AsyncExitStack
     async def main():
-        async with Service(options=ServiceOptions(grace_period=1)) as service, trio.open_nursery() as nursery:
+        async with Service(options=ServiceOptions(grace_period=0.5)) as service, trio.open_nursery() as nursery:
             async with AsyncExitStack() as stack:
                 {bodies[how]}
                 await process.wait_for_line("", timeout=20)

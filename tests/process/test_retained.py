@@ -33,3 +33,30 @@ async def test_runs_that_end_together_get_theirs_too():
                     nursery.start_soon(run, service)
             assert service.statistics().remembered_bytes == 0
     assert sizes == [1000] * 20
+
+
+async def test_who_waits_for_a_process_gets_its_whole_output_too():
+    with trio.fail_after(60):
+        async with Service() as service:
+            process = await service.start(*HEAD, buffer_size=math.inf)
+            await process.wait()
+            assert len(process.output_bytes()) == SIZE
+            await service.run("true")  # from here on it is one of the finished ones, and more than those may hold
+            assert process.output_bytes() == b""
+
+
+async def test_a_stop_and_a_reader_of_lines_get_theirs_though_nothing_is_retained():
+    got = {}
+
+    async def read(process, task_status):
+        lines = process.lines()
+        task_status.started()
+        got["lines"] = [line.text async for line in lines]
+
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(retain_bytes=0)) as service, trio.open_nursery() as nursery:
+            process = await service.start("sh", "-c", "seq 3000; exec sleep 60")
+            await nursery.start(read, process)
+            await process.wait_for_line("3000")
+            got["result"] = await process.stop()
+    assert got["result"].stdout.split() == got["lines"] == [str(number) for number in range(1, 3001)]

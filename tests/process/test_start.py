@@ -412,3 +412,29 @@ async def test_what_is_missing_in_the_childs_own_directory_is_not_said_to_be_the
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProgramNotFoundError, match=r"there is no file '\./tool'"):
         await run("./tool", cwd="/")
+
+
+async def test_a_program_that_comes_into_an_earlier_directory_is_the_one_from_then_on(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+
+    def put(directory):
+        tool = tmp_path / directory / "tool"
+        tool.write_text(f"#!/bin/sh\necho {directory}\n")
+        tool.chmod(0o755)
+        return tool
+
+    path = f"{tmp_path}/first:{tmp_path}/second:/usr/bin:/bin"
+    with trio.fail_after(20):
+        async with Service() as service:
+
+            async def which():
+                return (await service.run("tool", env={"PATH": path})).output.strip()
+
+            put("second")
+            assert await which() == "second"
+            tool = put("first")
+            assert await which() == "first"
+            tool.unlink()
+            tool.mkdir()  # a directory of that name is passed over
+            assert await which() == "second"

@@ -127,6 +127,7 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
             child.wait()
         """
     )
+    pytester.makeconftest("from trio_process.testing import leaks\nleaks._PATIENCE = 0.2")
     result = pytester.runpytest_subprocess(timeout=60)  # in a process of its own, which takes all that with it
     result.assert_outcomes(failed=1, passed=2)
     told = str(result.stdout)
@@ -141,7 +142,8 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
         assert re.search(pattern, told), told
 
 
-def test_a_sync_test_can_leak_too_and_its_own_failure_goes_first(run):
+def test_a_sync_test_can_leak_too_and_its_own_failure_goes_first(run, monkeypatch):
+    monkeypatch.setattr("trio_process.testing.leaks._PATIENCE", 0.2)
     result = run(
         """
         import os

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._core import MAX_PID, START_SLACK, OptionError, ProcessNotFoundError, RunOptions, lives_since, make_options
 from .._core import started_at as began_at
+from .follow import open_at_end
 
 
 def adopted_options(pid: int, started_at: datetime, options: dict[str, Any]) -> RunOptions:
@@ -35,11 +36,9 @@ def follow_log(options: RunOptions) -> int | None:
     if options.log_file is None:
         return None
     try:
-        descriptor = os.open(options.log_file, os.O_RDONLY | os.O_CLOEXEC)
+        return open_at_end(options.log_file)
     except OSError as error:
         raise OptionError(f"log_file {str(options.log_file)!r} can't be followed: {error.strerror}") from error
-    os.lseek(descriptor, 0, os.SEEK_END)
-    return descriptor
 
 
 def command_of(pid: int) -> str:

@@ -221,8 +221,7 @@ class Capture:
     @property
     def held(self) -> int:
         """How many bytes are kept at most, for the bound on what is remembered."""
-        rings = {id(ring): ring for ring in (*self._rings.values(), self._both) if ring is not None}
-        return sum(len(ring) for ring in rings.values())
+        return sum([len(ring) for ring in self._distinct()])
 
     def unfinished(self, stream: Stream) -> builtins.bytes:
         """Return what a stream has written since its last newline, as far as it is kept."""
@@ -231,9 +230,15 @@ class Capture:
 
     def release(self) -> None:
         """Give up what is kept; the counts stay."""
-        for ring in {id(ring): ring for ring in (*self._rings.values(), self._both) if ring is not None}.values():
+        for ring in self._distinct():
             ring.release()
         self._switches = array("Q")
+
+    def _distinct(self) -> list[RingBuffer]:
+        rings = [*self._rings.values()]
+        if self._both is not None and self._both not in rings:
+            rings.append(self._both)
+        return rings
 
     def parts(self, source: Stream | None, offset: int) -> Iterator[tuple[Stream, builtins.bytes]]:
         """Yield what was written from `offset` on, each part with its stream."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP, SIGTERM
-from typing import Self, final
+from typing import final
 from weakref import ref
 
 import trio
@@ -30,49 +30,10 @@ from .._core import (
     signal_number,
 )
 from .life import Life
-from .lines import LineCursor, OutputLine
+from .lines import OutputLine
+from .output_lines import OutputLines
 
 _QUOTED = 20  # lines that an error of wait_for_line quotes
-
-
-@final
-class OutputLines:
-    """The lines of a process, from the first one that is still captured to the last; made by `ManagedProcess.lines`.
-
-    Attributes:
-        missed: How many lines the capture overwrote before they were read.
-    """
-
-    def __init__(self, life: Life, cursor: LineCursor) -> None:
-        self._life = life
-        self._cursor = cursor
-        self._pending: list[OutputLine] = []
-        self._finished = False
-
-    @property
-    def missed(self) -> int:
-        """How many lines the capture overwrote before they were read."""
-        return self._cursor.missed
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> OutputLine:
-        if not self._pending:
-            await trio.lowlevel.checkpoint()
-            while not self._take():
-                if self._finished:
-                    raise StopAsyncIteration
-                await self._life.output.readable()
-        return self._pending.pop()
-
-    def _take(self) -> bool:
-        """Take in the lines that are there; return whether there are any to hand out."""
-        if not self._pending and not self._finished:
-            self._finished = self._life.over or self._life.abandoned
-            self._pending = self._cursor.finish() if self._finished else self._cursor.read()
-            self._pending.reverse()  # taken from the end, which costs the same for every line
-        return bool(self._pending)
 
 
 @final
@@ -147,8 +108,7 @@ class ManagedProcess:
     @property
     def signal_name(self) -> str | None:
         """The signal it died of, e.g. `"SIGTERM"`, else None."""
-        code = self._life.exit_code
-        return signal_name(-code) if code is not None and code < 0 else None
+        return self._life.signal_name
 
     @property
     def duration(self) -> float:
@@ -186,10 +146,14 @@ class ManagedProcess:
 
     async def _wait(self) -> None:
         """Wait until its state is final."""
-        await self._life.settled.wait()
-        self.check_watched()
-        if not self._life.over:
-            await self.done.wait()  # it could not be killed, so far
+        self._life.claims += 1
+        try:
+            await self._life.settled.wait()
+            self.check_watched()
+            if not self._life.over:
+                await self.done.wait()  # it could not be killed, so far
+        finally:
+            self._life.claims -= 1
 
     def kill(self) -> None:
         """Send SIGKILL to the group; one that has ended is left alone.
@@ -278,6 +242,7 @@ class ManagedProcess:
 
     async def settle(self) -> None:
         """Wait for the end of a process that is being stopped; cancelled, cut its grace and wait for that."""
+        self._life.claims += 1
         try:
             await self._life.settled.wait()
         except BaseException:
@@ -285,6 +250,8 @@ class ManagedProcess:
             with trio.CancelScope(shield=True):
                 await self._life.settled.wait()
             raise
+        finally:
+            self._life.claims -= 1
 
     async def send_input(self, data: str | bytes) -> None:
         """Write to the child's stdin; it ends when all is written, or when the process does.

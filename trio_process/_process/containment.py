@@ -9,12 +9,14 @@ from typing import Protocol, final
 from .._core import ProcessError, ProcessStartError, RunOptions
 from .cgroup import Cell, Cells
 from .descendants import Lineage
+from .explain import explain
 from .guardian import Guardian
-from .handle import Handle, RealHandle
+from .handle import Handle
 from .life import Life
+from .local_handle import LocalHandle
 from .reactor import Reactor
 from .reap import kill_group
-from .spawn import Spawned, Spawner, explain
+from .spawn import Spawned, Spawner
 from .sweep import Sweeper
 
 
@@ -83,7 +85,7 @@ class LocalContainment:
         """The guardian, once the first child was started."""
         return self._guardian.pid if self._guardian is not None else None
 
-    def spawn(self, life: Life, number: int) -> RealHandle:
+    def spawn(self, life: Life, number: int) -> LocalHandle:
         """Start the child of a life; the guardian is told of it before it can be waited for.
 
         The audit event (PEP 578) lets a test or a sandbox refuse it.
@@ -104,7 +106,7 @@ class LocalContainment:
         if guardian is not None:
             guardian.add(spawned.pid)
         stop_signal = life.options.stop_signal
-        return RealHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell, stop_signal)
+        return LocalHandle(spawned, token, self._reactor, self._lineage, self._sweeper, guardian, cell, stop_signal)
 
     def _cell(self, options: RunOptions, number: int) -> Cell | None:
         """Return a cgroup for a child; none for one of which something may outlive its end."""
@@ -123,7 +125,7 @@ class LocalContainment:
         except OSError as error:
             raise explain(options, error) from error
 
-    def adopt(self, pid: int, log: int | None) -> RealHandle:
+    def adopt(self, pid: int, log: int | None) -> LocalHandle:
         """Watch a process that an earlier life of ours has detached."""
         try:
             pidfd = os.pidfd_open(pid)
@@ -132,7 +134,7 @@ class LocalContainment:
                 os.close(log)
             raise
         spawned = Spawned(pid, pidfd, None, {}, log, None)
-        return RealHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None)
+        return LocalHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None)
 
     def close(self) -> None:
         """Dismiss the guardian, and close the descriptors that all children share."""

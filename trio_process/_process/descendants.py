@@ -109,6 +109,8 @@ class Lineage:
 
     def _handed_out(self, first: int, last: int) -> list[int] | None:
         """Return what was handed out after `first` but to our own children, None if that is too many to name."""
+        if last == first:
+            return []
         if not 0 <= last - first <= _NARROW:
             return None
         younger = self._younger(first)

@@ -11,6 +11,7 @@ from typing import IO, Final, final
 import trio
 
 from .._core import Stream, logger
+from .whole import WholeLines
 
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
@@ -27,14 +28,16 @@ class Echo:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[Stream, bytes]] = deque()
-        self._begun = {stream: bytearray() for stream in Stream}
+        self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
         self._size = 0
         self._ended = False
         self._broken: set[Stream] = set()
         self._more = trio.Event()
         self._room_wanted: list[Callable[[], object]] = []
         self.flushed = trio.Event()
-        self.named = False
+        self._patience = trio.CancelScope(shield=True)
+        # never complained of: a pager or a stopped terminal is no news, and a log record may go to the same stuck pipe
+        self.named = True
         self.origin = "echo=True (our own stdout or stderr)"
 
     @property
@@ -53,17 +56,10 @@ class Echo:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; a line is passed on when it is whole, or very long."""
-        begun = self._begun[stream]
-        begun += data
-        end = begun.rfind(b"\n") + 1
-        if not end and len(begun) >= _LONGEST_WAIT_FOR_NEWLINE:
-            end = len(begun)
-        if end:
-            self._pass_on(stream, bytes(begun[:end]))
-            del begun[:end]
+        self._pass_on(stream, self._begun[stream].feed(data))
 
     def _pass_on(self, stream: Stream, data: bytes) -> None:
-        if stream not in self._broken:
+        if data and stream not in self._broken:
             self._lines.append((stream, data))
             self._size += len(data)
             self._more.set()
@@ -71,13 +67,20 @@ class Echo:
     def finish(self) -> None:
         """Pass on what has no newline at its end."""
         for stream, begun in self._begun.items():
-            if begun:
-                self._pass_on(stream, bytes(begun))
+            self._pass_on(stream, begun.finish())
         self._ended = True
         self._more.set()
 
+    def give_up_at(self, deadline: float) -> None:
+        """Wait for a reader until then at the latest; what it has not taken by then is lost."""
+        self._patience.deadline = min(self._patience.deadline, deadline)
+
     async def run(self) -> None:
-        """Write until the process has ended and everything is written."""
+        """Write until the process has ended and everything is written; only `give_up_at` ends it before."""
+        with self._patience:
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             while self._lines or not self._ended:
                 if not self._lines:
@@ -112,7 +115,8 @@ class Echo:
             self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
         except (OSError, ValueError) as error:  # a full disk, or a closed file: this stream's own loss
             self._broken.add(stream)
-            logger.warning("our own %s takes no more of what processes write: %s", stream, error)
+            text = "our own %s takes no more of what processes write: %s"
+            logger.warning(text, stream, error, extra={"output_lost": True})  # for who has to answer for it
 
 
 def _descriptor(file: IO[str] | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, final
 
 import trio
@@ -15,6 +16,13 @@ _CHUNK: Final = 65536
 _BURST: Final = 2**20  # bytes read at one look, so that others get their turn
 _SHORTEST: Final = 0.01
 _LONGEST: Final = 0.2
+
+
+def open_at_end(path: Path) -> int:
+    """Return a descriptor to read what is written to a file from now on."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    os.lseek(descriptor, 0, os.SEEK_END)
+    return descriptor
 
 
 @final

@@ -64,7 +64,7 @@ def _start(fork_exec: Callable[..., int], image: Image, reading: int, writing: i
         image.argv,
         (image.executable,),
         True,  # close_fds
-        tuple(sorted((*image.passed, writing))),
+        tuple(sorted((*image.passed, writing))) if image.passed else (writing,),
         image.cwd,
         image.environment,
         -1 if image.stdin is None else image.stdin,

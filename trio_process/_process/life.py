@@ -9,23 +9,17 @@ The leader stays a zombie until the sweep is over, so that its group's id is nob
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGKILL
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, final
 
 import trio
 
 from .._core import (
     TRANSITIONS,
-    ActionProcessExited,
-    ActionProcessKilled,
-    ActionProcessStarted,
-    Bus,
     CommandResult,
     EndReason,
-    Hurry,
-    ProcessError,
     ProcessStartError,
     ResourceUsage,
     RunOptions,
@@ -33,50 +27,14 @@ from .._core import (
     Stream,
     signal_name,
 )
+from .announce import announce_end, announce_start
 from .descendants import Left, state_of
 from .handle import Handle
+from .host import Host
+from .outcome import Request, ended_well, first_cause
 from .output import SLOW_READER, Consumer, Output, Patience
-from .reactor import Reactor, Timer
+from .reactor import Timer
 from .sweep import STUCK_AFTER
-
-
-class Settings(Protocol):
-    """What a life takes from its service's options."""
-
-    @property
-    def grace_period(self) -> float:
-        """Seconds between the stop signal and SIGKILL."""
-
-    @property
-    def drain_grace(self) -> float:
-        """Seconds of silence after which what still holds a pipe is not waited for."""
-
-    @property
-    def drain_limit(self) -> float:
-        """Seconds after the exit in which reading ends at the latest."""
-
-
-class Host(Protocol):
-    """What a life needs of its service."""
-
-    bus: Bus
-    reactor: Reactor
-    hurry: Hurry
-
-    @property
-    def settings(self) -> Settings:
-        """The options that concern a life."""
-
-    def ended(self, life: Life) -> None:
-        """Take note that a life is over, or that its process can't be killed."""
-
-
-class Request(NamedTuple):
-    """Somebody asked for the end: why, by which signal (None for a stop, which always counts), and who."""
-
-    reason: EndReason
-    signal: int | None
-    by: str | None
 
 
 @final
@@ -93,7 +51,6 @@ class Life:
         "_hasten_sweep",
         "_host",
         "_idle",
-        "_incomplete",
         "_is_done",
         "_is_settled",
         "_last_output",
@@ -104,6 +61,7 @@ class Life:
         "_suspended",
         "_timeout",
         "abandoned",
+        "claims",
         "duration_in_the_end",
         "exit_code",
         "face",
@@ -112,6 +70,7 @@ class Life:
         "left",
         "options",
         "output",
+        "output_incomplete",
         "pid",
         "reason",
         "requested_by",
@@ -137,14 +96,15 @@ class Life:
         self.start_error: ProcessStartError | None = None
         self.duration_in_the_end: float | None = None
         self.face: Callable[[], Any] | None = None  # a weak reference to its `ManagedProcess`
-        self.left: list[Left] = []  # what SIGKILL did not end in time
+        self.left: Sequence[Left] = ()  # what SIGKILL did not end in time
         # made when somebody waits: of thousands that are alive, hardly any is waited for
         self._done: trio.Event | None = None
         self._settled: trio.Event | None = None
         self._is_done = False
         self._is_settled = False
         self.abandoned = False
-        self._requests: list[Request] = []
+        self.claims = 0  # how many tasks wait for its end: what it wrote is kept for them, however much it is
+        self._requests: tuple[Request, ...] = ()
         self._asked_early: tuple[Callable[[], None], ...] = ()  # while a launcher or a thread was at work on the start
         self._patience: dict[Stream, Patience] = {}
         self._started = 0.0
@@ -152,7 +112,7 @@ class Life:
         self._exited_at: float | None = None
         self._grace_until: float | None = None  # when SIGKILL follows, once a stop was asked for
         self._drain_until: float | None = None  # while what is left in the pipes is read
-        self._incomplete = False
+        self.output_incomplete = False
         self._suspended = False
         self._timeout: Timer | None = None
         self._idle: Timer | None = None
@@ -184,18 +144,7 @@ class Life:
             )
         if options.idle_timeout is not None:
             self._idle = self._host.reactor.call_at(now + options.idle_timeout, self._look_idle)
-        if self._host.bus.targets(ActionProcessStarted, self.id, options.name):
-            self._host.bus.publish(
-                ActionProcessStarted(
-                    self.id,
-                    options.name,
-                    options.shown_command,
-                    options.shown_args,
-                    options.shown_cwd,
-                    handle.pid,
-                    self.started_at,
-                )
-            )
+        announce_start(self._host.bus, self.id, options, handle.pid, self.started_at)
         handle.begin(self)
         for ask in self._asked_early:
             ask()
@@ -208,7 +157,7 @@ class Life:
         self.reason = EndReason.FAILED_TO_START
         self.duration_in_the_end = 0.0
         self._become(Status.FAILED)
-        self._announce_end(error)
+        self._end()
 
     # what the handle tells
 
@@ -276,31 +225,31 @@ class Life:
     def _end_drain(self) -> None:
         assert self.handle is not None
         self._drain_until = None
-        self._incomplete = self.handle.open_streams > 0
+        self.output_incomplete = self.handle.open_streams > 0
         self._begin_sweep()
 
     def _begin_sweep(self) -> None:
         assert self.handle is not None
         assert self._exited_at is not None
         if not self.options.kill_group or (self.options.detach and self._grace_until is None):
-            self._finish([])
+            self._finish(())
             return
         # what is left of a process that is being stopped has the rest of the grace for its own clean-up
         kill_from = max(self._exited_at, self._grace_until or 0.0)
         self._hasten_sweep = self.handle.sweep(trio.current_time() - self._started, kill_from, self._swept)
         if self._hasten_sweep is None:
-            self._finish([])
+            self._finish(())
 
-    def _swept(self, left: list[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
+    def _swept(self, left: Sequence[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         assert self.handle is not None
         self.handle.read_rest()  # to the end of what has just been closed
         if not killed and not self.handle.open_streams:
-            self._incomplete = False  # who held the pipe has let go of it by itself
+            self.output_incomplete = False  # who held the pipe has let go of it by itself
         self._finish(left)
 
     # the end
 
-    def _finish(self, left: list[Left]) -> None:
+    def _finish(self, left: Sequence[Left]) -> None:
         assert self.handle is not None
         assert self._exited_at is not None
         self.handle.read_rest()
@@ -315,42 +264,23 @@ class Life:
         self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
         self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
         self.output.finish()
-        if ending.exit_code < 0:
-            name = signal_name(-ending.exit_code)
-            if self._host.bus.targets(ActionProcessKilled, self.id, self.options.name):
-                self._host.bus.publish(ActionProcessKilled(self.id, self.options.name, name))
-        self._announce_end(None)
+        self._end()
 
-    def _announce_end(self, error: ProcessError | None) -> None:
-        bus, options = self._host.bus, self.options
-        assert self.reason is not None
-        if bus.targets(ActionProcessExited, self.id, options.name):
-            error = error or self.result().error()
-            bus.publish(
-                ActionProcessExited(
-                    self.id,
-                    options.name,
-                    options.shown_command,
-                    options.shown_args,
-                    self.exit_code,
-                    self.duration_in_the_end or 0.0,
-                    error,
-                    self.reason,
-                )
-            )
-        else:
-            bus.end_of(self.id)  # a subscription that asked for other events of this process ends too
+    def _end(self) -> None:
+        """Tell everybody that all is over."""
+        announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
         self._is_done = True
         if self._done is not None:
             self._done.set()
         self._settle()
         self.output.wake_readers()
-        self._host.ended(self)
+        self._host.ended(self.id)
 
     def _settle(self) -> None:
         self._is_settled = True
         if self._settled is not None:
             self._settled.set()
+            self._settled = None  # who waits has it; of thousands that are remembered, hardly any is asked again
 
     @property
     def done(self) -> trio.Event:
@@ -378,6 +308,8 @@ class Life:
                 timer.cancel()
         self.handle.abandon()
         self.abandoned = True
+        if self.output.echo is not None:
+            self.output.echo.finish()
         self._settle()
         self.output.wake_readers()
 
@@ -389,9 +321,19 @@ class Life:
         return self.duration_in_the_end is not None
 
     @property
+    def asked_to_end(self) -> bool:
+        """Whether anybody has asked for the end."""
+        return self._grace_until is not None or bool(self._requests)
+
+    @property
     def can_be_signalled(self) -> bool:
         """Whether there is somebody to signal."""
         return self.handle is not None and not self.over and not self.abandoned
+
+    def _note(self, request: Request) -> None:
+        """Remember a request, unless one before it explains every end that it could (`first_cause`)."""
+        if all(known.signal not in (request.signal, None) for known in self._requests):
+            self._requests += (request,)
 
     def signal(self, number: int, by: str | None, reason: EndReason = EndReason.SIGNALLED) -> None:
         """Send a signal, once, to the group."""
@@ -399,7 +341,7 @@ class Life:
             self._asked_early += (lambda: self.signal(number, by, reason),)
             return
         if not self.handle.has_exited():
-            self._requests.append(Request(reason, number, by))
+            self._note(Request(reason, number, by))
         self.handle.signal(number, group=self.options.kill_group)
 
     def kill(self, by: str | None) -> None:
@@ -440,7 +382,7 @@ class Life:
         self._grace_until = until
         self._wait_no_more()
         if self._exited_at is None and not self.handle.has_exited():
-            self._requests.append(Request(reason, None, by))
+            self._note(Request(reason, None, by))
         if first and until > trio.current_time():
             if self._suspended or self.handle.is_stopped():
                 self.handle.signal(SIGCONT, group=self.options.kill_group)
@@ -474,7 +416,7 @@ class Life:
         if not self.over and self.pid is not None and self._exited_at is None:
             self.left = [Left(self.pid, state_of(self.pid), self.options.shown_command)]
             self._settle()
-            self._host.ended(self)
+            self._host.ended(self.id)
 
     def _look_idle(self) -> None:
         """Stop a process that has been silent for too long; while we don't read, the silence is ours."""
@@ -497,10 +439,14 @@ class Life:
             return self.duration_in_the_end
         return trio.current_time() - self._started if self.handle is not None else 0.0
 
+    @property
+    def signal_name(self) -> str | None:
+        """The signal that it died of, e.g. `"SIGTERM"`, else None."""
+        return signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
+
     def result(self) -> CommandResult:
         """Return what is known so far."""
         options, capture = self.options, self.output.capture
-        name = signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
         stdout, stderr = capture.bytes(Stream.STDOUT), capture.bytes(Stream.STDERR)
         return CommandResult(
             id=self.id,
@@ -509,7 +455,7 @@ class Life:
             args=options.shown_args,
             cwd=options.shown_cwd,
             exit_code=self.exit_code,
-            signal_name=name,
+            signal_name=self.signal_name,
             status=self.status,
             reason=self.reason,
             requested_by=self.requested_by,
@@ -517,31 +463,13 @@ class Life:
             stdout_bytes=stdout,
             stderr_bytes=stderr,
             dropped=capture.dropped,
-            output_incomplete=self._incomplete,
+            output_incomplete=self.output_incomplete,
             started_at=self.started_at,
             duration=self.duration,
             usage=self.usage,
-            ok=self.over and self._ended_well(),
+            ok=self.over and ended_well(options, self.status, self.exit_code, self.reason),
             start_error=self.start_error,
             encoding=options.encoding,
             errors=options.errors,
             masker=options.masker(),
         )
-
-    def _ended_well(self) -> bool:
-        if self.status is Status.EXITED:
-            return self.exit_code in self.options.ok_exit_codes and self.reason in (EndReason.EXITED, EndReason.STOPPED)
-        return self.reason is EndReason.STOPPED and self.exit_code == -self.options.stop_signal
-
-
-def first_cause(requests: list[Request], exit_code: int) -> tuple[EndReason, str | None]:
-    """Return the first request that an end can be due to, and who made it.
-
-    1. A stop, a timeout or a cancellation can be the cause of any end.
-    2. A signal can only be the cause of a death by that signal.
-    3. Without a cause, it exited by itself or died of a stranger's signal.
-    """
-    for request in requests:
-        if request.signal is None or request.signal == -exit_code:
-            return request.reason, request.by
-    return (EndReason.SIGNALLED if exit_code < 0 else EndReason.EXITED), None

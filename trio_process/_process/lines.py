@@ -9,8 +9,6 @@ from typing import Final, NamedTuple, final
 from .._core import Stream
 from .buffer import Capture
 
-NONE_PARTIAL: Final[frozenset[int]] = frozenset()
-
 # Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
 # UTF-16 first among them, is turned into UTF-8 as it comes.
 _DIRECT: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
@@ -27,7 +25,7 @@ class Split(NamedTuple):
     """Lines, and which of them are pieces of a longer one."""
 
     lines: list[str]
-    partial: frozenset[int] = NONE_PARTIAL
+    partial: frozenset[int] = frozenset()
 
 
 @final
@@ -112,7 +110,7 @@ class LineSplitter:
             pieces, marks = self._cut(line.removesuffix(b"\r"))
             partial.update(len(lines) + mark for mark in marks)
             lines += pieces
-        split = Split(lines, frozenset(partial) if partial else NONE_PARTIAL)
+        split = Split(lines, frozenset(partial))
         return _joined(split, self._pieces_of_carry()) if len(self._carry) > self._max_line else split
 
     def _cut(self, line: bytes) -> Split:
@@ -124,7 +122,7 @@ class LineSplitter:
             lines.append(self._decode(line[begin:end]))
             begin = end
         lines.append(self._decode(line[begin:]))
-        return Split(lines, frozenset(range(len(lines) - 1)) if len(lines) > 1 else NONE_PARTIAL)
+        return Split(lines, frozenset(range(len(lines) - 1)))
 
     def _pieces_of_carry(self) -> Split:
         """Cut what is too long off a line that has not ended; a piece of it stays, to be the last one."""

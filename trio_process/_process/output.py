@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, final
 
 import trio
@@ -75,7 +75,7 @@ class Output:
         self._name = options.name
         self._options = options
         self._known = -1  # the version of the bus that `_targets` was asked of
-        self._targets: list[Backlog] = []
+        self._targets: Sequence[Backlog] = ()
         self._splitters: dict[Stream, LineSplitter] = {}
         masker = options.masker() if options.redact else None
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
@@ -85,7 +85,7 @@ class Output:
         self._always_splits = not size or not is_direct(options.encoding)
         self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
         self.capture = Capture(size)
-        self.sinks: list[Sink] = []
+        self.sinks: tuple[Sink, ...] = ()
         self.echo: Echo | None = None
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
 
@@ -153,7 +153,7 @@ class Output:
                 rest = redactor.finish()
                 if rest:
                     self._pass_on(stream, rest)
-        self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
+        self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name) or ()
         if self._targets:
             for stream in Stream:
                 if self.capture.ring(stream) is not None or stream in self._splitters:

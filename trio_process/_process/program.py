@@ -10,8 +10,8 @@ from typing import Any, final
 import attrs
 
 from .._core import Argument, ProgramNotFoundError, checks, make_options
+from .environment import find_program
 from .service import Service
-from .spawn import find_program
 
 
 @final

@@ -102,19 +102,24 @@ class Reactor:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Serve callbacks until `stop`; nothing cancels it."""
-        descriptor = self._epoll.fileno()
         while not self._stopped:
             deadline = self._timers[0][0] if self._timers else math.inf
             self._wait = trio.CancelScope(deadline=deadline, shield=True)
             with self._wait:
-                await trio.lowlevel.wait_readable(descriptor)
+                await self._serve()
+            self._call_timers()
+
+    async def _serve(self) -> None:
+        """Call what is ready, until there is a timer to look at; entering a scope for each wait would take 10 µs."""
+        descriptor = self._epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
             events = self._epoll.poll(0)
             self._fresh.clear()
             for ready, _ in events:
                 callback = self._callbacks.get(ready)
                 if callback is not None and ready not in self._fresh:
                     self._call(callback)
-            self._call_timers()
 
     def close(self) -> None:
         """Close the epoll, once `run` has returned and nothing is watched any more."""

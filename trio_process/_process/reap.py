@@ -44,11 +44,12 @@ def is_stopped(pid: int, pidfd: int) -> bool:
         return stat is not None and stat.state == "T"
 
 
-def has_exited(pidfd: int) -> bool:
-    """Return whether the child has ended, leaving it unreaped (pidfd_open(2))."""
-    poll = select.poll()  # not waitid: that knows children only, and an adopted process is none
+def has_exited(pidfd: int, within: float = 0.0) -> bool:
+    """Return whether the child has ended, or does so within some seconds; it is left unreaped (pidfd_open(2))."""
+    # not waitid: that knows children only, and an adopted process is none; not epoll, which takes a descriptor
+    poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(1000 * within))
 
 
 def reap(pid: int, pidfd: int) -> Ending:
@@ -63,16 +64,29 @@ def reap(pid: int, pidfd: int) -> Ending:
             logger.error("PID %d was reaped by another process or library; its exit code is lost: given as 255", pid)
             code = 255
         return Ending(code, ResourceUsage())
-    # getrusage(2): ru_maxrss is in kilobytes on Linux. At exec the kernel carries the peak of the spawning process over,
-    # so that a figure which is not above our own peak says nothing of the child.
-    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     usage = ResourceUsage(
         user=used.ru_utime,
         system=used.ru_stime,
-        max_rss=used.ru_maxrss * 1024 if used.ru_maxrss > own_peak else None,
+        max_rss=used.ru_maxrss * 1024 if _is_its_own(used.ru_maxrss) else None,
         core_dumped=os.WCOREDUMP(status),
     )
     return Ending(os.waitstatus_to_exitcode(status), usage)
+
+
+_own_peak = 0  # of our memory, in kilobytes, when last asked for; it never shrinks
+
+
+def _is_its_own(peak: int) -> bool:
+    """Return whether a child's peak of memory, in kilobytes, is the child's and not ours.
+
+    At exec the kernel carries the peak of the spawning process over, so that a figure which is not above our own says
+    nothing of the child (getrusage(2): `ru_maxrss`).
+    """
+    global _own_peak  # noqa: PLW0603 - one process, one peak
+    if peak <= _own_peak:
+        return False
+    _own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak > _own_peak
 
 
 # _IOWR(0xFF, 11, struct pidfd_info), of 64 bytes as in Linux 6.13 (linux/pidfd.h)

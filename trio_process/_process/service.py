@@ -83,8 +83,9 @@ class Service(Block):
         self._idle.set()
         self._was_entered = False
         self._closing = False
+        self._closed_by: str | None = None
         self._stuck: list[Life] = []
-        self._echoes: set[trio.CancelScope] = set()
+        self._echoes: set[Echo] = set()
 
     @property
     def core(self) -> Core | None:
@@ -157,18 +158,18 @@ class Service(Block):
     async def _supervise(self) -> None:
         """Serve the children until the block is left and they have ended; nothing cancels it."""
         await self.reactor.run()
-        for scope in self._echoes:
-            scope.deadline = trio.current_time() + self.settings.drain_limit
+        for echo in self._echoes:
+            echo.give_up_at(trio.current_time() + self.settings.drain_limit)
         if self._stuck:
             raise StopFailedError([left for life in self._stuck for left in life.left])
 
     def _close(self) -> None:
         """Start no more, and stop what runs; the supervision goes on until that has happened."""
         self._closing = True
-        by = task_name()
+        self._closed_by = task_name()
         for life in list(self._table.running.values()):
             if not life.options.detach:
-                life.stop(EndReason.STOPPED, None, by)
+                life.stop(EndReason.STOPPED, None, self._closed_by)
         self._look_finished()
 
     def _look_finished(self) -> None:
@@ -186,8 +187,9 @@ class Service(Block):
         for life in list(self._table.running.values()):
             life.hurry_up()
 
-    def ended(self, life: Life) -> None:
+    def ended(self, key: str) -> None:
         """Take note that a life is over, or that its process can't be killed."""
+        life = self._table.lives[key]
         if life.over:
             self._ended += 1
             if life.left:
@@ -199,10 +201,11 @@ class Service(Block):
 
     async def _echo(self, echo: Echo) -> None:
         """Write what is echoed; when the service is left, a reader that is stuck is not waited for long."""
-        with trio.CancelScope(shield=True) as scope:
-            self._echoes.add(scope)
+        self._echoes.add(echo)
+        try:
             await echo.run()
-        self._echoes.discard(scope)
+        finally:
+            self._echoes.discard(echo)
 
     # the table
 
@@ -305,9 +308,8 @@ class Service(Block):
         """Start a process. Nothing foreign runs between the spawn and the entry in the table."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
-        size = options.buffer_size if options.buffer_size is not None else self.settings.buffer_size
         number = next(_IDS)
-        life = Life(self, f"proc-{number}", options, size)
+        life = Life(self, f"proc-{number}", options, self._buffer_size(options))
         self._table.lives[life.id] = life
         try:
             handle = await self._spawn(life, number)
@@ -322,20 +324,17 @@ class Service(Block):
             self._look_finished()
             raise
         self._enter(life)
-        if options.echo:
-            life.output.echo = Echo()
-            self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
         life.began(handle)
         if self._closing:  # the service was left while a launcher was at work
             if not options.detach:
-                life.stop(EndReason.STOPPED, None, None)
+                life.stop(EndReason.STOPPED, None, self._closed_by)
             self._look_finished()
         return life
 
     async def _spawn(self, life: Life, number: int) -> Handle:
         options = life.options
         if options.log_file is not None and not options.detach:
-            life.output.sinks.append(open_log(options))
+            life.output.sinks = (open_log(options),)
         try:
             handle = self._containment.spawn(life, number)
             if handle.launching:
@@ -360,12 +359,18 @@ class Service(Block):
         if self._closing:
             raise ServiceClosedError("this Service is being left, or was: nothing more is started")
 
+    def _buffer_size(self, options: RunOptions) -> int | float:
+        return self.settings.buffer_size if options.buffer_size is None else options.buffer_size
+
     def _enter(self, life: Life) -> None:
-        """Count a life among those that run."""
+        """Count a life among those that run, and echo it if that is wanted."""
         self._started += 1
         self._table.lives[life.id] = self._table.running[life.id] = life
         if self._idle.is_set():
             self._idle = trio.Event()
+        if life.options.echo:
+            life.output.echo = Echo()
+            self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
 
     def adopt(self, pid: int, started_at: datetime, **options: Any) -> ManagedProcess:
         """Watch a detached process of an earlier life again, as if it had been started here.
@@ -387,7 +392,7 @@ class Service(Block):
             handle = self._containment.adopt(pid, follow_log(chosen))
         except OSError as error:
             raise ProcessNotFoundError(f"PID {pid} can't be watched: {error.strerror}") from error
-        life = Life(self, f"proc-{next(_IDS)}", chosen, chosen.buffer_size or self.settings.buffer_size)
+        life = Life(self, f"proc-{next(_IDS)}", chosen, self._buffer_size(chosen))
         self._enter(life)
         life.began(handle, started_at)
         return process_of(life)
@@ -430,7 +435,7 @@ class Service(Block):
             CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
             ProcessStartError: It can't be started.
         """
-        return await self.run_with_options(make_options(command, args, options), check=check)
+        return await self.run_process(make_options(command, args, options), check=check)
 
     async def run_with_options(self, options: RunOptions, *, check: bool = True) -> CommandResult:
         """Run a command from a `RunOptions`; as `run`."""
@@ -451,14 +456,16 @@ class Service(Block):
         if not isinstance(options, RunOptions):
             raise OptionError(f"run_process takes a RunOptions, got {options!r}")
         life = await self._start(options)
+        life.claims += 1
         try:
-            with self._table.claim(life.id):
-                if task_status is not trio.TASK_STATUS_IGNORED:
-                    task_status.started(process_of(life))
-                await life.settled.wait()
-                if life.output.echo is not None:
-                    await life.output.echo.flushed.wait()
-                result = life.result()
+            if task_status is not trio.TASK_STATUS_IGNORED:
+                task_status.started(process_of(life))
+            await life.settled.wait()
+            if life.output.echo is not None:
+                if life.asked_to_end:  # by somebody who does not mean to wait for a reader that is stuck
+                    life.output.echo.give_up_at(trio.current_time() + self.settings.drain_limit)
+                await life.output.echo.flushed.wait()
+            result = life.result()
         except BaseException:
             if options.detach:  # it survives a cancellation
                 raise
@@ -466,9 +473,13 @@ class Service(Block):
             with trio.CancelScope(shield=True):
                 await life.settled.wait()
             raise
+        finally:
+            life.claims -= 1
+            self._table.trim()
         if life.left:
             raise StopFailedError(life.left)
-        process_of(life).check_watched()
+        if life.abandoned:
+            process_of(life).check_watched()
         if check and not (self._closing and result.reason is EndReason.STOPPED):
             result.check()
         return result

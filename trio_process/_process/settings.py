@@ -23,7 +23,8 @@ class ServiceOptions:
         drain_grace: Seconds of silence after an exit, after which what still holds a pipe is not waited for.
         drain_limit: Seconds after an exit in which reading ends at the latest.
         retain: Finished processes that are remembered.
-        retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record.
+        retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record. One that
+            somebody waits for keeps its own, and so does the one that ended last.
         guardian: Kill what is left if this process dies of SIGKILL.
         containment: By what descendants are found that have left the group: `"marker"`, a variable in their environment;
             `"cgroup"`, which finds even those that have emptied theirs, and tells `oom_killed` and the peak of memory

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import final
 
 from .._core import OptionError, ProcessNotFoundError
@@ -32,7 +30,6 @@ class Table:
         self.held = 0
         self._finished: dict[str, None] = {}  # oldest first
         self._holding: dict[str, int] = {}  # those of them with output, and how many bytes
-        self._claimed: set[str] = set()  # those whose result is about to be taken
 
     @property
     def remembered(self) -> int:
@@ -47,28 +44,19 @@ class Table:
         if size:
             self._holding[life.id] = size
             self.held += size
-        self._release_oldest()
+        self.trim(but=life)  # what it wrote may be looked at now, however much it is
         while len(self._finished) > self._retain:
             self.forget(next(iter(self._finished)))
 
-    def _release_oldest(self) -> None:
+    def trim(self, but: Life | None = None) -> None:
+        """Give up the output of the oldest, as far as it is too much and nobody waits for it."""
         if self.held <= self._retain_bytes:
             return
-        for key in [key for key in self._holding if key not in self._claimed]:
+        for key in [key for key in self._holding if not self.lives[key].claims and self.lives[key] is not but]:
             self.lives[key].output.capture.release()
             self.held -= self._holding.pop(key)
             if self.held <= self._retain_bytes:
                 return
-
-    @contextmanager
-    def claim(self, key: str) -> Iterator[None]:
-        """Leave a process its output while somebody waits for its end, however much it is: they were promised it."""
-        self._claimed.add(key)
-        try:
-            yield
-        finally:
-            self._claimed.discard(key)
-            self._release_oldest()
 
     def forget(self, key: str) -> None:
         """Drop the record of a finished process."""

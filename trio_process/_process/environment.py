@@ -1,0 +1,92 @@
+"""What a child gets of our environment, and the program that its PATH leads to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, final
+
+from .._core import Secret
+from .descendants import MARKER
+
+_MARKER: Final = MARKER.encode()
+
+
+def encoded(argument: Any) -> bytes:
+    """Return an argument as the child gets it; here alone a secret is revealed."""
+    return os.fsencode(argument.reveal() if isinstance(argument, Secret) else argument)
+
+
+@final
+class Environment:
+    """Our environment, encoded once for all children, until it changes."""
+
+    def __init__(self) -> None:
+        # a nested service hands its own ancestors' marks on
+        self._ancestors = os.environb.get(_MARKER, b"")
+        self._known: dict[bytes, bytes] = {}
+        self._entries: list[bytes] = []
+
+    def of(self, overlay: Mapping[str, Any], mark: str) -> tuple[list[bytes], str]:
+        """Return the environment of a child as `NAME=value`, and the PATH in it."""
+        # os.environ decodes and checks each value anew, which takes 25 µs; what it is made of is compared in 1 µs
+        ours: dict[bytes, bytes] = getattr(os.environb, "_data", None) or dict(os.environb)
+        if ours != self._known:
+            ours = self._known = dict(ours)  # a copy, made at once: another thread may write to it meanwhile
+            self._entries = [name + b"=" + value for name, value in ours.items() if name != _MARKER]
+        entries = self._entries
+        path = ours.get(b"PATH")
+        if overlay:
+            merged = {name: value for name, value in ours.items() if name != _MARKER}
+            for name, value in overlay.items():
+                if value is None or name == MARKER:  # another mark would hide its descendants from us
+                    merged.pop(os.fsencode(name), None)
+                else:
+                    merged[os.fsencode(name)] = encoded(value)
+            entries = [name + b"=" + value for name, value in merged.items()]
+            path = merged.get(b"PATH")
+        if mark:
+            own = mark.encode()
+            entries = [*entries, _MARKER + b"=" + (self._ancestors + b";" + own if self._ancestors else own)]
+        # a detached process belongs to nobody, not to our own supervisor either
+        return entries, os.defpath if path is None else os.fsdecode(path)
+
+
+def executable(command: Any, path: str, cwd: Any) -> bytes:
+    """Return the path of a program, looked up on the PATH that the child will have (environ(7), execvp(3)).
+
+    A relative directory in it, an empty one too, is one of the child's own directory, where it is when it execs. What was
+    found is not remembered: a program that comes into an earlier directory is the one that is meant from then on.
+    """
+    name = os.fsdecode(command)
+    return os.fsencode(name if "/" in name else find_program(name, path, "" if cwd is None else os.fsdecode(cwd)))
+
+
+def find_program(name: str, path: str, cwd: str = "") -> str:
+    """Return the first executable file of that name in the directories of `path`; a name with a slash is its own path.
+
+    What is relative is so to `cwd`, ours if it is empty.
+
+    Raises:
+        FileNotFoundError: There is none.
+        PermissionError: There is one, but nobody may execute it.
+    """
+    candidates = _candidates(name, path)
+    for candidate in candidates:
+        file = os.path.join(cwd, candidate) if cwd else candidate
+        if os.access(file, os.X_OK) and os.path.isfile(file):
+            return candidate
+    for candidate in candidates:
+        if os.path.isfile(os.path.join(cwd, candidate)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), candidate)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+@lru_cache
+def _candidates(name: str, path: str) -> tuple[str, ...]:
+    """Return what a program of that name may be, most wanted first; to join them takes longer than to look at them."""
+    if "/" in name:
+        return (name,)
+    return tuple([os.path.join(directory or os.curdir, name) for directory in path.split(os.pathsep)])
