@@ -66,7 +66,8 @@ def _install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, on every supported Python of this machine. Arguments go to pytest: `nox -s tests -- -k name`."""
     _install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    # most tests wait for a process, so that several at once take half the time; `-- -n0` runs one after the other
+    session.run("python", "-m", "pytest", "-n", "auto", "--maxprocesses", "4", *session.posargs)
 
 
 @nox.session

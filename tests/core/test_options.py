@@ -95,7 +95,7 @@ from trio_process._core import checks, make_options
         ({"detach": True, "stdin": "data"}, "a detached process has no stdin"),
         ({"detach": True, "stdout": Stdio.INHERIT}, "does not share our terminal"),
     ],
-    ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",
+    ids=lambda value: repr(value)[:60].split(" at 0x")[0] if isinstance(value, dict) else "",
 )
 def test_a_bad_value_is_refused_when_it_is_made(given, text):
     with pytest.raises(OptionError, match=text):
