@@ -119,6 +119,21 @@ def test_memory_grows_with_what_is_written_and_not_past_the_size(chunk):
     assert held < 2 * size + 16384
 
 
+def test_what_is_kept_whole_is_given_away_without_a_copy_and_does_not_change_afterwards():
+    tracemalloc.start()
+    try:
+        ring = RingBuffer(math.inf)
+        for _ in range(64):
+            ring.write(bytes(2**16))
+        whole = ring.bytes()
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 2**22
+    finally:
+        tracemalloc.stop()
+    ring.write(b"x")
+    assert whole == bytes(2**22)
+    assert ring.bytes() == whole + b"x"
+
+
 def test_a_chatty_pair_of_streams_does_not_grow_without_bound():
     capture = Capture(100)
     for _ in range(20_000):

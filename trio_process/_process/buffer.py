@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import math
 from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from io import SEEK_END, BytesIO
 from typing import Final, final
 
 from .._core import Stream, checks
@@ -37,8 +39,9 @@ class RingBuffer:
     """
 
     # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
-    # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held.
-    __slots__ = ("_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity")
+    # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held. Where nothing
+    # is ever thrown away, a BytesIO holds it all, and gives it away without a copy.
+    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity")
 
     def __init__(self, size: float) -> None:
         self.capacity = checks.whole("size", size, infinite=True)
@@ -47,6 +50,7 @@ class RingBuffer:
 
     def reset(self) -> None:
         """Forget everything, `dropped` too."""
+        self._all = BytesIO() if self.capacity == math.inf else None
         self._blocks: deque[bytes] = deque()
         self._tail = bytearray()
         self._held = 0  # bytes in blocks and tail
@@ -58,6 +62,8 @@ class RingBuffer:
         chunk = data if type(data) is bytes else bytes(memoryview(data))  # bytes(5) would be five zeros
         size = len(chunk)
         self._total += size
+        if self._all is not None:
+            return self._all.write(chunk)
         self._held += size
         if size >= self._block:
             if self._tail:
@@ -111,6 +117,11 @@ class RingBuffer:
 
     def since(self, offset: int) -> builtins.bytes:
         """Return what was written from `offset` on; it must not be before `start`."""
+        if self._all is not None:
+            if not offset:
+                return self._all.getvalue()
+            self._all.seek(offset)
+            return self._all.read()
         missing = self._total - offset
         if missing <= len(self._tail):
             return builtins.bytes(self._tail[len(self._tail) - missing :])
@@ -128,6 +139,8 @@ class RingBuffer:
 
     def lines_before(self, offset: int) -> int:
         """Return how many newlines were written before `offset`, which must not be before `start`."""
+        if self._all is not None:
+            return self._all.getvalue().count(b"\n", 0, offset)
         first = self._total - self._held
         count = self._lost_lines
         for block in (*self._blocks, builtins.bytes(self._tail)):
@@ -140,6 +153,7 @@ class RingBuffer:
     def release(self) -> None:
         """Give up what is kept, and keep nothing from now on; the counts stay."""
         self._lost_lines = self.lines_before(self._total)
+        self._all = None
         self._blocks.clear()
         self._tail = bytearray()
         self._held = 0
@@ -149,6 +163,9 @@ class RingBuffer:
     def copy(self) -> RingBuffer:
         """Return an independent buffer with the same content; the blocks are shared."""
         twin = RingBuffer(self.capacity)
+        if self._all is not None:
+            twin._all = BytesIO(self._all.getvalue())
+            twin._all.seek(0, SEEK_END)
         twin._blocks = deque(self._blocks)
         twin._tail = bytearray(self._tail)
         twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
