@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_process import Stream
-from trio_process._process.buffer import Capture
+from trio_process._process.capture import Capture
 from trio_process._process.lines import LineCursor, LineSplitter
 
 ENCODINGS = [

@@ -1,8 +1,9 @@
 """Layer 0: values, errors, events, actions, rules. Starts nothing."""
 
 from . import checks
+from .backlog import Backlog
 from .batch import EventBatch
-from .bus import Backlog, Bus, Subscription, SubscriptionStatistics
+from .bus import Bus
 from .checks import Argument, EnvValue
 from .core import Action, Core, ProcessActions
 from .enums import TRANSITIONS, EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
@@ -36,6 +37,7 @@ from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
+from .subscription import Subscription, SubscriptionStatistics
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
 
 __all__ = [

@@ -11,12 +11,13 @@ from typing import Any, TypeVar, final
 
 import trio
 
-from .bus import Bus, Subscription
+from .bus import Bus
 from .checks import Argument, EnvValue
 from .enums import Overflow
 from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
 from .result import ProcessInfo
 from .scope import Block, raise_first
+from .subscription import Subscription
 from .text import nearest
 
 Handler = Callable[..., Awaitable[Any]]

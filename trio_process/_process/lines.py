@@ -7,7 +7,7 @@ import sys
 from typing import Final, NamedTuple, final
 
 from .._core import Stream
-from .buffer import Capture
+from .capture import Capture
 
 # Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
 # UTF-16 first among them, is turned into UTF-8 as it comes.

@@ -8,7 +8,8 @@ from typing import Final, Protocol, final
 import trio
 
 from .._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, logger
-from .buffer import DEFAULT_BUFFER_SIZE, Capture
+from .buffer import DEFAULT_BUFFER_SIZE
+from .capture import Capture
 from .echo import Echo
 from .lines import LineCursor, LineSplitter, Split, is_direct
 from .redact import Redactor
