@@ -87,18 +87,22 @@ class _Client:
         return connection.fileno()
 
     def ask(self, seconds: float) -> Values:
-        begin = time.perf_counter()
-        for descriptor in list(self._connections):
-            self._send(descriptor)
-        while (now := time.perf_counter()) < begin + seconds:
-            for descriptor in [one for one, due in self._due.items() if due <= now]:
-                del self._due[descriptor]
+        """Ask for so long, or until there is one answer at least."""
+        try:
+            begin = time.perf_counter()
+            for descriptor in list(self._connections):
                 self._send(descriptor)
-            for descriptor, _ in self._poll.poll(0.001 if self._due else 1.0):
-                self._receive(descriptor)
-        took = time.perf_counter() - begin
-        for connection in self._connections.values():
-            connection.close()
+            while (now := time.perf_counter()) < begin + seconds or not self._delays:
+                for descriptor in [one for one, due in self._due.items() if due <= now]:
+                    del self._due[descriptor]
+                    self._send(descriptor)
+                for descriptor, _ in self._poll.poll(0.001 if self._due else 1.0):
+                    self._receive(descriptor)
+            took = time.perf_counter() - begin
+        finally:
+            self._poll.close()
+            for connection in self._connections.values():
+                connection.close()
         self._delays.sort()
         return {"rate": len(self._delays) / took, "p99": self._delays[int(len(self._delays) * 0.99)] * 1000}
 
