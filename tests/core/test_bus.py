@@ -450,3 +450,56 @@ def test_a_batch_can_not_be_changed_and_compares_by_what_it_holds():
 def test_a_name_that_is_no_text_is_refused(bus, name):
     with pytest.raises(OptionError, match="name must be the label of processes"):
         bus.subscribe(name=name)
+
+
+@pytest.mark.parametrize("overflow", Overflow)
+async def test_several_readers_share_the_events_and_none_is_lost(bus, overflow):
+    with bus.subscribe(overflow=overflow, buffer=8) as subscription:
+        got = []
+
+        async def read():
+            async for event in subscription:
+                got.append(event.line)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read)
+            for start in range(0, 400, 8):
+                offer(bus, lines(*map(str, range(start, start + 4))))
+                offer(bus, lines(*map(str, range(start + 4, start + 8))))  # two readers find a batch each
+                await trio.testing.wait_all_tasks_blocked()
+            statistics = subscription.statistics()
+            bus.close()
+    assert sorted(got, key=int) == [str(number) for number in range(400)]
+    assert (statistics.buffered, statistics.buffered_bytes, statistics.dropped) == (0, 0, 0)
+
+
+async def test_readers_that_begin_while_another_has_a_batch_take_part_in_it(bus):
+    with bus.subscribe(buffer=math.inf) as subscription:
+        offer(bus, lines("a", "b", "c"))
+        offer(bus, lines("d"))
+        assert (await subscription.receive()).line == "a"
+        got = []
+
+        async def read():
+            got.append((await subscription.receive()).line)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read)
+        assert sorted(got) == ["b", "c", "d"]
+        assert not subscription.statistics().buffered
+
+
+async def test_a_batch_whose_reading_is_cancelled_keeps_what_receive_has_left_of_it(bus):
+    with bus.subscribe() as subscription:
+        offer(bus, lines("a", "b", "c"))
+        bus.publish("next")
+        assert (await subscription.receive()).line == "a"
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await subscription.receive_batch()
+        assert scope.cancelled_caught
+        assert (await subscription.receive_batch()).lines == ("b", "c")
+        assert await subscription.receive() == "next"

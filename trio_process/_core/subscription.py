@@ -74,15 +74,22 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             trio.ClosedResourceError: The subscription was closed, here or under us.
         """
         event = next(self._events, _NOTHING)
-        while event is _NOTHING:
-            batch = await self._take()
+        if event is not _NOTHING:
+            return event
+        await self._checkpoint()
+        # looked at again after each wait: another reader may have begun a batch meanwhile, whose events are for all
+        while (event := next(self._events, _NOTHING)) is _NOTHING:
+            self._give_back()
+            if not self._backlog.queue:
+                await self._more()
+                continue
+            batch = self._backlog.pop()
             if self._backlog.drops:
                 # it is out of the backlog: counted on, it would push out newer events than itself
                 self._backlog.taken(len(batch), batch.weight)
             else:
                 self._held = (len(batch), batch.weight)
             self._events = iter(batch)
-            event = next(self._events, _NOTHING)
         return event
 
     async def __anext__(self) -> Any:
@@ -96,36 +103,37 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
 
     async def receive_batch(self) -> EventBatch:
         """Return the next events, as many as came at once; raises as `receive` does."""
-        rest = list(self._events)
-        if rest:  # receive() has begun this one
-            await trio.lowlevel.checkpoint()
-            first = rest[0]
-            if not isinstance(first, ActionProcessOutput):
-                return EventBatch.of(first)
-            partial = frozenset(place for place, event in enumerate(rest) if event.partial)
-            lines = [event.line for event in rest]
-            return EventBatch(id=first.id, name=first.name, stream=first.stream, lines=lines, partial=partial)
-        batch = await self._take()
-        self._backlog.taken(len(batch), batch.weight)
-        return batch
+        await self._checkpoint()
+        while True:
+            rest = list(self._events)
+            self._give_back()
+            if rest:  # receive() has begun this one
+                return _batch_of(rest)
+            if self._backlog.queue:
+                batch = self._backlog.pop()
+                self._backlog.taken(len(batch), batch.weight)
+                return batch
+            await self._more()
 
-    async def _take(self) -> EventBatch:
-        backlog = self._backlog
-        if backlog.closed:
-            await trio.lowlevel.checkpoint()
+    async def _checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._backlog.closed:
             raise trio.ClosedResourceError("the subscription is closed")
+
+    def _give_back(self) -> None:
+        """Let those go on who wait for the room of the batch that has been read one by one."""
         count, weight = self._held
         if count:
             self._held = (0, 0)
-            backlog.taken(count, weight)
-        await trio.lowlevel.checkpoint()
-        while not backlog.queue:
-            if backlog.closed:
-                raise trio.ClosedResourceError("the subscription was closed by another task")
-            if backlog.ended:
-                raise trio.EndOfChannel
-            await backlog.readers.park()
-        return backlog.pop()
+            self._backlog.taken(count, weight)
+
+    async def _more(self) -> None:
+        """Wait until there may be a batch."""
+        if self._backlog.closed:
+            raise trio.ClosedResourceError("the subscription was closed by another task")
+        if self._backlog.ended:
+            raise trio.EndOfChannel
+        await self._backlog.readers.park()
 
     def close(self) -> None:
         """Stop listening; what was not read is thrown away, and whoever waited for this reader goes on."""
@@ -157,3 +165,13 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
             return
         with suppress(trio.RunFinishedError):  # the run is over: nobody waits any more
             self._token.run_sync_soon(backlog.close)  # the collector runs in any thread, and closing wakes tasks
+
+
+def _batch_of(events: list[Any]) -> EventBatch:
+    """Return the rest of a batch that was begun one by one, as a batch."""
+    first = events[0]
+    if not isinstance(first, ActionProcessOutput):
+        return EventBatch.of(first)
+    partial = frozenset(place for place, event in enumerate(events) if event.partial)
+    lines = [event.line for event in events]
+    return EventBatch(id=first.id, name=first.name, stream=first.stream, lines=lines, partial=partial)
