@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 import pytest
 import trio
 import trio.testing
+from outcome import acapture
 
 from trio_process import (
     ActionDisabledError,
@@ -14,6 +15,7 @@ from trio_process import (
     Core,
     ProcessError,
 )
+from trio_process._core import open_scope
 
 
 class Recorder:
@@ -135,6 +137,35 @@ async def test_a_service_may_swallow_the_error_as_any_manager_may():
     async with Core(partial(Recorder, log=log), swallows):
         raise ValueError
     assert log == ["enter x", "leave x"]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_the_failure_of_a_service_that_cancels_the_body_is_what_is_told(nested):
+    failure, log = ProcessError("inside"), []
+
+    @asynccontextmanager
+    async def fails_inside(core):
+        async def fail():
+            raise failure
+
+        async with open_scope() as nursery:
+            nursery.start_soon(fail)
+            yield
+
+    async def body():
+        async with Core(partial(Recorder, log=log), fails_inside):
+            if not nested:
+                await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(trio.sleep_forever)
+
+    with trio.fail_after(5):
+        found = await acapture(
+            body
+        )  # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+    assert found.error is failure
+    assert log == ["enter x", "leave x with ProcessError"]
 
 
 async def test_cancellation_goes_through():

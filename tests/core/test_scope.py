@@ -6,6 +6,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from outcome import acapture
 
 from trio_process._core import Block, ProcessError, open_scope, raise_first
 
@@ -138,6 +139,54 @@ async def test_cancellation_goes_through():
             async with open_scope():
                 scope.cancel()
                 await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_the_failure_of_a_task_is_told_though_the_body_was_in_a_nursery_of_its_own(count):
+    error = ProcessError("task")
+
+    async def body():
+        async with open_scope() as nursery, trio.open_nursery() as inner:
+            for _ in range(count):
+                inner.start_soon(trio.sleep_forever)
+            nursery.start_soon(fails, error)
+
+    with trio.fail_after(5):
+        found = await acapture(
+            body
+        )  # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+    assert found.error is error
+    assert not hasattr(error, "__notes__")
+
+
+async def test_of_a_body_that_fails_while_it_is_cancelled_only_the_failure_is_left():
+    async def fails_when_cancelled():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("clean-up")
+
+    with trio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
+        async with open_scope() as nursery:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(trio.sleep_forever)
+                inner.start_soon(fails_when_cancelled)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(fails, ProcessError("task"))
+                await trio.sleep_forever()
+    assert [repr(leaf) for leaf in caught.value.exceptions] == ["ValueError('clean-up')"]
+    assert caught.value.__notes__ == ["on the way out, this failed too: ProcessError('task')"]
+
+
+async def test_cancellation_of_a_nursery_in_the_body_goes_through():
+    with trio.fail_after(5), trio.CancelScope() as scope:
+        async with open_scope() as nursery, trio.open_nursery() as inner:
+            nursery.start_soon(trio.sleep_forever)
+            for _ in range(3):
+                inner.start_soon(trio.sleep_forever)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
     assert scope.cancelled_caught
 
 

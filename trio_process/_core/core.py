@@ -16,7 +16,7 @@ from .checks import Argument, EnvValue
 from .enums import Overflow
 from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
 from .result import ProcessInfo
-from .scope import Block, raise_first
+from .scope import Block, is_cancellation, raise_first
 from .subscription import Subscription
 from .text import nearest
 
@@ -269,7 +269,9 @@ class Core(Block):
                 if await manager.__aexit__(type(body_error) if body_error else None, body_error, None):
                     body_error = None
             except BaseException as error:  # noqa: BLE001 - kept for raise_first
-                if error is not body_error:
+                if body_error is not None and is_cancellation(body_error):
+                    body_error = error  # what the body was cancelled for, where that came from inside of this manager
+                elif error is not body_error:
                     failures.append(error)
         self._bus.close()
         raise_first(body_error, failures)

@@ -38,6 +38,12 @@ async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
             except trio.Cancelled:
                 nursery.cancel_scope.cancel()
                 raise  # it belongs to a scope: trio decides there whether it goes on
+            except BaseExceptionGroup as group:
+                of_scopes, rest = group.split(trio.Cancelled)
+                body_error = rest if of_scopes is not None else group  # the same object, as it concerns no scope
+                if of_scopes is not None:  # as above, from a nursery inside of the body
+                    nursery.cancel_scope.cancel()
+                    raise of_scopes from None
             except BaseException as error:  # noqa: BLE001 - remembered and raised again below
                 body_error = error
             if body_error is not None or not wait:
@@ -85,14 +91,17 @@ def note_failure(error: BaseException, failure: BaseException) -> None:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     """Yield the errors of the nursery's own tasks: one level, as a task's own group is its own business."""
     for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup) and _all_cancelled(error):
+        if isinstance(error, BaseExceptionGroup) and is_cancellation(error):
             yield from _leaves(error)
         else:
             yield error
 
 
-def _all_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
-    return group.split(trio.Cancelled)[1] is None
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether an error is nothing but `trio.Cancelled`, or several of those in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 class Block:
