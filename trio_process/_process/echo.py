@@ -17,6 +17,8 @@ _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
 _PIPE_BUF: Final = 4096  # pipe(7): what a writable pipe takes at least without waiting
 
+_turns: Final = trio.lowlevel.RunVar[dict[tuple[int, int], trio.Lock]]("trio_process echo turns")
+
 
 @final
 class Echo:
@@ -113,7 +115,7 @@ class Echo:
                 file.flush()
         except BrokenPipeError:
             self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
-        except (OSError, ValueError) as error:  # a full disk, or a closed file: this stream's own loss
+        except Exception as error:  # noqa: BLE001 - a full disk, a closed file, whatever a stdout of one's own raises
             self._broken.add(stream)
             text = "our own %s takes no more of what processes write: %s"
             logger.warning(text, stream, error, extra={"output_lost": True})  # for who has to answer for it
@@ -131,17 +133,40 @@ def _descriptor(file: IO[str] | None) -> int | None:
     return descriptor
 
 
+def _turn(descriptor: int) -> trio.Lock:
+    """Return the lock of the file behind a descriptor: what several processes write comes in whole chunks of lines."""
+    status = os.fstat(descriptor)
+    try:
+        turns = _turns.get()
+    except LookupError:
+        turns = {}
+        _turns.set(turns)
+    return turns.setdefault((status.st_dev, status.st_ino), trio.Lock())
+
+
 async def _write_all(descriptor: int, data: bytes) -> None:
     """Write without ever blocking the thread: only what a writable pipe or terminal surely takes, at a time."""
     rest = memoryview(data)
-    while rest:
+    async with _turn(descriptor):
+        while rest:
+            try:
+                await _wait_writable(descriptor)
+            except PermissionError:
+                # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
+                rest = rest[os.write(descriptor, rest) :]
+                continue
+            try:
+                rest = rest[os.write(descriptor, rest[:_PIPE_BUF]) :]
+            except BlockingIOError:
+                continue
+
+
+async def _wait_writable(descriptor: int) -> None:
+    try:
+        await trio.lowlevel.wait_writable(descriptor)
+    except trio.BusyResourceError:  # a task of the program's waits for it, and Trio lets one do that for each number
+        twin = os.dup(descriptor)
         try:
-            await trio.lowlevel.wait_writable(descriptor)
-        except PermissionError:
-            # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
-            rest = rest[os.write(descriptor, rest) :]
-            continue
-        try:
-            rest = rest[os.write(descriptor, rest[:_PIPE_BUF]) :]
-        except BlockingIOError:
-            continue
+            await trio.lowlevel.wait_writable(twin)
+        finally:
+            os.close(twin)

@@ -1,0 +1,89 @@
+"""`echo=True`: whole lines on our own stdout and stderr, however many write, and whatever those are."""
+
+import io
+import os
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+from trio_process import Service
+
+
+@contextmanager
+def piped_stdout():
+    """Make our stdout a pipe for the length of the block; the descriptor of its other end."""
+    # in the test itself: pytest puts its own stdout in place after the fixtures
+    before = sys.stdout
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(writing, "w") as sys.stdout:
+            yield reading
+    finally:
+        sys.stdout = before
+        os.close(reading)
+
+
+async def read_lines(descriptor, count):
+    """Read so many lines."""
+    data = b""
+    stream = trio.lowlevel.FdStream(os.dup(descriptor))
+    try:
+        while data.count(b"\n") < count:
+            data += await stream.receive_some()
+    finally:
+        await stream.aclose()
+    return data.decode().splitlines()
+
+
+async def test_several_processes_echo_whole_lines_to_one_reader():
+    with trio.fail_after(60), piped_stdout() as reading:
+        async with Service() as service, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(partial(service.run, "seq", "100000", echo=True))
+            found = Counter(await read_lines(reading, 300_000))
+    assert found == Counter({str(number): 3 for number in range(1, 100_001)})
+
+
+async def test_two_services_echo_to_one_reader():
+    with trio.fail_after(60), piped_stdout() as reading:
+        async with Service() as one, Service() as other, trio.open_nursery() as nursery:
+            for service in (one, other):
+                nursery.start_soon(partial(service.run, "seq", "100000", echo=True))
+            found = Counter(await read_lines(reading, 200_000))
+    assert found == Counter({str(number): 2 for number in range(1, 100_001)})
+
+
+async def test_a_task_of_ours_that_waits_for_the_same_stdout_is_left_in_peace():
+    async def wait_too(*, task_status):
+        os.set_blocking(sys.stdout.fileno(), False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(sys.stdout.fileno(), b"x" * 99 + b"\n")
+        os.set_blocking(sys.stdout.fileno(), True)
+        task_status.started()
+        await trio.lowlevel.wait_writable(sys.stdout.fileno())
+
+    with trio.fail_after(60), piped_stdout() as reading:
+        async with Service() as service, trio.open_nursery() as nursery:
+            await nursery.start(wait_too)
+            nursery.start_soon(partial(service.run, "echo", "hello", echo=True))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            while (await read_lines(reading, 1))[-1] != "hello":
+                pass
+
+
+async def test_a_stdout_that_raises_whatever_it_likes_is_named_and_harms_nobody(monkeypatch, caplog):
+    class Odd(io.StringIO):
+        def write(self, text):
+            raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(sys, "stdout", Odd())
+    with trio.fail_after(60):
+        async with Service() as service:
+            assert (await service.run("echo", "hello", echo=True)).output == "hello\n"
+    assert "our own stdout takes no more of what processes write: out of ink" in caplog.text
