@@ -13,6 +13,7 @@ from .._core import checks
 DEFAULT_BUFFER_SIZE: Final = 2**20
 """How much of each stream is kept unless told otherwise, in bytes."""
 
+_NEWLINE: Final = 0x0A
 _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
 
 
@@ -38,7 +39,7 @@ class RingBuffer:
     # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
     # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held. Where nothing
     # is ever thrown away, a BytesIO holds it all, and gives it away without a copy.
-    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity")
+    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity", "in_line")
 
     def __init__(self, size: float) -> None:
         self.capacity = checks.whole("size", size, infinite=True)
@@ -53,14 +54,18 @@ class RingBuffer:
         self._held = 0  # bytes in blocks and tail
         self._total = 0  # bytes ever written
         self._lost_lines = 0  # newlines in the blocks that were thrown away
+        self.in_line = False  # whether something came after the last newline, kept or not
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append `data`; return its length, always."""
         chunk = data if type(data) is bytes else bytes(memoryview(data))  # bytes(5) would be five zeros
         size = len(chunk)
         self._total += size
+        if size:
+            self.in_line = chunk[-1] != _NEWLINE
         if self._all is not None:
-            return self._all.write(chunk)
+            self._keep_all(self._all, chunk)
+            return size
         self._held += size
         if size >= self._block:
             if self._tail:
@@ -81,6 +86,13 @@ class RingBuffer:
             oldest = blocks.popleft()
             self._throw_away(oldest, len(oldest))
         return size
+
+    def _keep_all(self, whole: BytesIO, chunk: builtins.bytes) -> None:
+        try:
+            whole.write(chunk)
+        except MemoryError:
+            self._keep_nothing()  # a BytesIO that could not grow has lost what it held
+            raise
 
     def _throw_away(self, block: builtins.bytes, count: int) -> None:
         self._held -= count
@@ -150,6 +162,9 @@ class RingBuffer:
     def release(self) -> None:
         """Give up what is kept, and keep nothing from now on; the counts stay."""
         self._lost_lines = self.lines_before(self._total)
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
         self._all = None
         self._blocks.clear()
         self._tail = bytearray()
@@ -166,4 +181,5 @@ class RingBuffer:
         twin._blocks = deque(self._blocks)
         twin._tail = bytearray(self._tail)
         twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
+        twin.in_line = self.in_line
         return twin

@@ -85,6 +85,11 @@ class Capture:
         tail = self.bytes(stream)
         return tail[tail.rfind(b"\n") + 1 :]
 
+    def in_line(self, stream: Stream) -> bool:
+        """Return whether a stream has written anything since its last newline, kept or not."""
+        ring = self._rings.get(stream)
+        return ring is not None and ring.in_line
+
     def release(self) -> None:
         """Give up what is kept; the counts stay."""
         for ring in self._distinct():

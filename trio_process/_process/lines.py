@@ -190,7 +190,7 @@ class LineCursor:
         self._splitters = {stream: LineSplitter(encoding, errors, max_line) for stream in Stream}
         self._offset = 0  # up to where it was read
         self._seen = 0  # newlines up to there
-        self._skip: dict[Stream, bool] = {}  # streams whose next line has lost its beginning; True: some of it was seen
+        self._skip: set[Stream] = set()  # streams whose next line has lost its beginning
         self.missed = 0
 
     def read(self) -> list[OutputLine]:
@@ -208,9 +208,8 @@ class LineCursor:
             if stream in self._skip:
                 end = data.find(b"\n") + 1
                 if not end:
-                    self._skip[stream] = True
                     continue
-                del self._skip[stream]
+                self._skip.discard(stream)
                 self.missed += 1  # the line whose beginning was overwritten
                 data = data[end:]
             found += [OutputLine(text, stream) for text in self._splitters[stream].feed(data).lines]
@@ -220,9 +219,8 @@ class LineCursor:
         self.missed += lines_before - self._seen
         # A line that was half read, or whose beginning is gone, is not shown torn: it is skipped, and counted at its end.
         for stream in Stream if self._source is None else (self._source,):
-            half_read = self._splitters[stream].unfinished > 0
             self._splitters[stream].finish()
-            self._skip[stream] = self._skip.get(stream, False) or half_read
+            self._skip.add(stream)
         self._offset, self._seen = start, lines_before
 
     def finish(self) -> list[OutputLine]:
@@ -230,7 +228,8 @@ class LineCursor:
         found = self.read()
         for stream, splitter in self._splitters.items():
             if stream in self._skip:
-                self.missed += self._skip.pop(stream)
+                self._skip.discard(stream)
+                self.missed += self._capture.in_line(stream)
                 continue
             found += [OutputLine(text, stream) for text in splitter.finish().lines]
         return found
