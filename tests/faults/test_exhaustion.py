@@ -1,16 +1,18 @@
 """Nothing left: no descriptors, no processes, no privilege; and everything at once."""
 
+import errno
 import os
 import re
 import resource
+import time
 from contextlib import contextmanager
 
 import pytest
 import trio
-from harness import new_tag, program, some_with_tag, with_tag
+from harness import new_tag, none_with_tag, program, some_with_tag, with_tag
 from support import open_descriptors, sh
 
-from trio_process import ActionProcessExited, ProcessStartError, Service, ServiceOptions, Status
+from trio_process import ActionProcessExited, ProcessStartError, RingBuffer, Service, ServiceOptions, Status
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
@@ -237,3 +239,72 @@ async with Service() as service:
             result = await service.run(*program("import os\nimport resource\n" + body))
     assert "no file descriptors are left" in result.output
     assert result.output.endswith(" failed\n")
+
+
+OUT_OF_MEMORY = """
+import math, resource
+resource.setrlimit(resource.RLIMIT_AS, (400 * 2**20,) * 2)
+async with Service() as service:
+    try:
+        await service.run("sh", "-c", "cat /dev/zero & sleep 0.3", buffer_size=math.inf)
+    except MemoryError as error:
+        print(*error.__notes__)
+    result = service.list()[0].result()
+    print(result.dropped > 2**20, result.output_incomplete, result.ok)
+    print((await service.run("echo", "the next one")).output)
+"""
+
+
+async def test_without_memory_for_the_output_the_process_ends_and_its_reader_is_told():
+    with trio.fail_after(60):
+        async with Service() as service:
+            result = await service.run(*program(OUT_OF_MEMORY))
+    assert result.output.splitlines()[:3] == [
+        "its output could not be taken in, and so 'sh' (proc-1) was killed",
+        "True True False",
+        "the next one",
+    ]
+
+
+async def test_output_that_cannot_be_taken_in_is_an_error_for_all_who_wait(monkeypatch):
+    lost = MemoryError("none left")
+
+    def fail(ring, data):
+        raise lost
+
+    tag = new_tag()
+    with trio.fail_after(20):
+        async with Service() as service:
+            unharmed = await service.start("cat")
+            process = await service.start(*sh("sleep $1 & read x; echo LAST; wait", tag))
+            lines = process.lines()
+            await some_with_tag(tag)
+            with monkeypatch.context() as patch:
+                patch.setattr(RingBuffer, "write", fail)
+                await process.send_input("go\n")
+                for wait in (process.wait, lines.__anext__):
+                    with pytest.raises(MemoryError) as caught:
+                        await wait()
+                    assert caught.value is lost
+            assert (process.status, process.result().output_incomplete) == (Status.KILLED, True)
+            assert not with_tag(tag)
+            await unharmed.send_input("hello\n")
+            await unharmed.wait_for_line("hello")
+
+
+async def test_a_child_that_cannot_be_watched_is_killed_with_its_group(monkeypatch):
+    tag = new_tag()
+
+    def fail(pid):
+        end = time.monotonic() + 10
+        while not with_tag(tag) and time.monotonic() < end:
+            pass  # another thread takes the last descriptor, and meanwhile the child goes on
+        raise OSError(errno.EMFILE, "no descriptors")
+
+    with trio.fail_after(20):
+        async with Service() as service:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pidfd_open", fail)
+                with pytest.raises(ProcessStartError):
+                    await service.start(*sh("sleep $1 & wait", tag))
+            await none_with_tag(tag)

@@ -1,3 +1,4 @@
+import io
 import math
 import tracemalloc
 
@@ -132,6 +133,23 @@ def test_what_is_kept_whole_is_given_away_without_a_copy_and_does_not_change_aft
     ring.write(b"x")
     assert whole == bytes(2**22)
     assert ring.bytes() == whole + b"x"
+
+
+def test_a_ring_that_could_not_grow_says_what_it_has_lost():
+    class Full(io.BytesIO):
+        def write(self, data):
+            self.close()  # as CPython's own does then
+            raise MemoryError
+
+    ring = RingBuffer(math.inf)
+    ring.write(b"abc")
+    ring._all = Full()
+    with pytest.raises(MemoryError):
+        ring.write(b"def")
+    assert (ring.bytes(), ring.dropped, len(ring)) == (b"", 6, 0)
+    assert ring.write(b"ghi") == 3
+    ring.release()
+    assert (ring.bytes(), ring.dropped) == (b"", 9)
 
 
 def test_a_chatty_pair_of_streams_does_not_grow_without_bound():

@@ -60,3 +60,22 @@ async def test_a_stop_and_a_reader_of_lines_get_theirs_though_nothing_is_retaine
             await process.wait_for_line("3000")
             got["result"] = await process.stop()
     assert got["result"].stdout.split() == got["lines"] == [str(number) for number in range(1, 3001)]
+
+
+async def test_a_reader_that_is_busy_between_two_lines_still_gets_them_all():
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(retain_bytes=1000)) as service:
+            process = await service.start("seq", "3000", buffer_size=math.inf)
+            lines = process.lines()
+            found = [(await anext(lines)).text]
+            await process.wait()
+            for _ in range(3):
+                await service.run("seq", "1000")  # of whose output there is more than may be held
+            found += [line.text async for line in lines]
+            assert (len(found), found[-1], lines.missed) == (3000, "3000", 0)
+            del lines
+            await service.run("true")
+            assert process.output_bytes() == b""
+            unread = process.lines()
+            del unread
+            assert process._life.claims == 0

@@ -139,6 +139,8 @@ class ManagedProcess:
         await self._wait()
         if self._life.start_error is not None:
             raise self._life.start_error
+        if self._life.output_error is not None:
+            raise self._life.output_error
         if check:
             self.result().check()
         assert self._life.exit_code is not None

@@ -19,6 +19,9 @@ class Owner(Protocol):
     def received(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk of output."""
 
+    def output_lost(self, error: Exception) -> None:
+        """Take note that something of the output could not be taken in."""
+
     def stream_ended(self) -> None:
         """Take note that the child, and all who inherited it, have closed one of the streams."""
 

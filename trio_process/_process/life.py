@@ -24,6 +24,7 @@ from .._core import (
     ResourceUsage,
     RunOptions,
     Status,
+    StopFailedError,
     Stream,
     signal_name,
 )
@@ -70,6 +71,7 @@ class Life:
         "left",
         "options",
         "output",
+        "output_error",
         "output_incomplete",
         "pid",
         "reason",
@@ -113,6 +115,7 @@ class Life:
         self._grace_until: float | None = None  # when SIGKILL follows, once a stop was asked for
         self._drain_until: float | None = None  # while what is left in the pipes is read
         self.output_incomplete = False
+        self.output_error: Exception | None = None  # why something of the output could not be taken in
         self._suspended = False
         self._timeout: Timer | None = None
         self._idle: Timer | None = None
@@ -164,9 +167,32 @@ class Life:
     def received(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk of output; a child that is still writing waits for full subscribers."""
         self._last_output = trio.current_time()
-        full = self.output.receive(stream, data)
+        if self.output_error is not None:
+            return
+        try:
+            full = self.output.receive(stream, data)
+        except Exception as error:  # noqa: BLE001 - the end of the process must be seen whatever its output leads to
+            self.output_lost(error)
+            return
         if full and self._exited_at is None and self._grace_until is None:
             self._wait_for(stream, full)
+
+    def output_lost(self, error: Exception) -> None:
+        """Kill a process whose output can't be taken in, for want of memory say; who waits for it gets the error."""
+        if self.output_error is None:
+            error.add_note(
+                f"its output could not be taken in, and so {self.options.shown_command!r} ({self.id}) was killed"
+            )
+            self.output_error = error
+            self.output_incomplete = True
+            self.kill(None)
+
+    def _read_rest(self) -> None:
+        assert self.handle is not None
+        try:
+            self.handle.read_rest()
+        except Exception as error:  # noqa: BLE001 - as in `received`
+            self.output_lost(error)
 
     def _wait_for(self, stream: Stream, full: list[Consumer]) -> None:
         assert self.handle is not None
@@ -204,7 +230,7 @@ class Life:
             if timer is not None:
                 timer.cancel()
         self._wait_no_more()
-        self.handle.read_rest()
+        self._read_rest()
         if not self.handle.open_streams:
             self._begin_sweep()
             return
@@ -225,7 +251,7 @@ class Life:
     def _end_drain(self) -> None:
         assert self.handle is not None
         self._drain_until = None
-        self.output_incomplete = self.handle.open_streams > 0
+        self.output_incomplete = self.handle.open_streams > 0 or self.output_error is not None
         self._begin_sweep()
 
     def _begin_sweep(self) -> None:
@@ -242,8 +268,8 @@ class Life:
 
     def _swept(self, left: Sequence[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         assert self.handle is not None
-        self.handle.read_rest()  # to the end of what has just been closed
-        if not killed and not self.handle.open_streams:
+        self._read_rest()  # to the end of what has just been closed
+        if not killed and not self.handle.open_streams and self.output_error is None:
             self.output_incomplete = False  # who held the pipe has let go of it by itself
         self._finish(left)
 
@@ -252,7 +278,7 @@ class Life:
     def _finish(self, left: Sequence[Left]) -> None:
         assert self.handle is not None
         assert self._exited_at is not None
-        self.handle.read_rest()
+        self._read_rest()
         self.handle.close_outputs()
         if self._grace is not None:
             self._grace.cancel()
@@ -263,7 +289,10 @@ class Life:
         self.left = left
         self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
         self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
-        self.output.finish()
+        try:
+            self.output.finish()
+        except Exception as error:  # noqa: BLE001 - as in `received`
+            self.output_lost(error)
         self._end()
 
     def _end(self) -> None:
@@ -444,6 +473,17 @@ class Life:
         """The signal that it died of, e.g. `"SIGTERM"`, else None."""
         return signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
 
+    def _ended_well(self) -> bool:
+        lost = self.output_error is not None
+        return self.over and not lost and ended_well(self.options, self.status, self.exit_code, self.reason)
+
+    def raise_trouble(self) -> None:
+        """Raise what no result can tell: SIGKILL did not end it, or its output could not be taken in."""
+        if self.left:
+            raise StopFailedError(self.left)
+        if self.output_error is not None:
+            raise self.output_error
+
     def result(self) -> CommandResult:
         """Return what is known so far."""
         options, capture = self.options, self.output.capture
@@ -467,7 +507,7 @@ class Life:
             started_at=self.started_at,
             duration=self.duration,
             usage=self.usage,
-            ok=self.over and ended_well(options, self.status, self.exit_code, self.reason),
+            ok=self._ended_well(),
             start_error=self.start_error,
             encoding=options.encoding,
             errors=options.errors,

@@ -158,6 +158,9 @@ class LocalHandle:
             return False
         except OSError:
             data = b""  # EIO: the other side of a terminal is gone
+        except MemoryError as error:
+            self._owner.output_lost(error)
+            data = b""
         if data:
             self._owner.received(stream, data)
             return True

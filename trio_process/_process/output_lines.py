@@ -23,6 +23,7 @@ class OutputLines:
         self._cursor = cursor
         self._pending: list[OutputLine] = []
         self._finished = False
+        life.claims += 1  # what the process wrote is kept until this has read it, however much it is
 
     @property
     def missed(self) -> int:
@@ -37,18 +38,24 @@ class OutputLines:
             await trio.lowlevel.checkpoint()
             while not self._take():
                 if self._finished:
+                    if self._life.output_error is not None:
+                        raise self._life.output_error
                     raise StopAsyncIteration
-                self._life.claims += 1
-                try:
-                    await self._life.output.readable()
-                finally:
-                    self._life.claims -= 1
+                await self._life.output.readable()
         return self._pending.pop()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_finished", True):
+            self._life.claims -= 1
 
     def _take(self) -> bool:
         """Take in the lines that are there; return whether there are any to hand out."""
         if not self._pending and not self._finished:
-            self._finished = self._life.over or self._life.abandoned
-            self._pending = self._cursor.finish() if self._finished else self._cursor.read()
+            if self._life.over or self._life.abandoned:
+                self._pending = self._cursor.finish()
+                self._finished = True
+                self._life.claims -= 1
+            else:
+                self._pending = self._cursor.read()
             self._pending.reverse()  # taken from the end, which costs the same for every line
         return bool(self._pending)

@@ -26,11 +26,12 @@ class Ending(NamedTuple):
 
 
 def open_pidfd(pid: int) -> int:
-    """Return a pidfd of a child just started; without one it can't be watched, so that it is killed and reaped."""
+    """Return a pidfd of a child just started; without one it can't be watched: its group is killed, and it is reaped."""
     try:
         return os.pidfd_open(pid)
     except OSError:
-        os.kill(pid, signal.SIGKILL)
+        kill_group(pid)
+        os.kill(pid, signal.SIGKILL)  # should it have left its group already
         os.waitpid(pid, 0)
         raise
 

@@ -476,8 +476,7 @@ class Service(Block):
         finally:
             life.claims -= 1
             self._table.trim()
-        if life.left:
-            raise StopFailedError(life.left)
+        life.raise_trouble()
         if life.abandoned:
             process_of(life).check_watched()
         if check and not (self._closing and result.reason is EndReason.STOPPED):

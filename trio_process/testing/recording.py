@@ -132,6 +132,10 @@ class RecordingHandle:
             self._note(_output(stream, masked))
         self._owner.received(stream, data)
 
+    def output_lost(self, error: Exception) -> None:
+        """Pass it on; what was lost can't be recorded."""
+        self._owner.output_lost(error)
+
     def stream_ended(self) -> None:
         """Pass it on."""
         self.open_streams = self._real.open_streams
