@@ -153,9 +153,9 @@ def test_a_cycle_of_three_in_five_hundred_breaks_only_its_members_and_those_behi
 def test_a_huge_cycle_is_told_in_short():
     count = 10_000
     specs = [spec(f"t{n}", f"t{(n + 1) % count}") for n in range(count)]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     plan = make_plan(specs)
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
     assert len(plan.broken) == count
     assert f"… {count + 1 - MAX_DRAWN} more …" in plan.broken[0]
     assert len(plan.broken[0]) < 2000
@@ -165,9 +165,9 @@ def test_ten_thousand_missing_names_are_told_in_bounded_time_and_space():
     specs = [spec("needs all", *[f"gone{n}" for n in range(5000)])]
     specs += [spec(f"t{n}", "needs all", f"lost{n}") for n in range(2500)]
     specs += [spec(f"u{n}", "needs all") for n in range(2500)]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     plan = make_plan(specs)
-    assert time.perf_counter() - begun < 10
+    assert time.thread_time() - begun < 10
     assert len(plan.broken) == 5001
     assert max(len(plan.broken[place]) for place in range(1, 5001)) < 1000
 
@@ -182,9 +182,9 @@ def test_ten_thousand_missing_names_are_told_in_bounded_time_and_space():
     ids=["a chain of 10,000", "5,000 dependencies", "5,000 dependents"],
 )
 def test_a_plan_takes_time_in_proportion(specs):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     plan = make_plan(specs)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
     assert not plan.broken
     assert sum(map(len, plan.waves)) == len(specs)
 
