@@ -58,6 +58,22 @@ async def wait_until(true, timeout=10):
     return found
 
 
+def hold_launchers(monkeypatch):
+    """Return an event before which no start by a launcher (`nice=`, `limits=`, `user=`) is through, however quick it was."""
+    from trio_process._process.local_handle import LocalHandle
+
+    through = trio.Event()
+    launched = LocalHandle.launched
+
+    async def held(handle, options):
+        with trio.CancelScope(shield=True):
+            await through.wait()
+        return await launched(handle, options)
+
+    monkeypatch.setattr(LocalHandle, "launched", held)
+    return through
+
+
 def python(script, *args):
     """Return the command line of a small Python script, its start-up kept short."""
     return (sys.executable, "-I", "-S", "-c", script, *args)

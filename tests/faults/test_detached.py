@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from harness import new_tag, program, read_line, running, some_with_tag
-from support import is_gone, sh, wait_gone, wait_until
+from support import hold_launchers, is_gone, sh, wait_gone, wait_until
 
 from trio_process import (
     ActionProcessOutput,
@@ -282,20 +282,26 @@ async def test_a_run_of_one_outlives_its_cancellation_and_says_so_when_its_servi
         assert not any(map(is_gone, pids))
 
 
-async def test_a_service_can_be_left_while_one_is_being_launched():
+async def test_a_service_can_be_left_while_one_is_being_launched(monkeypatch):
+    through = hold_launchers(monkeypatch)
     with trio.fail_after(20), killed_in_the_end() as pids:
         started = []
 
         async def start():
             started.append(await service.start("sleep", "1000", detach=True, nice=1))
+            pids.append(started[0].pid)
+
+        async def let_go():
+            await wait_until(lambda: service._closing)
+            assert service.list()[0].status is Status.PENDING
+            through.set()
 
         async with trio.open_nursery() as nursery:
             async with Service() as service:
                 nursery.start_soon(start)
-                while not service.list():
-                    await trio.lowlevel.checkpoint()
-                assert service.list()[0].status is Status.PENDING
-        pids.append(started[0].pid)
+                await wait_until(service.list)
+                nursery.start_soon(let_go)
+        assert started[0].status is Status.RUNNING
         assert not is_gone(pids[0])
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from support import CLEAN_UP, CLEANED_UP, is_gone, python, sh, state_of, wait_until
+from support import CLEAN_UP, CLEANED_UP, hold_launchers, is_gone, python, sh, state_of, wait_until
 
 from trio_process import (
     ActionProcessExited,
@@ -516,29 +516,36 @@ except KeyboardInterrupt:
 async def launching(service, nursery):
     """Return a process whose launcher is still at work."""
     nursery.start_soon(partial(service.start, "sleep", "1000", nice=1))
-    while not service.list():
-        await trio.lowlevel.checkpoint()
-    process = service.list()[0]
+    (process,) = await wait_until(service.list)
     assert process.status is Status.PENDING
     return process
 
 
-async def test_a_stop_counts_although_the_launcher_is_still_at_work():
+async def test_a_stop_counts_although_the_launcher_is_still_at_work(monkeypatch):
+    through = hold_launchers(monkeypatch)
     with trio.fail_after(30):
         async with Service() as service, trio.open_nursery() as nursery:
             process = await launching(service, nursery)
+
+            async def let_go():
+                await wait_until(lambda: process._life._asked_early)
+                through.set()
+
+            nursery.start_soon(let_go)
             result = await process.stop()
             assert (result.reason, result.signal_name, result.ok) == (EndReason.STOPPED, "SIGTERM", True)
 
 
 @pytest.mark.parametrize(("how", "reason"), [("kill", EndReason.KILLED), ("terminate", EndReason.SIGNALLED)])
-async def test_a_kill_counts_although_the_launcher_is_still_at_work(how, reason):
+async def test_a_kill_counts_although_the_launcher_is_still_at_work(monkeypatch, how, reason):
+    through = hold_launchers(monkeypatch)
     with trio.fail_after(30):
         async with Service() as service, trio.open_nursery() as nursery:
             process = await launching(service, nursery)
             getattr(process, how)()
             with pytest.raises(ProcessNotRunningError, match="it is pending"):
                 process.signal(signal.SIGHUP)
+            through.set()
             await process.wait(check=False)
             assert process.reason is reason
 
