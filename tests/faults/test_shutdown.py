@@ -5,7 +5,7 @@ import signal
 import pytest
 import trio
 from harness import new_tag, some_with_tag, with_tag
-from support import is_gone, open_descriptors, python, sh
+from support import is_gone, open_descriptors, process_of, python, sh, wait_until
 
 from trio_process import (
     ActionProcessExited,
@@ -165,6 +165,7 @@ async def test_what_will_not_die_is_named(monkeypatch):
             async with Service(options=ServiceOptions(grace_period=0.1)) as service:
                 process = await service.start("sleep", "1234")
                 other = await service.start("sleep", "1234")
+                await wait_until(lambda: process_of(process.pid)[:2] == ("sleep", "S"))  # no longer on its way there
         (left,) = caught.value.processes
         assert (left.pid, left.state) == (process.pid, "S")
         assert "sleep" in left.command
