@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import trio
@@ -37,7 +38,7 @@ async def test_with_a_guardian_nothing_survives_sigkill_of_the_owner():
             await some_with_tag(tag, 6)
             killed = await kill_owner(owner)
             await none_with_tag(tag)
-            assert trio.current_time() - killed < 1.0  # 20 ms on a machine at rest
+            assert trio.current_time() - killed < 8.0  # 20 ms on a machine at rest; nothing else would end them
             await wait_gone(guardian)
 
 
@@ -75,7 +76,7 @@ def guardians(owner):
     for name in os.listdir("/proc"):
         process = process_of(int(name)) if name.isdecimal() else None
         if process is not None and process.parent == owner and process.state not in "ZX":
-            with open(f"/proc/{name}/cmdline", "rb") as file:
+            with suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:  # it may have been reaped just now
                 if b"trio-process-guardian" in file.read():
                     found.append(int(name))
     return found
@@ -85,19 +86,24 @@ async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe(
     with trio.fail_after(30):
         async with running(program(_OWNER, new_tag())) as owner:
             pid = int(await read_line(owner))
-            with open(f"/proc/{pid}/status") as file:
-                status = dict(line.split(":", 1) for line in file)
-            assert int(status["VmRSS"].split()[0]) < 3000  # kB
-            ignored = int(status["SigIgn"], 16)
-            for number in (
+
+            def status():
+                with open(f"/proc/{pid}/status") as file:
+                    return dict(line.split(":", 1) for line in file)
+
+            def ignored():
+                return {number for number in wanted if int(status()["SigIgn"], 16) >> (number - 1) & 1}
+
+            wanted = {
                 signal.SIGINT,
                 signal.SIGTERM,
                 signal.SIGHUP,
                 signal.SIGQUIT,
                 signal.SIGTSTP,
                 signal.SIGPIPE,
-            ):
-                assert ignored >> (number - 1) & 1, number
+            }
+            await wait_until(lambda: ignored() == wanted)  # a shell, which has to get to its first line
+            assert int(status()["VmRSS"].split()[0]) < 3000  # kB
             assert os.getsid(pid) == pid
             targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
             assert len(targets) == 2
