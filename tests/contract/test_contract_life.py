@@ -435,7 +435,7 @@ async def test_a_signal_waits_for_a_suspended_process_and_sigkill_does_not(world
         for process in (first, second):
             await process.wait_for_line("up")
             process.suspend()
-        await trio.sleep(0.1)
+            await world.until_stopped(process)  # of two pending signals the kernel delivers SIGTERM first
         first.terminate()
         second.kill()
         assert await second.wait(check=False) == -9

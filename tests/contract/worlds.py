@@ -7,6 +7,7 @@ import inspect
 import math
 
 import trio
+from support import state_of, wait_until
 
 from trio_process import Service, ServiceOptions
 from trio_process._core import (
@@ -43,6 +44,11 @@ class World:
         for argv, behaviour in self.scripts:
             service.on(*argv, **behaviour)
         return service
+
+    async def until_stopped(self, process) -> None:
+        """Wait until a process that was suspended does nothing any more: the kernel takes its time, the fake none."""
+        if not self.fake:
+            await wait_until(lambda: state_of(process.pid) == "T")
 
     def takes(self, measured: float, expected: float) -> bool:
         """Return whether a duration is as it should be: exactly so on virtual time, in reason on the real clock."""
