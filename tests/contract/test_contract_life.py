@@ -1,10 +1,13 @@
 """How processes begin and end: the same on the real service and on the fake."""
 
+from functools import partial
+
 import pytest
 import trio
 from worlds import bounded, line, plain_rest
 
 from trio_process import (
+    ActionProcessOutput,
     CommandFailedError,
     CommandTimeoutError,
     EndReason,
@@ -239,10 +242,10 @@ async def test_a_timeout_stops_it(world):
     async with world.service() as service:
         events = service.subscribe()
         with pytest.raises(CommandTimeoutError) as failure:
-            await service.run(*argv, timeout=0.3)
+            await service.run(*argv, timeout=2)
         result = failure.value.result
         assert (result.reason, result.signal_name, result.output) == (EndReason.TIMED_OUT, "SIGTERM", "up\n")
-        assert world.takes(result.duration, 0.3)
+        assert world.takes(result.duration, 2)
         assert "timeout" in str(failure.value)
     assert (await plain_rest(events))[1:] == [
         line("up"),
@@ -254,14 +257,14 @@ async def test_a_timeout_stops_it(world):
 @bounded
 async def test_silence_runs_into_the_idle_timeout_and_output_puts_it_off(world):
     argv = world.program(
-        "for i in 1 2 3; do sleep 0.2; echo $i; done; exec sleep 60",
-        lines=[(0.2, "1"), (0.2, "2"), (0.2, "3")],
+        "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.25; echo $i; done; exec sleep 60",
+        lines=[(0.25, str(number)) for number in range(1, 10)],
         **FOREVER,
     )
     async with world.service() as service:
-        result = await service.run(*argv, idle_timeout=0.5, check=False)
-    assert (result.reason, result.output) == (EndReason.IDLE, "1\n2\n3\n")
-    assert world.takes(result.duration, 1.1)
+        result = await service.run(*argv, idle_timeout=2, check=False)  # less than it talks, much more than its pauses
+    assert (result.reason, result.output.split()) == (EndReason.IDLE, [str(number) for number in range(1, 10)])
+    assert world.takes(result.duration, 4.25)
 
 
 @bounded
@@ -285,10 +288,14 @@ async def test_cancelling_a_run_stops_the_process(world):
 async def test_a_cancelled_run_has_its_grace(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
-        begun = trio.current_time()
-        with trio.move_on_after(0.5):
-            await service.run(*argv, grace_period=0.3)
-        assert world.takes(trio.current_time() - begun, 0.8)
+        events = service.subscribe(ActionProcessOutput)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(service.run, *argv, grace_period=0.3))
+            assert (await events.receive()).line == "up"
+            events.close()
+            begun = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert world.takes(trio.current_time() - begun, 0.3)
         assert service.list()[0].signal_name == "SIGKILL"
         assert service.list()[0].reason is EndReason.CANCELLED
 

@@ -118,7 +118,7 @@ async def test_clean_up_is_heard_to_its_last_line(end):
                     await process.stop()
                 elif end == "timeout":
                     with pytest.raises(CommandTimeoutError):
-                        await service.run(*sh(CLEAN_UP), timeout=0.5)
+                        await service.run(*sh(CLEAN_UP), timeout=2)
                 elif end == "cancel":
                     with trio.CancelScope() as scope:
                         async with trio.open_nursery() as nursery:
@@ -178,23 +178,23 @@ async def test_a_grandchild_that_writes_for_ever_is_cut_off_at_the_limit():
 
 
 async def test_idle_time_is_counted_from_the_last_output():
-    script = "import time\nfor n in range(8): print(n, flush=True); time.sleep(0.1)\ntime.sleep(100)"
+    script = "import time\nfor n in range(12): print(n, flush=True); time.sleep(0.2)\ntime.sleep(100)"
     with trio.fail_after(20):
         async with Service() as service:
             with pytest.raises(CommandTimeoutError) as caught:
-                await service.run(*python(script), idle_timeout=0.5)
+                await service.run(*python(script), idle_timeout=2)
             result = caught.value.result
             assert result.reason is EndReason.IDLE
-            assert result.output.split() == [str(n) for n in range(8)]
+            assert result.output.split() == [str(n) for n in range(12)]
 
 
 async def test_a_slow_reader_is_not_the_childs_idleness():
     with trio.fail_after(20):
         async with Service() as service:
             with service.subscribe(ActionProcessOutput, buffer=1) as events:
-                process = await service.start(*sh("yes | head -n 200000; read x"), idle_timeout=0.3)
+                process = await service.start(*sh("yes | head -n 200000; read x"), idle_timeout=1.5)
                 await events.receive()
-                await trio.sleep(0.8)  # the pipe is full all that time
+                await trio.sleep(2)  # the pipe is full all that time
                 assert process.is_running
                 assert process.reason is None
                 async with trio.open_nursery() as nursery:

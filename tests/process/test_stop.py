@@ -102,7 +102,7 @@ async def test_a_timeout_lets_a_child_clean_up_and_tells_of_it():
     with trio.fail_after(30):
         async with Service() as service:
             with pytest.raises(CommandTimeoutError, match="ran into its timeout") as caught:
-                await service.run(*sh(CLEAN_UP), timeout=0.5)
+                await service.run(*sh(CLEAN_UP), timeout=2)
             result = caught.value.result
             assert cleaned(result.output) == CLEANED_UP
             assert (result.exit_code, result.reason, result.ok) == (0, EndReason.TIMED_OUT, False)
@@ -345,13 +345,13 @@ async def test_a_timeout_is_a_timeout_error_whatever_the_exit_code():
 async def test_an_idle_timeout_counts_from_the_last_output():
     with trio.fail_after(60):
         async with Service() as service:
-            script = sh("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 0.1; done; sleep 1000")
+            script = sh("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i; sleep 0.2; done; sleep 1000")
             with pytest.raises(CommandTimeoutError, match="wrote nothing for its idle_timeout") as caught:
-                await service.run(*script, idle_timeout=1)
+                await service.run(*script, idle_timeout=2)
             result = caught.value.result
             assert result.output.split() == [str(number) for number in range(1, 13)]
             assert result.reason is EndReason.IDLE
-            assert result.duration > 11 * 0.1 + 0.9
+            assert result.duration > 11 * 0.2 + 1.9
 
 
 async def test_a_background_child_does_not_hold_up_the_end():
@@ -369,12 +369,13 @@ async def test_a_background_child_does_not_hold_up_the_end():
 async def test_the_end_comes_within_half_a_second_of_the_exit():
     with trio.fail_after(30):
         async with Service() as service:
-            took = []
-            for _ in range(5):
+            for _ in range(20):
                 began = trio.current_time()
                 await service.run(*sh("sleep 30 & echo hi"))
-                took.append(trio.current_time() - began)
-            assert min(took) < 0.5  # the machine may be busy, not five times
+                if trio.current_time() - began < 0.5:
+                    break  # the machine may be busy, not twenty times
+            else:
+                pytest.fail("it never came within half a second")
 
 
 async def test_what_a_background_child_still_says_is_read_until_it_is_silent():

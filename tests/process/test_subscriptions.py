@@ -177,7 +177,7 @@ async def test_the_end_waits_for_no_reader(overflow, how):
     with trio.fail_after(30):
         async with Service() as service:
             with service.subscribe(buffer=1, overflow=overflow) as events:
-                process = await service.start(*command, timeout=0.6 if how == "timeout" else None)
+                process = await service.start(*command, timeout=2 if how == "timeout" else None)
                 await process.wait_for_line("l" if how != "exit" else "0")
                 if how == "kill":
                     process.kill()
@@ -356,9 +356,9 @@ async def test_idle_timeouts_do_not_count_while_a_reader_holds_the_child_up():
     with trio.fail_after(60):
         async with Service(options=ServiceOptions()) as service:
             with service.subscribe(ActionProcessOutput, buffer=1) as events:
-                process = await service.start(*counting(100_000), idle_timeout=0.8)
+                process = await service.start(*counting(100_000), idle_timeout=1.5)
                 await wait_until(lambda: events.statistics().buffered)
-                await trio.sleep(1)  # above the idle timeout
+                await trio.sleep(2)  # above the idle timeout
                 assert process.is_running
                 assert process.reason is None
                 events.close()
