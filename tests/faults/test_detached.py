@@ -305,6 +305,24 @@ async def test_a_service_can_be_left_while_one_is_being_launched(monkeypatch):
         assert not is_gone(pids[0])
 
 
+async def test_one_whose_launch_took_long_is_adopted_like_any_other(monkeypatch):
+    monkeypatch.setattr("trio_process._process.adopt.START_SLACK", 0.1)
+    through = hold_launchers(monkeypatch)
+    with trio.fail_after(20):
+        async with Service() as service, trio.open_nursery() as nursery:
+
+            async def let_go():
+                await trio.sleep(0.5)  # much more than the slack
+                through.set()
+
+            nursery.start_soon(let_go)
+            process = await service.start("sleep", "1000", detach=True, nice=1)
+            assert process.duration >= 0.5
+            again = service.adopt(process.pid, process.started_at)
+            assert again.pid == process.pid
+            await process.stop()
+
+
 async def test_a_process_that_began_long_before_is_a_stranger_too():
     with trio.fail_after(20):
         async with Service() as service:

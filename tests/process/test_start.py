@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from trio_process import (
     Status,
     Stdio,
 )
+from trio_process._process.containment import LocalContainment
 
 
 async def run(*command, **options):
@@ -260,6 +262,20 @@ async def test_what_is_known_of_a_process():
             await trio.sleep(0.01)
             assert process.duration == duration > 0
             assert process.info().pid == process.pid == info.pid
+
+
+async def test_a_life_is_counted_from_the_spawn_and_not_from_when_we_go_on(monkeypatch):
+    spawn = LocalContainment.spawn
+
+    def held_up(*args):
+        handle = spawn(*args)
+        time.sleep(0.5)  # another program has the processor; the child has another one
+        return handle
+
+    monkeypatch.setattr(LocalContainment, "spawn", held_up)
+    result = await run("sleep", "0.2")
+    assert result.duration >= 0.2
+    assert result.started_at <= datetime.now(UTC) - timedelta(seconds=0.5)
 
 
 async def test_usage_tells_what_the_child_used():

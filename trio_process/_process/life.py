@@ -10,7 +10,7 @@ The leader stays a zombie until the sweep is over, so that its group's id is nob
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from signal import SIGCONT, SIGKILL
 from typing import Any, final
 
@@ -129,15 +129,21 @@ class Life:
 
     # the beginning
 
+    def begins(self) -> None:
+        """Take note that it is about to be spawned: it may be at work for long before we have the processor again."""
+        self._started = trio.current_time()
+
     def began(self, handle: Handle, started_at: datetime | None = None) -> None:
         """Take over a child that was just spawned, or one that was detached at `started_at`."""
         now = trio.current_time()
         self.handle = handle
         self.pid = handle.pid
-        self._started = self._last_output = now
-        self.started_at = datetime.now(UTC)
-        if started_at is not None:
-            self._started -= (self.started_at - started_at).total_seconds()
+        self._last_output = now
+        if started_at is None:
+            # by this an adoption knows it again, so it must not be the end of a launch that took seconds
+            self.started_at = datetime.now(UTC) - timedelta(seconds=now - self._started)
+        else:
+            self._started = now - (datetime.now(UTC) - started_at).total_seconds()
             self.started_at = started_at
         self._become(Status.RUNNING)
         options = self.options

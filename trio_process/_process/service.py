@@ -311,6 +311,7 @@ class Service(Block):
         number = next(_IDS)
         life = Life(self, f"proc-{number}", options, self._buffer_size(options))
         self._table.lives[life.id] = life
+        life.begins()
         try:
             handle = await self._spawn(life, number)
         except ProcessStartError as error:
