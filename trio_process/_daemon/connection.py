@@ -97,6 +97,13 @@ class Stream:
     async def aclose(self) -> None:
         await self._stream.aclose()
 
+    def has_unread(self) -> bool:
+        """Whether the client has said something that nobody has read yet."""
+        try:
+            return bool(self._raw.recv(1, socket.MSG_PEEK))
+        except OSError:  # BlockingIOError: nothing; or it was reset, or cut
+            return False
+
     def cut(self) -> None:
         """Close the socket at once: who is sending gets a `ClosedResourceError`; who reads, or is to read, ends."""
         self.socket.close()
@@ -166,6 +173,11 @@ class Connection(TCPServer):
         if not self.busy or self.stream.stalled:
             return False
         return getattr(self.protocol.connection, "their_state", None) is not h11.SEND_BODY
+
+    @property
+    def may_make_room(self) -> bool:
+        """Whether it is the client who makes us wait, and not we who have not come to read what it has asked."""
+        return not self.at_work and (self.busy or not self.stream.has_unread())
 
     async def run(self) -> None:
         """Serve the connection: hypercorn's `run` without TLS, HTTP/2 and a timer task per request."""

@@ -103,10 +103,11 @@ class _Server:
 
     def _evict(self) -> bool:
         """Cut the connection that has made us wait for longest, so that silent ones can't keep probes out."""
-        idle = [connection for connection in self._live if not connection.at_work]
+        # a probe that has just connected has hardly had the time to ask, and where the loop was held up, we none to read
+        latest = trio.current_time() - _FAIR_CHANCE
+        idle = [one for one in self._live if one.active_at <= latest and one.may_make_room]
         oldest = min(idle, key=lambda connection: connection.active_at, default=None)
-        # a probe that has just connected has hardly had the time to ask
-        if oldest is None or oldest.active_at > trio.current_time() - _FAIR_CHANCE:
+        if oldest is None:
             return False
         self._live.discard(oldest)
         oldest.stream.cut()
