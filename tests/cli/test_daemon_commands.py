@@ -253,7 +253,7 @@ def test_the_others_in_the_registry_are_listed_and_stopped_too(shell: Shell) -> 
 
 async def test_health_is_asked_for(shell: Shell) -> None:
     async with HealthServer("127.0.0.1:0", ready=False) as server:
-        ask = [sys.executable, "-m", "trio_process", "health", server.addr, "--timeout", "0.3"]
+        ask = [sys.executable, "-m", "trio_process", "health", server.addr, "--timeout", "3"]
         with trio.fail_after(PATIENCE):
             healthy = await trio.run_process(ask, capture_stdout=True, env=shell.environment)
             ready = await trio.run_process([*ask, "--ready"], capture_stderr=True, check=False, env=shell.environment)

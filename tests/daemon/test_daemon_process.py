@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import trio
+from support import state_of, wait_until
 
 from trio_process._daemon import PIDFile, Registry, probe_health, probe_ready, read_pid, wait_for_health
-from trio_process.testing.hostile import connect
+from trio_process.testing.hostile import connect, exchange
 
 PROGRAM = str(Path(__file__).parent / "program.py")
 ROOT = str(Path(__file__).parents[2])
+ASK = b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class Program:
@@ -62,6 +64,20 @@ async def program(directory, behaviour="polite", addr="127.0.0.1:0"):
                 await process.wait()
 
 
+async def readiness(addr):
+    """Ask once, and wait for the answer: a probe would give up at its timeout, and say that nobody has answered."""
+    head, _, body = (await exchange(addr, ASK)).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def has_taken(process, number):
+    """Whether it has heeded every such signal: none is pending, and it waits again (proc_pid_status(5))."""
+    with open(f"/proc/{process.pid}/status") as file:
+        found = dict(line.split(":", 1) for line in file)
+    pending = int(found["ShdPnd"], 16) | int(found["SigPnd"], 16)
+    return not pending >> (number - 1) & 1 and state_of(process.pid) == "S"
+
+
 def everything_is_undone(directory):
     return not (directory / "test.pid").exists() and Registry(directory / "daemons").list() == []
 
@@ -86,7 +102,7 @@ async def test_the_first_signal_ends_it_gracefully_and_undoes_everything(tmp_pat
 async def test_a_signal_during_start_up_undoes_everything_without_an_exception(tmp_path):
     async with program(tmp_path, "starting") as running:
         addr = await running.line()
-        assert await probe_ready(addr, 0.1) == (False, "not ready")
+        assert await readiness(addr) == (503, b"not ready\n")
         running.process.terminate()
         assert await running.lines_to_the_end() == ["left", "end"]
         assert await running.process.wait() == 0
@@ -109,10 +125,10 @@ async def test_the_second_signal_ends_every_grace(tmp_path):
         addr = await running.line()
         await running.line()
         running.process.terminate()
-        while (await probe_ready(addr, 0.01))[0]:
+        while (await readiness(addr))[0] == 200:
             pass
-        assert await wait_for_health(addr, 10)  # goes on answering while it stops
-        assert await probe_ready(addr, 0.1) == (False, "not ready")
+        assert await wait_for_health(addr, 30)  # goes on answering while it stops
+        assert await readiness(addr) == (503, b"not ready\n")
         running.process.terminate()
         assert (await running.lines_to_the_end())[0] == "hurried"
         assert await running.process.wait() == 0
@@ -124,9 +140,11 @@ async def test_the_third_signal_ends_it_at_once_whatever_it_does(tmp_path, behav
     async with program(tmp_path, behaviour) as running:
         await running.line()
         await running.line()
-        for _ in range(3):
+        for _ in range(2):
+            await wait_until(lambda: has_taken(running.process, signal.SIGTERM))  # equal ones that are pending are one
             running.process.terminate()
-            await trio.sleep(0.1)  # the kernel merges equal signals that are pending
+        await wait_until(lambda: has_taken(running.process, signal.SIGTERM))
+        running.process.terminate()
         assert await running.process.wait() == 128 + signal.SIGTERM
     with PIDFile(tmp_path / "test.pid"):  # what it left behind is stale
         assert Registry(tmp_path / "daemons").list() == []
