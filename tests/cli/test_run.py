@@ -142,7 +142,13 @@ class TestPlainRuns:
 
     @pytest.mark.parametrize(("mode", "later"), [("continue", "passed"), ("no-new", "skipped"), ("kill", "skipped")])
     def test_the_failure_mode_is_passed_on(self, cli, mode, later):
-        text = "[tasks.bad]\nrun='false'\n[tasks.slow]\nshell='sleep 0.3'\n[tasks.later]\nrun='true'\nafter=['slow']\n"
+        # slow ends when bad has been reaped, so that its failure is known; where it is to be killed for that, not at all
+        slow = "until [ -s bad ]; do sleep 0.02; done; while [ -e /proc/$(cat bad) ]; do sleep 0.02; done; sleep 0.1"
+        text = (
+            "[tasks.bad]\nshell='echo $$ > bad; exit 1'\n"
+            f"[tasks.slow]\nshell='{'sleep 60' if mode == 'kill' else slow}'\n"
+            "[tasks.later]\nrun='true'\nafter=['slow']\n"
+        )
         done = cli("--on-failure", mode, text=text)
         assert done.returncode == 1
         assert re.search(rf"^later *= {later}", done.stdout, re.MULTILINE)
