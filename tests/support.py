@@ -43,14 +43,14 @@ def is_gone(pid):
     return state_of(pid) in "ZX"
 
 
-async def wait_gone(*pids, timeout=10):
+async def wait_gone(*pids, timeout=60):
     """Wait until none of the processes runs."""
     with trio.fail_after(timeout):
         while not all(is_gone(pid) for pid in pids):
             await trio.sleep(0.01)
 
 
-async def wait_until(true, timeout=10):
+async def wait_until(true, timeout=60):
     """Wait until a function returns something true, and return that; only for what cannot be awaited."""
     with trio.fail_after(timeout):
         while not (found := true()):

@@ -32,12 +32,12 @@ def with_tag(tag):
     return found
 
 
-async def none_with_tag(tag, timeout=10):
+async def none_with_tag(tag, timeout=60):
     """Wait until no `sleep TAG` runs."""
     await wait_until(lambda: not with_tag(tag), timeout)
 
 
-async def some_with_tag(tag, number=1, timeout=10):
+async def some_with_tag(tag, number=1, timeout=60):
     """Wait until so many processes `sleep TAG` run; return their PIDs."""
     return await wait_until(lambda: (found := with_tag(tag)) and len(found) >= number and found, timeout)
 

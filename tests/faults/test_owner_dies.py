@@ -32,7 +32,7 @@ async def kill_owner(owner):
 
 async def test_with_a_guardian_nothing_survives_sigkill_of_the_owner():
     tag = new_tag()
-    with trio.fail_after(30), a_stranger("sleep", "3598", start_new_session=True):
+    with trio.fail_after(60), a_stranger("sleep", "3598", start_new_session=True):
         async with running(program(_OWNER, tag)) as owner:
             guardian = int(await read_line(owner))
             await some_with_tag(tag, 6)
@@ -44,7 +44,7 @@ async def test_with_a_guardian_nothing_survives_sigkill_of_the_owner():
 
 async def test_a_guardian_that_is_killed_is_replaced():
     tag = new_tag()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(program(_OWNER, tag), stderr=subprocess.DEVNULL) as owner:
             first = int(await read_line(owner))
             await some_with_tag(tag, 6)
@@ -58,7 +58,7 @@ async def test_a_guardian_that_is_killed_is_replaced():
 
 async def test_guardian_and_owner_killed_again_and_again_leave_nothing():
     tag = new_tag()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(program(_OWNER, tag), stderr=subprocess.DEVNULL) as owner:
             seen = {int(await read_line(owner))}
             for _ in range(5):
@@ -83,7 +83,7 @@ def guardians(owner):
 
 
 async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe():
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(program(_OWNER, new_tag())) as owner:
             pid = int(await read_line(owner))
 
@@ -114,7 +114,7 @@ async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe(
 
 async def test_a_guardian_heeds_no_variable_of_its_owner():
     tag = new_tag()
-    with trio.fail_after(30), a_stranger("sleep", "3597", start_new_session=True) as stranger:
+    with trio.fail_after(60), a_stranger("sleep", "3597", start_new_session=True) as stranger:
         environment = {**os.environ, f"group_{stranger.pid}": "1", "X": f"a\ngroup_{stranger.pid}=1"}
         async with running(program(_OWNER, tag), env=environment) as owner:
             guardian = int(await read_line(owner))
@@ -126,7 +126,7 @@ async def test_a_guardian_heeds_no_variable_of_its_owner():
 
 
 async def test_a_clean_end_leaves_no_guardian():
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         body = """
 async with Service(options=ServiceOptions(guardian=True)) as service:
     await service.run("true")
@@ -140,7 +140,7 @@ async with Service(options=ServiceOptions(guardian=True)) as service:
 
 async def test_without_a_guardian_children_outlive_sigkill_of_the_owner():
     tag = new_tag()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(program(_OWNER.replace("guardian=True", "guardian=False"), tag)) as owner:
             assert await read_line(owner) == "None"
             pids = await some_with_tag(tag, 6)
@@ -153,7 +153,7 @@ async def test_without_a_guardian_children_outlive_sigkill_of_the_owner():
 
 async def test_a_nested_service_goes_with_the_program_that_is_killed():
     tag = new_tag()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(
             program(_NESTING, tag, *program(_OWNER.replace("guardian=True", "guardian=False"), tag))
         ) as outer:
@@ -176,7 +176,7 @@ async with Service(options=ServiceOptions(guardian=True)) as service:
 
 async def test_a_nested_service_goes_with_the_outermost_owner():
     tag = new_tag()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(
             program(_NESTING, tag, *program(_OWNER.replace("guardian=True", "guardian=False"), tag))
         ) as outer:
@@ -190,7 +190,7 @@ async def test_a_nested_service_goes_with_the_outermost_owner():
 async def test_sigkill_of_the_command_line_leaves_nothing(pipe):
     tag = new_tag()
     command = (sys.executable, "-m", "trio_process", "exec", "--", "sh", "-c", "setsid sleep $1 & sleep $1", "sh", tag)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with running(command, stdout=subprocess.PIPE if pipe else subprocess.DEVNULL) as cli:
             await some_with_tag(tag, 2)
             await kill_owner(cli)

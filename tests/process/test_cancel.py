@@ -39,7 +39,7 @@ async def test_two_hundred_are_gone_and_reaped_in_a_second():
                     pids = [process.pid for process in service.running()]
                     began = trio.current_time()
                     scope.cancel()
-            assert trio.current_time() - began < 10  # one, on a machine that is not busy
+            assert trio.current_time() - began < 30  # one, on a machine that is not busy
             assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
             assert (open_descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
             assert {process.reason for process in service.list()} == {EndReason.CANCELLED}
