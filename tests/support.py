@@ -5,7 +5,10 @@ reap, orphans stay zombies for ever.
 """
 
 import os
+import random
+import socket
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
@@ -92,6 +95,16 @@ while :; do sleep 0.02; done
 """A script that prints ten lines over 300 ms when it is asked to end, and exits by itself."""
 
 CLEANED_UP = [f"clean {number}" for number in range(1, 11)]
+
+
+def free_port():
+    """Return a port of 127.0.0.1 that nobody has, and that the kernel gives to nobody who asks for any (ip(7))."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first_given = int(file.read().split()[0])
+    while True:
+        port = random.randrange(max(1024, first_given - 10_000), max(2048, first_given))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def open_descriptors():

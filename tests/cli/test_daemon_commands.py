@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from unittest.mock import patch
 import pytest
 import trio
 from click.testing import CliRunner
+from support import free_port
 
 from trio_process import DaemonEntry, HealthServer, Registry
 from trio_process._cli.daemon import daemon
@@ -177,8 +177,7 @@ def test_one_that_is_never_healthy_is_stopped_when_the_time_is_up(shell: Shell) 
 
 
 def test_a_port_and_a_url_tell_that_it_is_healthy(shell: Shell) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/"
     server = (sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1")
     shell.ok("daemon", "start", "my", "web", "--tcp", f":{port}", "--health-url", url, "--", *server)

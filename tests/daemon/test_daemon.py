@@ -3,13 +3,13 @@
 import logging
 import os
 import signal
-import socket
 import threading
 from itertools import pairwise
 
 import pytest
 import trio
 import trio.testing
+from support import free_port
 
 from trio_process._core import (
     AlreadyRunningError,
@@ -686,9 +686,7 @@ async def test_an_entry_without_a_registry_goes_into_the_default_one(tmp_path, m
 
 
 async def test_the_port_is_free_when_the_pid_file_is_released(tmp_path):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     for _ in range(20):
         async with Daemon(pid_file=tmp_path / "p", health_addr=f"127.0.0.1:{port}", signals=False) as daemon:
             assert await probe_health(daemon.health_addr, 5) == (True, "")
