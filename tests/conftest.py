@@ -14,7 +14,7 @@ from support import process_of, state_of
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
 _FIRST_AGAIN = 300  # the PID after the highest one (RESERVED_PIDS in the kernel's pid.c)
-_PATIENCE = 2.0  # seconds for what was told to end, and for the kernel
+_PATIENCE = 20.0  # seconds for what was told to end, and for the kernel
 
 # a busy machine is no reason to fail
 settings.register_profile("trio_process", deadline=None, suppress_health_check=[HealthCheck.too_slow])
