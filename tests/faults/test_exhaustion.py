@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import re
 import resource
 import time
@@ -15,6 +16,16 @@ from support import open_descriptors, sh
 from trio_process import ActionProcessExited, ProcessStartError, RingBuffer, Service, ServiceOptions, Status
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+
+@pytest.fixture
+def lonely(monkeypatch):
+    """A user that no other process is: the kernel counts all of a user, also those of the test beside (getrlimit(2))."""
+    number = 1_000_000 + os.getpid()
+    entry = pwd.struct_passwd(("lonely", "x", number, number, "", "/", "/bin/sh"))
+    others = pwd.getpwuid
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: entry if user == number else others(user))
+    return number
 
 
 @contextmanager
@@ -97,12 +108,12 @@ async def test_a_failed_start_leaves_nothing_open(tmp_path):
 
 
 @needs_root
-async def test_a_fork_bomb_under_a_limit_ends_with_its_process():
+async def test_a_fork_bomb_under_a_limit_ends_with_its_process(lonely):
     # 50 at most: each forks twice, so that it would fill the machine if it could
     bomb = "bomb() { bomb & bomb & wait; }; echo ready; bomb 2>/dev/null"
     with trio.fail_after(30):
         async with Service(options=ServiceOptions(grace_period=0.05)) as service:
-            process = await service.start(*sh(bomb), user="nobody", limits={"nproc": 50}, idle_timeout=10)
+            process = await service.start(*sh(bomb), user=lonely, limits={"nproc": 50}, idle_timeout=10)
             await process.wait_for_line("ready", timeout=10)
             await trio.sleep(0.1)  # let it grow to its limit
             assert (await service.run("echo", "alive")).output == "alive\n"
@@ -112,14 +123,14 @@ async def test_a_fork_bomb_under_a_limit_ends_with_its_process():
 
 
 @needs_root
-async def test_a_bomb_of_escapees_is_caught_too():
+async def test_a_bomb_of_escapees_is_caught_too(lonely):
     bomb = 'setsid sh -c "$BOMB" & setsid sh -c "$BOMB" & sleep 0.02'
     with trio.fail_after(30):
         async with Service(options=ServiceOptions(grace_period=0.05)) as service:
             process = await service.start(
                 *sh(f"echo ready; while :; do {bomb}; done 2>/dev/null"),
                 env={"BOMB": f"while :; do {bomb}; done 2>/dev/null"},
-                user="nobody",
+                user=lonely,
                 limits={"nproc": 50, "cpu": 20},
             )
             await process.wait_for_line("ready", timeout=10)
