@@ -11,6 +11,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 import trio
+from support import wait_until
 
 from trio_process import (
     CommandFailedError,
@@ -133,6 +134,11 @@ async def test_cancelling_at_any_moment_leaves_nothing(tmp_path):
             async with (Command("yes") | stage | stage).lines() as lines:
                 async for _ in lines:
                     pass
+    with trio.fail_after(60):  # on a busy machine none of them may have come as far as this
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon((Command("yes") | stage | stage | Command("wc")).run)
+            await wait_until(lambda: pids.exists() and pids.read_text())
+            nursery.cancel_scope.cancel()
     assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
 
 
