@@ -139,11 +139,12 @@ async def test_a_bomb_of_escapees_is_caught_too(lonely):
 
 
 @needs_root
-async def test_a_start_beyond_the_limit_of_processes_says_so():
+async def test_a_start_beyond_the_limit_of_processes_says_so(lonely):
     with trio.fail_after(20):
         async with Service() as service:
+            await service.start("sleep", "100", user=lonely)  # those there are already count, not the new one
             with pytest.raises(ProcessStartError, match="the limit on processes is reached"):
-                await service.start("sleep", "100", user="nobody", limits={"nproc": 0})
+                await service.start("sleep", "100", user=lonely, limits={"nproc": 0})
 
 
 @pytest.mark.parametrize(
