@@ -13,7 +13,16 @@ import trio
 from harness import new_tag, none_with_tag, program, some_with_tag, with_tag
 from support import open_descriptors, sh
 
-from trio_process import ActionProcessExited, ProcessStartError, RingBuffer, Service, ServiceOptions, Status
+from trio_process import (
+    ActionProcessExited,
+    ProcessNotFoundError,
+    ProcessStartError,
+    RingBuffer,
+    Service,
+    ServiceOptions,
+    Status,
+)
+from trio_process._process.reactor import Reactor
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
@@ -320,3 +329,45 @@ async def test_a_child_that_cannot_be_watched_is_killed_with_its_group(monkeypat
                 with pytest.raises(ProcessStartError):
                     await service.start(*sh("sleep $1 & wait", tag))
             await none_with_tag(tag)
+
+
+@pytest.mark.parametrize("works", range(3))
+async def test_a_child_that_the_kernel_does_not_watch_is_killed_and_its_owner_told(monkeypatch, works):
+    tag, full, watch = new_tag(), OSError(errno.ENOSPC, "no watches"), Reactor.watch
+    left = iter(range(works))
+
+    def fail(*args):
+        if next(left, None) is None:
+            raise full
+        watch(*args)
+
+    with trio.fail_after(20):
+        async with Service() as service:
+            held = open_descriptors()
+            with monkeypatch.context() as patch:
+                patch.setattr(Reactor, "watch", fail)
+                process = await service.start(*sh("sleep $1 & wait", tag))
+            with pytest.raises(OSError) as caught:
+                await process.wait()
+            assert caught.value is full
+            assert (process.status, process.result().ok, open_descriptors()) == (Status.KILLED, False, held)
+            assert not with_tag(tag)
+            assert (await service.run("echo", "the next")).output == "the next\n"
+
+
+async def test_an_adopted_process_that_the_kernel_does_not_watch_lives_on(monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "no watches")
+
+    with trio.fail_after(20):
+        async with Service() as service:
+            process = await service.start("sleep", "1000", detach=True)
+            async with Service() as other:
+                held = open_descriptors()
+                with monkeypatch.context() as patch:
+                    patch.setattr(Reactor, "watch", fail)
+                    with pytest.raises(ProcessNotFoundError, match="can't be watched"):
+                        other.adopt(process.pid, process.started_at, timeout=0.01)
+                assert (open_descriptors(), other.list()) == (held, [])
+            assert process.is_running
+            assert (await process.stop()).exit_code == -15

@@ -134,7 +134,7 @@ class LocalContainment:
                 os.close(log)
             raise
         spawned = Spawned(pid, pidfd, None, {}, log, None)
-        return LocalHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None)
+        return LocalHandle(spawned, "", self._reactor, self._lineage, self._sweeper, None, ours=False)
 
     def close(self) -> None:
         """Dismiss the guardian, and close the descriptors that all children share."""

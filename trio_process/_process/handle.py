@@ -44,7 +44,11 @@ class Handle(Protocol):
         """Wait until the command itself runs; return what was in the way, and let go of the child then."""
 
     def begin(self, owner: Owner) -> None:
-        """Start telling the owner."""
+        """Start telling the owner.
+
+        Raises:
+            OSError: It is adopted, and can't be watched.
+        """
 
     def pause(self, stream: Stream) -> None:
         """Read no more of a stream, until `resume`."""

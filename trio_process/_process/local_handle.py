@@ -42,6 +42,7 @@ class LocalHandle:
         "_guardian",
         "_launch",
         "_lineage",
+        "_ours",
         "_outputs",
         "_owner",
         "_paused",
@@ -67,7 +68,10 @@ class LocalHandle:
         guardian: Guardian | None,
         cell: Cell | None = None,
         stop_signal: int | None = None,
+        *,
+        ours: bool = True,
     ) -> None:
+        self._ours = ours  # else it is adopted
         self._cell = cell
         self._stop_signal = stop_signal
         self.pid = spawned.pid
@@ -127,11 +131,21 @@ class LocalHandle:
         """Watch the pipes and the pidfd."""
         self._owner = owner
         self._lineage.add(self.pid)
-        for stream, descriptor in self._outputs.items():
-            self._watch(stream, descriptor)
+        try:
+            for stream, descriptor in self._outputs.items():
+                self._watch(stream, descriptor)
+            self._reactor.watch(self._pidfd, self._look_for_exit)
+        except OSError as error:
+            if not self._ours:
+                raise
+            # it can be neither read nor waited for, so that its end is made, and seen, here
+            self.signal(signal.SIGKILL, group=True)
+            reap.has_exited(self._pidfd, STUCK_AFTER)  # a moment: SIGKILL is not refused
+            owner.output_lost(error)
+            owner.exited()
+            return
         if self._follower is not None:
             self._follower.resume()
-        self._reactor.watch(self._pidfd, self._look_for_exit)
 
     def _watch(self, stream: Stream, descriptor: int) -> None:
         # bound methods, not closures, which take 290 bytes more of each child

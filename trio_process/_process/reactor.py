@@ -59,10 +59,14 @@ class Reactor:
         self._wait = trio.CancelScope()
 
     def watch(self, descriptor: int, callback: Callback) -> None:
-        """Call `callback` whenever the descriptor can be read."""
+        """Call `callback` whenever the descriptor can be read.
+
+        Raises:
+            OSError: The kernel watches no more (epoll_ctl(2): ENOSPC, ENOMEM).
+        """
+        self._epoll.register(descriptor, select.EPOLLIN)
         self._callbacks[descriptor] = callback
         self._fresh.add(descriptor)
-        self._epoll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
         """Stop watching a descriptor that stays open."""

@@ -395,7 +395,12 @@ class Service(Block):
             raise ProcessNotFoundError(f"PID {pid} can't be watched: {error.strerror}") from error
         life = Life(self, f"proc-{next(_IDS)}", chosen, self._buffer_size(chosen))
         self._enter(life)
-        life.began(handle, started_at)
+        try:
+            life.began(handle, started_at)
+        except OSError as error:
+            life.abandon()
+            del self._table.running[life.id], self._table.lives[life.id]
+            raise ProcessNotFoundError(f"PID {pid} can't be watched: {error.strerror}") from error
         return process_of(life)
 
     @asynccontextmanager
