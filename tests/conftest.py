@@ -1,7 +1,9 @@
 """What holds for every test: whatever it started is gone when it ends."""
 
 import contextlib
+import functools
 import gc
+import inspect
 import os
 import signal
 import threading
@@ -10,6 +12,8 @@ import time
 import pytest
 from hypothesis import HealthCheck, settings
 from support import process_of, state_of
+
+from trio_process._core.scope import is_cancellation
 
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
@@ -80,6 +84,31 @@ def _leaks(last_pid, descriptors, threads):
         *(f"descriptor {number}: {target}" for number, target in now.items() - descriptors.items()),
         *(f"thread {thread.name}" for thread in _threads() - threads if thread.is_alive()),
     ]
+
+
+def _to_its_end(test):
+    """Return a test that fails where it ends with nothing but Cancelled: pytest-trio would say that it has passed."""
+
+    @functools.wraps(test)
+    async def to_its_end(*args, **keywords):
+        try:
+            return await test(*args, **keywords)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise AssertionError("this test was cancelled, and not by itself, before its end") from error
+            raise
+
+    return to_its_end
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        test = getattr(item, "obj", None)
+        if hasattr(test, "hypothesis"):
+            if inspect.iscoroutinefunction(test.hypothesis.inner_test):
+                test.hypothesis.inner_test = _to_its_end(test.hypothesis.inner_test)
+        elif inspect.iscoroutinefunction(test):
+            item.obj = _to_its_end(test)
 
 
 @pytest.fixture(autouse=True)
