@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 from harness import new_tag, none_with_tag, program, some_with_tag, with_tag
-from support import open_descriptors, sh
+from support import open_descriptors, sh, wait_until
 
 from trio_process import (
     ActionProcessExited,
@@ -281,7 +281,7 @@ async def test_without_memory_for_the_output_the_process_ends_and_its_reader_is_
         async with Service() as service:
             result = await service.run(*program(OUT_OF_MEMORY))
     assert result.output.splitlines()[:3] == [
-        "its output could not be taken in, and so 'sh' (proc-1) was killed",
+        "the output of 'sh' (proc-1) could not be taken in, and so it was killed",
         "True True False",
         "the next one",
     ]
@@ -370,4 +370,21 @@ async def test_an_adopted_process_that_the_kernel_does_not_watch_lives_on(monkey
                         other.adopt(process.pid, process.started_at, timeout=0.01)
                 assert (open_descriptors(), other.list()) == (held, [])
             assert process.is_running
+            assert (await process.stop()).exit_code == -15
+
+
+async def test_a_detached_process_lives_on_where_its_log_cannot_be_followed(monkeypatch, tmp_path):
+    def fail(ring, data):
+        raise MemoryError
+
+    with trio.fail_after(20):
+        async with Service() as service:
+            with monkeypatch.context() as patch:
+                patch.setattr(RingBuffer, "write", fail)
+                process = await service.start(
+                    *sh("echo hello; exec sleep 1000"), detach=True, log_file=tmp_path / "log"
+                )
+                await wait_until(lambda: process.result().output_incomplete)
+            assert process.is_running
+            assert (tmp_path / "log").read_text() == "hello\n"
             assert (await process.stop()).exit_code == -15

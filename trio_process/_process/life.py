@@ -185,12 +185,15 @@ class Life:
 
     def output_lost(self, error: Exception) -> None:
         """Kill a process whose output can't be taken in, for want of memory say; who waits for it gets the error."""
-        if self.output_error is None:
-            error.add_note(
-                f"its output could not be taken in, and so {self.options.shown_command!r} ({self.id}) was killed"
-            )
-            self.output_error = error
-            self.output_incomplete = True
+        if self.output_error is not None:
+            return
+        self.output_error = error
+        self.output_incomplete = True
+        process = f"{self.options.shown_command!r} ({self.id})"
+        if self.options.detach:  # it does not depend on us, and its log has what we have not
+            error.add_note(f"the output of {process} could not be taken in")
+        else:
+            error.add_note(f"the output of {process} could not be taken in, and so it was killed")
             self.kill(None)
 
     def _read_rest(self) -> None:
