@@ -144,3 +144,52 @@ async def test_cancelling_a_reader_stops_the_command():
             async for _ in lines:
                 raise AssertionError
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("script", ["seq 4", "seq 4; exit 3"])
+async def test_several_tasks_share_the_lines_and_all_come_to_the_end(script):
+    got, ends = [], []
+
+    async def read(lines):
+        try:
+            async for line in lines:
+                got.append(line)
+        except CommandFailedError as error:
+            ends.append(error.result.exit_code)
+        else:
+            ends.append(0)
+
+    with trio.fail_after(20):
+        async with sh(script).lines() as lines, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read, lines)
+    assert (sorted(got), ends) == (["1", "2", "3", "4"], [3 if "exit" in script else 0] * 3)
+
+
+async def test_a_reader_that_is_cancelled_in_a_handler_loses_no_line():
+    handled = []
+
+    async def handle(line):
+        handled.append(line)
+        if line == "b":
+            scope.cancel()
+            await trio.sleep_forever()
+
+    with trio.fail_after(20):
+        async with sh("printf 'a\\nb\\nc\\n'").with_stdout(handle).lines() as lines:
+            with trio.CancelScope() as scope:
+                await anext(lines)
+            assert scope.cancelled_caught
+            assert [line async for line in lines] == ["a", "b", "c"]
+    assert handled == ["a", "b", "c"]
+
+
+async def test_a_handler_cannot_end_the_loop_without_a_word():
+    def handle(line):
+        raise StopAsyncIteration
+
+    with trio.fail_after(20):
+        async with sh("echo a; echo b").with_stdout(handle).lines() as lines:
+            with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+                async for _ in lines:
+                    pass

@@ -44,7 +44,18 @@ _KEEP_ALL: Final = ServiceOptions(retain_bytes=math.inf)  # of one run, nothing 
 class Execution:
     """Commands that run, connected by pipes, and what they have written; made by `executing`."""
 
-    __slots__ = ("_all_in", "_events", "_exited", "_places", "_results", "_service", "_stages")
+    __slots__ = (
+        "_all_in",
+        "_batch",
+        "_events",
+        "_exited",
+        "_handled",
+        "_places",
+        "_results",
+        "_service",
+        "_stages",
+        "_turn",
+    )
 
     def __init__(self, stages: Sequence[Stage], service: Service, events: Subscription | None) -> None:
         self._stages = stages
@@ -54,6 +65,9 @@ class Execution:
         self._results: dict[int, CommandResult] = {}
         self._all_in = trio.Event()
         self._exited = 0
+        self._batch: EventBatch | None = None  # the lines whose handler is being called
+        self._handled = 0  # for how many of them it has been
+        self._turn = trio.Lock()
 
     @trio.lowlevel.enable_ki_protection
     async def start(self, nursery: trio.Nursery) -> None:
@@ -102,15 +116,18 @@ class Execution:
     async def receive(self) -> EventBatch | None:
         """Return the next lines, None once all stages have ended; the handlers of lines have been called."""
         assert self._events is not None
-        while self._exited < len(self._stages):
-            batch = await self._events.receive_batch()
-            if batch.stream is None:
-                self._exited += 1
-                continue
-            batch = self._masked(batch)
-            await self._call_handler(batch)
+        async with self._turn:  # of several tasks, the others find what this one leaves, and the end as well
+            while self._batch is None:
+                if self._exited == len(self._stages):
+                    return None
+                batch = await self._events.receive_batch()
+                if batch.stream is None:
+                    self._exited += 1
+                else:
+                    self._batch, self._handled = self._masked(batch), 0
+            await self._call_handler(self._batch)
+            batch, self._batch = self._batch, None
             return batch
-        return None
 
     def _masked(self, batch: EventBatch) -> EventBatch:
         """Return the lines with the secrets of all stages masked: a stage only knows its own."""
@@ -122,13 +139,19 @@ class Execution:
         )
 
     async def _call_handler(self, batch: EventBatch) -> None:
+        """Call the handler for each line, once: where it is cancelled, the next call goes on behind that line."""
         stage = self._stages[self._places[batch.id]]
         call = (stage.stdout if batch.stream is Stream.STDOUT else stage.stderr).call
-        if call is not None:
-            for line in batch.lines:
-                outcome = call(line)
+        if call is None:
+            return
+        while self._handled < len(batch.lines):
+            self._handled += 1
+            try:
+                outcome = call(batch.lines[self._handled - 1])
                 if outcome is not None and isawaitable(outcome):
                     await outcome
+            except StopAsyncIteration as error:  # it would end the loop over the lines without a word (PEP 479)
+                raise RuntimeError("the handler of lines raised StopAsyncIteration") from error
 
     async def finish(self) -> None:
         """Wait for the end of all stages, and for the handlers of lines."""
