@@ -92,3 +92,10 @@ def test_a_signal_ends_what_only_waits_for_a_stuck_reader(tmp_path):
         process.kill()
         process.wait()
         os.close(reading)
+
+
+def test_a_fifo_that_is_its_own_reader_is_no_reader_that_has_left(tmp_path):
+    run = f"{sys.executable} -m trio_process exec -- sh -c 'echo one; sleep 0.3; echo two'"
+    script = f"mkfifo fifo; exec 7<>fifo; {run} >&7; echo $?; read one <&7; read two <&7; echo $one $two"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0", "one", "two"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
@@ -197,7 +198,7 @@ class Watch:
         """Stop the command when who read our output has left, as a write to a closed pipe would (SIGPIPE)."""
         async with trio.open_nursery() as nursery:
             for descriptor in (1, 2):
-                if _is_pipe(descriptor):
+                if _is_writing_end(descriptor):
                     nursery.start_soon(self._reader, descriptor)
 
     async def _reader(self, descriptor: int) -> None:
@@ -206,8 +207,10 @@ class Watch:
         self._process.ask_to_stop(stop_signal=signal.SIGPIPE)
 
 
-def _is_pipe(descriptor: int) -> bool:
+def _is_writing_end(descriptor: int) -> bool:
+    """Return whether it is the writing end of a pipe, and not both of a FIFO (`exec 3<>fifo`), which is its own reader."""
     try:
-        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     except OSError:
         return False  # it is closed
