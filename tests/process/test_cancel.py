@@ -1,11 +1,13 @@
 """Cancellation, Ctrl-C and errors in a body: everything is stopped and reaped, and what was raised goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 
 import pytest
 import trio
@@ -339,3 +341,23 @@ async def test_the_options_of_a_service_are_checked():
     for given in ({"grace_period": -1}, {"buffer_size": -1}, {"retain": 1.5}, {"guardian": 1}, {"drain_limit": "x"}):
         with pytest.raises(OptionError):
             ServiceOptions(**given)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_leaving_open_while_cancelled_gives_no_grace_whatever_the_body_was_in(raises):
+    async def wait(scope):
+        try:
+            scope.cancel()
+            await trio.sleep_forever()
+        finally:
+            if raises:
+                raise ValueError("in the clean-up")
+
+    with trio.fail_after(30), trio.CancelScope() as scope, suppress(ExceptionGroup):
+        async with Service(options=ServiceOptions(grace_period=20)) as service:
+            async with service.open(*STUBBORN) as process:
+                await process.wait_for_line(re.compile("."))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.sleep_forever)
+                    nursery.start_soon(wait, scope)
+    assert (process.reason, process.exit_code) == (EndReason.CANCELLED, -9)

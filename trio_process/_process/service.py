@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
@@ -412,16 +413,13 @@ class Service(Block):
         process = await self.start(command, *args, **options)
         try:
             yield process
-        except trio.Cancelled:
-            process._life.stop(EndReason.CANCELLED, 0, task_name())
-            with trio.CancelScope(shield=True):
-                await process.settle()
-            raise
         except BaseException as error:
+            # not by the error: that of a body in a nursery of its own is a group, and a clean-up may raise another one
+            cancelled = trio.current_effective_deadline() == -math.inf
             with trio.CancelScope(shield=True):
                 try:
-                    await process.stop()
-                except StopFailedError as failure:
+                    await (process.stop(0, reason=EndReason.CANCELLED) if cancelled else process.stop())
+                except ProcessError as failure:
                     note_failure(error, failure)
             raise
         await process.stop()
