@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -38,6 +39,15 @@ async def read_lines(descriptor, count):
     finally:
         await stream.aclose()
     return data.decode().splitlines()
+
+
+async def read_until_closed(descriptor):
+    """Read all lines."""
+    data = b""
+    async with trio.lowlevel.FdStream(os.dup(descriptor)) as stream:
+        async for chunk in stream:
+            data += chunk
+    return data.decode().split()
 
 
 async def test_several_processes_echo_whole_lines_to_one_reader():
@@ -77,6 +87,26 @@ async def test_a_task_of_ours_that_waits_for_the_same_stdout_is_left_in_peace():
                 pass
 
 
+async def test_what_takes_the_number_of_a_stdout_that_was_closed_gets_nothing_of_it():
+    with trio.fail_after(60), piped_stdout() as reading:
+        async with Service() as service, trio.open_nursery() as nursery:
+            nursery.start_soon(partial(service.run, "seq", "100000", echo=True))
+            await trio.testing.wait_all_tasks_blocked(0.05)  # the pipe is full
+            number = sys.stdout.fileno()
+            before, sys.stdout = sys.stdout, None
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                before.close()
+                os.dup2(theirs.fileno(), number)
+                found = await read_until_closed(reading)
+                os.close(number)
+                ours.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    ours.recv(1)
+    assert found == sorted(found, key=int)
+    assert found[0] == "1"
+
+
 async def test_a_stdout_that_raises_whatever_it_likes_is_named_and_harms_nobody(monkeypatch, caplog):
     class Odd(io.StringIO):
         def write(self, text):
@@ -87,3 +117,26 @@ async def test_a_stdout_that_raises_whatever_it_likes_is_named_and_harms_nobody(
         async with Service() as service:
             assert (await service.run("echo", "hello", echo=True)).output == "hello\n"
     assert "our own stdout takes no more of what processes write: out of ink" in caplog.text
+
+
+STUCK_TERMINAL = """
+import os, pty, sys, trio
+from trio_process import Service
+
+async def main():
+    async with Service() as service:
+        with trio.move_on_after(0.5):
+            await service.run("sh", "-c", "while :; do echo what nobody reads; done", echo=True)
+    print("left", file=sys.stderr)
+
+master, terminal = pty.openpty()
+os.dup2(terminal, 1)
+trio.run(main)
+"""
+
+
+async def test_a_terminal_that_nobody_reads_does_not_hold_the_loop_up():
+    with trio.fail_after(60):
+        async with Service() as service:
+            result = await service.run(sys.executable, "-c", STUCK_TERMINAL, timeout=30)
+    assert result.stderr == "left\n"

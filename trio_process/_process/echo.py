@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Final, final
 
 import trio
@@ -16,6 +18,7 @@ from .whole import WholeLines
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
 _PIPE_BUF: Final = 4096  # pipe(7): what a writable pipe takes at least without waiting
+_SECOND_LOOK: Final = 0.01
 
 _turns: Final = trio.lowlevel.RunVar[dict[tuple[int, int], trio.Lock]]("trio_process echo turns")
 
@@ -145,28 +148,45 @@ def _turn(descriptor: int) -> trio.Lock:
 
 
 async def _write_all(descriptor: int, data: bytes) -> None:
-    """Write without ever blocking the thread: only what a writable pipe or terminal surely takes, at a time."""
+    """Write without ever blocking the thread: only what a writable pipe surely takes, at a time."""
     rest = memoryview(data)
-    async with _turn(descriptor):
-        while rest:
-            try:
-                await _wait_writable(descriptor)
-            except PermissionError:
-                # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
-                rest = rest[os.write(descriptor, rest) :]
-                continue
-            try:
-                rest = rest[os.write(descriptor, rest[:_PIPE_BUF]) :]
-            except BlockingIOError:
-                continue
+    with _own(descriptor) as own:
+        async with _turn(own):
+            while rest:
+                try:
+                    await trio.lowlevel.wait_writable(own)
+                except PermissionError:
+                    # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
+                    rest = rest[os.write(own, rest) :]
+                    continue
+                try:
+                    rest = rest[os.write(own, rest[:_PIPE_BUF]) :]
+                except BlockingIOError:
+                    await trio.sleep(_SECOND_LOOK)  # it said that it has room, and had none for a whole character
 
 
-async def _wait_writable(descriptor: int) -> None:
+@contextmanager
+def _own(descriptor: int) -> Iterator[int]:
+    """Yield a descriptor of our own: the program may close its one meanwhile, or have a task that waits for it."""
     try:
-        await trio.lowlevel.wait_writable(descriptor)
-    except trio.BusyResourceError:  # a task of the program's waits for it, and Trio lets one do that for each number
-        twin = os.dup(descriptor)
-        try:
-            await trio.lowlevel.wait_writable(twin)
-        finally:
-            os.close(twin)
+        own = _reopened(descriptor) if os.isatty(descriptor) else os.dup(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        yield descriptor
+        return
+    try:
+        yield own
+    finally:
+        os.close(own)
+
+
+def _reopened(terminal: int) -> int:
+    """Return a descriptor whose writes don't wait: a terminal that has some room would wait for the rest.
+
+    It is opened anew for that, as O_NONBLOCK on the one we have would be seen by all who share it.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it is somebody else's, as after su(1)
+        return os.dup(terminal)
