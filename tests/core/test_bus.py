@@ -3,6 +3,7 @@ import gc
 import logging
 import math
 import pickle
+from typing import Protocol
 
 import pytest
 import trio
@@ -503,3 +504,22 @@ async def test_a_batch_whose_reading_is_cancelled_keeps_what_receive_has_left_of
         assert scope.cancelled_caught
         assert (await subscription.receive_batch()).lines == ("b", "c")
         assert await subscription.receive() == "next"
+
+
+class HasLine(Protocol):
+    line: str
+
+
+@pytest.mark.parametrize("kind", [HasLine, "ActionProcessOutput", int | str, list[int], 5])
+async def test_only_what_an_event_can_be_an_instance_of_is_subscribed_to(bus, kind):
+    with pytest.raises(OptionError, match="takes event classes"):
+        bus.subscribe(kind)
+
+
+async def test_a_closed_subscription_holds_nothing(bus):
+    subscription = bus.subscribe()
+    offer(bus, lines("a", "b", "c"))
+    await subscription.receive()
+    subscription.close()
+    statistics = subscription.statistics()
+    assert (statistics.buffered, statistics.buffered_bytes) == (0, 0)

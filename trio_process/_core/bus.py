@@ -85,7 +85,7 @@ class Bus:
     ) -> Subscription:
         """Return a subscription; the arguments are those of `Service.subscribe`."""
         for kind in types:
-            if not isinstance(kind, type):
+            if not _is_event_class(kind):
                 raise OptionError(f"subscribe takes event classes, such as ActionProcessOutput; got {kind!r}")
         if id is not None and not isinstance(id, str):
             raise OptionError(f"id must be a process id (a str), got {id!r}")
@@ -117,6 +117,14 @@ class Bus:
             backlog.end()
         if self._parent is not None and self in self._parent._children:
             self._parent._children.remove(self)
+
+
+def _is_event_class(kind: object) -> bool:
+    try:
+        issubclass(object, kind)  # type: ignore[arg-type] # that is what is found out: a Protocol refuses it, too
+    except TypeError:
+        return False
+    return isinstance(kind, type)
 
 
 def _caller() -> str:

@@ -138,6 +138,7 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
     def close(self) -> None:
         """Stop listening; what was not read is thrown away, and whoever waited for this reader goes on."""
         self._events = iter(())
+        self._held = (0, 0)
         self._backlog.close()
 
     async def aclose(self) -> None:
