@@ -15,6 +15,7 @@ from support import open_descriptors, sh, wait_until
 
 from trio_process import (
     ActionProcessExited,
+    ActionProcessOutput,
     ProcessNotFoundError,
     ProcessStartError,
     RingBuffer,
@@ -22,6 +23,7 @@ from trio_process import (
     ServiceOptions,
     Status,
 )
+from trio_process._process.capture import Capture
 from trio_process._process.reactor import Reactor
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -388,3 +390,47 @@ async def test_a_detached_process_lives_on_where_its_log_cannot_be_followed(monk
             assert process.is_running
             assert (tmp_path / "log").read_text() == "hello\n"
             assert (await process.stop()).exit_code == -15
+
+
+async def test_without_memory_to_tell_of_the_end_it_is_told_all_the_same(monkeypatch):
+    copy, lost = Capture.bytes, MemoryError("none left for a copy")
+
+    def fail(capture, stream=None):
+        if capture.held:
+            raise lost
+        return copy(capture, stream)
+
+    with trio.fail_after(20):
+        async with Service() as service:
+            with service.subscribe(ActionProcessExited) as events, monkeypatch.context() as patch:
+                patch.setattr(Capture, "bytes", fail)
+                process = await service.start("echo", "hello")
+                with pytest.raises(MemoryError) as caught:
+                    await process.wait()
+                assert caught.value is lost
+                assert (await events.receive()).exit_code == 0
+
+
+async def test_a_reader_is_not_told_of_a_pipe_that_the_kernel_watches_no_more(monkeypatch):
+    full, watch = OSError(errno.ENOSPC, "no watches"), Reactor.watch
+    with trio.fail_after(20):
+        async with Service() as service:
+            with service.subscribe(ActionProcessOutput, buffer=1) as events:
+                processes = [await service.start("yes") for _ in range(2)]
+                await wait_until(lambda: all(process._life._patience for process in processes))
+                failing = iter([True])
+
+                def fail(*args):
+                    if next(failing, False):
+                        raise full
+                    watch(*args)
+
+                monkeypatch.setattr(Reactor, "watch", fail)
+                while all(process.is_running for process in processes):
+                    await events.receive_batch()
+                ended, running = sorted(processes, key=lambda process: process.is_running)
+                with pytest.raises(OSError) as caught:
+                    await ended.wait()
+                assert caught.value is full
+                while (await events.receive_batch()).id != running.id:
+                    pass

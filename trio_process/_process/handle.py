@@ -54,7 +54,11 @@ class Handle(Protocol):
         """Read no more of a stream, until `resume`."""
 
     def resume(self, stream: Stream) -> None:
-        """Read on."""
+        """Read on.
+
+        Raises:
+            OSError: It can't be watched any more.
+        """
 
     def read_rest(self) -> None:
         """Hand over what is there to be read now."""

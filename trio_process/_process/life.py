@@ -213,8 +213,12 @@ class Life:
     def _go_on(self, stream: Stream) -> None:
         self._patience.pop(stream, None)
         self._last_output = trio.current_time()  # the silence was ours
-        if self.handle is not None:
+        if self.handle is None:
+            return
+        try:
             self.handle.resume(stream)
+        except OSError as error:  # we may be in a reader's task, whose trouble it is not
+            self.output_lost(error)
 
     def _complain(self, stream: Stream, patience: Patience) -> None:
         if self._patience.get(stream) is patience:
@@ -306,13 +310,23 @@ class Life:
 
     def _end(self) -> None:
         """Tell everybody that all is over."""
-        announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
-        self._is_done = True
-        if self._done is not None:
-            self._done.set()
-        self._settle()
-        self.output.wake_readers()
-        self._host.ended(self.id)
+        try:
+            self._announce_end()
+        finally:
+            self._is_done = True
+            if self._done is not None:
+                self._done.set()
+            self._settle()
+            self.output.wake_readers()
+            self._host.ended(self.id)
+
+    def _announce_end(self) -> None:
+        try:
+            announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
+        except MemoryError as error:  # for a copy of what it wrote: without that there is room for the news
+            self.output_lost(error)
+            self.output.capture.release()
+            announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
 
     def _settle(self) -> None:
         self._is_settled = True
