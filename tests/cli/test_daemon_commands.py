@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -259,6 +260,26 @@ async def test_health_is_asked_for(shell: Shell) -> None:
     assert healthy.stdout.decode().endswith("healthy\n")
     assert (ready.returncode, b"not ready" in ready.stderr) == (1, True)
     assert shell.run("health", "nonsense").returncode == 2
+
+
+def test_ctrl_c_ends_the_question_for_health_with_130_and_no_word(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with subprocess.Popen(
+            [sys.executable, "-m", "trio_process", "health", address, "--timeout", "1000"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=shell.environment,
+        ) as asking:
+            try:
+                connection, _ = server.accept()
+                asking.send_signal(signal.SIGINT)
+                said, _ = asking.communicate(timeout=PATIENCE)
+                connection.close()
+            finally:
+                asking.kill()
+    assert (asking.returncode, said) == (130, b"")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`trio-process run`, as one would run it: exit codes, files, signals, terminals."""
 
+import errno
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from support import wait_until
 
 from trio_process._cli import run as run_module
 from trio_process._cli.find import find_file
@@ -358,6 +360,25 @@ class TestSignals:
         results = {one["name"]: one["state"] for one in json.loads((tmp_path / "r.json").read_bytes())["results"]}
         assert results == {"t": "failed", "done": "passed", "never": "skipped"}
 
+    @pytest.mark.parametrize("words", [["run"], ["run", "--list"]])
+    async def test_ctrl_c_while_the_file_is_read_gives_130_and_no_word(self, tmp_path, words):
+        fifo = tmp_path / "x.toml"
+        os.mkfifo(fifo)
+        with subprocess.Popen(
+            [sys.executable, "-m", "trio_process", *words, "-f", fifo],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            try:
+                writer = await wait_until(lambda: open_to_write(fifo))
+                process.send_signal(signal.SIGINT)
+                said, _ = process.communicate(timeout=60)
+                os.close(writer)
+            finally:
+                process.kill()
+        assert (process.returncode, said) == (130, b"")
+
     def test_a_second_signal_ends_the_grace(self, tmp_path):
         text = "[tasks.t]\ngrace-period='60s'\nshell = 'trap \"echo no\" TERM; echo $$ > pid; echo up; while :; do sleep 0.05; done'\n"
         with self.start(tmp_path, text) as process:
@@ -447,6 +468,16 @@ def wait_for(process, line):
         if found.rstrip("\n") == line:
             return
     raise AssertionError(f"{line!r} never came")
+
+
+def open_to_write(fifo):
+    """Return a descriptor, None while nobody reads it (fifo(7))."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
 
 
 def alive(pid):

@@ -6,7 +6,7 @@ import atexit
 import errno
 import sys
 from importlib import import_module
-from typing import Final, final
+from typing import Any, Final, final
 
 import click
 
@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "health": ("health", "health"),
 }
 
+_INTERRUPTED: Final = 128 + 2
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -41,6 +42,14 @@ class _Commands(click.Group):
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f".{module}", __package__), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; of a Ctrl-C that it leaves to us, click would make the word "Aborted!" and the status 1."""
+        try:
+            return super().invoke(ctx)
+        except* KeyboardInterrupt:
+            pass  # in a group where it fell on a nursery
+        sys.exit(_INTERRUPTED)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
