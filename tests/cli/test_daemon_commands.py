@@ -364,6 +364,11 @@ def test_names_out_of_the_ordinary_are_names_and_harm_no_terminal(shell: Shell, 
     assert all(file.name.isprintable() for file in shell.state.iterdir())
 
 
+def test_a_name_that_the_encoding_of_the_output_lacks_is_listed_all_the_same(shell: Shell) -> None:
+    with shell.registry.registered(DaemonEntry("my", "ü")):
+        assert "\\xfc" in well(shell.run("daemons", env={"PYTHONIOENCODING": "ascii"}))
+
+
 @pytest.mark.parametrize("name", [b"..", b"../../x", b"", b"\xff\xfe"])
 @pytest.mark.parametrize("verb", ["start", "stop", "status", "logs", "restart"])
 def test_names_that_cannot_be_keys_are_refused_in_one_line(shell: Shell, verb: str, name: bytes) -> None:

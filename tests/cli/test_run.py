@@ -24,7 +24,7 @@ from trio_process._core import PipelineError
 from trio_process._pipeline import read_pipeline
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from trio_process._cli.run import run; run(prog_name='trio-process run')"]
+COMMAND = [sys.executable, "-m", "trio_process", "run"]
 PIPELINE = """
 [tasks.lint]
 run = "echo all clean"
@@ -360,12 +360,12 @@ class TestSignals:
         results = {one["name"]: one["state"] for one in json.loads((tmp_path / "r.json").read_bytes())["results"]}
         assert results == {"t": "failed", "done": "passed", "never": "skipped"}
 
-    @pytest.mark.parametrize("words", [["run"], ["run", "--list"]])
+    @pytest.mark.parametrize("words", [[], ["--list"]])
     async def test_ctrl_c_while_the_file_is_read_gives_130_and_no_word(self, tmp_path, words):
         fifo = tmp_path / "x.toml"
         os.mkfifo(fifo)
         with subprocess.Popen(
-            [sys.executable, "-m", "trio_process", *words, "-f", fifo],
+            [*COMMAND, *words, "-f", fifo],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

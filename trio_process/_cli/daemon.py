@@ -19,7 +19,7 @@ from .._daemon import DaemonEntry, default_registry
 from .await_health import check_tcp, check_url
 from .launch import Interrupted, launch
 from .logs import print_log
-from .output import OutputLost, be_tolerant, complain, show, tell, without_output
+from .output import OutputLost, complain, show, tell, without_output
 from .place import Order, Place
 from .stop import stop_daemon
 from .words import one_line
@@ -49,7 +49,6 @@ class _Seconds(click.FloatRange):
 @click.group()
 def daemon() -> None:
     """Run commands in the background: one instance each, with a PID file, a log and an entry in the registry."""
-    be_tolerant()
 
 
 def _key(command: _F) -> _F:

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 import click
 
-from .output import OutputLost, let_go, without_output
+from .output import OutputLost, be_tolerant, let_go, without_output
 
 # each command is imported when it is named: `exec` needs none of what draws the live view of `run`
 _COMMANDS: Final = {
@@ -61,6 +61,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line."""
     atexit.register(let_go)
+    be_tolerant()
     try:
         cli(prog_name="trio-process")
     except OSError as error:

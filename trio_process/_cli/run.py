@@ -21,7 +21,7 @@ from .find import find_file, select, with_needs
 from .findings import find
 from .live import LiveView
 from .memory import failed_last_time, remember
-from .output import OutputLost, be_tolerant, complain, show, without_output, write, writing
+from .output import OutputLost, complain, show, without_output, write, writing
 from .overview import dry_run, list_tasks
 from .plain import PlainView
 from .render import account, as_text, terminal
@@ -86,7 +86,6 @@ def run(
     """
     if graph is not None and graph not in _GRAPHS:  # click takes the task in `--graph TASK` for the option's value
         tasks, graph = (graph, *tasks), "mermaid"
-    be_tolerant()
     try:
         wanted = parse_reports(reports)
         found = read_pipeline(file if file is not None else find_file(Path()))
