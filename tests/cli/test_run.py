@@ -255,9 +255,11 @@ class TestUsage:
             (["--schedule", "x"], "--schedule"),
             (["--nonsense"], "--nonsense"),
             (["-f", ""], "must not be empty"),
+            (["-f", "loop/x.toml"], "can't read 'loop/x.toml': Too many levels of symbolic links"),
         ],
     )
-    def test_a_mistake_gives_2_and_says_what_to_do(self, cli, args, says):
+    def test_a_mistake_gives_2_and_says_what_to_do(self, cli, tmp_path, args, says):
+        (tmp_path / "loop").symlink_to("loop")
         done = cli(*args)
         assert done.returncode == 2
         assert says in done.stderr
@@ -274,11 +276,37 @@ class TestUsage:
             '  trio-process.toml:5: tasks.b.after[0]: no task is named "c"\n'
         )
 
-    def test_a_report_that_can_not_be_written_is_told_after_the_run(self, cli, tmp_path):
+    @pytest.mark.parametrize("words", [[], ["--list"], ["-f", "x.toml"], ["-f", "../x.toml"]])
+    def test_a_working_directory_that_was_removed_gives_2_and_a_word(self, cli, tmp_path, words):
+        (tmp_path / "gone").mkdir()
+        os.chdir(tmp_path / "gone")  # the fixture sees to the way back
+        (tmp_path / "gone").rmdir()
+        done = cli(*words, text=None)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "can't tell what the working directory is: No such file or directory" in done.stderr
+
+    @pytest.mark.parametrize("name", ["file/x.json", "x" * 300])
+    def test_a_report_that_can_not_be_written_is_told_after_the_run(self, cli, tmp_path, name):
         (tmp_path / "file").touch()
-        done = cli("lint", "--report", "json=file/x.json")
+        done = cli("lint", "--report", f"json={name}")
         assert done.returncode == 1
-        assert "can't write the json report 'file/x.json'" in done.stderr
+        assert f"can't write the json report '{name}'" in done.stderr
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_a_parent_that_may_not_be_searched_is_passed_over(self, tmp_path):
+        inner = tmp_path / "closed" / "inner"
+        inner.mkdir(parents=True)
+        (tmp_path / "closed").chmod(0)
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                find_file(inner)
+            except PipelineError as error:
+                os._exit(0 if "name a file with -f" in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def test_no_file_anywhere_is_told(self, cli, monkeypatch):
         monkeypatch.setattr("trio_process._cli.find.NAMES", ("no-such-name-1", "no-such-name-2"))

@@ -87,7 +87,7 @@ def read_pipeline(
     from .toml_lines import key_lines  # noqa: PLC0415
 
     file = Path(os.fsdecode(checks.path("path", path)))
-    directory = str(file.parent.resolve())
+    directory = _directory(file)
     text = _read_text(file)
     if is_procfile(file):
         faults = Faults(str(file))
@@ -111,6 +111,15 @@ def has_pipeline(pyproject: Path) -> bool:
         return isinstance(_parse(pyproject, _read_text(pyproject)).get("tool", {}).get(TOOL), dict)
     except (PipelineError, AttributeError):  # AttributeError: `tool` is no table
         return False
+
+
+def _directory(file: Path) -> str:
+    """Return the directory of a file, absolute."""
+    try:
+        return os.path.realpath(file.parent)  # a loop of links is told when the file is read; Path.resolve() fails
+    except OSError as error:  # of getcwd(3)
+        gone = f"can't tell what the working directory is: {error.strerror}"
+        raise PipelineError([f"can't read {str(file)!r}: {gone}; give an absolute path"]) from error
 
 
 def _read_text(file: Path) -> str:
