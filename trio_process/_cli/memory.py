@@ -11,6 +11,7 @@ from .._pipeline import PipelineFile, RunAllResult
 
 DIRECTORY: Final = ".trio-process"
 _VERSION: Final = 1
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RecursionError)  # the last of JSON that is too deep
 
 
 def memory_path(file: PipelineFile) -> Path:
@@ -29,7 +30,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
         found = _read(path)
     except FileNotFoundError:
         raise PipelineError([f"nothing was run yet: {path} is not there; leave --only-failed out"]) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:  # unreadable, or not written by us
+    except _UNREADABLE as error:  # or not written by us
         raise PipelineError([f"can't read the last results, {path}: {error}; leave --only-failed out"]) from error
     return [name for name, state in found.items() if state != "passed"]
 
@@ -51,7 +52,7 @@ def remember(file: PipelineFile, whole: RunAllResult) -> None:
     path = memory_path(file)
     try:
         before = _read(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except _UNREADABLE:
         before = {}  # the first run, or not written by us: begun anew
     now = {result.name: "passed" if result.passed or result.allowed else result.state.value for result in whole.results}
     known = {task.spec.name for task in file.tasks}
