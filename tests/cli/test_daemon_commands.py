@@ -442,6 +442,20 @@ def test_a_log_that_is_rotated_and_one_that_is_emptied_are_followed(shell: Shell
         assert follower.wait(PATIENCE) == 130
 
 
+def test_a_progress_bar_in_a_log_is_one_line(shell: Shell) -> None:
+    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
+    (log,) = shell.state.glob("*.log")
+    log.write_bytes(b"one\ntwo\r\n1%\r2%\r3%\nend")
+    ended = subprocess.run(
+        [sys.executable, "-m", "trio_process", "daemon", "logs", "-n", "3", "my", "web"],
+        capture_output=True,
+        timeout=PATIENCE,
+        env=shell.environment,
+        check=False,
+    )
+    assert ended.stdout == b"two\r\n1%\r2%\r3%\nend"
+
+
 def test_without_a_home_the_files_go_where_nobody_else_writes(shell: Shell, tmp_path: Path) -> None:
     nowhere = {"HOME": "", "XDG_STATE_HOME": "relative", "TMPDIR": str(tmp_path)}
     ended = shell.here("daemon", "logs", "no", "body", env=nowhere)

@@ -28,8 +28,8 @@ def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
     except FileNotFoundError:
         raise DaemonError(f"{code}/{daemon} has no log yet ({place.log_file})") from None
     with file:
-        data = file.read()
-        _print(b"".join(data.splitlines(keepends=True)[-lines:] if lines else []))
+        kept = file.readlines()  # by newlines only: a progress bar in its carriage returns is one
+        _print(b"".join(kept[-lines:] if lines else []))
         if follow:
             _follow(code, daemon, place, file)
 
