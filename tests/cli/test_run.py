@@ -588,6 +588,22 @@ class TestTerminals:
         assert status in (129, 1)  # whichever is noticed first: SIGHUP, or that writing fails
         assert not alive(int((tmp_path / "pid").read_text()))
 
+    async def test_the_third_signal_ends_it_though_nobody_reads_the_terminal(self, tmp_path):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun = 'yes'\n")
+        master, slave = pty.openpty()
+        poll = select.poll()
+        poll.register(slave, select.POLLOUT)
+        with subprocess.Popen(COMMAND, cwd=tmp_path, env=environment(NO_COLOR="1"), stdout=slave) as process:
+            try:
+                await wait_until(lambda: not poll.poll(0))
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the same one thrice could come as one
+                    process.send_signal(number)
+                assert process.wait(60) in (129, 130, 143)  # which of them was the third is the kernel's to say
+            finally:
+                process.kill()
+                os.close(master)
+                os.close(slave)
+
     @pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}])
     def test_without_a_wish_for_colours_there_are_plain_lines(self, tmp_path, more):
         (tmp_path / "trio-process.toml").write_text(PIPELINE)

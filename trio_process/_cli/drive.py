@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Protocol, final
 
 import attrs
@@ -83,8 +85,9 @@ class Interruption:
         self._count += 1
         self.number = self.number or number
         if self._count >= _OUT_OF_PATIENCE:
-            if os.isatty(1):
-                os.write(1, _SHOW_CURSOR)  # the live view has hidden it, and will not come to undo that
+            with suppress(OSError):
+                if os.isatty(1) and _takes_more(1):
+                    os.write(1, _SHOW_CURSOR)  # the live view has hidden it, and will not come to undo that
             os._exit(128 + number)
         self._board.interrupted = "Ctrl-C" if self.number == signal.SIGINT else signal_name(self.number)
         self.scope.cancel()
@@ -130,6 +133,13 @@ async def drive(
     finally:
         leave_hurry()
     return whole or board.whole(), interruption.number
+
+
+def _takes_more(descriptor: int) -> bool:
+    """Return whether a few bytes can be written at once: nobody may read what the terminal shows."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _subscribe(service: Service, *, lossless: bool) -> Subscription:
