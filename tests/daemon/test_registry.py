@@ -422,6 +422,28 @@ def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path):
             action()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["", "a-b.json"])
+def test_an_entry_that_may_not_be_read_is_an_error_and_not_a_daemon_that_does_not_run(closed):
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        daemons = Registry(directory)
+        daemons.register(DaemonEntry("a", "b"))
+        os.chmod(os.path.join(directory, closed), 0)
+
+        def as_nobody():
+            os.setuid(65534)
+            refused = 0
+            for action in (lambda: daemons.get("a", "b"), lambda: daemons.unregister("a", "b")):
+                try:
+                    action()
+                except RegistryError as error:
+                    refused += isinstance(error.__cause__, PermissionError)
+            return refused == 2
+
+        assert in_child(as_nobody) == 1
+
+
 # names
 
 

@@ -60,18 +60,22 @@ class Found(NamedTuple):
 
 
 def look(path: str, census: Census) -> Found | None:
-    """Return what a file is; None if it is gone, is not regular, or is not ours to read."""
+    """Return what a file is; None if it is gone, or is not regular.
+
+    Raises:
+        OSError: It can't be read, and may be anything.
+    """
     try:
         opened = open_regular(path)
-        if opened is None:
-            return None
-        descriptor, status = opened
-        try:
-            return _judge(path, descriptor, status, census)
-        finally:
-            os.close(descriptor)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None  # removed in between, say: others may do that at any time
+    if opened is None:
+        return None
+    descriptor, status = opened
+    try:
+        return _judge(path, descriptor, status, census)
+    finally:
+        os.close(descriptor)
 
 
 def _judge(path: str, descriptor: int, status: os.stat_result, census: Census) -> Found:

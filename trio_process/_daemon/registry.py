@@ -128,6 +128,7 @@ class Registry:
 
         Raises:
             OptionError: `code` or `daemon` can't be a key.
+            RegistryError: The entry can't be read. (One that is missing is None.)
         """
         found = self.find(code, daemon)
         return None if found is None else found.entry()
@@ -150,7 +151,10 @@ class Registry:
         for name in names:
             if not name.endswith(SUFFIX) and not name.startswith(TEMPORARY):
                 continue
-            found = look(f"{directory}/{name}", census)  # no Path: it would take as long as reading the file
+            try:
+                found = look(f"{directory}/{name}", census)  # no Path: it would take as long as reading the file
+            except OSError:
+                continue  # not ours to read
             if found is None:
                 continue
             if found.prunable:
@@ -163,7 +167,12 @@ class Registry:
 
     def find(self, code: str, daemon: str) -> Found | None:
         """Return the file of this key if its daemon runs, else None; for `get`, and not part of the contract."""
-        found = [found for _, found in _look_at(self._paths(code, daemon)) if found is not None]
+        try:
+            found = [found for _, found in _look_at(self._paths(code, daemon)) if found is not None]
+        except OSError as error:
+            raise RegistryError(
+                f"the entry of {code!r} and {daemon!r} can't be read in {self.directory}: {error.strerror or error}"
+            ) from error
         self._prune([other for other in found if other.prunable])
         return next((one for one in found if one.alive and one.is_for(code, daemon)), None)
 
