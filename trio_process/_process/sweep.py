@@ -16,8 +16,8 @@ STUCK_AFTER: Final = 5.0
 
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.05
-_UNSURE: Final = 0.25
-"""Seconds in which what is in the midst of an exec has got its environment; what has none for longer is nobody's."""
+_UNSURE: Final = 2.0
+"""Seconds in which what is in the midst of an exec has got its environment, on a busy machine too; then it is nobody's."""
 
 
 @final
