@@ -403,8 +403,8 @@ class TestSignals:
             try:
                 writer = await wait_until(lambda: open_to_write(fifo))
                 process.send_signal(signal.SIGINT)
+                os.close(writer)  # should it come in the moment before the read, that would not be interrupted
                 said, _ = process.communicate(timeout=60)
-                os.close(writer)
             finally:
                 process.kill()
         assert (process.returncode, said) == (130, b"")
