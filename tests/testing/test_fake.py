@@ -190,6 +190,19 @@ async def test_a_generator_that_raises_fails_the_test(autojump_clock):
     assert isinstance(failure.value.__cause__, ZeroDivisionError)
 
 
+@pytest.mark.parametrize("end", [pytest.fail.Exception("my verdict"), KeyboardInterrupt("my verdict")])
+async def test_a_generator_can_fail_the_test_itself(autojump_clock, end):
+    def judge(call):
+        yield "begun"
+        raise end
+
+    with pytest.raises(type(end), match="my verdict"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("x", lines=judge)
+            result = await fake.run("x", check=False)
+            assert (result.exit_code, result.stdout) == (1, "begun\n")
+
+
 async def test_an_error_of_the_test_goes_before_that_of_a_script(autojump_clock):
     with pytest.raises(KeyError, match="mine"):
         async with FakeService() as fake:

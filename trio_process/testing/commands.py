@@ -83,7 +83,7 @@ class Commands:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.problems: list[ScriptError] = []
+        self.problems: list[BaseException] = []
         self.recorder: Recorder | None = None
         self._rules: list[Rule] = []
 

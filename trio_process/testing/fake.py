@@ -33,7 +33,8 @@ class FakeService(Service):
         options: How it keeps its processes.
 
     A command that is not registered raises `UnregisteredCommandError`. When the block is left, a script that met what
-    it does not allow (`expects`, an error in a generator) raises `ScriptError`, unless the block failed anyway.
+    it does not allow (`expects`, an error in a generator) raises `ScriptError`, unless the block failed anyway. What is no
+    `Exception`, as `pytest.fail()` in a generator, is raised as it is.
 
     >>> async def test_push_is_tried_again(autojump_clock):
     ...     async with FakeService() as fake:
@@ -121,7 +122,7 @@ class FakeService(Service):
             yield
         if self._commands.recorder is not None:
             self._commands.recorder.finish()
-        raise_first(None, [*self._commands.problems])
+        raise_first(None, self._commands.problems)
 
     def _make_containment(self) -> Containment:
         return ScriptedContainment(self.reactor, self._commands, lambda: _make_real(self))

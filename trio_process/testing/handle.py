@@ -69,7 +69,7 @@ class FakeHandle:
         behaviour: Behaviour,
         reactor: Reactor,
         number: int,
-        report: Callable[[ScriptError], None],
+        report: Callable[[BaseException], None],
     ) -> None:
         options = call.options
         self.pid = FIRST_PID + number
@@ -249,7 +249,7 @@ class FakeHandle:
             frame.finished = True
             frame.exit_code = frame.exit_code if end.value is None else int(end.value)
             self._wait(frame, frame.exit_after)
-        except Exception as error:  # noqa: BLE001 - a mistake in a test's generator is shown as one, and ends the process
+        except BaseException as error:  # noqa: BLE001 - a mistake in a test's generator, or its `pytest.fail()`, is told when the service is left, and ends the process
             self._fail("".join(traceback.format_exception(error)), error)
         else:
             self._wait(frame, frame.step.delay if isinstance(frame.step, Write) else 0.0)
@@ -280,9 +280,12 @@ class FakeHandle:
         return True
 
     def _fail(self, why: str, cause: BaseException | None = None) -> None:
-        error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
-        error.__cause__ = cause
-        self._report(error)
+        if cause is None or isinstance(cause, Exception):
+            error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
+            error.__cause__ = cause
+            self._report(error)
+        else:
+            self._report(cause)  # `pytest.fail()`, `pytest.skip()`: it is to be seen as what it is
         self._outputs.write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"), self._owner)
         self._exit(1)
 
