@@ -1,7 +1,10 @@
 """`FakeService`: what the contract with the real one does not say, its own rules and mistakes."""
 
+import os
 import re
+import signal
 import time
+from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
@@ -201,6 +204,60 @@ async def test_a_generator_can_fail_the_test_itself(autojump_clock, end):
             fake.on("x", lines=judge)
             result = await fake.run("x", check=False)
             assert (result.exit_code, result.stdout) == (1, "begun\n")
+
+
+@pytest.mark.parametrize("code", ["abc", 1000, -65, True, 1.5])
+async def test_a_generator_that_returns_no_exit_code_fails_the_test(autojump_clock, code):
+    def broken(call):
+        yield "begun"
+        return code
+
+    with pytest.raises(ScriptError, match="exit_code"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("x", lines=broken)
+            assert (await fake.run("x", check=False)).exit_code == 1
+
+
+@pytest.mark.parametrize("end", [ZeroDivisionError("at the end"), pytest.fail.Exception("at the end")])
+async def test_a_generator_that_raises_while_it_is_closed_fails_the_test(autojump_clock, end):
+    def broken(call):
+        try:
+            yield "begun"
+            yield Read.LINE
+        finally:
+            raise end
+
+    with pytest.raises((ScriptError, type(end)), match="at the end"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("x", lines=broken)
+            async with fake.open("x") as process:
+                await process.wait_for_line("begun")
+
+
+async def test_a_line_that_can_t_be_encoded_fails_the_test(autojump_clock):
+    with pytest.raises(ScriptError, match="UnicodeEncodeError"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("x", lines=["é"])
+            assert (await fake.run("x", encoding="ascii", check=False)).exit_code == 1
+
+
+async def test_a_full_disk_ends_a_script_that_writes_to_it_and_one_that_fails(autojump_clock):
+    full = Path("/dev/full")
+    with pytest.raises(ScriptError, match="expected b'yes'"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("writes", lines=["a"])
+            fake.on("fails", expects="yes")
+            assert (await fake.run("writes", stdout=full, check=False)).exit_code == 1
+            assert (await fake.run("fails", stdin="no", stderr=full, check=False)).exit_code == 1
+
+
+async def test_a_script_gets_sigpipe_where_nobody_reads_what_it_writes(autojump_clock):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with trio.fail_after(60), open(writer, "wb") as stdout:
+        async with FakeService() as fake:
+            fake.on("x", lines=["a", "b"])
+            assert (await fake.run("x", stdout=stdout, check=False)).exit_code == -signal.SIGPIPE
 
 
 async def test_an_error_of_the_test_goes_before_that_of_a_script(autojump_clock):

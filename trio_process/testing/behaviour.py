@@ -160,7 +160,8 @@ def _start_error(value: object) -> StartError | None:
     raise OptionError(f"error must be an OSError or ProcessStartError, or a class of those, got {value!r}")
 
 
-def _check_exit_code(_: object, __: object, value: object) -> None:
+def check_exit_code(_: object, __: object, value: object) -> None:
+    """Refuse what is no exit code; a validator of attrs."""
     if value is not None and not -64 <= checks.whole("exit_code", value, least=-64) <= 255:
         raise OptionError(f"exit_code must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
 
@@ -196,7 +197,7 @@ class Behaviour:
     """
 
     lines: Any = attrs.field(default=(), converter=_steps)
-    exit_code: int | None = attrs.field(default=0, validator=_check_exit_code)
+    exit_code: int | None = attrs.field(default=0, validator=check_exit_code)
     exit_after: float = attrs.field(default=0.0, converter=_exit_after)
     ignores: Any = attrs.field(default=(), converter=_signals)
     reacts: Any = attrs.field(factory=dict, converter=_reactions)

@@ -10,6 +10,7 @@ import math
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any, Final, final
 
 import attrs
@@ -26,7 +27,7 @@ from .._core import (
     escape_controls,
 )
 from .._process import Ending, Left, Owner, Reactor
-from .behaviour import Behaviour, Read, Step, Write, step_of
+from .behaviour import Behaviour, Read, Step, Write, check_exit_code, step_of
 from .call import Call
 from .commands import ScriptError
 from .outputs import FakeOutputs
@@ -224,7 +225,7 @@ class FakeHandle:
                 return  # room comes
             frame = self._frames[-1]
             if frame.step is None and not frame.finished:
-                self._fetch(frame)
+                self._try(self._fetch, frame)
                 continue
             if trio.current_time() < frame.due:
                 return  # the timer comes
@@ -235,11 +236,19 @@ class FakeHandle:
                 if len(self._frames) == 1:
                     return  # it runs until it is ended
                 self._frames.pop()
-            elif not self._take(frame):
+            elif not self._try(self._take, frame):
                 return  # input comes
         self._let_others_run()
 
-    def _fetch(self, frame: _Frame) -> None:
+    def _try(self, what: Callable[[_Frame], bool], frame: _Frame) -> bool:
+        """Fetch or take a step; whatever goes wrong is a mistake in the test's script, or its `pytest.fail()`."""
+        try:
+            return what(frame)
+        except BaseException as error:  # noqa: BLE001 - told when the service is left; and it ends the process
+            self._fail("".join(traceback.format_exception(error)), error)
+            return True
+
+    def _fetch(self, frame: _Frame) -> bool:
         """Get the next step, and the time at which it is due."""
         answer, frame.answer = frame.answer, None
         try:
@@ -247,12 +256,12 @@ class FakeHandle:
             frame.step = step_of(item)
         except StopIteration as end:
             frame.finished = True
-            frame.exit_code = frame.exit_code if end.value is None else int(end.value)
+            check_exit_code(None, None, end.value)
+            frame.exit_code = frame.exit_code if end.value is None else end.value
             self._wait(frame, frame.exit_after)
-        except BaseException as error:  # noqa: BLE001 - a mistake in a test's generator, or its `pytest.fail()`, is told when the service is left, and ends the process
-            self._fail("".join(traceback.format_exception(error)), error)
         else:
             self._wait(frame, frame.step.delay if isinstance(frame.step, Write) else 0.0)
+        return True
 
     def _wait(self, frame: _Frame, delay: float) -> None:
         frame.due = max(frame.due, trio.current_time()) + delay if delay else frame.due
@@ -265,7 +274,7 @@ class FakeHandle:
         assert step is not None
         if isinstance(step, Write):
             frame.step = None
-            self._outputs.write(step.stream, step.encoded(self._options.encoding), self._owner)
+            self._write(step.stream, step.encoded(self._options.encoding))
             return True
         try:
             taken = self._stdin.take(step)
@@ -279,15 +288,29 @@ class FakeHandle:
             frame.answer = taken.decode(self._options.encoding, self._options.errors)
         return True
 
+    def _write(self, stream: Stream, data: bytes) -> None:
+        """Write, or end as most programs do that can't."""
+        try:
+            self._outputs.write(stream, data, self._owner)
+        except BrokenPipeError:
+            self._exit(-signal.SIGPIPE)
+        except OSError:
+            self._exit(1)
+
     def _fail(self, why: str, cause: BaseException | None = None) -> None:
+        self._tell(why, cause)
+        with suppress(OSError):
+            self._outputs.write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"), self._owner)
+        self._exit(1)
+
+    def _tell(self, why: str, cause: BaseException | None) -> None:
+        """Have it raised when the service is left."""
         if cause is None or isinstance(cause, Exception):
             error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
             error.__cause__ = cause
             self._report(error)
         else:
             self._report(cause)  # `pytest.fail()`, `pytest.skip()`: it is to be seen as what it is
-        self._outputs.write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"), self._owner)
-        self._exit(1)
 
     def _exit(self, code: int) -> None:
         if self._exit_code is not None:
@@ -297,4 +320,7 @@ class FakeHandle:
         self._owner.exited()
         for frame in self._frames:
             if isinstance(frame.steps, Generator):
-                frame.steps.close()
+                try:
+                    frame.steps.close()
+                except BaseException as error:  # noqa: BLE001 - told when the service is left
+                    self._tell("".join(traceback.format_exception(error)), error)
