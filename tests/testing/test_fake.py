@@ -170,6 +170,20 @@ async def test_expected_input_lets_it_go_on(autojump_clock):
         assert (await fake.run("sudo", stdin="secret\nmore")).output == "ok\nreally ok\n"
 
 
+async def test_what_two_tasks_send_at_once_is_not_mixed(autojump_clock):
+    big = 200_000
+    with trio.fail_after(60):
+        async with FakeService() as fake:
+            cat = fake.on("cat", lines=[Read.ALL])
+            process = await fake.start("cat")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.send_input, "a" * big)
+                nursery.start_soon(process.send_input, "b" * big)
+            await process.close_stdin()
+            await process.wait()
+            assert cat.calls[0].stdin in (b"a" * big + b"b" * big, b"b" * big + b"a" * big)
+
+
 @pytest.mark.parametrize("given", ["yes", "no\n", ""])
 async def test_other_input_ends_it_and_fails_the_test(autojump_clock, given):
     with pytest.raises(ScriptError, match=r"`ask` failed: expected b'yes\\n' on stdin, got b'"):

@@ -39,23 +39,25 @@ class FakeStdin:
         self._read = bytearray()  # taken from the pipe by the program, as its buffered input does, but not used yet
         self._ended = options.stdin is not Stdio.PIPE
         self._room = trio.lowlevel.ParkingLot()
+        self._writing = trio.Lock()
         self.closed = self._ended
         call.stdin = bytes(self._pipe)
 
     async def write(self, data: bytes, refusal: Callable[[], Exception]) -> None:
-        """Write all of it; a full pipe makes the writer wait."""
-        rest = memoryview(data)
-        while rest:
-            if self.closed:
-                raise refusal()
-            room = PIPE_CAPACITY - len(self._pipe)
-            if room <= 0:
-                await self._room.park()
-                continue
-            self._pipe += rest[:room]
-            self._call.stdin += rest[:room]
-            rest = rest[room:]
-            self._wake()
+        """Write all of it; a full pipe makes the writer wait, and who writes meanwhile waits for this one."""
+        async with self._writing:
+            rest = memoryview(data)
+            while rest:
+                if self.closed:
+                    raise refusal()
+                room = PIPE_CAPACITY - len(self._pipe)
+                if room <= 0:
+                    await self._room.park()
+                    continue
+                self._pipe += rest[:room]
+                self._call.stdin += rest[:room]
+                rest = rest[room:]
+                self._wake()
 
     def close(self) -> None:
         """Let it read the end of its input after the rest, and wake who is writing; twice is fine."""
