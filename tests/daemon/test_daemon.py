@@ -494,6 +494,19 @@ async def test_a_failure_of_the_way_out_does_not_hide_the_bodys_error(tmp_path, 
     assert "cannot remove" in caplog.text
 
 
+async def test_what_was_entered_is_left_also_where_no_thread_can_be_started(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    with trio.fail_after(30):
+        async with Daemon(
+            pid_file=tmp_path / "p", registry=Registry(tmp_path / "r"), registry_entry=ENTRY, signals=False
+        ):
+            monkeypatch.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        assert read_pid(tmp_path / "p") == (0, False)
+        assert Registry(tmp_path / "r").list() == []
+
+
 async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_is_undone(tmp_path, monkeypatch):
     from trio_process._daemon import blocking
 

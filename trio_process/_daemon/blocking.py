@@ -45,7 +45,12 @@ async def held_in_thread(
     finally:
         with trio.CancelScope(shield=True):
             try:
-                await _Step(lambda: manager.__exit__(None, None, None), f"leave {what}").wait()
+                try:
+                    leaving = _Step(lambda: manager.__exit__(None, None, None), f"leave {what}")
+                except RuntimeError:  # no thread can be started: better to block than to leave it as it is
+                    manager.__exit__(None, None, None)
+                else:
+                    await leaving.wait()
             except Exception as failure:  # noqa: BLE001 - whatever it is, the next step of the way out must be done
                 failures.append(failure)
 
