@@ -401,6 +401,18 @@ async def test_a_dead_unix_socket_makes_room_and_a_living_one_does_not(tmp_path)
             assert await get(server.addr, "/health") == (200, "ok\n")
 
 
+async def test_a_unix_socket_that_can_t_be_removed_does_not_hide_the_bodys_error(tmp_path, caplog):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(ZeroDivisionError), trio.fail_after(30):
+        async with HealthServer(f"unix:{folder}/h.sock"):
+            (folder / "h.sock").unlink()
+            folder.rmdir()
+            folder.write_text("no directory any more")
+            raise ZeroDivisionError
+    assert "could not remove the unix socket" in caplog.text
+
+
 async def test_what_is_no_socket_is_left_alone(tmp_path):
     path = tmp_path / "file"
     path.write_text("precious")

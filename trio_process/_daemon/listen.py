@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from .._core import DaemonError
+from .._core import DaemonError, logger
 from .address import Address
 
 _BACKLOG: Final = 4096  # the kernel takes less if it wants (somaxconn, listen(2)); probes wait there while we are full
@@ -119,8 +119,11 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
         try:
             yield sock
         finally:
-            if ours is not None and _identity(path) == ours:
-                os.unlink(path)
+            try:
+                if ours is not None and _identity(path) == ours:
+                    os.unlink(path)
+            except OSError as error:  # what the body ended with goes on
+                logger.warning("could not remove the unix socket %s: %s", path, error)
 
 
 def _remove_dead_socket(path: str) -> None:
