@@ -85,6 +85,11 @@ async def raises_interrupt():
     raise BaseExceptionGroup("many", [KeyboardInterrupt(), SystemExit(3)])
 
 
+class NoTextError(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
 @pytest.mark.parametrize(
     ("check", "why"),
     [
@@ -101,6 +106,8 @@ async def raises_interrupt():
         (lambda: ValueError("bad"), "ValueError: bad"),
         (raises(OSError(2, "No such file")), "FileNotFoundError: [Errno 2] No such file"),
         (raises(ValueError()), "ValueError"),
+        (raises(NoTextError()), "NoTextError"),
+        (raises(FileNotFoundError("/tmp/\udcff")), "FileNotFoundError: /tmp/\\udcff"),
         (raises(SystemExit(3)), "SystemExit: 3"),
         (raises(KeyboardInterrupt()), "KeyboardInterrupt"),
         (Callable(), "no answer"),

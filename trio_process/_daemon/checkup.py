@@ -224,7 +224,7 @@ def _reason(error: BaseException) -> str:
         error = error.exceptions[0]
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything, and a system task must not raise
         text = ""
     return _one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 

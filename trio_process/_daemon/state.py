@@ -105,7 +105,7 @@ def json_type(accept: str) -> str:
 
 def _unhealthy(results: list[CheckResult]) -> Answer:
     lines = [f"unhealthy: {result.name}: {result.why}\n" for result in results if result.why]
-    return Answer(503, _TEXT, "".join(lines).encode())
+    return Answer(503, _TEXT, "".join(lines).encode(errors="backslashreplace"))
 
 
 def _as_json(kind: str, *, ok: bool, more: dict[str, Any]) -> Answer:
