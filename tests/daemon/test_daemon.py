@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from itertools import pairwise
 
@@ -118,6 +119,26 @@ async def test_nothing_at_all_is_a_daemon_too():
         assert (daemon.health, daemon.health_addr, daemon.ready) == (None, "", True)
         daemon.set_ready(False)
         assert not daemon.ready
+
+
+async def test_no_check_outlives_a_daemon_without_a_server(tmp_path, monkeypatch):
+    begun, ended = trio.Event(), trio.Event()
+
+    async def slow():
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        with trio.fail_after(30):
+            async with Daemon(health_checks=[slow], signals=False):
+                await begun.wait()
+            assert ended.is_set()
 
 
 async def test_a_held_pid_file_is_a_bare_error(tmp_path):

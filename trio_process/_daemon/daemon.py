@@ -207,8 +207,18 @@ class Daemon(Block):
             return nullcontext()
         return held_in_thread(f"the PID file {path}", PIDFile(path), failures)
 
-    def _served(self) -> AbstractAsyncContextManager[object]:
-        return nullcontext() if self._server is None else self._server
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        """Serve health, or else only end the checks that the watchdog has asked."""
+        if self._server is not None:
+            async with self._server:
+                yield
+            return
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._state.checkup.aclose()
 
     def _registered(self, failures: list[BaseException]) -> AbstractAsyncContextManager[object]:
         entry = self.options.registry_entry
