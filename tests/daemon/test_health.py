@@ -442,7 +442,7 @@ async def test_the_socket_of_a_successor_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "addr",
     ["", "9090", "127.0.0.1", "h:65536", "h:-1", "h:+1", "h:1_0", "h:\u0661", "::1:80", "[x]:80", "unix:", "a b:1", "a\0:1", 80,
-     "http://x:1", "unix:/" + "x" * 200],
+     "http://x:1", "a..b:1", ".:1", "x" * 64 + ":1", "unix:/" + "x" * 200],
 )  # fmt: skip
 def test_a_bad_address_is_refused_with_the_forms_that_are_good(addr):
     with pytest.raises(OptionError, match="write 'host:port'"):

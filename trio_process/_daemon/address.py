@@ -50,6 +50,10 @@ def parse_address(value: object, option: str = "addr") -> Address:
         raise _refused(option, value, "an IPv6 address goes into brackets")
     if any(char.isspace() or char in "[]/@" for char in host):
         raise _refused(option, value, f"{host!r} is no host")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # a label that is empty or too long; a resolver would raise just that
+        raise _refused(option, value, f"{host!r} is no host") from error
     return Address(host, int(port))
 
 
