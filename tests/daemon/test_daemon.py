@@ -624,6 +624,30 @@ async def test_a_signal_after_run_cancels_the_rest_of_the_body():
         await trio.sleep_forever()
 
 
+async def test_daemons_left_in_the_order_they_were_entered_restore_the_handlers():
+    def handlers():
+        return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+
+    async def stay(*, task_status):
+        with trio.CancelScope() as scope:
+            async with Daemon() as daemon:
+                task_status.started((scope, daemon))
+                await daemon.run()
+
+    before = handlers()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as first, trio.open_nursery() as second:
+            leave, _ = await first.start(stay)
+            _, newest = await second.start(stay)
+            installed = handlers()
+            leave.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert handlers() == installed
+            signal.raise_signal(signal.SIGTERM)
+            await newest.stopping.wait()
+    assert handlers() == before
+
+
 async def test_a_reload_is_called_sync_or_async_and_its_errors_are_logged(caplog):
     called = trio.Event()
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -16,6 +16,8 @@ from .._core import logger, signal_name
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _AT_ONCE: Final = 3
+
+_stays: Final[list[dict[signal.Signals, Any]]] = []  # what each found in place of its handlers, the newest last
 
 
 @contextmanager
@@ -50,9 +52,15 @@ def handle_signals(on_stop: Callable[[str, int], object], on_hangup: Callable[[]
     if hasattr(signal, "SIGHUP"):
         handlers[signal.SIGHUP] = hang_up
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    _stays.append(previous)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            # None: it was set by other code than Python's, and can't be set again from here
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        place = next(place for place, found in enumerate(_stays) if found is previous)
+        del _stays[place]
+        if place < len(_stays):  # one that came later is still there: what it found is what we had found
+            _stays[place].update(previous)
+        else:
+            for number, handler in previous.items():
+                # None: it was set by other code than Python's, and can't be set again from here
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
