@@ -274,6 +274,15 @@ async def test_a_script_gets_sigpipe_where_nobody_reads_what_it_writes(autojump_
             assert (await fake.run("x", stdout=stdout, check=False)).exit_code == -signal.SIGPIPE
 
 
+async def test_a_recording_that_can_t_be_written_does_not_hide_what_a_script_met(tmp_path):
+    with pytest.raises(ExceptionGroup) as failure, trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.record(tmp_path / "missing" / "x.jsonl")
+            fake.on("x", expects="yes")
+            await fake.run("x", stdin="no", check=False)
+    assert [type(error) for error in failure.value.exceptions] == [ScriptError, FileNotFoundError]
+
+
 async def test_an_error_of_the_test_goes_before_that_of_a_script(autojump_clock):
     with pytest.raises(KeyError, match="mine"):
         async with FakeService() as fake:

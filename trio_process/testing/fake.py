@@ -120,9 +120,13 @@ class FakeService(Service):
     async def _block(self) -> AsyncIterator[None]:
         async with super()._block():
             yield
+        failures = [*self._commands.problems]
         if self._commands.recorder is not None:
-            self._commands.recorder.finish()
-        raise_first(None, self._commands.problems)
+            try:
+                self._commands.recorder.finish()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide what the scripts met
+                failures.append(error)
+        raise_first(None, failures)
 
     def _make_containment(self) -> Containment:
         return ScriptedContainment(self.reactor, self._commands, lambda: _make_real(self))
