@@ -449,6 +449,12 @@ def test_a_bad_address_is_refused_with_the_forms_that_are_good(addr):
         HealthServer(addr)
 
 
+async def test_a_name_that_idna_does_not_allow_is_an_address_that_can_t_be_had():
+    with pytest.raises(DaemonError, match="no host name"), trio.fail_after(30):
+        async with HealthServer("\N{SNOWMAN}.net:80"):
+            pass
+
+
 @pytest.mark.parametrize(
     "options", [{"check_timeout": 0}, {"max_connections": 0}, {"ready": "no"}, {"checks": ["x"]}], ids=str
 )

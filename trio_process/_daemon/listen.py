@@ -64,7 +64,10 @@ async def _places(host: str) -> list[_Place]:
     """Return where to bind for a host; IPv4 first, as that one gives the address its name."""
     if not host:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - ":port" is all interfaces
-    found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # IDNA 2008 refuses more than `parse_address`
+        raise OSError(errno.EINVAL, f"no host name: {error}") from error
     places = [(family, str(sockaddr[0])) for family, _, _, _, sockaddr in found]
     return sorted(dict.fromkeys(places), key=lambda place: place[0] != socket.AF_INET)
 

@@ -80,6 +80,8 @@ async def _ask_once(address: Address, path: str) -> str:
         return f"no answer within {in_seconds(_ONE_ATTEMPT)}"
     except ConnectionRefusedError:
         return "connection refused"
+    except UnicodeError as error:  # IDNA 2008 refuses more than `parse_address`
+        return f"no host name: {error}"
     except OSError as error:  # not there yet: no such socket or host, or a reset
         cause = error.__cause__ if error.errno is None and error.__cause__ is not None else error
         return "connection refused" if _all_refused(cause) else str(cause)
