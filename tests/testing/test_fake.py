@@ -248,6 +248,15 @@ async def test_a_generator_that_raises_while_it_is_closed_fails_the_test(autojum
                 await process.wait_for_line("begun")
 
 
+async def test_a_reaction_that_is_no_generator_fails_the_test(autojump_clock):
+    with pytest.raises(ScriptError, match="must be a generator"), trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.on("x", exit_code=None, reacts={"TERM": Behaviour(lines=lambda _: ["x"])})
+            process = await fake.start("x")
+            await process.stop()
+            assert process.exit_code == 1
+
+
 async def test_a_line_that_can_t_be_encoded_fails_the_test(autojump_clock):
     with pytest.raises(ScriptError, match="UnicodeEncodeError"), trio.fail_after(60):
         async with FakeService() as fake:

@@ -208,7 +208,10 @@ class FakeHandle:
         if number in self._behaviour.ignores or self.has_exited():
             return
         if reaction is not None and number not in (signal.SIGKILL, signal.SIGSTOP):
-            self._frames.append(_frame(reaction, self._call, trio.current_time()))
+            try:
+                self._frames.append(_frame(reaction, self._call, trio.current_time()))
+            except BaseException as error:  # noqa: BLE001 - its `lines` is a function, which is the test's; as in `_try`
+                self._fail("".join(traceback.format_exception(error)), error)
         elif number in _STOPPING:
             self._stopped = True
         elif number not in _HARMLESS:
