@@ -81,8 +81,6 @@ def _said() -> Iterator[None]:
         raise SystemExit("\n".join(lines)) from None
     except OutputLost as error:
         raise SystemExit(without_output(error)) from None
-    except KeyboardInterrupt:
-        raise SystemExit(_SIGNALLED + 2) from None
 
 
 @daemon.command()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol, final
@@ -26,6 +26,7 @@ from .._core import (
 from .._pipeline import RunAllResult, Runner, RunSpec, RunUpdate
 from .._process import Service, ServiceOptions
 from .board import Board
+from .output import takes_more
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
@@ -86,7 +87,7 @@ class Interruption:
         self.number = self.number or number
         if self._count >= _OUT_OF_PATIENCE:
             with suppress(OSError):
-                if os.isatty(1) and _takes_more(1):
+                if os.isatty(1) and takes_more(sys.stdout, 0):  # else nobody reads the terminal
                     os.write(1, _SHOW_CURSOR)  # the live view has hidden it, and will not come to undo that
             os._exit(128 + number)
         self._board.interrupted = "Ctrl-C" if self.number == signal.SIGINT else signal_name(self.number)
@@ -133,13 +134,6 @@ async def drive(
     finally:
         leave_hurry()
     return whole or board.whole(), interruption.number
-
-
-def _takes_more(descriptor: int) -> bool:
-    """Return whether a few bytes can be written at once: nobody may read what the terminal shows."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(0))
 
 
 def _subscribe(service: Service, *, lossless: bool) -> Subscription:

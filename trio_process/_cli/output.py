@@ -63,19 +63,19 @@ def tell(text: str) -> None:
 def complain(text: str) -> None:
     """Say on stderr what is wrong; where that can't be, the exit status still does."""
     with suppress(OSError):  # it may be the terminal that is gone, or on the disk that is full
-        if _takes_more(sys.stderr):
+        if takes_more(sys.stderr, _PATIENCE):
             click.echo(text, err=True)
 
 
-def _takes_more(file: TextIO) -> bool:
-    """Return whether who reads a stream reads it: a pager that is left alone would hold us up for ever."""
+def takes_more(file: TextIO, patience: float) -> bool:
+    """Return whether who reads a stream reads it, within some milliseconds: a pager that is left alone would hold us up."""
     try:
         descriptor = file.fileno()
     except (OSError, ValueError):  # in memory
         return True
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(_PATIENCE))
+    return bool(poll.poll(patience))
 
 
 def be_tolerant() -> None:

@@ -29,7 +29,6 @@ from .reports import parse_reports, write_reports
 
 FAILED: Final = 1
 USAGE: Final = 2
-_INTERRUPTED: Final = 128 + 2
 _PLAIN_WIDTH: Final = 120
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
 
@@ -125,8 +124,6 @@ def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, repor
         width = _PLAIN_WIDTH if console is None else console.width
         findings = find(whole, board.culprit, interrupted=bool(number))
         _tell(account(whole, findings, width, board.interrupted), console)
-    except KeyboardInterrupt:  # in the moment before our own handler stands, or after it
-        return _INTERRUPTED
     except OutputLost as error:
         return without_output(error)
     for fault in faults:
