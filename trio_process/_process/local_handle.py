@@ -122,10 +122,14 @@ class LocalHandle:
 
     def _give_up(self) -> None:
         """Kill and reap a child that its owner never gets to know."""
-        reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
-        reap.has_exited(self._pidfd, STUCK_AFTER)  # a moment: SIGKILL is not refused
+        self._end_now()
         self.close_outputs()
         self.reap()
+
+    def _end_now(self) -> None:
+        """Kill the group, and wait for the end of the child: a moment, as SIGKILL is not refused."""
+        reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
+        reap.has_exited(self._pidfd, STUCK_AFTER)
 
     def begin(self, owner: Owner) -> None:
         """Watch the pipes and the pidfd."""
@@ -139,8 +143,7 @@ class LocalHandle:
             if not self._ours:
                 raise
             # it can be neither read nor waited for, so that its end is made, and seen, here
-            self.signal(signal.SIGKILL, group=True)
-            reap.has_exited(self._pidfd, STUCK_AFTER)  # a moment: SIGKILL is not refused
+            self._end_now()
             owner.output_lost(error)
             owner.exited()
             return
