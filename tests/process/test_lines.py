@@ -174,13 +174,15 @@ def feed_capture(capture, chunks):
         capture.write(stream, chunk)
 
 
-def read_lines(capture, chunks, reads, *, source=None):
+def read_lines(capture, chunks, reads, *, source=None, given_up=False):
     cursor = LineCursor(capture, source, "utf-8", "replace", 2**20)
     found = []
     for place, (stream, chunk) in enumerate(chunks):
         capture.write(stream, chunk)
         if place in reads:
             found += cursor.read()
+    if given_up:
+        capture.release()
     found += cursor.finish()
     return found, cursor.missed
 
@@ -202,23 +204,14 @@ def test_a_cursor_reads_every_line_once_whenever_it_looks(chunks, reads, source)
 
 @given(writes, st.sets(st.integers(0, 24)), st.integers(1, 30), st.sampled_from([None, *Stream]), st.booleans())
 def test_what_a_cursor_did_not_see_is_missed_and_what_it_saw_is_in_order(chunks, reads, size, source, given_up):
-    capture = Capture(size)
-    cursor = LineCursor(capture, source, "utf-8", "replace", 2**20)
-    found = []
-    for place, (stream, chunk) in enumerate(chunks):
-        capture.write(stream, chunk)
-        if place in reads:
-            found += cursor.read()
-    if given_up:
-        capture.release()
-    found += cursor.finish()
+    found, missed = read_lines(Capture(size), chunks, reads, source=source, given_up=given_up)
     count = 0
     for stream in Stream if source is None else (source,):
         whole = lines_of(b"".join(chunk for each, chunk in chunks if each is stream).decode())
         count += len(whole)
         rest = iter(whole)
         assert all(text in rest for text, each in found if each is stream), "torn, twice, or out of order"
-    assert len(found) + cursor.missed == count
+    assert len(found) + missed == count
 
 
 def test_a_late_reader_begins_with_the_first_whole_line_that_is_left():
