@@ -16,10 +16,10 @@ from rich.console import Console, RenderableType
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from trio_process._cli.board import Board
-from trio_process._cli.drive import Settings, drive
-from trio_process._cli.live import LiveView
-from trio_process._cli.render import frame
+from trio_process._cli.run.board import Board
+from trio_process._cli.run.drive import Settings, drive
+from trio_process._cli.run.live import LiveView
+from trio_process._cli.run.render import frame
 from trio_process._pipeline import SpecState, read_pipeline
 
 PICTURE = Path(__file__).parent / "_static" / "live-view.svg"

@@ -63,7 +63,7 @@ async def wait_until(true, timeout=60):
 
 def hold_launchers(monkeypatch):
     """Return an event before which no start by a launcher (`nice=`, `limits=`, `user=`) is through, however quick it was."""
-    from trio_process._process.local_handle import LocalHandle
+    from trio_process._process.local.handle import LocalHandle
 
     through = trio.Event()
     launched = LocalHandle.launched

@@ -229,7 +229,7 @@ def test_every_module_can_be_imported_by_itself_first():
     names = [info.name for info in pkgutil.walk_packages([ROOT], "trio_process.") if not info.name.endswith("__main__")]
     assert len(names) > 40
     code = "import importlib, sys; importlib.import_module(sys.argv[1])"
-    for name in ("trio_process._process.life", "trio_process._core.bus", "trio_process._pipeline.runner"):
+    for name in ("trio_process._process.lifecycle", "trio_process._core.events.bus", "trio_process._pipeline.runner"):
         assert name in names
         subprocess.run([sys.executable, "-c", code, name], timeout=60, check=True)
 

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from support import free_port
 
 from trio_process import DaemonEntry, HealthServer, Registry
-from trio_process._cli.daemon import daemon
+from trio_process._cli.daemon.commands import daemon
 from trio_process._cli.main import cli
 
 PATIENCE = 60

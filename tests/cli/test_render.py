@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from trio_process._cli.board import Board
-from trio_process._cli.findings import critical_path, find
-from trio_process._cli.plain import MOST_PENDING, PlainView, Writer
-from trio_process._cli.render import account, as_text, choose_rows, frame
-from trio_process._cli.words import clock, glimpse, listed, logged, typed
+from trio_process._cli.run.board import Board
+from trio_process._cli.run.plain import MOST_PENDING, PlainView, Writer
+from trio_process._cli.run.render import account, as_text, choose_rows, frame
+from trio_process._cli.run.summary import critical_path, find
+from trio_process._cli.text import clock, glimpse, listed, logged, typed
 from trio_process._core import (
     ActionProcessExited,
     ActionProcessOutput,
+    Bus,
     CommandResult,
     EndReason,
     ProcessError,
     Status,
     Stream,
-    bus,
 )
 from trio_process._pipeline import RunAllResult, RunResult, RunSpec, RunUpdate, SpecState
 
@@ -329,7 +329,7 @@ class TestPlainView:
         """Return what the view writes while `script` sends updates and publishes events."""
         written = []
         board = Board(specs, trio.current_time)
-        events = bus.Bus()
+        events = Bus()
         send, receive = trio.open_memory_channel(1000)
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
@@ -437,7 +437,7 @@ class TestPlainView:
         def broken(text):
             raise BrokenPipeError
 
-        events = bus.Bus()
+        events = Bus()
         send, receive = trio.open_memory_channel(10)
         send.send_nowait(RunUpdate("a", SpecState.RUNNING))
         with trio.fail_after(20), pytest.raises(BrokenPipeError):

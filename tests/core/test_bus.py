@@ -22,8 +22,8 @@ from trio_process import (
     Overflow,
     Stream,
 )
-from trio_process._core.backlog import MAX_WEIGHT
-from trio_process._core.bus import Bus
+from trio_process._core.events.backlog import MAX_WEIGHT
+from trio_process._core.events.bus import Bus
 
 
 def lines(*texts, key="p", name=None, stream=Stream.STDOUT, weight=None, partial=frozenset()):

@@ -16,7 +16,7 @@ from trio_process._core import (
     signal_name,
     signal_number,
 )
-from trio_process._process.life import Life
+from trio_process._process.lifecycle import Life
 
 statuses = st.sampled_from(Status)
 

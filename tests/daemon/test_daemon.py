@@ -529,7 +529,7 @@ async def test_what_was_entered_is_left_also_where_no_thread_can_be_started(tmp_
 
 
 async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_is_undone(tmp_path, monkeypatch):
-    from trio_process._daemon import blocking
+    from trio_process._daemon import in_thread as blocking
 
     answer = threading.Event()
     write = Registry._write
@@ -561,7 +561,7 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
 
 async def test_what_is_done_at_the_moment_it_is_given_up_is_undone_once(monkeypatch):
     """The thread is through, but the loop has not heard of it yet."""
-    from trio_process._daemon import blocking
+    from trio_process._daemon import in_thread as blocking
 
     through, heard = threading.Event(), threading.Event()
     deliver = blocking._Step._deliver

@@ -14,8 +14,8 @@ import trio
 
 from trio_process._core import DaemonError, OptionError, ProcessError
 from trio_process._daemon import HealthServer
-from trio_process._daemon.address import parse_address
-from trio_process._daemon.checkup import Checkup
+from trio_process._daemon.health.address import parse_address
+from trio_process._daemon.health.checks import Checkup
 from trio_process.testing.hostile import connect, exchange
 
 

@@ -92,7 +92,7 @@ async def test_a_hung_check_and_a_client_that_waits_for_it_do_not_hold_up_the_st
 
 
 async def test_a_client_that_never_reads_is_cut_off_while_the_server_lives(monkeypatch):
-    from trio_process._daemon import connection
+    from trio_process._daemon.health import connection
 
     monkeypatch.setattr(connection, "_SEND_PATIENCE", 0.1)
     with trio.fail_after(30):
@@ -110,7 +110,7 @@ async def test_a_client_that_never_reads_is_cut_off_while_the_server_lives(monke
     "sent", [b"", b"GET /hea", PROBE.replace(b"close", b"keep-alive")], ids=["silent", "half", "idle"]
 )
 async def test_idle_and_half_sent_connections_are_closed(monkeypatch, sent):
-    from trio_process._daemon import http
+    from trio_process._daemon.health import accept as http
 
     monkeypatch.setattr(http, "_IDLE_LIMIT", 0.2)
     with trio.fail_after(30):
@@ -301,7 +301,7 @@ async def test_a_probe_that_has_asked_makes_no_room_because_the_loop_was_held_up
 
 
 async def test_more_probes_than_connections_of_a_slow_check_all_get_their_answer(monkeypatch):
-    from trio_process._daemon import http
+    from trio_process._daemon.health import accept as http
 
     # client and server share this loop: one that is held up between a connection and its request is no hostile one
     monkeypatch.setattr(http, "_FAIR_CHANCE", 20.0)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_process._daemon import Daemon
-from trio_process._daemon.notify import Notifier
+from trio_process._daemon.systemd import Notifier
 
 
 class Manager:

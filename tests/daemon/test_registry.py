@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process._core import OptionError, RegistryError, started_at
-from trio_process._daemon import DaemonEntry, Registry, default_registry, registry
-from trio_process._daemon.entry import MAX_SIZE, decode, encode, from_fields
-from trio_process._daemon.naming import file_names
+from trio_process._daemon import DaemonEntry, Registry, default_registry
+from trio_process._daemon.registry import registry
+from trio_process._daemon.registry.entry import MAX_SIZE, decode, encode, from_fields
+from trio_process._daemon.registry.naming import file_names
 
 # 3.12 warns of threads that other tests left idle; the children here do next to nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -13,7 +13,8 @@ from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
 
 from trio_process._core import DaemonError
-from trio_process._daemon import HealthServer, health
+from trio_process._daemon import HealthServer
+from trio_process._daemon.health import server as health
 
 
 def parameters(function):
@@ -42,7 +43,7 @@ def test_what_is_called_takes_what_it_is_given(function, expected):
 
 def test_what_is_overridden_is_there_to_be_overridden():
     """A method that was renamed in the base would be ours alone, and never be called."""
-    from trio_process._daemon import app, connection
+    from trio_process._daemon.health import app, connection
 
     new = {"at_work", "__init__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__", "__final__"}
     for kind in (connection._Protocol, connection._Tasks, connection.Connection, app._HTTPConnection, app._App):
@@ -60,11 +61,11 @@ def test_the_text_of_the_error_names_what_the_package_requires():
 @pytest.fixture
 def unimported(monkeypatch):
     """Let the HTTP side be imported again."""
-    import trio_process._daemon as layer
+    import trio_process._daemon.health as wing
 
-    for name in ("http", "connection"):
-        monkeypatch.delitem(sys.modules, f"trio_process._daemon.{name}", raising=False)
-        monkeypatch.delattr(layer, name, raising=False)
+    for name in ("accept", "connection"):
+        monkeypatch.delitem(sys.modules, f"trio_process._daemon.health.{name}", raising=False)
+        monkeypatch.delattr(wing, name, raising=False)
 
 
 @pytest.mark.parametrize("change", ["version", "internal"])

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from trio_process._daemon.checkup import Checkup
+from trio_process._daemon.health.checks import Checkup
 from trio_process._daemon.watchdog import keep_quiet
 
 HALF = 1.0

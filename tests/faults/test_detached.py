@@ -306,7 +306,7 @@ async def test_a_service_can_be_left_while_one_is_being_launched(monkeypatch):
 
 
 async def test_one_whose_launch_took_long_is_adopted_like_any_other(monkeypatch):
-    monkeypatch.setattr("trio_process._process.adopt.START_SLACK", 0.1)
+    monkeypatch.setattr("trio_process._process.local.adopt.START_SLACK", 0.1)
     through = hold_launchers(monkeypatch)
     with trio.fail_after(20):
         async with Service() as service, trio.open_nursery() as nursery:

@@ -10,9 +10,9 @@ from harness import a_stranger, new_tag, none_with_tag, program, read_line, runn
 from support import python, sh, state_of, wait_until
 
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
-from trio_process._process import cgroup
-from trio_process._process.cgroup import Cells
-from trio_process._process.descendants import Lineage
+from trio_process._process.containment import cgroup
+from trio_process._process.containment.cgroup import Cells
+from trio_process._process.containment.descendants import Lineage
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
 _ESCAPES = {

@@ -23,7 +23,7 @@ from trio_process import (
     ServiceOptions,
     Status,
 )
-from trio_process._process.capture import Capture
+from trio_process._process.output.capture import Capture
 from trio_process._process.reactor import Reactor
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

@@ -15,7 +15,9 @@ from trio_process import (
     ServiceOptions,
     StopFailedError,
 )
-from trio_process._process import life, reap, sweep
+from trio_process._process import lifecycle as life
+from trio_process._process import reap
+from trio_process._process.containment import sweep
 
 _STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -212,7 +214,7 @@ async def really_kill(pid, *, reap_it=True):
 async def test_a_descendant_that_will_not_die_is_named(monkeypatch):
     tag = new_tag()
     monkeypatch.setattr(sweep, "STUCK_AFTER", 0.2)
-    monkeypatch.setattr("trio_process._process.descendants.kill", lambda left, wanted: None)
+    monkeypatch.setattr("trio_process._process.containment.descendants.kill", lambda left, wanted: None)
     with trio.fail_after(30):
         with pytest.raises(StopFailedError) as caught:
             async with Service(options=ServiceOptions(grace_period=0.1)) as service:

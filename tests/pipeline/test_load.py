@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_process._core import OptionError, PipelineError
-from trio_process._pipeline import schema
-from trio_process._pipeline.kinds import parse_duration
-from trio_process._pipeline.load import LARGEST, has_pipeline, load_pipeline, read_pipeline
-from trio_process._pipeline.toml_lines import key_lines
+from trio_process._pipeline.file import keys as schema
+from trio_process._pipeline.file.load import LARGEST, has_pipeline, load_pipeline, read_pipeline
+from trio_process._pipeline.file.toml_lines import key_lines
+from trio_process._pipeline.file.value_types import parse_duration
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "pipeline-file.md"
@@ -523,9 +523,9 @@ def test_durations_are_read_with_units():
 
 
 def test_the_json_schema_is_the_one_made_from_the_loader_s_table():
-    path = ROOT / "trio_process" / "_pipeline" / "pipeline.schema.json"
+    path = ROOT / "trio_process" / "_pipeline" / "file" / "pipeline.schema.json"
     made = json.dumps(schema.json_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert path.read_text() == made, "write json_schema() of trio_process/_pipeline/schema.py into the file"
+    assert path.read_text() == made, "write json_schema() of trio_process/_pipeline/file/keys.py into the file"
 
 
 def test_the_reference_page_names_every_key_and_its_example_is_a_pipeline(tmp_path):

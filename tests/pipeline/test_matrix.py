@@ -25,8 +25,8 @@ from trio_process._core import (
     Status,
 )
 from trio_process._pipeline import Runner, RunSpec, SpecState, make_plan
-from trio_process._pipeline.machine import Machine
 from trio_process._pipeline.rules import HALTS, TRANSITIONS, Cause, Change, Halt
+from trio_process._pipeline.state_machine import Machine
 
 PASSES, FAILS = Does(1.0), Does(1.0, 1)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process import DEFAULT_BUFFER_SIZE, OptionError, RingBuffer, Stream
-from trio_process._process.capture import Capture
+from trio_process._process.output.capture import Capture
 
 sizes = st.one_of(st.integers(0, 40), st.just(5000), st.just(math.inf))
 chunks = st.one_of(st.binary(max_size=30), st.integers(4000, 9000).map(lambda size: bytes(range(256)) * (size // 256)))

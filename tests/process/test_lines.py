@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_process import Stream
-from trio_process._process.capture import Capture
-from trio_process._process.lines import LineCursor, LineSplitter
+from trio_process._process.output.capture import Capture
+from trio_process._process.output.lines import LineCursor, LineSplitter
 
 ENCODINGS = [
     "utf-8",

@@ -27,7 +27,7 @@ from trio_process import (
     Status,
     Stdio,
 )
-from trio_process._process.containment import LocalContainment
+from trio_process._process.local.backend import LocalContainment
 
 
 async def run(*command, **options):

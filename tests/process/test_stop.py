@@ -462,7 +462,7 @@ async def test_a_fork_storm_is_ended():
 
 
 async def test_what_does_not_die_is_named_and_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr("trio_process._process.life.STUCK_AFTER", 0.2)
+    monkeypatch.setattr("trio_process._process.lifecycle.STUCK_AFTER", 0.2)
     with trio.fail_after(30):
         error = ValueError("body")
         with pytest.raises(ValueError) as caught:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_process._process.whole import WholeLines
+from trio_process._process.output.whole import WholeLines
 
 
 def test_a_line_is_passed_on_once_it_is_whole():

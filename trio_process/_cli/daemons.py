@@ -14,7 +14,7 @@ from .._core import RegistryError, in_seconds
 from .._daemon import default_registry
 from .daemon import described
 from .output import show
-from .words import one_line
+from .text import one_line
 
 
 @click.command()

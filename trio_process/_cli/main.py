@@ -14,9 +14,9 @@ from .output import OutputLost, be_tolerant, let_go, without_output
 
 # each command is imported when it is named: `exec` needs none of what draws the live view of `run`
 _COMMANDS: Final = {
-    "run": ("run", "run"),
-    "exec": ("execute", "execute"),
-    "daemon": ("daemon", "daemon"),
+    "run": ("run.command", "run"),
+    "exec": ("exec", "execute"),
+    "daemon": ("daemon.commands", "daemon"),
     "daemons": ("daemons", "daemons"),
     "health": ("health", "health"),
 }

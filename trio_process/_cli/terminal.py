@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import Final, final
 
 STDIN: Final = 0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask a command to stop."""
 
 
 @final

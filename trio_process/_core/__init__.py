@@ -1,9 +1,6 @@
 """Layer 0: values, errors, events, actions, rules. Starts nothing."""
 
 from . import checks
-from .backlog import Backlog
-from .batch import EventBatch
-from .bus import Bus
 from .checks import Argument, EnvValue
 from .core import Action, Core, ProcessActions
 from .enums import TRANSITIONS, EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
@@ -28,16 +25,25 @@ from .errors import (
     StdinNotAvailableError,
     StopFailedError,
 )
-from .events import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
+from .events import (
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessOutput,
+    ActionProcessStarted,
+    Backlog,
+    Bus,
+    EventBatch,
+    Subscription,
+    SubscriptionStatistics,
+)
 from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
-from .hurry import Hurry, current_hurry, enter_hurry, grace
 from .options import RunOptions, find_user, make_options
 from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
-from .subscription import Subscription, SubscriptionStatistics
+from .shutdown import Hurry, current_hurry, enter_hurry, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
 
 __all__ = [

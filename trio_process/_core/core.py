@@ -11,13 +11,12 @@ from typing import Any, TypeVar, final
 
 import trio
 
-from .bus import Bus
 from .checks import Argument, EnvValue
 from .enums import Overflow
 from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
+from .events import Bus, Subscription
 from .result import ProcessInfo
 from .scope import Block, is_cancellation, raise_first
-from .subscription import Subscription
 from .text import nearest
 
 Handler = Callable[..., Awaitable[Any]]

@@ -1,16 +1,10 @@
 """Layer 2, lifecycle: PID file, registry, health, daemon."""
 
-from .address import parse_address
-from .checkup import HealthCheck
 from .daemon import Daemon
-from .entry import DaemonEntry
-from .health import HealthServer
-from .holder import open_daemon
-from .naming import file_names
+from .health import HealthCheck, HealthServer, parse_address, probe_health, probe_ready, wait_for_health, wait_for_ready
 from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
-from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
-from .registry import Registry, default_registry
+from .registry import DaemonEntry, Registry, default_registry, file_names, open_daemon
 
 __all__ = [
     "Daemon",

@@ -14,16 +14,14 @@ import attrs
 import trio
 
 from .._core import Block, DaemonError, Hurry, OptionError, enter_hurry, logger, open_scope, raise_first
-from .blocking import held_in_thread
-from .entry import DaemonEntry
-from .health import HealthServer
-from .notify import Notifier
+from .health import HealthServer, HealthState
+from .in_thread import held_in_thread
 from .options import DaemonOptions
 from .pidfile import PIDFile
-from .registry import default_registry
+from .registry import DaemonEntry, default_registry
 from .signals import handle_signals
-from .state import HealthState
 from .supervise import run_until_stopped
+from .systemd import Notifier
 from .watchdog import keep_quiet
 
 _Reload = TypeVar("_Reload", bound=Callable[[], object])

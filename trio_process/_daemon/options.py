@@ -10,10 +10,8 @@ from typing import Any, Self, final
 import attrs
 
 from .._core import OptionError, RestartPolicy, checks, nearest
-from .address import parse_address
-from .checkup import HealthCheck
-from .entry import DaemonEntry
-from .registry import Registry
+from .health import HealthCheck, parse_address
+from .registry import DaemonEntry, Registry
 
 
 def _pid_file(value: object) -> Path | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from .._core import open_scope
-from .checkup import Checkup
-from .notify import Notifier
+from .health import Checkup
+from .systemd import Notifier
 
 
 async def keep_quiet(notifier: Notifier, checkup: Checkup) -> None:

@@ -1,7 +1,6 @@
 """Layer 3, orchestration: what depends on what, in which order it runs, and what is told of it."""
 
-from .durations import parse_duration
-from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
+from .file import PipelineFile, has_pipeline, load_pipeline, parse_duration, read_pipeline
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
 from .result import RunAllResult, RunResult, RunUpdate, SpecState

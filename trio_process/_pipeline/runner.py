@@ -12,7 +12,7 @@ from .outbox import open_outbox
 from .plan import Plan, find_faults, flat_plan, make_plan
 from .result import RunAllResult, RunUpdate
 from .rules import Halt
-from .run import Run
+from .scheduler import Run
 from .spec import Executor, RunSpec
 
 SCHEDULES: Final = ("waves", "eager")

@@ -1,22 +1,18 @@
 """Layer 1, execution: a service spawns, watches, streams and stops processes inside a nursery."""
 
-from .buffer import DEFAULT_BUFFER_SIZE, RingBuffer
-from .child import ManagedProcess
-from .containment import Containment
-from .descendants import MARKER, Left, state_of
-from .explain import explain
-from .handle import Handle, Owner
-from .life import Life
-from .lines import OutputLine
-from .local_handle import CHUNK
+from .backend import Handle, Owner
+from .containment import MARKER, Left, state_of
+from .lifecycle import Life
+from .local import CHUNK, PIPE_CAPACITY, Containment
+from .managed_process import ManagedProcess
+from .options import ServiceOptions, ServiceStatistics
+from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer
 from .output_lines import OutputLines
 from .program import Program
 from .reactor import Reactor, Timer
 from .reap import Ending
-from .redact import Redactor
 from .service import Service
-from .settings import ServiceOptions, ServiceStatistics
-from .stdio import PIPE_CAPACITY
+from .start_errors import explain
 
 __all__ = [
     "CHUNK",

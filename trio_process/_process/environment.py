@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, final
 
 from .._core import Secret
-from .descendants import MARKER
+from .containment import MARKER
 
 _MARKER: Final = MARKER.encode()
 

@@ -6,8 +6,8 @@ from typing import Self, final
 
 import trio
 
-from .life import Life
-from .lines import LineCursor, OutputLine
+from .lifecycle import Life
+from .output import LineCursor, OutputLine
 
 
 @final

@@ -34,16 +34,14 @@ from .._core import (
     open_scope,
 )
 from .actions import ProcessHandlers
-from .adopt import adopted_options, follow_log
-from .child import ManagedProcess, process_of, task_name
-from .containment import Containment, LocalContainment
-from .echo import Echo
-from .handle import Handle
-from .life import Life
-from .logfile import open_log
+from .backend import Handle
+from .lifecycle import Life
+from .local import Containment, LocalContainment, adopted_options, follow_log
+from .managed_process import ManagedProcess, process_of, task_name
+from .options import ServiceOptions, ServiceStatistics
+from .output import Echo, open_log
 from .reactor import Reactor
 from .reap import heed_children, reap_the_abandoned
-from .settings import ServiceOptions, ServiceStatistics
 from .table import Table
 
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too

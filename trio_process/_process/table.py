@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from .._core import OptionError, ProcessNotFoundError
-from .life import Life
+from .lifecycle import Life
 
 
 @final

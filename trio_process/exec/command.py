@@ -8,8 +8,8 @@ import attrs
 
 from .._core import Argument, CommandFailedError, CommandResult, RunOptions, Stdio, escape_controls
 from .pipe import Pipe, joined
+from .runnable import Verbs
 from .stage import Stage
-from .verbs import Verbs
 
 
 @final

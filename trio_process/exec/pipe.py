@@ -8,7 +8,7 @@ import attrs
 
 from .._core import CommandResult, EndReason, OptionError, ResourceUsage, in_seconds
 from .execution import failed, masker_of
-from .verbs import Verbs
+from .runnable import Verbs
 
 
 @final

@@ -11,10 +11,10 @@ from typing import Any, final
 
 from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
 from .._process import Containment, Service, ServiceOptions
+from .backend import ScriptedContainment
 from .behaviour import Behaviour, as_behaviours, make_behaviour
 from .call import Call
 from .commands import Commands, Predicate, Rule
-from .containment import ScriptedContainment
 from .recording import Recorder
 from .replay import load_recording
 

@@ -1,0 +1,1 @@
+"""The command `trio-process run`: selection, live view, plain log, summary, reports."""

@@ -1,0 +1,130 @@
+"""`Board`: what is known of a run while it goes on, for whichever view shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, final
+
+import attrs
+import trio
+
+from ..._pipeline import RunAllResult, RunResult, RunSpec, RunUpdate, SpecState, make_plan
+from ..text import glimpse
+
+FINAL: Final = frozenset({SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED})
+
+
+@final
+@attrs.define(eq=False)
+class Row:
+    """What is known of one task; times are on the board's clock."""
+
+    spec: RunSpec
+    state: SpecState = SpecState.PENDING
+    attempts: int = 0
+    started: float | None = None
+    ended: float | None = None
+    last_line: str = ""
+    result: RunResult | None = None
+
+    def elapsed(self, now: float) -> float | None:
+        """Return the seconds since it began, or that it took; None if it has not begun."""
+        if self.result is not None and self.result.started is not None:
+            return self.result.duration
+        return None if self.started is None else (self.ended or now) - self.started
+
+
+@final
+class Board:
+    """The tasks of one run, in the order in which they can begin.
+
+    Args:
+        specs: The specs.
+        clock: Seconds, monotonic.
+
+    Attributes:
+        rows: A row per task, by name: in the order of the waves, in that of the file within one.
+        counts: How many tasks are in each state.
+        culprit: The first task whose failure is not allowed, or None.
+        interrupted: What asked for an early end, such as "Ctrl-C"; empty while nothing has.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], clock: Callable[[], float]) -> None:
+        waves = make_plan(specs).wave
+        last = len(specs)
+        order = sorted(range(last), key=lambda place: (last if (wave := waves[place]) is None else wave, place))
+        self.specs = tuple(specs)
+        self.rows = {specs[place].name: Row(specs[place]) for place in order}
+        self.counts: Counter[SpecState] = Counter({SpecState.PENDING: last})
+        self.running: dict[str, Row] = {}
+        self.failed: dict[str, Row] = {}
+        self.ended: dict[str, Row] = {}
+        self.culprit: str | None = None
+        self.interrupted = ""
+        self.clock = clock
+        self.begun = clock()
+
+    def update(self, update: RunUpdate) -> Row:
+        """Take in a change, and return its row."""
+        row = self.rows[update.name]
+        self.counts[row.state] -= 1
+        self.counts[update.state] += 1
+        row.state = update.state
+        if update.state is SpecState.RUNNING:
+            row.attempts += 1
+            row.started = row.started if row.started is not None else self.clock()
+        if update.state in (SpecState.RUNNING, SpecState.RETRYING):
+            self.running[update.name] = row
+        elif update.state in FINAL:
+            self._end(update, row)
+        return row
+
+    def _end(self, update: RunUpdate, row: Row) -> None:
+        row.result = update.result
+        row.ended = self.clock()
+        self.running.pop(update.name, None)
+        self.ended[update.name] = row
+        if update.state is SpecState.FAILED:
+            self.failed[update.name] = row
+            if self.culprit is None and not self.interrupted and not row.spec.allow_failure:
+                self.culprit = update.name
+
+    def line(self, name: str | None, lines: Sequence[str]) -> None:
+        """Take in the newest lines of a task."""
+        row = self.rows.get(name or "")
+        if row is not None:
+            row.last_line = next((text for line in reversed(lines) if (text := glimpse(line).strip())), row.last_line)
+
+    @property
+    def done(self) -> int:
+        """How many tasks have ended, or will not begin."""
+        return len(self.ended)
+
+    @property
+    def elapsed(self) -> float:
+        """How long the run has gone on, in seconds."""
+        return self.clock() - self.begun
+
+    def waits_for(self, row: Row) -> list[str]:
+        """Return the dependencies of a task that have not ended yet."""
+        return [name for name in row.spec.after if name in self.rows and self.rows[name].result is None]
+
+    def whole(self) -> RunAllResult:
+        """Return what is known as the result of the whole, for a run that was interrupted."""
+        known = [self.rows[spec.name].result for spec in self.specs]
+        return RunAllResult(results=tuple([result for result in known if result is not None]), duration=self.elapsed)
+
+
+async def receive_all(updates: trio.MemoryReceiveChannel[RunUpdate]) -> list[RunUpdate]:
+    """Wait for updates, and return all that are there; an empty list at the end of the channel.
+
+    One by one, a view would fall behind a run of thousands of short tasks: those pass several in one turn of the loop.
+    """
+    found: list[RunUpdate] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        found.append(await updates.receive())
+        while True:
+            found.append(updates.receive_nowait())
+    return found

@@ -1,0 +1,67 @@
+"""What failed last time, kept beside the pipeline file for `--only-failed`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from ..._core import PipelineError, logger, write_atomically
+from ..._pipeline import PipelineFile, RunAllResult
+
+DIRECTORY: Final = ".trio-process"
+_VERSION: Final = 1
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RecursionError)  # the last of JSON that is too deep
+
+
+def memory_path(file: PipelineFile) -> Path:
+    """Return where the last results of a pipeline file are kept."""
+    return Path(file.directory, DIRECTORY, f"{file.path.name}.json")
+
+
+def failed_last_time(file: PipelineFile) -> list[str]:
+    """Return the tasks that did not pass when they were last run.
+
+    Raises:
+        PipelineError: Nothing is known of a last run.
+    """
+    path = memory_path(file)
+    try:
+        found = _read(path)
+    except FileNotFoundError:
+        raise PipelineError([f"nothing was run yet: {path} is not there; leave --only-failed out"]) from None
+    except _UNREADABLE as error:  # or not written by us
+        raise PipelineError([f"can't read the last results, {path}: {error}; leave --only-failed out"]) from error
+    return [name for name, state in found.items() if state != "passed"]
+
+
+def _read(path: Path) -> dict[str, str]:
+    document: Any = json.loads(path.read_bytes())
+    if not isinstance(document["tasks"], dict):
+        raise TypeError("tasks is no object")
+    if document["version"] != _VERSION:
+        raise ValueError(f"version {document['version']!r} is not known")
+    return {str(name): str(state) for name, state in document["tasks"].items()}
+
+
+def remember(file: PipelineFile, whole: RunAllResult) -> None:
+    """Keep what became of each task; of those that were not run this time, what became of them before.
+
+    A directory that can't be written to is no reason to fail: only `--only-failed` is lost.
+    """
+    path = memory_path(file)
+    try:
+        before = _read(path)
+    except _UNREADABLE:
+        before = {}  # the first run, or not written by us: begun anew
+    now = {result.name: "passed" if result.passed or result.allowed else result.state.value for result in whole.results}
+    known = {task.spec.name for task in file.tasks}
+    tasks = {name: state for name, state in {**before, **now}.items() if name in known}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        ignored = path.parent / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n")  # as pytest and ruff do with their caches
+        write_atomically(path, json.dumps({"version": _VERSION, "tasks": tasks}, indent=1).encode())
+    except OSError as error:
+        logger.info("the results are not kept for --only-failed: %s", error)

@@ -1,0 +1,54 @@
+"""What `--list` and `--dry-run` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..._core import in_seconds
+from ..._pipeline import PipelineFile, RunSpec, make_plan
+from ..text import listed, one_line, typed
+
+
+def list_tasks(file: PipelineFile) -> str:
+    """Return a line per task of a file: its name, and its description or command."""
+    tables: dict[str, list[str]] = {}
+    about: dict[str, str] = {}
+    for task in file.tasks:
+        tables.setdefault(task.table, []).append(task.spec.name)
+        about.setdefault(task.table, one_line(task.description) or typed(task.spec))
+    names = {table: one_line(table) for table in tables}
+    width = max(map(len, names.values()))
+    lines = []
+    for table, members in tables.items():
+        several = f"  ({listed(members)})" if members != [table] else ""
+        lines.append(f"{names[table].ljust(width)}  {about[table]}{several}")
+    return "\n".join(lines)
+
+
+def dry_run(specs: Sequence[RunSpec], directory: str) -> str:
+    """Return what would be run, wave by wave; of variables the names only, as values may be secret."""
+    width = max([len(one_line(spec.name)) for spec in specs], default=0)
+    lines = []
+    for number, wave in enumerate(make_plan(specs).waves):
+        lines.append(f"wave {number}")
+        for spec in (specs[place] for place in wave):
+            lines.append(f"  {one_line(spec.name).ljust(width)}  {typed(spec)}")
+            details = _details(spec, directory)
+            if details:
+                lines.append(f"  {'':{width}}    {'; '.join(details)}")
+    return "\n".join(lines)
+
+
+def _details(spec: RunSpec, directory: str) -> list[str]:
+    details = [f"after {listed(spec.after)}"] if spec.after else []
+    if spec.options.shown_cwd not in (None, directory):
+        details.append(f"in {one_line(spec.options.shown_cwd or '')}")
+    if spec.env:
+        details.append(f"with {listed(spec.env)}")
+    if spec.timeout is not None:
+        details.append(f"timeout {in_seconds(spec.timeout)}")
+    if spec.retries:
+        details.append("1 retry" if spec.retries == 1 else f"{spec.retries} retries")
+    if spec.allow_failure:
+        details.append("may fail")
+    return details

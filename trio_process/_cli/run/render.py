@@ -1,0 +1,294 @@
+"""What a run looks like: the frame of the live view, and the account at its end; rich draws it, nothing here awaits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from typing import Final
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..._core import EndReason, in_seconds, last_lines
+from ..._pipeline import RunAllResult, RunResult, SpecState
+from ..text import clock, glimpse, listed, one_line, typed
+from .board import Board, Row
+from .summary import Findings, RootCause
+
+SHOWN_LINES: Final = 20
+"""How many of the last lines of a failed task are shown."""
+
+SHOWN_CAUSES: Final = 25
+"""How many failures are told in full; beyond that nobody reads, and the reports have them all."""
+
+SHOWN_SLOWEST: Final = 5
+
+_SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_ASCII_SPINNER: Final = "|/-\\"
+_FRAMES_A_SECOND: Final = 10
+_MARKS: Final = {  # state: mark, the same in ASCII, style
+    SpecState.PENDING: ("·", ".", "dim"),
+    SpecState.RUNNING: ("", "", "cyan"),
+    SpecState.RETRYING: ("↻", "r", "yellow"),
+    SpecState.PASSED: ("✓", "+", "green"),
+    SpecState.FAILED: ("✗", "x", "bold red"),
+    SpecState.SKIPPED: ("–", "-", "dim"),  # noqa: RUF001 - a dash is meant
+}
+_WIDE_ENOUGH: Final = 60  # columns: below it a row has no room for its last line
+_LEAST_NAME: Final = 12
+_FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
+
+
+def terminal() -> Console:
+    """Return a console on our terminal that prints what it is given: no markup, no emoji codes, no guessed highlights."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def as_text(parts: Iterable[RenderableType], width: int) -> str:
+    """Return what a console without colours would print."""
+    text = StringIO()
+    console = Console(
+        file=text, width=width, color_system=None, force_terminal=False, markup=False, emoji=False, highlight=False
+    )
+    for part in parts:
+        console.print(part, soft_wrap=True)
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def frame(board: Board, console: Console) -> RenderableType:
+    """Return the live view of a run as it is now: a line per task, as many as fit, and a bar for the whole."""
+    plain = console.options.ascii_only
+    rows, folded = choose_rows(board, max(1, console.height - _FIXED_ROWS))
+    if folded is not None:
+        folded.truncate(console.width, overflow="ellipsis")
+    return Group(
+        *_lines(board, rows, console.width, plain=plain),
+        *([folded] if folded else []),
+        Text(),
+        bar(board, console.width),
+    )
+
+
+def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
+    """Yield a line per task: mark, name, time, and what it says; set by hand, as every column has its own rule."""
+    names = {row.spec.name: one_line(row.spec.name) for row in rows}
+    name_width = min(max(map(cell_len, names.values()), default=0), max(_LEAST_NAME, width // 3))
+    for row in rows:
+        mark, style = _mark(row, board, plain=plain)
+        name = Text(names[row.spec.name], "dim" if row.state is SpecState.PENDING else "")
+        name.truncate(name_width, overflow="ellipsis", pad=True)
+        elapsed = row.elapsed(board.clock())
+        took = "" if elapsed is None else clock(elapsed)
+        line = Text.assemble((mark, style), " ", name, (f" {took:>7}", "" if row.result is None else "dim"))
+        note = _note(row, board)
+        if note and width >= _WIDE_ENOUGH:
+            line.append(f"  {note}", _note_style(row))
+        line.truncate(width, overflow="ellipsis")
+        yield line
+
+
+def _mark(row: Row, board: Board, *, plain: bool) -> tuple[str, str]:
+    mark, ascii_mark, style = _MARKS[row.state]
+    if row.state is SpecState.RUNNING:
+        spinner = _ASCII_SPINNER if plain else _SPINNER
+        return spinner[int(board.elapsed * _FRAMES_A_SECOND) % len(spinner)], style
+    if row.result is not None and row.result.allowed:
+        style = "yellow"
+    return (ascii_mark if plain else mark), style
+
+
+def _note(row: Row, board: Board) -> str:
+    """Return the last cell of a row: what the task says, or what there is to say of it."""
+    match row.state:
+        case SpecState.PENDING:
+            waits = board.waits_for(row)
+            return f"waits for {listed(waits, most=3)}" if waits else ""
+        case SpecState.RETRYING:
+            return f"failed; attempt {row.attempts + 1} of {row.spec.retries + 1} follows"
+        case SpecState.FAILED | SpecState.SKIPPED if row.result is not None:
+            return ending(row.result)
+        case _:
+            return row.last_line
+
+
+def _note_style(row: Row) -> str:
+    if row.result is None or row.state is not SpecState.FAILED:
+        return "dim"
+    return "yellow" if row.result.allowed else "red"  # as its mark
+
+
+def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
+    """Return the rows that fit, in their order, and a line that counts the others.
+
+    What runs goes before what failed, that before what waits, and that before what has ended, the latest first.
+    """
+    if len(board.rows) <= height:
+        return list(board.rows.values()), None
+    chosen: dict[str, Row] = {}
+    for rows in (
+        board.running.values(),
+        reversed(board.failed.values()),
+        _pending(board),
+        reversed(board.ended.values()),
+    ):
+        for row in rows:
+            if len(chosen) >= height:
+                break
+            chosen.setdefault(row.spec.name, row)
+    shown = [row for name, row in board.rows.items() if name in chosen]
+    rest = {state: board.counts[state] - sum(row.state is state for row in shown) for state in SpecState}
+    counted = [f"{count} {state.value}" for state, count in rest.items() if count]
+    return shown, Text(f"  and {', '.join(counted)}", "dim")
+
+
+def _pending(board: Board) -> Iterator[Row]:
+    """Yield the tasks that wait, as the first of them are the next to begin."""
+    return (row for row in board.rows.values() if row.state is SpecState.PENDING)
+
+
+def bar(board: Board, width: int) -> RenderableType:
+    """Return the bar for the whole: how much has ended, and in words."""
+    skipped = board.counts[SpecState.SKIPPED]
+    allowed = sum(row.result is not None and row.result.allowed for row in board.failed.values())
+    failed = board.counts[SpecState.FAILED] - allowed
+    words = Text.assemble((f"{board.done}/{len(board.rows)}", "bold"))
+    for count, word, style in (
+        (len(board.running), "running", "cyan"),
+        (failed, "failed", "bold red"),
+        (allowed, "failed as allowed", "yellow"),
+        (skipped, "skipped", "dim"),
+    ):
+        if count:
+            words.append(f"  {count} {word}", style)
+    words.append(f"  {clock(board.elapsed)}", "dim")
+    if board.interrupted:
+        words.append(f"  {board.interrupted}", "bold yellow")
+    if board.interrupted and board.running:
+        words = Text(f"{board.interrupted}: stopping {len(board.running)}; once more to kill", "bold yellow")
+    grid = Table.grid(padding=(0, 1), expand=False)
+    grid.add_column(width=max(10, min(40, width // 3, width - words.cell_len - 1)))  # the words go before the bar
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    style = "red" if failed or skipped else "green"
+    progress = ProgressBar(
+        total=max(1, len(board.rows)), completed=board.done, complete_style=style, finished_style=style
+    )
+    grid.add_row(progress, words)
+    return grid
+
+
+def ending(result: RunResult) -> str:
+    """Return in a few words how a task ended."""
+    ended = result.command_result
+    if result.passed:
+        words = "passed"
+    elif result.skipped or ended is None or result.error is None:
+        words = (
+            f"exited with code {result.exit_code}"
+            if result.error is None
+            else one_line(str(result.error).split("\n")[0])
+        )
+    elif ended.reason in _ENDINGS:
+        words = _ENDINGS[ended.reason]
+    elif ended.signal_name:
+        words = f"died of {ended.signal_name}"
+    else:
+        words = one_line(str(result.error).split("\n")[0])
+    return f"{words} (allowed to fail)" if result.allowed else words
+
+
+def ended_after(result: RunResult) -> str:
+    """Return how a task ended, and after how long."""
+    if not result.attempts:
+        return ending(result)
+    return f"{ending(result)} {'in' if result.passed else 'after'} {in_seconds(result.duration)}"
+
+
+_ENDINGS: Final = {
+    EndReason.TIMED_OUT: "ran into its timeout",
+    EndReason.IDLE: "wrote nothing for its idle-timeout",
+    EndReason.STOPPED: "was stopped",
+    EndReason.KILLED: "was killed",
+    EndReason.CANCELLED: "was cancelled",
+}
+
+
+def account(whole: RunAllResult, findings: Findings, width: int, interrupted: str = "") -> list[RenderableType]:
+    """Return what is told at the end: failures by root cause, the slowest, the critical path, the numbers."""
+    parts: list[RenderableType] = []
+    for cause in findings.causes[:SHOWN_CAUSES]:
+        parts += [_cause(cause), Text()]
+    if len(findings.causes) > SHOWN_CAUSES:
+        names = listed(cause.result.name for cause in findings.causes[SHOWN_CAUSES:])
+        parts += [Text(f"more failed: {names}", "red"), Text()]
+    if len(findings.slowest) > 1:
+        parts += [_slowest(findings, width), _critical(findings, whole), Text()]
+    return [*parts, totals(whole, findings, interrupted)]
+
+
+def _cause(cause: RootCause) -> Text:
+    result = cause.result
+    style = "yellow" if result.allowed else "bold red"
+    attempts = f", {result.attempts} attempts" if result.attempts > 1 else ""
+    text = Text.assemble(("FAILED ", style), (one_line(result.name), "bold"), f": {ended_after(result)}{attempts}")
+    text.append("\n  $ ", "dim")
+    text.append(typed(result.spec))
+    output = result.spec.options.masker()(result.output)
+    for line in last_lines(output, SHOWN_LINES):
+        text.append("\n  | ", "dim")
+        text.append(glimpse(line))
+    if cause.stopped:
+        text.append(f"\n  stopped because of it: {listed(cause.stopped)}", "yellow")
+    if cause.skipped:
+        text.append(f"\n  not run because of it: {listed(cause.skipped)}", "yellow")
+    return text
+
+
+def _slowest(findings: Findings, width: int) -> Table:
+    critical = {result.name for result in findings.critical}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table.add_column("slowest", no_wrap=True, overflow="ellipsis", max_width=max(_LEAST_NAME, width // 3))
+    table.add_column("took", justify="right", no_wrap=True, min_width=7)
+    table.add_column("critical", justify="center", no_wrap=True, min_width=8)
+    if width >= _WIDE_ENOUGH:
+        table.add_column("ended", no_wrap=True, overflow="ellipsis", max_width=width // 2)
+    for result in findings.slowest[:SHOWN_SLOWEST]:
+        cells = [one_line(result.name), clock(result.duration), "yes" if result.name in critical else ""]
+        style = "" if result.passed else "yellow" if result.allowed else "red"
+        table.add_row(*map(Text, cells), *([Text(ending(result), style)] if width >= _WIDE_ENOUGH else []))
+    return table
+
+
+def _critical(findings: Findings, whole: RunAllResult) -> Text:
+    took = sum(result.duration for result in findings.critical)
+    names = [one_line(result.name) for result in findings.critical]
+    if len(names) > SHOWN_SLOWEST + 2:
+        names = [*names[:3], f"{len(names) - 6} more", *names[-3:]]
+    path = " → ".join(names)
+    return Text.assemble(("critical path  ", "dim"), path, (f"  {clock(took)} of {clock(whole.duration)}", "dim"))
+
+
+def totals(whole: RunAllResult, findings: Findings, interrupted: str = "") -> Text:
+    """Return the last line: the numbers."""
+    may_fail = {result.name for result in whole.results if result.allowed}
+    stopped = len({name for cause in findings.causes for name in cause.stopped} - may_fail)
+    counts = [
+        (whole.passed, "passed", "green"),
+        (whole.failed - len(may_fail) - len(findings.interrupted) - stopped, "failed", "bold red"),
+        (stopped, "stopped", "yellow"),
+        (len(may_fail), "failed as allowed", "yellow"),
+        (len(findings.interrupted), "interrupted", "yellow"),
+        (whole.skipped, "not run", "yellow"),
+    ]
+    text = Text()
+    for count, word, style in counts:
+        if count:
+            text.append(", " if text else "")
+            text.append(f"{count} {word}", style)
+    text.append(f"{' ' if text else 'nothing to run, '}in {in_seconds(whole.duration)}", "dim")
+    if whole.timed_out:
+        text.append("; the --timeout ran out", "bold red")
+    return Text.assemble((f"{interrupted}: ", "bold yellow"), text) if interrupted else text

@@ -1,0 +1,51 @@
+"""`--report`: which files are asked for, and writing them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from ..._core import OptionError, nearest
+from ..._pipeline import RunAllResult
+
+WRITERS: Final[dict[str, Callable[[RunAllResult], str]]] = {
+    "junit": RunAllResult.to_junit,
+    "json": lambda whole: json.dumps(whole.to_dict(), indent=2) + "\n",
+    "trace": RunAllResult.to_chrome_trace,
+}
+
+
+def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
+    """Return the kinds and files of `junit=F,json=F,trace=F`.
+
+    Raises:
+        OptionError: It is not written so, or a file could not be written.
+    """
+    found: list[tuple[str, Path]] = []
+    for part in (part for value in values for part in value.split(",")):
+        kind, equals, name = part.partition("=")
+        if kind not in WRITERS:
+            raise OptionError(f"unknown kind of report {kind!r}{nearest(kind, WRITERS)}; known: {', '.join(WRITERS)}")
+        if not equals or not name:
+            raise OptionError(f"{kind!r} needs a file: {kind}=FILE")
+        path = Path(name)
+        if os.path.isdir(path):  # path.is_dir() fails for a name that is too long; writing will tell
+            raise OptionError(f"{name!r} is a directory; give a file")
+        found.append((kind, path))
+    return found
+
+
+def write_reports(reports: Iterable[tuple[str, Path]], whole: RunAllResult) -> list[str]:
+    """Write the reports, in directories that are made; return what could not be written."""
+    faults: list[str] = []
+    for kind, path in reports:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # not atomically: the path may be /dev/stdout or a pipe
+            path.write_text(WRITERS[kind](whole), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            faults.append(f"can't write the {kind} report {str(path)!r}: {error.strerror or error}")
+    return faults

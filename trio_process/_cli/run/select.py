@@ -1,0 +1,65 @@
+"""Which pipeline file is meant, and which of its tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ..._core import PipelineError, nearest
+from ..._pipeline import PipelineFile, RunSpec, has_pipeline
+
+NAMES: Final = ("trio-process.toml", "pyproject.toml", "Procfile")
+
+
+def find_file(start: Path) -> Path:
+    """Return the pipeline file of a directory, or of the nearest parent that has one.
+
+    Raises:
+        PipelineError: There is none, or the working directory was removed.
+    """
+    try:
+        start = start.absolute()
+    except OSError as error:  # of getcwd(3)
+        gone = f"can't tell what the working directory is: {error.strerror}"
+        raise PipelineError([f"{gone}; change to another, or name a file with -f"]) from error
+    for directory in (start, *start.parents):
+        for name in NAMES:
+            path = directory / name
+            # not path.is_file(), which fails where we may not look
+            if os.path.isfile(path) and (name != "pyproject.toml" or has_pipeline(path)):
+                return Path(name) if directory == start else path
+    known = "no trio-process.toml, no pyproject.toml with [tool.trio-process] and no Procfile"
+    raise PipelineError([f"{known}, here or in a parent directory; name a file with -f"])
+
+
+def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
+    """Return the tasks that are meant by names: of tasks, or of tables that stand for several; all if there is none.
+
+    Raises:
+        PipelineError: Some names are unknown; all of them are told.
+    """
+    if not names:
+        return [task.spec.name for task in file.tasks]
+    tables: dict[str, list[str]] = {}
+    for task in file.tasks:
+        tables.setdefault(task.table, []).append(task.spec.name)
+    known = {task.spec.name: [task.spec.name] for task in file.tasks} | tables
+    faults = [f"{file.path}: no task is named {name!r}{nearest(name, known)}" for name in names if name not in known]
+    if faults:
+        raise PipelineError(faults)
+    return list(dict.fromkeys(name for given in names for name in known[given]))
+
+
+def with_needs(file: PipelineFile, names: Iterable[str]) -> list[RunSpec]:
+    """Return the specs of tasks and of all that they need, in the order of the file."""
+    specs = {spec.name: spec for spec in file.specs}
+    wanted = dict.fromkeys(names)
+    waiting = list(wanted)
+    while waiting:
+        for name in specs[waiting.pop()].after:
+            if name not in wanted:
+                wanted[name] = None
+                waiting.append(name)
+    return [spec for spec in file.specs if spec.name in wanted]

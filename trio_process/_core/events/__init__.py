@@ -1,0 +1,19 @@
+"""What travels on a bus, and who reads it: events, batches, backlogs, subscriptions."""
+
+from .backlog import Backlog
+from .batch import EventBatch
+from .bus import Bus
+from .subscription import Subscription, SubscriptionStatistics
+from .types import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
+
+__all__ = [
+    "ActionProcessExited",
+    "ActionProcessKilled",
+    "ActionProcessOutput",
+    "ActionProcessStarted",
+    "Backlog",
+    "Bus",
+    "EventBatch",
+    "Subscription",
+    "SubscriptionStatistics",
+]

@@ -1,0 +1,185 @@
+"""The hardened accept loop: hypercorn's HTTP per connection, with nothing that one connection could do to others.
+
+Imported when a health server is entered, not before. hypercorn's own `serve` ends with one bad request (a WebSocket upgrade
+with a byte too many), has no limit of connections, and sees no difference between one at work and one that is idle.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+from quart_trio import QuartTrio
+
+from ..._core import grace, logger, open_scope, raise_first
+from .app import Frontend, raise_interrupt
+from .connection import Connection, Stream, Surroundings
+from .state import HealthState
+
+_IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
+_FAIR_CHANCE: Final = 0.1  # seconds that a connection may be idle before it has to make room
+_FAREWELL: Final = 1.0  # seconds that requests at work get to finish when the server is left
+_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_CLIENT_GONE: Final = frozenset(
+    # accept(2): errors of the new connection, to be treated like EAGAIN
+    {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN}
+    | {errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
+)
+
+
+class _Server:
+    """The connections of one server, and who may stay when there are too many."""
+
+    def __init__(self, frontend: Frontend, max_connections: int) -> None:
+        self._shared = Surroundings(frontend, self.something_changed)
+        self._live: set[Connection] = set()
+        self._max = max_connections
+        self._changed = trio.Event()
+        self._complained_at = -1e9
+
+    async def accept_from(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        """Accept until the listener is closed."""
+        while listener.fileno() >= 0:
+            try:
+                await trio.lowlevel.wait_readable(listener)
+                raw, _ = listener.accept()
+            except trio.ClosedResourceError:
+                return
+            except BlockingIOError:
+                continue  # the client left before we came
+            except OSError as error:
+                if listener.fileno() < 0:
+                    return  # closed by us when a client had made it readable, and this task had not run yet
+                if error.errno in _FULL:
+                    await self._out_of_descriptors(error)
+                elif error.errno not in _CLIENT_GONE:
+                    raise
+                continue
+            raw.setblocking(False)
+            stream = Stream(raw, self.something_changed)
+            try:
+                await self._make_room()
+            except BaseException:  # Cancelled, or Ctrl-C: nobody else knows of this socket yet
+                stream.cut()
+                raise
+            nursery.start_soon(self._serve, stream)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _serve(self, stream: Stream) -> None:
+        connection = Connection(self._shared, stream)
+        self._live.add(connection)
+        try:
+            await connection.run()
+        except Exception as error:  # noqa: BLE001 - whatever one connection provokes must not reach the others
+            _log_drop(error)
+        except BaseExceptionGroup as group:
+            raise_interrupt(group)
+            cancelled, rest = group.split(trio.Cancelled)
+            if rest is not None:
+                _log_drop(rest)
+            if cancelled is not None:
+                raise cancelled from None
+        finally:
+            stream.cut()
+            self._live.discard(connection)
+            self.something_changed()
+
+    def something_changed(self) -> None:
+        """Wake who waits for a connection to end or to fall idle."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _make_room(self) -> None:
+        while len(self._live) >= self._max and not self._evict():
+            # until one ends, or falls idle, or has been idle for long enough, which no event tells
+            with trio.move_on_after(_FAIR_CHANCE):
+                await self._changed.wait()
+
+    def _evict(self) -> bool:
+        """Cut the connection that has made us wait for longest, so that silent ones can't keep probes out."""
+        # a probe that has just connected has hardly had the time to ask, and where the loop was held up, we none to read
+        latest = trio.current_time() - _FAIR_CHANCE
+        idle = [one for one in self._live if one.active_at <= latest and one.may_make_room]
+        oldest = min(idle, key=lambda connection: connection.active_at, default=None)
+        if oldest is None:
+            return False
+        self._live.discard(oldest)
+        oldest.stream.cut()
+        return True
+
+    async def _out_of_descriptors(self, error: OSError) -> None:
+        if trio.current_time() >= self._complained_at + 60:
+            self._complained_at = trio.current_time()
+            logger.error("health server: cannot accept a connection (%s); raise the limit (ulimit -n)", error.strerror)
+        self._evict()
+        await trio.sleep(0.1)
+
+    async def reap_idle(self) -> None:
+        """Cut, for ever, the connections whose client has been silent, or at a request's head, for too long."""
+        while True:
+            await trio.sleep(_IDLE_LIMIT / 10)
+            latest = trio.current_time() - _IDLE_LIMIT
+            self._cut_idle(latest)
+
+    def _cut_idle(self, latest: float) -> None:
+        for connection in tuple(self._live):
+            if not connection.busy and connection.active_at <= latest:
+                connection.stream.cut()
+
+    async def finish(self) -> None:
+        """Let requests at work finish, for a moment; idle connections close at once, and in the end all do."""
+        await self._shared.context.terminated.set()  # what is answered from now on is the last on its connection
+        self._cut_idle(math.inf)
+        with grace(_FAREWELL, shield=True):
+            while any(connection.at_work for connection in self._live):
+                await self._changed.wait()
+        for connection in self._live:
+            connection.stream.cut()
+
+
+@asynccontextmanager
+async def open_server(
+    app: QuartTrio, state: HealthState, listeners: list[socket.socket], *, max_connections: int
+) -> AsyncIterator[None]:
+    """Serve `app` at the listeners for the length of the block."""
+    server = _Server(Frontend(app, state), max_connections)
+    async with open_scope() as nursery:
+        app.nursery = nursery  # for Quart's background tasks
+        await app.startup()
+        nursery.start_soon(server.reap_idle)
+        for listener in listeners:
+            nursery.start_soon(server.accept_from, listener, nursery)
+        body_error: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            body_error = error
+        for listener in listeners:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+        failures: list[BaseException] = []
+        with trio.CancelScope(shield=True):
+            await server.finish()
+            with grace(_FAREWELL):
+                try:
+                    await app.shutdown()
+                except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
+                    failures.append(error)
+        raise_first(body_error, failures)
+
+
+def _log_drop(error: BaseException) -> None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    logger.warning(
+        "health server: a connection was dropped, its request led to %s: %s",
+        type(error).__name__,
+        error,
+        exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+    )

@@ -1,0 +1,73 @@
+"""The addresses of health servers: `host:port`, `:port`, `[::1]:port`, `unix:/path`."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from ..._core import OptionError
+
+UNIX_PREFIX: Final = "unix:"
+LONGEST_UNIX_PATH: Final = 107
+"""What fits into `sun_path` with its NUL, in bytes (unix(7))."""
+
+
+class Address(NamedTuple):
+    """Where a health server listens: a `path` of a unix socket, or a `host` ("" is all interfaces) and a `port`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return UNIX_PREFIX + self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def reachable_host(self) -> str:
+        """The host that a client on this machine connects to: "all interfaces" is no destination everywhere."""
+        return {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - no bind
+
+
+def parse_address(value: object, option: str = "addr") -> Address:
+    """Return what `value` says; `OptionError` says how an address is written."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _refused(option, value, "it must be a non-empty str without NUL")
+    if value.startswith(UNIX_PREFIX):
+        return _parse_unix(value, option)
+    host, colon, port = value.rpartition(":")
+    if not colon:
+        raise _refused(option, value, "the port is missing")
+    # isascii: int() would also take other scripts' digits; no sign, no blanks, no underscores
+    if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535 and len(port) <= 5):
+        raise _refused(option, value, f"the port must be 0 to 65535, not {port!r}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise _refused(option, value, "brackets are for IPv6 addresses")
+    elif ":" in host:
+        raise _refused(option, value, "an IPv6 address goes into brackets")
+    if any(char.isspace() or char in "[]/@" for char in host):
+        raise _refused(option, value, f"{host!r} is no host")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # a label that is empty or too long; a resolver would raise just that
+        raise _refused(option, value, f"{host!r} is no host") from error
+    return Address(host, int(port))
+
+
+def _parse_unix(value: str, option: str) -> Address:
+    path = value.removeprefix(UNIX_PREFIX)
+    if not path:
+        raise _refused(option, value, "the path is missing")
+    path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
+    if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
+        raise _refused(option, value, f"the path of a unix socket has at most {LONGEST_UNIX_PATH} bytes")
+    return Address(path=path)
+
+
+def _refused(option: str, value: object, why: str) -> OptionError:
+    return OptionError(
+        f"{option} {value!r} is no address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
+    )

@@ -1,0 +1,223 @@
+"""One client of a health server: hypercorn's HTTP/1 on a socket that can be cut at any time.
+
+What hypercorn 0.18 does not do by itself, measured: a client that never reads hangs its shutdown; a connection whose client
+has left keeps its descriptor; a refused WebSocket stays open; Ctrl-C in its tasks is lost.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, Final, final
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.task_group import _handle as hypercorn_handle
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from ..._core import logger
+from .app import Frontend
+
+if not version("hypercorn").startswith("0.18."):
+    # its internals are used below, and a changed one would fail in every connection, or do nothing at all
+    raise ImportError(f"hypercorn {version('hypercorn')} is installed, and the health server is made for 0.18")
+
+_SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of what we send
+
+
+@final
+class Surroundings:
+    """What all connections of a server share.
+
+    Args:
+        frontend: Answers the requests.
+        on_change: Called when a connection falls idle, or its client stops reading.
+    """
+
+    def __init__(self, frontend: Frontend, on_change: Callable[[], object]) -> None:
+        self.frontend = frontend
+        self.on_change = on_change
+        self.config = Config()
+        self.config.accesslog = None
+        self.config.errorlog = logger
+        self.config.include_server_header = False
+        self.context = WorkerContext(None)
+        self.no_state: Any = {}
+
+
+class Stream:
+    """A socket as hypercorn uses it."""
+
+    __slots__ = ("_on_stall", "_raw", "_stream", "reading", "socket", "stalled")
+
+    def __init__(self, raw: socket.socket, on_stall: Callable[[], object]) -> None:
+        self.socket = trio.socket.from_stdlib_socket(raw)
+        self.reading = trio.CancelScope()
+        self.stalled = False
+        self._on_stall = on_stall
+        self._raw = raw
+        self._stream = trio.SocketStream(self.socket)
+
+    async def receive_some(self, max_bytes: int) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes) -> None:
+        """Send at once what the kernel takes, without a checkpoint: the next read is one."""
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                try:
+                    sent += self._raw.send(view[sent:])
+                except BlockingIOError:
+                    await self._wait_for_reader()
+                except OSError as error:  # reset, or cut by us
+                    raise trio.BrokenResourceError from error
+
+    async def _wait_for_reader(self) -> None:
+        self.stalled = True
+        self._on_stall()
+        with trio.move_on_after(_SEND_PATIENCE) as limit:
+            await trio.lowlevel.wait_writable(self._raw)
+        if limit.cancelled_caught:
+            self.cut()
+            raise trio.BrokenResourceError("the client does not read")
+        self.stalled = False
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def has_unread(self) -> bool:
+        """Whether the client has said something that nobody has read yet."""
+        try:
+            return bool(self._raw.recv(1, socket.MSG_PEEK))
+        except OSError:  # BlockingIOError: nothing; or it was reset, or cut
+            return False
+
+    def cut(self) -> None:
+        """Close the socket at once: who is sending gets a `ClosedResourceError`; who reads, or is to read, ends."""
+        self.socket.close()
+        self.reading.cancel()
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1 alone: a health server gains nothing by HTTP/2, whose flow control can make a response wait for ever."""
+
+    _head = b""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Ignore an offer to upgrade, which a server may (RFC 9110, 7.8)."""
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Send a response's head with the first of its body: one packet, one system call."""
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            # it is closing already: refused as a WebSocket, with an answer of the app's still to come, or broken off
+            if self.connection.their_state is h11.ERROR or isinstance(self.connection, H11WSConnection):
+                return
+            raise
+        if type(event) is h11.Response:
+            self._head += data
+        elif data or self._head:
+            data, self._head = self._head + data, b""
+            await self.send(RawData(data=data))
+        if type(event) is h11.EndOfMessage and isinstance(self.connection, H11WSConnection):
+            await self.send(Closed())  # hypercorn leaves a refused WebSocket open, and waits for the client
+
+
+@trio.lowlevel.enable_ki_protection
+async def _handle_unmolested(*args: Any) -> None:
+    await hypercorn_handle(*args)
+
+
+class _Tasks(TaskGroup):
+    """hypercorn's tasks, in which Ctrl-C does not strike: it would be lost there, as sending the rest fails, too."""
+
+    _nursery: trio.Nursery  # hypercorn's own, set on entry
+
+    async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
+        to_app, receive = trio.open_memory_channel[Any](config.max_app_queue_size)
+        threads = trio.to_thread.run_sync, trio.from_thread.run
+        self._nursery.start_soon(_handle_unmolested, app, config, scope, receive.receive, send, *threads)
+        return to_app.send
+
+
+@final
+class Connection(TCPServer):
+    """One client."""
+
+    # no TLS: hypercorn only needs these methods of its stream; and no choice of protocols
+    stream: Stream  # type: ignore[assignment]
+    protocol: _Protocol  # type: ignore[assignment]
+
+    def __init__(self, shared: Surroundings, stream: Stream) -> None:
+        super().__init__(shared.frontend, shared.config, shared.context, shared.no_state, stream)  # type: ignore[arg-type] # as above
+        self._on_change = shared.on_change
+        self.busy = False
+        self.active_at = trio.current_time()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a whole request is being answered; else the client is the one who makes us wait."""
+        if not self.busy or self.stream.stalled:
+            return False
+        return getattr(self.protocol.connection, "their_state", None) is not h11.SEND_BODY
+
+    @property
+    def may_make_room(self) -> bool:
+        """Whether it is the client who makes us wait, and not we who have not come to read what it has asked."""
+        return not self.at_work and (self.busy or not self.stream.has_unread())
+
+    async def run(self) -> None:
+        """Serve the connection: hypercorn's `run` without TLS, HTTP/2 and a timer task per request."""
+        sock = self.stream.socket
+        try:
+            client = parse_socket_addr(sock.family, sock.getpeername())
+            server = parse_socket_addr(sock.family, sock.getsockname())
+            async with _Tasks() as task_group:
+                self.protocol = _Protocol(
+                    self.app,
+                    self.config,
+                    self.context,
+                    task_group,
+                    ConnectionState(self.state),
+                    False,
+                    client,
+                    server,
+                    self.protocol_send,
+                )
+                with self.stream.reading as reading:
+                    await self._read_data()
+                if reading.cancelled_caught:
+                    await self.protocol.handle(Closed())
+        except OSError:
+            pass  # reset by the client: nobody is left to be told
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send, close, or note what the connection is doing."""
+        if isinstance(event, RawData):
+            try:
+                async with self.send_lock:
+                    await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+        elif isinstance(event, Updated):
+            self.busy = not event.idle
+            self.active_at = trio.current_time()
+            if event.idle:
+                self._on_change()
+        else:
+            await super().protocol_send(event)
+            # hypercorn's reader may wait, for ever, for a next cycle that a closed connection will not have
+            self.stream.cut()

@@ -1,0 +1,144 @@
+"""`HealthServer`: `/health` and `/ready` over HTTP, for probes and people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from ..._core import Block, DaemonError, ProcessError
+from ..._core import checks as rules
+from .address import parse_address
+from .checks import HealthCheck
+from .listen import listening
+from .state import HealthState
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+_HTTP_STACK: Final = ("hypercorn>=0.18,<0.19", "quart>=0.22,<0.23", "quart-trio>=0.12")
+
+
+@final
+class HealthServer(Block):
+    """A server for `GET /health` and `GET /ready`, on hypercorn and quart-trio.
+
+    Args:
+        addr: `host:port`, `:port` (all interfaces), `[::1]:port` or `unix:/path`; port 0 takes a free one.
+        checks: What `/health` asks; see `HealthCheck`.
+        ready: What `/ready` says at first.
+        check_timeout: Seconds that each check may take.
+        max_connections: How many are served at once. A newcomer takes the place of the one that is idle for longest;
+            if all are at work it waits.
+
+    Raises:
+        OptionError: A value was refused.
+
+    `/health` answers 200 `ok`, or 503 with a line `unhealthy: <name>: <why>` per check that failed; `/ready` 200
+    `ready` or 503 `not ready`. With `Accept: application/health+json` or `application/json` both answer in JSON
+    (draft-inadarei-api-health-check-06). Entering raises a `DaemonError`, an `OSError` too, if the address can't be had.
+
+    >>> async with HealthServer("127.0.0.1:0", ready=False) as server:
+    ...     server.add_check(lambda: shutil.disk_usage("/").free > 1e9, name="disk")
+    ...     server.set_ready(True)
+    """
+
+    __slots__ = ("_addr", "_app", "_bound", "_max_connections", "state")
+
+    def __init__(
+        self,
+        addr: str,
+        *,
+        checks: Iterable[HealthCheck] = (),
+        ready: bool = True,
+        check_timeout: float = 5.0,
+        max_connections: int = 256,
+    ) -> None:
+        super().__init__()
+        parse_address(addr)
+        self._addr = addr
+        self._bound = ""
+        self._app: QuartTrio | None = None
+        self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
+        #: What it knows; for a Daemon, which shares it. Not part of the contract.
+        self.state = HealthState(
+            ready=rules.flag("ready", ready),
+            check_timeout=rules.seconds("check_timeout", check_timeout, positive=True),
+        )
+        for check in checks:
+            self.state.checkup.add(check)
+
+    @property
+    def addr(self) -> str:
+        """The bound address while entered (port 0 resolved), else the configured one."""
+        return self._bound or self._addr
+
+    @property
+    def ready(self) -> bool:
+        """Whether `/ready` answers 200."""
+        return self.state.ready
+
+    @property
+    def app(self) -> QuartTrio:
+        """The `QuartTrio` app, for routes of one's own, also while it serves; made when it is first asked for."""
+        if self._app is None:
+            from .app import make_app  # noqa: PLC0415 - the HTTP stack is most of the import time
+
+            self._app = make_app(self.state)
+        return self._app
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
+        """Say whether new work may be sent here."""
+        self.state.set_ready(ready)
+
+    def add_check(self, check: HealthCheck, name: str | None = None) -> None:
+        """Ask `check`, too, from the next probe on.
+
+        Args:
+            check: A sync or async callable without arguments; see `HealthCheck`.
+            name: How it is called in answers; None for the name of the function.
+
+        Raises:
+            OptionError: It is not callable.
+        """
+        self.state.checkup.add(check, None if name is None else rules.text("name", name, empty=False))
+
+    def _refuse_entry(self) -> None:
+        if self._entered is not None:
+            raise ProcessError(f"this HealthServer serves {self.addr} already; make another one")
+
+    @asynccontextmanager
+    async def _serve(self) -> AsyncIterator[None]:
+        try:
+            # bound before the stack is imported: a taken port is told at once, and early probes wait in the backlog
+            async with listening(parse_address(self._addr)) as (listeners, bound):
+                await trio.to_thread.run_sync(_import_http)
+                from .accept import open_server  # noqa: PLC0415 - imported when a server is entered, not before
+
+                async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
+                    self._bound = str(bound)
+                    try:
+                        yield
+                    finally:
+                        self.state.set_stopping(True)
+                        with trio.CancelScope(shield=True):
+                            await self.state.checkup.aclose()
+        finally:
+            self._bound = ""
+            self.state.set_stopping(False)
+
+    def _block(self) -> AbstractAsyncContextManager[None]:
+        return self._serve()
+
+
+def _import_http() -> None:
+    """Import the HTTP stack: 200 ms for which, in a thread, the loop goes on."""
+    try:
+        from . import accept, app  # noqa: F401, PLC0415 - for the side effect of being imported
+    except ImportError as error:
+        raise DaemonError(
+            f"the health server's HTTP stack can't be imported: {error}; install what it is made for: "
+            f"pip install {' '.join(map(repr, _HTTP_STACK))}"
+        ) from error

@@ -1,0 +1,115 @@
+"""What a health server knows and says, without a server: readiness, checks, and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, final
+
+from .checks import CheckResult, Checkup
+
+_JSON_TYPES: Final = ("application/health+json", "application/json")
+
+
+class Answer(NamedTuple):
+    """One response."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_HEALTHY: Final = Answer(200, _TEXT, b"ok\n")
+_READY: Final = Answer(200, _TEXT, b"ready\n")
+_NOT_READY: Final = Answer(503, _TEXT, b"not ready\n")
+
+
+@final
+class HealthState:
+    """The state behind `/health` and `/ready`; a Daemon has one even where it has no server.
+
+    Args:
+        ready: Whether it is ready from the first.
+        check_timeout: Seconds that each check may take.
+
+    Attributes:
+        checkup: The checks.
+    """
+
+    __slots__ = ("_on_ready", "_ready", "_stopping", "checkup")
+
+    def __init__(self, *, ready: bool, check_timeout: float) -> None:
+        self.checkup = Checkup(check_timeout)
+        self._ready = ready
+        self._stopping = False
+        self._on_ready: Callable[[], object] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether `/ready` answers 200: never while stopping."""
+        return self._ready and not self._stopping
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
+        """Set the readiness; a watcher hears of a change to ready."""
+        self._ready = bool(ready)
+        self._tell()
+
+    def set_stopping(self, stopping: bool) -> None:  # noqa: FBT001 - a setter
+        """Say whether everything is being left, so that nobody sends new work."""
+        self._stopping = stopping
+
+    def watch_ready(self, watcher: Callable[[], object] | None) -> None:
+        """Call `watcher` whenever readiness is set and true, and now if it is; None forgets it."""
+        self._on_ready = watcher
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_ready is not None and self.ready:
+            self._on_ready()
+
+    def remember(self) -> tuple[bool, int]:
+        """Return what `restore` goes back to."""
+        return self._ready, len(self.checkup)
+
+    def restore(self, remembered: tuple[bool, int]) -> None:
+        """Forget readiness and checks that came since: they belonged to one stay of a daemon."""
+        self._ready, checks = remembered
+        self.checkup.forget_after(checks)
+
+    async def health(self, accept: str) -> Answer:
+        """Run the checks and return the answer to `GET /health`."""
+        results = await self.checkup.results()
+        kind = json_type(accept)
+        if not kind:
+            return _HEALTHY if not any(result.why for result in results) else _unhealthy(results)
+        checks: dict[str, list[dict[str, Any]]] = {}
+        for result in results:  # a list per name, as in the draft: two checks may share one
+            checks.setdefault(result.name, []).append(result.to_dict())
+        return _as_json(kind, ok=not any(result.why for result in results), more={"checks": checks})
+
+    def readiness(self, accept: str) -> Answer:
+        """Return the answer to `GET /ready`."""
+        kind = json_type(accept)
+        if kind:
+            return _as_json(kind, ok=self.ready, more={} if self.ready else {"output": "not ready"})
+        return _READY if self.ready else _NOT_READY
+
+
+def json_type(accept: str) -> str:
+    """Return the JSON media type that an `Accept` header names, "" for plain text."""
+    if not accept or accept == "*/*":
+        return ""
+    named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return next((kind for kind in _JSON_TYPES if kind in named), "")
+
+
+def _unhealthy(results: list[CheckResult]) -> Answer:
+    lines = [f"unhealthy: {result.name}: {result.why}\n" for result in results if result.why]
+    return Answer(503, _TEXT, "".join(lines).encode(errors="backslashreplace"))
+
+
+def _as_json(kind: str, *, ok: bool, more: dict[str, Any]) -> Answer:
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    body = json.dumps({"status": "pass" if ok else "fail", **more}) + "\n"
+    return Answer(200 if ok else 503, kind, body.encode())

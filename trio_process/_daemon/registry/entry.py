@@ -1,0 +1,178 @@
+"""`DaemonEntry`: what the registry knows of one daemon, and how its file is written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+
+import attrs
+
+from ..._core import MAX_PID, OptionError, checks
+from .naming import check_key
+
+if TYPE_CHECKING:
+    from json import JSONDecoder
+
+MAX_SIZE: Final = 2**20
+"""The largest entry file that is read, in bytes: go-process writes some hundred."""
+
+_KEYS: Final = ("code", "daemon", "pid", "health", "project", "binary", "started")
+
+
+@final
+@attrs.frozen
+class DaemonEntry:
+    """What the registry knows of one daemon; `code` and `daemon` are its key.
+
+    Args:
+        code: The program it belongs to.
+        daemon: Which of the program's daemons.
+        pid: Its process; None for the one that registers it.
+        health: The address of its health server, empty if it has none.
+        project: The directory it works in.
+        binary: The program file.
+        started: When it began, timezone-aware; None for the moment at which it is registered.
+        extra: Further keys of its file, kept as they are: what JSON can express.
+
+    Raises:
+        OptionError: A value was refused; the text names it.
+
+    >>> DaemonEntry("myapp", "server", pid=4711).to_dict()
+    {'code': 'myapp', 'daemon': 'server', 'pid': 4711, 'started': None}
+    """
+
+    code: str
+    daemon: str
+    pid: int | None = attrs.field(default=None, kw_only=True)
+    health: str = attrs.field(default="", kw_only=True)
+    project: str = attrs.field(default="", kw_only=True)
+    binary: str = attrs.field(default="", kw_only=True)
+    started: datetime | None = attrs.field(default=None, kw_only=True)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, hash=False)
+
+    def __attrs_post_init__(self) -> None:
+        # one flat list of rules instead of attrs validators: ten thousand entries are listed in a blink
+        check_key("code", self.code)
+        check_key("daemon", self.daemon)
+        if self.pid is not None and checks.whole("pid", self.pid, least=1) > MAX_PID:
+            raise OptionError(f"pid must be {MAX_PID} or less, got {self.pid!r}")
+        for name in ("health", "project", "binary"):
+            checks.text(name, getattr(self, name))
+        if self.started is not None:
+            _check_started(self.started)
+        if self.extra != {}:
+            object.__setattr__(self, "extra", _check_extra(self.extra))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what its file says, JSON-ready: `health`, `project` and `binary` are left out where they are empty."""
+        known = {
+            "code": self.code,
+            "daemon": self.daemon,
+            "pid": self.pid,
+            "health": self.health,
+            "project": self.project,
+            "binary": self.binary,
+            "started": None if self.started is None else _rfc3339(self.started),
+        }
+        return {name: value for name, value in known.items() if value != ""} | dict(self.extra)
+
+
+def encode(entry: DaemonEntry) -> bytes:
+    """Return the content of an entry's file, as go-process writes it: two spaces, RFC 3339."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    # ASCII with escapes: a path's undecodable bytes (lone surrogates, PEP 383) come back as they were
+    data = json.dumps(entry.to_dict(), indent=2, allow_nan=False).encode("ascii") + b"\n"
+    if len(data) > MAX_SIZE:
+        raise OptionError(f"extra is too large: the entry would have {len(data)} bytes, and {MAX_SIZE} are read")
+    return data
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Return the fields of an entry's file, whoever wrote it; `pid` is always an int, 0 if it has none.
+
+    Raises:
+        ValueError: It is no entry: not JSON, no object, or without a key.
+    """
+    try:
+        # go-process reads bytes that are no UTF-8 as replacement characters, and so do we
+        fields = _decoder().decode(data.decode(errors="replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the caller knows one kind of fault
+    pid = fields.setdefault("pid", 0)
+    if type(pid) is not int or type(fields.get("code")) is not str or type(fields.get("daemon")) is not str:
+        raise ValueError("code, daemon or pid is missing or of the wrong type")
+    return fields
+
+
+def from_fields(fields: Mapping[str, Any], written: float) -> DaemonEntry:
+    """Return the entry that `decode` found.
+
+    Args:
+        fields: The file's keys and values.
+        written: When the file was written, in seconds since the epoch: stands for a start that it does not name.
+
+    Raises:
+        ValueError: A value is none that an entry can have.
+    """
+    started = fields.get("started")
+    if started is None:
+        began = datetime.fromtimestamp(written, UTC)
+    elif isinstance(started, str):
+        began = datetime.fromisoformat(started)  # cuts nanoseconds to microseconds
+    else:
+        raise ValueError("started is not a time")
+    return DaemonEntry(
+        fields["code"],
+        fields["daemon"],
+        pid=fields["pid"],
+        health=fields.get("health") or "",
+        project=fields.get("project") or "",
+        binary=fields.get("binary") or "",
+        started=began,
+        extra={name: value for name, value in fields.items() if name not in _KEYS},
+    )
+
+
+def _check_started(value: object) -> None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise OptionError(f"started must be a timezone-aware datetime, got {value!r}; write datetime.now(UTC)")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise OptionError(f"started must lie in the years 1 to 9999 of UTC, got {value!r}") from None
+
+
+def _check_extra(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise OptionError(f"extra must map names to JSON values, got {value!r}")
+    taken = [name for name in value if name in _KEYS]
+    if taken:
+        raise OptionError(f"extra must not hold {taken[0]!r}: that is an argument of its own")
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"extra must hold what JSON can express: {error}") from error
+    return dict(value)
+
+
+def _rfc3339(moment: datetime) -> str:
+    # in UTC, as an offset with seconds (local mean time) is none in RFC 3339, section 5.6
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@cache
+def _decoder() -> JSONDecoder:
+    from json import JSONDecoder  # noqa: PLC0415 - kept out of the import time
+
+    return JSONDecoder(parse_constant=_refuse)

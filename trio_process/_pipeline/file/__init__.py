@@ -1,0 +1,12 @@
+"""Turn a pipeline file into specs: TOML or a Procfile, with every fault reported at once."""
+
+from .durations import parse_duration
+from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
+
+__all__ = [
+    "PipelineFile",
+    "has_pipeline",
+    "load_pipeline",
+    "parse_duration",
+    "read_pipeline",
+]

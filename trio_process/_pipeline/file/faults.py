@@ -1,0 +1,72 @@
+"""The faults of a file, collected with their place, so that all of them are reported at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, final
+
+from ..._core import PipelineError, escape_controls
+from .value_types import Report
+
+Path = tuple[str | int, ...]
+"""Where a value stands in a file: keys, and indices of lists."""
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def key_path(path: Path) -> str:
+    """Return a path as one would write it in TOML, with indices in brackets.
+
+    >>> key_path(("tasks", "unit tests", "run", 0))
+    'tasks."unit tests".run[0]'
+    """
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False))
+    return text
+
+
+@final
+class Faults:
+    """What is wrong with one file.
+
+    Args:
+        file: The file's name, as people call it.
+        lines: The line of each key of the file that has one of its own.
+    """
+
+    __slots__ = ("_file", "_found", "_lines")
+
+    def __init__(self, file: str, lines: Mapping[Path, int] | None = None) -> None:
+        self._file = file
+        self._lines = lines or {}
+        self._found: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, path: Path, text: str, *, line: int | None = None) -> None:
+        """Note a fault; the line is that of the innermost key of `path` that has one."""
+        if line is None:
+            line = next((self._lines[path[:cut]] for cut in range(len(path), 0, -1) if path[:cut] in self._lines), None)
+        place = self._file if line is None else f"{self._file}:{line}"
+        where = f"{key_path(path)}: " if path else ""
+        self._found.setdefault(escape_controls(f"{place}: {where}{text}").replace("\n", "\\n"), line or 0)
+
+    def at(self, *path: str | int) -> Report:
+        """Return what notes faults at `path` and below."""
+
+        def report(text: str, *below: str | int) -> None:
+            self.add((*path, *below), text)
+
+        return report
+
+    def raise_if_any(self) -> None:
+        """Raise one `PipelineError` with every fault, in the order of the lines."""
+        if self._found:
+            raise PipelineError(sorted(self._found, key=self._found.__getitem__))

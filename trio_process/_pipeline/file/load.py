@@ -1,0 +1,204 @@
+"""`load_pipeline`: the specs of a pipeline file, or every fault in it at once (docs/reference/pipeline-file.md)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
+
+from ..._core import PipelineError, checks, escape_controls
+from ..plan import make_plan
+from ..spec import RunSpec
+
+if TYPE_CHECKING:
+    from .faults import Faults
+    from .resolve import Task
+
+LARGEST: Final = 16 * 2**20
+"""The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
+
+MOST_SHOWN: Final = 50
+"""How many tasks of a cycle are named."""
+
+TOOL: Final = "trio-process"
+"""The name of our table in pyproject.toml, below `tool`."""
+
+
+@final
+@attrs.frozen
+class PipelineFile:
+    """A pipeline file that has no fault.
+
+    Attributes:
+        path: The file.
+        directory: Its directory, absolute.
+        tasks: Its tasks, in the order of the file.
+        procfile: Whether it is a Procfile, whose tasks are meant to run all at the same time.
+    """
+
+    path: Path
+    directory: str
+    tasks: tuple[Task, ...]
+    procfile: bool = False
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The specs of the tasks."""
+        return [task.spec for task in self.tasks]
+
+
+def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[RunSpec]:
+    r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
+
+    Args:
+        path: The file. `pyproject.toml` is read below `[tool.trio-process]`, `Procfile` as a Procfile, all else as TOML.
+
+    Returns:
+        A spec per task, in the order of the file; what has a matrix, one per combination.
+
+    Raises:
+        PipelineError: The file can't be read or has faults; `faults` has all of them, each with file, line and key.
+        OptionError: `path` is no path.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     file = pathlib.Path(directory, "trio-process.toml")
+    ...     _ = file.write_text('[tasks.hello]\nrun = "echo hello"\ntimeout = "10m"')
+    ...     [spec] = load_pipeline(file)
+    >>> spec.name, spec.command, spec.args, spec.timeout
+    ('hello', 'echo', ('hello',), 600.0)
+    """
+    return read_pipeline(path).specs
+
+
+def read_pipeline(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], environ: Mapping[str, str] = os.environ
+) -> PipelineFile:
+    """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
+    # what reads files is kept out of the import time: it is as much as all the rest of the package
+    from .faults import Faults  # noqa: PLC0415
+    from .procfile import is_procfile, read_procfile  # noqa: PLC0415
+    from .resolve import Task  # noqa: PLC0415
+    from .tasks import TaskReader  # noqa: PLC0415
+    from .toml_lines import key_lines  # noqa: PLC0415
+
+    file = Path(os.fsdecode(checks.path("path", path)))
+    directory = _directory(file)
+    text = _read_text(file)
+    if is_procfile(file):
+        faults = Faults(str(file))
+        specs = read_procfile(text, directory, faults)
+        faults.raise_if_any()
+        return PipelineFile(file, directory, tuple(Task(spec, spec.name) for spec in specs), procfile=True)
+    document = _parse(file, text)
+    faults = Faults(str(file), key_lines(text))
+    section, prefix = _section(file, document, faults)
+    # a copy: os.environ decodes each value anew each time
+    tasks = TaskReader(faults, prefix, directory, dict(environ)).read(section)
+    faults.raise_if_any()
+    _refuse_cycles(tasks, prefix, faults)
+    faults.raise_if_any()
+    return PipelineFile(file, directory, tuple(tasks))
+
+
+def has_pipeline(pyproject: Path) -> bool:
+    """Whether a pyproject.toml has our table; one that is broken is none of ours."""
+    try:
+        return isinstance(_parse(pyproject, _read_text(pyproject)).get("tool", {}).get(TOOL), dict)
+    except (PipelineError, AttributeError):  # AttributeError: `tool` is no table
+        return False
+
+
+def _directory(file: Path) -> str:
+    """Return the directory of a file, absolute."""
+    try:
+        return os.path.realpath(file.parent)  # a loop of links is told when the file is read; Path.resolve() fails
+    except OSError as error:  # of getcwd(3)
+        gone = f"can't tell what the working directory is: {error.strerror}"
+        raise PipelineError([f"can't read {str(file)!r}: {gone}; give an absolute path"]) from error
+
+
+def _read_text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except OSError as error:
+        hint = "; give the file itself" if isinstance(error, IsADirectoryError) else ""
+        raise PipelineError([f"can't read {str(file)!r}: {error.strerror or error}{hint}"]) from error
+    if len(data) > LARGEST:
+        raise PipelineError([f"{str(file)!r} has more than {LARGEST} bytes: that is no pipeline file"])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PipelineError([f"{file}:{line}: not UTF-8: {error.reason} (byte {error.start} of the file)"]) from error
+
+
+def _parse(file: Path, text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - as in read_pipeline
+
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError is one; so is a number of more digits than Python converts
+        raise PipelineError([_toml_fault(file, text, str(error))]) from error
+    except RecursionError as error:
+        raise PipelineError([f"{file}: not valid TOML: nested too deeply"]) from error
+
+
+def _toml_fault(file: Path, text: str, fault: str) -> str:
+    """Return what tomllib found wrong, the line in front as in every other fault."""
+    found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", fault)
+    place = str(file)
+    if found is not None:
+        place += ":" + (found[1] or str(text.count("\n") + 1))
+        fault = fault[: found.start()] + (f" (column {found[2]})" if found[2] else " (at the end of the file)")
+    return escape_controls(f"{place}: not valid TOML: {fault}").replace("\n", "\\n")
+
+
+def _section(file: Path, document: dict[str, Any], faults: Faults) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the table that holds the pipeline, and its keys."""
+    if file.name != "pyproject.toml":
+        tool = document.get("tool")
+        if isinstance(tool, dict) and TOOL in tool:
+            faults.add(
+                ("tool", TOOL), f"outside of pyproject.toml the tables stand at the top; leave `tool.{TOOL}` out"
+            )
+            return {key: value for key, value in document.items() if key != "tool"}, ()
+        return document, ()
+    tool = document.get("tool", {})
+    section = tool.get(TOOL) if isinstance(tool, dict) else None
+    if section is None:
+        if isinstance(tool, dict) and "trio_process" in tool:
+            faults.add(("tool", "trio_process"), f"unknown key; this is written `tool.{TOOL}`, with a hyphen")
+        else:
+            faults.add((), f"has no `[tool.{TOOL}.tasks.NAME]`")
+    elif not isinstance(section, dict):
+        from .value_types import quoted  # noqa: PLC0415 - kept out of the import time
+
+        faults.add(("tool", TOOL), f"expected a table, got {quoted(section)}")
+    faults.raise_if_any()
+    return section or {}, ("tool", TOOL)
+
+
+def _refuse_cycles(tasks: list[Task], prefix: tuple[str, ...], faults: Faults) -> None:
+    """Note every cycle once, at its first task; what only needs one of a cycle is not at fault."""
+    waves = make_plan([task.spec for task in tasks]).wave
+    stuck = {task.spec.name: task for task, wave in zip(tasks, waves, strict=True) if wave is None}
+    seen: set[str] = set()
+    for start in stuck:
+        trail: dict[str, None] = {}
+        name = start
+        while name not in seen:
+            seen.add(name)
+            trail[name] = None
+            name = next(other for other in stuck[name].spec.after if other in stuck)
+        if name in trail:
+            names = list(trail)
+            cycle = names[names.index(name) :]
+            shown = [*cycle, name] if len(cycle) <= MOST_SHOWN else [*cycle[:MOST_SHOWN], "…", name]
+            place = (*prefix, "tasks", stuck[name].table, "after")
+            faults.add(place, f"a cycle, in which each waits for the next: {' → '.join(shown)}")

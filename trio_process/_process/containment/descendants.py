@@ -1,0 +1,295 @@
+"""Finding what a process has left behind: members of its group, and escapees that left the group.
+
+Every child carries a marker in its environment, which its descendants inherit, whatever `setsid` or double fork they do.
+Looking through all of `/proc` at each end would cost milliseconds, and mostly find nothing. PIDs are handed out in order
+(the kernel's `idr_alloc_cyclic`), so that a descendant has a PID after its ancestor's: if every PID handed out since the
+start of a process is one of our own children, there is nothing to look for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, final
+
+from ..._core import read_stat
+from .cgroup import Cell
+
+MARKER: Final = "TRIO_PROCESS_ID"
+"""The variable by which the descendants of a process are known; nested services append to it, separated by `;`."""
+
+_NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
+_WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PIDs
+_ROUNDS: Final = 8  # looks at the PIDs handed out meanwhile
+_RESERVE: Final = 3  # descriptors kept for a look: a directory, or a pidfd and a file
+
+
+class Left(NamedTuple):
+    """A process that was left behind: its PID, its state (proc_pidread_stat(5)) and its command's name."""
+
+    pid: int
+    state: str
+    command: str
+
+
+class Wanted(NamedTuple):
+    """Whose descendants to look for: the leader and group, its marker, how long ago it was started, and its cgroup.
+
+    `stop_signal` asks them to end.
+    """
+
+    pid: int
+    token: str
+    age: float
+    cell: Cell | None = None
+    stop_signal: int | None = None
+
+
+class Findings(NamedTuple):
+    """What a look has found: the living descendants of each leader by its PID; `sure` unless some could not be told."""
+
+    left: dict[int, list[Left]]
+    sure: bool
+
+
+@final
+class Lineage:
+    """Knows which PIDs were handed out to our own children, and finds the descendants of those."""
+
+    def __init__(self) -> None:
+        self._order: deque[int] = deque(maxlen=_NARROW)  # our children in the order of their start
+        self._alive: set[int] = set()
+        try:
+            self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._loadavg = -1  # no /proc: groups are all there is
+        self._reserve: list[int] = []
+        self._refill()
+
+    @property
+    def sees_escapees(self) -> bool:
+        """Whether this machine has a /proc to look through."""
+        return self._loadavg >= 0
+
+    def close(self) -> None:
+        """Close what it reads."""
+        self._release()
+        if self._loadavg >= 0:
+            os.close(self._loadavg)
+            self._loadavg = -1
+
+    def add(self, pid: int) -> None:
+        """Note that a PID is a child of ours."""
+        self._alive.add(pid)
+        self._order.append(pid)
+
+    def discard(self, pid: int) -> None:
+        """Note that a child is about to be reaped, and its PID to be anybody's."""
+        self._alive.discard(pid)
+
+    def may_have_left_some(self, wanted: Wanted) -> bool:
+        """Return whether the process can have made others at all; False is certain."""
+        if wanted.cell is not None:
+            return wanted.cell.populated
+        candidates = self._narrow(wanted)
+        return candidates is None or bool(candidates)
+
+    def _narrow(self, wanted: Wanted) -> list[int] | None:
+        """Return the few PIDs that may be descendants, None if they are too many to name."""
+        if self._loadavg < 0 or wanted.age > _WRAP_AGE:
+            return None
+        return self._handed_out(wanted.pid, self._last_pid())
+
+    def _last_pid(self) -> int:
+        """Return the PID that was handed out last: the last field of proc_loadavg(5)."""
+        return int(os.pread(self._loadavg, 128, 0).rsplit(None, 1)[-1])
+
+    def _handed_out(self, first: int, last: int) -> list[int] | None:
+        """Return what was handed out after `first` but to our own children, None if that is too many to name."""
+        if last == first:
+            return []
+        if not 0 <= last - first <= _NARROW:
+            return None
+        younger = self._younger(first)
+        return [pid for pid in range(first + 1, last + 1) if pid not in younger]
+
+    def _younger(self, first: int) -> set[int]:
+        """Return the PIDs of our own children that were started after `first`, also of those that have ended."""
+        younger = set()
+        for pid in reversed(self._order):
+            if pid == first:
+                break
+            younger.add(pid)
+        return younger
+
+    @contextmanager
+    def provided(self) -> Iterator[None]:
+        """Have descriptors for a look, also while this process has none left: nobody may be lost for that."""
+        self._release()
+        try:
+            yield
+        finally:
+            self._refill()
+
+    def _release(self) -> None:
+        while self._reserve:
+            os.close(self._reserve.pop())
+
+    def _refill(self) -> None:
+        try:
+            while self._loadavg >= 0 and len(self._reserve) < _RESERVE:
+                self._reserve.append(os.dup(self._loadavg))
+        except OSError:
+            pass  # somebody else took them meanwhile: what there is must do until the next time
+
+    def find(self, wanted: Collection[Wanted]) -> Findings:
+        """Return the living descendants of each leader; zombies are not alive.
+
+        Who is looked at may fork and exit before its turn comes. So the PIDs handed out meanwhile are looked at too, until
+        there are none.
+        """
+        if self._loadavg < 0:
+            return Findings({}, sure=True)
+        look = _Look(wanted, self._alive)
+        for one in wanted:
+            if one.cell is not None:
+                look.among(one.cell.members(), one.pid)
+        last = self._last_pid()
+        narrow = self._narrow(next(iter(wanted))) if len(wanted) == 1 else None
+        look.at(narrow if narrow is not None else _all_pids())
+        for _ in range(_ROUNDS):
+            newest = self._last_pid()
+            if newest == last:
+                return Findings(look.found, look.sure)
+            more = self._handed_out(last, newest)
+            look.at(more if more is not None else _all_pids())
+            last = newest
+        return Findings(look.found, sure=False)
+
+
+@final
+class _Look:
+    """One look at many processes, for the descendants of several leaders."""
+
+    __slots__ = ("_groups", "_leaders", "_seen", "_tokens", "found", "sure")
+
+    def __init__(self, wanted: Collection[Wanted], leaders: Collection[int]) -> None:
+        self._groups = {one.pid for one in wanted}
+        self._tokens = {one.token.encode(): one.pid for one in wanted if one.token}
+        self._leaders = leaders
+        self._seen: set[int] = set()
+        self.found: dict[int, list[Left]] = {}
+        self.sure = True
+
+    def at(self, pids: Iterable[int]) -> None:
+        """Look at these processes; what was found already is not found twice."""
+        for pid in pids:
+            if pid in self._leaders or pid in self._seen:
+                continue
+            stat = read_stat(pid)
+            if stat is None or stat.dead or stat.kernel:
+                continue
+            leader = self._leader(pid, stat.group)
+            if leader is not None:
+                self._seen.add(pid)
+                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
+
+    def among(self, pids: Iterable[int], leader: int) -> None:
+        """Take these for descendants, unless they are dead."""
+        for pid in pids:
+            stat = read_stat(pid)
+            if pid != leader and stat is not None and not stat.dead:
+                self._seen.add(pid)
+                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
+
+    def _leader(self, pid: int, group: int) -> int | None:
+        if group in self._groups:
+            return group
+        if not self._tokens:
+            return None
+        marks = _marks(pid)
+        if marks is None:
+            self.sure = False
+            return None
+        known = marks & self._tokens.keys()
+        return self._tokens[known.pop()] if known else None
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process as one letter (proc_pidread_stat(5)), `?` where it can't be known."""
+    stat = read_stat(pid)
+    return "?" if stat is None else stat.state
+
+
+def _marks(pid: int) -> set[bytes] | None:
+    """Return the tokens of all services that a process descends from, None while that can't be told.
+
+    In the midst of an exec it has no environment: neither the old program's, nor the new one's yet.
+    """
+    path = f"/proc/{pid}/environ"
+    data = _read(path)
+    if data is not None and not data:
+        stat = read_stat(pid)
+        if stat is not None and not stat.dead and not stat.environment[1]:
+            return None
+        data = _read(path)  # there is one by now, or it was started with an empty one
+    if not data:
+        return set()
+    prefix = MARKER.encode() + b"="
+    begin = 0 if data.startswith(prefix) else data.find(b"\0" + prefix) + 1
+    if not begin and not data.startswith(prefix):
+        return set()
+    end = data.find(b"\0", begin)
+    return set(data[begin + len(prefix) : end if end >= 0 else None].split(b";"))
+
+
+def _read(path: str) -> bytes | None:
+    """Return what a file of `/proc` holds, None if it is gone, or not ours to look into, and so not ours at all."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return None
+
+
+def ask_to_end(left: Left, wanted: Wanted) -> None:
+    """Send the stop signal to a descendant that has left the group, and so has not got it with the others."""
+    if wanted.stop_signal is not None:
+        _signal(left, wanted, wanted.stop_signal, to_members=False)
+
+
+def kill(left: Left, wanted: Wanted) -> None:
+    """Kill one descendant."""
+    _signal(left, wanted, signal.SIGKILL, to_members=True)
+
+
+def _signal(left: Left, wanted: Wanted, number: int, *, to_members: bool) -> None:
+    """Signal one descendant; its PID is looked at again through a pidfd, so that nobody else is hit."""
+    try:
+        pidfd = os.pidfd_open(left.pid)
+    except OSError:
+        return  # gone
+    try:
+        stat = read_stat(left.pid)
+        if stat is None:
+            return
+        member = stat.group == wanted.pid
+        if to_members if member else _escaped(left.pid, wanted):
+            signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass  # gone, or not ours to signal: it is looked for again, and named if it stays
+    finally:
+        os.close(pidfd)
+
+
+def _escaped(pid: int, wanted: Wanted) -> bool:
+    if wanted.cell is not None and pid in wanted.cell.members():
+        return True
+    return bool(wanted.token) and wanted.token.encode() in (_marks(pid) or ())

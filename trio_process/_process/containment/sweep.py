@@ -1,0 +1,127 @@
+"""The sweep at the end of a process: what it left behind gets the rest of its grace, then SIGKILL, and is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from ..reactor import Reactor
+from . import descendants
+from .descendants import Left, Lineage, Wanted
+
+STUCK_AFTER: Final = 5.0
+"""Seconds after SIGKILL in which what can die has died; what has not is named in a `StopFailedError`."""
+
+_FIRST_LOOK: Final = 0.001
+_LAST_LOOK: Final = 0.05
+_UNSURE: Final = 2.0
+"""Seconds in which what is in the midst of an exec has got its environment, on a busy machine too; then it is nobody's."""
+
+
+@final
+class Sweep:
+    """One process's sweep: when what is left gets killed, and who is told of the end."""
+
+    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "wanted")
+
+    def __init__(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> None:
+        self.wanted = wanted
+        self.kill_from = kill_from
+        self.sure_from = trio.current_time() + _UNSURE
+        self.callback = callback
+        self.asked = False
+        self.killed = False
+        self.give_up = 0.0
+
+
+@final
+class Sweeper:
+    """Sweeps for all processes of a service at once: one look through `/proc` serves all that end together."""
+
+    def __init__(self, reactor: Reactor, lineage: Lineage, kill_group: Callable[[int], None]) -> None:
+        self._reactor = reactor
+        self._lineage = lineage
+        self._kill_group = kill_group
+        self._sweeps: list[Sweep] = []
+        self._next_look: float | None = None
+        self._pause = _FIRST_LOOK
+
+    def begin(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> Sweep:
+        """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`."""
+        sweep = Sweep(wanted, kill_from, callback)
+        self._sweeps.append(sweep)
+        self._pause = _FIRST_LOOK
+        self._look_at(trio.current_time())
+        return sweep
+
+    def hasten(self, sweep: Sweep) -> None:
+        """Kill what is left now."""
+        sweep.kill_from = trio.current_time()
+        self._look_at(sweep.kill_from)
+
+    def _look_at(self, deadline: float) -> None:
+        if self._next_look is None or deadline < self._next_look:
+            self._next_look = deadline
+            self._reactor.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        now = trio.current_time()
+        if self._next_look is None or now < self._next_look:
+            return  # an earlier look has done the work
+        self._next_look = None
+        with self._lineage.provided():
+            ended = self._pass(now)
+        waiting = self._sweeps
+        if waiting:
+            self._look_at(min([now + self._pause, *[sweep.kill_from for sweep in waiting if sweep.kill_from > now]]))
+            self._pause = min(2 * self._pause, _LAST_LOOK)
+        for sweep, left in ended:
+            sweep.callback(left, sweep.killed)
+
+    def _pass(self, now: float) -> list[tuple[Sweep, list[Left]]]:
+        """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
+        if not self._lineage.sees_escapees:
+            return self._kill_blindly()
+        found, sure = self._lineage.find([sweep.wanted for sweep in self._sweeps])
+        waiting = []
+        ended = []
+        for sweep in self._sweeps:
+            left = found.get(sweep.wanted.pid, [])
+            if (not left and (sure or now >= sweep.sure_from)) or (sweep.killed and now >= sweep.give_up):
+                ended.append((sweep, left))
+                continue
+            waiting.append(sweep)
+            if left and now >= sweep.kill_from:
+                self._kill(sweep, left, now)
+            elif left and sure and not sweep.asked:
+                self._ask(sweep, left)
+        self._sweeps = waiting
+        return ended
+
+    def _kill_blindly(self) -> list[tuple[Sweep, list[Left]]]:
+        """Kill the groups at once: without a `/proc` nobody can tell whether anything is left in them to wait for."""
+        ended, self._sweeps = self._sweeps, []
+        for sweep in ended:
+            self._kill_group(sweep.wanted.pid)
+        return [(sweep, []) for sweep in ended]
+
+    def _ask(self, sweep: Sweep, left: list[Left]) -> None:
+        """Tell what has left the group of the stop: it would wait for the end of the grace, and all would wait for it.
+
+        Once: what it starts from then on is its clean-up.
+        """
+        sweep.asked = True
+        for one in left:
+            descendants.ask_to_end(one, sweep.wanted)
+
+    def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
+        if not sweep.killed:
+            sweep.killed = True
+            sweep.give_up = now + STUCK_AFTER
+        if sweep.wanted.cell is not None:
+            sweep.wanted.cell.kill()
+        self._kill_group(sweep.wanted.pid)
+        for one in left:
+            descendants.kill(one, sweep.wanted)

@@ -1,0 +1,15 @@
+"""How a child runs on this machine: spawn, standard streams, watching, reaping."""
+
+from .adopt import adopted_options, follow_log
+from .backend import Containment, LocalContainment
+from .handle import CHUNK
+from .stdio import PIPE_CAPACITY
+
+__all__ = [
+    "CHUNK",
+    "PIPE_CAPACITY",
+    "Containment",
+    "LocalContainment",
+    "adopted_options",
+    "follow_log",
+]

@@ -1,0 +1,49 @@
+"""Adopting a detached process of an earlier life: is it still the same one, and what is known of it?"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import Any
+
+from ..._core import MAX_PID, START_SLACK, OptionError, ProcessNotFoundError, RunOptions, lives_since, make_options
+from ..._core import started_at as began_at
+from ..output import open_at_end
+
+
+def adopted_options(pid: int, started_at: datetime, options: dict[str, Any]) -> RunOptions:
+    """Return the options by which a process is watched again; a recycled PID raises `ProcessNotFoundError`."""
+    check_identity(pid, started_at)
+    moment = started_at.timestamp()
+    began = began_at(pid)
+    if not lives_since(pid, moment) or (began is not None and began < moment - START_SLACK):
+        raise ProcessNotFoundError(f"PID {pid} is not the process that was started at {started_at}: it has ended")
+    command = options.get("command") or command_of(pid)
+    rest = {name: value for name, value in options.items() if name != "command"}
+    return make_options(command, (), {**rest, "detach": True})
+
+
+def check_identity(pid: object, started_at: object) -> None:
+    """Check what tells one process from all others: its PID and its start."""
+    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
+        raise OptionError(f"pid must be a process id, got {pid!r}")
+    if not isinstance(started_at, datetime) or started_at.tzinfo is None:
+        raise OptionError(f"started_at must be a timezone-aware datetime, got {started_at!r}")
+
+
+def follow_log(options: RunOptions) -> int | None:
+    """Return a descriptor at the present end of the log file of a detached process, None if it has none."""
+    if options.log_file is None:
+        return None
+    try:
+        return open_at_end(options.log_file)
+    except OSError as error:
+        raise OptionError(f"log_file {str(options.log_file)!r} can't be followed: {error.strerror}") from error
+
+
+def command_of(pid: int) -> str:
+    """Return the program of a running process, for people."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return f"PID {pid}"

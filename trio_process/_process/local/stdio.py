@@ -1,0 +1,158 @@
+"""The standard streams of a child: which descriptors are opened for them, and who closes which."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any, Final, final
+
+from ..._core import RunOptions, Stdio, Stream
+from ..output import open_at_end
+
+PIPE_CAPACITY: Final = 65536
+"""What a pipe holds at least before a writer waits, in bytes (pipe(7), "Pipe capacity")."""
+
+
+Ends = tuple[int | None, int | None, int | None]
+"""The child's ends of stdin, stdout and stderr: descriptors, None where it inherits ours."""
+
+
+@final
+class Descriptors:
+    """The descriptors that one spawn opens: whose they are decides who closes them when it ends or fails."""
+
+    def __init__(self, null: int) -> None:
+        self._null = null
+        self._theirs: list[int] = []
+        self.stdin: int | None = None
+        self.outputs: dict[Stream, int] = {}
+        self.log: int | None = None
+        self.launch: int | None = None
+        self.passed: tuple[int, ...] = ()
+
+    def open(self, options: RunOptions) -> Ends:
+        """Open what a child's standard streams are connected to.
+
+        Raises:
+            OSError: A file or pipe can't be opened; what was opened before is ours to close.
+        """
+        if options.detach:
+            return self._open_detached(options)
+        stdin = self._open_stdin(options)
+        stdout = self._open_output(options.stdout, Stream.STDOUT)
+        stderr = stdout if options.stderr is Stdio.STDOUT else self._open_output(options.stderr, Stream.STDERR)
+        if options.stderr is Stdio.STDOUT and stdout is None:
+            stderr = 1
+        return stdin, stdout, stderr
+
+    def _open_detached(self, options: RunOptions) -> Ends:
+        """Open a file, or nothing: a pipe to us would kill the process by SIGPIPE once we are gone."""
+        if options.log_file is None:
+            target = self._null
+        else:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            target = self._own(os.open(options.log_file, flags, 0o666))
+            self.log = open_at_end(options.log_file)
+        stdout = target if options.stdout is Stdio.PIPE else self._open_output(options.stdout, Stream.STDOUT)
+        if options.stderr is Stdio.STDOUT:
+            return self._null, stdout, stdout
+        stderr = target if options.stderr is Stdio.PIPE else self._open_output(options.stderr, Stream.STDERR)
+        return self._null, stdout, stderr
+
+    def open_launch(self) -> int:
+        """Open the pipe by which the launcher tells of a failure; return its end of it."""
+        self.launch, theirs = os.pipe()
+        self.passed = (theirs,)
+        return self._own(theirs)
+
+    def _open_stdin(self, options: RunOptions) -> int | None:  # noqa: PLR0911 - a case for each kind of source
+        source = options.stdin
+        if isinstance(source, Stdio):
+            if source is Stdio.PIPE:
+                theirs, self.stdin = os.pipe()
+                return self._own(theirs)
+            return self._null if source is Stdio.NULL else None
+        if source is None:
+            return self._null
+        if isinstance(source, str):
+            return self._hold(source.encode(options.encoding))
+        if isinstance(source, bytes):
+            return self._hold(source)
+        if isinstance(source, Path):
+            return self._own(open_path(source, os.O_RDONLY))
+        return source.fileno()
+
+    def _hold(self, data: bytes) -> int:
+        """Return a descriptor to read `data` from: a pipe that holds it all, else an unnamed file."""
+        if len(data) <= PIPE_CAPACITY:
+            theirs, ours = os.pipe()
+            self._own(theirs)
+            try:
+                os.set_blocking(ours, False)
+                if os.write(ours, data) == len(data) if data else True:
+                    return theirs
+            except BlockingIOError:
+                pass  # pipe(7): a user with very many pipes gets smaller ones
+            finally:
+                os.close(ours)
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            return self._own(os.dup(file.fileno()))
+
+    def _open_output(self, target: Any, stream: Stream) -> int | None:
+        if isinstance(target, Stdio):
+            if target is Stdio.PIPE:
+                self.outputs[stream], theirs = os.pipe()
+                return self._own(theirs)
+            return self._null if target is Stdio.NULL else None
+        if isinstance(target, Path):
+            return self._own(open_path(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+        return int(target.fileno())
+
+    def _own(self, descriptor: int) -> int:
+        self._theirs.append(descriptor)
+        return descriptor
+
+    def unblock_ours(self) -> None:
+        """Let our ends of the pipes never block us; after the spawn, beside which it costs no time."""
+        for descriptor in self.outputs.values():
+            os.set_blocking(descriptor, False)
+        if self.stdin is not None:
+            os.set_blocking(self.stdin, False)
+
+    def close_theirs(self) -> None:
+        """Close what only the child needs; it has its own by now."""
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+    def close_ours(self) -> None:
+        """Close what we would have kept, had the spawn not failed."""
+        for descriptor in (self.stdin, self.log, self.launch, *self.outputs.values()):
+            if descriptor is not None:
+                os.close(descriptor)
+        self.stdin = self.log = self.launch = None
+        self.outputs = {}
+
+
+def open_path(path: Path, flags: int) -> int:
+    """Open the file that a standard stream of a child was given.
+
+    Opening a FIFO waits for its other side (fifo(7)), and we with it; so it is refused.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        descriptor = -1  # a FIFO that nobody reads
+    if descriptor < 0 or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        if descriptor >= 0:
+            os.close(descriptor)
+        why = "it is a FIFO, and opening one waits for its other side; open it yourself, and give the open file"
+        raise OSError(errno.EINVAL, why, path)
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -1,0 +1,128 @@
+"""`Capture`: the tails of a process's two streams, and of both in the order of arrival."""
+
+from __future__ import annotations
+
+import builtins
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import final
+
+from ..._core import Stream
+from .ring_buffer import RingBuffer
+
+
+@final
+class Capture:
+    """The tails of a process's two streams, and of both in the order of arrival.
+
+    Nothing is made before the first byte; and while only one stream has been written to, both are the same buffer.
+    """
+
+    __slots__ = ("_both", "_last", "_rings", "_size", "_switches")
+
+    def __init__(self, size: float) -> None:
+        self._size = size
+        self._rings: dict[Stream, RingBuffer] = {}
+        self._both: RingBuffer | None = None
+        self._last: Stream | None = None  # who wrote last
+        self._switches = array("Q")  # the offsets in `_both` at which the other stream took over
+
+    def write(self, stream: Stream, data: builtins.bytes) -> None:
+        """Keep a chunk of one stream."""
+        ring = self._rings.get(stream)
+        if ring is None:
+            ring = self._rings[stream] = RingBuffer(self._size)
+            self._both = ring if self._both is None else self._both.copy()
+        both = self._both
+        assert both is not None
+        if stream is not self._last:
+            if self._last is not None:
+                self._switches.append(both.total)
+                if len(self._switches) > 4096:
+                    self._forget_old_switches(both)
+            self._last = stream
+        ring.write(data)
+        if both is not ring:
+            both.write(data)
+
+    def _forget_old_switches(self, both: RingBuffer) -> None:
+        stale = bisect_right(self._switches, both.start)
+        if stale > len(self._switches) // 2:  # at most as often as that many were added
+            del self._switches[:stale]
+
+    def ring(self, stream: Stream | None) -> RingBuffer | None:
+        """Return the buffer of a stream, of both for None; None before its first byte."""
+        return self._both if stream is None else self._rings.get(stream)
+
+    def bytes(self, stream: Stream | None = None) -> builtins.bytes:
+        """Return the tail of a stream, or of both in the order of arrival."""
+        ring = self.ring(stream)
+        return b"" if ring is None else ring.bytes()
+
+    @property
+    def size(self) -> int | float:
+        """How much of each stream it keeps."""
+        return self._size
+
+    @property
+    def total(self) -> int:
+        """How many bytes both streams have written."""
+        return 0 if self._both is None else self._both.total
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes are missing from the tail of both."""
+        return 0 if self._both is None else self._both.dropped
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept at most, for the bound on what is remembered."""
+        return sum([len(ring) for ring in self._distinct()])
+
+    def unfinished(self, stream: Stream) -> builtins.bytes:
+        """Return what a stream has written since its last newline, as far as it is kept."""
+        tail = self.bytes(stream)
+        return tail[tail.rfind(b"\n") + 1 :]
+
+    def in_line(self, stream: Stream) -> bool:
+        """Return whether a stream has written anything since its last newline, kept or not."""
+        ring = self._rings.get(stream)
+        return ring is not None and ring.in_line
+
+    def release(self) -> None:
+        """Give up what is kept; the counts stay."""
+        for ring in self._distinct():
+            ring.release()
+        self._switches = array("Q")
+
+    def _distinct(self) -> list[RingBuffer]:
+        rings = [*self._rings.values()]
+        if self._both is not None and self._both not in rings:
+            rings.append(self._both)
+        return rings
+
+    def parts(self, source: Stream | None, offset: int) -> Iterator[tuple[Stream, builtins.bytes]]:
+        """Yield what was written from `offset` on, each part with its stream."""
+        ring = self.ring(source)
+        if ring is None:
+            return
+        data = ring.since(offset)
+        if source is not None:
+            yield source, data
+            return
+        assert self._last is not None
+        first = bisect_right(self._switches, offset)
+        cuts = [switch - offset for switch in self._switches[first:]]
+        stream = self._last if len(cuts) % 2 == 0 else other(self._last)
+        begin = 0
+        for cut in (*cuts, len(data)):
+            if cut > begin:
+                yield stream, data[begin:cut]
+            begin = cut
+            stream = other(stream)
+
+
+def other(stream: Stream) -> Stream:
+    """Return the other of the two streams."""
+    return Stream.STDERR if stream is Stream.STDOUT else Stream.STDOUT

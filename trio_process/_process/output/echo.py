@@ -1,0 +1,192 @@
+"""`echo`: a process's output on our own stdout and stderr, whole lines, byte for byte."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Final, final
+
+import trio
+
+from ..._core import Stream, logger
+from .whole import WholeLines
+
+_FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
+_LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
+_PIPE_BUF: Final = 4096  # pipe(7): what a writable pipe takes at least without waiting
+_SECOND_LOOK: Final = 0.01
+
+_turns: Final = trio.lowlevel.RunVar[dict[tuple[int, int], trio.Lock]]("trio_process echo turns")
+
+
+@final
+class Echo:
+    """Keeps what is to be written until our own stdout or stderr takes it; while too much is kept, the child waits.
+
+    Attributes:
+        flushed: Set once everything is written.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[Stream, bytes]] = deque()
+        self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
+        self._size = 0
+        self._ended = False
+        self._broken: set[Stream] = set()
+        self._more = trio.Event()
+        self._room_wanted: list[Callable[[], object]] = []
+        self.flushed = trio.Event()
+        self._patience = trio.CancelScope(shield=True)
+        # never complained of: a pager or a stopped terminal is no news, and a log record may go to the same stuck pipe
+        self.named = True
+        self.origin = "echo=True (our own stdout or stderr)"
+
+    @property
+    def full(self) -> bool:
+        """Whether the child should wait."""
+        return self._size >= _FULL and not self.flushed.is_set()
+
+    def when_room(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, as soon as it is no longer full."""
+        self._room_wanted.append(callback)
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Take back `when_room`."""
+        if callback in self._room_wanted:
+            self._room_wanted.remove(callback)
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk; a line is passed on when it is whole, or very long."""
+        self._pass_on(stream, self._begun[stream].feed(data))
+
+    def _pass_on(self, stream: Stream, data: bytes) -> None:
+        if data and stream not in self._broken:
+            self._lines.append((stream, data))
+            self._size += len(data)
+            self._more.set()
+
+    def finish(self) -> None:
+        """Pass on what has no newline at its end."""
+        for stream, begun in self._begun.items():
+            self._pass_on(stream, begun.finish())
+        self._ended = True
+        self._more.set()
+
+    def give_up_at(self, deadline: float) -> None:
+        """Wait for a reader until then at the latest; what it has not taken by then is lost."""
+        self._patience.deadline = min(self._patience.deadline, deadline)
+
+    async def run(self) -> None:
+        """Write until the process has ended and everything is written; only `give_up_at` ends it before."""
+        with self._patience:
+            await self._run()
+
+    async def _run(self) -> None:
+        try:
+            while self._lines or not self._ended:
+                if not self._lines:
+                    self._more = trio.Event()
+                    await self._more.wait()
+                    continue
+                stream, data = self._lines.popleft()
+                if stream not in self._broken:
+                    await self._write(stream, data)
+                self._size -= len(data)
+                if not self.full:
+                    self._make_room()
+        finally:
+            self.flushed.set()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        callbacks, self._room_wanted = self._room_wanted, []
+        for callback in callbacks:
+            callback()
+
+    async def _write(self, stream: Stream, data: bytes) -> None:
+        file = sys.stdout if stream is Stream.STDOUT else sys.stderr
+        try:
+            descriptor = _descriptor(file)
+            if descriptor is not None:
+                await _write_all(descriptor, data)
+            elif file is not None:
+                file.write(data.decode("utf-8", "replace"))
+                file.flush()
+        except BrokenPipeError:
+            self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
+        except Exception as error:  # noqa: BLE001 - a full disk, a closed file, whatever a stdout of one's own raises
+            self._broken.add(stream)
+            text = "our own %s takes no more of what processes write: %s"
+            logger.warning(text, stream, error, extra={"output_lost": True})  # for who has to answer for it
+
+
+def _descriptor(file: IO[str] | None) -> int | None:
+    """Return what is below a text file, with its buffer flushed so that the order stays; None for one in memory."""
+    if file is None:
+        return None
+    try:
+        descriptor = file.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+    file.flush()
+    return descriptor
+
+
+def _turn(descriptor: int) -> trio.Lock:
+    """Return the lock of the file behind a descriptor: what several processes write comes in whole chunks of lines."""
+    status = os.fstat(descriptor)
+    try:
+        turns = _turns.get()
+    except LookupError:
+        turns = {}
+        _turns.set(turns)
+    return turns.setdefault((status.st_dev, status.st_ino), trio.Lock())
+
+
+async def _write_all(descriptor: int, data: bytes) -> None:
+    """Write without ever blocking the thread: only what a writable pipe surely takes, at a time."""
+    rest = memoryview(data)
+    with _own(descriptor) as own:
+        async with _turn(own):
+            while rest:
+                try:
+                    await trio.lowlevel.wait_writable(own)
+                except PermissionError:
+                    # a regular file can't be waited for (epoll_ctl(2), EPERM) and is always writable
+                    rest = rest[os.write(own, rest) :]
+                    continue
+                try:
+                    rest = rest[os.write(own, rest[:_PIPE_BUF]) :]
+                except BlockingIOError:
+                    await trio.sleep(_SECOND_LOOK)  # it said that it has room, and had none for a whole character
+
+
+@contextmanager
+def _own(descriptor: int) -> Iterator[int]:
+    """Yield a descriptor of our own: the program may close its one meanwhile, or have a task that waits for it."""
+    try:
+        own = _reopened(descriptor) if os.isatty(descriptor) else os.dup(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        yield descriptor
+        return
+    try:
+        yield own
+    finally:
+        os.close(own)
+
+
+def _reopened(terminal: int) -> int:
+    """Return a descriptor whose writes don't wait: a terminal that has some room would wait for the rest.
+
+    It is opened anew for that, as O_NONBLOCK on the one we have would be seen by all who share it.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it is somebody else's, as after su(1)
+        return os.dup(terminal)

@@ -1,0 +1,235 @@
+"""Bytes into lines: incremental, bounded, without I/O."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from typing import Final, NamedTuple, final
+
+from ..._core import Stream
+from .capture import Capture
+
+# Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
+# UTF-16 first among them, is turned into UTF-8 as it comes.
+_DIRECT: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
+
+_NATIVE: Final = {f"utf-{bits}": f"utf-{bits}-{'le' if sys.byteorder == 'little' else 'be'}" for bits in (16, 32)}
+
+
+def is_direct(encoding: str) -> bool:
+    """Return whether a newline of this encoding is the byte 0x0A, so that lines can be found without decoding."""
+    return encoding == "utf-8" or codecs.lookup(encoding).name in _DIRECT
+
+
+class Split(NamedTuple):
+    """Lines, and which of them are pieces of a longer one."""
+
+    lines: list[str]
+    partial: frozenset[int] = frozenset()
+
+
+@final
+class LineSplitter:
+    r"""Cuts a stream into lines at `\n` or `\r\n`; a line over `max_line` bytes comes in pieces.
+
+    No character is torn: a cut is placed in front of one that would be. Whatever is no valid text is shown as `errors`
+    says, but never raises: with "strict", lines are shown as with "backslashreplace".
+
+    Args:
+        encoding: How the stream is encoded.
+        errors: What is done with bytes that are not of that encoding.
+        max_line: The longest line in one piece, in bytes (of UTF-8 for encodings that are not a superset of ASCII).
+    """
+
+    __slots__ = ("_carry", "_decoder", "_encoding", "_errors", "_foreign", "_max_line")
+
+    def __init__(self, encoding: str = "utf-8", errors: str = "replace", max_line: int = 2**20) -> None:
+        self._errors = "backslashreplace" if errors == "strict" else errors
+        self._max_line = max_line
+        self._carry = bytearray()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._encoding = encoding if encoding == "utf-8" else codecs.lookup(encoding).name  # "UTF8" is "utf-8"
+        self._foreign = self._encoding
+        if not is_direct(encoding):
+            self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
+            self._encoding, self._errors = "utf-8", "surrogatepass"
+
+    def feed(self, data: bytes) -> Split:
+        """Take in the next bytes; return the lines that they complete, and pieces of one that is too long."""
+        if self._decoder is not None:
+            data = self._to_utf8(self._decoder, data)
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._carry += data
+            return self._pieces_of_carry() if len(self._carry) > self._max_line else Split([])
+        if self._carry:
+            block = bytes(self._carry) + data[:end]
+            self._carry = bytearray(data[end:])
+        else:
+            block = data[:end] if end < len(data) else data
+            if end < len(data):
+                self._carry += data[end:]
+        if len(block) > self._max_line:
+            return self._split_long(block)
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+        lines = self._decode(block).split("\n")
+        lines.pop()  # what follows the last newline: nothing
+        if len(self._carry) > self._max_line:
+            rest = self._pieces_of_carry()
+            return _joined(Split(lines), rest)
+        return Split(lines)
+
+    def finish(self) -> Split:
+        """Return the last line, which had no newline."""
+        if self._decoder is not None:
+            self._carry += self._to_utf8(self._decoder, b"", final=True)
+        if not self._carry:
+            return Split([])
+        line = bytes(self._carry)
+        self._carry = bytearray()
+        lines, partial = self._cut(line)
+        return Split(lines, partial)
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes there are of a line that has no end yet."""
+        return len(self._carry)
+
+    @property
+    def begun(self) -> bytes:
+        """Those bytes, as the child wrote them; none where they are kept in another encoding."""
+        return bytes(self._carry) if self._decoder is None else b""
+
+    def _split_long(self, block: bytes) -> Split:
+        lines: list[str] = []
+        partial: set[int] = set()
+        raw = block.split(b"\n")
+        raw.pop()
+        for line in raw:
+            pieces, marks = self._cut(line.removesuffix(b"\r"))
+            partial.update(len(lines) + mark for mark in marks)
+            lines += pieces
+        split = Split(lines, frozenset(partial))
+        return _joined(split, self._pieces_of_carry()) if len(self._carry) > self._max_line else split
+
+    def _cut(self, line: bytes) -> Split:
+        """Cut a whole line; all pieces but the last are partial."""
+        lines = []
+        begin = 0
+        while len(line) - begin > self._max_line:
+            end = self._place_of_cut(line, begin)
+            lines.append(self._decode(line[begin:end]))
+            begin = end
+        lines.append(self._decode(line[begin:]))
+        return Split(lines, frozenset(range(len(lines) - 1)))
+
+    def _pieces_of_carry(self) -> Split:
+        """Cut what is too long off a line that has not ended; a piece of it stays, to be the last one."""
+        carry = bytes(self._carry)
+        lines = []
+        begin = 0
+        while len(carry) - carry.endswith(b"\r") - begin > self._max_line:
+            end = self._place_of_cut(carry, begin)
+            lines.append(self._decode(carry[begin:end]))
+            begin = end
+        self._carry = bytearray(carry[begin:])
+        return Split(lines, frozenset(range(len(lines))))
+
+    def _place_of_cut(self, line: bytes, begin: int) -> int:
+        end = begin + self._max_line
+        if self._encoding == "utf-8":
+            # RFC 3629, section 3: a character is at most four bytes, all but the first of them 10xxxxxx
+            for place in range(end, end - 4, -1):
+                if line[place] & 0xC0 != 0x80:
+                    return place
+        return end
+
+    def _decode(self, piece: bytes) -> str:
+        try:
+            return piece.decode(self._encoding, self._errors)
+        except UnicodeError:  # a handler that gives up, as "surrogatepass" does on all but surrogates
+            return piece.decode(self._encoding, "backslashreplace")
+
+    def _to_utf8(self, decoder: codecs.IncrementalDecoder, data: bytes, *, final: bool = False) -> bytes:
+        try:
+            text = decoder.decode(data, final)
+        except UnicodeError:
+            # The handler gives up, or UTF-16 comes without its byte order mark, which bytes.decode takes for native order
+            native = _NATIVE.get(self._foreign, self._foreign)
+            self._decoder = codecs.getincrementaldecoder(native)("backslashreplace")
+            text = self._decoder.decode(decoder.getstate()[0] + data, final)
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _joined(first: Split, second: Split) -> Split:
+    shift = len(first.lines)
+    return Split(first.lines + second.lines, first.partial | {mark + shift for mark in second.partial})
+
+
+@final
+class OutputLine(NamedTuple):
+    r"""One line of output, without its `\n` or `\r\n`, and the stream it was written to."""
+
+    text: str
+    stream: Stream
+
+
+@final
+class LineCursor:
+    """Reads the lines of a capture from its beginning on, as fast or as slowly as one likes.
+
+    It delays nobody: what the capture overwrites before it was read is counted, by lines, in `missed`.
+    """
+
+    __slots__ = ("_capture", "_offset", "_seen", "_skip", "_source", "_splitters", "missed")
+
+    def __init__(self, capture: Capture, source: Stream | None, encoding: str, errors: str, max_line: int) -> None:
+        self._capture = capture
+        self._source = source
+        self._splitters = {stream: LineSplitter(encoding, errors, max_line) for stream in Stream}
+        self._offset = 0  # up to where it was read
+        self._seen = 0  # newlines up to there
+        self._skip: set[Stream] = set()  # streams whose next line has lost its beginning
+        self.missed = 0
+
+    def read(self) -> list[OutputLine]:
+        """Return the lines that were completed since the last time."""
+        ring = self._capture.ring(self._source)
+        if ring is None or ring.total == self._offset:
+            return []
+        found: list[OutputLine] = []
+        if ring.start > self._offset:
+            self._jump(ring.start, ring.lines_before(ring.start))
+        for stream, part in self._capture.parts(self._source, self._offset):
+            data = part
+            self._offset += len(data)
+            self._seen += data.count(b"\n")
+            if stream in self._skip:
+                end = data.find(b"\n") + 1
+                if not end:
+                    continue
+                self._skip.discard(stream)
+                self.missed += 1  # the line whose beginning was overwritten
+                data = data[end:]
+            found += [OutputLine(text, stream) for text in self._splitters[stream].feed(data).lines]
+        return found
+
+    def _jump(self, start: int, lines_before: int) -> None:
+        self.missed += lines_before - self._seen
+        # A line that was half read, or whose beginning is gone, is not shown torn: it is skipped, and counted at its end.
+        for stream in Stream if self._source is None else (self._source,):
+            self._splitters[stream].finish()
+            self._skip.add(stream)
+        self._offset, self._seen = start, lines_before
+
+    def finish(self) -> list[OutputLine]:
+        """Return the last lines of a process that has ended, those without a newline too."""
+        found = self.read()
+        for stream, splitter in self._splitters.items():
+            if stream in self._skip:
+                self._skip.discard(stream)
+                self.missed += self._capture.in_line(stream)
+                continue
+            found += [OutputLine(text, stream) for text in splitter.finish().lines]
+        return found

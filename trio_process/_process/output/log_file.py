@@ -1,0 +1,142 @@
+"""`log_file`: everything a process writes, whole lines, rotated by size; trouble with the disk never blocks the child."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, final
+
+from ..._core import ProcessStartError, RunOptions, Stream, logger
+from .whole import WholeLines
+
+_LONGEST_WAIT_FOR_NEWLINE: Final = 2**20
+_MOST_HELD: Final = 2**20  # bytes kept while the disk takes none
+
+
+@final
+class LogFile:
+    """Appends the output of one process to a file.
+
+    A line is written when it is whole. A disk that is full, or a file that is gone, costs at most what does not fit into
+    1 MiB meanwhile: it is counted, said in a log record, and written again as soon as that is possible.
+
+    Args:
+        path: The file; it is appended to.
+        max_bytes: Rotate before it grows over this size; 0 never does.
+        keep: How many rotated files are kept: `path.1` is the youngest.
+
+    Raises:
+        OSError: It can't be opened.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = 0, keep: int = 3) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._limit = max_bytes  # a rotation that fails is tried again after as many bytes
+        self._keep = keep
+        self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
+        self._waiting = bytearray()  # whole lines that the disk has not taken
+        self._torn = False  # the disk took a part of the line that is waiting first
+        self.lost = 0  # bytes
+        self._in_trouble = False
+        self._descriptor = -1
+        self._size = 0
+        self._open()
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o666)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk; never raises and never waits for a newline for ever."""
+        lines = self._begun[stream].feed(data)
+        if lines:
+            self._append(lines)
+
+    def finish(self) -> None:
+        """Write what has no newline at its end, and close."""
+        for begun in self._begun.values():
+            rest = begun.finish()
+            if rest:
+                self._append(rest)
+        if self._waiting:
+            self._append(b"")  # the disk may have room again
+            self.lost += len(self._waiting)
+        if self.lost:
+            logger.error("the log file %s lacks %d bytes that could not be written", self._path, self.lost)
+        self._close()
+
+    def _append(self, lines: bytes) -> None:
+        if len(self._waiting) + len(lines) <= _MOST_HELD or not self._waiting:
+            self._waiting += lines
+        else:
+            self.lost += len(lines)
+        try:
+            self._reopen_if_deleted()
+            while self._waiting:
+                written = os.write(self._descriptor, self._waiting[: self._next_part()])
+                self._torn = self._waiting[written - 1 : written] != b"\n"
+                del self._waiting[:written]
+                self._size += written
+        except OSError as error:
+            if not self._in_trouble:
+                logger.warning("the log file %s can't be written (%s); the process goes on", self._path, error)
+            self._in_trouble = True
+        else:
+            if self._in_trouble:
+                logger.warning("the log file %s can be written again; %d bytes are missing", self._path, self.lost)
+            self._in_trouble = False
+
+    def _reopen_if_deleted(self) -> None:
+        if self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0:
+            self._close()
+            self._open()
+
+    def _next_part(self) -> int:
+        """Return how much to write next: the lines that fit into this file, after a rotation if none does."""
+        if not self._max_bytes or self._torn:
+            return len(self._waiting)
+        if self._size and self._size + self._waiting.find(b"\n") + 1 > self._limit:
+            self._rotate()
+        fitting = self._waiting.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
+        return fitting or self._waiting.find(b"\n") + 1 or len(self._waiting)
+
+    def _rotate(self) -> None:
+        try:
+            self._rename()
+        except OSError as error:
+            logger.warning("the log file %s can't be rotated (%s), and so grows over log_max_bytes", self._path, error)
+            self._limit = self._size + self._max_bytes
+        else:
+            self._limit = self._max_bytes
+            self._close()
+            self._open()
+
+    def _rename(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            older = self._name(number)
+            if older.exists():
+                older.replace(self._name(number + 1))
+        if self._keep:
+            self._path.replace(self._name(1))
+        else:
+            self._path.unlink()
+
+    def _name(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open_log(options: RunOptions) -> LogFile:
+    """Open the log file of a process; one that can't be opened is a failure to start."""
+    assert options.log_file is not None
+    try:
+        return LogFile(options.log_file, options.log_max_bytes, options.log_keep)
+    except OSError as error:
+        text = f"can't start `{options.shown_command}`: its log_file {str(options.log_file)!r}: {error.strerror}"
+        raise ProcessStartError(text) from error

@@ -1,0 +1,185 @@
+"""`RingBuffer`: the tail of what was written."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections import deque
+from io import SEEK_END, BytesIO
+from typing import Final, final
+
+from ..._core import checks
+
+DEFAULT_BUFFER_SIZE: Final = 2**20
+"""How much of each stream is kept unless told otherwise, in bytes."""
+
+_NEWLINE: Final = 0x0A
+_BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
+
+
+@final
+class RingBuffer:
+    """Keeps exactly the last `size` bytes of what is written to it; memory grows with what is written.
+
+    Args:
+        size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
+
+    Raises:
+        OptionError: The size is negative, or no whole number.
+
+    Attributes:
+        capacity: The size.
+        dropped: How many bytes were overwritten.
+
+    >>> ring = RingBuffer(4)
+    >>> ring.write(b"abcdef"), ring.bytes(), ring.dropped
+    (6, b'cdef', 2)
+    """
+
+    # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
+    # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held. Where nothing
+    # is ever thrown away, a BytesIO holds it all, and gives it away without a copy.
+    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity", "in_line")
+
+    def __init__(self, size: float) -> None:
+        self.capacity = checks.whole("size", size, infinite=True)
+        self._block = int(max(1, min(_BLOCK, self.capacity)))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, `dropped` too."""
+        self._all = BytesIO() if self.capacity == math.inf else None
+        self._blocks: deque[bytes] = deque()
+        self._tail = bytearray()
+        self._held = 0  # bytes in blocks and tail
+        self._total = 0  # bytes ever written
+        self._lost_lines = 0  # newlines in the blocks that were thrown away
+        self.in_line = False  # whether something came after the last newline, kept or not
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append `data`; return its length, always."""
+        chunk = data if type(data) is bytes else bytes(memoryview(data))  # bytes(5) would be five zeros
+        size = len(chunk)
+        self._total += size
+        if size:
+            self.in_line = chunk[-1] != _NEWLINE
+        if self._all is not None:
+            self._keep_all(self._all, chunk)
+            return size
+        self._held += size
+        if size >= self._block:
+            if self._tail:
+                self._blocks.append(bytes(self._tail))
+                self._tail.clear()
+            if size > self.capacity:
+                cut = size - int(self.capacity)
+                self._throw_away(chunk, cut)
+                chunk = chunk[cut:]
+            self._blocks.append(chunk)
+        else:
+            self._tail += chunk
+            if len(self._tail) >= self._block:
+                self._blocks.append(bytes(self._tail))
+                self._tail.clear()
+        blocks = self._blocks
+        while blocks and self._held - len(blocks[0]) >= self.capacity:
+            oldest = blocks.popleft()
+            self._throw_away(oldest, len(oldest))
+        return size
+
+    def _keep_all(self, whole: BytesIO, chunk: builtins.bytes) -> None:
+        try:
+            whole.write(chunk)
+        except MemoryError:
+            self._keep_nothing()  # a BytesIO that could not grow has lost what it held
+            raise
+
+    def _throw_away(self, block: builtins.bytes, count: int) -> None:
+        self._held -= count
+        self._lost_lines += block.count(b"\n", 0, count)
+
+    @property
+    def total(self) -> int:
+        """How many bytes were ever written: the offset of the end."""
+        return self._total
+
+    @property
+    def start(self) -> int:
+        """The offset of the first byte that is still kept."""
+        return self._total - len(self)
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes were overwritten."""
+        return self.start
+
+    def __len__(self) -> int:
+        return self._total if self._total < self.capacity else int(self.capacity)
+
+    def bytes(self) -> bytes:
+        """Return what is kept."""
+        return self.since(self.start)
+
+    def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        """Return what is kept, decoded; a character that the edge cuts through is replaced."""
+        return self.bytes().decode(encoding, errors)
+
+    def since(self, offset: int) -> builtins.bytes:
+        """Return what was written from `offset` on; it must not be before `start`."""
+        if self._all is not None:
+            if not offset:
+                return self._all.getvalue()
+            self._all.seek(offset)
+            return self._all.read()
+        missing = self._total - offset
+        if missing <= len(self._tail):
+            return builtins.bytes(self._tail[len(self._tail) - missing :])
+        parts: list[builtins.bytes] = [builtins.bytes(self._tail)] if self._tail else []
+        missing -= len(self._tail)
+        for block in reversed(self._blocks):
+            if missing <= 0:
+                break
+            parts.append(block if len(block) <= missing else block[len(block) - missing :])
+            missing -= len(block)
+        if len(parts) == 1:
+            return parts[0]  # no copy of the one large block that a live reader usually asks for
+        parts.reverse()
+        return b"".join(parts)
+
+    def lines_before(self, offset: int) -> int:
+        """Return how many newlines were written before `offset`, which must not be before `start`."""
+        if self._all is not None:
+            return self._all.getvalue().count(b"\n", 0, offset)
+        first = self._total - self._held
+        count = self._lost_lines
+        for block in (*self._blocks, builtins.bytes(self._tail)):
+            if first >= offset:
+                break
+            count += block.count(b"\n", 0, offset - first)
+            first += len(block)
+        return count
+
+    def release(self) -> None:
+        """Give up what is kept, and keep nothing from now on; the counts stay."""
+        self._lost_lines = self.lines_before(self._total)
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
+        self._all = None
+        self._blocks.clear()
+        self._tail = bytearray()
+        self._held = 0
+        self._block = 1
+        self.capacity = 0
+
+    def copy(self) -> RingBuffer:
+        """Return an independent buffer with the same content; the blocks are shared."""
+        twin = RingBuffer(self.capacity)
+        if self._all is not None:
+            twin._all = BytesIO(self._all.getvalue())
+            twin._all.seek(0, SEEK_END)
+        twin._blocks = deque(self._blocks)
+        twin._tail = bytearray(self._tail)
+        twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
+        twin.in_line = self.in_line
+        return twin

@@ -1,0 +1,241 @@
+"""Where a process's output goes: the capture, the subscribers, the log; and who has to wait for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, final
+
+import trio
+
+from ..._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, logger
+from .capture import Capture
+from .echo import Echo
+from .lines import LineCursor, LineSplitter, Split, is_direct
+from .redact import Redactor
+from .ring_buffer import DEFAULT_BUFFER_SIZE
+
+SLOW_READER: Final = 10.0
+"""Seconds that a subscription may hold a child up before it is named in a log record."""
+
+
+class Consumer(Protocol):
+    """Somebody that a child may have to wait for."""
+
+    named: bool
+    origin: str
+
+    @property
+    def full(self) -> bool:
+        """Whether it has all that it can take for now."""
+
+    def when_room(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, as soon as it is no longer full."""
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Take back `when_room`."""
+
+
+class Sink(Protocol):
+    """Something else that gets every byte: a log file."""
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take in a chunk; never raises and never waits."""
+
+    def finish(self) -> None:
+        """Take note that there is no more."""
+
+
+@final
+class Output:
+    """The way of one process's output, from chunk to capture and events.
+
+    Lines are only made while somebody wants them. Who begins to listen in the middle of a line still gets it whole: the
+    part that was written before is taken from the capture.
+    """
+
+    __slots__ = (
+        "_always_splits",
+        "_bus",
+        "_id",
+        "_known",
+        "_name",
+        "_options",
+        "_redactors",
+        "_splitters",
+        "_targets",
+        "_window",
+        "arrived",
+        "capture",
+        "echo",
+        "sinks",
+    )
+
+    def __init__(self, bus: Bus, id: str, options: RunOptions, size: float) -> None:  # noqa: A002 - as in the events
+        self._bus = bus
+        self._id = id
+        self._name = options.name
+        self._options = options
+        self._known = -1  # the version of the bus that `_targets` was asked of
+        self._targets: Sequence[Backlog] = ()
+        self._splitters: dict[Stream, LineSplitter] = {}
+        masker = options.masker() if options.redact else None
+        self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
+        if options.disable_capture:
+            size = 0
+        # where the capture can't tell how a line begins that somebody joins in the middle of
+        self._always_splits = not size or not is_direct(options.encoding)
+        self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
+        self.capture = Capture(size)
+        self.sinks: tuple[Sink, ...] = ()
+        self.echo: Echo | None = None
+        self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
+
+    def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
+        """Hand a chunk to all who want it; return the subscribers that are full, None if there are none."""
+        if self._redactors is not None:
+            data = self._redactors[stream].feed(data)
+            if not data:
+                return None
+        return self._pass_on(stream, data)
+
+    def _pass_on(self, stream: Stream, data: bytes) -> list[Consumer] | None:
+        full: list[Consumer] | None = None
+        version = self._bus.version
+        if version != self._known:
+            self._known = version
+            self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
+        if self._targets or self._always_splits:
+            splitter = self._splitter(stream)
+            weight = splitter.unfinished + len(data)
+            split = splitter.feed(data)
+            full = self._publish(stream, split, weight - splitter.unfinished)
+        elif self._splitters:
+            self._splitters.clear()
+        self.capture.write(stream, data)
+        if self._window is not None:
+            self._window.write(stream, data)
+        for sink in self.sinks:
+            sink.write(stream, data)
+        if self.echo is not None:
+            self.echo.write(stream, data)
+            if self.echo.full:
+                full = [*(full or ()), self.echo]
+        if self.arrived is not None:
+            self.arrived.unpark_all()
+        return full
+
+    def _splitter(self, stream: Stream) -> LineSplitter:
+        splitter = self._splitters.get(stream)
+        if splitter is None:
+            options = self._options
+            splitter = self._splitters[stream] = LineSplitter(options.encoding, options.errors, options.max_line)
+            begun = self.capture.unfinished(stream)
+            if begun:
+                splitter.feed(begun[-options.max_line :])
+        return splitter
+
+    def _publish(self, stream: Stream, split: Split, weight: int) -> list[Consumer] | None:
+        if not split.lines:
+            return None
+        batch = EventBatch(
+            id=self._id, name=self._name, stream=stream, lines=split.lines, partial=split.partial, weight=weight
+        )
+        full: list[Consumer] | None = None
+        for backlog in self._targets:
+            backlog.offer(batch)
+            if backlog.full:
+                full = [*(full or ()), backlog]
+        return full
+
+    def finish(self) -> None:
+        """Hand on what has no newline at its end."""
+        if self._redactors is not None:
+            for stream, redactor in self._redactors.items():
+                rest = redactor.finish()
+                if rest:
+                    self._pass_on(stream, rest)
+        self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name) or ()
+        if self._targets:
+            for stream in Stream:
+                if self.capture.ring(stream) is not None or stream in self._splitters:
+                    splitter = self._splitter(stream)
+                    weight = splitter.unfinished
+                    self._publish(stream, splitter.finish(), weight)
+        self._splitters.clear()
+        self._window = None  # those who read from it hold it
+        for sink in self.sinks:
+            sink.finish()
+        if self.echo is not None:
+            self.echo.finish()
+        self.wake_readers()
+
+    def close_sinks(self) -> None:
+        """Let the sinks write what they hold, and close."""
+        for sink in self.sinks:
+            sink.finish()
+
+    def wake_readers(self) -> None:
+        """Let the readers of lines look again."""
+        if self.arrived is not None:
+            self.arrived.unpark_all()
+
+    async def readable(self) -> None:
+        """Wait for more output, or the end."""
+        assert self.arrived is not None
+        await self.arrived.park()
+
+    def cursor(self, source: Stream | None) -> LineCursor:
+        """Return a reader of lines from the first one that is still captured on."""
+        if self.arrived is None:
+            self.arrived = trio.lowlevel.ParkingLot()
+        options = self._options
+        capture = self.capture if self.capture.size else self._open_window()
+        return LineCursor(capture, source, options.encoding, options.errors, options.max_line)
+
+    def _open_window(self) -> Capture:
+        """Begin to keep the tail for readers of lines, although nothing is captured."""
+        if self._window is None:
+            self._window = Capture(DEFAULT_BUFFER_SIZE)
+            for stream, splitter in self._splitters.items():
+                self._window.write(stream, splitter.begun)
+        return self._window
+
+
+@final
+class Patience:
+    """Waits for full subscribers on behalf of one stream, and names those that hold it up for long."""
+
+    __slots__ = ("_backlogs", "_go_on")
+
+    def __init__(self, backlogs: list[Consumer], go_on: Callable[[], None]) -> None:
+        self._backlogs = backlogs
+        self._go_on = go_on
+        for backlog in backlogs:
+            backlog.when_room(self._look)
+
+    def _look(self) -> None:
+        for backlog in self._backlogs:
+            if backlog.full:
+                backlog.forget(self._look)
+                backlog.when_room(self._look)
+                return
+        self.give_up()
+        self._go_on()
+
+    def give_up(self) -> None:
+        """Stop waiting."""
+        for backlog in self._backlogs:
+            backlog.forget(self._look)
+
+    def complain(self, process: str) -> None:
+        """Name the subscribers that are still full, each once."""
+        for backlog in self._backlogs:
+            if backlog.full and not backlog.named:
+                backlog.named = True
+                logger.warning(
+                    "the subscription made at %s has held up %s for %g s: read it faster, give it a larger buffer, "
+                    "or let it drop (overflow=Overflow.DROP_OLDEST)",
+                    backlog.origin,
+                    process,
+                    SLOW_READER,
+                )

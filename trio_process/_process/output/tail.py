@@ -1,0 +1,95 @@
+"""Following a file that a detached process writes, so that its output comes as any other while we live."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+import trio
+
+from ..reactor import Reactor, Timer
+
+_CHUNK: Final = 65536
+_BURST: Final = 2**20  # bytes read at one look, so that others get their turn
+_SHORTEST: Final = 0.01
+_LONGEST: Final = 0.2
+
+
+def open_at_end(path: Path) -> int:
+    """Return a descriptor to read what is written to a file from now on."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    os.lseek(descriptor, 0, os.SEEK_END)
+    return descriptor
+
+
+@final
+class Follower:
+    """Reads what is appended to a file: often while there is something, less often while there is nothing.
+
+    A file that was emptied (by `copytruncate` of logrotate(8), say) is read from its new beginning.
+
+    A timer instead of inotify(7): that needs a library of its own, and misses what another host writes on a network disk.
+
+    Args:
+        descriptor: The file, at the place to read from; it is closed in the end.
+        reactor: Whose timer is used.
+        receive: Takes in each chunk.
+    """
+
+    __slots__ = ("_descriptor", "_interval", "_paused", "_reactor", "_receive", "_timer")
+
+    def __init__(self, descriptor: int, reactor: Reactor, receive: Callable[[bytes], None]) -> None:
+        self._descriptor = descriptor
+        self._reactor = reactor
+        self._receive = receive
+        self._interval = _SHORTEST
+        self._paused = False
+        self._timer: Timer | None = None
+
+    def resume(self) -> None:
+        """Begin to read, or go on."""
+        self._paused = False
+        if self._descriptor >= 0 and self._timer is None:
+            self._timer = self._reactor.call_at(trio.current_time() + self._interval, self._look)
+
+    def pause(self) -> None:
+        """Read no more until `resume`; the file waits."""
+        self._paused = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        self._interval = _SHORTEST if self.read(_BURST) else min(2 * self._interval, _LONGEST)
+        if not self._paused:
+            self.resume()
+
+    def read(self, most: float = math.inf) -> bool:
+        """Read what there is now, but no more than `most` bytes; return whether there was something."""
+        if self._descriptor < 0:
+            return False
+        # no further than to where it ends now: who writes to it may do so for ever
+        size, place = os.fstat(self._descriptor).st_size, os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if size < place:
+            place = os.lseek(self._descriptor, 0, os.SEEK_SET)
+        rest = min(size - place, most)
+        some = False
+        while rest > 0 and not self._paused and self._descriptor >= 0:
+            data = os.read(self._descriptor, int(min(rest, _CHUNK)))
+            if not data:
+                break
+            some = True
+            rest -= len(data)
+            self._receive(data)
+        return some
+
+    def close(self) -> None:
+        """Read no more."""
+        self.pause()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
