@@ -6,9 +6,9 @@ from trio_process._core import (
     TRANSITIONS,
     Bus,
     EndReason,
-    Hurry,
     OptionError,
     RunOptions,
+    ShutdownDeadline,
     Status,
     Stdio,
     Stream,
@@ -24,7 +24,7 @@ statuses = st.sampled_from(Status)
 class Host:
     def __init__(self):
         self.bus = Bus()
-        self.hurry = Hurry()
+        self.deadline = ShutdownDeadline()
 
 
 @given(statuses, statuses)

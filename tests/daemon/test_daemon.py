@@ -15,13 +15,13 @@ from support import free_port
 from trio_process._core import (
     AlreadyRunningError,
     DaemonError,
-    Hurry,
     OptionError,
     ProgramNotFoundError,
     RegistryError,
     RestartLimitError,
     RestartPolicy,
-    current_hurry,
+    ShutdownDeadline,
+    current_deadline,
 )
 from trio_process._daemon import (
     Daemon,
@@ -355,11 +355,11 @@ async def test_a_pid_file_and_a_registry_work_on_a_virtual_clock(tmp_path, autoj
 
 async def test_the_deadline_is_shared_with_every_grace_inside():
     async with Daemon(shutdown_timeout=30, signals=False) as daemon:
-        hurry = current_hurry()
-        assert isinstance(hurry, Hurry)
+        deadline = current_deadline()
+        assert isinstance(deadline, ShutdownDeadline)
         daemon.stop()
-        assert hurry.deadline - trio.current_time() == pytest.approx(30, abs=5)
-    assert current_hurry() is not hurry
+        assert deadline.at - trio.current_time() == pytest.approx(30, abs=5)
+    assert current_deadline() is not deadline
 
 
 async def test_a_main_that_shields_itself_is_named_every_five_seconds(autojump_clock, caplog):

@@ -43,7 +43,7 @@ from .restart import RestartMode, RestartPolicy, Restarts
 from .result import CommandResult, ProcessInfo, ResourceUsage
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
-from .shutdown import Hurry, current_hurry, enter_hurry, grace
+from .shutdown import ShutdownDeadline, current_deadline, enter_deadline, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
 
 __all__ = [
@@ -75,7 +75,6 @@ __all__ = [
     "EndReason",
     "EnvValue",
     "EventBatch",
-    "Hurry",
     "Masker",
     "OptionError",
     "Overflow",
@@ -97,6 +96,7 @@ __all__ = [
     "RunOptions",
     "Secret",
     "ServiceClosedError",
+    "ShutdownDeadline",
     "Status",
     "StdinNotAvailableError",
     "Stdio",
@@ -106,8 +106,8 @@ __all__ = [
     "SubscriptionStatistics",
     "checks",
     "command_line",
-    "current_hurry",
-    "enter_hurry",
+    "current_deadline",
+    "enter_deadline",
     "escape_controls",
     "find_user",
     "grace",

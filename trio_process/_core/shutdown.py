@@ -1,4 +1,38 @@
-"""The shutdown's deadline, shared down the tree: every shielded wait of the package ends at min(its own, this)."""
+"""One deadline down the tree: every wait of the package on the way out ends at the nearer of its own grace and this one.
+
+A program that is asked to end has one time limit, not one per level. systemd kills what is left `TimeoutStopSec` after
+its SIGTERM, Kubernetes after `terminationGracePeriodSeconds`, a person at a terminal after a second Ctrl-C. If a daemon
+gave its main 10 s, a service inside it 5 s more for its processes, and the health server 3 s for its connections, the
+limits would add up, and the SIGKILL from outside would come in the middle: with orphans, a stale PID file, lost output.
+
+So a block that begins a shutdown holds a `ShutdownDeadline`, and everything inside it that waits on the way out looks
+at that one object.
+
+Owners
+    `Daemon`, and the commands of the command line, make one per entry and put it in place with `enter_deadline`. It is a
+    context variable: tasks started from there on inherit it, in whatever nursery they run, and a daemon inside another
+    daemon has its own.
+
+Readers
+    `grace(seconds)` is the cancel scope for a wait: it ends after `seconds`, at the deadline, or as soon as the
+    deadline is advanced, whichever comes first. A `Service` reads `current_deadline()` when it is entered and shortens
+    the grace of each of its children through `watch`, since its children have timers in a reactor and no cancel scope.
+
+Invariants
+    1. The deadline is `inf` until a shutdown begins, and only `advance` moves it.
+    2. It only ever comes nearer. The first signal sets it to now plus `shutdown_timeout`, the second to now; a call of
+       `stop` after that can't give anybody more time.
+    3. Moving it wakes waits already in progress. Reading the deadline once at the start of a wait isn't enough: the
+       second signal comes in the middle of one.
+    4. Whatever it ends is still reaped and drained. "No time left" means SIGKILL at once, not that a child is left.
+
+Why not a cancel scope around everything? `CancelScope.deadline` cancels the body, and the way out runs under shields so
+that a cancellation can't interrupt it. A deadline must pass through those shields, and it must shorten waits rather than
+abort them. Why not pass it down as an argument? User code stands between the levels: `main` of a daemon opens a service
+that knows nothing of the daemon.
+
+The deadline is on Trio's clock. Under a `MockClock` a whole shutdown takes no real time.
+"""
 
 from __future__ import annotations
 
@@ -12,61 +46,61 @@ import trio
 
 
 @final
-class Hurry:
-    """A deadline on Trio's clock that can only be brought forward, and who wants to know of it.
+class ShutdownDeadline:
+    """A deadline on Trio's clock that can only be advanced, and the callbacks to run when it is.
 
     Attributes:
-        deadline: When the last grace ends; `inf` while nobody is in a hurry.
+        at: When the last grace ends, on Trio's clock; `inf` until a shutdown begins.
     """
 
-    __slots__ = ("_watchers", "deadline")
+    __slots__ = ("_watchers", "at")
 
     def __init__(self) -> None:
-        self.deadline = math.inf
+        self.at = math.inf
         self._watchers: set[Callable[[], object]] = set()
 
-    def bring_forward(self, deadline: float) -> None:
-        """Let every grace end at `deadline`, unless it ends sooner anyway."""
-        if deadline < self.deadline:
-            self.deadline = deadline
+    def advance(self, deadline: float) -> None:
+        """End every grace at `deadline`; a deadline later than the present one changes nothing."""
+        if deadline < self.at:
+            self.at = deadline
             for watcher in tuple(self._watchers):
                 watcher()
 
     def watch(self, watcher: Callable[[], object]) -> None:
-        """Call `watcher` whenever the deadline moves."""
+        """Call `watcher` whenever the deadline is advanced."""
         self._watchers.add(watcher)
 
     def unwatch(self, watcher: Callable[[], object]) -> None:
-        """Forget `watcher`."""
+        """Stop calling `watcher`."""
         self._watchers.discard(watcher)
 
 
-_current: ContextVar[Hurry | None] = ContextVar("trio_process.hurry", default=None)
-_NEVER = Hurry()
+_current: ContextVar[ShutdownDeadline | None] = ContextVar("trio_process.deadline", default=None)
+_NEVER = ShutdownDeadline()
 
 
-def current_hurry() -> Hurry:
-    """Return the hurry of the enclosing daemon, or one that never comes."""
+def current_deadline() -> ShutdownDeadline:
+    """Return the deadline of the enclosing daemon or command, or one that never comes."""
     return _current.get() or _NEVER
 
 
-def enter_hurry(hurry: Hurry) -> Callable[[], None]:
-    """Make `hurry` the one that what starts from here on obeys; call the returned function to go back."""
-    token = _current.set(hurry)
+def enter_deadline(deadline: ShutdownDeadline) -> Callable[[], None]:
+    """Put `deadline` in place for this task and the tasks it starts; call the returned function to restore the former one."""
+    token = _current.set(deadline)
     return lambda: _current.reset(token)
 
 
 @contextmanager
 def grace(seconds: float, *, shield: bool = False) -> Iterator[trio.CancelScope]:
-    """Cancel the block after `seconds`, or when the enclosing daemon's hurry comes, whichever is sooner."""
-    hurry = current_hurry()
-    with trio.CancelScope(deadline=min(trio.current_time() + seconds, hurry.deadline), shield=shield) as scope:
+    """Cancel the block after `seconds` or at the shutdown's deadline, whichever is sooner."""
+    shutdown = current_deadline()
+    with trio.CancelScope(deadline=min(trio.current_time() + seconds, shutdown.at), shield=shield) as scope:
 
-        def hasten() -> None:
-            scope.deadline = min(scope.deadline, hurry.deadline)
+        def shorten() -> None:
+            scope.deadline = min(scope.deadline, shutdown.at)
 
-        hurry.watch(hasten)
+        shutdown.watch(shorten)
         try:
             yield scope
         finally:
-            hurry.unwatch(hasten)
+            shutdown.unwatch(shorten)

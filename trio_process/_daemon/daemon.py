@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, final
 import attrs
 import trio
 
-from .._core import Block, DaemonError, Hurry, OptionError, enter_hurry, logger, open_scope, raise_first
+from .._core import Block, DaemonError, OptionError, ShutdownDeadline, enter_deadline, logger, open_scope, raise_first
 from .health import HealthServer, HealthState
 from .in_thread import held_in_thread
 from .options import DaemonOptions
@@ -153,7 +153,7 @@ class Daemon(Block):
                 stopping=self._stopping,
                 stop=stay.stop,
                 drain=self.options.drain,
-                hurry=stay.hurry,
+                deadline=stay.deadline,
             )
         finally:
             stay.running = False
@@ -172,10 +172,10 @@ class Daemon(Block):
         self._stopping = trio.Event()
         self._state.set_stopping(False)
         before = self._state.remember()
-        hurry = Hurry()
-        leave_hurry = enter_hurry(hurry)
+        deadline = ShutdownDeadline()
+        leave_deadline = enter_deadline(deadline)
         try:
-            stay = _Stay(self, hurry)
+            stay = _Stay(self, deadline)
             with Notifier.from_environment() as stay.notifier, stay.signals():
                 # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
                 async with (
@@ -195,7 +195,7 @@ class Daemon(Block):
         except BaseException as error:  # noqa: BLE001 - raised again at once
             raise_first(error, failures)
         finally:
-            leave_hurry()
+            leave_deadline()
             self._state.restore(before)
         raise_first(None, failures)
 
@@ -249,9 +249,9 @@ class _Stay:
     notifier: Notifier
     nursery: trio.Nursery  # for what goes on beside the body
 
-    def __init__(self, daemon: Daemon, hurry: Hurry) -> None:
+    def __init__(self, daemon: Daemon, deadline: ShutdownDeadline) -> None:
         self.body = trio.CancelScope()
-        self.hurry = hurry
+        self.deadline = deadline
         self.running = False
         self._daemon = daemon
         self._reload_asked = False
@@ -278,7 +278,7 @@ class _Stay:
         if daemon.stopping.is_set():
             return
         daemon._state.set_stopping(True)
-        self.hurry.bring_forward(trio.current_time() + daemon.options.shutdown_timeout)
+        self.deadline.advance(trio.current_time() + daemon.options.shutdown_timeout)
         self.notifier.stopping()
         daemon.stopping.set()
 
@@ -291,7 +291,7 @@ class _Stay:
         else:
             logger.warning("%s again: no more waiting, what still runs is killed", name)
             self.stop()
-            self.hurry.bring_forward(trio.current_time())
+            self.deadline.advance(trio.current_time())
             self.body.cancel()
 
     def _hung_up(self) -> None:

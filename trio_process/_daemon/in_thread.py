@@ -11,12 +11,12 @@ from typing import Any, Final, Generic, TypeVar
 import outcome
 import trio
 
-from .._core import DaemonError, current_hurry, in_seconds, logger
+from .._core import DaemonError, current_deadline, in_seconds, logger
 
 _T = TypeVar("_T")
 
 _LIMIT: Final = 5.0
-_LIMIT_IN_A_HURRY: Final = 1.0  # no waiting, but what takes its usual 100 µs shall still be done
+_LIMIT_WHEN_DUE: Final = 1.0  # no waiting, but what takes its usual 100 µs shall still be done
 _SLICE: Final = 0.05
 
 
@@ -85,8 +85,8 @@ class _Step(Generic[_T]):
         await trio.lowlevel.checkpoint_if_cancelled()
         began = time.monotonic()
         while not self._done.is_set():
-            hurried = trio.current_time() >= current_hurry().deadline
-            limit = _LIMIT_IN_A_HURRY if hurried else _LIMIT
+            is_due = trio.current_time() >= current_deadline().at
+            limit = _LIMIT_WHEN_DUE if is_due else _LIMIT
             if time.monotonic() - began >= limit:
                 raise DaemonError(
                     f"to {self._name} took longer than {in_seconds(limit)}; is its file system reachable?"

@@ -1,4 +1,4 @@
-"""The signals of a daemon: once graceful, twice in a hurry, three times at once; SIGHUP reloads."""
+"""The signals of a daemon: the first stops, the second ends every grace, the third exits; SIGHUP reloads."""
 
 from __future__ import annotations
 

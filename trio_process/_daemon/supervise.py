@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from .._core import Hurry, RestartPolicy, Restarts, grace, in_seconds, logger, open_scope
+from .._core import RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
 
 _KILLING: Final = 0.5  # seconds that what is killed at the deadline takes to be gone
 _NAGGING: Final = 5.0  # seconds between two records of what does not end
@@ -25,7 +25,7 @@ async def run_until_stopped(
     stopping: trio.Event,
     stop: Callable[[], object],
     drain: float,
-    hurry: Hurry,
+    deadline: ShutdownDeadline,
 ) -> None:
     """Run `main` as the policy says; after a stop for `drain` seconds more, then cancel it.
 
@@ -35,7 +35,7 @@ async def run_until_stopped(
         stopping: Set when it shall end.
         stop: Called when a surrounding scope is cancelled, so that everybody hears of it.
         drain: Seconds in which it may end by itself.
-        hurry: Its deadline is that of the shutdown; what runs on after it is named in log records.
+        deadline: The deadline of the shutdown; tasks still running after it are named in log records.
     """
     ended = trio.Event()
     async with open_scope() as nursery:
@@ -52,7 +52,7 @@ async def run_until_stopped(
                     if not ended.is_set():
                         stop()
                         with trio.CancelScope(shield=True):
-                            await _name_what_hangs(ended, hurry, task, nursery)
+                            await _name_what_hangs(ended, deadline, task, nursery)
 
             nursery.start_soon(end_main)
             try:
@@ -92,10 +92,12 @@ def _log_restart(failure: Exception | None, ran: float, delay: float) -> None:
     logger.warning("main %s after %s; restarting in %s", how, in_seconds(ran), in_seconds(delay), exc_info=failure)
 
 
-async def _name_what_hangs(ended: trio.Event, hurry: Hurry, task: trio.lowlevel.Task, nursery: trio.Nursery) -> None:
+async def _name_what_hangs(
+    ended: trio.Event, deadline: ShutdownDeadline, task: trio.lowlevel.Task, nursery: trio.Nursery
+) -> None:
     """Name what still runs, every 5 s from the shutdown's deadline on: a task that shields itself can't be abandoned."""
     began = trio.current_time()
-    with grace(hurry.deadline - began):
+    with grace(deadline.at - began):
         await ended.wait()
     with trio.move_on_after(_KILLING):
         await ended.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .._core import Bus, Hurry
+from .._core import Bus, ShutdownDeadline
 from .reactor import Reactor
 
 
@@ -29,7 +29,7 @@ class Host(Protocol):
 
     bus: Bus
     reactor: Reactor
-    hurry: Hurry
+    deadline: ShutdownDeadline
 
     @property
     def settings(self) -> Settings:

@@ -426,7 +426,7 @@ class Life:
         grace = grace_period if grace_period is not None else self.options.grace_period
         if grace is None:
             grace = self._host.settings.grace_period
-        until = min(trio.current_time() + grace, self._host.hurry.deadline)
+        until = min(trio.current_time() + grace, self._host.deadline.at)
         first = self._grace_until is None
         if not first and until >= (self._grace_until or 0.0):
             return
@@ -445,10 +445,10 @@ class Life:
         else:
             self._grace = self._host.reactor.call_at(until, self._end_grace)
 
-    def hurry_up(self) -> None:
-        """End a grace that lasts longer than the hurry of the whole shutdown."""
-        if self._grace_until is not None and self._host.hurry.deadline < self._grace_until:
-            self.stop(EndReason.STOPPED, 0.0 if self._host.hurry.deadline <= trio.current_time() else None, None)
+    def shorten_grace(self) -> None:
+        """End a grace that lasts longer than the deadline of the whole shutdown."""
+        if self._grace_until is not None and self._host.deadline.at < self._grace_until:
+            self.stop(EndReason.STOPPED, 0.0 if self._host.deadline.at <= trio.current_time() else None, None)
 
     def _end_grace(self) -> None:
         if not self.can_be_signalled:

@@ -28,7 +28,7 @@ from .._core import (
     ServiceClosedError,
     StopFailedError,
     Subscription,
-    current_hurry,
+    current_deadline,
     make_options,
     note_failure,
     open_scope,
@@ -73,7 +73,7 @@ class Service(Block):
         self.settings = options if options is not None else ServiceOptions()
         self._table = Table(self.settings.retain, self.settings.retain_bytes)
         self.bus = Bus(core.bus if core is not None else None, self._table.has_ended)
-        self.hurry = current_hurry()
+        self.deadline = current_deadline()
         self._started = 0
         self._failed = 0
         self._launching = 0
@@ -124,7 +124,7 @@ class Service(Block):
     async def _block(self) -> AsyncIterator[None]:
         heed_children()
         reap_the_abandoned()
-        self.hurry = current_hurry()
+        self.deadline = current_deadline()
         with ExitStack() as stack:
             try:
                 self.reactor = Reactor()
@@ -134,8 +134,8 @@ class Service(Block):
             except OSError as error:
                 raise ProcessError(f"a Service can't be entered: {error.strerror}") from error
             self._was_entered = True  # not before: one that could not be may be tried again
-            self.hurry.watch(self._hurry_up)
-            stack.callback(self.hurry.unwatch, self._hurry_up)
+            self.deadline.watch(self._shorten_grace)
+            stack.callback(self.deadline.unwatch, self._shorten_grace)
             stack.callback(self.bus.close)
             async with open_scope() as nursery:
                 self._nursery = nursery
@@ -182,9 +182,9 @@ class Service(Block):
             self._idle.set()
             self.reactor.stop()
 
-    def _hurry_up(self) -> None:
+    def _shorten_grace(self) -> None:
         for life in list(self._table.running.values()):
-            life.hurry_up()
+            life.shorten_grace()
 
     def ended(self, key: str) -> None:
         """Take note that a life is over, or that its process can't be killed."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from ..._core import DaemonError, Hurry, enter_hurry, escape_controls, last_lines, open_scope
+from ..._core import DaemonError, ShutdownDeadline, enter_deadline, escape_controls, last_lines, open_scope
 from ..._daemon import DaemonEntry, default_registry
 from ..._process import ManagedProcess, Service
 from ..terminal import SIGNALS
@@ -35,8 +35,8 @@ async def launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
         DaemonError: It did not start, or was not healthy in time; it was stopped again.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; a second one ends the grace.
     """
-    hurry, came = Hurry(), list[int]()
-    leave_hurry = enter_hurry(hurry)
+    deadline, came = ShutdownDeadline(), list[int]()
+    leave_deadline = enter_deadline(deadline)
     try:
         async with open_scope() as nursery:
             scope = trio.CancelScope()
@@ -52,7 +52,7 @@ async def launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
                     task_status.started()
                     async for number in received:
                         if came:
-                            hurry.bring_forward(trio.current_time())
+                            deadline.advance(trio.current_time())
                         came.append(number)
                         scope.cancel()
 
@@ -60,7 +60,7 @@ async def launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
             with scope:
                 return await _launch(order, place)
     finally:
-        leave_hurry()
+        leave_deadline()
     raise Interrupted(came[0])
 
 

@@ -16,10 +16,10 @@ import trio
 from ..._core import (
     ActionProcessExited,
     ActionProcessOutput,
-    Hurry,
     Overflow,
+    ShutdownDeadline,
     Subscription,
-    enter_hurry,
+    enter_deadline,
     open_scope,
     signal_name,
 )
@@ -62,7 +62,7 @@ class Interruption:
     Attributes:
         number: The first signal that came, 0 for none.
         scope: What the first one cancels.
-        hurry: The deadline of every grace, which the second one brings forward.
+        deadline: The deadline of every grace, which the second one advances.
     """
 
     def __init__(self, board: Board) -> None:
@@ -70,7 +70,7 @@ class Interruption:
         self._count = 0
         self.number = 0
         self.scope = trio.CancelScope()
-        self.hurry = Hurry()
+        self.deadline = ShutdownDeadline()
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Wait for signals, until cancelled."""
@@ -93,7 +93,7 @@ class Interruption:
         self._board.interrupted = "Ctrl-C" if self.number == signal.SIGINT else signal_name(self.number)
         self.scope.cancel()
         if self._count >= _IMPATIENT:
-            self.hurry.bring_forward(trio.current_time())
+            self.deadline.advance(trio.current_time())
 
 
 async def drive(
@@ -112,7 +112,7 @@ async def drive(
         The result, and the signal that interrupted the run, or 0.
     """
     interruption = Interruption(board)
-    leave_hurry = enter_hurry(interruption.hurry)
+    leave_deadline = enter_deadline(interruption.deadline)
     whole: RunAllResult | None = None
     try:
         async with open_scope() as listening:
@@ -132,7 +132,7 @@ async def drive(
                             updates=updates,
                         )
     finally:
-        leave_hurry()
+        leave_deadline()
     return whole or board.whole(), interruption.number
 
 
