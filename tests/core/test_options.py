@@ -48,6 +48,14 @@ from trio_process._core import checks, make_options
         ({"stderr": "out.txt"}, "stderr must be"),
         ({"stderr": 2}, "stderr must be"),
         ({"buffer_size": -1}, "buffer_size must be 0 or more"),
+        ({"max_output": -1}, "max_output must be 0 or more"),
+        ({"max_output": 1.5}, "max_output must be a whole number"),
+        ({"max_output": True}, "max_output must be a whole number"),
+        ({"resources": ["cpus"]}, "resources must map names to numbers"),
+        ({"resources": {"cpu": 2}}, "unknown resource 'cpu'; known: cpus, memory, gpus"),
+        ({"resources": {"cpus": 0}}, r"resources\['cpus'\] must be 1 or more"),
+        ({"resources": {"memory": "2G"}}, r"resources\['memory'\] must be a whole number"),
+        ({"resources": {"gpus": -1}}, r"resources\['gpus'\] must be 0 or more"),
         ({"buffer_size": 1.5}, "buffer_size must be a whole number or math.inf"),
         ({"buffer_size": True}, "buffer_size must be a whole number"),
         ({"encoding": "utf-9"}, "encoding must name a text encoding"),
@@ -204,3 +212,12 @@ def test_what_the_caller_puts_into_its_own_mapping_later_on_changes_nothing():
     options = RunOptions(command="true", env=env, limits=limits)
     env["A"], limits["nofile"] = 1, "many"
     assert (options.env, options.limits) == ({}, {})
+
+
+def test_resources_are_a_copy_that_the_caller_can_not_change():
+    given = {"cpus": 2, "memory": 2**30, "gpus": 0}
+    options = RunOptions(command="x", resources=given, max_output=10)
+    given["cpus"] = 0
+    assert options.resources == {"cpus": 2, "memory": 2**30, "gpus": 0}
+    assert options.max_output == 10
+    assert RunOptions(command="x").resources == {}

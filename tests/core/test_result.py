@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from trio_process import (
+    AgentLostError,
     CommandFailedError,
     CommandResult,
     CommandTimeoutError,
@@ -220,4 +221,21 @@ def test_the_nearest_name_is_offered():
 def test_reasons_are_words():
     assert {reason.value for reason in EndReason} == {
         "exited", "signalled", "killed", "stopped", "timed_out", "idle", "cancelled", "failed_to_start",
+        "output_limit", "lost",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "text"),
+    [
+        ("output_limit", CommandFailedError, "wrote more than its max_output"),
+        ("lost", AgentLostError, "was lost with the machine"),
+        ("idle", CommandTimeoutError, "wrote nothing for its idle_timeout"),
+    ],
+)
+def test_the_error_of_a_result_fits_its_reason(reason, kind, text):
+    result = CommandResult(command="work", exit_code=-15, status="killed", signal_name="SIGTERM", reason=reason)
+    assert not result.ok
+    with pytest.raises(CommandFailedError, match=text) as caught:
+        result.check()
+    assert type(caught.value) is kind

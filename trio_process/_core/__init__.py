@@ -9,8 +9,7 @@ from .errors import (
     ActionNotRegisteredError,
     ActionOptionError,
     AlreadyRunningError,
-    CommandFailedError,
-    CommandTimeoutError,
+    ClusterError,
     DaemonError,
     OptionError,
     PipelineError,
@@ -24,7 +23,9 @@ from .errors import (
     ServiceClosedError,
     StdinNotAvailableError,
     StopFailedError,
+    UnitFailedError,
 )
+from .escalation import Escalation, stop_signals
 from .events import (
     ActionProcessExited,
     ActionProcessKilled,
@@ -40,9 +41,17 @@ from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, writ
 from .options import RunOptions, find_user, make_options
 from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
-from .result import CommandResult, ProcessInfo, ResourceUsage
+from .result import (
+    AgentLostError,
+    CommandFailedError,
+    CommandResult,
+    CommandTimeoutError,
+    ProcessInfo,
+    ResourceUsage,
+)
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
+from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, current_deadline, enter_deadline, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
 
@@ -60,12 +69,14 @@ __all__ = [
     "ActionProcessKilled",
     "ActionProcessOutput",
     "ActionProcessStarted",
+    "AgentLostError",
     "AlreadyRunningError",
     "Argument",
     "Backlog",
     "Block",
     "Bus",
     "Census",
+    "ClusterError",
     "CommandFailedError",
     "CommandResult",
     "CommandTimeoutError",
@@ -74,6 +85,7 @@ __all__ = [
     "Draft",
     "EndReason",
     "EnvValue",
+    "Escalation",
     "EventBatch",
     "Masker",
     "OptionError",
@@ -104,9 +116,11 @@ __all__ = [
     "Stream",
     "Subscription",
     "SubscriptionStatistics",
+    "UnitFailedError",
     "checks",
     "command_line",
     "current_deadline",
+    "dumps",
     "enter_deadline",
     "escape_controls",
     "find_user",
@@ -114,8 +128,10 @@ __all__ = [
     "in_seconds",
     "is_alive",
     "is_at",
+    "json_ready",
     "last_lines",
     "lives_since",
+    "loads",
     "logger",
     "make_options",
     "member",
@@ -130,6 +146,7 @@ __all__ = [
     "signal_name",
     "signal_number",
     "started_at",
+    "stop_signals",
     "try_lock",
     "unlock",
     "write_atomically",

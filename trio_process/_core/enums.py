@@ -55,6 +55,8 @@ class EndReason(StrEnum):
     IDLE = "idle"
     CANCELLED = "cancelled"
     FAILED_TO_START = "failed_to_start"
+    OUTPUT_LIMIT = "output_limit"
+    LOST = "lost"
 
 
 class Overflow(StrEnum):

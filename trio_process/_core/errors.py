@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from .result import CommandResult
 
 
 class ProcessError(Exception):
@@ -55,35 +53,6 @@ class ProgramNotFoundError(ProcessStartError):
     """The command was not found: not on the PATH the child would have, or not at its path."""
 
 
-class CommandFailedError(ProcessError):
-    """A command did not end well.
-
-    Args:
-        result: What is known of the run.
-        note: A sentence on what was expected of it, put in front of the account.
-
-    Attributes:
-        result: The `CommandResult`.
-    """
-
-    def __init__(self, result: CommandResult, note: str = "") -> None:
-        super().__init__(result, note)
-        self.result = result
-        self._note = note
-
-    def __str__(self) -> str:
-        # made when it is read: most failures are only counted
-        account = self.result.describe()
-        return f"{self._note}: {account}" if self._note else account
-
-
-class CommandTimeoutError(CommandFailedError, TimeoutError):
-    """A command ran into its `timeout` or its `idle_timeout`."""
-
-    # OSError, a base of TimeoutError, fills its own attributes from two arguments, and would print those
-    __str__ = CommandFailedError.__str__
-
-
 class StopFailedError(ProcessError):
     """Some processes were still alive 5 s after SIGKILL.
 
@@ -127,6 +96,30 @@ class AlreadyRunningError(DaemonError):
 
 class RestartLimitError(DaemonError):
     """More restarts were needed than the policy allows; `__cause__` is the last failure."""
+
+
+class UnitFailedError(ProcessError):
+    """A unit under supervision failed for good, or can't become ready; `__cause__` is the failure where there is one.
+
+    Args:
+        unit: The unit.
+        text: What happened to it.
+
+    Attributes:
+        unit: The `Unit`.
+    """
+
+    def __init__(self, unit: Any, text: str) -> None:
+        super().__init__(unit, text)
+        self.unit: Any = unit
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class ClusterError(ProcessError):
+    """An agent on another machine could not be started or reached, or doesn't speak our protocol."""
 
 
 class RegistryError(ProcessError):

@@ -62,6 +62,9 @@ class RunOptions:
         user: The user to run as, by name or number, with its groups (initgroups(3)).
         nice: The niceness, -20 to 19 (setpriority(2)).
         limits: Resource limits by name, `{"nofile": 4096}` or `{"nofile": (soft, hard)}` (setrlimit(2)).
+        max_output: The most bytes of both streams together; more ends the process as `stop` does. None for no limit.
+        resources: What it takes of a machine, `{"cpus": 2, "memory": 2**30, "gpus": 1}`, with memory in bytes. A cluster
+            places it by them; a local service ignores them.
 
     Raises:
         OptionError: A value was refused; the text names the option.
@@ -99,6 +102,8 @@ class RunOptions:
     user: str | int | None = None
     nice: int | None = None
     limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
+    max_output: int | None = None
+    resources: Mapping[str, int] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:  # noqa: C901, PLR0912 - one flat list of rules, cheapest when all is default
         # Written out instead of thirty attrs validators: those cost more than the fork where everything is default.
@@ -141,6 +146,9 @@ class RunOptions:
             put(self, "log_file", Path(os.fsdecode(checks.path("log_file", self.log_file))))
         checks.whole("log_max_bytes", self.log_max_bytes)
         checks.whole("log_keep", self.log_keep)
+        if self.max_output is not None:
+            checks.whole("max_output", self.max_output)
+        put(self, "resources", _resources(self.resources) if self.resources != {} else {})
         self._check_execution()
 
     def _check_execution(self) -> None:
@@ -310,4 +318,18 @@ def _limits(values: object) -> dict[str, int | tuple[int, int]]:
         if hard != -1 and (soft == -1 or soft > hard):
             raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)
+    return checked
+
+
+_RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
+
+
+def _resources(values: object) -> dict[str, int]:
+    if not isinstance(values, Mapping):
+        raise OptionError(f"resources must map names to numbers, such as {{'cpus': 2}}; got {values!r}")
+    checked: dict[str, int] = {}
+    for name, value in values.items():
+        if name not in _RESOURCES:
+            raise OptionError(f"resources: unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
+        checked[name] = int(checks.whole(f"resources[{name!r}]", value, least=_RESOURCES[name]))
     return checked

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Self, TypeVar, final
+from typing import Any, Final, Self, TypeVar, final
 
 import attrs
 
 from .enums import EndReason, Status
-from .errors import CommandFailedError, CommandTimeoutError, ProcessError, ProcessStartError
+from .errors import ProcessError, ProcessStartError
 from .secret import NO_SECRETS, Masker
+from .serialize import json_ready
 from .text import command_line, escape_controls, in_seconds, last_lines
 
 SHOWN_LINES = 20
@@ -42,13 +43,7 @@ class ResourceUsage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
-        return {
-            "user": self.user,
-            "system": self.system,
-            "maxRss": self.max_rss,
-            "oomKilled": self.oom_killed,
-            "coreDumped": self.core_dumped,
-        }
+        return json_ready(self)
 
 
 @final
@@ -70,19 +65,7 @@ class ProcessInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot, ready for JSON, with the keys of go-process."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "command": self.command,
-            "args": list(self.args),
-            "dir": self.cwd,
-            "startedAt": None if self.started_at is None else self.started_at.isoformat(),
-            "running": self.running,
-            "status": self.status.value,
-            "exitCode": self.exit_code,
-            "duration": self.duration,
-            "pid": self.pid,
-        }
+        return json_ready(self, {"cwd": "dir"})
 
 
 @attrs.frozen(kw_only=True)
@@ -166,6 +149,8 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
 
     def failure(self, note: str = "") -> CommandFailedError:
         """Return this result as an error, whether it is `ok` or not."""
+        if self.reason is EndReason.LOST:
+            return AgentLostError(self, note)
         timed_out = self.reason in (EndReason.TIMED_OUT, EndReason.IDLE)
         return (CommandTimeoutError if timed_out else CommandFailedError)(self, note)
 
@@ -225,28 +210,12 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
                 return [escape_controls(line) for line in lines], source
         return [], ""
 
-    def _end(self) -> str:  # noqa: PLR0911 - a table in the shape of a match
+    def _end(self) -> str:
         died = f"{self.signal_name}{' (core dumped)' if self.usage and self.usage.core_dumped else ''}"
         how = f"died of {died}" if self.signal_name else f"exited with code {self.exit_code}"
         if self.exit_code is None:
             how = "before it ran"
-        match self.reason:
-            case None:
-                return "is still running"
-            case EndReason.TIMED_OUT:
-                return f"ran into its timeout ({how})"
-            case EndReason.IDLE:
-                return f"wrote nothing for its idle_timeout ({how})"
-            case EndReason.KILLED:
-                return f"was killed ({how})"
-            case EndReason.STOPPED:
-                return f"was stopped ({how})"
-            case EndReason.CANCELLED:
-                return f"was cancelled ({how})"
-            case EndReason.FAILED_TO_START:
-                return "did not start"
-            case _:
-                return how
+        return _ENDS.get(self.reason, "{how}").format(how=how)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result, ready for JSON."""
@@ -274,6 +243,39 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         }
 
 
+class CommandFailedError(ProcessError):
+    """A command did not end well.
+
+    Args:
+        result: What is known of the run.
+        note: A sentence on what was expected of it, put in front of the account.
+
+    Attributes:
+        result: The `CommandResult`.
+    """
+
+    def __init__(self, result: CommandResult, note: str = "") -> None:
+        super().__init__(result, note)
+        self.result = result
+        self._note = note
+
+    def __str__(self) -> str:
+        # made when it is read: most failures are only counted
+        account = self.result.describe()
+        return f"{self._note}: {account}" if self._note else account
+
+
+class CommandTimeoutError(CommandFailedError, TimeoutError):
+    """A command ran into its `timeout` or its `idle_timeout`."""
+
+    # OSError, a base of TimeoutError, fills its own attributes from two arguments, and would print those
+    __str__ = CommandFailedError.__str__
+
+
+class AgentLostError(CommandFailedError):
+    """The machine or agent that a command ran on was lost, and the command with it."""
+
+
 _Result = TypeVar("_Result", bound=CommandResult)
 
 
@@ -282,3 +284,15 @@ def _with_fields(cls: type[_Result], fields: dict[str, Any]) -> _Result:
 
 
 _GOOD_ENDS = (EndReason.EXITED, EndReason.STOPPED)
+
+_ENDS: Final[Mapping[EndReason | None, str]] = {
+    None: "is still running",
+    EndReason.TIMED_OUT: "ran into its timeout ({how})",
+    EndReason.IDLE: "wrote nothing for its idle_timeout ({how})",
+    EndReason.KILLED: "was killed ({how})",
+    EndReason.STOPPED: "was stopped ({how})",
+    EndReason.CANCELLED: "was cancelled ({how})",
+    EndReason.OUTPUT_LIMIT: "wrote more than its max_output ({how})",
+    EndReason.LOST: "was lost with the machine or agent it ran on",
+    EndReason.FAILED_TO_START: "did not start",
+}

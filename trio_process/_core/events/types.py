@@ -9,6 +9,7 @@ import attrs
 
 from ..enums import EndReason, Stream
 from ..errors import ProcessError
+from ..serialize import json_ready
 
 
 @final
@@ -26,15 +27,7 @@ class ActionProcessStarted:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event, ready for JSON."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "command": self.command,
-            "args": list(self.args),
-            "dir": self.cwd,
-            "pid": self.pid,
-            "at": self.at.isoformat(),
-        }
+        return json_ready(self, {"cwd": "dir"})
 
 
 @final
@@ -49,13 +42,7 @@ class ActionProcessOutput(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event, ready for JSON."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "line": self.line,
-            "stream": self.stream.value,
-            "partial": self.partial,
-        }
+        return json_ready(self)
 
 
 @final
@@ -69,7 +56,7 @@ class ActionProcessKilled:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event, ready for JSON."""
-        return {"id": self.id, "name": self.name, "signal": self.signal}
+        return json_ready(self)
 
 
 @final
@@ -88,13 +75,4 @@ class ActionProcessExited:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event, ready for JSON; the error as its text."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "command": self.command,
-            "args": list(self.args),
-            "exitCode": self.exit_code,
-            "duration": self.duration,
-            "error": None if self.error is None else str(self.error),
-            "reason": self.reason.value,
-        }
+        return json_ready(self)

@@ -1,0 +1,64 @@
+"""How values become JSON: camelCase keys, ISO times, members as their values; and `json` itself, loaded when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+_NO_NAMES: Final[Mapping[str, str]] = {}
+
+
+def json_ready(value: Any, rename: Mapping[str, str] = _NO_NAMES) -> dict[str, Any]:
+    """Return the public fields of an attrs instance or a named tuple as JSON can hold them, in their order.
+
+    Args:
+        value: The instance. A field whose name has an underscore in front is left out.
+        rename: The keys of fields that don't take their own name in camelCase, e.g. `{"cwd": "dir"}`.
+    """
+    named = attrs.fields_dict(type(value)) if attrs.has(type(value)) else value._fields
+    return {
+        rename.get(name) or _camel_case(name): _plain(getattr(value, name))
+        for name in named
+        if not name.startswith("_")
+    }
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, BaseException):
+        return str(value)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return str(value)
+
+
+def dumps(value: Any, **options: Any) -> str:
+    """Return `value` as JSON; the options are those of `json.dumps`."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    return json.dumps(value, **options)
+
+
+def loads(text: str | bytes) -> Any:
+    """Return what a JSON text says; `json.JSONDecodeError`, a `ValueError`, where it says nothing."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    return json.loads(text)
