@@ -1,12 +1,26 @@
 """Layer 2, lifecycle: PID file, registry, health, daemon."""
 
 from .daemon import Daemon
-from .health import HealthCheck, HealthServer, parse_address, probe_health, probe_ready, wait_for_health, wait_for_ready
+from .health import (
+    Address,
+    HealthCheck,
+    HealthServer,
+    corked,
+    import_http,
+    listening,
+    parse_address,
+    probe_health,
+    probe_ready,
+    serving,
+    wait_for_health,
+    wait_for_ready,
+)
 from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
 from .registry import DaemonEntry, Registry, default_registry, file_names, open_daemon
 
 __all__ = [
+    "Address",
     "Daemon",
     "DaemonEntry",
     "DaemonOptions",
@@ -14,13 +28,17 @@ __all__ = [
     "HealthServer",
     "PIDFile",
     "Registry",
+    "corked",
     "default_registry",
     "file_names",
+    "import_http",
+    "listening",
     "open_daemon",
     "parse_address",
     "probe_health",
     "probe_ready",
     "read_pid",
+    "serving",
     "wait_for_health",
     "wait_for_ready",
 ]

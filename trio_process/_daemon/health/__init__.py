@@ -1,19 +1,27 @@
 """The HTTP server of /health and /ready, its checks, and the functions that probe it."""
 
-from .address import parse_address
+from .address import Address, parse_address
 from .checks import Checkup, HealthCheck
+from .cork import corked
+from .listen import listening
 from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
-from .server import HealthServer
+from .server import HealthServer, import_http
+from .serving import serving
 from .state import HealthState
 
 __all__ = [
+    "Address",
     "Checkup",
     "HealthCheck",
     "HealthServer",
     "HealthState",
+    "corked",
+    "import_http",
+    "listening",
     "parse_address",
     "probe_health",
     "probe_ready",
+    "serving",
     "wait_for_health",
     "wait_for_ready",
 ]

@@ -19,7 +19,7 @@ from quart_trio import QuartTrio
 
 from ..._core import grace, logger, open_scope, raise_first
 from .app import Frontend, raise_interrupt
-from .connection import Connection, Stream, Surroundings
+from .connection import Application, Connection, Stream, Surroundings
 from .state import HealthState
 
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
@@ -36,7 +36,7 @@ _CLIENT_GONE: Final = frozenset(
 class _Server:
     """The connections of one server, and who may stay when there are too many."""
 
-    def __init__(self, frontend: Frontend, max_connections: int) -> None:
+    def __init__(self, frontend: Application, max_connections: int) -> None:
         self._shared = Surroundings(frontend, self.something_changed)
         self._live: set[Connection] = set()
         self._max = max_connections
@@ -148,7 +148,23 @@ async def open_server(
     app: QuartTrio, state: HealthState, listeners: list[socket.socket], *, max_connections: int
 ) -> AsyncIterator[None]:
     """Serve `app` at the listeners for the length of the block."""
-    server = _Server(Frontend(app, state), max_connections)
+    async with serve_application(Frontend(app, state), app, listeners, max_connections=max_connections):
+        yield
+
+
+@asynccontextmanager
+async def serve_application(
+    frontend: Application, app: QuartTrio, listeners: list[socket.socket], *, max_connections: int
+) -> AsyncIterator[None]:
+    """Serve any ASGI application at the listeners for the length of the block.
+
+    Args:
+        frontend: Answers the requests.
+        app: The Quart app that `frontend` hands some of them to: it is started before, and shut down after.
+        listeners: Where clients connect.
+        max_connections: How many are served at once.
+    """
+    server = _Server(frontend, max_connections)
     async with open_scope() as nursery:
         app.nursery = nursery  # for Quart's background tasks
         await app.startup()

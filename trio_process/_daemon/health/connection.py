@@ -7,7 +7,7 @@ has left keeps its descriptor; a refused WebSocket stays open; Ctrl-C in its tas
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any, Final, final
 
@@ -24,12 +24,16 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from ..._core import logger
-from .app import Frontend
+from .cork import current_stream
 
 if not version("hypercorn").startswith("0.18."):
     # its internals are used below, and a changed one would fail in every connection, or do nothing at all
     raise ImportError(f"hypercorn {version('hypercorn')} is installed, and the health server is made for 0.18")
 
+Application = Callable[..., Awaitable[None]]
+"""What hypercorn calls for each request: an `AppWrapper`."""
+
+_PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
 _SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of what we send
 
 
@@ -42,13 +46,14 @@ class Surroundings:
         on_change: Called when a connection falls idle, or its client stops reading.
     """
 
-    def __init__(self, frontend: Frontend, on_change: Callable[[], object]) -> None:
+    def __init__(self, frontend: Application, on_change: Callable[[], object]) -> None:
         self.frontend = frontend
         self.on_change = on_change
         self.config = Config()
         self.config.accesslog = None
         self.config.errorlog = logger
         self.config.include_server_header = False
+        self.config.websocket_ping_interval = _PING_EVERY
         self.context = WorkerContext(None)
         self.no_state: Any = {}
 
@@ -56,12 +61,13 @@ class Surroundings:
 class Stream:
     """A socket as hypercorn uses it."""
 
-    __slots__ = ("_on_stall", "_raw", "_stream", "reading", "socket", "stalled")
+    __slots__ = ("_on_stall", "_raw", "_stream", "held", "reading", "socket", "stalled")
 
     def __init__(self, raw: socket.socket, on_stall: Callable[[], object]) -> None:
         self.socket = trio.socket.from_stdlib_socket(raw)
         self.reading = trio.CancelScope()
         self.stalled = False
+        self.held: bytearray | None = None  # what is sent later, in one piece; see `corked`
         self._on_stall = on_stall
         self._raw = raw
         self._stream = trio.SocketStream(self.socket)
@@ -71,6 +77,9 @@ class Stream:
 
     async def send_all(self, data: bytes) -> None:
         """Send at once what the kernel takes, without a checkpoint: the next read is one."""
+        if self.held is not None:
+            self.held += data
+            return
         with memoryview(data) as view:
             sent = 0
             while sent < len(view):
@@ -117,6 +126,13 @@ class _Protocol(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Ignore an offer to upgrade, which a server may (RFC 9110, 7.8)."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Leave WebSockets uncompressed: each would be compressed for itself, and messages here are small."""
+        headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
+        if len(headers) < len(request.headers):
+            request = h11.Request(method=request.method, target=request.target, headers=headers)
+        await super()._create_stream(request)
 
     async def _send_h11_event(self, event: Any) -> None:
         """Send a response's head with the first of its body: one packet, one system call."""
@@ -181,6 +197,7 @@ class Connection(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection: hypercorn's `run` without TLS, HTTP/2 and a timer task per request."""
+        current_stream.set(self.stream)
         sock = self.stream.socket
         try:
             client = parse_socket_addr(sock.family, sock.getpeername())

@@ -38,8 +38,12 @@ class _ListenError(DaemonError, OSError):
 
 
 @asynccontextmanager
-async def listening(address: Address) -> AsyncIterator[tuple[list[socket.socket], Address]]:
+async def listening(address: Address, *, mode: int | None = None) -> AsyncIterator[tuple[list[socket.socket], Address]]:
     """Listen at `address` for the length of the block.
+
+    Args:
+        address: Where.
+        mode: The mode of a unix socket's file, set before anybody can connect; None for what the umask leaves.
 
     Yields:
         The listeners, and the address with its true port.
@@ -51,6 +55,8 @@ async def listening(address: Address) -> AsyncIterator[tuple[list[socket.socket]
         try:
             if address.path:
                 sockets, bound = [stack.enter_context(_unix_socket(address.path))], address
+                if mode is not None:
+                    os.chmod(address.path, mode)
             else:
                 sockets, bound = _tcp_sockets(stack, address, await _places(address.host))
             for sock in sockets:

@@ -114,7 +114,7 @@ class HealthServer(Block):
         try:
             # bound before the stack is imported: a taken port is told at once, and early probes wait in the backlog
             async with listening(parse_address(self._addr)) as (listeners, bound):
-                await trio.to_thread.run_sync(_import_http)
+                await trio.to_thread.run_sync(import_http)
                 from .accept import open_server  # noqa: PLC0415 - imported when a server is entered, not before
 
                 async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
@@ -133,7 +133,7 @@ class HealthServer(Block):
         return self._serve()
 
 
-def _import_http() -> None:
+def import_http() -> None:
     """Import the HTTP stack: 200 ms for which, in a thread, the loop goes on."""
     try:
         from . import accept, app  # noqa: F401, PLC0415 - for the side effect of being imported

@@ -1,0 +1,45 @@
+"""Sending several messages of a connection in one write."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+import trio
+
+
+class Corkable(Protocol):
+    """A stream whose data can be held back."""
+
+    held: bytearray | None
+
+    async def send_all(self, data: bytes) -> None:
+        """Send data, or hold it."""
+
+
+current_stream: ContextVar[Corkable | None] = ContextVar("trio_process.current_stream", default=None)
+"""The stream of the connection that the running task serves."""
+
+
+@asynccontextmanager
+async def corked() -> AsyncIterator[None]:
+    """Hold back what the block sends to its client, and send it in one piece at the end.
+
+    A client that has left is noticed by the block's next `receive`, as without this.
+    """
+    stream = current_stream.get()
+    if stream is None or stream.held is not None:
+        yield
+        return
+    stream.held = bytearray()
+    try:
+        yield
+    finally:
+        held, stream.held = stream.held, None
+        if held:
+            try:
+                await stream.send_all(bytes(held))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the reader of this connection sees it, too, and tells the application

@@ -1,0 +1,39 @@
+"""The door to the accept loop: the HTTP stack is imported when it is opened, not before."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from .server import import_http
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+    from .connection import Application
+
+
+@asynccontextmanager
+async def serving(
+    frontend: Application, app: QuartTrio, listeners: list[socket.socket], *, max_connections: int
+) -> AsyncIterator[None]:
+    """Serve an ASGI application at the listeners for the length of the block, as a `HealthServer` does.
+
+    Args:
+        frontend: Answers the requests.
+        app: The Quart app that `frontend` hands some of them to.
+        listeners: Where clients connect.
+        max_connections: How many are served at once.
+
+    Raises:
+        DaemonError: The HTTP stack can't be imported.
+    """
+    await trio.to_thread.run_sync(import_http)
+    from .accept import serve_application  # noqa: PLC0415 - the HTTP stack is most of the import time
+
+    async with serve_application(frontend, app, listeners, max_connections=max_connections):
+        yield
