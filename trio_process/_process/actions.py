@@ -50,7 +50,7 @@ class ProcessHandlers:
         """Let the core run them."""
         self._registered = True
         for name, handler in self._handlers.items():
-            self._before[name] = self._core.action(name).handler
+            self._before[name] = self._core.action(name)._handler
             self._core.action(name, handler)
 
     def unregister(self) -> None:
@@ -58,8 +58,8 @@ class ProcessHandlers:
         self._registered = False
         for name, handler in self._handlers.items():
             action = self._core.action(name)
-            if action.owned_by(handler):
-                action.set_handler(self._still_there(name))
+            if action._handler == handler:
+                action._set_handler(self._still_there(name))
 
     def _still_there(self, name: str) -> Callable[..., Any] | None:
         before = self._before.get(name)
