@@ -21,12 +21,14 @@ LAYERS = {
     "_process": {"_core"},
     "_daemon": {"_core"},
     "_pipeline": {"_core"},
+    "_cluster": {"_core", "_process"},
+    "cluster": {"_core", "_process", "_cluster"},
     "exec": {"_core", "_process"},
     "testing": {"_core", "_process"},
     "_cli": {"_core", "_process", "_daemon", "_pipeline", "exec", "testing"},
 }
 
-PUBLIC = ["trio_process", "trio_process.exec", "trio_process.testing"]
+PUBLIC = ["trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing"]
 
 
 def modules():

@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments, `sys.argv`'s unless given.
     """
-    parser = argparse.ArgumentParser(prog="python -m trio_process.agent", description="Run processes for a remote client.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trio_process.agent", description="Run processes for a remote client."
+    )
     parser.add_argument("--slots", type=int, help="how many processes to offer (default: the processors it may use)")
     parser.add_argument("--call-back", action="store_true", help="read from stdin where to connect to")
     chosen = parser.parse_args(argv)
@@ -45,17 +47,13 @@ async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - 
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
-    token, stream = "", None
-    if call_back:
-        config = json.loads(_read_line(given))
-        token = config["token"]
-        stream = await _connect(config)
+    stream = await _connect(json.loads(_read_line(given))) if call_back else None
     if stream is None:
         stream = trio.StapledStream(trio.lowlevel.FdStream(taken), trio.lowlevel.FdStream(given))
-        await AgentServer(stream, token=token, slots=slots).serve()
+        await AgentServer(stream, slots=slots).serve()
         return
     try:
-        await AgentServer(stream, token=token, slots=slots).serve()
+        await AgentServer(stream, slots=slots).serve()
     finally:
         os.close(given)
         os.close(taken)
@@ -77,14 +75,15 @@ async def _connect(config: dict[str, Any]) -> trio.abc.Stream | None:
     for host, port in config["addresses"]:
         try:
             with trio.fail_after(_CONNECT_TIMEOUT):
-                stream = await trio.open_tcp_stream(host, port)
-                if config.get("tls") is None:
-                    return stream
-                secured = trio.SSLStream(stream, client_context(config["tls"]), server_hostname=host)
-                await secured.do_handshake()
-                return secured
+                stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+                if config["tls"] is not None:
+                    secured = trio.SSLStream(stream, client_context(config["tls"]), server_hostname=host)
+                    await secured.do_handshake()
+                    stream = secured
+                await stream.send_all(config["token"].encode())
+                return stream
         except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-            print(f"the client can't be reached at {host}:{port}: {error}", file=sys.stderr)
+            logging.getLogger("trio_process").warning("the client can't be reached at %s:%s: %s", host, port, error)
     return None
 
 

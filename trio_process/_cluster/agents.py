@@ -55,7 +55,20 @@ class Agent:
         host: The host that it runs on, or is to run on.
     """
 
-    __slots__ = ("_cpus", "_free_gpus", "_gpus", "_memory", "_pid", "_running", "_session", "_slots", "_state", "_total", "host", "name")
+    __slots__ = (
+        "_cpus",
+        "_free_gpus",
+        "_gpus",
+        "_memory",
+        "_pid",
+        "_running",
+        "_session",
+        "_slots",
+        "_state",
+        "_total",
+        "host",
+        "name",
+    )
 
     def __init__(self, name: str, host: str) -> None:
         self.name = name
@@ -127,6 +140,12 @@ class Place:
         agent._memory += demand.memory
         devices = [agent._free_gpus.pop(0) for _ in range(demand.gpus)]
         self.env = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+
+    @property
+    def session(self) -> Session:
+        """The connection to the agent."""
+        assert self.agent._session is not None
+        return self.agent._session
 
     def release(self) -> None:
         """Give it back; twice is fine."""
@@ -232,7 +251,9 @@ class Roster:
 
     def none_left(self) -> ClusterError:
         """Return why nothing can run any more."""
-        states = ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
+        states = (
+            ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
+        )
         reasons = "".join(f"\n{failure}" for failure in self.failures[-3:])
         return ClusterError(f"there is no agent left to run anything, and none to come ({states}){reasons}")
 

@@ -225,4 +225,3 @@ class Inflow:
         given, self._taken = self._taken, 0
         self._left += given
         self._link.send(Credit(self._process, self._kind.name.lower(), given))
-

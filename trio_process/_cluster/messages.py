@@ -11,7 +11,7 @@ right in any order is a `WireError`.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
 
@@ -20,7 +20,6 @@ class Hello(NamedTuple):
     """The first message of an agent: where it is, and what it has to offer."""
 
     version: int
-    token: str  # proves a call back
     host: str
     place: str  # boot and PID namespace: whether its PIDs mean the same as ours
     pid: int
@@ -147,25 +146,25 @@ class Bye(NamedTuple):
     """The agent has left: nothing that it started is alive."""
 
 
-Message = Union[
-    Hello,
-    Welcome,
-    Spawn,
-    Started,
-    Failed,
-    Refused,
-    Credit,
-    CloseStdin,
-    Signal,
-    Stop,
-    Exited,
-    Over,
-    Stuck,
-    Ping,
-    Leave,
-    Leaving,
-    Bye,
-]
+Message = (
+    Hello
+    | Welcome
+    | Spawn
+    | Started
+    | Failed
+    | Refused
+    | Credit
+    | CloseStdin
+    | Signal
+    | Stop
+    | Exited
+    | Over
+    | Stuck
+    | Ping
+    | Leave
+    | Leaving
+    | Bye
+)
 
 _CLASSES: Final[dict[str, Any]] = {message.__name__: message for message in get_args(Message)}
 _HINTS: Final = {name: get_type_hints(message) for name, message in _CLASSES.items()}
@@ -218,18 +217,16 @@ def _check_version(fields: list[Any]) -> None:
         )
 
 
-def _fits(value: object, hint: Any) -> bool:
+def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
-        return type(value) in (float, int) and 0 <= value < float("inf")  # type: ignore[operator]
+        return type(value) in (float, int) and 0 <= value < float("inf")
     if hint is int:
         return type(value) is int and -(2**63) <= value < 2**63
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if get_origin(hint) is dict:
-        return isinstance(value, dict)
-    if hint is Any:
-        return True
-    choices = get_args(hint)
-    if choices:
-        return any(_fits(value, choice) for choice in choices)
-    return type(value) is hint
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is list:
+        return type(value) is list and all(_fits(item, parts[0]) for item in value)
+    if kind is dict:
+        return type(value) is dict
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return hint is Any or type(value) is hint

@@ -30,14 +30,18 @@ def check_remote(options: RunOptions) -> None:
     for option in ("stdout", "stderr"):
         value = getattr(options, option)
         if not isinstance(value, Stdio):
-            raise OptionError(f"{option}={value!r} can't be used on a cluster: {elsewhere}; use log_file, or read its output")
+            raise OptionError(
+                f"{option}={value!r} can't be used on a cluster: {elsewhere}; use log_file, or read its output"
+            )
     if options.detach:
         raise OptionError(f"detach can't be used on a cluster: {elsewhere}, and nothing there outlives its agent")
     if options.user is not None:
         raise OptionError("user can't be used on a cluster: a process runs as the user of its agent")
 
 
-def pack_options(options: RunOptions, *, grace_period: float, extra_env: Mapping[str, str], stdin: bool) -> dict[str, Any]:
+def pack_options(
+    options: RunOptions, *, grace_period: float, extra_env: Mapping[str, str], stdin: bool
+) -> dict[str, Any]:
     """Return what the agent needs to know of a run.
 
     Args:
@@ -50,7 +54,9 @@ def pack_options(options: RunOptions, *, grace_period: float, extra_env: Mapping
         "command": os.fsdecode(options.command),  # type: ignore[arg-type]  # never a secret: RunOptions refuses that
         "args": [_packed(arg) for arg in options.args],
         "cwd": os.path.abspath(os.fsdecode(options.cwd)) if options.cwd is not None else _our_directory(),
-        "env": {name: None if value is None else _packed(value) for name, value in {**options.env, **extra_env}.items()},
+        "env": {
+            name: None if value is None else _packed(value) for name, value in {**options.env, **extra_env}.items()
+        },
         "stdin": "pipe" if stdin else "null",
         "stdout": options.stdout.value if isinstance(options.stdout, Stdio) else "pipe",
         "stderr": options.stderr.value if isinstance(options.stderr, Stdio) else "pipe",

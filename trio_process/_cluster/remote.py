@@ -16,7 +16,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from signal import SIGKILL
-from typing import Final, final
+from typing import Any, Final, final
 
 import trio
 
@@ -24,22 +24,21 @@ from .._core import (
     ClusterError,
     OptionError,
     ProcessError,
-    ProcessNotRunningError,
     ProcessStartError,
     ProgramNotFoundError,
     ResourceUsage,
     RunOptions,
-    StdinNotAvailableError,
     Stdio,
     Stream,
 )
 from .._process import Ending, Handle, Left, Life, Owner, Reactor, ServiceOptions, explain
 from .agents import Place, Roster
-from .link import WINDOW, Inflow, Outflow
-from .messages import CloseStdin, Failed, Over, Signal, Stop
+from .link import Inflow
+from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, pack_options
-from .session import Session
-from .source import Source, open_source
+from .remote_stdin import RemoteStdin
+from .session import FromProcess, Session
+from .source import open_source
 from .wire import Kind, WireError
 
 LOST_CODE: Final = 255
@@ -82,7 +81,8 @@ class RemoteBackend:
         except OSError as error:
             raise explain(options, error) from error
         grace = self._options.grace_period if options.grace_period is None else options.grace_period
-        return RemoteHandle(self._roster, self._reactor, options, source, grace)
+        stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
+        return RemoteHandle(self._roster, self._reactor, options, stdin, grace)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: nothing outlives its agent."""
@@ -98,9 +98,34 @@ class RemoteBackend:
 class RemoteHandle:
     """A process at the other end, as its life sees it."""
 
-    def __init__(
-        self, roster: Roster, reactor: Reactor, options: RunOptions, source: Source | None, grace: float
-    ) -> None:
+    __slots__ = (
+        "_answered",
+        "_ending",
+        "_exited",
+        "_failure",
+        "_held",
+        "_inflows",
+        "_number",
+        "_options",
+        "_owner",
+        "_paused",
+        "_place",
+        "_reactor",
+        "_refused",
+        "_roster",
+        "_session",
+        "_stdin",
+        "_survivors",
+        "_swept",
+        "_told",
+        "grace",
+        "has_stdin",
+        "host",
+        "open_streams",
+        "pid",
+    )
+
+    def __init__(self, roster: Roster, reactor: Reactor, options: RunOptions, stdin: RemoteStdin, grace: float) -> None:
         self.pid = 0
         self.host: str | None = None
         self.open_streams = 0
@@ -109,137 +134,171 @@ class RemoteHandle:
         self._roster = roster
         self._reactor = reactor
         self._options = options
-        self._source = source
-        self._session: Session | None = None
+        self._stdin = stdin
+        # the start
         self._place: Place | None = None
-        self._number = 0
-        self._answer: trio.Event | None = None
-        self._failure: ProcessError | None = None
+        self._session: Session | None = None
+        self._number = 0  # in that session
+        self._answered = trio.Event()
         self._refused = False
+        self._failure: ProcessError | None = None
+        # output
         self._owner: Owner | None = None  # once it may be told
-        self._begun = False
+        self._inflows: dict[Stream, Inflow] = {}
         self._held: deque[tuple[Stream, bytes]] = deque()
         self._paused: tuple[Stream, ...] = ()
+        # the end
         self._exited = False
         self._told = False  # the owner, of the exit
         self._ending: Ending | None = None
         self._survivors: list[Left] = []
         self._swept: Callable[[list[Left], bool], None] | None = None
-        self._stdin_open = self.has_stdin or source is not None
-        self._close_wanted = False
-        self._acknowledged = 0
-        self._written = 0
-        self._stdin_moved = trio.lowlevel.ParkingLot()
 
     # the start
 
     @property
     def launching(self) -> bool:
-        """Whether the agent has still to be found, and to answer."""
+        """Whether an agent has still to be found, and to answer."""
         return self._place is None
 
-    async def launched(self, options: RunOptions) -> ProcessError | None:
+    async def launched(self, options: RunOptions) -> ProcessStartError | None:
         """Wait for a place, and for the agent's answer."""
         try:
             while True:
                 self._place = await self._roster.place(options)
-                self._refused = False
-                await self._ask(options)
+                await self._ask(self._place)
                 if not self._refused:
                     break
                 self._place.release()
+                self._refused = False
         except BaseException:
             self._let_go()
             raise
-        if self._failure is not None:
-            self._let_go()
-        return self._failure
+        if self._failure is None:
+            return None
+        self._let_go()
+        if isinstance(self._failure, ProcessStartError):
+            return self._failure
+        raise self._failure
 
-    async def _ask(self, options: RunOptions) -> None:
-        assert self._place is not None
-        session = self._place.agent._session
-        assert session is not None
-        stdin = self._stdin_open
-        packed = pack_options(options, grace_period=self.grace, extra_env=self._place.env, stdin=stdin)
-        self._answer = trio.Event()
+    async def _ask(self, place: Place) -> None:
+        session = place.session
+        options, stdin = self._options, self._stdin
+        packed = pack_options(options, grace_period=self.grace, extra_env=place.env, stdin=stdin.open)
+        self._answered = trio.Event()
         try:
-            self._number = session.spawn(self, self._place, packed)
+            self._number = session.spawn(self, packed)
         except WireError as error:
             self._failure = explain(options, OSError(errno.E2BIG, str(error)))
             return
         self._session = session
-        self._stdin = Outflow(session.link, Kind.STDIN, self._number)
         self._inflows = {stream: Inflow(session.link, kind, self._number) for stream, kind in _KINDS.items()}
+        stdin.connect(session.link, self._number)
         with trio.CancelScope(shield=True):  # as long as a launcher takes, or until the agent is given up
-            await self._answer.wait()
+            await self._answered.wait()
 
     def _let_go(self) -> None:
         if self._place is not None:
             self._place.release()
-        if self._source is not None:
-            self._source.close()
-
-    def on_started(self, pid: int) -> None:
-        """Note that it runs."""
-        assert self._session is not None
-        assert self._answer is not None
-        if self._answer.is_set():
-            raise WireError(f"process {self._number} was started twice")
-        self.pid = pid
-        self.host = self._session.agent.host
-        self._answer.set()
-
-    def on_failed(self, failed: Failed) -> None:
-        """Note that it can't be started."""
-        self._refuse_if_started()
-        assert self._session is not None
-        kind = ProgramNotFoundError if failed.not_found else ProcessStartError
-        self._failure = kind(f"{failed.text} (on {self._session.agent.host})")
-        if failed.errno is not None:
-            self._failure.__cause__ = OSError(failed.errno, os.strerror(failed.errno), failed.filename)
-        assert self._answer is not None
-        self._answer.set()
-
-    def on_refused(self) -> None:
-        """Note that another agent has to be asked."""
-        self._refuse_if_started()
-        self._refused = True
-        assert self._answer is not None
-        self._answer.set()
-
-    def _refuse_if_started(self) -> None:
-        assert self._answer is not None
-        if self._answer.is_set():
-            raise WireError(f"process {self._number} runs, and was said not to")
+        self._stdin.release()
 
     def begin(self, owner: Owner) -> None:
-        """Tell the owner, but not before the task that started the process has it in hand."""
-        self._begun = True
+        """Report to the owner, but not before the task that started the process has it in hand."""
 
         def begin() -> None:
             self._owner = owner
             self._hand_over()
             if self._exited:
-                self._tell_exit()
+                self._report_exit()
             if self._ending is not None:
                 self._conclude()
 
         trio.lowlevel.current_trio_token().run_sync_soon(self._soon, begin)
-        if self._source is not None:
+        if self._stdin.source is not None:
             assert self._session is not None
-            nursery = self._session.nursery
-            if nursery is None:  # the agent was lost in this very moment
-                self._source.close()
+            if self._session.nursery is None:  # the agent was lost in this very moment
+                self._stdin.release()
             else:
-                nursery.start_soon(self._feed, self._source, name=f"stdin of process {self._number}")
+                self._session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._number}")
 
     def _soon(self, callback: Callable[[], object]) -> None:
         self._reactor.call_at(trio.current_time(), callback)
 
+    async def _feed(self, owner: Owner) -> None:
+        try:
+            await self._stdin.feed()
+        except OSError as error:
+            if self._ending is None:
+                owner.output_lost(error)
+
+    # what the agent reports
+
+    def receive(self, message: FromProcess) -> None:
+        """Do what a message of the agent's says."""
+        _REACTIONS[type(message)](self, message)
+
+    def _answer(self, message: FromProcess) -> None:
+        if self._answered.is_set():
+            raise WireError(f"a message {type(message).__name__} came for process {self._number}, which runs already")
+        self._answered.set()
+
+    def _on_started(self, message: Started) -> None:
+        assert self._session is not None
+        self._answer(message)
+        self.pid = message.pid
+        self.host = self._session.agent.host
+
+    def _on_failed(self, message: Failed) -> None:
+        assert self._session is not None
+        self._answer(message)
+        kind = ProgramNotFoundError if message.not_found else ProcessStartError
+        self._failure = kind(f"{message.text} (on {self._session.agent.host})")
+        if message.errno is not None:
+            self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), message.filename)
+
+    def _on_refused(self, message: Refused) -> None:
+        self._answer(message)
+        self._refused = True
+
+    def _on_credit(self, message: Credit) -> None:
+        self._stdin.acknowledge(message.amount)
+
+    def _on_stdin_closed(self, message: CloseStdin) -> None:  # noqa: ARG002 - the message is all it says
+        self._stdin.closed_there()
+
+    def _on_exited(self, message: Exited) -> None:  # noqa: ARG002 - likewise
+        self._exited = True
+        self._report_exit()
+
+    def _on_stuck(self, message: Stuck) -> None:
+        self._survivors = [Left(*survivor) for survivor in message.survivors]
+
+    def _on_over(self, message: Over) -> None:
+        usage = ResourceUsage(
+            user=message.user,
+            system=message.system,
+            max_rss=message.max_rss,
+            oom_killed=message.oom_killed,
+            core_dumped=message.core_dumped,
+        )
+        why = self._session.why_lost if message.cut and self._session is not None else None
+        self._survivors = [Left(*survivor) for survivor in message.survivors]
+        self._end_with(Ending(message.exit_code, usage, message.incomplete, why))
+
+    def lose(self, why: str) -> None:
+        """End it without knowing how it ended: its agent was lost."""
+        if self._answered.is_set():
+            self._end_with(Ending(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
+            return
+        self._failure = ClusterError(f"`{self._options.shown_command}` was lost while it was started: {why}")
+        self._answered.set()
+
     # output
 
-    def on_data(self, stream: Stream, data: bytes) -> None:
+    def take(self, stream: Stream, data: bytes) -> None:
         """Take in what it wrote."""
+        if not self._answered.is_set():
+            raise WireError(f"output came of process {self._number}, which has not started")
         self._inflows[stream].arrived(len(data))
         self._held.append((stream, data))
         self._hand_over()
@@ -249,19 +308,17 @@ class RemoteHandle:
         owner, held = self._owner, self._held
         if owner is None:
             return
-        kept: list[tuple[Stream, bytes]] = []
         while held:
-            stream, data = held.popleft()
+            stream, data = held[0]
             if stream in self._paused and not (all_of_it or self._exited):
-                kept.append((stream, data))
-                continue
+                return  # what came after it waits with it: with a window's worth under way, it would overtake too much
+            held.popleft()
             owner.received(stream, data)
             if self._ending is None:
                 self._inflows[stream].take(len(data))
-        held.extendleft(reversed(kept))
 
     def pause(self, stream: Stream) -> None:
-        """Hold what comes of a stream; credit is given for what the owner has taken in."""
+        """Hold what comes of a stream; credit is given for what the owner has taken in, and nothing else."""
         if stream not in self._paused:
             self._paused += (stream,)
 
@@ -282,14 +339,13 @@ class RemoteHandle:
     # signals and the end
 
     def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - the agent has that option too
-        """Have it signalled."""
+        """Have it signalled; a stop goes with the rest of its grace, should the network die meanwhile."""
         if self._session is None or self._ending is not None:
             return
+        until = getattr(self._owner, "_grace_until", None)
         if number == SIGKILL:
             self._session.link.send(Stop(self._number, 0.0))
-            return
-        until = getattr(self._owner, "_grace_until", None)
-        if until is not None and number == self._options.stop_signal:
+        elif until is not None and number == self._options.stop_signal:
             self._session.link.send(Stop(self._number, max(0.0, until - trio.current_time())))
         else:
             self._session.link.send(Signal(self._number, number))
@@ -302,13 +358,8 @@ class RemoteHandle:
         """Leave it to the agent, which wakes a process before it stops it."""
         return False
 
-    def on_exited(self) -> None:
-        """Note that it has ended, but for what it left behind."""
-        self._exited = True
-        self._tell_exit()
-
-    def _tell_exit(self) -> None:
-        # a process that is alone with its leader is not swept: its end is reported once its pipes are drained
+    def _report_exit(self) -> None:
+        # without a sweep its life would end now: the end is reported once the agent has drained its pipes
         if self._owner is None or self._told or not self._options.kill_group:
             self._hand_over()
             return
@@ -316,7 +367,10 @@ class RemoteHandle:
         self._owner.exited()
 
     def sweep(
-        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]  # noqa: ARG002 - the agent's business
+        self,
+        age: float,  # noqa: ARG002 - the agent knows
+        kill_from: float,  # noqa: ARG002 - likewise
+        callback: Callable[[list[Left], bool], None],
     ) -> Callable[[], None] | None:
         """Wait until the agent has drained its pipes and ended what it left behind."""
         if self._ending is not None:
@@ -324,134 +378,52 @@ class RemoteHandle:
         self._swept = callback
         return lambda: self.signal(SIGKILL, group=True)
 
-    def on_stuck(self, survivors: list[tuple[int, str, str]]) -> None:
-        """Note that SIGKILL has not ended it."""
-        self._survivors = [Left(*survivor) for survivor in survivors]
-
-    def on_over(self, over: Over) -> None:
-        """Note how it ended."""
-        usage = ResourceUsage(
-            user=over.user,
-            system=over.system,
-            max_rss=over.max_rss,
-            oom_killed=over.oom_killed,
-            core_dumped=over.core_dumped,
-        )
-        why = self._session.lost_text() if over.cut and self._session is not None else None
-        self._survivors = [Left(*survivor) for survivor in over.survivors]
-        self._end_with(Ending(over.exit_code, usage, over.incomplete, why))
-
-    def on_lost(self, why: str) -> None:
-        """Note that its agent was lost."""
-        if self._answer is not None and not self._answer.is_set():
-            self._failure = ClusterError(f"`{self._options.shown_command}` was lost while it was started: {why}")
-            self._answer.set()
-            return
-        self._end_with(Ending(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
-
     def _end_with(self, ending: Ending) -> None:
         self._ending = ending
         self._exited = True
         if self._place is not None:
             self._place.release()
-        self._stdin_moved.unpark_all()
+        self._stdin.end()
         if self._owner is not None:
             self._conclude()
 
     def _conclude(self) -> None:
-        owner, swept = self._owner, self._swept
-        assert owner is not None
-        if swept is not None:
-            self._swept = None
+        assert self._owner is not None
+        if self._swept is not None:
+            swept, self._swept = self._swept, None
             swept(self._survivors, True)
         elif not self._told:
             self._told = True
-            owner.exited()
+            self._owner.exited()
 
     def reap(self) -> Ending:
         """Return how it ended."""
         assert self._ending is not None
-        self._close_source()
+        self._stdin.release()
         return self._ending
 
     def abandon(self) -> None:
         """Let go of it: it could not be killed."""
-        self._close_source()
-        if self._place is not None:
-            self._place.release()
-
-    def _close_source(self) -> None:
-        self._stdin_open = False
-        self._stdin_moved.unpark_all()
+        self._let_go()
 
     # stdin
 
     async def write_stdin(self, data: bytes) -> None:
         """Send input, and wait until the process's pipe has it."""
-        await trio.lowlevel.checkpoint()
-        self._check_stdin()
-        await self._write(data)
-        target = self._written
-        while self._acknowledged < target:
-            await self._stdin_moved.park()
-            self._check_stdin()
-
-    async def _write(self, data: bytes) -> None:
-        """Send input; wait while there is no credit for any of it."""
-        view = memoryview(data)
-        while view:
-            part = view[:WINDOW]
-            self._written += len(part)
-            self._stdin.write(bytes(part))
-            view = view[len(part) :]
-            while self._stdin.held:
-                await self._stdin_moved.park()
-                self._check_stdin()
-
-    async def _feed(self, source: Source) -> None:
-        """Send what a process was given as its input."""
-        try:
-            while data := await source.read():
-                self._check_stdin()
-                await self._write(data)
-        except (ProcessNotRunningError, StdinNotAvailableError):
-            pass  # it ended, or closed its stdin, before it had read everything: its own affair
-        except OSError as error:
-            if self._owner is not None:
-                self._owner.output_lost(error)
-        finally:
-            source.close()
-            self.close_stdin()
-
-    def _check_stdin(self) -> None:
-        if self._exited:
-            raise ProcessNotRunningError("the process ended before all of its input was written")
-        if not self._stdin_open and not self.has_stdin and self._source is None:
-            raise StdinNotAvailableError("the process was started without a stdin to write to; use stdin=Stdio.PIPE")
-        if not self._stdin_open:
-            raise StdinNotAvailableError("its stdin is closed already, by us or by the process")
-
-    def on_credit(self, amount: int) -> None:
-        """Note that so much of its input has reached it."""
-        self._stdin.add(amount)
-        self._acknowledged += amount
-        self._stdin_moved.unpark_all()
-        self._close_if_wanted()
-
-    def on_stdin_closed(self) -> None:
-        """Note that it reads no more."""
-        self._stdin_open = False
-        self._stdin_moved.unpark_all()
+        await self._stdin.write(data)
 
     def close_stdin(self) -> None:
-        """Send the end of its input, after what is held."""
-        if self._stdin_open:
-            self._stdin_open = False
-            self._close_wanted = True
-            self._stdin_moved.unpark_all()
-            self._close_if_wanted()
+        """Send the end of its input."""
+        self._stdin.close()
 
-    def _close_if_wanted(self) -> None:
-        if self._close_wanted and not self._stdin.held and self._session is not None:
-            self._close_wanted = False
-            self._session.link.send(CloseStdin(self._number))
+
+_REACTIONS: Final[dict[type, Callable[[RemoteHandle, Any], None]]] = {
+    Started: RemoteHandle._on_started,
+    Failed: RemoteHandle._on_failed,
+    Refused: RemoteHandle._on_refused,
+    Credit: RemoteHandle._on_credit,
+    CloseStdin: RemoteHandle._on_stdin_closed,
+    Exited: RemoteHandle._on_exited,
+    Stuck: RemoteHandle._on_stuck,
+    Over: RemoteHandle._on_over,
+}

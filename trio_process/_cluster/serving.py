@@ -101,13 +101,11 @@ class AgentServer:
 
     Args:
         stream: The connection; it is closed in the end.
-        token: What proves a call back.
         slots: How many processes it offers to run at once; None for the processors that it may use.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, token: str = "", slots: int | None = None) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, slots: int | None = None) -> None:
         self._link = Link(stream)
-        self._token = token
         self._slots = slots
         self._taps: dict[int, Tap] = {}
         self._inputs: dict[int, Input] = {}
@@ -136,7 +134,6 @@ class AgentServer:
     def _hello(self) -> Hello:
         return Hello(
             version=VERSION,
-            token=self._token,
             host=os.uname().nodename,
             place=place(),
             pid=os.getpid(),
@@ -212,33 +209,32 @@ class AgentServer:
             self._take_input(frame)
             return
         message = _message(frame)
+        if isinstance(message, Spawn):
+            self._spawn(nursery, service, message.process, message.options)
+        elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
+            tap = self._tap(message.process)
+            if tap is not None:
+                self._pass_on(nursery, service, tap, message)
+        elif isinstance(message, Leave):
+            self._end("the client needs it no more")
+        elif not isinstance(message, Ping):
+            raise WireError(f"a message {type(message).__name__} came from the client")
+
+    def _pass_on(
+        self, nursery: trio.Nursery, service: Service, tap: Tap, message: Credit | CloseStdin | Signal | Stop
+    ) -> None:
+        """Do what a message says with a process that is not over."""
         match message:
-            case Spawn(process, packed):
-                self._spawn(nursery, service, process, packed)
-            case Ping():
-                pass
-            case Leave():
-                self._end("the client needs it no more")
-            case Credit(process, stream, amount):
-                tap = self._tap(process)
-                if tap is not None:
-                    tap.add_credit(_stream(stream), amount)
+            case Credit(_, stream, amount):
+                tap.add_credit(_stream(stream), amount)
             case CloseStdin(process):
-                self._tap(process)
-                given = self._inputs.get(process)
-                if given is not None:
-                    given.put(None)
-            case Signal(process, number):
-                tap = self._tap(process)
-                if tap is not None:
-                    _signal(service, tap, number)
-            case Stop(process, grace):
-                tap = self._tap(process)
-                if tap is not None:
-                    tap.asked_to_end = True
-                    nursery.start_soon(_stop, service, tap, grace)
-            case _:
-                raise WireError(f"a message {type(message).__name__} came from the client")
+                if process in self._inputs:
+                    self._inputs[process].put(None)
+            case Signal(_, number):
+                _signal(service, tap, number)
+            case Stop(_, grace):
+                tap.asked_to_end = True
+                nursery.start_soon(_stop, service, tap, grace)
 
     def _spawn(self, nursery: trio.Nursery, service: Service, process: int, packed: dict[str, Any]) -> None:
         if process <= self._latest:
@@ -296,7 +292,9 @@ class AgentServer:
                 await managed.send_input(data)
                 given.inflow.take(len(data), in_pieces=False)
             await managed.close_stdin()
-        except (ProcessNotRunningError, StdinNotAvailableError):
+        except ProcessNotRunningError:
+            given.closed = True  # its end is about to be reported
+        except StdinNotAvailableError:
             given.closed = True
             self._link.send(CloseStdin(process))
 

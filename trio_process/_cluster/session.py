@@ -8,7 +8,7 @@ import trio
 
 from .._core import ClusterError, Stream, logger
 from .._process import ServiceOptions
-from .agents import Agent, AgentState, Place, Roster
+from .agents import Agent, AgentState, Roster
 from .link import Link
 from .messages import (
     Bye,
@@ -50,40 +50,23 @@ class Channel(Protocol):
         """End what can be ended of it from here."""
 
 
+FromProcess = Started | Failed | Refused | Credit | CloseStdin | Exited | Stuck | Over
+"""The messages that concern one process."""
+
+
 class Remote(Protocol):
     """A process at the other end, as its session sees it."""
 
     grace: float
 
-    def on_started(self, pid: int) -> None:
-        """Note that it runs."""
+    def receive(self, message: FromProcess) -> None:
+        """Do what a message of the agent's says."""
 
-    def on_failed(self, failed: Failed) -> None:
-        """Note that it can't be started."""
-
-    def on_refused(self) -> None:
-        """Note that nothing was started, and that another agent may be asked."""
-
-    def on_data(self, stream: Stream, data: bytes) -> None:
+    def take(self, stream: Stream, data: bytes) -> None:
         """Take in what it wrote."""
 
-    def on_credit(self, amount: int) -> None:
-        """Note that so much of its input has reached it."""
-
-    def on_stdin_closed(self) -> None:
-        """Note that it reads no more."""
-
-    def on_exited(self) -> None:
-        """Note that it has ended, but for what it left behind."""
-
-    def on_stuck(self, survivors: list[tuple[int, str, str]]) -> None:
-        """Note that SIGKILL has not ended it."""
-
-    def on_over(self, over: Over) -> None:
-        """Note that nothing is left of it."""
-
-    def on_lost(self, why: str) -> None:
-        """Note that its agent was lost, and with it any knowledge of how it ended."""
+    def lose(self, why: str) -> None:
+        """End it without knowing how it ended: its agent was lost."""
 
 
 @final
@@ -120,9 +103,14 @@ class Session:
         """The agent, as errors name it."""
         return f"agent {self.agent.name} on {self.agent.host}"
 
+    @property
+    def why_lost(self) -> str:
+        """Why the processes of this agent are lost."""
+        return f"{self.where}: it left, as {self._leaving}"
+
     # what the backend asks for
 
-    def spawn(self, remote: Remote, place: Place, packed: dict[str, object]) -> int:
+    def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
         """Have a process started; return its number here.
 
         Raises:
@@ -147,16 +135,9 @@ class Session:
             ClusterError: There is none, or it is of another version.
         """
         try:
-            frames = await self.link.receive()
-            if frames is None:
-                self.link.parser.finish()
-                raise WireError("the connection ended before the agent's hello")
-            hello = _message(frames[0])
-            if not isinstance(hello, Hello):
-                raise WireError(f"it began with a message {type(hello).__name__} instead of its hello")
+            self.hello, frames = await self._await_hello()
         except WireError as error:
             raise ClusterError(f"{self.where} has not come up: {error}") from None
-        self.hello = hello
         options = self._options
         self.link.send(
             Welcome(
@@ -168,7 +149,17 @@ class Session:
                 options.containment,
             )
         )
-        return frames[1:]
+        return frames
+
+    async def _await_hello(self) -> tuple[Hello, list[Frame]]:
+        frames = await self.link.receive()
+        if frames is None:
+            self.link.parser.finish()
+            raise WireError("the connection ended before the agent's hello")
+        hello = _message(frames[0])
+        if not isinstance(hello, Hello):
+            raise WireError(f"it began with a message {type(hello).__name__} instead of its hello")
+        return hello, frames[1:]
 
     async def run(self, frames: list[Frame]) -> None:
         """Serve until the connection ends; then report what was lost with it."""
@@ -222,48 +213,30 @@ class Session:
             reach = max([remote.grace for remote in remotes])
             with trio.move_on_at(self.link.heard + self._heartbeat + reach):
                 await self._channel.died(self.hello)
-            why = f"{self.where}: {self._leaving or why}{self._channel.last_words()}"
+            why = f"{self.where}: {why}{self._channel.last_words()}"
             for remote in remotes:
-                remote.on_lost(why)
+                remote.lose(why)
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind is not Kind.MESSAGE:
             stream = _STREAMS.get(frame.kind)
             if stream is None:
                 raise WireError(f"a frame of the kind {frame.kind.name} came from the agent")
-            self._remote(frame.process).on_data(stream, frame.body)
+            self._remote(frame.process).take(stream, frame.body)
             return
         message = _message(frame)
-        match message:
-            case Over(process):
-                remote = self._remote(process)
-                del self._remotes[process]
-                remote.on_over(message)
-            case Started(process, pid):
-                self._remote(process).on_started(pid)
-            case Exited(process):
-                self._remote(process).on_exited()
-            case Credit(process, _, amount):
-                self._remote(process).on_credit(amount)
-            case CloseStdin(process):
-                self._remote(process).on_stdin_closed()
-            case Failed(process):
-                self._remote(process).on_failed(message)
-                del self._remotes[process]
-            case Refused(process):
-                self._remote(process).on_refused()
-                del self._remotes[process]
-            case Stuck(process, survivors):
-                self._remote(process).on_stuck([(pid, state, command) for pid, state, command in survivors])
-            case Leaving(why):
-                self._leaving = why
-                self._roster.gone(self.agent, AgentState.LEFT)
-            case Bye():
-                self._said_bye = True
-            case Ping():
-                pass
-            case _:
-                raise WireError(f"a message {type(message).__name__} came from the agent")
+        if isinstance(message, FromProcess):
+            remote = self._remote(message.process)
+            if isinstance(message, (Over, Failed, Refused)):
+                del self._remotes[message.process]
+            remote.receive(message)
+        elif isinstance(message, Leaving):
+            self._leaving = message.why
+            self._roster.gone(self.agent, AgentState.LEFT)
+        elif isinstance(message, Bye):
+            self._said_bye = True
+        elif not isinstance(message, Ping):
+            raise WireError(f"a message {type(message).__name__} came from the agent")
 
     def _remote(self, process: int) -> Remote:
         remote = self._remotes.get(process)

@@ -177,6 +177,10 @@ class TappedHandle:
     # what its life asks for
 
     @property
+    def host(self) -> None:
+        """It runs here."""
+
+    @property
     def launching(self) -> bool:
         """As the real one says."""
         return self._real.launching

@@ -148,7 +148,9 @@ class Parser:
             if kind is None:
                 raise WireError(f"a frame of the unknown kind {number} came; the peer speaks another protocol")
             if length > _LIMITS[kind]:
-                raise WireError(f"a frame of {length} bytes was announced, but {_LIMITS[kind]} is the most for its kind")
+                raise WireError(
+                    f"a frame of {length} bytes was announced, but {_LIMITS[kind]} is the most for its kind"
+                )
             if (kind is Kind.MESSAGE) != (process == 0):
                 raise WireError(f"a frame of the kind {kind.name} came for process {process}")
             after = begin + _HEADER.size + length

@@ -85,10 +85,13 @@ class ProcessHandlers:
         if id is not None:
             self._service.kill(id)
             return
-        for process in self._service.running():
-            if process.pid == pid:
-                process.kill()
-                return
+        found = [process for process in self._service.running() if process.pid == pid]
+        if len(found) > 1:
+            hosts = ", ".join(f"{process.id} on {process.host}" for process in found)
+            raise ProcessNotFoundError(f"PID {pid} is that of {len(found)} processes, {hosts}: kill one by its id")
+        if found:
+            found[0].kill()
+            return
         raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
 
     async def list(self) -> list[str]:
