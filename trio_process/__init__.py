@@ -39,7 +39,6 @@ from ._core import (
     ResourceUsage,
     RestartLimitError,
     RestartPolicy,
-    RunKeywords,
     RunOptions,
     Secret,
     ServiceClosedError,
@@ -69,6 +68,7 @@ from ._daemon import (
 )
 from ._pipeline import (
     Executor,
+    RootCause,
     RunAllResult,
     Runner,
     RunResult,
@@ -142,8 +142,8 @@ __all__ = [
     "RestartLimitError",
     "RestartPolicy",
     "RingBuffer",
+    "RootCause",
     "RunAllResult",
-    "RunKeywords",
     "RunOptions",
     "RunResult",
     "RunSpec",

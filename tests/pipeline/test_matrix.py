@@ -26,7 +26,7 @@ from trio_process._core import (
 )
 from trio_process._pipeline import Runner, RunSpec, SpecState, make_plan
 from trio_process._pipeline.rules import HALTS, TRANSITIONS, Cause, Change, Halt
-from trio_process._pipeline.state_machine import Machine
+from trio_process._pipeline.state_machine import StateMachine
 
 PASSES, FAILS = Does(1.0), Does(1.0, 1)
 
@@ -216,18 +216,18 @@ def test_the_tables_are_whole():
     assert set(TRANSITIONS) == set(SpecState)
     assert set(HALTS) == set(Halt)
     finals = {state for state, changes in TRANSITIONS.items() if not changes}
-    assert finals == {SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED}
+    assert finals == {SpecState.PASSED, SpecState.UP_TO_DATE, SpecState.FAILED, SpecState.SKIPPED}
     assert {change for changes in TRANSITIONS.values() for change in changes} == set(Change)
 
 
 def machine_of(one, ended):
     """A machine with one spec that runs, and the list of those it wants ended."""
-    machine = Machine(
+    machine = StateMachine(
         [one],
         make_plan([one]),
         rule=(None, ""),
         clock=lambda: 0.0,
-        tell=None,
+        report=None,
         end=lambda index, reason: ended.append(reason),
     )
     machine.open()
@@ -239,7 +239,7 @@ def test_the_reason_stays_that_of_a_stranger_who_came_first():
     machine = machine_of(RunSpec(name="a", command="a"), ended := [])
     machine.halt(Cause(Halt.KILL, "'b' failed"))
     machine.ended(0, CommandResult(command="a", exit_code=-9, status=Status.KILLED, reason=EndReason.KILLED))
-    one = machine.whole().results[0]
+    one = machine.result().results[0]
     assert ended == [EndReason.STOPPED]
     assert one.command_result.reason is EndReason.KILLED
     assert "'b'" not in str(one.error)
@@ -251,7 +251,7 @@ def test_what_was_asked_to_end_for_one_reason_is_not_asked_for_another():
     machine.halt(Cause(Halt.TIMEOUT, "too late"))
     machine.halt(Cause(Halt.NO_NEW, "too weak"))
     machine.ended(0, CommandResult(command="a", exit_code=-15, status=Status.KILLED, reason=EndReason.STOPPED))
-    result = machine.whole()
+    result = machine.result()
     assert ended == [EndReason.STOPPED]
     assert result.timed_out
     assert result.results[0].command_result.reason is EndReason.STOPPED
@@ -261,7 +261,7 @@ def test_what_was_asked_to_end_for_one_reason_is_not_asked_for_another():
 def test_a_death_by_signal_is_no_plain_exit_whatever_reason_an_executor_gives():
     machine = machine_of(RunSpec(name="a", command="a"), [])
     machine.ended(0, CommandResult(command="a", exit_code=-11, signal_name="SIGSEGV", status=Status.KILLED))
-    assert isinstance(machine.whole().results[0].error, CommandFailedError)
+    assert isinstance(machine.result().results[0].error, CommandFailedError)
 
 
 @pytest.mark.parametrize(

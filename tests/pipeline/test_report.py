@@ -139,7 +139,7 @@ def check_formats(result, name):
     assert next(event["name"] for event in trace["traceEvents"] if event["ph"] == "X") == name
     assert json.loads(json.dumps(result.to_dict()).encode())["results"][0]["name"] == name
     specs = [one.spec for one in result.results]
-    mermaid, dot = result.to_mermaid(), to_dot(specs, result)
+    mermaid, dot = result.to_mermaid(), to_dot(specs, result.results)
     nodes = re.findall(r'^    n0\["([\w \-.,:/+=#;]*)"\]:::passed$', mermaid, re.MULTILINE)
     assert len(nodes) == 1
     text = re.sub(r"#(\d+);", lambda match: chr(int(match[1])), nodes[0])
@@ -184,7 +184,7 @@ def test_a_secret_shows_in_no_report():
         )  # fmt: skip
         texts = [
             json.dumps(result.to_dict()), result.to_junit(), result.to_chrome_trace(), result.to_mermaid(), repr(result),
-            to_dot([one], result),
+            to_dot([one], result.results),
         ]  # fmt: skip
         assert not [text for text in texts if "hunter2" in text]
         assert "the password is ***" in texts[0]

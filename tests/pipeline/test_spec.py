@@ -1,5 +1,8 @@
 """What a RunSpec takes, refuses, and passes on to the attempts."""
 
+import ast
+import inspect
+import pickle
 from pathlib import Path
 
 import attrs
@@ -7,6 +10,7 @@ import pytest
 
 from trio_process._core import OptionError, RunOptions, Secret, Stdio
 from trio_process._pipeline import RunSpec
+from trio_process._pipeline import spec as spec_module
 
 
 def test_the_defaults_are_those_of_the_contract():
@@ -25,7 +29,85 @@ def test_the_defaults_are_those_of_the_contract():
         "stdin": None,
         "ok_exit_codes": (0,),
         "weight": 1,
+        "when": "success",
+        "uses": (),
+        "resources": {},
+        "inputs": (),
+        "outputs": (),
+        "interactive": False,
+        "stop_signal": 15,
+        "disable_capture": False,
+        "buffer_size": None,
+        "encoding": "utf-8",
+        "errors": "replace",
+        "max_line": 2**20,
+        "max_output": None,
+        "kill_group": True,
+        "log_file": None,
+        "log_max_bytes": 0,
+        "log_keep": 3,
+        "echo": False,
+        "redact": False,
+        "umask": None,
+        "user": None,
+        "nice": None,
+        "limits": {},
     }
+
+
+def test_it_takes_every_field_of_the_options_but_three_with_the_same_defaults():
+    ours = {field.name: field for field in attrs.fields(RunSpec)}
+    theirs = {field.name: field for field in attrs.fields(RunOptions)}
+    assert set(theirs) - set(ours) == {"detach", "stdout", "stderr"}
+    spec = RunSpec(name="a", command="x")
+    for name in set(theirs) & set(ours) - {"name", "command"}:
+        default = theirs[name].default
+        default = default.factory() if isinstance(default, attrs.Factory) else default
+        assert getattr(spec, name) == default, name
+        declared = ours[name].default
+        assert (declared.factory() if isinstance(declared, attrs.Factory) else declared) == default, name
+
+
+def test_the_typed_keywords_are_the_fields_of_the_options_that_have_no_parameter_of_their_own():
+    tree = ast.parse(inspect.getsource(spec_module))
+    [keywords] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "_Keywords"]
+    typed = {item.target.id for item in keywords.body if isinstance(item, ast.AnnAssign)}
+    own = set(inspect.signature(RunSpec).parameters)
+    theirs = {field.name for field in attrs.fields(RunOptions)} - {"detach", "stdout", "stderr"}
+    assert typed == theirs - own
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"stop_signal": "INT"}, {"stop_signal": 2}),
+        ({"nice": 3, "umask": 0o27}, {"nice": 3, "umask": 0o27}),
+        ({"limits": {"nofile": 99}}, {"limits": {"nofile": (99, 99)}}),
+        ({"log_file": "out.log", "log_keep": 1}, {"log_file": Path("out.log"), "log_keep": 1}),
+        ({"resources": {"cpus": 3}}, {"resources": {"cpus": 3}}),
+        ({"interactive": True}, {"stdin": Stdio.INHERIT, "stdout": Stdio.INHERIT, "stderr": Stdio.INHERIT}),
+    ],
+)
+def test_what_concerns_the_process_goes_into_its_options(given, options):
+    spec = RunSpec(name="a", command="x", **given)
+    assert {name: getattr(spec.options, name) for name in options} == options
+    assert {name: getattr(spec, name) for name in options if name not in ("stdin", "stdout", "stderr")} == {
+        name: value for name, value in options.items() if name not in ("stdin", "stdout", "stderr")
+    }
+
+
+def test_the_weight_is_by_default_the_number_of_processors():
+    assert RunSpec(name="a", command="x", resources={"cpus": 4}).weight == 4
+    assert RunSpec(name="a", command="x", resources={"cpus": 4}, weight=2).weight == 2
+    assert RunSpec(name="a", command="x", resources={"memory": 1}).weight == 1
+
+
+def test_equal_specs_are_equal_and_print_what_they_were_made_with():
+    make = {"name": "a", "command": "x", "args": ["1"], "timeout": 3, "nice": 2}
+    assert RunSpec(**make) == RunSpec(**make) != RunSpec(**{**make, "nice": 3})
+    assert "timeout=3.0" in repr(RunSpec(**make))
+    assert "nice=2" in repr(RunSpec(**make))
+    assert pickle.loads(pickle.dumps(RunSpec(**make))) == RunSpec(**make)
 
 
 def test_an_attempt_is_told_everything_that_concerns_it():
@@ -86,6 +168,14 @@ def test_a_changed_copy_has_options_of_its_own():
         ({"ok_exit_codes": [256]}, "ok_exit_codes"),
         ({"weight": 0}, "weight"),
         ({"weight": 1.5}, "weight"),
+        ({"when": "never"}, "when"),
+        ({"when": None}, "when"),
+        ({"interactive": 1}, "interactive"),
+        ({"uses": "db"}, "uses"),
+        ({"inputs": "src/*"}, "inputs"),
+        ({"outputs": [3]}, "outputs"),
+        ({"stop_signal": "SIGNOPE"}, "stop_signal"),
+        ({"resources": {"cpu": 1}}, "resources"),
     ],
 )
 def test_a_bad_value_is_refused_when_it_is_made_and_named(bad, named):
@@ -93,11 +183,33 @@ def test_a_bad_value_is_refused_when_it_is_made_and_named(bad, named):
         RunSpec(**{"name": "a", "command": "x", **bad})
 
 
-def test_a_positional_or_unknown_option_is_refused():
-    with pytest.raises(TypeError):
-        RunSpec("a", "x")
-    with pytest.raises(TypeError, match="needs"):
-        RunSpec(name="a", command="x", needs=["b"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dir": "/"}, "cwd"),
+        ({"needs": ["b"]}, "after"),
+        ({"depends": ["b"]}, "after"),
+        ({"shell": "x"}, "'sh'"),
+        ({"input": b""}, "stdin"),
+        ({"text": True}, "output is text"),
+        ({"capture_stdout": True}, "always captured"),
+        ({"stdout": None}, "log_file"),
+        ({"detach": True}, "Service.start"),
+        ({"timeuot": 3}, "did you mean 'timeout'"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_word_that_is_used_here(options, said):
+    with pytest.raises(OptionError, match=said):
+        RunSpec(name="a", command="x", **options)
+
+
+def test_a_positional_argument_and_one_that_is_left_out_are_refused_with_words():
+    with pytest.raises(OptionError, match="keywords only"):
+        RunSpec("build", "make")
+    with pytest.raises(OptionError, match="command="):
+        RunSpec(name="build")
+    with pytest.raises(OptionError, match="name="):
+        RunSpec(command="make")
 
 
 def test_an_empty_name_waits_for_the_runner_so_that_every_fault_is_told_at_once():

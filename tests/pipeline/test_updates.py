@@ -171,10 +171,10 @@ def test_an_update_never_overtakes_one_that_waits():
     send, receive = trio.open_memory_channel(1)
     outbox = _Outbox(send)
     first, second, third = [RunUpdate("a", state) for state in list(SpecState)[:3]]
-    outbox.tell(first)
-    outbox.tell(second)
+    outbox.report(first)
+    outbox.report(second)
     assert receive.receive_nowait() is first
-    outbox.tell(third)
+    outbox.report(third)
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
     trio.run(outbox.flush)

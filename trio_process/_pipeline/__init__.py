@@ -1,9 +1,11 @@
-"""Layer 3, orchestration: what depends on what, in which order it runs, and what is told of it."""
+"""Layer 3, orchestration: specs that depend on each other, the order in which they run, and their results."""
 
+from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, has_pipeline, load_pipeline, parse_duration, read_pipeline
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
-from .result import RunAllResult, RunResult, RunUpdate, SpecState
+from .result import RunResult, RunUpdate, SpecState, is_not_needed
+from .run_result import RunAllResult
 from .runner import Runner
 from .spec import Attempt, Executor, RunSpec
 
@@ -12,6 +14,7 @@ __all__ = [
     "Executor",
     "PipelineFile",
     "Plan",
+    "RootCause",
     "RunAllResult",
     "RunResult",
     "RunSpec",
@@ -19,7 +22,10 @@ __all__ = [
     "Runner",
     "SpecState",
     "find_faults",
+    "find_origins",
+    "group_by_origin",
     "has_pipeline",
+    "is_not_needed",
     "load_pipeline",
     "make_plan",
     "parse_duration",

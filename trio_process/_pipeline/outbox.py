@@ -23,13 +23,13 @@ has been scheduled again, so that many passes of the scheduler in which nobody t
 async def open_outbox(
     channel: trio.MemorySendChannel[RunUpdate] | None,
 ) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
-    """Give what sends updates, synchronously and in order, and close the channel in the end.
+    """Yield the function that sends updates, synchronously and in order; close the channel in the end.
 
-    A reader that is slower than the run is waited for once the run is over, and until then what it has not taken is
-    kept; one that left is ignored. A run that is cancelled or fails sends what it can without waiting.
+    Updates that the reader has not taken yet are kept, and waited for once the run is over; a reader that left is
+    ignored. A run that is cancelled or fails sends what it can without waiting.
 
     Raises:
-        OptionError: `channel` is no sending end.
+        OptionError: `channel` is not a sending end.
     """
     if channel is None:
         yield None
@@ -41,7 +41,7 @@ async def open_outbox(
         async with open_scope() as nursery:
             nursery.start_soon(outbox.pump)
             try:
-                yield outbox.tell
+                yield outbox.report
                 await outbox.drain()
             finally:
                 outbox.scope.cancel()
@@ -63,7 +63,7 @@ class _Outbox:
         self._ending = False
         self._gone = False
 
-    def tell(self, update: RunUpdate) -> None:
+    def report(self, update: RunUpdate) -> None:
         """Send now if there is room and nothing is waiting in front, else later."""
         if not self._queue and not self._gone:
             try:

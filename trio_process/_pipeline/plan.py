@@ -1,12 +1,13 @@
-"""The plan of a pipeline, pure: its faults, its waves, what can't run and why, and who falls with whom.
+"""The plan of a pipeline, pure: its faults, its waves, which specs can't run and why.
 
 Specs are known by their place in the input, so that nothing here hashes a name twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple, final
 
 from .._core import nearest
 from .spec import RunSpec
@@ -15,7 +16,7 @@ MAX_COMPARED: Final = 100_000
 """How many pairs of names are compared to find the nearest, in all: 2 to 6 µs each, while the event loop waits."""
 
 MAX_DRAWN: Final = 100
-"""How many specs of a cycle are named: each member's error tells the cycle, so that n of n would be n squared."""
+"""How many specs of a cycle are named: each member's error names the cycle, so that n of n would be n squared."""
 
 
 class Plan(NamedTuple):
@@ -24,10 +25,11 @@ class Plan(NamedTuple):
     Attributes:
         waves: The specs that can run, in layers: each needs only specs of earlier ones. Input order within a wave.
         wave: The wave of each spec, None for one that can't run.
-        needs: How many others each spec waits for.
-        dependents: Which specs wait for each.
-        chain: The number of specs on the longest chain that begins with each: what is left when it begins.
-        broken: Why a spec can't run, for those that can't: what is missing, or the cycle.
+        needs: For each spec, how many specs that can run must have ended before it begins.
+        dependents: For each spec, which specs wait for it.
+        chain: For each spec, the number of specs on the longest chain that begins with it.
+        broken: Why a spec can't run, for those that can't: a missing dependency, or the cycle.
+        when: For each spec, after which ends of its dependencies it begins, as in `RunSpec`.
     """
 
     waves: Sequence[Sequence[int]]
@@ -36,24 +38,34 @@ class Plan(NamedTuple):
     dependents: Sequence[Sequence[int]]
     chain: Sequence[int]
     broken: dict[int, str]
+    when: Sequence[str]
 
-    def cascade(self, failed: int, waits: Callable[[int], bool]) -> Iterator[tuple[int, int]]:
-        """Yield every spec that falls with `failed`, and through which of its dependencies.
 
-        Args:
-            failed: The spec that did not end well.
-            waits: Whether a spec is still undecided; it must become False for each that was yielded.
-        """
-        fallen = [failed]
-        for index in fallen:
-            for dependent in self.dependents[index]:
-                if waits(dependent):
-                    yield dependent, index
-                    fallen.append(dependent)
+@final
+class Suggestions:
+    """Finds the nearest of many names, with one budget for all questions, so that ten thousand typos stay cheap.
+
+    Args:
+        choices: The names to choose from.
+    """
+
+    __slots__ = ("_budget", "_choices", "_known")
+
+    def __init__(self, choices: Collection[str]) -> None:
+        self._choices = choices
+        self._known: dict[str, str] = {}
+        self._budget = MAX_COMPARED
+
+    def nearest(self, name: str) -> str:
+        """Return `"; did you mean 'x'?"` for the choice most like `name`; nothing if there is none, or no budget left."""
+        if name not in self._known:
+            self._budget -= len(self._choices)
+            self._known[name] = nearest(name, self._choices) if self._budget >= 0 else ""
+        return self._known[name]
 
 
 def find_faults(specs: Sequence[RunSpec]) -> list[str]:
-    """Return what is wrong with names and dependencies, such that nothing may run."""
+    """Return the faults in names and dependencies that forbid to run anything."""
     faults: list[str] = []
     places: dict[str, int] = {}
     for place, spec in enumerate(specs, 1):
@@ -68,16 +80,18 @@ def find_faults(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def _dependency_faults(spec: RunSpec, place: int) -> Iterator[str]:
-    called = repr(spec.name) if spec.name else f"spec {place}"
+    label = repr(spec.name) if spec.name else f"spec {place}"
     seen: set[str] = set()
     for name in spec.after:
         if not name:
-            yield f"{called}: after holds an empty name"
+            yield f"{label}: after holds an empty name"
         elif name in seen:
-            yield f"{called}: after names {name!r} twice"
+            yield f"{label}: after names {name!r} twice"
         elif name == spec.name:
-            yield f"{called}: it can't come after itself"
+            yield f"{label}: it can't come after itself"
         seen.add(name)
+    if spec.when == "failure" and not spec.after:
+        yield f"{label}: when='failure' needs `after`: the specs whose failure it handles"
 
 
 def make_plan(specs: Sequence[RunSpec]) -> Plan:
@@ -90,6 +104,13 @@ def make_plan(specs: Sequence[RunSpec]) -> Plan:
                 dependents[index[name]].append(place)
     needs = [len(spec.after) for spec in specs]
     waves = _waves(needs, dependents)
+    broken: dict[int, str] = {}
+    if sum(map(len, waves)) < len(specs):
+        dead = _find_dead(specs, index, dependents, waves)
+        broken = _Explanations(specs, index, dead).of_all()
+        # what is dead has ended before anything begins, and only specs that run after failures wait for it
+        needs = _needs_without(dead, specs, index)
+        waves = _waves(needs, dependents, dead)
     wave: list[int | None] = [None] * len(specs)
     for number, members in enumerate(waves):
         for place in members:
@@ -98,106 +119,190 @@ def make_plan(specs: Sequence[RunSpec]) -> Plan:
     for members in reversed(waves):
         for place in members:
             chain[place] = 1 + max([chain[d] for d in dependents[place] if wave[d] is not None], default=0)
-    return Plan(waves, wave, needs, dependents, chain, _Accounts(specs, index, wave).of_all())
+    return Plan(waves, wave, needs, dependents, chain, broken, [spec.when for spec in specs])
 
 
-def flat_plan(count: int, *, in_order: bool) -> Plan:
-    """Return the plan that ignores dependencies: one after the other, or all in one wave."""
-    wave = list(range(count)) if in_order else [0] * count
-    waves = [[place] for place in wave] if in_order else [list(range(count))]
-    return Plan(waves, wave, [0] * count, [()] * count, [1] * count, {})
+def sequential_plan(specs: Sequence[RunSpec]) -> Plan:
+    """Return the plan that runs specs in their order; one for failures waits for all specs before it."""
+    count = len(specs)
+    dependents: list[list[int]] = [[] for _ in specs]
+    needs = [0] * count
+    for place, spec in enumerate(specs):
+        if spec.when == "failure":
+            needs[place] = place
+            for earlier in range(place):
+                dependents[earlier].append(place)
+    order = list(range(count))
+    return Plan([[n] for n in order], order, needs, dependents, [1] * count, {}, [spec.when for spec in specs])
 
 
-def _waves(needs: Sequence[int], dependents: Sequence[Sequence[int]]) -> list[list[int]]:
+def parallel_plan(count: int) -> Plan:
+    """Return the plan that runs all specs at once."""
+    return Plan([list(range(count))], [0] * count, [0] * count, [()] * count, [1] * count, {}, ["success"] * count)
+
+
+def _needs_without(dead: Collection[int], specs: Sequence[RunSpec], index: dict[str, int]) -> list[int]:
+    """Return how many specs each has to wait for; a dead one is no longer waited for, and waits for none."""
+    return [
+        0 if place in dead else sum([index.get(name) not in dead for name in spec.after])
+        for place, spec in enumerate(specs)
+    ]
+
+
+def _waves(needs: Sequence[int], dependents: Sequence[Sequence[int]], dead: Collection[int] = ()) -> list[list[int]]:
     """Peel layers off the graph (Kahn 1962): a spec with a missing dependency, or behind a cycle, is never reached."""
-    left = list(needs)
+    pending = list(needs)
     waves: list[list[int]] = []
-    layer = [place for place, count in enumerate(left) if not count]
+    layer = [place for place, count in enumerate(needs) if not count and place not in dead]
     while layer:
         waves.append(layer)
         found: list[int] = []
         for place in layer:
             for dependent in dependents[place]:
-                left[dependent] -= 1
-                if not left[dependent]:
+                pending[dependent] -= 1
+                if not pending[dependent]:
                     found.append(dependent)
         layer = sorted(found)
     return waves
 
 
-class _Accounts:
-    """Tells of each spec that can't run why: in one walk along the first dependency that can't run either."""
+def _find_dead(
+    specs: Sequence[RunSpec],
+    index: dict[str, int],
+    dependents: Sequence[Sequence[int]],
+    waves: Sequence[Sequence[int]],
+) -> set[int]:
+    """Return the specs that can't run: with a missing dependency, on a cycle, or needing the success of one of these."""
+    reached = {place for members in waves for place in members}
+    stuck = [place for place in range(len(specs)) if place not in reached]
+    dead = {place for place in stuck if any(name not in index for name in specs[place].after)}
+    _spread(dead, specs, dependents)
+    # those that wait for dead specs alone, and run after failures, are no longer stuck
+    needs = _needs_without(dead, specs, index)
+    settled = dead | {place for members in _waves(needs, dependents, dead) for place in members}
+    on_cycles = _on_cycles([place for place in stuck if place not in settled], specs, index)
+    return dead | _spread(on_cycles, specs, dependents)
 
-    def __init__(self, specs: Sequence[RunSpec], index: dict[str, int], wave: Sequence[int | None]) -> None:
+
+def _spread(dead: set[int], specs: Sequence[RunSpec], dependents: Sequence[Sequence[int]]) -> set[int]:
+    """Add the specs that need the success of a dead one."""
+    pending = list(dead)
+    for place in pending:
+        for dependent in dependents[place]:
+            if dependent not in dead and specs[dependent].when == "success":
+                dead.add(dependent)
+                pending.append(dependent)
+    return dead
+
+
+def _on_cycles(stuck: Sequence[int], specs: Sequence[RunSpec], index: dict[str, int]) -> set[int]:
+    """Return the specs on cycles, and between cycles: take away, again and again, those that nothing stuck waits for."""
+    core = set(stuck)
+    waited_for = dict.fromkeys(stuck, 0)
+    for place in stuck:
+        for name in specs[place].after:
+            if index[name] in core:
+                waited_for[index[name]] += 1
+    leaves = deque(place for place, count in waited_for.items() if not count)
+    while leaves:
+        place = leaves.popleft()
+        core.discard(place)
+        for name in specs[place].after:
+            needed = index[name]
+            if needed in core:
+                waited_for[needed] -= 1
+                if not waited_for[needed]:
+                    leaves.append(needed)
+    return core
+
+
+def cycles(specs: Sequence[RunSpec]) -> list[list[int]]:
+    """Return the cycles of specs without other faults, each once and from its first member in the input.
+
+    Of several cycles through one spec, the one through the first of its dependencies is found: once that is mended,
+    the others are.
+    """
+    index = {spec.name: place for place, spec in enumerate(specs)}
+    return list(_cycles(specs, index, make_plan(specs).broken))
+
+
+def _cycles(specs: Sequence[RunSpec], index: dict[str, int], dead: Collection[int]) -> Iterator[list[int]]:
+    seen: set[int] = set()
+    for start in dead:
+        trail: dict[int, None] = {}  # in order, and with a quick look-up
+        place: int | None = start
+        while place is not None and place not in seen:
+            seen.add(place)
+            trail[place] = None
+            place = _first_dead(specs[place], index, dead)
+        if place in trail:
+            members = list(trail)
+            members = members[members.index(place) :]
+            first = members.index(min(members))  # whichever member it was found from
+            yield members[first:] + members[:first]
+
+
+def _first_dead(spec: RunSpec, index: dict[str, int], dead: Collection[int]) -> int | None:
+    return next((found for name in spec.after if (found := index.get(name)) in dead), None)
+
+
+def format_cycle(names: Sequence[str]) -> str:
+    """Return the names of a cycle, the first one again at its end, at most `MAX_DRAWN` of them.
+
+    >>> format_cycle(["a", "b"])
+    'a → b → a'
+    """
+    closed = [*names, names[0]]
+    if len(closed) > MAX_DRAWN:
+        closed[MAX_DRAWN // 2 : -MAX_DRAWN // 2] = [f"… {len(closed) - MAX_DRAWN} more …"]
+    return " → ".join(closed)
+
+
+@final
+class _Explanations:
+    """Explains for each spec that can't run why: by its own fault, or along its first dependency that can't run."""
+
+    def __init__(self, specs: Sequence[RunSpec], index: dict[str, int], dead: Collection[int]) -> None:
         self._specs = specs
         self._index = index
-        self._broken = [place for place, number in enumerate(wave) if number is None]
-        self._wave = wave
-        self._account: dict[int, str] = {}
+        self._dead = dead
+        self._text: dict[int, str] = {}
         self._root: dict[int, str] = {}
-        self._nearest: dict[str, str] = {}
+        self._suggestions = Suggestions(index)
 
     def of_all(self) -> dict[int, str]:
-        for place in self._broken:
-            self._walk(place)
-        return {place: self._account[place] for place in self._broken}
+        """Return a text per spec, in the order of the input."""
+        for members in _cycles(self._specs, self._index, sorted(self._dead)):
+            self._explain_cycle(members)
+        for place in self._dead:
+            trail: list[int] = []
+            current: int | None = place
+            while current is not None and current not in self._text:
+                trail.append(current)
+                current = _first_dead(self._specs[current], self._index, self._dead)
+            for member in reversed(trail):
+                self._explain(member)
+        return {place: self._text[place] for place in sorted(self._dead)}
 
-    def _walk(self, start: int) -> None:
-        path: dict[int, None] = {}  # in order, and with a quick look-up
-        place: int | None = start
-        while place is not None and place not in self._account and place not in path:
-            path[place] = None
-            place = self._first_broken(place)
-        on_cycle: list[int] = []
-        if place is not None and place in path:
-            trail = list(path)
-            on_cycle = trail[trail.index(place) :]
-            self._tell_cycle(on_cycle)
-        for member in reversed([p for p in path if p not in self._account]):
-            self._tell(member)
-
-    def _first_broken(self, place: int) -> int | None:
-        for name in self._specs[place].after:
-            found = self._index.get(name)
-            if found is not None and self._wave[found] is None:
-                return found
-        return None
-
-    def _tell_cycle(self, members: list[int]) -> None:
-        first = members.index(min(members))  # every member names the same cycle, whichever it was found from
-        members = members[first:] + members[:first]
-        root = f"the cycle {self._drawn(members)}"
-        account = f"it is part of {root}"
+    def _explain_cycle(self, members: Sequence[int]) -> None:
+        root = f"the cycle {format_cycle([self._specs[place].name for place in members])}"
         for place in members:
-            own = self._missing(place)
             self._root[place] = root
-            self._account[place] = "; ".join([*own, account]) if own else account
+            self._text[place] = "; ".join([*self._missing(place), f"it is part of {root}"])
 
-    def _tell(self, place: int) -> None:
-        own = self._missing(place)
-        through = self._first_broken(place)
-        if own:
-            self._account[place] = "; ".join(own)
-            # the first only: many may need this one, and each tells its root in full
-            more = f" (and {len(own) - 1} more)" if len(own) > 1 else ""
-            self._root[place] = f"{self._specs[place].name!r}: {own[0]}{more}"
+    def _explain(self, place: int) -> None:
+        missing = self._missing(place)
+        through = _first_dead(self._specs[place], self._index, self._dead)
+        if missing:
+            self._text[place] = "; ".join(missing)
+            # the first only: many specs may need this one, and each explanation holds its root in full
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            self._root[place] = f"{self._specs[place].name!r}: {missing[0]}{more}"
         else:
-            assert through is not None, "a spec without a wave has a dependency that is missing or has none either"
+            assert through is not None, "a spec that can't run misses a dependency, or needs a spec that can't run"
             self._root[place] = self._root[through]
-            self._account[place] = f"it needs {self._specs[through].name!r}, which can't run: {self._root[place]}"
-
-    def _drawn(self, members: list[int]) -> str:
-        names = [self._specs[place].name for place in (*members, members[0])]
-        if len(names) > MAX_DRAWN:
-            names[MAX_DRAWN // 2 : -MAX_DRAWN // 2] = [f"… {len(names) - MAX_DRAWN} more …"]
-        return " → ".join(names)
+            self._text[place] = f"it needs {self._specs[through].name!r}, which can't run: {self._root[place]}"
 
     def _missing(self, place: int) -> list[str]:
         names = [name for name in self._specs[place].after if name not in self._index]
-        return [f"it needs {name!r}, and there is no such spec{self._suggestion(name)}" for name in names]
-
-    def _suggestion(self, name: str) -> str:
-        if name not in self._nearest:
-            affordable = (len(self._nearest) + 1) * len(self._index) <= MAX_COMPARED
-            self._nearest[name] = nearest(name, self._index) if affordable else ""
-        return self._nearest[name]
+        return [f"it depends on {name!r}, which doesn't exist{self._suggestions.nearest(name)}" for name in names]

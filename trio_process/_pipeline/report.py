@@ -1,17 +1,15 @@
-"""A run as files for others: JUnit XML, a Chrome trace, Mermaid and dot."""
+"""Write a run in the formats of other tools: JUnit XML, a Chrome trace, Mermaid and dot."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from .._core import CommandFailedError, command_line, escape_controls
-
-if TYPE_CHECKING:
-    from .result import RunAllResult, RunResult
-    from .spec import RunSpec
+from .result import RunResult
+from .spec import RunSpec
 
 # What XML 1.0 can't hold even escaped (its production Char); surrogates stand for bytes that were not text.
 # A text, not a compiled pattern: to compile it takes milliseconds, and most programs never need it.
@@ -40,25 +38,26 @@ def _quoted(value: str) -> str:
     return quoteattr(_xml(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
-def to_junit(result: RunAllResult) -> str:
+def to_junit(results: Iterable[RunResult], duration: float) -> str:
     """Return the JUnit XML of a run, one test case per spec.
 
     Failures that are allowed are `skipped` cases: a CI system would count them against the run else. A start failure,
     a timeout, a stop and a spec that could not run are an `error`, a plain non-zero exit a `failure`.
 
     Args:
-        result: The run.
+        results: The results of the specs.
+        duration: Seconds that the whole run took.
 
     Returns:
         The text; to be written as UTF-8.
     """
-    cases = [_case(one) for one in result.results]
+    cases = [_case(one) for one in results]
     kinds = [kind for kind, _ in cases]
     numbers = _attributes(
         tests=len(cases),
         failures=kinds.count("failure"),
         errors=kinds.count("error"),
-        time=f"{result.duration:.3f}",
+        time=f"{duration:.3f}",
     )
     # of a suite only: the schema by which Jenkins' xUnit plugin refuses files (junit-10.xsd) has none for all suites
     skipped = _attributes(skipped=kinds.count("skipped"))
@@ -98,29 +97,30 @@ def _outcome(one: RunResult) -> tuple[str, str, str]:
     return ("error" if one.error else "failure"), message, details
 
 
-def to_chrome_trace(result: RunAllResult) -> str:
+def to_chrome_trace(results: Sequence[RunResult], duration: float) -> str:
     """Return the run in the Trace Event Format, for Perfetto or chrome://tracing.
 
     The upper tracks show the waves, from the first start to the last end in each; the lower ones the specs, with as
     few tracks as it takes for none to overlap.
 
     Args:
-        result: The run.
+        results: The results of the specs.
+        duration: Seconds that the whole run took.
 
     Returns:
         JSON text.
     """
     import json  # noqa: PLC0415 - kept out of the import time
 
-    ran = [(one.started, one.started + one.duration, one) for one in result.results if one.started is not None]
-    events = [_named("process_name", 0, "pipeline")]
+    ran = [(one.started, one.started + one.duration, one) for one in results if one.started is not None]
+    events = [_track_name("process_name", 0, "pipeline")]
     for track, begin, end, wave in _laid_out(_waves(ran)):
         # async events ("b", "e"): their own tracks above the threads; the id is the track
         shared = {"name": f"wave {wave}", "cat": "wave", "id": track, "pid": 1, "tid": 0}
         events += [{**shared, "ph": "b", "ts": begin * 1e6}, {**shared, "ph": "e", "ts": end * 1e6}]
     for track, begin, end, one in _laid_out(ran):
         events.append(_span(one.name, track, begin, end, _details(one)))
-    events += [_never_ran(one, result.duration) for one in result.results if one.started is None]
+    events += [_never_ran(one, duration) for one in results if one.started is None]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
 
@@ -161,7 +161,7 @@ def _never_ran(one: RunResult, end: float) -> dict[str, Any]:
     return {**shared, "ts": end * 1e6, "args": _details(one)}
 
 
-def _named(kind: str, track: int, name: str) -> dict[str, Any]:
+def _track_name(kind: str, track: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": 1, "tid": track, "args": {"name": name}}
 
 
@@ -185,18 +185,18 @@ _MERMAID_SPECIAL: Final = r"[^\w \-.,:/+=]"
 _COLOURS: Final = {"passed": "#c8e6c9", "failed": "#ffcdd2", "allowed": "#ffe0b2", "skipped": "#e0e0e0"}
 
 
-def to_mermaid(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> str:
+def to_mermaid(specs: Sequence[RunSpec], results: Iterable[RunResult] = ()) -> str:
     """Return the graph as a Mermaid flowchart.
 
     Args:
         specs: The specs.
-        result: What became of them, for the colours; None before the run.
+        results: Their results, for the colours; none before the run.
 
     Returns:
         The text; what goes between "```mermaid" and "```" in Markdown.
     """
     lines = ["flowchart LR"]
-    kinds = _kinds(result)
+    kinds = _kinds(results)
     for node, name in _nodes(specs):
         label = re.sub(_MERMAID_SPECIAL, lambda match: f"#{ord(match[0])};", _label(name))
         kind = kinds.get(name)
@@ -207,18 +207,18 @@ def to_mermaid(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
-def to_dot(specs: Sequence[RunSpec], result: RunAllResult | None = None) -> str:
+def to_dot(specs: Sequence[RunSpec], results: Iterable[RunResult] = ()) -> str:
     """Return the graph in the DOT language of Graphviz.
 
     Args:
         specs: The specs.
-        result: What became of them, for the colours; None before the run.
+        results: Their results, for the colours; none before the run.
 
     Returns:
         The text; `dot -Tsvg` draws it.
     """
     lines = ["digraph pipeline {", "    rankdir=LR;", "    node [shape=box, style=filled, fillcolor=white];"]
-    kinds = _kinds(result)
+    kinds = _kinds(results)
     for node, name in _nodes(specs):
         label = _label(name).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
         colour = f', fillcolor="{_COLOURS[kinds[name]]}"' if name in kinds else ""
@@ -232,10 +232,8 @@ def _label(name: str) -> str:
     return escape_controls(name).replace("\n", "\\n").replace("\t", "\\t").encode("utf-8", "backslashreplace").decode()
 
 
-def _kinds(result: RunAllResult | None) -> dict[str, str]:
-    if result is None:
-        return {}
-    return {one.name: "allowed" if one.allowed else one.state.value for one in result.results}
+def _kinds(results: Iterable[RunResult]) -> dict[str, str]:
+    return {one.name: "allowed" if one.allowed else one.state.value for one in results}
 
 
 def _ids(specs: Sequence[RunSpec]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What became of a pipeline: of each spec, of the whole, and each change on the way."""
+"""The result of one spec, and the updates on the way to it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any, final
 import attrs
 
 from .._core import CommandResult, ProcessError, shown
-from . import report
 from .spec import RunSpec
 
 
 class SpecState(StrEnum):
-    """Where a spec stands; the last three are final."""
+    """Where a spec stands; the last four are final.
+
+    `QUEUED` is sent only by runs in which a spec waits for a service that it uses, or for a place on another machine.
+    `UP_TO_DATE` is a pass without a run: nothing has changed since the last success.
+    """
 
     PENDING = "pending"
+    QUEUED = "queued"
     RUNNING = "running"
     RETRYING = "retrying"
     PASSED = "passed"
+    UP_TO_DATE = "up_to_date"
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -26,19 +31,19 @@ class SpecState(StrEnum):
 @final
 @attrs.frozen(kw_only=True)
 class RunResult:
-    """What became of one spec; after retries, what became of its last attempt.
+    """The result of one spec; after retries, that of its last attempt.
 
     Attributes:
         spec: The spec.
-        state: `PASSED`, `FAILED` or `SKIPPED`.
-        exit_code: The exit code, -N for death by signal N; None if it never ran, but 1 for one that could not
-            (a missing dependency, a cycle).
-        error: Why it did not end by itself, or never ran. None for a success, and for a plain non-zero exit.
-        wave: In which wave it was, from 0; None for one that could not run.
+        state: `PASSED`, `UP_TO_DATE`, `FAILED` or `SKIPPED`.
+        exit_code: The exit code, -N for death by signal N. None if it never ran; but 0 if it was up to date, and 1 if
+            it could not run (a missing dependency, a cycle).
+        error: Why it didn't end by itself, or never ran. None for a success, and for a plain non-zero exit.
+        wave: The number of its wave, from 0; None if it could not run.
         attempts: How often it was run.
         started: When its first attempt began, in seconds since the pipeline did; None if it never ran.
         duration: Seconds from there to its end, with all attempts and the delays between them.
-        command_result: What the executor told of the last attempt; None if it never ran.
+        command_result: The executor's result of the last attempt; None if it never ran.
     """
 
     spec: RunSpec
@@ -63,8 +68,8 @@ class RunResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it ran and ended by itself, with a code that is a success."""
-        return self.state is SpecState.PASSED
+        """Whether it ended by itself with a code that is a success, or was up to date."""
+        return self.state in (SpecState.PASSED, SpecState.UP_TO_DATE)
 
     @property
     def skipped(self) -> bool:
@@ -78,7 +83,7 @@ class RunResult:
 
     @property
     def allowed(self) -> bool:
-        """Whether this failure is one that `allow_failure` forgives; a spec that could not run is not forgiven."""
+        """Whether this is a failure that `allow_failure` forgives; a spec that could not run is not forgiven."""
         return self.failed and self.spec.allow_failure and self.wave is not None
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,75 +111,19 @@ class RunResult:
         }
 
 
-@final
-@attrs.frozen(kw_only=True)
-class RunAllResult:
-    """What became of a pipeline.
+def is_not_needed(result: RunResult) -> bool:
+    """Return whether a spec that handles failures was skipped.
 
-    Attributes:
-        results: One `RunResult` for every spec, in the order of the input.
-        duration: Seconds that the whole took.
-        timed_out: Whether the `timeout` of the whole ran out before everything had ended.
-        passed: How many specs passed.
-        failed: How many failed or could not run, allowed failures among them.
-        skipped: How many were skipped.
+    If it had a failure to handle (and was skipped, say, because the time for cleaning up was over), that failure is in
+    the results of the run itself.
     """
-
-    results: tuple[RunResult, ...]
-    duration: float
-    timed_out: bool = False
-    passed: int = attrs.field(init=False)
-    failed: int = attrs.field(init=False)
-    skipped: int = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        states = [result.state for result in self.results]
-        for name in ("passed", "failed", "skipped"):
-            object.__setattr__(self, name, states.count(SpecState(name)))
-
-    @property
-    def success(self) -> bool:
-        """Whether nothing failed, allowed or not, and the time sufficed."""
-        return self.failed == 0 and not self.timed_out
-
-    @property
-    def acceptable(self) -> bool:
-        """Whether nothing failed but what may, nothing was skipped, and the time sufficed.
-
-        An allowed failure never skips anything, so that a skipped spec always points at something else.
-        """
-        return not self.timed_out and all(result.passed or result.allowed for result in self.results)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the whole, ready for JSON, secrets masked."""
-        return {
-            "success": self.success,
-            "acceptable": self.acceptable,
-            "timedOut": self.timed_out,
-            "duration": self.duration,
-            "passed": self.passed,
-            "failed": self.failed,
-            "skipped": self.skipped,
-            "results": [result.to_dict() for result in self.results],
-        }
-
-    def to_junit(self) -> str:
-        """Return the JUnit XML that CI systems read."""
-        return report.to_junit(self)
-
-    def to_chrome_trace(self) -> str:
-        """Return a trace for Perfetto or chrome://tracing, in which one sees the waves."""
-        return report.to_chrome_trace(self)
-
-    def to_mermaid(self) -> str:
-        """Return the graph as a Mermaid flowchart, coloured by what became of each spec."""
-        return report.to_mermaid([result.spec for result in self.results], self)
+    return result.skipped and result.spec.when == "failure"
 
 
 @final
 @attrs.frozen
 class RunUpdate:
-    """A change: `name` is now in `state`; `result` is set with a final one, else None."""
+    """A change: the spec `name` is now in `state`; `result` is set if that state is final, else None."""
 
     name: str
     state: SpecState

@@ -1,19 +1,24 @@
-"""The rules of a run: retry, timeout, failure mode, skip and `allow_failure` in three tables.
+"""The rules of a run: retry, timeout, failure mode, skip, `when` and `allow_failure` in tables.
 
-`TRANSITIONS` says which state of a spec may follow which; `HALTS` what the end of the whole run does to specs in each
-state; `verdict` what the end of one attempt means. The `Machine` goes by them.
+`TRANSITIONS` says which state of a spec may follow which; `HALTS` what the end of the whole run does to specs that run;
+`verdict` what the end of one attempt means. The `StateMachine` applies them.
 
 An ended attempt:
 
-| it ended                                                  | error      | is tried again        |
-| --------------------------------------------------------- | ---------- | --------------------- |
-| by itself, with an ok code                                | None       | -                     |
-| by itself, with another code                              | None       | yes                   |
-| by a signal, its own timeout, or it did not start         | its own    | yes                   |
-| the program was not found, or the executor is closed      | its own    | no: it would not help |
-| it would not die (StopFailedError)                        | its own    | no: it still runs     |
-| it was stopped or cancelled, by whomever                  | its own    | no                    |
-| after we had asked it to end (kill, timeout of the whole) | as it is   | no                    |
+| it ended                                                  | error      | is tried again              |
+| --------------------------------------------------------- | ---------- | --------------------------- |
+| by itself, with an ok code                                | None       | -                           |
+| by itself, with another code                              | None       | yes                         |
+| by a signal, its own timeout, or it did not start         | its own    | yes                         |
+| the program was not found, or the executor is closed      | its own    | no: it would fail again     |
+| it would not die (StopFailedError)                        | its own    | no: it still runs           |
+| it was stopped or cancelled, by any caller                | its own    | no                          |
+| a service that it uses failed                             | service's  | no                          |
+| after the runner had asked it to end                      | unchanged  | no                          |
+
+A halt (`on_failure`, `stopping`, the timeout of the whole run) skips what has not begun and ends what runs, except specs
+with `when="failure"` or `"always"`, which clean up: they begin and go on as ever, until the time for cleaning up is over
+(`Halt.CLEANUP`). Only a Trio cancellation ends these at once, too.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from .._core import (
     ServiceClosedError,
     Status,
     StopFailedError,
+    UnitFailedError,
 )
 from .result import SpecState
 from .spec import RunSpec
@@ -37,26 +43,38 @@ from .spec import RunSpec
 class Change(Enum):
     """What can happen to a spec."""
 
+    QUEUE = auto()
     BEGIN = auto()
     PASS = auto()
     FAIL = auto()
     RETRY = auto()
     SKIP = auto()
+    UP_TO_DATE = auto()
 
+
+_ENDS: Final = {Change.PASS: SpecState.PASSED, Change.FAIL: SpecState.FAILED, Change.RETRY: SpecState.RETRYING}
 
 TRANSITIONS: Final[dict[SpecState, dict[Change, SpecState]]] = {
     SpecState.PENDING: {
+        Change.QUEUE: SpecState.QUEUED,
         Change.BEGIN: SpecState.RUNNING,
         Change.SKIP: SpecState.SKIPPED,
         Change.FAIL: SpecState.FAILED,  # it could not run: a missing dependency, a cycle
+        Change.UP_TO_DATE: SpecState.UP_TO_DATE,
     },
-    SpecState.RUNNING: {
-        Change.PASS: SpecState.PASSED,
+    SpecState.QUEUED: {
+        Change.BEGIN: SpecState.RUNNING,
         Change.FAIL: SpecState.FAILED,
         Change.RETRY: SpecState.RETRYING,
     },
-    SpecState.RETRYING: {Change.BEGIN: SpecState.RUNNING, Change.FAIL: SpecState.FAILED},
+    SpecState.RUNNING: _ENDS,
+    SpecState.RETRYING: {
+        Change.QUEUE: SpecState.QUEUED,
+        Change.BEGIN: SpecState.RUNNING,
+        Change.FAIL: SpecState.FAILED,
+    },
     SpecState.PASSED: {},
+    SpecState.UP_TO_DATE: {},
     SpecState.FAILED: {},
     SpecState.SKIPPED: {},
 }
@@ -67,31 +85,39 @@ class Halt(Enum):
 
     NO_NEW = 1
     KILL = 2
-    TIMEOUT = 3
-    CANCEL = 4
+    STOPPING = 3
+    TIMEOUT = 4
+    CLEANUP = 5
+    CANCEL = 6
 
 
 HALTS: Final[dict[Halt, EndReason | None]] = {
     Halt.NO_NEW: None,
     Halt.KILL: EndReason.STOPPED,
+    Halt.STOPPING: EndReason.STOPPED,
     Halt.TIMEOUT: EndReason.TIMED_OUT,
+    Halt.CLEANUP: EndReason.TIMED_OUT,
     Halt.CANCEL: EndReason.CANCELLED,
 }
-"""What ends a spec that has begun: one that runs is asked to stop for that reason, one between two attempts fails with
-it. None: it goes on, to its last retry, as it is not new. Every spec that has not begun is skipped, whatever the halt."""
+"""The reason for which a halt ends specs that have begun: one that runs is asked to stop, one between two attempts fails.
+None: they go on, to their last retry, as they are not new. Every spec that has not begun is skipped, whatever the halt."""
+
+ENDS_CLEANUP: Final = frozenset({Halt.CLEANUP, Halt.CANCEL})
+"""The halts that concern specs which run after failures, or always, as well."""
 
 FINAL_REASONS: Final = frozenset({EndReason.STOPPED, EndReason.CANCELLED})
-"""What is never tried again: somebody wanted it to end."""
+"""The ends that are never tried again: a caller asked for them."""
 
-FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError, StopFailedError)
-"""What would fail again just so, or would run beside an attempt that still lives."""
+FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError, StopFailedError, UnitFailedError)
+"""The errors that would come again, or would let the next attempt run beside one that is still alive."""
 
 
 class Cause(NamedTuple):
-    """What halts a run: of which kind, and in words."""
+    """Why a run is halted: the kind, a text, and the spec whose failure was the reason, if one was."""
 
     halt: Halt
     text: str
+    spec: str | None = None
 
 
 def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *, asked: bool) -> Change:
@@ -101,7 +127,7 @@ def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *
         spec: The spec.
         ended: What the executor returned or raised.
         attempts: How often it was run, this time included.
-        asked: Whether we had asked it to end.
+        asked: Whether the runner had asked it to end.
     """
     if isinstance(ended, ProcessError):
         final = isinstance(ended, FINAL_ERRORS)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, final
 
 import trio
 
 from .._core import OptionError, PipelineError, checks, nearest
 from .outbox import open_outbox
-from .plan import Plan, find_faults, flat_plan, make_plan
-from .result import RunAllResult, RunUpdate
+from .plan import Plan, find_faults, make_plan, parallel_plan, sequential_plan
+from .result import RunUpdate
 from .rules import Halt
-from .scheduler import Run
+from .run_result import RunAllResult
+from .scheduler import RunSettings, Scheduler
+from .services import Supervisor
 from .spec import Executor, RunSpec
 
 SCHEDULES: Final = ("waves", "eager")
@@ -31,12 +33,14 @@ class Runner:
     """Runs pipelines on an executor.
 
     Args:
-        executor: A `Service`, or anything else that is an `Executor`.
+        executor: A `Service`, or any other `Executor`.
         max_parallel: How much weight may run at the same time, a spec that weighs more counting as all of it;
             None for no limit but the executor's `slots`. The smaller of the two holds.
+        supervisor: A `Supervisor` that keeps the services running which specs name in `uses`.
 
     Raises:
-        OptionError: `executor` is none, or `max_parallel` is not a whole number above 0.
+        OptionError: `executor` is not an executor, `supervisor` not a supervisor, or `max_parallel` is not a whole
+            number above 0.
 
     >>> async def main() -> list[str]:
     ...     specs = [RunSpec(name="test", command="true", after=["lint"]), RunSpec(name="lint", command="false")]
@@ -47,9 +51,11 @@ class Runner:
     ['test skipped', 'lint failed']
     """
 
-    __slots__ = ("_executor", "_max_parallel")
+    __slots__ = ("_executor", "_max_parallel", "_supervisor")
 
-    def __init__(self, executor: Executor, *, max_parallel: int | None = None) -> None:
+    def __init__(
+        self, executor: Executor, *, max_parallel: int | None = None, supervisor: Supervisor | None = None
+    ) -> None:
         capable = callable(getattr(executor, "run_process", None)) and hasattr(executor, "slots")
         if not capable or isinstance(executor, type):
             raise OptionError(
@@ -57,8 +63,11 @@ class Runner:
             )
         if max_parallel is not None:
             checks.whole("max_parallel", max_parallel, least=1)
+        if supervisor is not None and (not callable(getattr(supervisor, "hold", None)) or isinstance(supervisor, type)):
+            raise OptionError(f"supervisor must be a Supervisor, or an object with `hold(name)`, got {supervisor!r}")
         self._executor = executor
         self._max_parallel = max_parallel
+        self._supervisor = supervisor
 
     async def run_all(
         self,
@@ -67,119 +76,166 @@ class Runner:
         schedule: str = "waves",
         on_failure: str = "continue",
         timeout: float | None = None,  # noqa: ASYNC109 - it ends in results, not in an exception
+        cleanup_timeout: float | None = 30.0,
+        stopping: trio.Event | None = None,
         updates: trio.MemorySendChannel[RunUpdate] | None = None,
     ) -> RunAllResult:
         """Run specs as their dependencies allow.
 
+        Three things halt a run: a failure with the `on_failure` that says so, `timeout`, and `stopping`. Specs with
+        `when="failure"` or `"always"` begin and go on nevertheless.
+
         Args:
             specs: The specs; the results come in their order.
-            schedule: `"waves"`: each wave is a nursery, the next begins when it has ended. `"eager"`: a spec starts
+            schedule: `"waves"`: each wave is a nursery, and the next begins when it has ended. `"eager"`: a spec starts
                 when its own dependencies have ended, the one with the longest remaining chain first. The results are
                 the same; only of several failed dependencies a skipped spec names the one that failed first.
-            on_failure: What a failure that is not allowed does. `"continue"`: what doesn't depend on it runs.
-                `"no-new"`: nothing new starts; what has begun finishes, its retries too. `"kill"`: what runs is
-                stopped.
-            timeout: Seconds for the whole; then what runs is stopped as timed out, and the rest skipped.
-            updates: Is sent a `RunUpdate` at every change, and closed in the end. The run never waits for its reader,
-                only the end does, so read it from another task.
+            on_failure: What a failure that is not allowed does. `"continue"`: specs that don't depend on it run.
+                `"no-new"`: nothing new starts; specs that have begun finish, their retries too. `"kill"`: running
+                specs are stopped.
+            timeout: Seconds for the whole run; then running specs are stopped as timed out, and the others skipped.
+            cleanup_timeout: Seconds that specs with `when="failure"` or `"always"` have after a halt, from the moment when
+                only such specs are left; None for as long as they take. With 0 none of them outlives a halt.
+            stopping: Once this event is set, such as `daemon.stopping`, nothing new starts, and running specs are
+                stopped as by `on_failure="kill"`; the run still ends with results, not with an exception.
+            updates: Receives a `RunUpdate` at every change, and is closed in the end. The run never waits for its
+                reader, only the end does, so read it from another task.
 
         Returns:
             One result for every spec, whatever happened.
 
         Raises:
-            PipelineError: Names or dependencies have faults; nothing was run. (A missing dependency or a cycle is a
-                failed result instead.)
-            OptionError: An option was refused.
+            PipelineError: Names or dependencies have faults, or a spec uses services and there is no supervisor;
+                nothing was run. (A missing dependency or a cycle is a failed result instead.)
+            OptionError: An option is invalid.
         """
-        async with open_outbox(updates) as tell:
+        async with open_outbox(updates) as report:
             halt = ON_FAILURE[_choice("on_failure", on_failure, ON_FAILURE)]
             eager = _choice("schedule", schedule, SCHEDULES) == "eager"
-            checked = _checked(specs)
-            rule = (halt, f"on_failure is {on_failure!r}")
-            return await self._run(checked, make_plan(checked), rule, timeout, tell, eager=eager)
+            checked = self._checked(specs)
+            settings = RunSettings(
+                rule=(halt, f"on_failure is {on_failure!r}"),
+                room=self._room,
+                eager=eager,
+                timeout=_seconds("timeout", timeout),
+                cleanup_timeout=_seconds("cleanup_timeout", cleanup_timeout),
+                stopping=_event(stopping),
+                supervisor=self._supervisor,
+                report=report,
+            )
+            return await self._run(checked, make_plan(checked), settings)
 
     async def run_sequential(
         self,
         specs: Iterable[RunSpec],
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
+        cleanup_timeout: float | None = 30.0,
+        stopping: trio.Event | None = None,
         updates: trio.MemorySendChannel[RunUpdate] | None = None,
     ) -> RunAllResult:
         """Run specs one after the other, and skip the rest after the first failure that is not allowed.
 
         Args:
-            specs: The specs, in the order in which they run; what they say in `after` is checked, but not obeyed.
+            specs: The specs, in the order in which they run; `after` is checked, but not obeyed. A spec with
+                `when="failure"` runs if any spec before it failed, one with `"always"` in any case.
             timeout: As for `run_all`.
+            cleanup_timeout: As for `run_all`.
+            stopping: As for `run_all`.
             updates: As for `run_all`.
 
         Returns:
             One result for every spec; its `wave` is its place.
 
         Raises:
-            PipelineError: Names or dependencies have faults; nothing was run.
-            OptionError: An option was refused.
+            PipelineError: Names or dependencies have faults, or a spec uses services and there is no supervisor;
+                nothing was run.
+            OptionError: An option is invalid.
         """
-        async with open_outbox(updates) as tell:
-            checked = _checked(specs)
-            rule = (Halt.NO_NEW, "a sequential run ends with the first failure")
-            return await self._run(checked, flat_plan(len(checked), in_order=True), rule, timeout, tell)
+        async with open_outbox(updates) as report:
+            checked = self._checked(specs)
+            settings = RunSettings(
+                rule=(Halt.NO_NEW, "a sequential run ends with the first failure"),
+                room=self._room,
+                timeout=_seconds("timeout", timeout),
+                cleanup_timeout=_seconds("cleanup_timeout", cleanup_timeout),
+                stopping=_event(stopping),
+                supervisor=self._supervisor,
+                report=report,
+            )
+            return await self._run(checked, sequential_plan(checked), settings)
 
     async def run_parallel(
         self,
         specs: Iterable[RunSpec],
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
+        stopping: trio.Event | None = None,
         updates: trio.MemorySendChannel[RunUpdate] | None = None,
     ) -> RunAllResult:
         """Run specs all at once, as far as `max_parallel` and the executor have room.
 
         Args:
-            specs: The specs; what they say in `after` is checked, but not obeyed.
+            specs: The specs; `after` and `when` are checked, but not obeyed.
             timeout: As for `run_all`.
+            stopping: As for `run_all`.
             updates: As for `run_all`.
 
         Returns:
             One result for every spec; the `wave` of all is 0.
 
         Raises:
-            PipelineError: Names or dependencies have faults; nothing was run.
-            OptionError: An option was refused.
+            PipelineError: Names or dependencies have faults, or a spec uses services and there is no supervisor;
+                nothing was run.
+            OptionError: An option is invalid.
         """
-        async with open_outbox(updates) as tell:
-            checked = _checked(specs)
-            return await self._run(checked, flat_plan(len(checked), in_order=False), (None, ""), timeout, tell)
+        async with open_outbox(updates) as report:
+            checked = self._checked(specs)
+            settings = RunSettings(
+                rule=(None, ""),
+                room=self._room,
+                timeout=_seconds("timeout", timeout),
+                stopping=_event(stopping),
+                supervisor=self._supervisor,
+                report=report,
+            )
+            return await self._run(checked, parallel_plan(len(checked)), settings)
 
-    async def _run(
-        self,
-        specs: Sequence[RunSpec],
-        plan: Plan,
-        rule: tuple[Halt | None, str],
-        timeout: float | None,  # noqa: ASYNC109 - as above
-        tell: Callable[[RunUpdate], None] | None,
-        *,
-        eager: bool = False,
-    ) -> RunAllResult:
-        if timeout is not None:
-            timeout = checks.seconds("timeout", timeout)
-        room = self._room()
-        await trio.lowlevel.checkpoint()  # also where there is nothing to run
-        return await Run(self._executor, specs, plan, rule, tell, room=room, eager=eager).run(timeout)
+    async def _run(self, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> RunAllResult:
+        if self._executor.slots is not None:
+            checks.whole("the executor's slots", self._executor.slots, least=1)
+        await trio.lowlevel.checkpoint()  # also with nothing to run
+        return await Scheduler(self._executor, specs, plan, settings).run()
 
     def _room(self) -> int | None:
+        """Return how much weight may run at the same time now; a cluster's `slots` change as its agents come and go."""
         slots = self._executor.slots
-        if slots is not None:
-            checks.whole("the executor's slots", slots, least=1)
         return min([limit for limit in (self._max_parallel, slots) if limit is not None], default=None)
 
+    def _checked(self, specs: Iterable[RunSpec]) -> Sequence[RunSpec]:
+        if isinstance(specs, (str, bytes, Mapping)) or not isinstance(specs, Iterable):
+            raise OptionError(f"specs must be a list of RunSpec, got {specs!r}")
+        checked = tuple(specs)
+        for spec in checked:
+            if not isinstance(spec, RunSpec):
+                raise OptionError(f"specs must be a list of RunSpec, got {spec!r} in it")
+        faults = find_faults(checked)
+        if self._supervisor is None:
+            faults += [
+                f"{spec.name!r} uses {', '.join(map(repr, spec.uses))}: give the Runner a supervisor= that runs services"
+                for spec in checked
+                if spec.uses
+            ]
+        if faults:
+            raise PipelineError(faults)
+        return checked
 
-def _checked(specs: Iterable[RunSpec]) -> Sequence[RunSpec]:
-    if isinstance(specs, (str, bytes, Mapping)) or not isinstance(specs, Iterable):
-        raise OptionError(f"specs must be a list of RunSpec, got {specs!r}")
-    checked = tuple(specs)
-    for spec in checked:
-        if not isinstance(spec, RunSpec):
-            raise OptionError(f"specs must be a list of RunSpec, got {spec!r} in it")
-    faults = find_faults(checked)
-    if faults:
-        raise PipelineError(faults)
-    return checked
+
+def _seconds(option: str, value: float | None) -> float | None:
+    return None if value is None else checks.seconds(option, value)
+
+
+def _event(value: object) -> trio.Event | None:
+    if value is None or isinstance(value, trio.Event):
+        return value
+    raise OptionError(f"stopping must be a trio.Event or None, got {value!r}")

@@ -1,6 +1,7 @@
-"""One run of a pipeline: a nursery per wave, room for what may run at the same time, a task per attempt.
+"""One run of a pipeline: a nursery per wave, room for the specs that run at the same time, a task per attempt.
 
-What an end means is the `Machine`'s business; this file awaits, and does nothing else.
+The `StateMachine` decides what an end means; this file awaits, and does nothing else. A spec with `when="failure"` or
+`"always"` outlives a halt: once only such specs are left after one, they have `cleanup_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
-from typing import final
+from typing import Final, final
 
+import attrs
 import trio
 
 from .._core import (
@@ -24,170 +26,274 @@ from .._core import (
     open_scope,
 )
 from .plan import Plan
-from .result import RunAllResult, RunUpdate
-from .rules import Cause, Halt, never_ran
+from .result import RunUpdate
+from .rules import ENDS_CLEANUP, Cause, Halt, never_ran, ran_to_its_end
+from .run_result import RunAllResult
+from .services import HeldServices, Supervisor
 from .spec import Attempt, Executor, RunSpec
-from .state_machine import Machine
+from .state_machine import StateMachine
+
+_POLL: Final = 0.1
+"""Seconds between two looks at an executor that has no slots."""
 
 
-class _Begun:
-    """A spec that has begun: its attempt that runs, or its delay before the next. The attempt's `trio.TaskStatus`."""
+@final
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """How specs are run; the values are those of `Runner.run_all`, checked.
 
-    __slots__ = ("attempt", "failure", "reason", "scope")
+    Attributes:
+        rule: What a failure that is not allowed does, and that in words, as `StateMachine` takes it.
+        room: Returns how much weight may run at the same time, None for no limit.
+        eager: Begin a spec when its own dependencies have ended, not with its wave.
+        timeout: Seconds for the whole run, or None.
+        cleanup_timeout: Seconds for cleaning up after a halt, or None for as long as it takes.
+        stopping: Halts the run once it is set.
+        supervisor: What keeps services running.
+        report: Called with every update, or None.
+    """
 
-    def __init__(self) -> None:
-        self.attempt: Attempt | None = None
+    rule: tuple[Halt | None, str]
+    room: Callable[[], int | None]
+    eager: bool = False
+    timeout: float | None = None
+    cleanup_timeout: float | None = None
+    stopping: trio.Event | None = None
+    supervisor: Supervisor | None = None
+    report: Callable[[RunUpdate], None] | None = None
+
+
+class _Attempt:
+    """What a spec that has begun is doing: it runs, or waits for its next attempt. The attempt's `trio.TaskStatus`."""
+
+    __slots__ = ("failure", "handle", "reason", "scope", "weight")
+
+    def __init__(self, weight: float = 0.0) -> None:
+        self.weight = weight
+        self.handle: Attempt | None = None
         self.scope = trio.CancelScope()  # for what can't be stopped: a start that takes its time, a delay
         self.reason: EndReason | None = None
         self.failure: ProcessError | None = None
 
     def started(self, value: Attempt | None = None) -> None:
-        self.attempt = value
+        self.handle = value
 
 
 @final
-class Run:
+class Scheduler:
     """Runs specs once.
 
     Args:
         executor: What runs an attempt.
         specs: The specs, without faults.
         plan: Their plan.
-        rule: What a failure that is not allowed does, and that in words, as `Machine` takes it.
-        tell: What is called with every update, or None.
-        room: How much weight may run at the same time, None for no limit.
-        eager: Begin a spec when its own dependencies have ended, not with its wave.
+        settings: How to run them.
     """
 
-    def __init__(
-        self,
-        executor: Executor,
-        specs: Sequence[RunSpec],
-        plan: Plan,
-        rule: tuple[Halt | None, str],
-        tell: Callable[[RunUpdate], None] | None,
-        *,
-        room: int | None,
-        eager: bool,
-    ) -> None:
+    def __init__(self, executor: Executor, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> None:
         self._executor = executor
         self._specs = specs
         self._plan = plan
-        self._eager = eager
-        self._room = math.inf if room is None else room
-        self._free = self._room
+        self._settings = settings
+        self._used = 0.0
+        self._is_exclusive = False  # a spec runs that has the terminal
         self._waiting: list[tuple[int, int]] = []  # a heap: rank, spec
-        self._begun: dict[int, _Begun] = {}
-        self._machine = Machine(specs, plan, rule=rule, clock=trio.current_time, tell=tell, end=self._end)
-        self._nursery: trio.Nursery  # of the wave that runs
+        self._attempts: dict[int, _Attempt] = {}
+        self._services = HeldServices(settings.supervisor, specs, self._fail_users)
+        self._machine = StateMachine(
+            specs,
+            plan,
+            rule=settings.rule,
+            clock=trio.current_time,
+            report=self._services.watching(settings.report),
+            end=self._end,
+        )
+        self._is_cleaning = False
+        self._watchers: trio.Nursery  # of the whole run: what waits for a reason to halt it
+        self._nursery: trio.Nursery | None = None  # of the wave that runs
 
-    async def run(self, timeout: float | None) -> RunAllResult:  # noqa: ASYNC109 - it ends in results, not an exception
+    async def run(self) -> RunAllResult:
         """Run everything, and return one result for every spec."""
-        self._machine.open()
         try:
-            async with open_scope() as nursery:
-                if timeout == 0:
-                    self._expire(timeout)  # before anything begins
-                elif timeout is not None:
-                    nursery.start_soon(self._keep_time, timeout)
-                for wave in self._plan.waves[:1] if self._eager else self._plan.waves:
-                    if any(map(self._machine.may_begin, wave)):
-                        async with open_scope(wait=True) as self._nursery:
-                            self._admit(wave)
-                        # a nursery whose tasks all ended well says nothing of a cancellation that kept others out
-                        await trio.lowlevel.checkpoint_if_cancelled()
+            async with self._services.open(), open_scope() as self._watchers:
+                self._machine.open()
+                self._watch()
+                if self._settings.eager:
+                    await self._run_wave(self._machine.take_ready())
+                else:
+                    for wave in self._plan.waves:
+                        await self._run_wave(wave)
         except BaseException:
             self._machine.halt(Cause(Halt.CANCEL, "the run was cancelled"))
             raise
-        return self._machine.whole()
+        return self._machine.result()
 
-    async def _keep_time(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        await trio.sleep(timeout)
-        self._expire(timeout)
+    async def _run_wave(self, wave: Sequence[int]) -> None:
+        """Run specs, and with `eager` all that become ready meanwhile."""
+        if any(map(self._machine.may_begin, wave)):
+            async with open_scope(wait=True) as self._nursery:
+                self._admit(wave)
+            # a nursery whose tasks all ended well hides a cancellation that kept others out
+            await trio.lowlevel.checkpoint_if_cancelled()
 
-    def _expire(self, timeout: float) -> None:
-        self._machine.halt(Cause(Halt.TIMEOUT, f"the pipeline's timeout of {in_seconds(timeout)} ran out"))
+    def _watch(self) -> None:
+        """Halt the run when its time is over, or it is asked to stop; at once if that is so already."""
+        timeout, stopping = self._settings.timeout, self._settings.stopping
+        if timeout == 0:
+            self._halt(Halt.TIMEOUT)
+        elif timeout is not None:
+            self._watchers.start_soon(self._halt_later, timeout, Halt.TIMEOUT)
+        if stopping is None:
+            return
+        if stopping.is_set():
+            self._halt(Halt.STOPPING)
+        else:
+            self._watchers.start_soon(self._halt_on, stopping)
+
+    async def _halt_later(self, seconds: float, halt: Halt) -> None:
+        await trio.sleep(seconds)
+        self._halt(halt)
+
+    async def _halt_on(self, stopping: trio.Event) -> None:
+        await stopping.wait()
+        self._halt(Halt.STOPPING)
+
+    def _halt(self, halt: Halt) -> None:
+        words = {
+            Halt.TIMEOUT: f"the pipeline's timeout of {in_seconds(self._settings.timeout or 0)} ran out",
+            Halt.STOPPING: "the run was asked to stop",
+            Halt.CLEANUP: f"the cleanup_timeout of {in_seconds(self._settings.cleanup_timeout or 0)} ran out",
+        }
+        self._machine.halt(Cause(halt, words[halt]))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what has become ready, and limit the time for cleaning up once nothing else is left after a halt."""
+        limit, cause = self._settings.cleanup_timeout, self._machine.cause
+        if cause is not None and cause.halt not in ENDS_CLEANUP and limit is not None:
+            if limit == 0:
+                self._halt(Halt.CLEANUP)
+            elif not self._machine.unfinished and not self._is_cleaning:
+                self._is_cleaning = True
+                self._watchers.start_soon(self._halt_later, limit, Halt.CLEANUP)
+        if self._settings.eager and self._nursery is not None:
+            self._admit(self._machine.take_ready())
 
     def _admit(self, ready: Iterable[int]) -> None:
         """Let specs begin as soon as there is room for them."""
         for index in ready:
-            # waves go by the input's order; without waves, what has the most behind it goes first
-            heappush(self._waiting, (-self._plan.chain[index] if self._eager else 0, index))
+            # waves go by the input's order; without waves, the spec with the longest chain behind it goes first
+            heappush(self._waiting, (-self._plan.chain[index] if self._settings.eager else 0, index))
         self._fill()
 
     def _fill(self) -> None:
-        """Begin what there is room for. The first in line is waited for: what is heavy would never find room else."""
+        """Begin what there is room for. The first in line is waited for: a heavy spec would never find room otherwise."""
+        assert self._nursery is not None, "specs begin in a wave"
         if trio.current_effective_deadline() == -math.inf:
-            return  # being cancelled: a process begun now would only be stopped
+            return  # being cancelled: a process started now would only be stopped
         while self._waiting:
             index = self._waiting[0][1]
             if self._machine.may_begin(index):
-                weight = self._weight(index)
-                if weight > self._free:
+                weight = self._room_for(index)
+                if weight is None:
+                    if not self._attempts:  # the executor has no slots left, and no end of a spec gives one back
+                        self._nursery.start_soon(self._fill_later)
                     return
-                self._free -= weight
-                self._begun[index] = _Begun()
-                self._machine.begin(index)
+                self._used += weight
+                self._is_exclusive = self._specs[index].interactive
+                self._attempts[index] = _Attempt(weight)
+                if not self._specs[index].uses:
+                    self._machine.begin(index)
                 self._nursery.start_soon(self._attempt, index, name=f"pipeline: {self._specs[index].name}")
             heappop(self._waiting)
 
-    def _weight(self, index: int) -> float:
-        return min(self._specs[index].weight, self._room)
+    async def _fill_later(self) -> None:
+        await trio.sleep(_POLL)
+        self._fill()
+
+    def _room_for(self, index: int) -> float | None:
+        """Return how much weight a spec would take; None if it has to wait for room."""
+        spec, limit = self._specs[index], self._settings.room()
+        room = math.inf if limit is None else limit
+        weight = min(spec.weight, room)
+        if not room or self._is_exclusive or weight > room - self._used or (spec.interactive and self._used):
+            return None
+        return weight
 
     async def _attempt(self, index: int) -> None:
         """Run one attempt, then make room, and begin what may begin now; after a delay that may be the next attempt."""
-        begun = self._begun[index]
-        ended = await self._result(index, begun)
-        del self._begun[index]
-        self._free += self._weight(index)
-        ready = self._machine.ended(index, ended)
-        self._admit(ready if self._eager else ())
+        attempt = self._attempts[index]
+        outcome = await self._outcome(index, attempt)
+        del self._attempts[index]
+        self._used -= attempt.weight
+        self._is_exclusive = False
+        self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
+        self._go_on()
+        self._fill()
         if self._machine.may_begin(index):
             await self._delay(index)
             self._admit([index])
 
-    async def _result(self, index: int, begun: _Begun) -> CommandResult | ProcessError:
+    async def _outcome(self, index: int, attempt: _Attempt) -> CommandResult | ProcessError:
         spec = self._specs[index]
         try:
-            with begun.scope:
-                if begun.scope.cancel_called:
+            with attempt.scope:
+                if attempt.scope.cancel_called:
                     await trio.lowlevel.checkpoint()  # ended before it began
-                return await self._executor.run_process(spec.options, check=False, task_status=begun)
-        except CommandFailedError as error:  # an executor that checks all the same
+                if spec.uses:
+                    await self._wait_for_services(index)
+                result = await self._executor.run_process(spec.options, check=False, task_status=attempt)
+                return result if attempt.failure is None or ran_to_its_end(result) else attempt.failure
+        except CommandFailedError as error:  # an executor that checks nevertheless
             return error.result
         except ProcessError as error:
             return error
         except trio.Cancelled:
             self._machine.cancelled(index)
             raise
-        assert begun.reason is not None, "only what is to end has its scope cancelled"
-        return begun.failure or never_ran(spec, begun.reason)
+        assert attempt.reason is not None, "only an attempt that is to end has its scope cancelled"
+        return attempt.failure or never_ran(spec, attempt.reason)
+
+    async def _wait_for_services(self, index: int) -> None:
+        spec = self._specs[index]
+        if not self._services.are_ready(spec.uses):
+            self._machine.queue(index)
+            await self._services.wait_ready(spec.uses)
+        self._machine.begin(index)
+
+    def _fail_users(self, service: str, error: ProcessError) -> None:
+        """End the specs that run and use a service which has failed."""
+        for index, attempt in list(self._attempts.items()):
+            if service in self._specs[index].uses and attempt.failure is None:
+                attempt.failure = error
+                self._end(index, EndReason.STOPPED)
 
     async def _delay(self, index: int) -> None:
         delay = self._specs[index].retry_delay
         if delay:
-            self._begun[index] = begun = _Begun()
-            with begun.scope:
+            self._attempts[index] = attempt = _Attempt()
+            with attempt.scope:
                 await trio.sleep(delay)
-            del self._begun[index]
+            del self._attempts[index]
 
     def _end(self, index: int, reason: EndReason) -> None:
-        """End what a spec is at: stop its process, or don't wait any longer for its start or its next attempt."""
-        begun = self._begun.get(index)
-        if begun is None:
+        """End what a spec is doing: stop its process, or stop waiting for its start or its next attempt."""
+        attempt = self._attempts.get(index)
+        if attempt is None:
             return  # it waits in line for its next attempt, and will not get one
-        begun.reason = reason
-        if begun.attempt is None:
-            begun.scope.cancel()
+        attempt.reason = reason
+        if attempt.handle is None:
+            attempt.scope.cancel()
         else:
-            # the name is what the result says of who asked
-            self._nursery.start_soon(self._stop, self._specs[index], begun, begun.attempt, reason, name="pipeline")
+            assert self._nursery is not None, "an attempt runs in a wave"
+            # the name is what the result gives as the task that asked
+            self._nursery.start_soon(self._stop, self._specs[index], attempt, attempt.handle, reason, name="pipeline")
 
-    async def _stop(self, spec: RunSpec, begun: _Begun, attempt: Attempt, reason: EndReason) -> None:
+    async def _stop(self, spec: RunSpec, attempt: _Attempt, handle: Attempt, reason: EndReason) -> None:
         try:
-            await attempt.stop(spec.grace_period, reason=reason)
+            await handle.stop(spec.grace_period, reason=reason)
         except (ProcessNotRunningError, ProcessNotFoundError):
-            pass  # it ended in between: run_process tells how
+            pass  # it ended in between: run_process returns how
         except StopFailedError as error:
-            begun.failure = error
-            begun.scope.cancel()  # it will not end: no more waiting for it
+            attempt.failure = error
+            attempt.scope.cancel()  # it will not end: no more waiting for it

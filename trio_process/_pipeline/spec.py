@@ -2,64 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
-from typing import IO, Protocol, final
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, final
 
 import attrs
 import trio
 
-from .._core import (
-    CommandResult,
-    EndReason,
-    OptionError,
-    RunOptions,
-    Secret,
-    Stdio,
-    checks,
+from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, checks, nearest
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+When = Literal["success", "failure", "always"]
+
+_WHEN: Final = ("success", "failure", "always")
+_OF_RUN_OPTIONS: Final = tuple(
+    field.name for field in attrs.fields(RunOptions) if field.name not in ("detach", "stdout", "stderr", "stdin")
 )
+"""The fields that a spec hands on to its `RunOptions`, and reads from there; `stdin` has a default of its own."""
+
+_HINTS: Final = {
+    "dir": "write cwd=",
+    "shell": "write command='sh', args=['-c', ...]",
+    "input": "write stdin=",
+    "depends": "write after=",
+    "depends_on": "write after=",
+    "needs": "write after=",
+    "text": "leave it out: output is text, and output_bytes what it was made from",
+    "capture_stdout": "leave it out: output is always captured",
+    "detach": "a pipeline waits for its specs; use Service.start for a process that outlives it",
+    "stdout": "a pipeline captures the output; use log_file= for a file",
+    "stderr": "a pipeline captures the output; use log_file= for a file",
+}
 
 
-def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
-    return checks.arguments("args", values)
+if TYPE_CHECKING:
+
+    class _Keywords(TypedDict, total=False):
+        """The fields of `RunOptions` that a spec takes, as `RunSpec` accepts them; tests/pipeline/test_spec.py compares."""
+
+        args: Iterable[checks.Argument]
+        cwd: str | bytes | PathLike[str] | PathLike[bytes] | None
+        env: Mapping[str, checks.EnvValue]
+        disable_capture: bool
+        buffer_size: float | None
+        encoding: str
+        errors: str
+        max_line: int
+        max_output: int | None
+        timeout: float | None
+        idle_timeout: float | None
+        stop_signal: int | str
+        grace_period: float | None
+        kill_group: bool
+        ok_exit_codes: Iterable[int]
+        log_file: str | PathLike[str] | None
+        log_max_bytes: int
+        log_keep: int
+        echo: bool
+        redact: bool
+        umask: int | None
+        user: str | int | None
+        nice: int | None
+        limits: Mapping[str, int | tuple[int, int]]
+        resources: Mapping[str, int]
 
 
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the dependencies as a tuple; empty and doubled ones are faults of the pipeline, found when it is run."""
+def _names(option: str, values: object, example: str) -> tuple[str, ...]:
+    """Return names as a tuple; empty and doubled ones are faults of the pipeline, found when it is run."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise OptionError(f"after must be a list or tuple of names, got {values!r}; write [{values!r}]")
-    return tuple([checks.text("after", value) for value in values])
+        raise OptionError(f"{option} must be a list or tuple of {example}, got {values!r}; write [{values!r}]")
+    return tuple([checks.text(option, value) for value in values])
 
 
 @final
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, init=False, slots=False)
 class RunSpec:
-    """One step of a pipeline: a command, what it waits for, and what is done when it fails.
+    """One step of a pipeline: a command, what it waits for, and what a failure means.
+
+    It takes the fields of `RunOptions` but `detach`, `stdout` and `stderr`, and those described here.
 
     Args:
-        name: What other specs call it in `after`, and the label of its process.
+        name: The name by which other specs refer to it in `after`, and the label of its process.
         command: The program, as in `RunOptions`.
-        args: Its arguments, none of them a number.
-        cwd: The directory it runs in; None for ours.
-        env: What is laid over our environment; a value None removes the name.
-        after: The names of the specs that must have ended well before it begins.
+        after: The names of the specs that must have ended, or been skipped, before it begins.
+        when: `"success"`: it begins if all of those ended well, and is skipped otherwise; an allowed failure counts as
+            a success. `"failure"`: it begins if one of them failed, or was skipped for a failure. `"always"`: it begins
+            in any case. The last two also run after the run was halted (`run_all`), for cleaning up.
         allow_failure: Its failure is reported, but neither skips its dependents nor ends the run.
-        timeout: Seconds that one attempt may take.
-        idle_timeout: Seconds that one attempt may be silent.
-        grace_period: Seconds between the stop signal and SIGKILL; None for the executor's.
         retries: How often it is tried again after a failure.
-        retry_delay: Seconds before it is tried again; nothing is held meanwhile, so that others may run.
+        retry_delay: Seconds before it is tried again; nothing is held meanwhile, so that other specs may run.
         stdin: As in `RunOptions`; None for an empty one.
-        ok_exit_codes: The codes that are a success.
-        weight: How much of `max_parallel` it takes while it runs; more than there is counts as all of it.
+        weight: How much of `max_parallel` it takes while it runs; more than there is counts as all of it. None for
+            `resources["cpus"]`, else 1.
+        interactive: It has the terminal: stdin, stdout and stderr are ours, nothing is captured, and no other spec runs
+            at the same time.
+        uses: The names of the services that it uses; the `supervisor` of the `Runner` keeps them running meanwhile.
+        inputs: Patterns of the files that it reads, as for `glob.glob`, relative to `cwd`. With the runner's `memory` it
+            is only run if something has changed since it last passed.
+        outputs: Patterns of the files that it makes.
 
     Attributes:
-        options: The `RunOptions` of one attempt, made from the above.
+        options: The `RunOptions` of one attempt.
 
     Raises:
-        OptionError: A value was refused; the text names the option. An empty name and what is wrong with `after`
-            are reported by the runner, with every other fault of the pipeline.
+        OptionError: A value is invalid; the message names the option. An empty name and faults of `after` are reported
+            by the runner, with every other fault of the pipeline.
 
     >>> RunSpec(name="test", command="pytest", args=["-q"], after=["lint"], timeout=600).after
     ('lint',)
@@ -67,44 +119,127 @@ class RunSpec:
 
     name: str
     command: str | bytes | PathLike[str] | PathLike[bytes]
-    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
+    args: tuple[str | bytes | Secret, ...] = ()
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
     env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict)
-    after: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    after: tuple[str, ...] = ()
+    when: When = "success"
     allow_failure: bool = False
     timeout: float | None = None
     idle_timeout: float | None = None
+    stop_signal: int = 15
     grace_period: float | None = None
     retries: int = 0
     retry_delay: float = 0.0
     stdin: Stdio | bytes | str | Path | IO[bytes] | None = None
     ok_exit_codes: tuple[int, ...] = (0,)
     weight: int = 1
+    resources: Mapping[str, int] = attrs.field(factory=dict)
+    interactive: bool = False
+    uses: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    disable_capture: bool = False
+    buffer_size: int | float | None = None
+    encoding: str = "utf-8"
+    errors: str = "replace"
+    max_line: int = 2**20
+    max_output: int | None = None
+    kill_group: bool = True
+    log_file: Path | None = None
+    log_max_bytes: int = 0
+    log_keep: int = 3
+    echo: bool = False
+    redact: bool = False
+    umask: int | None = None
+    user: str | int | None = None
+    nice: int | None = None
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
 
-    def __attrs_post_init__(self) -> None:
-        checks.text("name", self.name)
-        checks.flag("allow_failure", self.allow_failure)
-        checks.whole("retries", self.retries)
-        checks.whole("weight", self.weight, least=1)
-        # The rules for what a process is told are those of RunOptions: made once, checked there, used by every attempt.
-        options = RunOptions(
-            command=self.command,
-            args=self.args,
-            cwd=self.cwd,
-            env=self.env,
-            name=self.name,
-            stdin=Stdio.NULL if self.stdin is None else self.stdin,
-            timeout=self.timeout,
-            idle_timeout=self.idle_timeout,
-            grace_period=self.grace_period,
-            ok_exit_codes=self.ok_exit_codes,
+    def __init__(
+        self,
+        *,
+        name: str,
+        command: checks.Argument,
+        after: Iterable[str] = (),
+        when: str = "success",
+        allow_failure: bool = False,
+        retries: int = 0,
+        retry_delay: float = 0.0,
+        stdin: Stdio | bytes | str | Path | IO[bytes] | None = None,
+        weight: int | None = None,
+        interactive: bool = False,
+        uses: Iterable[str] = (),
+        inputs: Iterable[str] = (),
+        outputs: Iterable[str] = (),
+        **options: Unpack[_Keywords],
+    ) -> None:
+        checks.text("name", name)
+        for option in options:
+            if option not in _OF_RUN_OPTIONS:
+                raise OptionError(_unknown(option))
+        if when not in _WHEN:
+            raise OptionError(f"when must be one of {', '.join(map(repr, _WHEN))}, got {when!r}")
+        if stdin is None:
+            stdin_of_attempt: Any = Stdio.INHERIT if interactive else Stdio.NULL
+        else:
+            stdin_of_attempt = stdin
+        # the rules for what a process is given are those of RunOptions: made once, checked there, used by every attempt
+        made = RunOptions(
+            command=command,
+            name=name,
+            stdin=stdin_of_attempt,
+            stdout=Stdio.INHERIT if checks.flag("interactive", interactive) else Stdio.PIPE,
+            stderr=Stdio.INHERIT if interactive else Stdio.PIPE,
+            **options,  # type: ignore[arg-type]  # RunOptions converts them
         )
-        put = object.__setattr__
-        put(self, "options", options)
-        for field in ("command", "cwd", "env", "timeout", "idle_timeout", "grace_period", "ok_exit_codes"):
-            put(self, field, getattr(options, field))
-        put(self, "retry_delay", checks.seconds("retry_delay", self.retry_delay))
+        if weight is None:
+            weight = made.resources.get("cpus", 1) or 1
+        self.__dict__.update(
+            after=() if after == () else _names("after", after, "names"),
+            when=when,
+            allow_failure=checks.flag("allow_failure", allow_failure),
+            retries=checks.whole("retries", retries),
+            retry_delay=checks.seconds("retry_delay", retry_delay),
+            stdin=stdin,
+            weight=checks.whole("weight", weight, least=1),
+            interactive=interactive,
+            uses=() if uses == () else _names("uses", uses, "names of services"),
+            inputs=() if inputs == () else _names("inputs", inputs, "patterns"),
+            outputs=() if outputs == () else _names("outputs", outputs, "patterns"),
+            options=made,
+        )
+
+
+def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
+    """Explain positional arguments, and a name or command left out, like every other mistake in an option."""
+
+    @wraps(init)
+    def checked(self: RunSpec, *args: object, **options: Any) -> None:
+        if args:
+            raise OptionError(f"RunSpec takes keywords only, got {args[0]!r}; write name=..., command=..., args=[...]")
+        for option in ("name", "command"):
+            if option not in options:
+                raise OptionError(f"RunSpec needs {option}=")
+        init(self, **options)
+
+    return checked
+
+
+# not as a decorator: type checkers would lose the signature
+RunSpec.__init__ = _explain_misuse(RunSpec.__init__)  # type: ignore[method-assign]
+
+for _field in _OF_RUN_OPTIONS:
+    # attrs fields for the signature, `attrs.evolve`, `==` and `repr`; stored in `options` only
+    setattr(RunSpec, _field, property(attrgetter(f"options.{_field}")))
+
+
+def _unknown(option: str) -> str:
+    hint = _HINTS.get(option)
+    if hint is not None:
+        return f"unknown option {option!r}; {hint}"
+    return f"unknown option {option!r}{nearest(option, [field.name for field in attrs.fields(RunSpec)])}"
 
 
 class Attempt(Protocol):
@@ -112,16 +247,16 @@ class Attempt(Protocol):
 
     @property
     def id(self) -> str:
-        """What the executor calls it."""
+        """The name by which the executor knows it."""
 
     async def stop(self, grace_period: float | None = None, *, reason: EndReason = EndReason.STOPPED) -> CommandResult:
-        """End it: stop signal, grace, SIGKILL; return when its process tree is dead."""
+        """End it: stop signal, grace period, SIGKILL; return when its process tree is dead."""
 
 
 class Executor(Protocol):
-    """Where a pipeline's commands run: a `Service`, a fake, a cluster.
+    """The place where a pipeline's commands run: a `Service`, a fake, a cluster.
 
-    It places and runs one attempt; the graph, retries, the timeout of the whole and skips stay in the `Runner`.
+    It places and runs one attempt; the graph, retries, the timeout of the whole run and skips are the `Runner`'s.
     """
 
     @property
@@ -134,9 +269,9 @@ class Executor(Protocol):
         """Run one attempt to its end.
 
         Args:
-            options: What to run; its `timeout` and `idle_timeout` are the executor's to keep.
+            options: What to run; the executor enforces its `timeout` and `idle_timeout`.
             check: Whether to raise `CommandFailedError` unless the result is `ok`; the runner asks for False.
-            task_status: Is handed the running `Attempt` as soon as there is one.
+            task_status: Receives the running `Attempt` as soon as there is one.
 
         Returns:
             The result, and not before the process tree is dead. When cancelled, it stops the process first and

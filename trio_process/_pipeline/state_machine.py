@@ -1,4 +1,4 @@
-"""The state machine of a run, pure: what stands where by the `rules`. One method writes a state; the clock is passed in."""
+"""The state machine of a run, pure: it applies the `rules`. One method writes a state; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -9,27 +9,40 @@ import attrs
 
 from .._core import CommandResult, EndReason, PipelineError, ProcessError
 from .plan import Plan
-from .result import RunAllResult, RunResult, RunUpdate, SpecState
-from .rules import FINAL_REASONS, HALTS, TRANSITIONS, Cause, Change, Halt, never_ran, ran_to_its_end, verdict
+from .result import RunResult, RunUpdate, SpecState
+from .rules import (
+    ENDS_CLEANUP,
+    FINAL_REASONS,
+    HALTS,
+    TRANSITIONS,
+    Cause,
+    Change,
+    Halt,
+    never_ran,
+    ran_to_its_end,
+    verdict,
+)
+from .run_result import RunAllResult
 from .spec import RunSpec
 
 
 class _Progress:
     """What is known of a spec on its way."""
 
-    __slots__ = ("asked", "attempts", "last", "result", "started", "state")
+    __slots__ = ("asked", "attempts", "has_failed_need", "last", "result", "started", "state")
 
     def __init__(self) -> None:
         self.state = SpecState.PENDING
         self.attempts = 0
         self.started: float | None = None
         self.asked: Cause | None = None
+        self.has_failed_need = False  # a dependency failed, or was skipped for a failure
         self.last: CommandResult | ProcessError | None = None
         self.result: RunResult | None = None
 
 
 @final
-class Machine:
+class StateMachine:
     """The states of all specs of one run.
 
     Args:
@@ -37,11 +50,12 @@ class Machine:
         plan: Their plan.
         rule: How a failure that is not allowed halts the run, None for not at all; and that rule in words.
         clock: Seconds, monotonic; `trio.current_time`.
-        tell: Called with every change, the moment it is known.
+        report: Called with every change, the moment it is known; None if nobody wants them.
         end: Called with every spec that has begun and has to end now.
 
     Attributes:
         cause: What halted the run, or None.
+        unfinished: How many specs without `when="failure"` or `"always"` have no result yet.
     """
 
     def __init__(
@@ -51,7 +65,7 @@ class Machine:
         *,
         rule: tuple[Halt | None, str],
         clock: Callable[[], float],
-        tell: Callable[[RunUpdate], object] | None,
+        report: Callable[[RunUpdate], object] | None,
         end: Callable[[int, EndReason], object],
     ) -> None:
         self._specs = specs
@@ -59,107 +73,153 @@ class Machine:
         self._rule = rule
         self._clock = clock
         self._epoch = clock()
-        self._tell = tell
+        self._report = report
         self._end = end
         self._progress = [_Progress() for _ in specs]
         self._needs = list(plan.needs)
+        self._ready: list[int] = []
+        self._halts: set[Halt] = set()
+        self._halted_by: str | None = None
+        self.unfinished = plan.when.count("success")
         self.cause: Cause | None = None
 
     def open(self) -> None:
-        """Tell where everything stands, and fail what can't run."""
-        if self._tell is not None:
+        """Report where everything stands, and fail what can't run."""
+        if self._report is not None:
             for spec in self._specs:
-                self._tell(RunUpdate(spec.name, SpecState.PENDING))
+                self._report(RunUpdate(spec.name, SpecState.PENDING))
         for index, why in self._plan.broken.items():
             self._finish(index, Change.FAIL, PipelineError([f"can't run: {why}"]), exit_code=1)
+            for dependent in self._plan.dependents[index]:
+                self._progress[dependent].has_failed_need = True
+        for index in range(len(self._specs)):
+            if not self._needs[index] and self._is_pending(index) and self._admit(index):
+                self._settle(index, well=True)
+
+    def take_ready(self) -> Sequence[int]:
+        """Return the specs that have become ready to begin since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
 
     def may_begin(self, index: int) -> bool:
         """Return whether an attempt may begin: the spec's first, or the next after a failure."""
         return Change.BEGIN in TRANSITIONS[self._progress[index].state]
 
+    def queue(self, index: int) -> None:
+        """Note that an attempt waits for a service or for a place."""
+        self._change(index, Change.QUEUE)
+
     def begin(self, index: int) -> None:
-        """An attempt begins."""
+        """Note that an attempt begins."""
         progress = self._progress[index]
         progress.attempts += 1
         if progress.started is None:
             progress.started = self._clock() - self._epoch
         self._change(index, Change.BEGIN)
 
-    def ended(self, index: int, ended: CommandResult | ProcessError) -> Sequence[int]:
-        """An attempt has ended; return the specs that waited for this one last."""
+    def up_to_date(self, index: int) -> None:
+        """Pass a spec without running it."""
+        self._finish(index, Change.UP_TO_DATE, None, exit_code=0)
+        self._settle(index, well=True)
+
+    def ended(self, index: int, ended: CommandResult | ProcessError, *, is_final: bool = False) -> None:
+        """Note that an attempt has ended; if that `is_final`, it is never tried again."""
         spec, progress = self._specs[index], self._progress[index]
         progress.last = ended
-        change = verdict(spec, ended, progress.attempts, asked=progress.asked is not None)
+        change = verdict(spec, ended, progress.attempts, asked=is_final or progress.asked is not None)
         if change is Change.RETRY:
             self._change(index, change)
-            return ()
+            return
         self._conclude(index, change)
-        if change is Change.PASS or spec.allow_failure:
-            return self._release(index)
-        self._fall(index)
-        return ()
+        # a failure is forgiven unless the run itself ended the spec: then it didn't get the time it needed
+        well = change is Change.PASS or (spec.allow_failure and progress.asked is None)
+        self._settle(index, well=well)
+        halt, words = self._rule
+        if halt is not None and change is Change.FAIL and not spec.allow_failure:
+            self.halt(Cause(halt, f"{spec.name!r} failed, and {words}", spec.name))
 
     def cancelled(self, index: int) -> None:
-        """An attempt was cancelled, and its process has been stopped."""
+        """Note that an attempt was cancelled, and its process has been stopped."""
         self._progress[index].last = ProcessError("cancelled while it ran")
         self._conclude(index, Change.FAIL)
 
     def halt(self, cause: Cause) -> None:
-        """Begin nothing new; end what runs, if that kind of halt does."""
+        """Begin nothing new; end what runs, if that kind of halt does. Specs that clean up are spared by most kinds."""
         if self.cause is not None and cause.halt.value <= self.cause.halt.value:
             return
         if all(progress.result is not None for progress in self._progress):
             return  # nothing is left to halt
         self.cause = cause
-        for index in range(len(self._specs)):
-            self._halt(index, cause)
+        self._halts.add(cause.halt)
+        self._halted_by = self._halted_by or cause.spec
+        concerned = [
+            index for index, when in enumerate(self._plan.when) if when == "success" or cause.halt in ENDS_CLEANUP
+        ]
+        for index in [index for index in concerned if self._halt(index, cause)]:
+            self._settle(index, well=False)
 
-    def whole(self) -> RunAllResult:
-        """Return the result of the whole; every spec must have its own."""
+    def result(self) -> RunAllResult:
+        """Return the result of the whole run; every spec must have its own."""
         results = [progress.result for progress in self._progress if progress.result is not None]
         assert len(results) == len(self._specs), "every spec gets exactly one result"
         return RunAllResult(
             results=tuple(results),
             duration=self._clock() - self._epoch,
-            timed_out=self.cause is not None and self.cause.halt is Halt.TIMEOUT,
+            timed_out=Halt.TIMEOUT in self._halts,
+            halted_by=self._halted_by,
+            interrupted=Halt.STOPPING in self._halts,
         )
 
-    def _halt(self, index: int, cause: Cause) -> None:
+    def _is_pending(self, index: int) -> bool:
+        return self._progress[index].state is SpecState.PENDING
+
+    def _halt(self, index: int, cause: Cause) -> bool:
+        """Apply a halt to one spec; return whether that gave it a result."""
         progress, reason = self._progress[index], HALTS[cause.halt]
         if progress.state is SpecState.PENDING:
             self._finish(index, Change.SKIP, ProcessError(f"skipped: {cause.text}"))
-        elif progress.state is SpecState.RUNNING and cause.halt is Halt.CANCEL:
+            return True
+        if progress.state in (SpecState.RUNNING, SpecState.QUEUED) and cause.halt is Halt.CANCEL:
             self.cancelled(index)  # the executor has stopped it before it let the cancellation through
-        elif progress.result is None and progress.asked is None and reason is not None:
+            return True
+        if progress.result is None and progress.asked is None and reason is not None:
             progress.asked = cause
-            if progress.state is SpecState.RETRYING:
+            cut = progress.state is SpecState.RETRYING
+            if cut:
                 self._cut(index, reason)
             self._end(index, reason)
+            return cut
+        return False
 
-    def _release(self, index: int) -> list[int]:
-        ready = []
-        for dependent in self._plan.dependents[index]:
-            self._needs[dependent] -= 1
-            if not self._needs[dependent] and self.may_begin(dependent):
-                ready.append(dependent)
-        return ready
+    def _settle(self, index: int, *, well: bool) -> None:
+        """Let a spec that has a result count for its dependents: they become ready, or fall with it, breadth first."""
+        root = self._specs[index].name
+        ended = [(index, well)]
+        for place, is_good in ended:
+            for dependent in self._plan.dependents[place]:
+                self._needs[dependent] -= 1
+                if not self._is_pending(dependent):
+                    continue
+                if not is_good and self._plan.when[dependent] == "success":
+                    needed = self._specs[place].name
+                    why = "which failed" if place == index else f"which was skipped, as {root!r} failed"
+                    self._finish(dependent, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, {why}"))
+                    ended.append((dependent, False))
+                    continue
+                self._progress[dependent].has_failed_need |= not is_good
+                if not self._needs[dependent] and self._admit(dependent):
+                    ended.append((dependent, True))
 
-    def _fall(self, index: int) -> None:
-        """A failure that is not allowed: what needs it is skipped for it, the rest for the mode."""
-        name = self._specs[index].name
-        for dependent, through in self._plan.cascade(index, self._waits):
-            needed = self._specs[through].name
-            why = "which failed" if through == index else f"which was skipped, as {name!r} failed"
-            self._finish(dependent, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, {why}"))
-        halt, words = self._rule
-        if halt is not None:
-            self.halt(Cause(halt, f"{name!r} failed, and {words}"))
-
-    def _waits(self, index: int) -> bool:
-        return self._progress[index].state is SpecState.PENDING
+    def _admit(self, index: int) -> bool:
+        """Make a spec ready, or skip it if it handles failures and there is none; return whether it was skipped."""
+        if self._plan.when[index] == "failure" and not self._progress[index].has_failed_need:
+            self._finish(index, Change.SKIP, ProcessError("skipped: nothing that it comes after failed"))
+            return True
+        self._ready.append(index)
+        return False
 
     def _cut(self, index: int, reason: EndReason) -> None:
-        """It waits for its next attempt, and will not get one: its last one, as ended by us."""
+        """Conclude a spec that waits for an attempt it won't get: with its last one, as ended by the run."""
         progress = self._progress[index]
         last = progress.last
         if isinstance(last, CommandResult):
@@ -169,7 +229,7 @@ class Machine:
         self._conclude(index, Change.FAIL)
 
     def _conclude(self, index: int, change: Change) -> None:
-        """The last attempt has ended: its result is the spec's."""
+        """Make the result of the last attempt that of the spec."""
         progress = self._progress[index]
         ended, asked = progress.last, progress.asked
         assert ended is not None, "concluded without an attempt"
@@ -179,7 +239,7 @@ class Machine:
         if ran_to_its_end(ended):
             error: ProcessError | None = None
         elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
-            # the reason is ours, though an executor may stop without saying for what
+            # the reason is ours, though an executor may stop without passing it on
             ended = attrs.evolve(ended, reason=HALTS[asked.halt])
             error = ended.failure(asked.text)
         else:
@@ -208,11 +268,12 @@ class Machine:
             duration=0.0 if started is None else self._clock() - self._epoch - started,
             command_result=command_result,
         )
+        self.unfinished -= self._plan.when[index] == "success"
         self._change(index, change)
 
     def _change(self, index: int, change: Change) -> None:
         """Write a state: the only place that does."""
         progress = self._progress[index]
         progress.state = TRANSITIONS[progress.state][change]
-        if self._tell is not None:
-            self._tell(RunUpdate(self._specs[index].name, progress.state, progress.result))
+        if self._report is not None:
+            self._report(RunUpdate(self._specs[index].name, progress.state, progress.result))

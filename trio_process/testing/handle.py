@@ -91,10 +91,6 @@ class FakeHandle:
     # what the life asks for
 
     @property
-    def host(self) -> None:
-        """It runs here."""
-
-    @property
     def launching(self) -> bool:
         """A script needs no launcher."""
         return False

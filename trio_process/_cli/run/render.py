@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..._core import EndReason, in_seconds, last_lines
-from ..._pipeline import RunAllResult, RunResult, SpecState
+from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
 from ..text import clock, glimpse, listed, one_line, typed
 from .board import Board, Row
-from .summary import Findings, RootCause
+from .summary import Findings
 
 SHOWN_LINES: Final = 20
 """How many of the last lines of a failed task are shown."""

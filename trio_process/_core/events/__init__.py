@@ -1,9 +1,8 @@
 """What travels on a bus, and who reads it: events, batches, backlogs, subscriptions."""
 
 from .backlog import Backlog
-from .batch import EventBatch, batch_of
+from .batch import EventBatch
 from .bus import Bus
-from .source import EventSource
 from .subscription import Subscription, SubscriptionStatistics
 from .types import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
 
@@ -15,8 +14,6 @@ __all__ = [
     "Backlog",
     "Bus",
     "EventBatch",
-    "EventSource",
     "Subscription",
     "SubscriptionStatistics",
-    "batch_of",
 ]

@@ -18,8 +18,6 @@ from .state import HealthState
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
-    from .app import HealthApp
-
 _HTTP_STACK: Final = ("hypercorn>=0.18,<0.19", "quart>=0.22,<0.23", "quart-trio>=0.12")
 
 
@@ -47,7 +45,7 @@ class HealthServer(Block):
     ...     server.set_ready(True)
     """
 
-    __slots__ = ("_addr", "_app", "_bound", "_closing", "_max_connections", "state")
+    __slots__ = ("_addr", "_app", "_bound", "_max_connections", "state")
 
     def __init__(
         self,
@@ -62,8 +60,7 @@ class HealthServer(Block):
         parse_address(addr)
         self._addr = addr
         self._bound = ""
-        self._app: HealthApp | None = None
-        self._closing = trio.Event()
+        self._app: QuartTrio | None = None
         self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
         #: What it knows; for a Daemon, which shares it. Not part of the contract.
         self.state = HealthState(
@@ -85,20 +82,12 @@ class HealthServer(Block):
 
     @property
     def app(self) -> QuartTrio:
-        """The `QuartTrio` app, for your own routes and hooks, even while it serves; made on first access.
+        """The `QuartTrio` app, for routes of one's own, also while it serves; made when it is first asked for."""
+        if self._app is None:
+            from .app import make_app  # noqa: PLC0415 - the HTTP stack is most of the import time
 
-        A route at `/health` or `/ready` replaces the server's own answer. Hooks such as `before_request` see probes, too.
-        Long responses and WebSockets have 64 places of their own, so that probes are always answered; one more gets 503.
-        """
-        return self._health_app()
-
-    @property
-    def closing(self) -> trio.Event:
-        """Set when the server begins to close: a handler of a stream that ends then holds up nothing.
-
-        A new event after each entry.
-        """
-        return self._closing
+            self._app = make_app(self.state)
+        return self._app
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
         """Say whether new work may be sent here."""
@@ -109,28 +98,12 @@ class HealthServer(Block):
 
         Args:
             check: A sync or async callable without arguments; see `HealthCheck`.
-            name: Its name in answers; a check of that name is replaced. None for the name of the function, with a
-                number behind it if that is taken.
+            name: How it is called in answers; None for the name of the function.
 
         Raises:
-            OptionError: `check` is not callable, or is a generator function.
+            OptionError: It is not callable.
         """
         self.state.checkup.add(check, None if name is None else rules.text("name", name, empty=False))
-
-    def remove_check(self, name: str) -> None:
-        """Remove the check called `name`.
-
-        Raises:
-            OptionError: No check is called so; the text names the nearest one.
-        """
-        self.state.checkup.remove(name)
-
-    def _health_app(self) -> HealthApp:
-        if self._app is None:
-            from .app import HealthApp  # noqa: PLC0415 - the HTTP stack is most of the import time
-
-            self._app = HealthApp(self.state)
-        return self._app
 
     def _refuse_entry(self) -> None:
         if self._entered is not None:
@@ -144,14 +117,11 @@ class HealthServer(Block):
                 await trio.to_thread.run_sync(import_http)
                 from .accept import open_server  # noqa: PLC0415 - imported when a server is entered, not before
 
-                self._closing = trio.Event()
-                app = self._health_app()
-                async with open_server(app, self.state, listeners, max_connections=self._max_connections):
+                async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
                     self._bound = str(bound)
                     try:
                         yield
                     finally:
-                        self._closing.set()
                         self.state.set_stopping(True)
                         with trio.CancelScope(shield=True):
                             await self.state.checkup.aclose()

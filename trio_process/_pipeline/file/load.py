@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import attrs
 
 from ..._core import PipelineError, checks, escape_controls
-from ..plan import make_plan
+from ..plan import cycles, format_cycle
 from ..spec import RunSpec
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 16 * 2**20
 """The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
-
-MOST_SHOWN: Final = 50
-"""How many tasks of a cycle are named."""
 
 TOOL: Final = "trio-process"
 """The name of our table in pyproject.toml, below `tool`."""
@@ -185,20 +182,8 @@ def _section(file: Path, document: dict[str, Any], faults: Faults) -> tuple[dict
 
 
 def _refuse_cycles(tasks: list[Task], prefix: tuple[str, ...], faults: Faults) -> None:
-    """Note every cycle once, at its first task; what only needs one of a cycle is not at fault."""
-    waves = make_plan([task.spec for task in tasks]).wave
-    stuck = {task.spec.name: task for task, wave in zip(tasks, waves, strict=True) if wave is None}
-    seen: set[str] = set()
-    for start in stuck:
-        trail: dict[str, None] = {}
-        name = start
-        while name not in seen:
-            seen.add(name)
-            trail[name] = None
-            name = next(other for other in stuck[name].spec.after if other in stuck)
-        if name in trail:
-            names = list(trail)
-            cycle = names[names.index(name) :]
-            shown = [*cycle, name] if len(cycle) <= MOST_SHOWN else [*cycle[:MOST_SHOWN], "…", name]
-            place = (*prefix, "tasks", stuck[name].table, "after")
-            faults.add(place, f"a cycle, in which each waits for the next: {' → '.join(shown)}")
+    """Note every cycle once, at its first task; tasks that only depend on a cycle are not at fault."""
+    for members in cycles([task.spec for task in tasks]):
+        names = [tasks[place].spec.name for place in members]
+        place = (*prefix, "tasks", tasks[members[0]].table, "after")
+        faults.add(place, f"a cycle, in which each waits for the next: {format_cycle(names)}")

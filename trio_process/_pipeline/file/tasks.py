@@ -18,7 +18,7 @@ from .env_file import read_env_file
 from .faults import Faults
 from .interpolate import interpolate, interpolate_matrix
 from .keys import DEFAULT_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
-from .resolve import Draft, Task, link
+from .resolve import Task, UnresolvedTask, resolve
 from .value_types import Report, quoted
 
 MOST_COMBINATIONS: Final = 10_000
@@ -73,8 +73,8 @@ class TaskReader:
             elif not self.faults:
                 self._report()('no task here; one is written `[tasks.NAME]`, with `run = "..."` below it')
             return []
-        drafts = [draft for name, table in tables.items() for draft in self._read_task(name, table)]
-        return link(drafts, tables, lambda table: self._report("tasks", table))
+        unresolved = [task for name, table in tables.items() for task in self._read_task(name, table)]
+        return resolve(unresolved, tables, lambda table: self._report("tasks", table))
 
     def _report(self, *path: str | int) -> Report:
         return self.faults.at(*self.prefix, *path)
@@ -105,7 +105,7 @@ class TaskReader:
                 found[name] = good
         return found
 
-    def _read_task(self, name: str, table: object) -> Iterator[Draft]:
+    def _read_task(self, name: str, table: object) -> Iterator[UnresolvedTask]:
         """Yield a task, or one per combination of its matrix."""
         report = self._report("tasks", name)
         if not isinstance(table, dict):
@@ -129,7 +129,7 @@ class TaskReader:
         for combination in itertools.product(*matrix.values()):
             chosen = dict(zip(matrix, combination, strict=True))
             after_report = self._report("tasks", name, "after")
-            yield Draft(
+            yield UnresolvedTask(
                 name="-".join((name, *combination)),
                 table=name,
                 spec=self._spec(name, "-".join((name, *combination)), values, chosen),

@@ -12,7 +12,7 @@ from typing import IO, Final, final
 
 import trio
 
-from ..._core import RoomWaiters, Stream, logger
+from ..._core import Stream, logger
 from .whole import WholeLines
 
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
@@ -38,9 +38,12 @@ class Echo:
         self._ended = False
         self._broken: set[Stream] = set()
         self._more = trio.Event()
-        self._room = RoomWaiters()
+        self._room_wanted: list[Callable[[], object]] = []
         self.flushed = trio.Event()
         self._patience = trio.CancelScope(shield=True)
+        # never complained of: a pager or a stopped terminal is no news, and a log record may go to the same stuck pipe
+        self.named = True
+        self.origin = "echo=True (our own stdout or stderr)"
 
     @property
     def full(self) -> bool:
@@ -49,14 +52,12 @@ class Echo:
 
     def when_room(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, as soon as it is no longer full."""
-        self._room.add(callback)
+        self._room_wanted.append(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Undo `when_room`."""
-        self._room.discard(callback)
-
-    def hold_up_notice(self, process: str, seconds: float) -> None:
-        """Return None: a pager or a stopped terminal is no news, and a log record may go to the same full pipe."""
+        """Take back `when_room`."""
+        if callback in self._room_wanted:
+            self._room_wanted.remove(callback)
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; a line is passed on when it is whole, or very long."""
@@ -96,10 +97,15 @@ class Echo:
                     await self._write(stream, data)
                 self._size -= len(data)
                 if not self.full:
-                    self._room.run()
+                    self._make_room()
         finally:
             self.flushed.set()
-            self._room.run()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        callbacks, self._room_wanted = self._room_wanted, []
+        for callback in callbacks:
+            callback()
 
     async def _write(self, stream: Stream, data: bytes) -> None:
         file = sys.stdout if stream is Stream.STDOUT else sys.stderr
