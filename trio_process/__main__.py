@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+
 
 def main() -> None:
     """Run the command line; without the extra `cli`, say how to get it."""
@@ -15,7 +17,24 @@ def main() -> None:
             raise
         sys.exit(f"trio-process: the command line needs {error.name}; install it with: pip install 'trio-process[cli]'")
     _fill_standard_streams()
+    _forget_coerced_locale()
     run()
+
+
+def _forget_coerced_locale() -> None:
+    """Take back the LC_CTYPE that Python itself has set in a C locale (PEP 538): commands get the environment that we got."""
+    if os.environ.get("LC_CTYPE") not in _COERCED:
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return
+    given = [entry.partition(b"=")[2] for entry in entries if entry.startswith(b"LC_CTYPE=")]
+    if given:
+        os.environb[b"LC_CTYPE"] = given[0]
+    else:
+        del os.environ["LC_CTYPE"]
 
 
 def _fill_standard_streams() -> None:

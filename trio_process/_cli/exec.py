@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
+import select
 import signal
-import stat
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final, final
 
 import click
@@ -25,10 +25,10 @@ from .._core import (
     logger,
     open_scope,
 )
-from .._process import ManagedProcess, Service, ServiceOptions, state_of
+from .._process import ManagedProcess, Service, ServiceOptions, echo_chunks
 from .duration import Duration
 from .output import complain
-from .terminal import Terminal
+from .terminal import WANTS_TERMINAL, SuspendableClock, Terminal, heard
 
 LOST: Final = 1
 USAGE: Final = 2
@@ -38,21 +38,24 @@ SIGNALLED: Final = 128
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PASSED_ON: Final = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
-_JOB_CONTROL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD)
+_JOB_CONTROL: Final = (signal.SIGTSTP, *WANTS_TERMINAL)
+_CHANGES: Final = (signal.SIGCONT, signal.SIGCHLD)
 _OUT_OF_PATIENCE: Final = 3
 
+_HELP: Final = """Run one command: both its streams pass as they come, its exit status is ours.
 
-@click.command(context_settings={"allow_interspersed_args": False})
+128+N stands for death by signal N, 127 for a command that is not found, 126 for one that can't be executed; a success
+whose output could not be written is a 1. SIGINT, SIGTERM and SIGHUP stop it: the same signal, 5 s of grace, SIGKILL,
+all to its whole group; a second one ends the grace. Nothing it started is left behind.
+"""
+
+
+@click.command(help=_HELP, context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="N", help="A label for the command.")
-@click.option("--timeout", type=Duration(), metavar="S", help="Stop it after that long: seconds, or 10m.")
+@click.option("--timeout", type=Duration(), metavar="S", help="Stop the command after this long: seconds, or e.g. 10m.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str | None, timeout: float | None, command: Sequence[str]) -> None:
-    """Run one command: both its streams pass line by line, its exit status is ours.
-
-    128+N stands for death by signal N, 127 for a command that is not found, 126 for one that can't be executed; a success
-    whose output could not be written is a 1. SIGINT, SIGTERM and SIGHUP stop it: the same signal, 5 s of grace, SIGKILL,
-    all to its whole group; a second one ends the grace. Nothing it started is left behind.
-    """
+    """Run one command."""
     raise SystemExit(run(name, timeout, command))
 
 
@@ -76,14 +79,15 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
         return USAGE
     notes = Notes()
     logger.addHandler(notes)
+    clock = SuspendableClock()
     try:
-        result = trio.run(_run, options, terminal)
+        result = trio.run(_run, options, terminal, clock, clock=clock)
     except ProcessStartError as error:
         complain(f"trio-process exec: {error}")
         return NOT_FOUND if isinstance(error, ProgramNotFoundError) else NOT_EXECUTABLE
     finally:
-        terminal.take()
         logger.removeHandler(notes)
+        terminal.close()
     if result.reason is EndReason.TIMED_OUT:
         complain(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
     assert result.exit_code is not None
@@ -93,19 +97,24 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
 
 
 def _output(terminal: Terminal, descriptor: int) -> Stdio:
-    """Return where a stream goes: who is typed to needs the terminal itself, everybody else passes through us."""
-    return Stdio.INHERIT if terminal.ours and os.isatty(descriptor) else Stdio.PIPE
+    """Return where a stream goes: to our terminal directly, to everything else through us."""
+    return Stdio.INHERIT if terminal.is_behind(descriptor) else Stdio.PIPE
 
 
-async def _run(options: RunOptions, terminal: Terminal) -> CommandResult:
+async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock) -> CommandResult:
+    # what the caller has had ignored is ignored by the command, too: it inherits that
+    job_control = heard(*_JOB_CONTROL)
+    listened = (*heard(*_STOPPING, *_PASSED_ON), *job_control, *_CHANGES)
+    echo_chunks()  # nobody else writes, so that no line can be torn
     async with Service(options=ServiceOptions(guardian=True)) as service, open_scope() as nursery:
-        with trio.open_signal_receiver(*_STOPPING, *_PASSED_ON, *_JOB_CONTROL) as received:
+        with trio.open_signal_receiver(*listened) as received, clock.following(*job_control):
             run = Run(service, options)
-            watch = Watch(await nursery.start(run), terminal)
+            watch = Watch(await nursery.start(run), terminal, clock)
             nursery.start_soon(watch.signals, received)
             nursery.start_soon(watch.readers)
             await run.ended.wait()
             assert run.result is not None
+            watch.end(run.result)
             return run.result
 
 
@@ -147,70 +156,114 @@ class Run:
 class Watch:
     """What signals, the terminal, and a reader that leaves mean for the command."""
 
-    def __init__(self, process: ManagedProcess, terminal: Terminal) -> None:
+    def __init__(self, process: ManagedProcess, terminal: Terminal, clock: SuspendableClock) -> None:
         self._process = process
         self._terminal = terminal
+        self._clock = clock
         self._stops = 0
+        self._neighbour_has_terminal = False
         assert process.pid is not None
         self._pid = process.pid
         terminal.give(self._pid)
+        self._look_stopped()  # it may have asked for the terminal before
 
     async def signals(self, received: AsyncIterator[int]) -> None:
         """Pass signals on, and stop the command when one asks for that."""
         async for number in received:
             if number in _STOPPING:
                 self._stop(number)
-            elif not self._process.is_running:
-                continue
-            elif number == signal.SIGCHLD:
-                if self._terminal.ours and state_of(self._pid) == "T":
-                    self._suspend()
-            elif number == signal.SIGTSTP:
-                self._process.signal(number)
-                self._suspend()
-            elif number == signal.SIGCONT:
-                self._resume()
-            else:
-                self._process.signal(number)
+            elif self._process.is_running:
+                self._react(number)
+
+    def _react(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._look_stopped()
+        elif number == signal.SIGCONT:
+            self._resume()
+        elif number == signal.SIGTSTP:
+            self._process.signal(number)
+            self._suspend(number, group=False)  # the rest of our group was signalled with us
+        elif number in WANTS_TERMINAL:
+            self._lend(number)
+        else:
+            self._process.signal(number)
 
     def _stop(self, number: int) -> None:
         self._stops += 1
         only_a_stuck_reader_is_left = not self._process.is_running
         if only_a_stuck_reader_is_left or self._stops >= _OUT_OF_PATIENCE:
-            self._terminal.take()
+            self._terminal.take(self._pid, restore=True)
             os._exit(SIGNALLED + number)
         if self._stops > 1:
             self._process.kill()
         else:
             self._process.ask_to_stop(stop_signal=number)
 
-    def _suspend(self) -> None:
-        """Stop as the command did, so that who started us sees it; it goes on when we do."""
-        self._terminal.take()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        self._resume()  # we come here when somebody has continued us
+    def _look_stopped(self) -> None:
+        """Give a command that was stopped for it the terminal, else stop with it, so that our shell sees it."""
+        number = _stopped_by(self._pid)
+        if not number or not self._terminal.exists:
+            return
+        if number in WANTS_TERMINAL and self._terminal.give(self._pid):
+            self._neighbour_has_terminal = False
+            self._process.signal(signal.SIGCONT)
+            return
+        stopped = self._suspend(number if number in WANTS_TERMINAL else signal.SIGTSTP, group=True)
+        if not stopped and number in WANTS_TERMINAL:
+            complain("trio-process exec: stopped, as the command wants the terminal, and we are in the background")
+            self._process.kill()
+
+    def _suspend(self, number: int, *, group: bool) -> bool:
+        """Stop as the command did, and resume it once we are; return whether we were stopped."""
+        self._terminal.take(self._pid, restore=True)
+        stopped = self._clock.suspend(number, group=group)
+        if stopped or number == signal.SIGTSTP:
+            self._resume()  # at once, not by our SIGCONT: before that we may hear of the command's stop, and stop again
+        return stopped
 
     def _resume(self) -> None:
-        self._terminal.give(self._pid)
+        if not self._neighbour_has_terminal:
+            self._terminal.give(self._pid)
         self._process.signal(signal.SIGCONT)
 
+    def _lend(self, number: int) -> None:
+        """Let another one of our own group have the terminal: the pager that we are piped into, say.
+
+        It was stopped with us for wanting it while the command has it.
+        """
+        if self._terminal.is_with(self._pid):
+            self._neighbour_has_terminal = True
+            self._terminal.take(self._pid, restore=False)
+            os.killpg(0, signal.SIGCONT)
+        elif not self._terminal.is_with(os.getpgrp()):
+            self._suspend(number, group=False)
+
+    def end(self, result: CommandResult) -> None:
+        """Take the terminal back."""
+        self._terminal.take(self._pid, restore=result.exit_code is None or result.exit_code < 0)
+
     async def readers(self) -> None:
-        """Stop the command when who read our output has left, as a write to a closed pipe would (SIGPIPE)."""
+        """Stop the command when a reader of our output has left, as a write to a closed pipe would (SIGPIPE)."""
         async with trio.open_nursery() as nursery:
             for descriptor in (1, 2):
-                if _is_writing_end(descriptor):
+                if not self._terminal.is_behind(descriptor):  # then the command has it, and is told by the kernel
                     nursery.start_soon(self._reader, descriptor)
 
     async def _reader(self, descriptor: int) -> None:
-        # a pipe's writing end becomes "readable" by its error alone: when its last reader has left (poll(2), POLLERR)
-        await trio.lowlevel.wait_readable(descriptor)
+        # With an empty mask an epoll still reports the errors: a pipe without readers, a socket whose other end has left,
+        # a terminal that was hung up (epoll_ctl(2): EPOLLERR and EPOLLHUP).
+        with select.epoll() as watched:
+            try:
+                watched.register(descriptor, 0)
+            except OSError:
+                return  # a regular file has no reader that could leave, nor has what is closed
+            await trio.lowlevel.wait_readable(watched.fileno())
         self._process.ask_to_stop(stop_signal=signal.SIGPIPE)
 
 
-def _is_writing_end(descriptor: int) -> bool:
-    """Return whether it is the writing end of a pipe, and not both of a FIFO (`exec 3<>fifo`), which is its own reader."""
-    try:
-        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-        return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-    except OSError:
-        return False  # it is closed
+def _stopped_by(pid: int) -> int:
+    """Return the signal that has stopped a child, 0 if it runs; the news is left for others (waitid(2))."""
+    with suppress(ChildProcessError):
+        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return 0 if found is None else found.si_status
+    return 0

@@ -6,7 +6,7 @@ from .lifecycle import Life
 from .local import CHUNK, PIPE_CAPACITY, Containment
 from .managed_process import ManagedProcess
 from .options import ServiceOptions, ServiceStatistics
-from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer
+from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
 from .output_lines import OutputLines
 from .program import Program
 from .reactor import Reactor, Timer
@@ -36,6 +36,7 @@ __all__ = [
     "ServiceOptions",
     "ServiceStatistics",
     "Timer",
+    "echo_chunks",
     "explain",
     "state_of",
 ]

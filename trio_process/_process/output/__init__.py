@@ -1,6 +1,6 @@
 """What a child wrote, and where it goes: capture, lines, events, log file, echo."""
 
-from .echo import Echo
+from .echo import Echo, echo_chunks
 from .lines import LineCursor, OutputLine
 from .log_file import open_log
 from .redact import Redactor
@@ -20,6 +20,7 @@ __all__ = [
     "Patience",
     "Redactor",
     "RingBuffer",
+    "echo_chunks",
     "open_at_end",
     "open_log",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,12 @@ _PIPE_BUF: Final = 4096  # pipe(7): what a writable pipe takes at least without 
 _SECOND_LOOK: Final = 0.01
 
 _turns: Final = trio.lowlevel.RunVar[dict[tuple[int, int], trio.Lock]]("trio_process echo turns")
+_by_chunks: Final = trio.lowlevel.RunVar[bool]("trio_process echo by chunks", default=False)
+
+
+def echo_chunks() -> None:
+    """Let `echo` pass on each chunk as it comes, in this whole run of Trio: for a program in which nobody else writes."""
+    _by_chunks.set(True)
 
 
 @final
@@ -34,6 +41,7 @@ class Echo:
     def __init__(self) -> None:
         self._lines: deque[tuple[Stream, bytes]] = deque()
         self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
+        self._by_chunks = _by_chunks.get()
         self._size = 0
         self._ended = False
         self._broken: set[Stream] = set()
@@ -61,7 +69,7 @@ class Echo:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; a line is passed on when it is whole, or very long."""
-        self._pass_on(stream, self._begun[stream].feed(data))
+        self._pass_on(stream, data if self._by_chunks else self._begun[stream].feed(data))
 
     def _pass_on(self, stream: Stream, data: bytes) -> None:
         if data and stream not in self._broken:
@@ -116,12 +124,24 @@ class Echo:
             elif file is not None:
                 file.write(data.decode("utf-8", "replace"))
                 file.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
         except Exception as error:  # noqa: BLE001 - a full disk, a closed file, whatever a stdout of one's own raises
             self._broken.add(stream)
+            if getattr(error, "errno", None) == errno.EIO and _descriptor_is_hung_up(file):
+                return  # so has the reader of a terminal
             text = "our own %s takes no more of what processes write: %s"
             logger.warning(text, stream, error, extra={"output_lost": True})  # for who has to answer for it
+
+
+def _descriptor_is_hung_up(file: IO[str] | None) -> bool:
+    """Return whether a text file is a terminal whose other side is gone."""
+    descriptor = _descriptor(file)
+    if descriptor is None:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _descriptor(file: IO[str] | None) -> int | None:
