@@ -20,9 +20,10 @@ LAYERS = {
     "_process": {"_core"},
     "_daemon": {"_core"},
     "_pipeline": {"_core"},
+    "_control": {"_core", "_process", "_daemon", "_pipeline", "_supervisor"},
     "exec": {"_core", "_process"},
     "testing": {"_core", "_process"},
-    "_cli": {"_core", "_process", "_daemon", "_pipeline", "exec", "testing"},
+    "_cli": {"_core", "_process", "_daemon", "_pipeline", "exec", "testing", "_control"},
 }
 
 PUBLIC = ["trio_process", "trio_process.exec", "trio_process.testing"]

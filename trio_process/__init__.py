@@ -4,9 +4,11 @@
 * `Core` gives permission by named actions, and broadcasts events; `Subscription` is the channel they come over.
 * `Daemon` nests a PID file, a health server and a registry entry around a program's main task.
 * `Runner` runs specs as a dependency graph, in waves; `load_pipeline` reads them from a file.
+* `ControlServer` lets people, scripts and monitors see and steer all of it: an HTTP API, events, metrics, a page.
 * `trio_process.exec` says one command well; `trio_process.testing` runs all of this on virtual time.
 """
 
+from ._control import Access, ControlServer
 from ._core import (
     Action,
     ActionDisabledError,
@@ -96,6 +98,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_BUFFER_SIZE",
+    "Access",
     "Action",
     "ActionDisabledError",
     "ActionNotRegisteredError",
@@ -110,6 +113,7 @@ __all__ = [
     "CommandFailedError",
     "CommandResult",
     "CommandTimeoutError",
+    "ControlServer",
     "Core",
     "Daemon",
     "DaemonEntry",

@@ -1,0 +1,256 @@
+"""The guard: what foreign pages, rebound names and guessed tokens get."""
+
+import pytest
+import trio
+from asking import Refused, ask, get, post, raw, serving, websocket
+
+from trio_process import Access, ControlServer, Secret, Service
+from trio_process._control.hosts import Names, is_loopback, parse_authority, parse_origin
+
+GUARDED = [
+    "/api/process/processes",
+    "/api/process/events",
+    "/metrics",
+    "/openapi.json",
+    "/api/process/nothing",
+    "/else",
+]
+OPEN = ["/", "/page/page.js", "/page/page.css", "/page/icon.svg", "/health", "/ready"]
+
+
+@pytest.fixture
+async def control():
+    async with Service() as service, ControlServer("127.0.0.1:0", service=service, hosts=["ops.example.org"]) as found:
+        yield found
+
+
+async def head(control, *lines, method="GET", path="/api/process/processes"):
+    return await raw(control, "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1"))
+
+
+def bearer(control):
+    return f"Authorization: Bearer {control.token.reveal()}"
+
+
+def port(control):
+    return control.addr.rpartition(":")[2]
+
+
+@pytest.mark.parametrize("path", GUARDED)
+async def test_everything_but_the_page_and_the_probes_needs_the_token(control, path):
+    assert (await ask(control, "GET", path, token=False)).code == "unauthorized"
+    assert (await ask(control, "GET", path, Authorization="Bearer wrong")).code == "unauthorized"
+    assert (await ask(control, "GET", path, Authorization="Basic dXNlcjp4")).status == 401
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_the_page_and_the_probes_need_none(control, path):
+    got = await ask(control, "GET", path, token=False)
+    assert got.status == 200
+    assert got.headers["x-content-type-options"] == "nosniff"
+    assert got.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST:1",
+        "localhost.",
+        "[::1]",
+        "127.9.9.9:80",
+        "[::ffff:127.0.0.1]",
+        "ops.example.org",
+    ],
+)
+async def test_a_host_that_is_ours_is_believed(control, host):
+    assert (await head(control, f"Host: {host}", bearer(control))).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example", "10.0.0.1", "1"]
+)
+async def test_a_rebound_name_is_misdirected(control, host):
+    assert (await head(control, f"Host: {host}", bearer(control))).code == "misdirected"
+    assert (await head(control, f"Host: {host}", path="/")).status == 421  # the page, too
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        ("Host: localhost", "Host: localhost"),
+        ("Host: localhost", "Host: attacker.example"),
+        ("Host: user@localhost",),
+        ("Host: localhost:port",),
+        ("Host: localhost/path",),
+        ("Host: ",),
+        ("Host: [::1",),
+        ("Host: localhost:99999",),
+        ("Host: a b",),
+    ],
+)
+async def test_a_host_that_is_none_or_there_twice_is_a_bad_request(control, lines):
+    assert (await head(control, *lines, bearer(control))).status == 400
+
+
+async def test_http_1_0_without_a_host_is_a_bad_request(control):
+    got = await raw(control, f"GET /health HTTP/1.0\r\n{bearer(control)}\r\n\r\n".encode())
+    assert got.status == 400
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "http://attacker.example",
+        "https://attacker.example:8700",
+        "http://localhost:1",
+        "file://",
+        "http://localhost@attacker.example",
+        "ftp://localhost",
+    ],
+)
+async def test_a_foreign_page_is_forbidden_even_with_the_token(control, origin):
+    assert (await get(control, "/processes", Origin=origin)).code == "forbidden"
+    assert (await post(control, "/session", {"token": control.token.reveal()}, Origin=origin)).code == "forbidden"
+
+
+async def test_our_own_page_may_come_by_every_name(control):
+    for name in ("127.0.0.1", "localhost", "[::1]"):
+        assert (await get(control, "/processes", Origin=f"http://{name}:{port(control)}")).status == 200
+    assert (await get(control, "/processes", Host="ops.example.org", Origin="https://ops.example.org")).status == 200
+    assert (
+        await get(control, "/processes", Host="localhost:9000", Origin="http://localhost:9000")
+    ).status == 200  # ssh -L
+
+
+async def session(control):
+    got = await post(control, "/session", {"token": control.token.reveal()}, token=False)
+    assert got.data == {"access": "control"}
+    cookie, *attributes = got.headers["set-cookie"].split("; ")
+    assert set(attributes) == {"HttpOnly", "SameSite=Strict", "Path=/"}
+    assert control.token.reveal() not in cookie
+    return cookie
+
+
+async def test_the_cookie_of_a_session_reads_and_with_an_origin_changes(control):
+    cookie = await session(control)
+    own = f"http://{control.addr}"
+    assert (await get(control, "/processes", token=False, Cookie=f"a=b; {cookie}")).status == 200
+    assert (await post(control, "/processes/x/kill", token=False, Cookie=cookie)).code == "forbidden"
+    assert (await post(control, "/processes/x/kill", token=False, Cookie=cookie, Origin=own)).code == "not_found"
+    assert (await get(control, "/processes", token=False, Cookie=cookie + "x")).code == "unauthorized"
+
+
+async def test_a_websocket_is_guarded_in_the_same_way(control):
+    cookie = (b"cookie", (await session(control)).encode())
+    own = (b"origin", f"http://{control.addr}".encode())
+    token = (b"authorization", f"Bearer {control.token.reveal()}".encode())
+    for headers, status in (
+        ([], 401),
+        ([(b"authorization", b"Bearer wrong")], 401),
+        ([cookie], 403),
+        ([token, (b"origin", b"http://attacker.example")], 403),
+        ([cookie, (b"origin", b"null")], 403),
+    ):
+        with pytest.raises(Refused) as caught:
+            async with websocket(control, headers=headers):
+                pass
+        assert caught.value.status == status
+    with pytest.raises(Refused) as caught:
+        async with websocket(control, headers=[token], host="attacker.example"):
+            pass
+    assert caught.value.status == 421
+    for headers in ([token], [cookie, own]):
+        async with websocket(control, headers=headers) as events:
+            assert (await events.next())["type"] == "snapshot"
+
+
+async def test_guessing_is_slowed_down_and_the_right_token_still_passes(control):
+    codes = [(await get(control, "/processes", Authorization=f"Bearer {guess}")).status for guess in range(15)]
+    assert codes == [401] * 10 + [429] * 5
+    assert (await post(control, "/session", {"token": "guess"}, token=False)).status == 429
+    assert (await get(control, "/processes")).status == 200
+    await trio.sleep(1.05)  # the second of the contract
+    assert (await get(control, "/processes", Authorization="Bearer x")).status == 401
+
+
+async def test_a_request_without_a_token_is_no_guess(control):
+    assert {(await get(control, "/processes", token=False)).status for _ in range(15)} == {401}
+
+
+@pytest.mark.parametrize("access", list(Access))
+async def test_the_access_decides_before_the_route_does(access):
+    async with serving(access=access) as (control, _):
+        assert (await get(control, "/processes")).status == 200
+        steer = await post(control, "/processes/x/kill")
+        unknown = await post(control, "/nothing")
+        if access is Access.READ:
+            assert (steer.code, unknown.code) == ("forbidden", "forbidden")
+        else:
+            assert (steer.code, unknown.code) == ("not_found", "not_found")
+        for path in ("/processes", "/processes/run", "/pipelines/run"):
+            got = await post(control, path, {})
+            assert got.code == ("invalid_request" if access is Access.RUN else "run_not_allowed")
+
+
+async def test_a_form_of_a_foreign_page_is_no_json(control):
+    got = await post(control, "/session", b"token=x", Content_Type="application/x-www-form-urlencoded", token=False)
+    assert got.code == "unsupported_media_type"
+    got = await post(control, "/processes/x/kill", b"a=b", Content_Type="text/plain")
+    assert got.code == "unsupported_media_type"
+
+
+async def test_there_is_no_cors_and_a_preflight_gets_nothing(control):
+    got = await ask(control, "OPTIONS", "/api/process/processes", token=False, Origin="http://attacker.example")
+    assert got.status == 403
+    got = await ask(control, "OPTIONS", "/api/process/processes")
+    assert got.status == 405
+    assert not [name for name in got.headers if name.startswith("access-control")]
+
+
+async def test_the_page_has_a_policy_without_inline_code(control):
+    policy = (await ask(control, "GET", "/", token=False)).headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    page = (await ask(control, "GET", "/", token=False)).body.decode()
+    assert "<script>" not in page
+    assert "style=" not in page
+    assert "onclick" not in page
+
+
+async def test_on_a_unix_socket_any_host_is_right_and_no_token_needed(tmp_path):
+    async with serving(f"unix:{tmp_path}/s") as (control, _):
+        assert (await get(control, "/processes", Host="anything.example", token=False)).status == 200
+        assert (await head(control, "Host: a", "Host: b")).status == 400
+        assert (await get(control, "/processes", Origin="http://attacker.example", token=False)).status == 403
+
+
+async def test_a_given_token_is_taken_as_a_secret_or_a_text():
+    for token in ("abc", Secret("abc")):
+        async with serving(token=token) as (control, _):
+            assert (await get(control, "/processes", Authorization="Bearer abc")).status == 200
+
+
+@pytest.mark.parametrize("text", ["localhost", "127.0.0.1", "::1", "127.1.2.3", "::ffff:127.0.0.1"])
+def test_loopback_is_known_in_every_spelling(text):
+    assert is_loopback(text)
+
+
+@pytest.mark.parametrize("text", ["128.0.0.1", "::2", "localhost.example", "", "0.0.0.0", "::ffff:10.0.0.1"])
+def test_what_is_not_loopback_is_known_too(text):
+    assert not is_loopback(text)
+
+
+@pytest.mark.parametrize("text", ["", ":80", "a:b", "a:65536", "[::1", "a@b", "a/b", "a b", "[::1]x", "ü"])
+def test_what_is_no_authority_is_none(text):
+    assert parse_authority(text) is None
+    assert parse_origin(f"http://{text}") is None
+
+
+def test_a_name_with_a_port_is_for_that_port_alone():
+    names = Names(["127.0.0.1"], 8700, ["ops.example.org:8443"])
+    assert names.knows(parse_authority("ops.example.org:8443"))
+    assert not names.knows(parse_authority("ops.example.org:1"))

@@ -1,0 +1,87 @@
+"""The routes of daemons."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import trio
+
+from .._core import DaemonError, OptionError, RegistryError
+from .._daemon import DaemonEntry, Registry, open_daemon
+from .message import Answer, Request, success
+from .plane import Plane
+from .problem import Problem
+from .watch import probe
+
+
+def _registry(plane: Plane) -> Registry:
+    if plane.registry is None:
+        raise Problem("unavailable", "this server was given no registry")
+    return plane.registry
+
+
+async def list_daemons(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
+    """Answer `GET /daemons`."""
+    _registry(plane)
+    try:
+        entries = await plane.daemons.look()
+    except RegistryError as error:
+        raise Problem("unavailable", str(error)) from None
+    return success([entry.to_dict() for entry in entries])
+
+
+async def _entry(plane: Plane, request: Request) -> DaemonEntry:
+    registry = _registry(plane)
+    code, daemon = request.path["code"], request.path["daemon"]
+    try:
+        found = await trio.to_thread.run_sync(registry.get, code, daemon)
+    except OptionError:
+        found = None  # no daemon can be called that
+    except RegistryError as error:
+        raise Problem("unavailable", str(error)) from None
+    if found is None:
+        raise Problem("not_found", f"the daemon {code}/{daemon} is not running")
+    return found
+
+
+async def get_daemon(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /daemons/CODE/DAEMON`."""
+    return success((await _entry(plane, request)).to_dict())
+
+
+async def health_of_daemon(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /daemons/CODE/DAEMON/health`."""
+    entry = await _entry(plane, request)
+    healthy, reason = False, "no health endpoint configured"
+    if entry.health:
+        with plane.interruptible():
+            healthy, reason = await probe(entry)
+        plane.daemons.note_health(entry, healthy, reason)
+    found = {"healthy": healthy, "address": entry.health}
+    return success(found if healthy else found | {"reason": reason})
+
+
+async def stop_daemon(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /daemons/CODE/DAEMON/stop`: SIGTERM, to a process that is proved to be the daemon's."""
+    entry = await _entry(plane, request)
+    try:
+        found = await trio.to_thread.run_sync(open_daemon, _registry(plane), entry.code, entry.daemon)
+    except DaemonError as error:
+        raise Problem("conflict", str(error)) from None
+    if found is None:
+        raise Problem("not_found", f"the daemon {entry.code}/{entry.daemon} is not running")
+    pidfd = found[1]
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # one that was suspended gets to act on it
+        with plane.interruptible(request.wait) as scope:
+            await trio.lowlevel.wait_readable(pidfd)
+    except ProcessLookupError:
+        return success({"stopped": True, **entry.to_dict()})
+    except PermissionError:
+        owner = f"{entry.code}/{entry.daemon} (PID {entry.pid}) belongs to another user"
+        raise Problem("forbidden", f"{owner}: it can only be stopped by that one") from None
+    finally:
+        os.close(pidfd)
+    return success({"stopped": True, **entry.to_dict()}, 202 if scope.cancelled_caught else 200)

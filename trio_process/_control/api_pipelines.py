@@ -1,0 +1,80 @@
+"""The routes of pipelines."""
+
+from __future__ import annotations
+
+import trio
+
+from .._core import OptionError, PipelineError
+from .._pipeline import RunAllResult, Runner
+from .bodies import specs_of
+from .message import Answer, Request, success
+from .pipelines import Pipeline
+from .plane import Plane
+from .problem import Problem
+
+
+async def list_pipelines(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
+    """Answer `GET /pipelines`."""
+    return success(plane.pipelines.rows())
+
+
+async def get_pipeline(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /pipelines/ID`."""
+    return success(_pipeline(plane, request).to_dict())
+
+
+async def stop_pipeline(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /pipelines/ID/stop`."""
+    pipeline = _pipeline(plane, request)
+    if pipeline.ended is None:
+        if pipeline.stopping is None:
+            raise Problem(
+                "conflict", "its program gave no event to stop it by: ControlServer.pipeline(..., stopping=event)"
+            )
+        pipeline.stopping.set()
+    with plane.interruptible(request.wait):
+        await pipeline.over.wait()
+    return success({"stopped": True, **pipeline.row()}, 200 if pipeline.over.is_set() else 202)
+
+
+def _pipeline(plane: Plane, request: Request) -> Pipeline:
+    found = plane.pipelines.get(request.path["id"])
+    if found is None:
+        raise Problem("not_found", f"there is no pipeline with the id {request.path['id']!r}")
+    return found
+
+
+async def run_pipeline(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /pipelines/run`: 200 whatever becomes of it."""
+    service = plane.need_service()
+    specs = specs_of(request.body)
+    stopping = trio.Event()
+    pipeline, updates, receive = plane.pipelines.add(request.body.get("name") or "pipeline", specs, stopping)
+    assert plane.nursery is not None, "requests come while the server serves"
+    plane.nursery.start_soon(plane.pipelines.follow, pipeline, receive)
+    runner = Runner(service)
+    timeout: float | None = request.body.get("timeout")
+    try:
+        with plane.interruptible():
+            match request.body.get("mode", "all"):
+                case "sequential":
+                    result = await runner.run_sequential(specs, timeout=timeout, updates=updates)
+                case "parallel":
+                    result = await runner.run_parallel(specs, timeout=timeout, updates=updates)
+                case _:
+                    result = await runner.run_all(
+                        specs,
+                        schedule=request.body.get("schedule", "waves"),
+                        on_failure=request.body.get("onFailure", "continue"),
+                        timeout=timeout,
+                        updates=updates,
+                    )
+    except PipelineError as error:
+        raise Problem("invalid_request", str(error), {"field": "specs", "faults": list(error.faults)}) from None
+    except OptionError as error:
+        raise Problem("invalid_request", str(error)) from None
+    return success(_shown(result, pipeline))
+
+
+def _shown(result: RunAllResult, pipeline: Pipeline) -> dict[str, object]:
+    return result.to_dict() | {"id": pipeline.id}

@@ -1,0 +1,149 @@
+"""The routes of services: the units of a supervisor, their logs, and the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from .._core import ProcessError
+from .logstore import Query
+from .message import Answer, Request, success
+from .plane import Plane
+from .problem import Problem, invalid
+from .services import of_failure, row
+
+_LIMIT = 500
+_MOST = 5000
+
+
+async def list_services(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
+    """Answer `GET /services`."""
+    plane.services.need()
+    return success(plane.services.rows())
+
+
+async def get_service(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /services/NAME`."""
+    return success(_state(plane, request.path["name"]))
+
+
+def _state(plane: Plane, name: str) -> dict[str, Any]:
+    """Return one replica, or the first with the others beside."""
+    found = plane.services.named(name)
+    rows = [row(unit) for unit in found]
+    return rows[0] if len(rows) == 1 else rows[0] | {"all": rows}
+
+
+async def start_service(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /services/NAME/start`."""
+    return await _deed(plane, request, plane.services.need().start, "started")
+
+
+async def stop_service(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /services/NAME/stop`."""
+    return await _deed(plane, request, plane.services.need().stop, "stopped")
+
+
+async def restart_service(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /services/NAME/restart`."""
+    return await _deed(plane, request, plane.services.need().restart, "restarted")
+
+
+async def scale_service(plane: Plane, request: Request) -> Answer:
+    """Answer `PUT /services/NAME/replicas`."""
+    supervisor = plane.services.need()
+    replicas = request.body["replicas"]
+
+    async def scale(name: str) -> None:
+        await supervisor.scale(name, replicas)
+
+    return await _deed(plane, request, scale, "scaled")
+
+
+async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[Any]], word: str) -> Answer:
+    """Begin a deed, wait for it as long as the client likes, and answer with the state."""
+    name = request.path["name"]
+    plane.services.named(name)
+    outcome = _Outcome(deed, name)
+    assert plane.nursery is not None, "requests come while the server serves"
+    plane.nursery.start_soon(outcome.run)
+    await trio.lowlevel.checkpoint()  # what fails at once is told at once
+    with plane.interruptible(request.wait):
+        await outcome.over.wait()
+    if outcome.error is not None:
+        raise of_failure(outcome.error)
+    try:
+        state = _state(plane, name)
+    except Problem:
+        state = {"id": name, "name": name, "state": "stopped"}  # scaled to nothing
+    return success({word: True, **state}, 200 if outcome.over.is_set() else 202)
+
+
+class _Outcome:
+    """A deed that goes on when the client has left."""
+
+    def __init__(self, deed: Callable[[str], Awaitable[Any]], name: str) -> None:
+        self._deed = deed
+        self._name = name
+        self.over = trio.Event()
+        self.error: ProcessError | None = None
+
+    async def run(self) -> None:
+        try:
+            await self._deed(self._name)
+        except ProcessError as error:
+            self.error = error  # told if somebody waits; the state shows it anyway
+        finally:
+            self.over.set()
+
+
+async def logs_of_service(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /services/NAME/logs`."""
+    name = request.path["name"]
+    units = plane.services.named(name)
+    return success(await plane.logs.read({units[0].spec.name}, _query(request)))
+
+
+async def all_logs(plane: Plane, request: Request) -> Answer:
+    """Answer `GET /logs`."""
+    plane.need_service()
+    return success(await plane.logs.read(request.names("service"), _query(request)))
+
+
+def _query(request: Request) -> Query:
+    limit = request.whole("limit", _LIMIT, least=1, most=_MOST)
+    ignore_case = request.flag("ignoreCase")
+    grep = request.query.get("grep", "")
+    return Query(
+        request.whole("after"),
+        request.whole("before"),
+        limit or _LIMIT,
+        grep.lower() if ignore_case else grep,
+        ignore_case,
+    )
+
+
+async def graph(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
+    """Answer `GET /graph`."""
+    plane.services.need()
+    return success(plane.services.graph())
+
+
+async def reload(plane: Plane, request: Request) -> Answer:
+    """Answer `POST /reload`: read the file again, and do what has changed in it."""
+    supervisor: Any = plane.services.need()
+    path = getattr(supervisor, "path", None)
+    if path is None:
+        raise Problem(
+            "conflict", "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
+        )
+    from .._pipeline import load_services  # type: ignore[attr-defined] # noqa: PLC0415 - landed with the supervisor
+
+    try:
+        units = await trio.to_thread.run_sync(load_services, path)
+        plan = supervisor.plan(units) if request.flag("dryRun") else await supervisor.reload(units)
+    except ProcessError as error:
+        raise invalid("file", str(error)) from None
+    return success(plan.to_dict())

@@ -1,0 +1,117 @@
+"""Bodies that say what to run, with go-process's keys: `dir`, `env` also as a list, `disableCapture`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .._core import OptionError, RunOptions
+from .._pipeline import RunSpec
+from .problem import Problem, invalid
+from .schema import ENVIRONMENT, FLAG, NAME, NUMBERS, SECONDS, TEXT, TEXTS, Schema, record
+
+_WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
+_SHARED: Final[Mapping[str, Schema]] = {
+    "command": NAME,
+    "args": TEXTS,
+    "dir": TEXT,
+    "env": ENVIRONMENT,
+    "name": TEXT,
+    "stdin": TEXT,
+    "timeout": SECONDS,
+    "idleTimeout": SECONDS,
+    "gracePeriod": SECONDS,
+    "okExitCodes": NUMBERS,
+}
+COMMAND: Final = record(
+    {
+        **_SHARED,
+        "disableCapture": FLAG,
+        "bufferSize": _WHOLE,
+        "encoding": TEXT,
+        "errors": TEXT,
+        "maxLine": _WHOLE,
+        "stopSignal": {"type": ["string", "integer"]},
+        "killGroup": FLAG,
+        "detach": FLAG,
+        "logFile": NAME,
+        "logMaxBytes": _WHOLE,
+        "logKeep": _WHOLE,
+        "redact": FLAG,
+        "umask": _WHOLE,
+        "user": {"type": ["string", "integer"]},
+        "nice": {"type": "integer"},
+        "limits": {"type": "object", "additionalProperties": {"type": "integer"}},
+    },
+    "command",
+)
+SPEC: Final = record(
+    {
+        **_SHARED,
+        "after": TEXTS,
+        "allowFailure": FLAG,
+        "retries": _WHOLE,
+        "retryDelay": SECONDS,
+        "weight": {"type": "integer", "minimum": 1},
+    },
+    "name",
+    "command",
+)
+PIPELINE: Final = record(
+    {
+        "name": TEXT,
+        "mode": {"type": "string", "enum": ["all", "sequential", "parallel"]},
+        "specs": {"type": "array", "items": SPEC},
+        "schedule": {"type": "string", "enum": ["waves", "eager"]},
+        "onFailure": {"type": "string", "enum": ["continue", "no-new", "kill"]},
+        "timeout": SECONDS,
+    },
+    "specs",
+)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+
+
+def _fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    found = {_snake(name): value for name, value in body.items()}
+    if "dir" in found:
+        found["cwd"] = found.pop("dir") or None
+    if isinstance(found.get("env"), list):
+        found["env"] = dict(each.partition("=")[::2] for each in found["env"])
+    return found
+
+
+def options_of(body: Mapping[str, Any]) -> RunOptions:
+    """Return what a body says to run.
+
+    Raises:
+        Problem: An option was refused; the text names it.
+    """
+    try:
+        return RunOptions(**_fields(body))
+    except OptionError as error:
+        raise _refused(error, body) from None
+
+
+def specs_of(body: Mapping[str, Any]) -> list[RunSpec]:
+    """Return the specs of a pipeline.
+
+    Raises:
+        Problem: An option was refused; the text names it.
+    """
+    specs = []
+    for place, each in enumerate(body["specs"]):
+        try:
+            specs.append(RunSpec(**_fields(each)))
+        except OptionError as error:
+            raise _refused(error, each, f"specs[{place}].") from None
+    return specs
+
+
+def _refused(error: OptionError, body: Mapping[str, Any], prefix: str = "") -> Problem:
+    """Return the problem of an option, named as the client has written it."""
+    first = str(error).split(maxsplit=1)[0].rstrip(":")
+    named = {("cwd" if name == "dir" else _snake(name)): name for name in body}
+    return invalid(prefix + named.get(first, first), str(error))

@@ -1,0 +1,209 @@
+"""A small client of the control plane, for the command line: over its unix socket, or over TCP with the token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, final
+
+import trio
+
+from .._core import ProcessError, Secret
+from .._daemon import parse_address
+
+_BASE: Final = "/api/process"
+_LONGEST_HEAD: Final = 64 * 1024
+
+
+class ControlError(ProcessError):
+    """A control server has refused a request.
+
+    Attributes:
+        status: The HTTP status.
+        code: The error code, such as `not_found`.
+        details: More of it, as the server gives it.
+    """
+
+    def __init__(self, status: int, code: str, message: str, details: Any = None) -> None:
+        super().__init__(status, code, message, details)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@final
+class ControlClient:
+    """Talks to a control server; each request has a connection of its own.
+
+    Args:
+        addr: `unix:/path`, or `host:port`.
+        token: The server's token; not needed on a unix socket.
+
+    >>> client = ControlClient("unix:/run/app.sock")
+    >>> client.addr
+    'unix:/run/app.sock'
+    """
+
+    __slots__ = ("_address", "_token", "addr")
+
+    def __init__(self, addr: str, *, token: Secret | None = None) -> None:
+        self._address = parse_address(addr)
+        self.addr = addr
+        self._token = token
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """Return the `data` that the server answers a GET with; see `request`."""
+        return await self.request("GET", path, query=query)
+
+    async def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        """Return the `data` that the server answers a POST with; see `request`."""
+        return await self.request("POST", path, body=body, query=query)
+
+    async def put(self, path: str, body: Any, **query: Any) -> Any:
+        """Return the `data` that the server answers a PUT with; see `request`."""
+        return await self.request("PUT", path, body=body, query=query)
+
+    async def request(self, method: str, path: str, *, body: Any = None, query: dict[str, Any] | None = None) -> Any:
+        """Return the `data` of an answer.
+
+        Args:
+            method: The HTTP method.
+            path: What follows `/api/process`, each segment percent-encoded (`urllib.parse.quote(name, safe="")`).
+            body: What is sent as JSON; None for nothing.
+            query: The parameters; those that are None are left out.
+
+        Raises:
+            ControlError: The server has refused it.
+            OSError: There is no connection.
+        """
+        import json  # noqa: PLC0415 - kept out of the import time
+
+        async with self._asked(method, path, body, query or {}) as (status, reader):
+            data = b"".join([chunk async for chunk in reader])
+        try:
+            envelope = json.loads(data)
+        except ValueError:
+            raise ControlError(
+                status, "internal", f"the server answered {status} with something else than JSON"
+            ) from None
+        if not envelope.get("success"):
+            error = envelope.get("error") or {}
+            raise ControlError(status, error.get("code", ""), error.get("message", ""), error.get("details"))
+        return envelope["data"]
+
+    @asynccontextmanager
+    async def events(self, **query: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Follow the events, beginning with the snapshot, for the length of the block.
+
+        Args:
+            **query: `channels`, `service`, `batch`.
+
+        Raises:
+            ControlError: The server has refused it.
+            OSError: There is no connection.
+        """
+        import json  # noqa: PLC0415 - kept out of the import time
+
+        async with self._asked("GET", "/events", None, query) as (status, reader):
+            if status != 200:
+                error = json.loads(b"".join([chunk async for chunk in reader]))["error"]
+                raise ControlError(status, error["code"], error["message"], error.get("details"))
+            yield _events(reader)
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, body: Any, query: dict[str, Any]
+    ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        stream: trio.abc.Stream
+        if self._address.path:
+            stream = await trio.open_unix_socket(self._address.path)
+        else:
+            stream = await trio.open_tcp_stream(self._address.reachable_host, self._address.port)
+        async with stream:
+            await stream.send_all(self._head(method, path, body, query))
+            reader = _Reader(stream)
+            status = await reader.head()
+            yield status, reader.chunks()
+
+    def _head(self, method: str, path: str, body: Any, query: dict[str, Any]) -> bytes:
+        import json  # noqa: PLC0415 - kept out of the import time
+        from urllib.parse import urlencode  # noqa: PLC0415 - as above
+
+        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+        parameters = urlencode({name: value for name, value in given.items() if value is not None})
+        host = "localhost" if self._address.path else str(self._address._replace(host=self._address.reachable_host))
+        lines = [f"{method} {_BASE}{path}{'?' + parameters if parameters else ''} HTTP/1.1", f"Host: {host}"]
+        if self._token is not None:
+            lines.append(f"Authorization: Bearer {self._token.reveal()}")
+        data = b"" if body is None else json.dumps(body).encode()
+        if data:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
+        elif method != "GET":
+            lines.append("Content-Length: 0")
+        return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + data
+
+
+class _Reader:
+    """Reads one answer of HTTP/1.1."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._data = bytearray()
+        self._chunked = False
+        self._length = -1
+
+    async def _more(self) -> bool:
+        chunk = await self._stream.receive_some(64 * 1024)
+        self._data += chunk
+        return bool(chunk)
+
+    async def head(self) -> int:
+        while (end := self._data.find(b"\r\n\r\n")) < 0:
+            if len(self._data) > _LONGEST_HEAD or not await self._more():
+                raise ConnectionError("the server closed the connection without an answer")
+        lines = bytes(self._data[:end]).decode("latin-1").split("\r\n")
+        del self._data[: end + 4]
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            if name.lower() == "transfer-encoding":
+                self._chunked = value.strip().lower() == "chunked"
+            elif name.lower() == "content-length":
+                self._length = int(value)
+        return int(lines[0].split(" ")[1])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        if not self._chunked:
+            while self._length < 0 or len(self._data) < self._length:
+                if not await self._more():
+                    break
+            yield bytes(self._data)
+            return
+        while True:
+            while (end := self._data.find(b"\r\n")) < 0:
+                if not await self._more():
+                    return
+            size = int(bytes(self._data[:end]).split(b";")[0], 16)
+            while len(self._data) < end + 2 + size + 2:
+                if not await self._more():
+                    return
+            if not size:
+                return
+            chunk = bytes(self._data[end + 2 : end + 2 + size])
+            del self._data[: end + 2 + size + 2]
+            yield chunk
+
+
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    rest = b""
+    async for chunk in chunks:
+        rest += chunk
+        *events, rest = rest.split(b"\n\n")
+        for event in events:
+            if event.startswith(b"data: "):
+                yield json.loads(event[6:])

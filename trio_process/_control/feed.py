@@ -1,0 +1,173 @@
+"""The feed: what happens on a service's bus goes into the log store and to the hub, at the pace of the bus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._core import (
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessStarted,
+    EventBatch,
+    Overflow,
+    ProcessNotFoundError,
+    Subscription,
+)
+from .._process import Service
+from .logstore import Source
+from .plane import Plane, masked
+from .samples import PERIOD, measure, now
+from .services import label, row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BUFFER: Final = 200_000  # lines that may wait for us; a child never does
+_LOOK: Final = 0.05  # seconds between two looks for a service that has not been entered yet
+_CHANNEL_OF: Final = {
+    ActionProcessStarted: "process.started",
+    ActionProcessKilled: "process.killed",
+    ActionProcessExited: "process.exited",
+}
+
+
+class _Origin:
+    """What is known of a process while it runs."""
+
+    __slots__ = ("mask", "source")
+
+    def __init__(self, source: Source, mask: Callable[[str], str] | None) -> None:
+        self.source = source
+        self.mask = mask
+
+
+class Feed:
+    """Takes in what happens in one service.
+
+    Args:
+        plane: Where it goes.
+    """
+
+    __slots__ = ("_dropped", "_origins", "_plane", "_service", "processes")
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._service: Service | None = None
+        self._origins: dict[str, _Origin] = {}
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Take in everything, until the service is left."""
+        while (service := self._plane.service) is None:  # noqa: ASYNC110 - a supervisor that makes its own has no event for it
+            await trio.sleep(_LOOK)
+        self._service = service
+        self._plane.logs.protect({unit.spec.name for unit in self._plane.services.units()})
+        with service.subscribe(buffer=_BUFFER, overflow=Overflow.DROP_OLDEST) as events:
+            try:
+                while True:
+                    self._take(await events.receive_batch())
+                    self._note_dropped(events)
+            except trio.EndOfChannel:
+                return
+
+    def _note_dropped(self, events: Subscription) -> None:
+        missed = events.dropped - self._dropped
+        if missed:
+            self._dropped = events.dropped
+            self._plane.hub.miss(None, missed)
+
+    def _take(self, batch: EventBatch) -> None:
+        if batch.stream is not None:
+            origin = self._origin(batch.id, batch.name)
+            lines = batch.lines if origin.mask is None else [origin.mask(line) for line in batch.lines]
+            at = time.time()
+            first = self._plane.logs.append(origin.source, batch.stream.value, lines, at)
+            self._plane.hub.output(first, lines, batch.stream.value, origin.source, at)
+            return
+        event = batch[0]
+        channel = _CHANNEL_OF.get(type(event))
+        if channel is not None:
+            source = self._origin(event.id, event.name).source
+            data = event.to_dict() | {"service": source.service, "replica": source.replica}
+            if isinstance(event, ActionProcessStarted):
+                data["startedAt"] = data["at"]
+            self._plane.hub.publish(channel, data, process=event.id, service=source.service)
+            if isinstance(event, ActionProcessExited):
+                self._origins.pop(event.id, None)
+        elif type(event).__name__ == "UnitChanged":
+            self._changed(event)
+
+    def _changed(self, event: Any) -> None:
+        unit = next(
+            (each for each in self._plane.services.units() if (each.spec.name, each.replica) == _key(event)), None
+        )
+        base, replica = _key(event)
+        data = {
+            "name": base if replica == 1 else f"{base}.{replica}",
+            "service": base,
+            "replica": replica,
+            "old": str(event.old),
+            "new": str(event.new),
+            "reason": event.reason,
+            "generation": event.generation,
+            "at": event.at.isoformat(),
+            "unit": None if unit is None else row(unit),
+        }
+        self._plane.hub.publish("service.changed", data, service=base)
+
+    def _origin(self, id: str, name: str | None) -> _Origin:  # noqa: A002 - of an event
+        found = self._origins.get(id)
+        if found is None:
+            service, replica = self._plane.services.source_of(name) or (name or id, 1)
+            found = self._origins[id] = _Origin(Source(service, replica, id), self._mask(id))
+        return found
+
+    def _mask(self, id: str) -> Callable[[str], str] | None:  # noqa: A002 - of an event
+        assert self._service is not None, "events come once there is a service"
+        try:
+            return masked(self._service.get(id))
+        except ProcessNotFoundError:
+            return None  # forgotten already: then it is not written here either
+
+
+def _key(event: Any) -> tuple[str, int]:
+    suffix = f".{event.replica}"
+    base = event.name.removesuffix(suffix) if event.replica > 1 else event.name
+    return base, event.replica
+
+
+def leaders(plane: Plane) -> dict[str, int]:
+    """Return the PIDs of what is measured: of each replica, and of each other process that runs, by its label."""
+    found: dict[str, int] = {}
+    for unit in plane.services.units():
+        if unit.process is not None and unit.process.pid is not None and unit.process.is_running:
+            found[label(unit)] = unit.process.pid
+    service = plane.service
+    if service is not None:
+        known = set(found.values())
+        for process in service.running():
+            if process.pid is not None and process.pid not in known:
+                found[process.name or process.id] = process.pid
+    return found
+
+
+async def sample(plane: Plane) -> None:
+    """Measure for ever."""
+    while True:
+        due = trio.current_time() + PERIOD
+        await trio.sleep_until(due)
+        plane.samples.lag(trio.current_time() - due)
+        pids: Mapping[str, int] = leaders(plane)
+        found = await trio.to_thread.run_sync(measure, pids, abandon_on_cancel=True) if pids else {}
+        plane.samples.add(pids, found, now())
+        plane.samples.forget({*pids, *(label(unit) for unit in plane.services.units())})
+        units = {label(unit): (unit.spec.name, unit.replica) for unit in plane.services.units()}
+        services = []
+        for each in plane.samples.latest():
+            service, replica = units.get(each["name"], (each["name"], 1))
+            services.append(each | {"service": service, "replica": replica})
+        plane.hub.publish("sample", {"services": services, "loopLag": round(plane.samples.loop_lag, 4)})

@@ -1,0 +1,216 @@
+"""What hypercorn calls for each request: the guard first, then the route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, final
+
+import trio
+
+from .._core import ProcessError, logger
+from .access import Access
+from .guard import Guard, Need
+from .message import Answer, Message, Receive, Request, Send, failure, head_of, parse_query, read_body
+from .plane import Plane
+from .problem import Problem
+from .routes import Match, Route, Router
+from .schema import check, record
+from .streams import refuse_websocket, serve_events, serve_websocket, watch_leaving
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+SECURE: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""The headers of every answer."""
+
+_BODY_TIMEOUT: Final = 10.0  # seconds for a request's body
+_DRAIN_TIMEOUT: Final = 1.0  # seconds in which what a refused client still sends is read, so that it reads the answer
+_NOTHING: Final = record({})
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+@final
+class Frontend:
+    """Answers the requests of one server.
+
+    Args:
+        plane: What the handlers share.
+        router: The routes.
+        guard: Decides who may pass.
+        app: The user's own Quart app, which gets what no route of ours is for; None if it was never asked for.
+    """
+
+    __slots__ = ("_app", "_guard", "_plane", "_router")
+
+    def __init__(self, plane: Plane, router: Router, guard: Guard, app: QuartTrio) -> None:
+        self._plane = plane
+        self._router = router
+        self._guard = guard
+        self._app = app
+
+    async def __call__(
+        self, scope: Any, receive: Receive, send: Send, _sync_spawn: object = None, _call_soon: object = None
+    ) -> None:
+        """Handle one request (the arguments are those of a hypercorn `AppWrapper`)."""
+        try:
+            if scope["type"] == "http":
+                await self._http(scope, receive, _Secured(send).send)
+            elif scope["type"] == "websocket":
+                await self._websocket(scope, receive, send)
+        except BaseExceptionGroup as group:
+            interrupt: BaseExceptionGroup[BaseException] | None = group.subgroup(KeyboardInterrupt)
+            if interrupt is not None:
+                raise KeyboardInterrupt from group
+            raise
+
+    async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        match = self._router.match(method, scope["raw_path"])
+        route = match.route
+        name = "other" if route is None else route.path
+        try:
+            need = Need(Access.READ if method in _SAFE else Access.CONTROL) if route is None else route.need
+            self._guard.check(scope, need)
+            if route is None:
+                await self._elsewhere(scope, receive, send, match)
+                return
+            request = await self._request(scope, receive, match)
+            if route.stream is not None:
+                self._count(method, name, 200)
+                await route.stream(self._plane, request, receive, send)
+                return
+            answer = await self._answer(route, request, receive)
+        except Problem as problem:
+            answer = failure(problem)
+        except ProcessError as error:
+            answer = failure(Problem("conflict", str(error)))
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the connection without a word
+            _log_fault(f"{method} {name}", error)
+            answer = failure(Problem("internal", f"{type(error).__name__}: see the log of the server"))
+        if answer is None:
+            return  # the client left before there was one
+        self._count(method, name, answer.status)
+        await _respond(scope, receive, send, answer)
+
+    def _count(self, method: str, name: str, status: int) -> None:
+        known = method if method in ("GET", "HEAD", "POST", "PUT") else "other"
+        self._plane.requests[known, name, status] += 1
+
+    async def _request(self, scope: Any, receive: Receive, match: Match) -> Request:
+        route = match.route
+        assert route is not None, "asked for only with one"
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        body: Mapping[str, Any] = {}
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            with trio.move_on_after(_BODY_TIMEOUT) as limit:
+                body = await read_body(headers, receive)
+            if limit.cancelled_caught:
+                raise Problem("request_timeout", f"the body did not come within {_BODY_TIMEOUT:g} s")
+        if route.body is not None or body:
+            check(route.body or _NOTHING, body)
+        query = parse_query(scope["query_string"])
+        return Request(method=scope["method"], path=match.values, query=query, headers=headers, body=body)
+
+    async def _answer(self, route: Route, request: Request, receive: Receive) -> Answer | None:
+        assert route.handler is not None, "it is a stream otherwise"
+        if not route.waits:
+            return await route.handler(self._plane, request)
+        answer: Answer | None = None
+        problem: Problem | ProcessError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_leaving, receive, "http.disconnect", nursery.cancel_scope)
+            try:
+                answer = await route.handler(self._plane, request)
+            except (Problem, ProcessError) as error:  # bare, and not in a nursery's group
+                problem = error
+            nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return answer
+
+    async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
+        """Answer what no route is for: by the user's app, if it has a route."""
+        if match.methods:
+            allowed = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else [])})
+            allow = ", ".join(allowed).encode()
+            message = f"this path has the methods {', '.join(allowed)}"
+            raise Problem("method_not_allowed", message, headers=((b"allow", allow),))
+        if not list(self._app.url_map.iter_rules()):
+            raise Problem("not_found", f"there is nothing at {scope['path'][:200]!r}")
+        last: Message | None = None
+
+        async def send_but_last(message: Message) -> None:
+            # quart-trio cancels the nursery in which its last `send` is finishing
+            nonlocal last
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                last = message
+            else:
+                await send(message)
+
+        await self._app(scope, receive, send_but_last)  # type: ignore[arg-type] # ASGI's messages are dicts
+        if last is not None:
+            await send(last)
+
+    async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
+        match = self._router.match("GET", scope["raw_path"])
+        route = match.route
+        try:
+            self._guard.check(scope, Need(Access.READ) if route is None else route.need)
+            if route is None or route.stream is not serve_events:
+                if route is None and list(self._app.url_map.iter_rules()):
+                    await self._app(scope, receive, send)  # type: ignore[arg-type] # as above
+                    return
+                await self._refuse(Problem("not_found", "there is no WebSocket at this path"), send)
+                return
+            query = parse_query(scope["query_string"])
+            request = Request(method="GET", path=match.values, query=query, headers=dict(scope["headers"]), body={})
+            self._count("GET", route.path, 101)
+            await serve_websocket(self._plane, request, receive, send)
+        except Problem as problem:
+            await self._refuse(problem, send)
+
+    async def _refuse(self, problem: Problem, send: Send) -> None:
+        for message in refuse_websocket(problem):
+            await send(message)
+
+
+class _Secured:
+    """Adds the headers of every answer."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *SECURE]}
+        await self._send(message)
+
+
+async def _respond(scope: Any, receive: Receive, send: Send, answer: Answer) -> None:
+    """Send an answer; if the request's body was not read, read some of it first, so that the client gets to read ours."""
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    unread = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+    await send(head_of(answer))
+    if unread and answer.status >= 400:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = b""
+        with trio.move_on_after(_DRAIN_TIMEOUT):
+            more = True
+            while more:
+                message = await receive()
+                more = message["type"] == "http.request" and message.get("more_body", False)
+    await send({"type": "http.response.body", "body": body})
+
+
+def _log_fault(what: str, error: BaseException) -> None:
+    exc_info = error if logger.isEnabledFor(logging.DEBUG) else None
+    logger.error("control server: %s led to %s: %s", what, type(error).__name__, error, exc_info=exc_info)

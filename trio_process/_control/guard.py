@@ -1,0 +1,175 @@
+"""The guard: who may pass, decided on a request's head alone, before anything is routed.
+
+The order is `Host`, `Origin`, token, access; HTTP requests and WebSockets go the same way. A browser attaches cookies to
+whatever a foreign page makes it send, so a cookie alone changes nothing: it needs the `Origin` of our own page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, final
+
+from .._core import Secret
+from .access import Access
+from .hosts import Authority, Names, parse_authority
+from .problem import Problem
+
+_WRONG_PER_SECOND: Final = 10
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class Need(NamedTuple):
+    """What a route asks of a request.
+
+    Attributes:
+        access: The level; None where no token is needed.
+        changes: Whether it changes something, whatever its method.
+    """
+
+    access: Access | None
+    changes: bool = False
+
+
+class Head(NamedTuple):
+    """What the guard looks at."""
+
+    host: Authority
+    origin: str | None
+    bearer: str | None
+    cookie: str | None
+    local: str
+
+
+@final
+class Guard:
+    """Decides about the head of each request.
+
+    Args:
+        names: What the server is called.
+        token: What a client must know; None on a unix socket, whose owner alone can connect.
+        access: What a client may do.
+        cookie_name: The name of the session cookie.
+        clock: The time, in seconds.
+    """
+
+    __slots__ = ("_access", "_clock", "_names", "_session", "_token", "_wrong", "cookie_name")
+
+    def __init__(
+        self, names: Names, token: Secret | None, access: Access, *, cookie_name: str, clock: Callable[[], float]
+    ) -> None:
+        self._names = names
+        self._token = None if token is None else token.reveal().encode()
+        # not the token itself: a cookie of 127.0.0.1 is sent to every port of it
+        key = secrets.token_bytes(32)
+        self._session = hmac.new(key, self._token or b"", hashlib.sha256).hexdigest()
+        self._access = access
+        self._clock = clock
+        self._wrong: deque[float] = deque(maxlen=_WRONG_PER_SECOND)
+        self.cookie_name = cookie_name
+
+    def check(self, scope: Any, need: Need) -> None:
+        """Let a request pass, or raise.
+
+        Args:
+            scope: The ASGI scope.
+            need: What its route asks for.
+
+        Raises:
+            Problem: It may not pass.
+        """
+        head = self._head(scope)
+        if not self._names.knows(head.host, head.local):
+            raise Problem(
+                "misdirected",
+                f"this server is not called {head.host.host!r}; add the name to hosts=[…] if it should be",
+            )
+        if head.origin is not None and not self._names.is_own_origin(head.origin, head.host, head.local):
+            raise Problem("forbidden", f"pages of {head.origin[:200]!r} may not talk to this server")
+        if need.access is None:
+            return
+        by_cookie = self._authenticate(head)
+        risky = need.changes or scope["type"] == "websocket" or scope["method"] not in _SAFE
+        if by_cookie and risky and head.origin is None:
+            raise Problem("forbidden", "with the session cookie alone an Origin header is needed")
+        if not self._access.allows(need.access):
+            raise _not_allowed(need.access, self._access)
+
+    def _head(self, scope: Any) -> Head:
+        values: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"authorization": [], b"cookie": []}
+        for name, value in scope["headers"]:
+            if name in values:
+                values[name].append(value.decode("latin-1"))
+        hosts, origins = values[b"host"], values[b"origin"]
+        host = parse_authority(hosts[0]) if len(hosts) == 1 else None
+        if host is None:
+            raise Problem("invalid_request", "a request needs one Host header: a name and, perhaps, a port")
+        if len(origins) > 1 or len(values[b"authorization"]) > 1:
+            raise Problem("invalid_request", "Origin and Authorization may be there once only")
+        scheme, _, bearer = values[b"authorization"][0].partition(" ") if values[b"authorization"] else ("", "", "")
+        return Head(
+            host,
+            origins[0] if origins else None,
+            bearer.strip() if scheme.lower() == "bearer" else ("" if scheme else None),
+            _cookie("; ".join(values[b"cookie"]), self.cookie_name),
+            str((scope.get("server") or ("",))[0]),
+        )
+
+    def _authenticate(self, head: Head) -> bool:
+        """Return whether only the cookie says who it is."""
+        if self._token is None:
+            return False
+        if head.bearer is not None:
+            self.check_token(head.bearer)
+            return False
+        if head.cookie is None:
+            raise Problem("unauthorized", "a token is needed: Authorization: Bearer …", headers=_CHALLENGE)
+        if not hmac.compare_digest(head.cookie.encode("latin-1", "replace"), self._session.encode()):
+            raise self._wrong_one("the session has ended; log in again")
+        return True
+
+    def check_token(self, given: str) -> None:
+        """Let a token pass, or raise.
+
+        Raises:
+            Problem: It is wrong, or one of too many wrong ones.
+        """
+        if self._token is not None and not hmac.compare_digest(given.encode("utf-8", "replace"), self._token):
+            raise self._wrong_one("the token is wrong")
+
+    def _wrong_one(self, message: str) -> Problem:
+        now = self._clock()
+        if len(self._wrong) == _WRONG_PER_SECOND and now - self._wrong[0] < 1:
+            return Problem(
+                "too_many_requests", "too many wrong tokens; wait a second", headers=((b"retry-after", b"1"),)
+            )
+        self._wrong.append(now)
+        return Problem("unauthorized", message, headers=_CHALLENGE)
+
+    def session_cookie(self) -> bytes:
+        """Return the `Set-Cookie` of a session, which ends with the browser or with this server."""
+        return f"{self.cookie_name}={self._session}; HttpOnly; SameSite=Strict; Path=/".encode("ascii")
+
+
+_CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="trio-process"'),)
+
+
+def _cookie(header: str, name: str) -> str | None:
+    for part in header.split(";"):
+        key, equals, value = part.strip().partition("=")
+        if equals and key == name:
+            return value
+    return None
+
+
+def _not_allowed(needed: Access, has: Access) -> Problem:
+    if needed is Access.RUN:
+        return Problem(
+            "run_not_allowed", "this server starts no commands for its clients; that takes access=Access.RUN"
+        )
+    return Problem(
+        "forbidden", f"this server only lets its clients {has.value}; that takes access=Access.{needed.name}"
+    )

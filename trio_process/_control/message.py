@@ -1,0 +1,180 @@
+"""A request as handlers see it, and the answers they give."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, final
+from urllib.parse import parse_qsl
+
+import attrs
+
+from .problem import Problem, invalid
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = Mapping[str, Any]
+
+MAX_BODY: Final = 2**20
+"""The longest body of a request, in bytes."""
+
+LONGEST_WAIT: Final = 300.0
+"""The longest `?wait=`, in seconds."""
+
+_JSON: Final = b"application/json"
+
+
+class Answer(NamedTuple):
+    """One response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = _JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def encode(value: Any) -> bytes:
+    """Return `value` as JSON in ASCII; infinite numbers, which JSON doesn't have, become null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def success(data: Any, status: int = 200) -> Answer:
+    """Return the answer `{"success": true, "data": …}`."""
+    return Answer(status, encode({"success": True, "data": data}))
+
+
+def failure(problem: Problem) -> Answer:
+    """Return the answer `{"success": false, "error": …}`."""
+    return Answer(problem.status, encode(problem.envelope()), headers=problem.headers)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request that has passed the guard.
+
+    Attributes:
+        method: `"GET"`, …
+        path: The values of the route's `{…}` segments, decoded.
+        query: The parameters of the query; of one that is there several times, the last.
+        headers: The headers, by lower-case name.
+        body: The JSON object that was sent; empty if there was none.
+    """
+
+    method: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    body: Mapping[str, Any]
+
+    def flag(self, name: str) -> bool:
+        """Return a parameter that is true or false."""
+        text = self.query.get(name, "false").lower()
+        if text not in ("true", "false", "1", "0", ""):
+            raise invalid(name, f"{name} must be true or false, got {text!r}")
+        return text in ("true", "1", "")
+
+    def whole(self, name: str, default: int | None = None, *, least: int = 0, most: int = 2**53) -> int | None:
+        """Return a parameter that is a whole number."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):
+            raise invalid(name, f"{name} must be a whole number from {least} to {most}, got {text!r}")
+        return int(text)
+
+    def names(self, name: str) -> frozenset[str]:
+        """Return a parameter that is a list of names, comma-separated; empty for all."""
+        return frozenset(part for part in self.query.get(name, "").split(",") if part)
+
+    @property
+    def wait(self) -> float:
+        """How long the answer may wait for what was asked, in seconds."""
+        text = self.query.get("wait")
+        if text is None:
+            return 0.0
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= LONGEST_WAIT:
+            raise invalid("wait", f"wait must be 0 to {LONGEST_WAIT:g} seconds, got {text!r}")
+        return seconds
+
+
+def parse_query(raw: bytes) -> dict[str, str]:
+    """Return the parameters of a query string.
+
+    Raises:
+        Problem: It isn't UTF-8, or has too many parameters.
+    """
+    try:
+        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"))
+    except ValueError:  # UnicodeDecodeError is one
+        raise Problem(
+            "invalid_request", "the query must be UTF-8, percent-encoded, with at most 50 parameters"
+        ) from None
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
+    """Return the JSON object that a request carries, empty if it carries none.
+
+    Raises:
+        Problem: It is too large, isn't JSON, or isn't an object.
+    """
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length[:20]) > MAX_BODY:
+        raise _too_large()
+    data = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem("invalid_request", "the client left before its request was complete")
+        data += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(data) > MAX_BODY:
+            raise _too_large()
+    if not data:
+        return {}
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != _JSON:
+        raise Problem("unsupported_media_type", f"the body must be application/json, got {kind.decode('latin-1')!r}")
+    return _parse(bytes(data))
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Problem("invalid_request", "the body is not valid JSON") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Problem("invalid_request", "the body must be a JSON object")
+    return value
+
+
+def _too_large() -> Problem:
+    return Problem("too_large", f"the body is larger than {MAX_BODY} bytes", headers=((b"connection", b"close"),))
+
+
+def head_of(answer: Answer) -> Message:
+    """Return the ASGI message that begins an answer."""
+    headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+    if not any(name == b"cache-control" for name, _ in answer.headers):
+        headers.append((b"cache-control", b"no-store"))
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}

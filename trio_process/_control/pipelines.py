@@ -1,0 +1,171 @@
+"""The pipelines that were run while the server served: the state of each spec, by the updates of their runner."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from .._core import command_line, shown
+from .._pipeline import RunSpec, RunUpdate, SpecState
+from .hub import Hub, stamp
+
+KEPT: Final = 50
+"""How many pipelines are remembered; of more, the oldest that has ended is forgotten."""
+
+_OUTPUT_TAIL: Final = 4000
+_FINAL: Final = frozenset({SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED})
+
+
+@final
+@attrs.define(eq=False)
+class Step:
+    """One spec of a pipeline, and how far it is."""
+
+    spec: RunSpec
+    state: SpecState = SpecState.PENDING
+    started: float | None = None
+    ended: float | None = None
+    attempts: int = 0
+    result: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step, ready for JSON; times in seconds since the epoch."""
+        options = self.spec.options
+        return {
+            "name": self.spec.name,
+            "state": self.state.value,
+            "command": command_line(shown(options.command), options.shown_args),
+            "after": list(self.spec.after),
+            "allowFailure": self.spec.allow_failure,
+            "started": self.started,
+            "ended": self.ended,
+            "attempts": self.attempts,
+            "result": self.result,
+        }
+
+
+@final
+@attrs.define(eq=False)
+class Pipeline:
+    """One run of a pipeline."""
+
+    id: str
+    name: str
+    steps: dict[str, Step]
+    began: float
+    stopping: trio.Event | None = None
+    ended: float | None = None
+    over: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def state(self) -> str:
+        """`running`, or how it ended: `passed`, `failed`, or `stopped` where some specs never came to an end."""
+        if self.ended is None:
+            return "running"
+        states = {step.state for step in self.steps.values() if not (step.spec.allow_failure and step.ended)}
+        if SpecState.FAILED in states or SpecState.SKIPPED in states:
+            return "failed"
+        return "passed" if states <= {SpecState.PASSED} else "stopped"
+
+    def row(self) -> dict[str, Any]:
+        """Return it without its steps, ready for JSON."""
+        counts: dict[str, int] = {}
+        for step in self.steps.values():
+            counts[step.state.value] = counts.get(step.state.value, 0) + 1
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state,
+            "began": stamp(self.began),
+            "ended": None if self.ended is None else stamp(self.ended),
+            "duration": round((self.ended or time.time()) - self.began, 3),
+            "counts": counts,
+            "stoppable": self.stopping is not None and self.ended is None,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it with its steps, ready for JSON."""
+        return self.row() | {"specs": [step.to_dict() for step in self.steps.values()]}
+
+    def update(self, update: RunUpdate) -> dict[str, Any] | None:
+        """Take an update in; return the step that has changed."""
+        step = self.steps.get(update.name)
+        if step is None:
+            return None
+        step.state = update.state
+        if update.state is SpecState.RUNNING:
+            step.attempts += 1
+            step.started = step.started or time.time()
+        elif update.state in _FINAL:
+            step.ended = time.time() if step.started is not None else None
+        if update.result is not None:
+            result = update.result.to_dict()
+            result.pop("commandResult", None)
+            result["output"] = result["output"][-_OUTPUT_TAIL:]
+            step.attempts = update.result.attempts
+            step.result = result
+        return step.to_dict()
+
+
+@final
+class Pipelines:
+    """The pipelines that are known.
+
+    Args:
+        hub: Where their updates are published.
+    """
+
+    __slots__ = ("_count", "_hub", "_known")
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._known: dict[str, Pipeline] = {}
+        self._count = 0
+
+    def get(self, id: str) -> Pipeline | None:  # noqa: A002 - what it is called everywhere
+        """Return a pipeline by its id, None if there is none."""
+        return self._known.get(id)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all pipelines, the newest first, ready for JSON."""
+        return [pipeline.row() for pipeline in reversed(self._known.values())]
+
+    def tasks(self) -> dict[str, int]:
+        """Return how many specs of running pipelines are in each state."""
+        counts = {state.value: 0 for state in SpecState}
+        for pipeline in self._known.values():
+            if pipeline.ended is None:
+                for step in pipeline.steps.values():
+                    counts[step.state.value] += 1
+        return counts
+
+    def add(
+        self, name: str, specs: Iterable[RunSpec], stopping: trio.Event | None
+    ) -> tuple[Pipeline, trio.MemorySendChannel[RunUpdate], trio.MemoryReceiveChannel[RunUpdate]]:
+        """Return a new pipeline, and the channel of its updates."""
+        self._count += 1
+        pipeline = Pipeline(str(self._count), name, {spec.name: Step(spec) for spec in specs}, time.time(), stopping)
+        self._known[pipeline.id] = pipeline
+        ended = [each.id for each in self._known.values() if each.ended is not None]
+        for old in ended[: max(0, len(self._known) - KEPT)]:
+            del self._known[old]
+        self._hub.publish("pipeline.update", pipeline.to_dict())
+        # what it can't send, the runner keeps: an unbounded buffer is no more memory, and never makes it wait
+        send, receive = trio.open_memory_channel[RunUpdate](math.inf)
+        return pipeline, send, receive
+
+    async def follow(self, pipeline: Pipeline, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
+        """Take the updates of a pipeline in, to the end."""
+        async with updates:
+            async for update in updates:
+                step = pipeline.update(update)
+                if step is not None:
+                    self._hub.publish("pipeline.update", pipeline.row() | {"specs": [step]})
+        pipeline.ended = time.time()
+        pipeline.over.set()
+        self._hub.publish("pipeline.update", pipeline.row() | {"specs": []})

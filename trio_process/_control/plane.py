@@ -1,0 +1,187 @@
+"""`Plane`: what the handlers of one server share."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+import trio
+
+from .._core import ProcessError
+from .._daemon import Registry
+from .._process import ManagedProcess, Service
+from .access import Access
+from .guard import Guard
+from .hub import Hub, stamp
+from .logstore import LogStore
+from .pipelines import Pipelines
+from .problem import Problem
+from .samples import Samples
+from .services import Services
+from .supervised import Supervisor
+from .watch import Daemons
+
+MAX_STREAMS: Final = 64
+
+
+@final
+class Plane:
+    """What the handlers of one server share.
+
+    Args:
+        supervisor: What `/services` are about, None for nothing.
+        service: What `/processes` are about; None for the supervisor's.
+        registry: What `/daemons` are about, None for nothing.
+        access: What clients may do.
+        max_streams: How many streams may be open.
+
+    Attributes:
+        instance: A name of this stay, new at every start: cursors of another one mean nothing here.
+        closing: Set when the server is being left.
+        guard: Set by the server when it knows its address.
+    """
+
+    def __init__(
+        self,
+        *,
+        supervisor: Supervisor | None,
+        service: Service | None,
+        registry: Registry | None,
+        access: Access,
+        max_streams: int,
+    ) -> None:
+        self.supervisor = supervisor
+        self._service = service
+        self.registry = registry
+        self.access = access
+        self.max_streams = max_streams
+        self.instance = secrets.token_hex(8)
+        self.began = time.time()
+        self.hub = Hub()
+        self.logs = LogStore()
+        self.samples = Samples()
+        self.services = Services(supervisor)
+        self.pipelines = Pipelines(self.hub)
+        self.daemons = Daemons(registry, self.hub)
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.streams = 0
+        self.closing = trio.Event()
+        self.guard: Guard | None = None
+        self.nursery: trio.Nursery | None = None
+        self._waiting: set[trio.CancelScope] = set()
+
+    @property
+    def service(self) -> Service | None:
+        """The service that is watched, as soon as there is one."""
+        if self._service is not None or self.supervisor is None:
+            return self._service
+        try:
+            return self.supervisor.service
+        except ProcessError:
+            return None  # a supervisor that isn't entered yet, and makes its own
+
+    def need_service(self) -> Service:
+        """Return the service.
+
+        Raises:
+            Problem: There is none.
+        """
+        service = self.service
+        if service is None:
+            raise Problem("unavailable", "this server was given no service, or it has not been entered yet")
+        return service
+
+    def process(self, id: str) -> ManagedProcess:  # noqa: A002 - the contract's name
+        """Return a process by its id, which is never an OS process id.
+
+        Raises:
+            Problem: There is none.
+        """
+        try:
+            return self.need_service().get(id)
+        except LookupError:
+            raise Problem("not_found", f"there is no process with the id {id!r}") from None
+
+    @contextmanager
+    def interruptible(self, limit: float | None = None) -> Iterator[trio.CancelScope]:
+        """Let the block wait for at most `limit` seconds, and no longer than the server serves.
+
+        Raises:
+            Problem: The server is being left.
+        """
+        with trio.CancelScope(deadline=trio.current_time() + (1e9 if limit is None else limit)) as scope:
+            self._waiting.add(scope)
+            if self.closing.is_set():
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._waiting.discard(scope)
+        if scope.cancelled_caught and self.closing.is_set():
+            raise Problem("unavailable", "the server is being stopped")
+
+    def close(self) -> None:
+        """End what waits, and let streams say good-bye."""
+        self.hub.flush()
+        self.closing.set()
+        for scope in self._waiting:
+            scope.cancel()
+        for client in self.hub.clients:
+            client.wake.set()
+
+    @contextmanager
+    def stream_place(self) -> Iterator[None]:
+        """Take one of the places for streams.
+
+        Raises:
+            Problem: There is none.
+        """
+        if self.streams >= self.max_streams:
+            raise Problem("unavailable", f"{self.max_streams} streams are open already; close one")
+        if self.closing.is_set():
+            raise Problem("unavailable", "the server is being stopped")
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the message that a stream begins with."""
+        service = self.service
+        return {
+            "type": "snapshot",
+            "instance": self.instance,
+            "timestamp": stamp(time.time()),
+            "data": {
+                "instance": self.instance,
+                "began": stamp(self.began),
+                "access": self.access.value,
+                "cursor": self.logs.cursor,
+                "has": {
+                    "services": self.supervisor is not None,
+                    "processes": service is not None,
+                    "daemons": self.registry is not None,
+                },
+                "services": self.services.rows(),
+                "processes": [] if service is None else [process.info().to_dict() for process in service.running()],
+                "daemons": self.daemons.rows(),
+                "pipelines": self.pipelines.rows(),
+                "samples": self.samples.history(),
+            },
+        }
+
+
+def masked(process: ManagedProcess) -> Callable[[str], str] | None:
+    """Return what masks the secrets of a process in a text, None if it has none."""
+    masker = process._life.options.masker()
+    return masker or None
+
+
+def public(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for clients: without its environment."""
+    return {name: value for name, value in info.items() if name != "env"}

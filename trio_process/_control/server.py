@@ -1,0 +1,268 @@
+"""`ControlServer`: see and steer what runs, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, final
+
+import trio
+
+from .._core import Block, OptionError, ProcessError, Secret, checks, logger, member, open_scope
+from .._daemon import Address, Registry, import_http, listening, parse_address, serving
+from .._process import Service
+from .access import Access
+from .hosts import Names, is_loopback
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+    from .._pipeline import RunSpec, RunUpdate
+    from .plane import Plane
+    from .supervised import Supervisor
+
+_MAX_CONNECTIONS: Final = 256  # besides streams, which have places of their own
+_LONGEST_TOKEN: Final = 1024
+
+
+@final
+class ControlServer(Block):
+    """A server for what runs: an HTTP API, an event stream, metrics and a page.
+
+    Args:
+        addr: `host:port`, `:port` (all interfaces), `[::1]:port` or `unix:/path`; port 0 takes a free one.
+        supervisor: Whose services are shown; it need not be entered yet, so that a server around it shows its stop.
+        service: Whose processes are shown; None for the supervisor's.
+        registry: Whose daemons are shown.
+        access: What clients may do.
+        token: What a client must know; None for one that is made. On a unix socket none is needed: its file is for
+            its owner alone.
+        page: Whether `/` is a page.
+        hosts: Further names of the server, `host` or `host:port`, such as that of a proxy in front of it.
+        max_streams: How many event streams may be open at once.
+
+    Raises:
+        OptionError: A value was refused, or the address is not loopback and no token was given.
+
+    Entering raises a `DaemonError`, an `OSError` too, if the address can't be bound. Over TCP everything but the page's
+    files, `/health` and `/ready` needs the token; what a foreign page makes a browser send is refused.
+
+    >>> async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
+    ...     assert control.url.startswith("http://127.0.0.1:")
+    """
+
+    __slots__ = (
+        "_access",
+        "_addr",
+        "_address",
+        "_app",
+        "_bound",
+        "_given",
+        "_hosts",
+        "_page",
+        "_plane",
+        "_sources",
+        "_token",
+    )
+
+    def __init__(
+        self,
+        addr: str,
+        *,
+        supervisor: Supervisor | None = None,
+        service: Service | None = None,
+        registry: Registry | None = None,
+        access: Access | str = Access.CONTROL,
+        token: Secret | str | None = None,
+        page: bool = True,
+        hosts: Iterable[str] = (),
+        max_streams: int = 64,
+    ) -> None:
+        super().__init__()
+        self._address = parse_address(addr)
+        self._addr = addr
+        self._bound: Address | None = None
+        self._access = member(Access, access, "access")
+        self._given = token is not None
+        self._token = _checked_token(token)
+        self._page = checks.flag("page", page)
+        if isinstance(hosts, (str, bytes)):
+            raise OptionError(f"hosts must be a list or tuple of names, got {hosts!r}; write [{hosts!r}]")
+        self._hosts = tuple(hosts)
+        Names((), 0, self._hosts)  # refuses what is no name
+        if service is not None and not isinstance(service, Service):
+            raise OptionError(f"service must be a Service or None, got {service!r}")
+        if registry is not None and not isinstance(registry, Registry):
+            raise OptionError(f"registry must be a Registry or None, got {registry!r}")
+        self._sources: dict[str, Any] = {
+            "supervisor": supervisor,
+            "service": service,
+            "registry": registry,
+            "access": self._access,
+            "max_streams": checks.whole("max_streams", max_streams, least=1),
+        }
+        self._plane: Plane | None = None
+        self._app: QuartTrio | None = None
+        if not self._address.path and not is_loopback(self._address.host) and _is_literal(self._address.host):
+            self._need_given_token()
+
+    @property
+    def addr(self) -> str:
+        """The bound address while entered (port 0 resolved), else the configured one."""
+        return str(self._bound) if self._bound is not None else self._addr
+
+    @property
+    def url(self) -> str:
+        """Where the page is; of a unix socket `http+unix://` and its path, percent-encoded."""
+        address = self._bound or self._address
+        if address.path:
+            return f"http+unix://{_quoted(address.path)}/"
+        return f"http://{address._replace(host=address.reachable_host)}/"
+
+    @property
+    def login_url(self) -> Secret:
+        """The page's URL with the token in its fragment, which a browser sends to nobody."""
+        return Secret(f"{self.url}#token={_quoted(self._token.reveal())}")
+
+    @property
+    def token(self) -> Secret:
+        """What a client must know."""
+        return self._token
+
+    @property
+    def app(self) -> QuartTrio:
+        """The `QuartTrio` app, for your own routes, even while it serves; the guard stands before them, too."""
+        if self._app is None:
+            from quart_trio import QuartTrio  # noqa: PLC0415 - the HTTP stack is most of the import time
+
+            self._app = QuartTrio("trio_process.control", static_folder=None)
+        return self._app
+
+    def pipeline(
+        self, name: str, specs: Iterable[RunSpec], *, stopping: trio.Event | None = None
+    ) -> trio.MemorySendChannel[RunUpdate]:
+        """Show a pipeline that is about to be run.
+
+        Args:
+            name: What it is called.
+            specs: Its specs.
+            stopping: The event that is given to `run_all` as `stopping`, too: what stops the pipeline from the page sets
+                it. None: it can't be stopped from there.
+
+        Returns:
+            The channel to give to a `Runner` as `updates`.
+
+        Raises:
+            ProcessError: The server is not entered.
+        """
+        if self._plane is None or self._plane.nursery is None:
+            raise ProcessError(
+                "a pipeline is shown by a server that is entered: async with ControlServer(...) as control"
+            )
+        pipeline, send, receive = self._plane.pipelines.add(checks.text("name", name, empty=False), specs, stopping)
+        self._plane.nursery.start_soon(self._plane.pipelines.follow, pipeline, receive)
+        return send
+
+    def _refuse_entry(self) -> None:
+        if self._entered is not None:
+            raise ProcessError(f"this ControlServer serves {self.addr} already; make another one")
+
+    def _need_given_token(self) -> None:
+        if not self._given:
+            raise OptionError(
+                f"addr {self._addr!r} can be reached from other machines, so a token must be given: token=Secret(...); "
+                "or listen at 127.0.0.1, or at a unix socket"
+            )
+
+    def _block(self) -> AbstractAsyncContextManager[None]:
+        return self._serve()
+
+    @asynccontextmanager
+    async def _serve(self) -> AsyncIterator[None]:
+        try:
+            async with listening(self._address, mode=0o600) as (listeners, bound):
+                hosts = [sock.getsockname()[0] for sock in listeners] if not bound.path else []
+                if not all(map(is_loopback, hosts)):
+                    self._need_given_token()
+                    logger.warning(
+                        "control server: %s can be reached from other machines; who knows the token can %s what runs here, "
+                        "and who is on the network can read it: put TLS in front of it",
+                        bound,
+                        self._access.value,
+                    )
+                await trio.to_thread.run_sync(_import_stack)
+                async with self._open(listeners, bound, hosts):
+                    yield
+        finally:
+            self._bound = None
+
+    @asynccontextmanager
+    async def _open(self, listeners: list[Any], bound: Address, hosts: list[str]) -> AsyncIterator[None]:
+        from .feed import Feed, sample  # noqa: PLC0415 - the HTTP stack comes with it
+        from .frontend import Frontend  # noqa: PLC0415 - as above
+        from .guard import Guard  # noqa: PLC0415 - as above
+        from .plane import Plane  # noqa: PLC0415 - as above
+        from .routes import Router  # noqa: PLC0415 - as above
+        from .table import api_routes, page_routes  # noqa: PLC0415 - as above
+
+        names = Names([*hosts, self._address.host], bound.port, self._hosts, anything=bool(bound.path))
+        guard = Guard(
+            names,
+            None if bound.path else self._token,
+            self._access,
+            cookie_name=f"trio-process-{bound.port}",
+            clock=trio.current_time,
+        )
+        plane = Plane(**self._sources)
+        plane.guard = guard
+        router = Router([*api_routes(), *(page_routes() if self._page else [])])
+        frontend = Frontend(plane, router, guard, self.app)
+        limit = _MAX_CONNECTIONS + plane.max_streams
+        async with open_scope() as nursery:
+            plane.nursery = nursery
+            self._plane = plane
+            nursery.start_soon(Feed(plane).run)
+            nursery.start_soon(plane.hub.run)
+            nursery.start_soon(plane.daemons.run)
+            nursery.start_soon(sample, plane)
+            try:
+                async with serving(frontend, self.app, listeners, max_connections=limit):
+                    self._bound = bound
+                    try:
+                        yield
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await trio.lowlevel.checkpoint()  # what was published just now gets to the hub
+                        plane.close()
+            finally:
+                self._plane = None
+
+
+def _checked_token(token: Secret | str | None) -> Secret:
+    if token is None:
+        import secrets  # noqa: PLC0415 - kept out of the import time
+
+        return Secret(secrets.token_urlsafe(32))
+    given = token.reveal() if isinstance(token, Secret) else token
+    if not isinstance(given, str):
+        raise OptionError(f"token must be a Secret, a str or None, got a {type(token).__name__}")
+    if not given or len(given) > _LONGEST_TOKEN or not all("!" <= char <= "~" for char in given):
+        raise OptionError(f"token must be 1 to {_LONGEST_TOKEN} printable ASCII characters without blanks")
+    return Secret(given)
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 - kept out of the import time
+
+    return quote(text, safe="")
+
+
+def _is_literal(host: str) -> bool:
+    """Return whether a host is an address, or all interfaces: a name is looked up when the server is entered."""
+    return not host or ":" in host or host.replace(".", "").isdigit()
+
+
+def _import_stack() -> None:
+    """Import what serving takes: 200 ms for which, in a thread, the loop goes on."""
+    import_http()
+    from . import feed, frontend, openapi, table  # noqa: F401, PLC0415 - for the side effect of being imported

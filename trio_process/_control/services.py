@@ -1,0 +1,135 @@
+"""The services of a supervisor, as clients see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+from .._core import ProcessError
+from .problem import Problem
+from .supervised import Supervisor, Unit
+
+_HIDDEN = frozenset({"env"})  # an environment is never sent
+
+
+@final
+class Services:
+    """The services of a supervisor.
+
+    Args:
+        supervisor: The supervisor, None for none.
+    """
+
+    __slots__ = ("_supervisor",)
+
+    def __init__(self, supervisor: Supervisor | None) -> None:
+        self._supervisor = supervisor
+
+    def need(self) -> Supervisor:
+        """Return the supervisor.
+
+        Raises:
+            Problem: There is none.
+        """
+        if self._supervisor is None:
+            raise Problem("unavailable", "this server was given no supervisor")
+        return self._supervisor
+
+    def units(self) -> list[Unit]:
+        """Return all units, in the order of the file."""
+        if self._supervisor is None:
+            return []
+        units = self._supervisor.units
+        return list(units.values() if isinstance(units, Mapping) else units)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all units, ready for JSON."""
+        return [row(unit) for unit in self.units()]
+
+    def named(self, name: str) -> list[Unit]:
+        """Return the units that a name means: a service with all its replicas, or one replica.
+
+        Raises:
+            Problem: There is none, or no supervisor.
+        """
+        self.need()
+        units = self.units()
+        found = [unit for unit in units if unit.spec.name == name] or [unit for unit in units if label(unit) == name]
+        if not found:
+            raise Problem("not_found", f"there is no service {name!r}")
+        return found
+
+    def source_of(self, process_name: str | None) -> tuple[str, int] | None:
+        """Return service and replica of the process with that label; None for a process that is no service's."""
+        if process_name is None or self._supervisor is None:
+            return None
+        for unit in self.units():
+            if label(unit) == process_name:
+                return unit.spec.name, unit.replica
+        base, dot, number = process_name.rpartition(".")
+        if dot and number.isdigit() and any(unit.spec.name == base for unit in self.units()):
+            return base, int(number)  # a replica that has just been taken away
+        return None
+
+    def all_ready(self) -> bool:
+        """Return whether all that is wanted is ready."""
+        return all(is_fine(unit) for unit in self.units())
+
+    def graph(self) -> dict[str, Any]:
+        """Return what needs what, ready for JSON: an edge leads from what is needed to what needs it."""
+        nodes: dict[str, dict[str, Any]] = {}
+        edges: list[dict[str, Any]] = []
+        for unit in self.units():
+            name = unit.spec.name
+            if name in nodes:
+                nodes[name]["replicas"] += 1
+                continue
+            nodes[name] = {"id": name, "name": name, "state": str(unit.state), "replicas": 1}
+            edges += [
+                {"from": needed, "to": name, "condition": condition}
+                for needed, condition in conditions(unit.spec.after)
+            ]
+        return {"nodes": list(nodes.values()), "edges": edges}
+
+
+def conditions(after: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Yield what a service waits for, and for which condition of it."""
+    if isinstance(after, Mapping):
+        return [(name, str(getattr(condition, "value", condition))) for name, condition in after.items()]
+    return [(name, "ready") for name in after]
+
+
+def label(unit: Unit) -> str:
+    """Return what a replica is called: the first like its service, the second `web.2`."""
+    return unit.spec.name if unit.replica == 1 else f"{unit.spec.name}.{unit.replica}"
+
+
+def is_fine(unit: Unit) -> bool:
+    """Return whether a unit doesn't keep the whole from being ready: it is ready, completed, or not wanted."""
+    return str(unit.state) in ("ready", "completed", "stopped")
+
+
+def row(unit: Unit) -> dict[str, Any]:
+    """Return a unit, ready for JSON."""
+    info = {name: value for name, value in unit.info().to_dict().items() if name not in _HIDDEN}
+    process = unit.process
+    return info | {
+        "id": label(unit),
+        "name": label(unit),
+        "service": unit.spec.name,
+        "replica": unit.replica,
+        "state": str(unit.state),
+        "processId": None if process is None else process.id,
+        "pid": None if process is None else process.pid,
+        "exitCode": None if process is None else process.exit_code,
+        "after": dict(conditions(unit.spec.after)),
+        "replicas": unit.spec.replicas,
+        "essential": unit.spec.essential,
+    }
+
+
+def of_failure(error: ProcessError) -> Problem:
+    """Return the problem that a failure of a deed is."""
+    if isinstance(error, LookupError):
+        return Problem("not_found", str(error))
+    return Problem("conflict", str(error))
