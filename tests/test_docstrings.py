@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import trio_process
+import trio_process.cluster
 import trio_process.exec
 import trio_process.testing
 from trio_process.testing import hostile
@@ -51,7 +52,7 @@ def names_of(test):
     """Return the names that an example may use: its module's, all public ones, and what it can't make itself."""
     public = {
         name: getattr(module, name)
-        for module in (trio_process, trio_process.exec, trio_process.testing)
+        for module in (trio_process, trio_process.cluster, trio_process.exec, trio_process.testing)
         for name in module.__all__
     }
     return {

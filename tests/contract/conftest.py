@@ -1,17 +1,27 @@
-"""Every test of the contract runs in two worlds."""
+"""Every test of the contract runs in all worlds, but for those that only make sense on this machine."""
+
+import sys
+from pathlib import Path
 
 import pytest
 import trio.testing
 from worlds import World
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
-@pytest.fixture(params=["real", "fake"])
+from engines import agent_launcher  # noqa: F401 - found by the line above; fixtures are used by name
+
+
+@pytest.fixture(params=["real", "fake", "agent"])
 def clock(request):
     """Return the clock that pytest-trio runs the test with; None stands for the real one."""
+    if request.param not in ("real", "fake") and request.node.get_closest_marker("local_only"):
+        pytest.skip("what this test does is not possible on another machine")
     return trio.testing.MockClock(autojump_threshold=0) if request.param == "fake" else None
 
 
 @pytest.fixture
-def world(clock):
+def world(request, clock):
     """Return where the test takes place."""
-    return World(fake=clock is not None)
+    kind = request.node.callspec.params["clock"]
+    return World(kind, None if kind in ("real", "fake") else request.getfixturevalue(f"{kind}_launcher"))

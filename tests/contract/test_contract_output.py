@@ -107,6 +107,7 @@ async def test_only_the_tail_is_kept(world):
     assert events == [line("12345"), line("6789")]
 
 
+@pytest.mark.local_only
 @bounded
 async def test_streams_go_where_they_are_told(world, tmp_path):
     argv = world.program("echo out; echo err >&2", lines=["out", OutputLine("err", "stderr")])
@@ -131,6 +132,7 @@ async def test_a_log_file_gets_everything(world, tmp_path):
     assert (tmp_path / "log").read_text() == "out\nerr\n"
 
 
+@pytest.mark.local_only
 @bounded
 async def test_what_is_detached_writes_to_its_log(world, tmp_path):
     argv = world.program(

@@ -1,4 +1,4 @@
-"""The two worlds of the contract: real processes on the real clock, scripts on a clock that jumps; and plain events."""
+"""The worlds of the contract: real processes on the real clock, here or by agents; scripts on a clock that jumps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from trio_process._core import (
     ActionProcessOutput,
     ActionProcessStarted,
 )
+from trio_process.cluster import ClusterService
 from trio_process.testing import FakeService
 
 
 class World:
     """Where the tests of the contract take place: `program` says what a command does, for `sh` and for the fake."""
 
-    def __init__(self, *, fake: bool) -> None:
-        self.fake = fake
+    def __init__(self, kind: str, launcher=None) -> None:
+        self.fake = kind == "fake"
+        self.launcher = launcher
         self.scripts = []
 
     def program(self, script: str, **behaviour):
@@ -38,6 +40,8 @@ class World:
 
     def service(self, core=None, **options):
         settings = ServiceOptions(**options)
+        if self.launcher is not None:
+            return ClusterService(self.launcher, core, settings)
         if not self.fake:
             return Service(core, settings)
         service = FakeService(core, settings)

@@ -22,8 +22,8 @@ from trio_process import (
     Overflow,
     Stream,
 )
+from trio_process._core import Bus, batch_of
 from trio_process._core.events.backlog import MAX_WEIGHT
-from trio_process._core.events.bus import Bus
 
 
 def lines(*texts, key="p", name=None, stream=Stream.STDOUT, weight=None, partial=frozenset()):
@@ -41,7 +41,7 @@ def killed(key="p", name=None):
 
 def offer(bus, batch):
     """Hand a batch of lines out as a process does; return whether somebody is full."""
-    targets = bus.targets(batch.kind, batch.id, batch.name)
+    targets = bus.targets(batch._kind, batch.id, batch.name)
     for backlog in targets:
         backlog.offer(batch)
     return any(backlog.full for backlog in targets)
@@ -192,12 +192,19 @@ async def test_batches_and_events_can_be_mixed(bus):
         assert (list(other), list(other.lines), len(other)) == (["x"], [], 1)
 
 
-async def test_receiving_is_a_checkpoint_once_a_batch(bus):
+@pytest.mark.parametrize("method", ["receive", "__anext__"])
+async def test_receiving_is_a_checkpoint_once_a_batch(bus, method):
     with bus.subscribe() as subscription:
-        offer(bus, lines("a", "b"))
-        with trio.testing.assert_checkpoints():
-            await subscription.receive()
-        bus.publish("x")
+        receive = getattr(subscription, method)
+        for chunk in (("a", "b", "c"), ("d", "e")):
+            offer(bus, lines(*chunk))
+        for chunk in ("abc", "de"):
+            with trio.testing.assert_checkpoints():
+                assert (await receive()).line == chunk[0]
+            for text in chunk[1:]:
+                with trio.testing.assert_no_checkpoints():
+                    assert (await receive()).line == text
+        offer(bus, lines("f"))
         with trio.testing.assert_checkpoints():
             await subscription.receive_batch()
 
@@ -429,7 +436,7 @@ def test_a_batch_is_a_sequence_of_its_events(texts, data):
     with pytest.raises(IndexError):
         batch[len(events)]
     for event in events:
-        assert list(EventBatch.of(event)) == [event]
+        assert list(batch_of(event)) == [event]
 
 
 def test_a_batch_can_not_be_changed_and_compares_by_what_it_holds():
@@ -444,7 +451,7 @@ def test_a_batch_can_not_be_changed_and_compares_by_what_it_holds():
     assert same == batch == copy.copy(batch) == batch[:]
     assert hash(same) == hash(batch)
     assert batch[:1] != batch
-    assert EventBatch.of(1) == EventBatch.of(1) != EventBatch.of(2)
+    assert batch_of(1) == batch_of(1) != batch_of(2)
 
 
 @pytest.mark.parametrize("name", [5, b"x", ["x"]])
@@ -523,3 +530,164 @@ async def test_a_closed_subscription_holds_nothing(bus):
     subscription.close()
     statistics = subscription.statistics()
     assert (statistics.buffered, statistics.buffered_bytes) == (0, 0)
+
+
+async def test_what_is_buffered_is_read_at_once_and_in_a_cancelled_scope_too(bus):
+    subscription = bus.subscribe()
+    with pytest.raises(trio.WouldBlock):
+        subscription.receive_nowait()
+    offer(bus, lines("a", "b"))
+    bus.publish("event")
+    with trio.CancelScope() as scope, trio.testing.assert_no_checkpoints():
+        scope.cancel()
+        assert texts([subscription.receive_nowait() for _ in range(3)]) == ["a", "b", "event"]
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
+    offer(bus, lines("c"))
+    bus.close()
+    assert subscription.receive_nowait().line == "c"
+    for _ in range(2):
+        with pytest.raises(trio.EndOfChannel):
+            subscription.receive_nowait()
+    subscription.close()
+    with pytest.raises(trio.ClosedResourceError):
+        subscription.receive_nowait()
+
+
+async def test_reading_at_once_makes_room_as_any_reading_does(bus):
+    freed = []
+    with bus.subscribe(buffer=2) as subscription:
+        assert offer(bus, lines("a", "b"))
+        (backlog,) = bus.targets(ActionProcessOutput, "p", None)
+        backlog.when_room(lambda: freed.append(1))
+        assert subscription.statistics().tasks_waiting_send == 1
+        subscription.receive_nowait()
+        subscription.receive_nowait()
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
+        assert freed == [1]
+        assert subscription.statistics().tasks_waiting_send == 0
+
+
+async def test_each_event_goes_to_one_of_the_clones_whichever_way_they_read(bus):
+    seen = {name: [] for name in ("receive", "loop", "batch", "nowait")}
+    every = [f"{number}" for number in range(400)]
+
+    async def receive(channel):
+        with channel, pytest.raises(trio.EndOfChannel):
+            while True:
+                seen["receive"].append(await channel.receive())
+                await trio.lowlevel.checkpoint()
+
+    async def loop(channel):
+        async with channel:
+            async for event in channel:
+                seen["loop"].append(event)
+                await trio.lowlevel.checkpoint()
+
+    async def batch(channel):
+        with channel, pytest.raises(trio.EndOfChannel):
+            while True:
+                seen["batch"].extend(await channel.receive_batch())
+
+    async def nowait(channel):
+        with channel, pytest.raises(trio.EndOfChannel):
+            while True:
+                try:
+                    seen["nowait"].append(channel.receive_nowait())
+                except trio.WouldBlock:
+                    pass
+                await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            with bus.subscribe(buffer=math.inf) as subscription:
+                for reader in (receive, loop, batch, nowait):
+                    nursery.start_soon(reader, subscription.clone())
+            for start in range(0, len(every), 5):
+                offer(bus, lines(*every[start : start + 5]))
+                await trio.lowlevel.checkpoint()
+            bus.close()
+    assert sorted(texts([event for events in seen.values() for event in events]), key=int) == every
+    assert all(seen.values())
+    for events in seen.values():
+        assert texts(events) == sorted(texts(events), key=int)
+
+
+async def test_the_backlog_is_closed_with_the_last_clone(bus):
+    first = bus.subscribe()
+    second = first.clone()
+    third = second.clone()
+    offer(bus, lines("a", "b", "c", "d"))
+    assert first.receive_nowait().line == "a"
+    first.close()
+    first.close()  # closing twice counts once
+    with pytest.raises(trio.ClosedResourceError):
+        first.receive_nowait()
+    with pytest.raises(trio.ClosedResourceError):
+        first.clone()
+    assert second.statistics().open_receive_channels == 2
+    assert second.receive_nowait().line == "b"  # of the batch that the first one had begun
+    assert third.receive_nowait().line == "c"
+    second.close()
+    assert bus.targets(ActionProcessOutput, "p", None)
+    late = third.clone()
+    third.close()
+    assert late.receive_nowait().line == "d"
+    late.close()
+    assert not bus.targets(ActionProcessOutput, "p", None)
+
+
+async def test_closing_a_clone_ends_its_own_wait_alone(bus):
+    first = bus.subscribe()
+    second = first.clone()
+    got = []
+
+    async def wait():
+        with pytest.raises(trio.ClosedResourceError):
+            await first.receive()
+        got.append("closed")
+
+    async def read():
+        got.append((await second.receive()).line)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            assert second.statistics().tasks_waiting_receive == 2
+            first.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert got == ["closed"]
+            offer(bus, lines("a"))
+    assert got == ["closed", "a"]
+    second.close()
+
+
+async def test_a_clone_that_is_forgotten_counts_as_closed(bus, caplog):
+    with bus.subscribe() as first:
+        first.clone()
+        with caplog.at_level(logging.WARNING, "trio_process"):
+            gc.collect()
+            with trio.fail_after(5):
+                while first.statistics().open_receive_channels > 1:
+                    await trio.sleep(0)
+        assert "garbage-collected unclosed" in caplog.text
+        offer(bus, lines("a"))
+        assert first.receive_nowait().line == "a"
+
+
+async def test_the_statistics_have_the_fields_of_a_memory_channel(bus):
+    sender, receiver = trio.open_memory_channel(3)
+    fields = {name for name in dir(receiver.statistics()) if not name.startswith("_")}
+    sender.close()
+    receiver.close()
+    with bus.subscribe(buffer=3) as subscription:
+        offer(bus, lines("a", "b"))
+        found = subscription.statistics()
+        assert {name for name in dir(found) if not name.startswith("_")} >= fields
+        assert (found.current_buffer_used, found.max_buffer_size) == (found.buffered, found.buffer) == (2, 3)
+        assert (found.open_send_channels, found.open_receive_channels) == (1, 1)
+        bus.close()
+        assert subscription.statistics().open_send_channels == 0

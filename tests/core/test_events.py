@@ -12,10 +12,10 @@ from trio_process import (
     CommandFailedError,
     CommandResult,
     EndReason,
-    EventBatch,
     Status,
     Stream,
 )
+from trio_process._core import batch_of
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FAILED = CommandFailedError(CommandResult(command="false", exit_code=1, duration=0.25))
@@ -80,11 +80,11 @@ def test_the_end_without_an_error_has_none():
 
 
 def test_a_batch_tells_what_may_be_dropped_and_what_is_final():
-    batches = {type(event): EventBatch.of(event) for event, _ in EVENTS}
-    assert [kind for kind, batch in batches.items() if batch.droppable] == [ActionProcessOutput]
-    assert [kind for kind, batch in batches.items() if batch.final] == [ActionProcessExited]
-    assert all(batch.kind is kind and batch.id == "p" for kind, batch in batches.items())
-    assert EventBatch.of("any object").droppable
+    batches = {type(event): batch_of(event) for event, _ in EVENTS}
+    assert [kind for kind, batch in batches.items() if batch._droppable] == [ActionProcessOutput]
+    assert [kind for kind, batch in batches.items() if batch._final] == [ActionProcessExited]
+    assert all(batch._kind is kind and batch.id == "p" for kind, batch in batches.items())
+    assert batch_of("any object")._droppable
     assert "1 lines of stderr" in repr(batches[ActionProcessOutput])
     assert "SIGKILL" in repr(batches[ActionProcessKilled])
 

@@ -748,3 +748,45 @@ async def test_the_port_is_free_when_the_pid_file_is_released(tmp_path):
     for _ in range(20):
         async with Daemon(pid_file=tmp_path / "p", health_addr=f"127.0.0.1:{port}", signals=False) as daemon:
             assert await probe_health(daemon.health_addr, 5) == (True, "")
+
+
+async def test_checks_of_an_earlier_call_of_main_are_gone():
+    """A main that is restarted adds its checks again: those of its dead pool must not fail for ever."""
+    calls = 0
+
+    async def main():
+        nonlocal calls
+        calls += 1
+        number = calls
+        daemon.add_check(lambda: f"call {number}", name=f"call {number}")
+        async with trio.open_nursery() as nursery:  # a task of main's adds on behalf of main
+            nursery.start_soon(add_another, number)
+        if calls < 3:
+            raise RuntimeError("again")
+        results.append(await probe_health(daemon.health_addr, 5))
+
+    async def add_another(number):
+        daemon.add_check(lambda: f"task {number}")
+
+    results = []
+    policy = RestartPolicy.on_failure(backoff=0.001)
+    async with Daemon(health_addr="127.0.0.1:0", restart=policy, signals=False) as daemon:
+        daemon.add_check(lambda: None, name="outer")
+        await daemon.run(main)
+    [(healthy, reason)] = results
+    assert not healthy
+    assert "call 3" in reason
+    assert "task 3" in reason
+    assert "call 1" not in reason
+    assert "call 2" not in reason
+    assert "task 2" not in reason
+
+
+async def test_checks_work_without_a_server_and_an_unknown_name_is_refused():
+    async with Daemon(signals=False) as daemon:
+        daemon.add_check(lambda: "down", name="db")
+        assert [result.why for result in await daemon._state.checkup.results()] == ["down"]
+        with pytest.raises(OptionError, match="no health check is called 'bd'"):
+            daemon.remove_check("bd")
+        daemon.remove_check("db")
+        assert await daemon._state.checkup.results() == []

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
 
 from trio_process._core import DaemonError, OptionError, ProcessError
-from trio_process._daemon import HealthServer
+from trio_process._daemon import HealthServer, probe_health
 from trio_process._daemon.health.address import parse_address
 from trio_process._daemon.health.checks import Checkup
+from trio_process._process import Service
 from trio_process.testing.hostile import connect, exchange
 
 
@@ -85,6 +87,16 @@ async def raises_interrupt():
     raise BaseExceptionGroup("many", [KeyboardInterrupt(), SystemExit(3)])
 
 
+async def returns_a_result_that_is_ok():
+    async with Service() as service:
+        return await service.run("true")
+
+
+class NoReprError:
+    def __repr__(self):
+        raise ValueError
+
+
 class NoTextError(Exception):
     def __str__(self):
         raise SystemExit(3)
@@ -95,7 +107,17 @@ class NoTextError(Exception):
     [
         (lambda: None, ""),
         (lambda: True, ""),
-        (lambda: 0, ""),
+        (lambda: 0, "it returned 0: return True, False or a text"),
+        (lambda: 1, "it returned 1: return True, False or a text"),
+        (lambda: {"status": "fail"}, "it returned {'status': 'fail'}: return True, False or a text"),
+        (lambda: (True, "fine"), ""),
+        (lambda: (False, "connection refused"), "connection refused"),
+        (lambda: (False, ""), "it returned False"),
+        (lambda: (1, "down"), "it returned (1, 'down'): return True, False or a text"),
+        (lambda: [True, ""], "it returned [True, '']: return True, False or a text"),
+        (partial(probe_health, "127.0.0.1:1", 0.1), "connection refused"),
+        (returns_a_result_that_is_ok, ""),
+        (NoReprError, "it returned a NoReprError: return True, False or a text"),
         (lambda: "", ""),
         (Pool().ping, ""),
         (lambda: Pool().ping(), ""),
@@ -148,10 +170,73 @@ async def test_json_has_every_check(server, accept):
     assert json.loads((await get(server.addr, "/ready", accept))[1]) == {"status": "pass"}
 
 
-async def test_two_checks_of_one_name_are_both_told(server):
-    for _ in range(2):
-        server.add_check(lambda: "down", name="same")
-    assert len(json.loads((await get(server.addr, "/health", "application/json"))[1])["checks"]["same"]) == 2
+async def test_an_awaitable_in_an_awaitable_is_unhealthy_and_says_so(server):
+    async def inner():
+        pass
+
+    async def outer():
+        return inner()
+
+    server.add_check(outer)
+    status, body = await get(server.addr, "/health")
+    assert status == 503
+    assert body.startswith("unhealthy: outer: it returned <coroutine object ")
+
+
+async def test_a_result_that_is_not_ok_is_unhealthy_with_its_account(server):
+    async with Service() as service:
+        server.add_check(partial(service.run, "sh", "-c", "echo broken >&2; exit 3", check=False), name="command")
+        status, body = await get(server.addr, "/health")
+    assert status == 503
+    assert "exited with code 3" in body
+    assert "broken" in body
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+class GeneratorCallable:
+    def __call__(self):
+        yield
+
+
+@pytest.mark.parametrize("check", [generator, async_generator, partial(generator), GeneratorCallable()])
+def test_a_generator_function_is_refused_as_it_would_never_run(check):
+    with pytest.raises(OptionError, match="generator function"):
+        HealthServer(":0").add_check(check)
+
+
+async def test_a_given_name_replaces_the_check_of_that_name(server):
+    server.add_check(lambda: "old", name="db")
+    server.add_check(lambda: "other", name="cache")
+    server.add_check(lambda: "new", name="db")
+    assert await get(server.addr, "/health") == (503, "unhealthy: db: new\nunhealthy: cache: other\n")
+
+
+async def test_a_made_up_name_never_collides(server):
+    server.add_check(lambda: "mine", name="ping")
+
+    def ping():
+        return "down"
+
+    server.add_check(ping)
+    server.add_check(ping)
+    assert (await get(server.addr, "/health"))[
+        1
+    ] == "unhealthy: ping: mine\nunhealthy: ping 2: down\nunhealthy: ping 3: down\n"
+
+
+async def test_a_removed_check_is_asked_no_more_and_an_unknown_one_names_the_nearest(server):
+    server.add_check(lambda: "down", name="database")
+    with pytest.raises(OptionError, match=r"no health check is called .databse.; did you mean .database."):
+        server.remove_check("databse")
+    server.remove_check("database")
+    assert await get(server.addr, "/health") == (200, "ok\n")
 
 
 async def test_checks_run_side_by_side_each_within_its_limit():

@@ -45,8 +45,18 @@ def test_what_is_overridden_is_there_to_be_overridden():
     """A method that was renamed in the base would be ours alone, and never be called."""
     from trio_process._daemon.health import app, connection
 
-    new = {"at_work", "__init__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__", "__final__"}
-    for kind in (connection._Protocol, connection._Tasks, connection.Connection, app._HTTPConnection, app._App):
+    new = {
+        "at_work",
+        "is_ours",
+        "has_hooks",
+        "__init__",
+        "__module__",
+        "__doc__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__final__",
+    }
+    for kind in (connection._Protocol, connection._Tasks, connection.Connection, app._HTTPConnection, app.HealthApp):
         methods = {name for name, member in vars(kind).items() if callable(member)} - new
         assert methods
         for name in methods:

@@ -2,7 +2,7 @@
 
 from . import checks
 from .checks import Argument, EnvValue
-from .core import Action, Core, ProcessActions
+from .core import Action, Core, ProcessActions, bus_of
 from .enums import TRANSITIONS, EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
 from .errors import (
     ActionDisabledError,
@@ -34,10 +34,13 @@ from .events import (
     Backlog,
     Bus,
     EventBatch,
+    EventSource,
     Subscription,
     SubscriptionStatistics,
+    batch_of,
 )
 from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
+from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .options import RunOptions, find_user, make_options
 from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
@@ -54,6 +57,7 @@ from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, current_deadline, enter_deadline, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
+from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
     "MASK",
@@ -69,6 +73,7 @@ __all__ = [
     "ActionProcessKilled",
     "ActionProcessOutput",
     "ActionProcessStarted",
+    "AdoptKeywords",
     "AgentLostError",
     "AlreadyRunningError",
     "Argument",
@@ -87,6 +92,8 @@ __all__ = [
     "EnvValue",
     "Escalation",
     "EventBatch",
+    "EventSource",
+    "LazyEvent",
     "Masker",
     "OptionError",
     "Overflow",
@@ -105,7 +112,11 @@ __all__ = [
     "RestartMode",
     "RestartPolicy",
     "Restarts",
+    "RoomWaiters",
+    "RunInKeywords",
+    "RunKeywords",
     "RunOptions",
+    "RunWithEnvKeywords",
     "Secret",
     "ServiceClosedError",
     "ShutdownDeadline",
@@ -117,6 +128,8 @@ __all__ = [
     "Subscription",
     "SubscriptionStatistics",
     "UnitFailedError",
+    "batch_of",
+    "bus_of",
     "checks",
     "command_line",
     "current_deadline",

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
-import types
-import typing
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, Unpack, final
 
 import trio
 
 from .checks import Argument, EnvValue
-from .enums import Overflow
 from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
-from .events import Bus, Subscription
+from .events import Bus, EventSource
+from .hints import checkable_hints, spelled
+from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .result import ProcessInfo
 from .scope import Block, is_cancellation, raise_first
 from .text import nearest
 
 Handler = Callable[..., Awaitable[Any]]
+Directory = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 ServiceFactory = Callable[["Core"], AbstractAsyncContextManager[Any]]
 
 _Instance = TypeVar("_Instance")
@@ -36,7 +38,7 @@ class Action:
     __slots__ = ("_enabled", "_handler", "_hints", "_signature", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._handler: Handler | None = None
         self._enabled = True
         self._signature = inspect.Signature()
@@ -77,23 +79,14 @@ class Action:
         self._check(options)
         return await self._handler(**options)
 
-    def set_handler(self, handler: Handler | None) -> None:
+    def _set_handler(self, handler: Handler | None) -> None:
         """Register a handler in place of the one before; None takes it away."""
         if handler is not None:
             if not callable(handler):
                 raise ActionOptionError(f"the handler of {self.name!r} must be an async function, got {handler!r}")
             self._signature = inspect.signature(handler)
-            self._hints = _checkable_hints(handler)
+            self._hints = checkable_hints(handler)
         self._handler = handler
-
-    @property
-    def handler(self) -> Handler | None:
-        """The registered handler."""
-        return self._handler
-
-    def owned_by(self, handler: Handler) -> bool:
-        """Return whether `handler` is the registered one."""
-        return self._handler == handler
 
     def _check(self, options: Mapping[str, Any]) -> None:
         parameters = self._signature.parameters
@@ -109,43 +102,11 @@ class Action:
         for option, value in options.items():
             wanted = self._hints.get(option)
             if wanted is not None and not isinstance(value, wanted):
-                raise ActionOptionError(f"{self.name}: {option} must be {_spelled(wanted)}, got {value!r}")
+                raise ActionOptionError(f"{self.name}: {option} must be {spelled(wanted)}, got {value!r}")
 
     def __repr__(self) -> str:
         state = "not registered" if not self.exists else "enabled" if self._enabled else "disabled"
         return f"<Action {self.name!r}, {state}>"
-
-
-def _checkable_hints(handler: Handler) -> dict[str, tuple[type, ...]]:
-    """Return what `isinstance` can say of a handler's annotations: classes, those of generics, and unions of them."""
-    try:
-        hints = typing.get_type_hints(handler if inspect.isroutine(handler) else type(handler).__call__)
-    except Exception:  # noqa: BLE001 - annotations are any code; one that can't be read checks nothing
-        return {}
-    found: dict[str, tuple[type, ...]] = {}
-    for name, hint in hints.items():
-        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-        parts = [_class_of(part) for part in (typing.get_args(hint) if union else (hint,))]
-        if all(part is not None for part in parts):
-            # PEP 484, "The numeric tower": an int is acceptable where a float is; and JSON has lists for tuples
-            more = [other for kind, other in ((float, int), (tuple, list)) if kind in parts]
-            found[name] = tuple(part for part in (*parts, *more) if part is not None)
-    return found
-
-
-def _class_of(hint: object) -> type | None:
-    """Return the class that `isinstance` takes for a hint, `list` for `list[str]`; None if there is none.
-
-    Any is a class since 3.11, a protocol need not be checkable, and a typed dictionary is a dict.
-    """
-    if typing.is_typeddict(hint):
-        return dict
-    kind = typing.get_origin(hint) or hint
-    return kind if isinstance(kind, type) and kind is not Any and not getattr(kind, "_is_protocol", False) else None
-
-
-def _spelled(kinds: tuple[type, ...]) -> str:
-    return " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
 
 
 @final
@@ -162,7 +123,7 @@ class ProcessActions:
         """Whether there is a `process.run`."""
         return self._core.action("process.run").exists
 
-    async def run(self, command: Argument, *args: Argument, **options: Any) -> str:
+    async def run(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> str:
         """Run a command to its end and return its combined output, whole; options are those of `RunOptions`.
 
         Raises:
@@ -173,21 +134,26 @@ class ProcessActions:
         return text
 
     async def run_in(
-        self, directory: str | bytes | typing.Any, command: Argument, *args: Argument, **options: Any
+        self, directory: Directory, command: Argument, *args: Argument, **options: Unpack[RunInKeywords]
     ) -> str:
         """As `run`, in a directory."""
         text: str = await self._call("process.run", {"command": command, "args": args, "cwd": directory}, options)
         return text
 
     async def run_with_env(
-        self, directory: typing.Any, env: Mapping[str, EnvValue], command: Argument, *args: Argument, **options: Any
+        self,
+        directory: Directory,
+        env: Mapping[str, EnvValue],
+        command: Argument,
+        *args: Argument,
+        **options: Unpack[RunWithEnvKeywords],
     ) -> str:
         """As `run`, in a directory and with an environment laid over ours."""
         given = {"command": command, "args": args, "cwd": directory, "env": env}
         text: str = await self._call("process.run", given, options)
         return text
 
-    async def start(self, command: Argument, *args: Argument, **options: Any) -> str:
+    async def start(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> str:
         """Start a command and return its id; it is not tied to the caller."""
         key: str = await self._call("process.start", {"command": command, "args": args}, options)
         return key
@@ -196,9 +162,9 @@ class ProcessActions:
         """Kill a managed process, by id or by PID; a PID that is not managed raises `ProcessNotFoundError`."""
         await self._call("process.kill", {"id": id, "pid": pid}, {})
 
-    async def list(self) -> typing.List[str]:  # noqa: UP006 - `list` is this method here
+    async def list(self) -> builtins.list[str]:
         """Return the ids of the processes in start order."""
-        ids: typing.List[str] = await self._call("process.list", {}, {})  # noqa: UP006 - likewise
+        ids: builtins.list[str] = await self._call("process.list", {}, {})
         return ids
 
     async def get(self, id: str) -> ProcessInfo:  # noqa: A002 - the contract's name
@@ -206,7 +172,7 @@ class ProcessActions:
         info: ProcessInfo = await self._call("process.get", {"id": id}, {})
         return info
 
-    async def _call(self, name: str, given: dict[str, Any], options: dict[str, Any]) -> Any:
+    async def _call(self, name: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         twice = given.keys() & options.keys()
         if twice:
             raise ActionOptionError(f"{name}: {', '.join(sorted(twice))} given twice")
@@ -214,7 +180,7 @@ class ProcessActions:
 
 
 @final
-class Core(Block):
+class Core(Block, EventSource):
     """Named actions and event broadcast around a set of services, entered in order and left in reverse.
 
     Args:
@@ -240,12 +206,7 @@ class Core(Block):
         self._running: list[Any] = []
         self._actions: dict[str, Action] = {}
         self._bus = Bus()
-        self.process = ProcessActions(self)
-
-    @property
-    def bus(self) -> Bus:
-        """The bus that services of this core publish to."""
-        return self._bus
+        self.process: ProcessActions = ProcessActions(self)
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
@@ -299,7 +260,7 @@ class Core(Block):
         if handler is not None:
             if not action.exists:  # registration order, whenever the handle was first asked for
                 self._actions[name] = self._actions.pop(name)
-            action.set_handler(handler)
+            action._set_handler(handler)
         return action
 
     @property
@@ -322,21 +283,10 @@ class Core(Block):
         if not full:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def subscribe(
-        self,
-        *types: type,
-        id: str | None = None,  # noqa: A002 - the keyword of the contract
-        name: str | None = None,
-        buffer: float = 1024,
-        overflow: Overflow | str = Overflow.WAIT,
-    ) -> Subscription:
-        """Return a subscription to the events of all services and to what is broadcast.
+    def _events_of(self, id: str | None) -> Bus:  # noqa: A002, ARG002 - an id may be of a process not yet started
+        return self._bus
 
-        Args:
-            *types: Event classes; none means all.
-            id: Only events of this process.
-            name: Only events of processes with this label.
-            buffer: How many events are kept for a slow reader (one chunk may overshoot), at most 16 MiB of text.
-            overflow: What happens beyond that: `Overflow.WAIT` slows the children down, the others drop.
-        """
-        return self._bus.subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)
+
+def bus_of(core: Core) -> Bus:
+    """Return the bus that the services of a core publish to."""
+    return core._bus

@@ -200,7 +200,7 @@ class RunOptions:
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
 
 
-def make_options(command: object, args: tuple[object, ...], options: dict[str, Any]) -> RunOptions:
+def make_options(command: object, args: tuple[object, ...], options: Mapping[str, Any]) -> RunOptions:
     """Return the `RunOptions` of a call `f(command, *args, **options)`; an unknown option names the nearest one."""
     for option in options:
         if option not in _FIELDS:

@@ -62,10 +62,14 @@ class ProcessInfo:
     exit_code: int | None
     duration: float
     pid: int | None
+    host: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the snapshot, ready for JSON, with the keys of go-process."""
-        return json_ready(self, {"cwd": "dir"})
+        """Return the snapshot, ready for JSON, with the keys of go-process; `host` only where it is another machine."""
+        found = json_ready(self, {"cwd": "dir"})
+        if self.host is None:
+            del found["host"]
+        return found
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +95,8 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         usage: What it used, None before its end.
         ok: It ended as it should.
         start_error: Why it never ran, for `FAILED_TO_START`.
+        host: The host it ran on, None for ours.
+        lost: What is known of the loss of its agent, for `LOST`.
     """
 
     command: str
@@ -113,6 +119,8 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
     usage: ResourceUsage | None = None
     ok: bool = attrs.field()
     start_error: ProcessStartError | None = attrs.field(default=None, repr=False, eq=False)
+    host: str | None = None
+    lost: str | None = None
     encoding: str = attrs.field(default="utf-8", repr=False)
     errors: str = attrs.field(default="replace", repr=False)
     _masker: Masker = attrs.field(default=NO_SECRETS, repr=False, eq=False)
@@ -215,11 +223,13 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         how = f"died of {died}" if self.signal_name else f"exited with code {self.exit_code}"
         if self.exit_code is None:
             how = "before it ran"
+        if self.reason is EndReason.LOST and self.lost:
+            return f"was lost, and may have had effects ({self.lost}),"
         return _ENDS.get(self.reason, "{how}").format(how=how)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result, ready for JSON."""
-        return {
+        """Return the result, ready for JSON; `host` only where it ran on another machine."""
+        found = {
             "id": self.id,
             "name": self.name,
             "command": self.command,
@@ -241,6 +251,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
             "usage": None if self.usage is None else self.usage.to_dict(),
             "ok": self.ok,
         }
+        return found if self.host is None else {**found, "host": self.host}
 
 
 class CommandFailedError(ProcessError):
@@ -273,7 +284,10 @@ class CommandTimeoutError(CommandFailedError, TimeoutError):
 
 
 class AgentLostError(CommandFailedError):
-    """The machine or agent that a command ran on was lost, and the command with it."""
+    """The machine or agent that a command ran on was lost, and the command with it.
+
+    The command may have had effects before: how it ended can't be known.
+    """
 
 
 _Result = TypeVar("_Result", bound=CommandResult)

@@ -13,8 +13,18 @@ from typing import Any, Self, TypeVar, final
 import attrs
 import trio
 
-from .._core import Block, DaemonError, OptionError, ShutdownDeadline, enter_deadline, logger, open_scope, raise_first
-from .health import HealthServer, HealthState
+from .._core import (
+    Block,
+    DaemonError,
+    OptionError,
+    ShutdownDeadline,
+    checks,
+    enter_deadline,
+    logger,
+    open_scope,
+    raise_first,
+)
+from .health import HealthCheck, HealthServer, HealthState
 from .in_thread import held_in_thread
 from .options import DaemonOptions
 from .pidfile import PIDFile
@@ -107,8 +117,34 @@ class Daemon(Block):
         """Say whether new work may be sent here; systemd is told the first time that it may."""
         self._state.set_ready(ready)
 
+    def add_check(self, check: HealthCheck, name: str | None = None) -> None:
+        """Add a health check, with or without a health server: systemd's watchdog asks the checks, too.
+
+        Args:
+            check: A sync or async callable without arguments; see `HealthCheck`.
+            name: Its name in answers; a check of that name is replaced. None for the name of the function, with a
+                number behind it if that is taken.
+
+        Raises:
+            OptionError: `check` is not callable, or is a generator function.
+
+        Checks that `main` adds are removed when `main` is called again.
+        """
+        self._state.checkup.add(check, None if name is None else checks.text("name", name, empty=False))
+
+    def remove_check(self, name: str) -> None:
+        """Remove the check called `name`.
+
+        Raises:
+            OptionError: No check is called so; the text names the nearest one.
+        """
+        self._state.checkup.remove(name)
+
     def on_reload(self, function: _Reload) -> _Reload:
-        """Call `function`, sync or async, at every SIGHUP; its errors are logged. Returns it, so that it decorates."""
+        """Call `function`, sync or async, at every SIGHUP, in place of a function given before.
+
+        Its errors are logged. Returns the function, so that this can be used as a decorator.
+        """
         if not callable(function):
             raise OptionError(f"on_reload takes a function without arguments, sync or async, got {function!r}")
         self._on_reload = function
@@ -148,7 +184,7 @@ class Daemon(Block):
             if self._stopping.is_set():
                 return
             await run_until_stopped(
-                self._stopping.wait if main is None else partial(main, *args),
+                self._stopping.wait if main is None else partial(self._call, main, *args),
                 self.options.restart,
                 stopping=self._stopping,
                 stop=stay.stop,
@@ -157,6 +193,10 @@ class Daemon(Block):
             )
         finally:
             stay.running = False
+
+    async def _call(self, main: Callable[..., Awaitable[object]], *args: Any) -> None:
+        with self._state.checks_of_main():
+            await main(*args)
 
     def _refuse_entry(self) -> None:
         if self._entered is not None:

@@ -3,7 +3,7 @@
 from .backend import Handle, Owner
 from .containment import MARKER, Left, state_of
 from .lifecycle import Life
-from .local import CHUNK, PIPE_CAPACITY, Containment
+from .local import CHUNK, PIPE_CAPACITY, Containment, open_path
 from .managed_process import ManagedProcess
 from .options import ServiceOptions, ServiceStatistics
 from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
@@ -38,5 +38,6 @@ __all__ = [
     "Timer",
     "echo_chunks",
     "explain",
+    "open_path",
     "state_of",
 ]

@@ -50,7 +50,7 @@ class ProcessHandlers:
         """Let the core run them."""
         self._registered = True
         for name, handler in self._handlers.items():
-            self._before[name] = self._core.action(name).handler
+            self._before[name] = self._core.action(name)._handler
             self._core.action(name, handler)
 
     def unregister(self) -> None:
@@ -58,8 +58,8 @@ class ProcessHandlers:
         self._registered = False
         for name, handler in self._handlers.items():
             action = self._core.action(name)
-            if action.owned_by(handler):
-                action.set_handler(self._still_there(name))
+            if action._handler == handler:
+                action._set_handler(self._still_there(name))
 
     def _still_there(self, name: str) -> Callable[..., Any] | None:
         before = self._before.get(name)
@@ -85,10 +85,13 @@ class ProcessHandlers:
         if id is not None:
             self._service.kill(id)
             return
-        for process in self._service.running():
-            if process.pid == pid:
-                process.kill()
-                return
+        found = [process for process in self._service.running() if process.pid == pid]
+        if len(found) > 1:
+            hosts = ", ".join(f"{process.id} on {process.host}" for process in found)
+            raise ProcessNotFoundError(f"PID {pid} is that of {len(found)} processes, {hosts}: kill one by its id")
+        if found:
+            found[0].kill()
+            return
         raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
 
     async def list(self) -> list[str]:

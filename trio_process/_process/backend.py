@@ -37,6 +37,10 @@ class Handle(Protocol):
     has_stdin: bool
 
     @property
+    def host(self) -> str | None:
+        """The host it runs on, None for ours."""
+
+    @property
     def launching(self) -> bool:
         """Whether a launcher still has to become the command."""
 

@@ -68,6 +68,7 @@ class Life:
         "handle",
         "id",
         "left",
+        "lost",
         "options",
         "output",
         "output_error",
@@ -105,6 +106,7 @@ class Life:
         self._is_settled = False
         self.abandoned = False
         self.claims = 0  # how many tasks wait for its end: what it wrote is kept for them, however much it is
+        self.lost: str | None = None  # what is known of the loss of its agent
         self._requests: tuple[Request, ...] = ()
         self._asked_early: tuple[Callable[[], None], ...] = ()  # while a launcher or a thread was at work on the start
         self._patience: dict[Stream, Patience] = {}
@@ -299,8 +301,14 @@ class Life:
         self.usage = ending.usage
         self.duration_in_the_end = self._exited_at - self._started
         self.left = left
-        self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
-        self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
+        self.output_incomplete = self.output_incomplete or ending.incomplete
+        self.lost = ending.lost
+        if ending.lost is not None:
+            self.reason = EndReason.LOST
+            self._become(Status.FAILED)
+        else:
+            self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
+            self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
         try:
             self.output.finish()
         except Exception as error:  # noqa: BLE001 - as in `received`
@@ -484,6 +492,11 @@ class Life:
     # what is known
 
     @property
+    def host(self) -> str | None:
+        """The host it runs on, None for ours."""
+        return self.handle.host if self.handle is not None else None
+
+    @property
     def duration(self) -> float:
         """How long it has run, in seconds."""
         if self.duration_in_the_end is not None:
@@ -531,6 +544,8 @@ class Life:
             usage=self.usage,
             ok=self._ended_well(),
             start_error=self.start_error,
+            host=self.host,
+            lost=self.lost,
             encoding=options.encoding,
             errors=options.errors,
             masker=options.masker(),

@@ -91,6 +91,11 @@ class ManagedProcess:
         return self._life.pid
 
     @property
+    def host(self) -> str | None:
+        """The host it runs on, None for ours; on that host its PID is to be read."""
+        return self._life.host
+
+    @property
     def started_at(self) -> datetime | None:
         """When it was started, timezone-aware."""
         return self._life.started_at
@@ -356,6 +361,7 @@ class ManagedProcess:
             exit_code=life.exit_code,
             duration=life.duration,
             pid=life.pid,
+            host=life.host,
         )
 
     def result(self) -> CommandResult:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, final
+from typing import Unpack, final
 
 import attrs
 
-from .._core import Argument, ProgramNotFoundError, checks, make_options
+from .._core import Argument, ProgramNotFoundError, RunInKeywords, RunKeywords, checks, make_options
 from .environment import find_program
 from .service import Service
 
@@ -45,7 +45,7 @@ class Program:
             raise ProgramNotFoundError(f"there is no executable {wanted!r} {where}: {error.strerror}") from error
         return Path(os.path.abspath(found))
 
-    async def run(self, *args: Argument, **options: Any) -> str:
+    async def run(self, *args: Argument, **options: Unpack[RunKeywords]) -> str:
         """Run it, and return its combined output, whole, trailing white space trimmed.
 
         Args:
@@ -61,6 +61,8 @@ class Program:
             result = await service.run_with_options(make_options(self.find(), args, given))
         return result.output.rstrip()
 
-    async def run_dir(self, directory: str | os.PathLike[str], *args: Argument, **options: Any) -> str:
+    async def run_dir(
+        self, directory: str | os.PathLike[str], *args: Argument, **options: Unpack[RunInKeywords]
+    ) -> str:
         """As `run`, in a directory."""
         return await self.run(*args, cwd=directory, **options)

@@ -19,10 +19,16 @@ from .._core import ProcessError, ResourceUsage, logger, read_stat
 
 
 class Ending(NamedTuple):
-    """How a child ended: its code, or -N for death by signal N, and what it used."""
+    """How a child ended: its code, or -N for death by signal N, and what it used.
+
+    `incomplete` says that something still held its output open when another machine had drained it, `lost` why the end
+    itself is not known.
+    """
 
     exit_code: int
     usage: ResourceUsage
+    incomplete: bool = False
+    lost: str | None = None
 
 
 def open_pidfd(pid: int) -> int:

@@ -8,26 +8,28 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final
+from typing import Final, Unpack
 
 import trio
 
 from .._core import (
+    AdoptKeywords,
     Argument,
     Block,
     Bus,
     CommandResult,
     Core,
     EndReason,
+    EventSource,
     OptionError,
-    Overflow,
     ProcessError,
     ProcessNotFoundError,
     ProcessStartError,
+    RunKeywords,
     RunOptions,
     ServiceClosedError,
     StopFailedError,
-    Subscription,
+    bus_of,
     current_deadline,
     make_options,
     note_failure,
@@ -47,7 +49,7 @@ from .table import Table
 _IDS: Final = count(1)  # one for all services, so that an id means one process on a core's bus too
 
 
-class Service(Block):
+class Service(Block, EventSource):
     """Spawns, watches, streams and stops processes; when its block is left, what still runs is stopped.
 
     Args:
@@ -72,7 +74,7 @@ class Service(Block):
         self._handlers = ProcessHandlers(self, core) if core is not None else None
         self.settings = options if options is not None else ServiceOptions()
         self._table = Table(self.settings.retain, self.settings.retain_bytes)
-        self.bus = Bus(core.bus if core is not None else None, self._table.has_ended)
+        self.bus = Bus(bus_of(core) if core is not None else None, self._table.has_ended)
         self.deadline = current_deadline()
         self._started = 0
         self._failed = 0
@@ -261,30 +263,14 @@ class Service(Block):
         """Forget all that have ended."""
         self._table.clear()
 
-    def subscribe(
-        self,
-        *types: type,
-        id: str | None = None,  # noqa: A002 - the contract's name
-        name: str | None = None,
-        buffer: float = 1024,
-        overflow: Overflow | str = Overflow.WAIT,
-    ) -> Subscription:
-        """Return a subscription to the events of this service's processes, from now on.
-
-        Args:
-            *types: Event classes; none means all.
-            id: Only events of this process; the subscription ends with it.
-            name: Only events of processes with this label.
-            buffer: How many events are kept for a slow reader (one chunk may overshoot), at most 16 MiB of text.
-            overflow: What happens beyond that: `Overflow.WAIT` slows the children down, the others drop.
-        """
+    def _events_of(self, id: str | None) -> Bus:  # noqa: A002 - the contract's name
         if id is not None:
             self._table.find(id)
-        return self.bus.subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)
+        return self.bus
 
     # starting
 
-    async def start(self, command: Argument, *args: Argument, **options: Any) -> ManagedProcess:
+    async def start(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> ManagedProcess:
         """Start a process and return it once it runs; the keywords are those of `RunOptions`.
 
         Raises:
@@ -372,7 +358,7 @@ class Service(Block):
             life.output.echo = Echo()
             self._nursery.start_soon(self._echo, life.output.echo, name=f"echo of {life.id}")
 
-    def adopt(self, pid: int, started_at: datetime, **options: Any) -> ManagedProcess:
+    def adopt(self, pid: int, started_at: datetime, **options: Unpack[AdoptKeywords]) -> ManagedProcess:
         """Watch a detached process of an earlier life again, as if it had been started here.
 
         Its exit code is known only where the kernel tells it to others than the parent (Linux 6.15), else it is 255.
@@ -403,7 +389,9 @@ class Service(Block):
         return process_of(life)
 
     @asynccontextmanager
-    async def open(self, command: Argument, *args: Argument, **options: Any) -> AsyncIterator[ManagedProcess]:
+    async def open(
+        self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]
+    ) -> AsyncIterator[ManagedProcess]:
         """Start a process and stop it when the block is left; the keywords are those of `RunOptions`.
 
         Left while cancelled, the process gets no grace: SIGKILL, reaped, then `trio.Cancelled` goes on.
@@ -422,7 +410,9 @@ class Service(Block):
             raise
         await process.stop()
 
-    async def run(self, command: Argument, *args: Argument, check: bool = True, **options: Any) -> CommandResult:
+    async def run(
+        self, command: Argument, *args: Argument, check: bool = True, **options: Unpack[RunKeywords]
+    ) -> CommandResult:
         """Run a command to its end and return its result; its stdin is null unless given.
 
         Cancelling it stops the command: the stop signal, the grace, SIGKILL; then `trio.Cancelled` goes on.

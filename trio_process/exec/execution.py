@@ -57,7 +57,7 @@ class Execution:
         "_turn",
     )
 
-    def __init__(self, stages: Sequence[Stage], service: Service, events: Subscription | None) -> None:
+    def __init__(self, stages: Sequence[Stage], service: Service, events: Subscription[Any] | None) -> None:
         self._stages = stages
         self._service = service
         self._events = events

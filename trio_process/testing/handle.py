@@ -91,6 +91,10 @@ class FakeHandle:
     # what the life asks for
 
     @property
+    def host(self) -> None:
+        """It runs here."""
+
+    @property
     def launching(self) -> bool:
         """A script needs no launcher."""
         return False

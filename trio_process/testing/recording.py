@@ -149,6 +149,10 @@ class RecordingHandle:
     # what its life asks for
 
     @property
+    def host(self) -> None:
+        """It runs here."""
+
+    @property
     def launching(self) -> bool:
         """As the real one says."""
         return self._real.launching

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import trio
@@ -37,7 +37,7 @@ _OUT_OF_PATIENCE: Final = 3
 class View(Protocol):
     """What shows a run."""
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription) -> None:
+    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
         """Show what comes until both have ended."""
 
 
@@ -136,7 +136,7 @@ async def drive(
     return whole or board.whole(), interruption.number
 
 
-def _subscribe(service: Service, *, lossless: bool) -> Subscription:
+def _subscribe(service: Service, *, lossless: bool) -> Subscription[Any]:
     if lossless:
         return service.subscribe(ActionProcessOutput, ActionProcessExited)
     return service.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)

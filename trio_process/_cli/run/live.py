@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, final
+from typing import Any, Final, final
 
 import trio
 from rich.console import Console
@@ -32,7 +32,7 @@ class LiveView:
         self._board = board
         self._console = console
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription) -> None:
+    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
         """Show what comes until both have ended; the last frame stays."""
         live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
         with writing(), live:
@@ -57,7 +57,7 @@ class LiveView:
                 for update in found:
                     self._board.update(update)
 
-    async def _read_output(self, output: Subscription) -> None:
+    async def _read_output(self, output: Subscription[Any]) -> None:
         with output:
             while True:
                 try:

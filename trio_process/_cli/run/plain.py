@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, final
 
 import trio
 
-from ..._core import ActionProcessExited, EventBatch, Subscription, open_scope
+from ..._core import EventBatch, Subscription, open_scope
 from ..._pipeline import RunUpdate, SpecState
 from ..text import logged, one_line, typed
 from .board import FINAL, Board, Row, receive_all
@@ -87,7 +87,7 @@ class PlainView:
         self._exits = dict.fromkeys(board.rows, 0)
         self._announced = dict.fromkeys(board.rows, 0)
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription) -> None:
+    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
         """Write what comes until both have ended."""
         async with open_scope(wait=True) as writing:
             writing.start_soon(self._writer.run)
@@ -106,7 +106,7 @@ class PlainView:
                     self._tell(update.name)
                 await self._writer.room()
 
-    async def _read_output(self, output: Subscription) -> None:
+    async def _read_output(self, output: Subscription[Any]) -> None:
         with output:
             while True:
                 try:
@@ -119,7 +119,7 @@ class PlainView:
 
     def _take(self, name: str, batch: EventBatch) -> None:
         """Write some lines of a task, or note that an attempt of it has ended."""
-        if batch.kind is ActionProcessExited:
+        if batch.stream is None:
             self._exits[name] += 1
             self._tell(name)
             return

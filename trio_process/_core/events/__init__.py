@@ -1,8 +1,9 @@
 """What travels on a bus, and who reads it: events, batches, backlogs, subscriptions."""
 
 from .backlog import Backlog
-from .batch import EventBatch
+from .batch import EventBatch, batch_of
 from .bus import Bus
+from .source import EventSource
 from .subscription import Subscription, SubscriptionStatistics
 from .types import ActionProcessExited, ActionProcessKilled, ActionProcessOutput, ActionProcessStarted
 
@@ -14,6 +15,8 @@ __all__ = [
     "Backlog",
     "Bus",
     "EventBatch",
+    "EventSource",
     "Subscription",
     "SubscriptionStatistics",
+    "batch_of",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final, final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, final
 
 import trio
 
 from ..enums import Overflow
+from ..waiting import RoomWaiters
 from .batch import EventBatch
 
 MAX_WEIGHT: Final = 16 * 2**20
@@ -19,12 +20,12 @@ MAX_WEIGHT: Final = 16 * 2**20
 class Backlog:
     """What one subscriber has not read yet, and its policy when that gets too much.
 
-    Counts are of events. Where others wait for room, a batch that is being read one by one counts until the next one.
+    Counts are of events. With `Overflow.WAIT`, a batch that is being read one by one counts until the next is begun.
     """
 
     __slots__ = (
-        "_kept", "_key", "_leave", "_name", "_overflow", "_room_wanted", "_types", "buffer", "closed", "count", "dropped",
-        "ended", "named", "origin", "queue", "readers", "weight",
+        "_held", "_kept", "_key", "_leave", "_name", "_named", "_overflow", "_room", "_types", "buffer", "closed",
+        "count", "dropped", "ended", "origin", "peak", "queue", "readers", "subscriptions", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -42,18 +43,21 @@ class Backlog:
         self._key = key
         self._name = name
         self._overflow = overflow
-        self._room_wanted: list[Callable[[], object]] = []
-        self.buffer = buffer
+        self._room = RoomWaiters()
+        self._named = False  # in a log record, for holding up a process
+        self._held = (0, 0)  # count and weight of the batch that is being read one by one
+        self._kept = 0  # how many batches at the front can't be dropped
+        self.buffer: float = buffer
         self.queue: deque[EventBatch] = deque()
-        self._kept = 0  # how many batches at the front are known to be none that may be dropped
-        self.count = 0
-        self.weight = 0
-        self.dropped = 0
-        self.ended = False
-        self.closed = False
-        self.readers = trio.lowlevel.ParkingLot()
-        self.origin = origin  # the line of code that subscribed
-        self.named = False  # in a log record, for holding a child up
+        self.count: int = 0
+        self.weight: int = 0
+        self.peak: int = 0  # the most that `count` has been
+        self.dropped: int = 0
+        self.ended: bool = False
+        self.closed: bool = False
+        self.readers: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.subscriptions: int = 1  # that share it: the first, and its clones
+        self.origin: str = origin  # the line of code that subscribed
 
     def wants(self, kind: type, key: str, name: str | None) -> bool:
         """Return whether events of that class and process are asked for."""
@@ -88,7 +92,7 @@ class Backlog:
         """Take a batch in, or what the policy leaves of it."""
         if self.closed or self.ended:
             return
-        if self._overflow is Overflow.DROP_NEWEST and batch.droppable:
+        if self._overflow is Overflow.DROP_NEWEST and batch._droppable:
             room = 0 if self.weight >= MAX_WEIGHT else max(0, max(self.buffer, 1) - self.count)
             if len(batch) > room:
                 self.dropped += len(batch) - int(room)
@@ -97,9 +101,10 @@ class Backlog:
                     return
         self.queue.append(batch)
         self.count += len(batch)
-        self.weight += batch.weight
+        self.weight += batch._weight
         if self._overflow is Overflow.DROP_OLDEST:
             self._drop_oldest()
+        self.peak = max(self.peak, self.count)
         if self.readers:
             self.readers.unpark_all()
 
@@ -108,14 +113,14 @@ class Backlog:
         limit = max(self.buffer, 1)
         while (self.count > limit or self.weight > MAX_WEIGHT) and place < len(self.queue):
             batch = self.queue[place]
-            if not batch.droppable:
+            if not batch._droppable:
                 place += 1
                 continue
             excess = len(batch) if self.weight > MAX_WEIGHT else min(len(batch), int(self.count - limit))
             rest = batch[excess:]
             self.dropped += excess
             self.count -= excess
-            self.weight -= batch.weight - rest.weight
+            self.weight -= batch._weight - rest._weight
             if len(rest):
                 self.queue[place] = rest
             else:
@@ -131,28 +136,67 @@ class Backlog:
         """Note that a batch has been read, and let those go on who waited for room."""
         self.count -= count
         self.weight -= weight
-        if self._room_wanted and not self.full:
-            self._make_room()
+        if self._room and not self.full:
+            self._room.run()
 
     def when_room(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, as soon as this backlog is no longer full."""
-        self._room_wanted.append(callback)
+        self._room.add(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Take back `when_room`."""
-        if callback in self._room_wanted:
-            self._room_wanted.remove(callback)
+        """Undo `when_room`."""
+        self._room.discard(callback)
 
-    def _make_room(self) -> None:
-        callbacks, self._room_wanted = self._room_wanted, []
-        for callback in callbacks:
-            callback()
+    def begin(self) -> Iterator[Any]:
+        """Take out the oldest batch, to be read one by one."""
+        batch = self.pop()
+        if self.drops:
+            # it is out of the backlog: if it counted, it would push out newer events than itself
+            self.taken(len(batch), batch._weight)
+        else:
+            self._held = (len(batch), batch._weight)
+        return iter(batch)
+
+    def give_back(self) -> None:
+        """Free the room of the batch that has been read one by one."""
+        count, weight = self._held
+        if count:
+            self._held = (0, 0)
+            self.taken(count, weight)
+
+    @property
+    def buffered(self) -> tuple[int, int]:
+        """How many events, and bytes of text, are not begun yet."""
+        return self.count - self._held[0], self.weight - self._held[1]
+
+    @property
+    def held_up(self) -> int:
+        """How many producers wait for room."""
+        return len(self._room)
+
+    def hold_up_notice(self, process: str, seconds: float) -> str | None:
+        """Return the log message about a process that waits for this reader; once, then None."""
+        if self._named:
+            return None
+        self._named = True
+        return (
+            f"the subscription made at {self.origin} has held up {process} for {seconds:g} s: read it faster, give it a "
+            "larger buffer, or let it drop (overflow=Overflow.DROP_OLDEST)"
+        )
+
+    def leave(self) -> None:
+        """Close the backlog if its last subscription has been closed."""
+        self.subscriptions -= 1
+        if self.subscriptions:
+            self.readers.unpark_all()  # one of them may wait through the subscription that was closed
+        else:
+            self.close()
 
     def end(self) -> None:
         """Let the reader's loop end once the backlog is read; nobody waits for its room any more."""
         self.ended = True
         self._leave_bus()
-        self._make_room()
+        self._room.run()
         self.readers.unpark_all()
 
     def close(self) -> None:
@@ -162,9 +206,10 @@ class Backlog:
         self.closed = True
         self.queue.clear()
         self._kept = 0
+        self._held = (0, 0)
         self.count = self.weight = 0
         self._leave_bus()
-        self._make_room()
+        self._room.run()
         self.readers.unpark_all()
 
     def _leave_bus(self) -> None:

@@ -41,29 +41,21 @@ class EventBatch(Sequence[Any]):
     stream: Stream | None = None
     lines: tuple[str, ...] = attrs.field(default=(), converter=_frozen)  # every subscriber gets the same one
     _partial: frozenset[int] = frozenset()  # which of the lines are pieces of a longer one
-    weight: int = attrs.field(default=0, eq=False)  # bytes of text, for the bound on a backlog
+    _weight: int = attrs.field(default=0, eq=False)  # bytes of text, for the bound on a backlog
     _event: object = None
 
-    @classmethod
-    def of(cls, event: object) -> EventBatch:
-        """Return the batch of one event; any object may be one."""
-        if isinstance(event, ActionProcessOutput):
-            partial = frozenset({0}) if event.partial else frozenset()
-            return cls(id=event.id, name=event.name, stream=event.stream, lines=(event.line,), partial=partial)
-        return cls(id=getattr(event, "id", ""), name=getattr(event, "name", None), event=event)
-
     @property
-    def kind(self) -> type:
+    def _kind(self) -> type:
         """The class of the events."""
         return ActionProcessOutput if self.stream is not None else type(self._event)
 
     @property
-    def droppable(self) -> bool:
+    def _droppable(self) -> bool:
         """Whether a subscriber's policy may drop it: everything but the beginning and the end of a process."""
         return not isinstance(self._event, _LIFECYCLE)
 
     @property
-    def final(self) -> bool:
+    def _final(self) -> bool:
         """Whether it is the last of its process."""
         return isinstance(self._event, ActionProcessExited)
 
@@ -92,7 +84,7 @@ class EventBatch(Sequence[Any]):
         partial = (
             frozenset(new for new, old in enumerate(places) if old in self._partial) if self._partial else frozenset()
         )
-        weight = self.weight * len(places) // max(1, len(self))
+        weight = self._weight * len(places) // max(1, len(self))
         return EventBatch(
             id=self.id, name=self.name, stream=self.stream, lines=self.lines[index], partial=partial, weight=weight
         )
@@ -104,3 +96,11 @@ class EventBatch(Sequence[Any]):
     def __repr__(self) -> str:
         what = f"{len(self)} lines of {self.stream}" if self.stream is not None else repr(self._event)
         return f"<EventBatch id={self.id!r} name={self.name!r}: {what}>"
+
+
+def batch_of(event: object) -> EventBatch:
+    """Return the batch of one event; any object may be one."""
+    if isinstance(event, ActionProcessOutput):
+        partial = frozenset({0}) if event.partial else frozenset()
+        return EventBatch(id=event.id, name=event.name, stream=event.stream, lines=(event.line,), partial=partial)
+    return EventBatch(id=getattr(event, "id", ""), name=getattr(event, "name", None), event=event)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 from .. import checks
 from ..enums import Overflow, member
 from ..errors import OptionError
 from .backlog import Backlog
-from .batch import EventBatch
+from .batch import batch_of
 from .subscription import Subscription
 
 
@@ -59,11 +59,11 @@ class Bus:
 
     def publish(self, event: object) -> list[Backlog]:
         """Hand an event to all who want it; return the backlogs that are full."""
-        batch = EventBatch.of(event)
-        targets = self.targets(batch.kind, batch.id, batch.name)
+        batch = batch_of(event)
+        targets = self.targets(batch._kind, batch.id, batch.name)
         for backlog in targets:
             backlog.offer(batch)
-        if batch.final:
+        if batch._final:
             self.end_of(batch.id)
         return [backlog for backlog in targets if backlog.full]
 
@@ -82,8 +82,8 @@ class Bus:
         name: str | None = None,
         buffer: float = 1024,
         overflow: Overflow | str = Overflow.WAIT,
-    ) -> Subscription:
-        """Return a subscription; the arguments are those of `Service.subscribe`."""
+    ) -> Subscription[Any]:
+        """Return a subscription; the arguments are those of `EventSource.subscribe`."""
         for kind in types:
             if not _is_event_class(kind):
                 raise OptionError(f"subscribe takes event classes, such as ActionProcessOutput; got {kind!r}")

@@ -5,37 +5,66 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self, final
+from typing import Any, Final, Generic, Self, TypeVar, final
+from weakref import WeakSet
 
 import attrs
 import trio
 
 from ..scope import logger
 from .backlog import Backlog
-from .batch import EventBatch
+from .batch import EventBatch, batch_of
 from .types import ActionProcessOutput
 
-_NOTHING: Final = object()
+E_co = TypeVar("E_co", covariant=True)
+
+_NOTHING: Final[Any] = object()
+_EMPTY: Final[Iterator[Any]] = iter(())
 
 
 @final
 @attrs.frozen(kw_only=True)
 class SubscriptionStatistics:
-    """A snapshot: events and bytes of text in the backlog, its bound, what was dropped, how many tasks wait."""
+    """A snapshot of a subscription's backlog; the last seven fields are those of `trio.MemoryChannelStatistics`.
+
+    Attributes:
+        buffered: Events that no reader has begun to read.
+        buffered_bytes: Their text, in bytes.
+        buffer: How many events it keeps before its policy applies.
+        dropped: How many events the policy has dropped so far.
+        tasks_waiting: How many tasks wait in `receive`.
+        current_buffer_used: As `buffered`.
+        max_buffer_size: As `buffer`.
+        open_send_channels: 1 while events may still come, else 0.
+        open_receive_channels: How many clones are open, this one included.
+        tasks_waiting_send: How many processes and broadcasts wait for room.
+        tasks_waiting_receive: As `tasks_waiting`.
+        peak_buffer_used: The most that were buffered at any time.
+    """
 
     buffered: int
     buffered_bytes: int
     buffer: int | float
     dropped: int
     tasks_waiting: int
+    current_buffer_used: int
+    max_buffer_size: int | float
+    open_send_channels: int
+    open_receive_channels: int
+    tasks_waiting_send: int
+    tasks_waiting_receive: int
+    peak_buffer_used: int
 
 
 @final
-class Subscription(trio.abc.ReceiveChannel[Any]):
-    """A channel of events, read one by one or, faster, by batches.
+class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
+    """A channel of events, read one by one or, faster, by batches; it can stand in for a `trio.MemoryReceiveChannel`.
 
-    It ends (`trio.EndOfChannel`, the end of an `async for`) once the service or core it was asked of is closed, or the
-    one process it is for has exited, and its backlog is read. A checkpoint is made once per batch.
+    It ends (`trio.EndOfChannel`, the end of an `async for`) once the service or core that it belongs to is closed, or the
+    one process it is for has exited, and its backlog is read.
+
+    A checkpoint is made once per batch, before its first event, and not at every event: the lines of one chunk of output
+    come without one in between.
 
     Attributes:
         dropped: How many events its policy has dropped.
@@ -43,12 +72,13 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._events: Iterator[Any] = iter(())
-        self._held = (0, 0)  # count and weight of the batch that is being read one by one
+        self._events: Iterator[E_co] = _EMPTY  # of the batch that is being read one by one, the same in every clone
+        self._clones: WeakSet[Subscription[E_co]] | None = None  # all that share the backlog; None: there is this one
+        self._closed = False
         try:
             self._token: trio.lowlevel.TrioToken | None = trio.lowlevel.current_trio_token()
         except RuntimeError:
-            self._token = None  # made outside of Trio: nothing runs there that could wait for it
+            self._token = None  # made outside of Trio: no task can be waiting for it
 
     @property
     def dropped(self) -> int:
@@ -58,42 +88,80 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
     def statistics(self) -> SubscriptionStatistics:
         """Return a snapshot of the backlog."""
         backlog = self._backlog
+        buffered, buffered_bytes = backlog.buffered
+        waiting = backlog.readers.statistics().tasks_waiting
         return SubscriptionStatistics(
-            buffered=backlog.count - self._held[0],
-            buffered_bytes=backlog.weight - self._held[1],
+            buffered=buffered,
+            buffered_bytes=buffered_bytes,
             buffer=backlog.buffer,
             dropped=backlog.dropped,
-            tasks_waiting=backlog.readers.statistics().tasks_waiting,
+            tasks_waiting=waiting,
+            current_buffer_used=buffered,
+            max_buffer_size=backlog.buffer,
+            open_send_channels=0 if backlog.ended or backlog.closed else 1,
+            open_receive_channels=backlog.subscriptions,
+            tasks_waiting_send=backlog.held_up,
+            tasks_waiting_receive=waiting,
+            peak_buffer_used=backlog.peak,
         )
 
-    async def receive(self) -> Any:
+    def clone(self) -> Subscription[E_co]:
+        """Return another subscription that shares the backlog: each event goes to one of the clones.
+
+        The backlog is closed with the last of them. Give each worker of a pool its own clone, as with
+        `trio.MemoryReceiveChannel.clone`.
+
+        Raises:
+            trio.ClosedResourceError: This subscription is closed.
+        """
+        self._check_open()
+        if self._clones is None:
+            self._clones = WeakSet((self,))
+        twin = Subscription[E_co](self._backlog)
+        twin._events = self._events
+        twin._clones = self._clones
+        self._clones.add(twin)
+        self._backlog.subscriptions += 1
+        return twin
+
+    def receive_nowait(self) -> E_co:
+        """Return the next event if it is buffered; without a checkpoint, so that it works in a cancelled scope too.
+
+        Raises:
+            trio.WouldBlock: There is none yet.
+            trio.EndOfChannel: There will be none.
+            trio.ClosedResourceError: The subscription is closed.
+        """
+        event: E_co = next(self._events, _NOTHING)
+        if event is not _NOTHING:
+            return event
+        self._check_open()
+        event = self._next_buffered()
+        if event is not _NOTHING:
+            return event
+        if self._backlog.ended:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    async def receive(self) -> E_co:
         """Return the next event.
 
         Raises:
             trio.EndOfChannel: There will be none.
-            trio.ClosedResourceError: The subscription was closed, here or under us.
+            trio.ClosedResourceError: The subscription was closed, before or during the call.
         """
-        event = next(self._events, _NOTHING)
+        event: E_co = next(self._events, _NOTHING)
         if event is not _NOTHING:
             return event
-        await self._checkpoint()
+        await trio.lowlevel.checkpoint()
+        self._check_open()
         # looked at again after each wait: another reader may have begun a batch meanwhile, whose events are for all
-        while (event := next(self._events, _NOTHING)) is _NOTHING:
-            self._give_back()
-            if not self._backlog.queue:
-                await self._more()
-                continue
-            batch = self._backlog.pop()
-            if self._backlog.drops:
-                # it is out of the backlog: counted on, it would push out newer events than itself
-                self._backlog.taken(len(batch), batch.weight)
-            else:
-                self._held = (len(batch), batch.weight)
-            self._events = iter(batch)
+        while (event := self._next_buffered()) is _NOTHING:
+            await self._wait_for_more()
         return event
 
-    async def __anext__(self) -> Any:
-        event = next(self._events, _NOTHING)
+    async def __anext__(self) -> E_co:
+        event: E_co = next(self._events, _NOTHING)
         if event is not _NOTHING:
             return event
         try:
@@ -103,43 +171,52 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
 
     async def receive_batch(self) -> EventBatch:
         """Return the next events, as many as came at once; raises as `receive` does."""
-        await self._checkpoint()
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        backlog = self._backlog
         while True:
             rest = list(self._events)
-            self._give_back()
+            backlog.give_back()
             if rest:  # receive() has begun this one
-                return _batch_of(rest)
-            if self._backlog.queue:
-                batch = self._backlog.pop()
-                self._backlog.taken(len(batch), batch.weight)
+                return _rest_of_batch(rest)
+            if backlog.queue:
+                batch = backlog.pop()
+                backlog.taken(len(batch), batch._weight)
                 return batch
-            await self._more()
+            await self._wait_for_more()
 
-    async def _checkpoint(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if self._backlog.closed:
-            raise trio.ClosedResourceError("the subscription is closed")
+    def _next_buffered(self) -> E_co:
+        """Return the next event, beginning the next batch if the present one is read; `_NOTHING` if there is none."""
+        event: E_co
+        while (event := next(self._events, _NOTHING)) is _NOTHING:
+            self._backlog.give_back()
+            if not self._backlog.queue:
+                return event
+            self._events = self._backlog.begin()
+            for clone in self._clones or ():
+                clone._events = self._events
+        return event
 
-    def _give_back(self) -> None:
-        """Let those go on who wait for the room of the batch that has been read one by one."""
-        count, weight = self._held
-        if count:
-            self._held = (0, 0)
-            self._backlog.taken(count, weight)
-
-    async def _more(self) -> None:
+    async def _wait_for_more(self) -> None:
         """Wait until there may be a batch."""
-        if self._backlog.closed:
-            raise trio.ClosedResourceError("the subscription was closed by another task")
         if self._backlog.ended:
             raise trio.EndOfChannel
         await self._backlog.readers.park()
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this subscription is closed")
 
     def close(self) -> None:
-        """Stop listening; what was not read is thrown away, and whoever waited for this reader goes on."""
-        self._events = iter(())
-        self._held = (0, 0)
-        self._backlog.close()
+        """Stop listening. With the last clone, the backlog is thrown away, and no process waits for it any more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._events = _EMPTY
+        if self._clones is not None:
+            self._clones.discard(self)
+        self._backlog.leave()
 
     async def aclose(self) -> None:
         """Close, as a checkpoint."""
@@ -156,23 +233,23 @@ class Subscription(trio.abc.ReceiveChannel[Any]):
 
     def __del__(self) -> None:
         backlog = getattr(self, "_backlog", None)
-        if backlog is None or backlog.closed or (backlog.ended and not backlog.queue):
+        if backlog is None or self._closed or (backlog.ended and not backlog.queue):
             return
         logger.warning(
             "a subscription made at %s was garbage-collected unclosed; use it in a with block", backlog.origin
         )
         if self._token is None:
-            backlog.close()
+            backlog.leave()
             return
-        with suppress(trio.RunFinishedError):  # the run is over: nobody waits any more
-            self._token.run_sync_soon(backlog.close)  # the collector runs in any thread, and closing wakes tasks
+        with suppress(trio.RunFinishedError):  # the run is over: no task waits any more
+            self._token.run_sync_soon(backlog.leave)  # the collector runs in any thread, and closing wakes tasks
 
 
-def _batch_of(events: list[Any]) -> EventBatch:
+def _rest_of_batch(events: list[Any]) -> EventBatch:
     """Return the rest of a batch that was begun one by one, as a batch."""
     first = events[0]
     if not isinstance(first, ActionProcessOutput):
-        return EventBatch.of(first)
+        return batch_of(first)
     partial = frozenset(place for place, event in enumerate(events) if event.partial)
     lines = [event.line for event in events]
     return EventBatch(id=first.id, name=first.name, stream=first.stream, lines=lines, partial=partial)

@@ -18,7 +18,7 @@ import trio
 from quart_trio import QuartTrio
 
 from ..._core import grace, logger, open_scope, raise_first
-from .app import Frontend, raise_interrupt
+from .app import Frontend, HealthApp, raise_interrupt
 from .connection import Application, Connection, Stream, Surroundings
 from .state import HealthState
 
@@ -96,7 +96,7 @@ class _Server:
         self._changed = trio.Event()
 
     async def _make_room(self) -> None:
-        while len(self._live) >= self._max and not self._evict():
+        while len(self._live) - self._shared.streams.taken >= self._max and not self._evict():
             # until one ends, or falls idle, or has been idle for long enough, which no event tells
             with trio.move_on_after(_FAIR_CHANCE):
                 await self._changed.wait()
@@ -145,7 +145,7 @@ class _Server:
 
 @asynccontextmanager
 async def open_server(
-    app: QuartTrio, state: HealthState, listeners: list[socket.socket], *, max_connections: int
+    app: HealthApp, state: HealthState, listeners: list[socket.socket], *, max_connections: int
 ) -> AsyncIterator[None]:
     """Serve `app` at the listeners for the length of the block."""
     async with serve_application(Frontend(app, state), app, listeners, max_connections=max_connections):

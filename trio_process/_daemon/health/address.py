@@ -37,8 +37,8 @@ def parse_address(value: object, option: str = "addr") -> Address:
     if value.startswith(UNIX_PREFIX):
         return _parse_unix(value, option)
     host, colon, port = value.rpartition(":")
-    if not colon:
-        raise _refused(option, value, "the port is missing")
+    if "://" in value or not colon:
+        raise _refused(option, value, "leave out 'http://' and the path" if colon else "the port is missing")
     # isascii: int() would also take other scripts' digits; no sign, no blanks, no underscores
     if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535 and len(port) <= 5):
         raise _refused(option, value, f"the port must be 0 to 65535, not {port!r}")
@@ -61,6 +61,8 @@ def _parse_unix(value: str, option: str) -> Address:
     path = value.removeprefix(UNIX_PREFIX)
     if not path:
         raise _refused(option, value, "the path is missing")
+    if path.startswith("@"):
+        raise _refused(option, value, "abstract sockets are not supported; a file of that name is 'unix:./@…'")
     path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
     if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
         raise _refused(option, value, f"the path of a unix socket has at most {LONGEST_UNIX_PATH} bytes")

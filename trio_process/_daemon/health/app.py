@@ -1,4 +1,4 @@
-"""The ASGI side of a health server: the two answers at once, everything else through the user's Quart app."""
+"""The ASGI side of a health server: plain probes are answered at once, everything else by the user's Quart app."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
-from quart import Response, request
+from quart import Response
+from quart.globals import request_ctx
+from quart.wrappers.response import DataBody, FileBody, IOBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.routing import RequestRedirect
 
+from ..._core import logger
 from .state import Answer, HealthState
+from .streams import stream_place
 
 _Message = dict[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-_BODY_TIMEOUT: Final = 10  # seconds for a request's body; Quart's own 60 lets a slow one hold its place
+PROBES: Final = frozenset({"/health", "/ready"})
+_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_ALLOW: Final = ", ".join(_METHODS)
+
+_BODY_TIMEOUT: Final = 10  # seconds for a request's body; Quart's own 60 let a slow client hold its place
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_FULL: Final = b"too many streams\n"
 
 
 class _HTTPConnection(TrioASGIHTTPConnection):
@@ -31,11 +41,61 @@ class _HTTPConnection(TrioASGIHTTPConnection):
     async def handle_request(self, *args: Any) -> None:
         await super().handle_request(*args)
 
+    async def _send_response(self, send: Any, response: Any) -> None:
+        """Send a response; one without a known end needs a place among the streams, else the answer is 503."""
+        if isinstance(getattr(response, "response", None), (DataBody, FileBody, IOBody, list, tuple)):
+            await super()._send_response(send, response)
+            return
+        with stream_place() as granted:
+            await super()._send_response(send, response if granted else Response(_FULL, 503))
 
-class _App(QuartTrio):
-    """A Quart app that takes routes while it serves: the block that adds them is entered after the server."""
+
+class HealthApp(QuartTrio):
+    """A Quart app that takes routes and hooks while it serves: the block that adds them is entered after the server.
+
+    Args:
+        state: What `/health` and `/ready` answer.
+
+    The two probes are no routes: a route of the user's at one of the paths wins, whatever its function is called, and a
+    catch-all route doesn't. With hooks (`before_request` and the like) every request goes through the app, probes too.
+    """
 
     asgi_http_class = _HTTPConnection
+
+    def __init__(self, state: HealthState) -> None:
+        self._own_paths: set[str] = set()
+        super().__init__("trio_process.health", static_folder=None)
+        self._state = state
+        self.config["BODY_TIMEOUT"] = _BODY_TIMEOUT
+        self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 1
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        """Add a route, and remember whether it takes a probe's path."""
+        super().add_url_rule(rule, *args, **options)
+        self._own_paths.add(rule.rstrip("/"))
+
+    def is_ours(self, path: str) -> bool:
+        """Whether `path` is a probe's, and no route of the user's has taken it."""
+        return path in PROBES and path not in self._own_paths
+
+    def has_hooks(self) -> bool:
+        """Whether the user wants to see every request: then no answer may be given past the app."""
+        return bool(
+            self.before_request_funcs.get(None)
+            or self.after_request_funcs.get(None)
+            or self.teardown_request_funcs.get(None)
+            or self.url_value_preprocessors.get(None)
+            or "asgi_app" in vars(self)  # wrapped in a middleware
+        )
+
+    async def dispatch_request(self, request_context: Any = None) -> Any:
+        """Call the view of a request; a probe that nobody else answers is answered here."""
+        request = (request_context or request_ctx).request
+        if self.is_ours(request.path) and not isinstance(request.routing_exception, RequestRedirect):
+            return _response(
+                await answer_probe(self._state, request.method, request.path, request.headers.get("Accept", ""))
+            )
+        return await super().dispatch_request(request_context)
 
     def _check_setup_finished(self, f_name: str) -> None:
         # Quart refuses routes after the first request, so that in a Daemon a stray probe would decide whether
@@ -43,25 +103,20 @@ class _App(QuartTrio):
         pass
 
 
-def make_app(state: HealthState) -> QuartTrio:
-    """Return an app with the routes `/health` and `/ready`."""
-    app = _App("trio_process.health", static_folder=None)
-    app.config["BODY_TIMEOUT"] = _BODY_TIMEOUT
-    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 1
+async def answer_probe(state: HealthState, method: str, path: str, accept: str) -> Answer:
+    """Return the answer to a request for `/health` or `/ready`: the state, or 405 for a method that changes things.
 
-    async def health() -> Response:
-        return _response(await state.health(request.headers.get("Accept", "")))
-
-    async def ready() -> Response:
-        return _response(state.readiness(request.headers.get("Accept", "")))
-
-    app.add_url_rule("/health", view_func=health)
-    app.add_url_rule("/ready", view_func=ready)
-    return app
+    OPTIONS reports the state, too: load balancers probe with it, and a 200 by itself would keep a sick server in service.
+    """
+    if method not in _METHODS:
+        return Answer(405, "text/plain; charset=utf-8", b"method not allowed\n", _ALLOW)
+    answer = state.readiness(accept) if path == "/ready" else await state.health(accept)
+    return answer._replace(allow=_ALLOW) if method == "OPTIONS" else answer
 
 
 def _response(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, {"Content-Type": answer.content_type, "Cache-Control": "no-store"})
+    headers = {"Content-Type": answer.content_type, "Cache-Control": "no-store"}
+    return Response(answer.body, answer.status, {**headers, "Allow": answer.allow} if answer.allow else headers)
 
 
 class Frontend:
@@ -74,7 +129,7 @@ class Frontend:
 
     __slots__ = ("_app", "_state")
 
-    def __init__(self, app: QuartTrio, state: HealthState) -> None:
+    def __init__(self, app: HealthApp, state: HealthState) -> None:
         self._app = app
         self._state = state
 
@@ -83,37 +138,55 @@ class Frontend:
     ) -> None:
         """Handle one request (the arguments are those of a hypercorn `AppWrapper`)."""
         try:
-            if scope["type"] != "http":
-                await self._app(scope, receive, send)  # type: ignore[arg-type] # ASGI's messages are dicts
-            elif scope["method"] in ("GET", "HEAD") and scope["path"] in ("/health", "/ready"):
-                await self._probe(scope, receive, send)
+            if scope["type"] == "websocket":
+                await self._websocket(scope, receive, send)
+            elif self._is_plain(scope):
+                await self._probe(scope, send)
             else:
                 await self._request(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - of a handler's stream: its response is broken off, and nothing else
+            _log_broken(scope, error)
         except BaseExceptionGroup as group:
             # hypercorn logs a group and goes on: Ctrl-C in a handler would be lost in it
             raise_interrupt(group)
-            raise
+            cancelled, rest = group.split(trio.Cancelled)
+            if rest is not None:
+                _log_broken(scope, rest)
+            if cancelled is not None:
+                raise cancelled from None
 
-    async def _probe(self, scope: Any, receive: _Receive, send: _Send) -> None:
+    def _is_plain(self, scope: Any) -> bool:
+        """Whether a request is a probe that can be answered here: no route, no hook and no body is in the way."""
+        if not self._app.is_ours(scope["path"]) or self._app.has_hooks():
+            return False
+        # nobody would read the body here, and hypercorn waits until somebody does
+        return not any(name in _BODY_HEADERS for name, _ in scope["headers"])
+
+    async def _probe(self, scope: Any, send: _Send) -> None:
         accept = ""
         for name, value in scope["headers"]:
             if name == b"accept":
                 accept = value.decode("latin-1")
-            elif name in _BODY_HEADERS:
-                # nobody would read the body here, and hypercorn waits until somebody does
-                await self._request(scope, receive, send)
-                return
-        if scope["path"] == "/ready":
-            answer = self._state.readiness(accept)
-        else:
-            answer = await self._state.health(accept)
+        answer = await answer_probe(self._state, scope["method"], scope["path"], accept)
         headers = [
             (b"content-type", answer.content_type.encode()),
             (b"content-length", b"%d" % len(answer.body)),
             (b"cache-control", b"no-store"),
         ]
+        if answer.allow:
+            headers.append((b"allow", answer.allow.encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    async def _websocket(self, scope: Any, receive: _Receive, send: _Send) -> None:
+        with stream_place() as granted:
+            if granted:
+                await self._app(scope, receive, send)  # type: ignore[arg-type] # ASGI's messages are dicts
+                return
+        await receive()  # websocket.connect
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_FULL))]
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": _FULL})
 
     async def _request(self, scope: Any, receive: _Receive, send: _Send) -> None:
         """Pass a request to Quart, but send its last message when Quart is through.
@@ -142,6 +215,18 @@ class Frontend:
 async def _read_the_rest(receive: _Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _log_broken(scope: Any, error: BaseException) -> None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    logger.error(
+        "health server: the response to %s %s broke off: %s: %s",
+        scope.get("method", "WebSocket"),
+        scope["path"],
+        type(error).__name__,
+        error,
+    )
 
 
 def raise_interrupt(group: BaseExceptionGroup[BaseException]) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import time
 from collections.abc import Awaitable
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, final
 
 import trio
 
-from ..._core import OptionError, escape_controls, grace, in_seconds, logger
+from ..._core import CommandResult, OptionError, escape_controls, grace, in_seconds, logger, nearest
 
 
 class HealthCheck(Protocol):
     """A sync or async callable without arguments.
 
-    Raising, or returning False, a non-empty str or an exception instance, is unhealthy. Sync ones run in a worker
-    thread, one at a time each.
+    Returning None, True or `""` is healthy. False, a non-empty str (the reason) or an exception instance, and raising, is
+    unhealthy. Of a `(bool, str)` the first decides and the second is the reason; of a `CommandResult` its `ok` decides.
+    Anything else is unhealthy and says what was returned. Sync ones run in a worker thread, one at a time each.
 
     >>> def disk_has_room() -> str:
     ...     return "" if shutil.disk_usage("/").free > 1e9 else "less than 1 GB left"
@@ -30,6 +32,9 @@ class HealthCheck(Protocol):
 
 
 _LONGEST_REASON: Final = 500
+check_owner: ContextVar[object] = ContextVar("trio_process.check_owner", default=None)
+"""What adds checks in this context: one call of a daemon's `main`, whose checks end with it; None for all else."""
+
 _PATIENCE: Final = 0.5  # seconds that cancelled checks get for their clean-up when the server is left
 
 
@@ -76,15 +81,50 @@ class Checkup:
     def __len__(self) -> int:
         return len(self._checks)
 
-    def forget_after(self, count: int) -> None:
-        """Keep the first `count` checks."""
-        del self._checks[count:]
+    def snapshot(self) -> tuple[_Check, ...]:
+        """Return what `restore` goes back to."""
+        return tuple(self._checks)
+
+    def restore(self, checks: tuple[_Check, ...]) -> None:
+        """Go back to the checks of a snapshot."""
+        self._checks[:] = checks
+
+    def drop_added_by(self, owner: object) -> None:
+        """Remove the checks that were added in a context whose `check_owner` is `owner`."""
+        self._checks[:] = [check for check in self._checks if check.owner is not owner]
 
     def add(self, check: HealthCheck, name: str | None = None) -> None:
-        """Add a check; without a name it gets that of the function."""
+        """Add a check; a given name replaces the check of that name, a made-up one never does."""
         if not callable(check):
-            raise OptionError(f"a health check is a callable without arguments, got {check!r}")
-        self._checks.append(_Check(name or _name_of(check, len(self._checks) + 1), check))
+            raise OptionError(f"a health check must be a callable without arguments, got {check!r}")
+        if _is_generator(check):
+            raise OptionError(f"a health check must not be a generator function, as that never runs; got {check!r}")
+        if name is None:
+            self._checks.append(_Check(self._free_name(_name_of(check)), check))
+            return
+        new = _Check(name, check)
+        for index, old in enumerate(self._checks):
+            if old.name == name:
+                self._checks[index] = new
+                return
+        self._checks.append(new)
+
+    def remove(self, name: str) -> None:
+        """Remove the check of that name."""
+        for index, check in enumerate(self._checks):
+            if check.name == name:
+                del self._checks[index]
+                return
+        raise OptionError(f"no health check is called {name!r}{nearest(name, [check.name for check in self._checks])}")
+
+    def _free_name(self, name: str) -> str:
+        taken = {check.name for check in self._checks}
+        if name in taken or not name:
+            first = 2 if name else len(self._checks) + 1
+            name = next(
+                f"{name or 'check'} {n}" for n in itertools.count(first) if f"{name or 'check'} {n}" not in taken
+            )
+        return name
 
     async def results(self) -> list[CheckResult]:
         """Run every check, or wait for the round that is going on, and return what was found."""
@@ -112,10 +152,11 @@ class Checkup:
 class _Check:
     """One check, and its run if there is one."""
 
-    __slots__ = ("_function", "_is_async", "_limiter", "name", "run")
+    __slots__ = ("_function", "_is_async", "_limiter", "name", "owner", "run")
 
     def __init__(self, name: str, function: HealthCheck) -> None:
         self.name = name
+        self.owner = check_owner.get()
         self.run: _Run | None = None
         self._function = function
         self._is_async = _is_async(function)
@@ -150,13 +191,9 @@ class _Check:
         else:
             found = await trio.to_thread.run_sync(self._call, abandon_on_cancel=True, limiter=self._limiter)
             found = found[0]
-        if isinstance(found, Awaitable):  # also `lambda: pool.ping()`
+        if isinstance(found, Awaitable):  # `lambda: pool.ping()`, too
             found = await found
-        if found is False:
-            return "it returned False"
-        if isinstance(found, BaseException):
-            return _reason(found)
-        return _one_line(found) if isinstance(found, str) and found else ""
+        return _judge(found)
 
     def _call(self) -> tuple[object]:
         return (self._function(),)  # wrapped, as Trio refuses an awaitable as the result of a thread
@@ -206,17 +243,59 @@ class _Run:
         return CheckResult(name=self.name, why=why, duration=duration, at=self._at)
 
 
-def _is_async(function: object) -> bool:
+def _judge(found: object) -> str:
+    """Return why what a check returned is unhealthy, "" if it is healthy."""
+    match found:
+        case None | True | "":
+            return ""
+        case False:
+            why = "it returned False"
+        case str():
+            why = found
+        case BaseException():
+            why = _reason(found)
+        case (bool() as well, str() as reason) if isinstance(found, tuple):
+            why = "" if well else reason or "it returned False"
+        case CommandResult():
+            why = "" if found.ok else found.describe()
+        case _:
+            if inspect.iscoroutine(found):
+                found.close()  # it is named here; a warning that it was never awaited would say less
+            why = f"it returned {_shown(found)}: return True, False or a text"
+    return _one_line(why) if why else ""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a foreign __repr__ may raise anything
+        return f"a {type(value).__name__}"
+
+
+def _unwrapped(function: object) -> object:
     while isinstance(function, functools.partial):
         function = function.func
+    return function
+
+
+def _is_generator(function: object) -> bool:
+    function = _unwrapped(function)
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, getattr(function, "__call__", None))  # noqa: B004 - not whether, but how
+    )
+
+
+def _is_async(function: object) -> bool:
+    function = _unwrapped(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not whether, but how
 
 
-def _name_of(function: object, number: int) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+def _name_of(function: object) -> str:
+    """Return the name of a function, "" for one without."""
+    function = _unwrapped(function)
     name = getattr(function, "__name__", type(function).__name__)
-    return f"check {number}" if name == "<lambda>" else str(name)
+    return "" if name == "<lambda>" else str(name)
 
 
 def _reason(error: BaseException) -> str:

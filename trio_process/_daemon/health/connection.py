@@ -25,6 +25,7 @@ from hypercorn.utils import parse_socket_addr
 
 from ..._core import logger
 from .cork import current_stream
+from .streams import MAX_STREAMS, Seat, StreamPlaces, current_seat
 
 if not version("hypercorn").startswith("0.18."):
     # its internals are used below, and a changed one would fail in every connection, or do nothing at all
@@ -49,6 +50,7 @@ class Surroundings:
     def __init__(self, frontend: Application, on_change: Callable[[], object]) -> None:
         self.frontend = frontend
         self.on_change = on_change
+        self.streams = StreamPlaces(MAX_STREAMS, on_change)
         self.config = Config()
         self.config.accesslog = None
         self.config.errorlog = logger
@@ -124,6 +126,15 @@ class _Protocol(H11Protocol):
 
     _head = b""
 
+    async def handle(self, event: Event) -> None:
+        """Skip empty lines in front of a request, however many (RFC 9112, 2.2); h11 takes one."""
+        if type(event) is RawData and self.connection.their_state is h11.IDLE and not self.connection.trailing_data[0]:
+            data = event.data.lstrip(b"\r\n")
+            if event.data and not data:
+                return
+            event = RawData(data=data)
+        await super().handle(event)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Ignore an offer to upgrade, which a server may (RFC 9110, 7.8)."""
 
@@ -181,6 +192,7 @@ class Connection(TCPServer):
         super().__init__(shared.frontend, shared.config, shared.context, shared.no_state, stream)  # type: ignore[arg-type] # as above
         self._on_change = shared.on_change
         self.busy = False
+        self.seat = Seat(shared.streams)
         self.active_at = trio.current_time()
 
     @property
@@ -193,11 +205,12 @@ class Connection(TCPServer):
     @property
     def may_make_room(self) -> bool:
         """Whether it is the client who makes us wait, and not we who have not come to read what it has asked."""
-        return not self.at_work and (self.busy or not self.stream.has_unread())
+        return not self.seat.streaming and not self.at_work and (self.busy or not self.stream.has_unread())
 
     async def run(self) -> None:
         """Serve the connection: hypercorn's `run` without TLS, HTTP/2 and a timer task per request."""
         current_stream.set(self.stream)
+        current_seat.set(self.seat)
         sock = self.stream.socket
         try:
             client = parse_socket_addr(sock.family, sock.getpeername())

@@ -97,7 +97,7 @@ async def _get(address: Address, path: str) -> bytes:
         stream = await trio.open_tcp_stream(address.reachable_host, address.port)
     async with stream:
         # HTTP/1.0: the answer ends with the connection, and needs no framing to be understood
-        host = address.host or "localhost"
+        host = "localhost" if address.path else str(address._replace(host=address.host or "localhost"))
         request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: trio-process\r\nConnection: close\r\n\r\n"
         await stream.send_all(request.encode())
         answer = b""

@@ -18,6 +18,8 @@ from .state import HealthState
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
+    from .app import HealthApp
+
 _HTTP_STACK: Final = ("hypercorn>=0.18,<0.19", "quart>=0.22,<0.23", "quart-trio>=0.12")
 
 
@@ -45,7 +47,7 @@ class HealthServer(Block):
     ...     server.set_ready(True)
     """
 
-    __slots__ = ("_addr", "_app", "_bound", "_max_connections", "state")
+    __slots__ = ("_addr", "_app", "_bound", "_closing", "_max_connections", "state")
 
     def __init__(
         self,
@@ -60,7 +62,8 @@ class HealthServer(Block):
         parse_address(addr)
         self._addr = addr
         self._bound = ""
-        self._app: QuartTrio | None = None
+        self._app: HealthApp | None = None
+        self._closing = trio.Event()
         self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
         #: What it knows; for a Daemon, which shares it. Not part of the contract.
         self.state = HealthState(
@@ -82,12 +85,20 @@ class HealthServer(Block):
 
     @property
     def app(self) -> QuartTrio:
-        """The `QuartTrio` app, for routes of one's own, also while it serves; made when it is first asked for."""
-        if self._app is None:
-            from .app import make_app  # noqa: PLC0415 - the HTTP stack is most of the import time
+        """The `QuartTrio` app, for your own routes and hooks, even while it serves; made on first access.
 
-            self._app = make_app(self.state)
-        return self._app
+        A route at `/health` or `/ready` replaces the server's own answer. Hooks such as `before_request` see probes, too.
+        Long responses and WebSockets have 64 places of their own, so that probes are always answered; one more gets 503.
+        """
+        return self._health_app()
+
+    @property
+    def closing(self) -> trio.Event:
+        """Set when the server begins to close: a handler of a stream that ends then holds up nothing.
+
+        A new event after each entry.
+        """
+        return self._closing
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
         """Say whether new work may be sent here."""
@@ -98,12 +109,28 @@ class HealthServer(Block):
 
         Args:
             check: A sync or async callable without arguments; see `HealthCheck`.
-            name: How it is called in answers; None for the name of the function.
+            name: Its name in answers; a check of that name is replaced. None for the name of the function, with a
+                number behind it if that is taken.
 
         Raises:
-            OptionError: It is not callable.
+            OptionError: `check` is not callable, or is a generator function.
         """
         self.state.checkup.add(check, None if name is None else rules.text("name", name, empty=False))
+
+    def remove_check(self, name: str) -> None:
+        """Remove the check called `name`.
+
+        Raises:
+            OptionError: No check is called so; the text names the nearest one.
+        """
+        self.state.checkup.remove(name)
+
+    def _health_app(self) -> HealthApp:
+        if self._app is None:
+            from .app import HealthApp  # noqa: PLC0415 - the HTTP stack is most of the import time
+
+            self._app = HealthApp(self.state)
+        return self._app
 
     def _refuse_entry(self) -> None:
         if self._entered is not None:
@@ -117,11 +144,14 @@ class HealthServer(Block):
                 await trio.to_thread.run_sync(import_http)
                 from .accept import open_server  # noqa: PLC0415 - imported when a server is entered, not before
 
-                async with open_server(self.app, self.state, listeners, max_connections=self._max_connections):
+                self._closing = trio.Event()
+                app = self._health_app()
+                async with open_server(app, self.state, listeners, max_connections=self._max_connections):
                     self._bound = str(bound)
                     try:
                         yield
                     finally:
+                        self._closing.set()
                         self.state.set_stopping(True)
                         with trio.CancelScope(shield=True):
                             await self.state.checkup.aclose()

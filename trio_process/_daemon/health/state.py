@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, final
 
-from .checks import CheckResult, Checkup
+from .checks import CheckResult, Checkup, check_owner
 
 _JSON_TYPES: Final = ("application/health+json", "application/json")
 
 
 class Answer(NamedTuple):
-    """One response."""
+    """One response; `allow` is the value of its `Allow` header, "" for none."""
 
     status: int
     content_type: str
     body: bytes
+    allow: str = ""
 
 
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -67,14 +69,24 @@ class HealthState:
         if self._on_ready is not None and self.ready:
             self._on_ready()
 
-    def remember(self) -> tuple[bool, int]:
+    def remember(self) -> tuple[bool, tuple[Any, ...]]:
         """Return what `restore` goes back to."""
-        return self._ready, len(self.checkup)
+        return self._ready, self.checkup.snapshot()
 
-    def restore(self, remembered: tuple[bool, int]) -> None:
+    def restore(self, remembered: tuple[bool, tuple[Any, ...]]) -> None:
         """Forget readiness and checks that came since: they belonged to one stay of a daemon."""
         self._ready, checks = remembered
-        self.checkup.forget_after(checks)
+        self.checkup.restore(checks)
+
+    @contextmanager
+    def checks_of_main(self) -> Iterator[None]:
+        """Forget the checks that an earlier call of `main` has added; those added inside the block belong to this call."""
+        self.checkup.drop_added_by(self)
+        token = check_owner.set(self)
+        try:
+            yield
+        finally:
+            check_owner.reset(token)
 
     async def health(self, accept: str) -> Answer:
         """Run the checks and return the answer to `GET /health`."""

@@ -3,7 +3,7 @@
 from .adopt import adopted_options, follow_log
 from .backend import Containment, LocalContainment
 from .handle import CHUNK
-from .stdio import PIPE_CAPACITY
+from .stdio import PIPE_CAPACITY, open_path
 
 __all__ = [
     "CHUNK",
@@ -12,4 +12,5 @@ __all__ = [
     "LocalContainment",
     "adopted_options",
     "follow_log",
+    "open_path",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..._core import started_at as began_at
 from ..output import open_at_end
 
 
-def adopted_options(pid: int, started_at: datetime, options: dict[str, Any]) -> RunOptions:
+def adopted_options(pid: int, started_at: datetime, options: Mapping[str, Any]) -> RunOptions:
     """Return the options by which a process is watched again; a recycled PID raises `ProcessNotFoundError`."""
     check_identity(pid, started_at)
     moment = started_at.timestamp()

@@ -90,6 +90,10 @@ class LocalHandle:
         self._writing: trio.Lock | None = None
 
     @property
+    def host(self) -> None:
+        """It runs here."""
+
+    @property
     def launching(self) -> bool:
         """Whether a launcher still has to become the command."""
         return self._launch is not None

@@ -13,7 +13,7 @@ from typing import IO, Final, final
 
 import trio
 
-from ..._core import Stream, logger
+from ..._core import RoomWaiters, Stream, logger
 from .whole import WholeLines
 
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
@@ -46,12 +46,9 @@ class Echo:
         self._ended = False
         self._broken: set[Stream] = set()
         self._more = trio.Event()
-        self._room_wanted: list[Callable[[], object]] = []
+        self._room = RoomWaiters()
         self.flushed = trio.Event()
         self._patience = trio.CancelScope(shield=True)
-        # never complained of: a pager or a stopped terminal is no news, and a log record may go to the same stuck pipe
-        self.named = True
-        self.origin = "echo=True (our own stdout or stderr)"
 
     @property
     def full(self) -> bool:
@@ -60,12 +57,14 @@ class Echo:
 
     def when_room(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, as soon as it is no longer full."""
-        self._room_wanted.append(callback)
+        self._room.add(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Take back `when_room`."""
-        if callback in self._room_wanted:
-            self._room_wanted.remove(callback)
+        """Undo `when_room`."""
+        self._room.discard(callback)
+
+    def hold_up_notice(self, process: str, seconds: float) -> None:
+        """Return None: a pager or a stopped terminal is no news, and a log record may go to the same full pipe."""
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; a line is passed on when it is whole, or very long."""
@@ -105,15 +104,10 @@ class Echo:
                     await self._write(stream, data)
                 self._size -= len(data)
                 if not self.full:
-                    self._make_room()
+                    self._room.run()
         finally:
             self.flushed.set()
-            self._make_room()
-
-    def _make_room(self) -> None:
-        callbacks, self._room_wanted = self._room_wanted, []
-        for callback in callbacks:
-            callback()
+            self._room.run()
 
     async def _write(self, stream: Stream, data: bytes) -> None:
         file = sys.stdout if stream is Stream.STDOUT else sys.stderr

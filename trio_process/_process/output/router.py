@@ -21,9 +21,6 @@ SLOW_READER: Final = 10.0
 class Consumer(Protocol):
     """Somebody that a child may have to wait for."""
 
-    named: bool
-    origin: str
-
     @property
     def full(self) -> bool:
         """Whether it has all that it can take for now."""
@@ -32,7 +29,10 @@ class Consumer(Protocol):
         """Call `callback` once, as soon as it is no longer full."""
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Take back `when_room`."""
+        """Undo `when_room`."""
+
+    def hold_up_notice(self, process: str, seconds: float) -> str | None:
+        """Return what to log if it has held up a process for that long; None for nothing."""
 
 
 class Sink(Protocol):
@@ -230,12 +230,6 @@ class Patience:
     def complain(self, process: str) -> None:
         """Name the subscribers that are still full, each once."""
         for backlog in self._backlogs:
-            if backlog.full and not backlog.named:
-                backlog.named = True
-                logger.warning(
-                    "the subscription made at %s has held up %s for %g s: read it faster, give it a larger buffer, "
-                    "or let it drop (overflow=Overflow.DROP_OLDEST)",
-                    backlog.origin,
-                    process,
-                    SLOW_READER,
-                )
+            notice = backlog.hold_up_notice(process, SLOW_READER) if backlog.full else None
+            if notice is not None:
+                logger.warning("%s", notice)

@@ -1,0 +1,268 @@
+"""The wire by itself: whatever comes in, and in whatever pieces, it gives frames or one clear error."""
+
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_process import RunOptions, Secret, Stdio
+from trio_process._cluster import messages, wire
+from trio_process._cluster.link import WINDOW, Inflow, Outflow
+from trio_process._cluster.options import pack_options, unpack_options
+from trio_process._cluster.wire import MAGIC, PREAMBLE_LIMIT, Frame, Kind, Parser, WireError, pack
+
+FRAMES = st.lists(
+    st.one_of(
+        st.builds(
+            Frame, st.sampled_from([Kind.STDIN, Kind.STDOUT, Kind.STDERR]), st.integers(1, 2**64 - 1), st.binary()
+        ),
+        st.builds(Frame, st.just(Kind.MESSAGE), st.just(0), st.binary()),
+    ),
+    max_size=8,
+)
+
+
+def in_pieces(data, cuts):
+    """Yield `data` cut at the given places."""
+    begin = 0
+    for cut in sorted({cut % (len(data) + 1) for cut in cuts}):
+        yield data[begin:cut]
+        begin = cut
+    yield data[begin:]
+
+
+@given(FRAMES, st.lists(st.integers(0, 10_000)), st.binary(max_size=200).filter(lambda data: b"\0" not in data))
+def test_frames_arrive_as_they_were_sent_in_whatever_pieces(frames, cuts, chatter):
+    data = chatter + MAGIC + b"".join(pack(*frame) for frame in frames)
+    parser = Parser()
+    assert [frame for piece in in_pieces(data, cuts) for frame in parser.feed(piece)] == frames
+    assert parser.skipped == chatter
+    parser.finish()
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400)))
+def test_garbage_gives_frames_or_one_error_that_stays(garbage, cuts):
+    parser = Parser(preamble=False)
+    errors = []
+    for piece in in_pieces(garbage, cuts):
+        try:
+            frames = parser.feed(piece)
+            assert not errors
+            assert all(isinstance(frame, Frame) for frame in frames)
+        except WireError as failure:
+            errors.append(failure)
+    if errors:
+        with pytest.raises(WireError) as again:
+            parser.finish()
+        assert all(error is again.value for error in errors)
+
+
+@given(FRAMES.filter(bool), st.integers(1, 10_000))
+def test_a_stream_that_ends_within_a_frame_is_an_error(frames, cut):
+    data = b"".join(pack(*frame) for frame in frames)
+    last = len(pack(*frames[-1]))
+    parser = Parser(preamble=False)
+    parser.feed(data[: len(data) - 1 - cut % (last - 1)])
+    with pytest.raises(WireError, match="in the middle of a frame"):
+        parser.finish()
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ((2**32 - 1, Kind.STDOUT, 1), "4294967295 bytes was announced"),
+        ((2**31, Kind.MESSAGE, 0), "2147483648 bytes was announced"),
+        ((1, 9, 1), "unknown kind 9"),
+        ((1, Kind.MESSAGE, 7), "MESSAGE came for process 7"),
+        ((1, Kind.STDOUT, 0), "STDOUT came for process 0"),
+    ],
+)
+def test_a_header_that_can_not_be_right_is_refused_before_its_body_comes(header, why):
+    with pytest.raises(WireError, match=why):
+        Parser(preamble=False).feed(struct.pack("!IBQ", *header))
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"", b"Welcome to node1\r\n", "Gr\N{LATIN SMALL LETTER U WITH DIAERESIS}ezi\n".encode(), b"x" * PREAMBLE_LIMIT],
+)
+def test_what_a_login_prints_is_skipped(greeting):
+    parser = Parser()
+    assert parser.feed(greeting) == []
+    assert parser.feed(MAGIC + pack(Kind.STDOUT, 1, b"x")) == [Frame(Kind.STDOUT, 1, b"x")]
+
+
+def test_a_login_that_prints_too_much_is_no_agent():
+    with pytest.raises(WireError, match="no agent answered"):
+        Parser().feed(b"x" * (PREAMBLE_LIMIT + len(MAGIC) + 1))
+
+
+def test_a_connection_that_ends_before_the_hello_says_so():
+    parser = Parser()
+    parser.feed(b"Permission denied")
+    with pytest.raises(WireError, match="before the agent's hello"):
+        parser.finish()
+    assert parser.skipped == b"Permission denied"
+
+
+# messages
+
+TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
+MESSAGES = st.one_of(
+    st.builds(messages.Started, st.integers(1, 2**62), st.integers(1, 2**22)),
+    st.builds(
+        messages.Failed, st.integers(1, 9), st.booleans(), TEXT, st.none() | st.integers(1, 99), st.none() | TEXT
+    ),
+    st.builds(messages.Stop, st.integers(1, 9), st.floats(0, 1e9)),
+    st.builds(messages.Stuck, st.integers(1, 9), st.lists(st.tuples(st.integers(1, 9), TEXT, TEXT).map(list))),
+    st.builds(messages.Leaving, TEXT),
+    st.just(messages.Ping()),
+)
+
+
+@given(MESSAGES)
+def test_a_message_arrives_as_it_was_sent(message):
+    [frame] = Parser(preamble=False).feed(messages.encode(message))
+    assert messages.decode(frame.body) == message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.one_of(st.binary(max_size=60), JSON.map(lambda value: json.dumps(value).encode())))
+def test_a_body_that_is_no_message_is_refused(body):
+    try:
+        message = messages.decode(body)
+    except WireError:
+        return
+    assert isinstance(message, messages.Message)
+
+
+@given(st.sampled_from(sorted(messages._CLASSES)), st.lists(JSON, max_size=10))
+def test_a_message_with_wrong_fields_is_refused(name, fields):
+    try:
+        message = messages.decode(json.dumps([name, *fields]).encode())
+    except WireError:
+        return
+    for field, hint in messages._HINTS[name].items():
+        assert messages._fits(getattr(message, field), hint)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'["Stop",1,1e999]', b'["Stop",1,-1]', b'["Stop",true,1]', b'["Stop",1]', b'["Nope"]', b"7"],
+)
+def test_some_bodies_that_others_have_fallen_for(body):
+    with pytest.raises(WireError):
+        messages.decode(body)
+
+
+@pytest.mark.parametrize("theirs", [0, 2, None, "1", [1]])
+@pytest.mark.parametrize("name", ["Hello", "Welcome"])
+def test_another_version_is_refused_and_both_are_named_whatever_else_it_says(name, theirs):
+    with pytest.raises(
+        WireError, match=rf"different versions.*ours is {wire.VERSION}.*install the same version"
+    ) as refused:
+        messages.decode(json.dumps([name, theirs, "fields", "of", "the", "future"]).encode())
+    assert repr(theirs) in str(refused.value)
+
+
+# options
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=5), st.binary(max_size=5), st.text(max_size=5).map(Secret)), max_size=5),
+    st.dictionaries(st.sampled_from("ABC"), st.none() | st.text(max_size=5) | st.text(max_size=5).map(Secret)),
+    st.sampled_from(["pipe", "null", "some text"]),
+)
+def test_options_arrive_and_secrets_are_still_secret(args, env, stdin):
+    def plain(value):
+        return value.reveal() if isinstance(value, Secret) else value
+
+    try:
+        options = RunOptions(command="work", args=args, env=env, stdin=stdin, nice=3, limits={"nofile": 99}, cwd="/")
+    except ValueError:
+        return  # a NUL, or a lone surrogate
+    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={"G": "0"}, stdin=True)))
+    arrived = unpack_options(packed, "7")
+    assert [type(arg) is Secret for arg in arrived.args] == [type(arg) is Secret for arg in args]
+    assert arrived.shown_args == options.shown_args
+    assert [plain(arg) for arg in arrived.args] == [
+        arg.decode(errors="surrogateescape") if isinstance(arg, bytes) else plain(arg) for arg in args
+    ]
+    assert {name: plain(value) for name, value in arrived.env.items()} == {
+        **{name: plain(value) for name, value in env.items()},
+        "G": "0",
+    }
+    # a text for stdin that reads "pipe" stays text: it is streamed, and never a word of the protocol
+    assert (arrived.stdin, arrived.cwd, arrived.nice, arrived.grace_period) == (Stdio.PIPE, "/", 3, 2.0)
+
+
+@given(JSON)
+def test_options_that_can_not_be_right_are_refused(value):
+    packed = pack_options(RunOptions(command="x"), grace_period=1.0, extra_env={}, stdin=False)
+    for key in packed:
+        try:
+            unpack_options({**packed, key: value}, "1")
+        except WireError:
+            continue
+    with pytest.raises(WireError):
+        unpack_options({}, "1")
+
+
+# credit
+
+
+class Sent:
+    """A link that only counts."""
+
+    def __init__(self):
+        self.data = b""
+        self.credits = []
+
+    def send_data(self, kind, process, data):
+        self.data += data
+
+    def send(self, message):
+        self.credits.append(message.amount)
+
+
+@given(st.lists(st.one_of(st.integers(1, 2 * WINDOW), st.just("credit")), max_size=20))
+def test_an_outflow_never_sends_more_than_its_credit_and_loses_nothing(steps):
+    sent, written, given = Sent(), 0, 0
+    outflow = Outflow(sent, Kind.STDOUT, 1)
+    for step in steps:
+        if step == "credit":
+            missing = len(sent.data) - given
+            if missing:
+                outflow.add(missing)
+                given += missing
+        else:
+            outflow.write(b"x" * step)
+            written += step
+        assert len(sent.data) - given <= WINDOW
+        assert len(sent.data) + outflow.held == written
+        assert not outflow.held or len(sent.data) - given == WINDOW
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1, WINDOW, WINDOW + 1])
+def test_credit_that_was_never_spent_is_refused(amount):
+    with pytest.raises(WireError, match="credit"):
+        Outflow(Sent(), Kind.STDOUT, 1).add(amount)
+
+
+def test_an_inflow_notices_who_sends_too_much_and_gives_credit_in_large_pieces():
+    sent = Sent()
+    inflow = Inflow(sent, Kind.STDERR, 1)
+    for _ in range(8):
+        inflow.arrived(WINDOW // 8)
+        inflow.take(WINDOW // 8)
+    assert sent.credits == [WINDOW // 4] * 4
+    with pytest.raises(WireError, match="more than it may"):
+        inflow.arrived(WINDOW + 1)

@@ -1,0 +1,27 @@
+"""Execution past one machine: a wire, the agent at its far end, and a backend that spawns through agents."""
+
+from .agents import Agent, AgentState, Roster
+from .channels import CallbackChannel, CallbackListener, open_callbacks, open_command, python_argv
+from .crew import Crew, Launcher
+from .remote import RemoteBackend
+from .serving import AgentServer
+from .session import Channel
+from .tls import client_context, server_context
+
+__all__ = [
+    "Agent",
+    "AgentServer",
+    "AgentState",
+    "CallbackChannel",
+    "CallbackListener",
+    "Channel",
+    "Crew",
+    "Launcher",
+    "RemoteBackend",
+    "Roster",
+    "client_context",
+    "open_callbacks",
+    "open_command",
+    "python_argv",
+    "server_context",
+]

@@ -1,0 +1,313 @@
+"""`Agent` and the roster: which agents there are, what each has to offer, and what waits for room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+import trio
+
+from .._core import ClusterError, ProcessError, RunOptions, ServiceClosedError, logger
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class AgentState(StrEnum):
+    """Where an agent stands: it was asked for, it serves, it was lost, or it has left in good order."""
+
+    QUEUED = "queued"
+    UP = "up"
+    LOST = "lost"
+    LEFT = "left"
+
+
+class Demand(NamedTuple):
+    """What a process needs of an agent; `waits` says that it was asked for, so that the process waits for room."""
+
+    cpus: int = 1
+    memory: int = 0
+    gpus: int = 0
+    waits: bool = False
+
+    @classmethod
+    def of(cls, resources: Mapping[str, int]) -> Demand:
+        """Return what the option `resources` asks for."""
+        if not resources:
+            return _USUAL
+        return cls(resources.get("cpus", 1), resources.get("memory", 0), resources.get("gpus", 0), waits=True)
+
+    def __str__(self) -> str:
+        named = {"cpus": self.cpus, "memory": self.memory, "gpus": self.gpus}
+        return ", ".join(f"{name}={value}" for name, value in named.items() if value)
+
+
+_USUAL = Demand()
+
+
+@final
+class Agent:
+    """An agent of a cluster: layer 1 on some host, which runs processes for a `ClusterService`.
+
+    Attributes:
+        name: What its launcher calls it.
+        host: The host that it runs on, or is to run on.
+    """
+
+    __slots__ = (
+        "_cpus",
+        "_free_gpus",
+        "_gpus",
+        "_memory",
+        "_pid",
+        "_running",
+        "_session",
+        "_slots",
+        "_state",
+        "_total",
+        "host",
+        "name",
+    )
+
+    def __init__(self, name: str, host: str) -> None:
+        self.name = name
+        self.host = host
+        self._state = AgentState.QUEUED
+        self._pid: int | None = None
+        self._slots = 0
+        self._running = 0
+        self._cpus = 0  # of what runs there
+        self._memory = 0
+        self._total: int | None = None  # bytes of memory, None if not known
+        self._gpus = 0
+        self._free_gpus: list[str] = []
+        self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name!r} on {self.host}: {self.state}, {self.running} running, {self.slots} slots>"
+
+    @property
+    def pid(self) -> int | None:
+        """Its PID on its host, None before it is up."""
+        return self._pid
+
+    @property
+    def slots(self) -> int:
+        """How many processors it offers; 0 before it is up."""
+        return self._slots
+
+    @property
+    def running(self) -> int:
+        """How many processes it runs."""
+        return self._running
+
+    @property
+    def state(self) -> AgentState:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def _load(self) -> float:
+        return self._cpus / max(1, self._slots)
+
+    def _lacks(self, demand: Demand, *, ever: bool = False) -> str:
+        """Return what is missing for a demand now, or even on an idle agent; empty if nothing is."""
+        cpus, memory = (0, 0) if ever else (self._cpus, self._memory)
+        gpus = self._gpus if ever else len(self._free_gpus)
+        if demand.gpus > gpus:
+            return f"gpus={demand.gpus} of {gpus}"
+        if self._total is not None and demand.memory > self._total - memory:
+            return f"memory={demand.memory} of {self._total - memory}"
+        if demand.waits and demand.cpus > self._slots - cpus:
+            return f"cpus={demand.cpus} of {self._slots - cpus}"
+        return ""
+
+
+@final
+class Place:
+    """What one process has of an agent, until it is given back."""
+
+    __slots__ = ("_demand", "_released", "_roster", "agent", "env")
+
+    def __init__(self, roster: Roster, agent: Agent, demand: Demand) -> None:
+        self._roster = roster
+        self._demand = demand
+        self._released = False
+        self.agent = agent
+        agent._running += 1
+        agent._cpus += demand.cpus
+        agent._memory += demand.memory
+        devices = [agent._free_gpus.pop(0) for _ in range(demand.gpus)]
+        self.env = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+
+    @property
+    def session(self) -> Session:
+        """The connection to the agent."""
+        assert self.agent._session is not None
+        return self.agent._session
+
+    def release(self) -> None:
+        """Give it back; twice is fine."""
+        if self._released:
+            return
+        self._released = True
+        agent, demand = self.agent, self._demand
+        agent._running -= 1
+        agent._cpus -= demand.cpus
+        agent._memory -= demand.memory
+        agent._free_gpus += [name for name in self.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        self._roster.look()
+
+
+class _Waiter:
+    __slots__ = ("demand", "event", "outcome")
+
+    def __init__(self, demand: Demand) -> None:
+        self.demand = demand
+        self.event = trio.Event()
+        self.outcome: Place | ProcessError | None = None
+
+
+@final
+class Roster:
+    """All agents of a cluster, in the order in which they were asked for, and the processes that wait for one."""
+
+    def __init__(self) -> None:
+        self.agents: list[Agent] = []
+        self.failures: list[ClusterError] = []
+        self.changed = trio.lowlevel.ParkingLot()
+        self._waiting: list[_Waiter] = []
+        self._launching = True
+        self._open_ended = False
+        self._closed = False
+        self._watchers: list[Callable[[], object]] = []
+
+    # what launchers and sessions report
+
+    def add(self, name: str, host: str) -> Agent:
+        """Add an agent that was asked for."""
+        taken = {agent.name for agent in self.agents}
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name}.{number}"
+        agent = Agent(unique, host)
+        self.agents.append(agent)
+        return agent
+
+    def came_up(self, agent: Agent, session: Session, hello: Any) -> None:
+        """Begin to place processes on an agent."""
+        agent.host = hello.host
+        agent._pid = hello.pid
+        agent._slots = hello.slots
+        agent._total = hello.memory
+        agent._gpus = len(hello.gpus)
+        agent._free_gpus = list(hello.gpus)
+        agent._session = session
+        agent._state = AgentState.UP
+        self.look()
+
+    def gone(self, agent: Agent, state: AgentState) -> None:
+        """Place nothing more on an agent."""
+        agent._state = state
+        agent._session = None
+        self.look()
+
+    def failed(self, agent: Agent, error: ClusterError) -> None:
+        """Note that an agent has not come up."""
+        self.failures.append(error)
+        if self.up:
+            logger.warning("an agent has not come up: %s", error)
+        self.gone(agent, AgentState.LOST)
+
+    def expect(self, *, launching: bool, open_ended: bool = False) -> None:
+        """Say whether further agents may come."""
+        self._launching = launching
+        self._open_ended = open_ended
+        self.look()
+
+    def close(self) -> None:
+        """Place nothing more: the service is being left."""
+        self._closed = True
+        self.look()
+
+    # what the service asks
+
+    @property
+    def up(self) -> list[Agent]:
+        """The agents that serve."""
+        return [agent for agent in self.agents if agent._state is AgentState.UP]
+
+    @property
+    def slots(self) -> int:
+        """How many processors those offer together."""
+        return sum([agent._slots for agent in self.up])
+
+    @property
+    def some_to_come(self) -> bool:
+        """Whether an agent may still come up."""
+        return self._launching or self._open_ended or any(agent._state is AgentState.QUEUED for agent in self.agents)
+
+    def none_left(self) -> ClusterError:
+        """Return why nothing can run any more."""
+        states = (
+            ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
+        )
+        reasons = "".join(f"\n{failure}" for failure in self.failures[-3:])
+        return ClusterError(f"there is no agent left to run anything, and none to come ({states}){reasons}")
+
+    def fits_somewhere(self, resources: Mapping[str, int]) -> bool:
+        """Return whether a process with these resources would find room now."""
+        demand = Demand.of(resources)
+        return any(not agent._lacks(demand) for agent in self.up)
+
+    async def place(self, options: RunOptions) -> Place:
+        """Wait for room, and take it.
+
+        Raises:
+            ClusterError: No agent has as much, or there is none left and none to come.
+            ServiceClosedError: The service is being left.
+        """
+        waiter = _Waiter(Demand.of(options.resources))
+        self._waiting.append(waiter)
+        self.look()
+        try:
+            if waiter.outcome is None:
+                await waiter.event.wait()
+        except BaseException:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            if isinstance(waiter.outcome, Place):
+                waiter.outcome.release()
+            raise
+        assert waiter.outcome is not None
+        if isinstance(waiter.outcome, ProcessError):
+            raise waiter.outcome
+        return waiter.outcome
+
+    def look(self) -> None:
+        """Let what waits have what there is now, first come first."""
+        self.changed.unpark_all()
+        for waiter in list(self._waiting):
+            outcome = self._outcome(waiter.demand)
+            if outcome is not None:
+                self._waiting.remove(waiter)
+                waiter.outcome = outcome
+                waiter.event.set()
+
+    def _outcome(self, demand: Demand) -> Place | ProcessError | None:
+        if self._closed:
+            return ServiceClosedError("this ClusterService is being left, or was: nothing more is started")
+        up = self.up
+        if not up:
+            return None if self.some_to_come else self.none_left()
+        fitting = [agent for agent in up if not agent._lacks(demand)]
+        if fitting:
+            return Place(self, min(fitting, key=lambda agent: agent._load), demand)
+        queued = any(agent._state is AgentState.QUEUED for agent in self.agents)
+        missing = [agent._lacks(demand, ever=True) for agent in up]
+        if all(missing) and not queued and not self._launching:
+            named = "; ".join(f"{agent.name} has {lack}" for agent, lack in zip(up, missing, strict=True))
+            return ClusterError(f"no agent could ever run this, which needs {demand}: {named}")
+        return None

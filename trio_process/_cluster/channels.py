@@ -1,0 +1,287 @@
+"""Channels to agents: over the stdio of a launcher's process, or over TCP, by which an agent calls back."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, final
+
+import trio
+
+from .._core import ClusterError, escape_controls
+from .capacity import place
+from .link import WINDOW
+from .messages import Hello
+
+LAST_LINES: Final = 20
+"""How many lines of a launcher's stderr an error quotes."""
+
+_KEPT: Final = 2**14  # bytes of stderr
+_END: Final = 5.0  # seconds that a launcher's process has, once its agent is gone
+
+
+@final
+class CommandChannel:
+    """A command whose stdin and stdout lead to an agent.
+
+    Args:
+        process: The command, running.
+        proves_death: Whether an exit status of the command can only mean that the agent has ended too.
+        spare: Never signal it; what it stands for ends by the end of its stdin.
+    """
+
+    def __init__(self, process: trio.Process, proves_death: Callable[[int], bool], *, spare: bool = False) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.stream: trio.abc.Stream = trio.StapledStream(process.stdin, process.stdout)
+        self._process = process
+        self._proves_death = proves_death
+        self._spare = spare
+        self._words: deque[bytes] = deque()
+        self._heard_out = trio.Event()
+
+    async def read_words(self) -> None:
+        """Keep the end of what the command writes to stderr, until it ends."""
+        assert self._process.stderr is not None
+        try:
+            async for data in self._process.stderr:
+                self._words.append(bytes(data))
+                while sum(map(len, self._words)) - len(self._words[0]) > _KEPT:
+                    self._words.popleft()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # closed by us
+        finally:
+            self._heard_out.set()
+
+    def _is_the_agent(self, hello: Hello | None) -> bool:
+        """Return whether the command is the agent itself, on this machine, and no messenger."""
+        return hello is not None and hello.pid == self._process.pid and hello.place == place() != ""
+
+    async def died(self, hello: Hello | None) -> None:
+        """Return once it is certain that the agent has ended."""
+        status = await self._process.wait()
+        if hello is not None and not self._is_the_agent(hello) and not self._proves_death(status):
+            await trio.sleep_forever()
+        with trio.move_on_after(0.2):
+            await self._heard_out.wait()
+
+    def last_words(self) -> str:
+        """Return how the command ended, and the last lines of its stderr."""
+        status = self._process.returncode
+        text = b"".join(self._words).decode(errors="replace")
+        lines = [escape_controls(line) for line in text.splitlines()[-LAST_LINES:] if line.strip()]
+        ended = "" if status is None else f"; {_shown(self._process.args)} {_ended(status)}"
+        return ended + "".join(f"\n  {line}" for line in lines)
+
+    def give_up(self) -> None:
+        """Kill the command, unless it must not be signalled."""
+        if not self._spare and self._process.returncode is None:
+            self._process.kill()
+
+    async def end(self) -> None:
+        """See the command off."""
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(_END):
+                assert self._process.stdin is not None
+                await self._process.stdin.aclose()
+                await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    await stream.aclose()
+
+
+def _shown(args: object) -> str:
+    return str(args[0]) if isinstance(args, (list, tuple)) else str(args)
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"exited with code {status}"
+    with suppress(ValueError):
+        return f"died of {signal.Signals(-status).name}"
+    return f"died of signal {-status}"
+
+
+@asynccontextmanager
+async def open_command(
+    argv: Sequence[str],
+    *,
+    proves_death: Callable[[int], bool] = lambda status: False,  # noqa: ARG005 - the least that is known
+    spare: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[CommandChannel]:
+    """Run a command that leads to an agent, in a session of its own: a terminal's Ctrl-C is for us alone.
+
+    Raises:
+        ClusterError: It can't be started.
+    """
+    try:
+        process = await trio.lowlevel.open_process(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=env,
+        )
+    except OSError as error:
+        raise ClusterError(f"{argv[0]} can't be started: {error.strerror}") from error
+    _widen(process)
+    channel = CommandChannel(process, proves_death, spare=spare)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.read_words)
+        try:
+            yield channel
+        finally:
+            await channel.end()
+            nursery.cancel_scope.cancel()
+
+
+def _widen(process: trio.Process) -> None:
+    """Let the pipes hold a window's worth: fewer turns for a megabyte."""
+    import fcntl  # noqa: PLC0415 - not everywhere, and only needed here
+
+    for stream in (process.stdin, process.stdout):
+        set_size = getattr(fcntl, "F_SETPIPE_SZ", None)
+        if set_size is not None and isinstance(stream, trio.lowlevel.FdStream):
+            with suppress(OSError):  # above the user's limit (pipe(7)): then as it is
+                fcntl.fcntl(stream.fileno(), set_size, WINDOW)
+
+
+@final
+class CallbackChannel:
+    """A connection by which an agent has called back, beside the command or task that started it."""
+
+    def __init__(self, stream: trio.abc.Stream, starter: CommandChannel) -> None:
+        self.stream = stream
+        self._starter = starter
+
+    async def died(self, hello: Hello | None) -> None:
+        """Return once it is certain that the agent has ended."""
+        await self._starter.died(hello)
+
+    def last_words(self) -> str:
+        """Return the last lines of its stderr, and how its starter ended."""
+        return self._starter.last_words()
+
+    def give_up(self) -> None:
+        """End its starter."""
+        self._starter.give_up()
+
+
+@final
+class CallbackListener:
+    """Where agents call back; each proves itself by a token that is good for one connection."""
+
+    def __init__(
+        self, listeners: Sequence[trio.SocketListener], hosts: Sequence[str], context: ssl.SSLContext | None
+    ) -> None:
+        self._listeners = listeners
+        self._context = context
+        self._expected: dict[str, trio.MemorySendChannel[trio.abc.Stream]] = {}
+        port = listeners[0].socket.getsockname()[1]
+        self.addresses = [(host, port) for host in hosts]
+
+    def expect(self) -> tuple[str, trio.MemoryReceiveChannel[trio.abc.Stream]]:
+        """Return a new token, and the channel on which the connection that shows it arrives."""
+        token = secrets.token_hex(32)
+        sender, receiver = trio.open_memory_channel[trio.abc.Stream](1)
+        self._expected[token] = sender
+        return token, receiver
+
+    def withdraw(self, token: str) -> None:
+        """Let a token be good no more."""
+        self._expected.pop(token, None)
+
+    def config(self, token: str, tls: Mapping[str, str] | None = None) -> bytes:
+        """Return the line that an agent reads from its stdin."""
+        return json.dumps({"addresses": self.addresses, "token": token, "tls": tls}).encode() + b"\n"
+
+    async def serve(self) -> None:
+        """Accept connections; one that shows no token of ours in time is closed."""
+        await trio.serve_listeners(self._greet, list(self._listeners))
+
+    async def _greet(self, raw: trio.SocketStream) -> None:
+        stream: trio.abc.Stream = raw
+        with trio.move_on_after(_GREETING), suppress(trio.BrokenResourceError, OSError, ssl.SSLError):
+            if self._context is not None:
+                secured = trio.SSLStream(raw, self._context, server_side=True)
+                await secured.do_handshake()
+                stream = secured
+            token = await _read_exactly(stream, _TOKEN_SIZE)
+            for known in list(self._expected):
+                if secrets.compare_digest(token, known.encode()):
+                    self._expected.pop(known).send_nowait(stream)
+                    return
+        await trio.aclose_forcefully(stream)
+
+
+_GREETING: Final = 10.0  # seconds
+_TOKEN_SIZE: Final = 64
+
+
+async def _read_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = await stream.receive_some(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+@asynccontextmanager
+async def open_callbacks(context: ssl.SSLContext | None, *, loopback: bool = False) -> AsyncIterator[CallbackListener]:
+    """Listen for agents that call back, on all interfaces unless on `loopback`.
+
+    Raises:
+        ClusterError: No port can be bound.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1" if loopback else None)
+    except OSError as error:
+        raise ClusterError(f"no port can be bound for agents to call back: {error}") from error
+    if len(listeners) > 1:
+        # each family got a port of its own: one is enough
+        for spare in listeners[1:]:
+            await spare.aclose()
+        listeners = listeners[:1]
+    hosts = ["127.0.0.1"] if loopback else our_addresses()
+    callbacks = CallbackListener(listeners, hosts, context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(callbacks.serve)
+        try:
+            yield callbacks
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def our_addresses() -> list[str]:
+    """Return by what this host may be reached: its name, its address on the default route."""
+    found = [socket.gethostname()]
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): nothing is sent, only the route is looked up
+        found.append(probe.getsockname()[0])
+    return list(dict.fromkeys(found))
+
+
+def python_argv(python: str | None = None) -> list[str]:
+    """Return the command of an agent; with this very package where it is our own Python."""
+    if python is not None:
+        return [python, "-P", "-m", "trio_process.agent"]
+    import sys  # noqa: PLC0415 - nothing else here asks for the interpreter
+
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.insert(0, {root!r}); from trio_process.agent import main; sys.exit(main())"
+    return [sys.executable, "-P", "-c", code]

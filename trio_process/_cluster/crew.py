@@ -1,0 +1,141 @@
+"""`Crew`: what a launcher brings agents up with, and the tasks of their connections.
+
+The tasks outlive the cancellation of the block, in a shield that only `leave` ends: else a stop could not be sent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, final
+
+import trio
+import trio.lowlevel
+
+from .._core import ClusterError, logger
+from .._process import ServiceOptions
+from .agents import Agent, Roster
+from .session import Channel, Session
+from .wire import Frame
+
+LEAVE_TIMEOUT = 10.0
+"""Seconds that agents have to leave, once nothing runs any more."""
+
+
+class Launcher(Protocol):
+    """Brings agents up.
+
+    Attributes:
+        start_timeout: Seconds in which the first agent should be up; None for as long as it takes.
+    """
+
+    @property
+    def start_timeout(self) -> float | None:
+        """Seconds in which the first agent should be up; None for as long as it takes."""
+
+    async def launch(self, crew: Crew) -> None:
+        """Ask for agents and attend to them; return when no further one will come and all have ended."""
+
+
+@final
+class Crew:
+    """The agents of one service, while it is entered.
+
+    Args:
+        options: How the agents are to keep their processes.
+        heartbeat: Seconds of silence after which either side gives the other up.
+        start_timeout: Seconds in which each agent has to say hello.
+    """
+
+    def __init__(self, options: ServiceOptions, heartbeat: float, start_timeout: float | None) -> None:
+        self.roster = Roster()
+        self._options = options
+        self._heartbeat = heartbeat
+        self._start_timeout = math.inf if start_timeout is None else start_timeout
+        self._sessions: set[Session] = set()
+        self._shield = trio.CancelScope(shield=True)
+        self._leaving = False
+        self._done = trio.Event()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the service is being left: agents that end are no loss."""
+        return self._leaving
+
+    async def run(self, launcher: Launcher) -> None:
+        """Bring agents up and attend to them, until `leave`."""
+        try:
+            with self._shield:
+                try:
+                    await launcher.launch(self)
+                except ClusterError as error:
+                    self.roster.failures.append(error)
+                self.roster.expect(launching=False)
+        finally:
+            self._done.set()
+            self.roster.expect(launching=False)
+
+    async def wait_first(self) -> None:
+        """Wait until an agent is up.
+
+        Raises:
+            ClusterError: None has come up, or none in time.
+        """
+        roster = self.roster
+        with trio.move_on_after(self._start_timeout) as scope:
+            while not roster.up and roster.some_to_come:
+                await roster.changed.park()
+        await trio.lowlevel.checkpoint()
+        if roster.up:
+            return
+        if len(roster.failures) == 1:
+            raise roster.failures[0]
+        reasons = "".join(f"\n{failure}" for failure in roster.failures)
+        if scope.cancelled_caught:
+            raise ClusterError(f"no agent has come up within {self._start_timeout:g} s{reasons or self._waited_for()}")
+        raise ClusterError(f"none of {len(roster.agents)} agents has come up:{reasons}")
+
+    def _waited_for(self) -> str:
+        return "".join(f"\n{agent.name} on {agent.host} has not said hello" for agent in self.roster.agents)
+
+    async def attend(self, agent: Agent, channel: Channel) -> None:
+        """Serve one agent from its hello to its end; a failure to come up is reported, not raised."""
+        session = Session(agent, channel, self.roster, self._options, self._heartbeat)
+        try:
+            frames = await self._shake_hands(session)
+        except ClusterError as error:
+            channel.give_up()
+            with trio.move_on_after(1):
+                await channel.died(None)
+            await session.link.close()
+            if not self._leaving:
+                self.roster.failed(agent, ClusterError(f"{error}{channel.last_words()}"))
+            return
+        self._sessions.add(session)
+        try:
+            if self._leaving:
+                session.leave()
+            await session.run(frames)
+        finally:
+            self._sessions.discard(session)
+
+    async def _shake_hands(self, session: Session) -> list[Frame]:
+        with trio.move_on_after(self._start_timeout):
+            return await session.shake_hands()
+        raise ClusterError(f"{session.where} has not said hello within {self._start_timeout:g} s")
+
+    async def leave(self) -> None:
+        """Send the agents home; nothing runs on them any more."""
+        with trio.CancelScope(shield=True):
+            self._leaving = True
+            self.roster.close()
+            for session in self._sessions:
+                session.leave()
+            with trio.move_on_after(LEAVE_TIMEOUT) as scope:
+                while self._sessions:
+                    await self.roster.changed.park()
+                    await trio.lowlevel.checkpoint()
+            if scope.cancelled_caught:
+                names = ", ".join(session.where for session in self._sessions)
+                logger.warning("not all agents have left within %g s: %s", LEAVE_TIMEOUT, names)
+            self._shield.cancel()
+            await self._done.wait()

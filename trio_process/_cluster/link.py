@@ -1,0 +1,227 @@
+"""`Link`: one connection between a client and an agent; frames to and from any stream of bytes, and the heartbeat.
+
+Sending never waits: what is sent is queued, and one task writes the queue in large pieces. The queue is bounded all the
+same, as every stream of a process has credit for `WINDOW` bytes and no more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from .messages import Credit, Message, Ping, encode
+from .wire import DATA_LIMIT, MAGIC, Frame, Kind, Parser, WireError, pack
+
+WINDOW: Final = 2**20
+"""How many bytes of a stream may be under way, or held for a slow reader."""
+
+_READ: Final = 2**18
+_WRITE: Final = 2**18
+_BEATS: Final = 4  # pings per heartbeat
+_ENDLESS: Final = 2**62
+
+
+@final
+class Link:
+    """Sends and receives frames over a stream, which it owns.
+
+    Attributes:
+        broken: Why nothing can be sent any more, None while it can.
+        heard: When something was last received, on Trio's clock.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.parser = Parser()
+        self._queue: deque[bytes] = deque([MAGIC])
+        self._wake = trio.lowlevel.ParkingLot()
+        self._drained = trio.lowlevel.ParkingLot()
+        self._writing = False
+        self.broken: BaseException | None = None
+        self.heard = trio.current_time()
+        self._sent = trio.current_time()
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+        self._put(encode(message))
+
+    def send_data(self, kind: Kind, process: int, data: bytes) -> None:
+        """Queue what a process reads or wrote."""
+        for begin in range(0, len(data), DATA_LIMIT):
+            part = data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]
+            self._put(pack(kind, process, part))
+
+    def _put(self, frame: bytes) -> None:
+        if self.broken is None:
+            self._queue.append(frame)
+            self._wake.unpark_all()
+
+    async def write(self) -> None:
+        """Write what is queued, until the connection breaks."""
+        queue = self._queue
+        try:
+            while True:
+                while not queue:
+                    self._drained.unpark_all()
+                    await self._wake.park()
+                self._writing = True
+                size, parts = 0, []
+                while queue and size < _WRITE:
+                    size += len(queue[0])
+                    parts.append(queue.popleft())
+                await self._stream.send_all(b"".join(parts) if len(parts) > 1 else parts[0])
+                self._sent = trio.current_time()
+                self._writing = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            self.break_off(error)
+        finally:
+            self._writing = False
+            self._drained.unpark_all()
+
+    async def flush(self) -> None:
+        """Wait until everything that is queued was written, or can't be."""
+        while (self._queue or self._writing) and self.broken is None:
+            await self._drained.park()
+
+    async def receive(self) -> list[Frame] | None:
+        """Return the next frames, None at the end of the connection.
+
+        Raises:
+            WireError: What came is not of the protocol.
+        """
+        while True:
+            try:
+                data = await self._stream.receive_some(_READ)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                data = b""
+            if not data:
+                return None
+            self.heard = trio.current_time()
+            frames = self.parser.feed(data)
+            if frames:
+                return frames
+
+    async def beat(self, heartbeat: float, lost: Callable[[], object]) -> None:
+        """Give signs of life, and call `lost` once nothing was heard for `heartbeat` seconds."""
+        interval = heartbeat / _BEATS
+        while True:
+            due = trio.current_time() + interval
+            await trio.sleep(interval)
+            now = trio.current_time()
+            if now - self._sent >= interval / 2 or self._queue:
+                self.send(Ping())
+            if now - due > interval:
+                # this whole program was held up, so that nobody has read what may well have come
+                await trio.sleep(interval / 2)
+                now = trio.current_time()
+            if now - self.heard > heartbeat:
+                lost()
+                return
+
+    def break_off(self, why: BaseException) -> None:
+        """Send nothing more; wake the tasks that wait for the queue."""
+        if self.broken is None:
+            self.broken = why
+        self._queue.clear()
+        self._wake.unpark_all()
+        self._drained.unpark_all()
+
+    async def close(self) -> None:
+        """Close the stream, at once."""
+        self.break_off(trio.ClosedResourceError("the link is closed"))
+        with trio.CancelScope(shield=True) as scope:
+            scope.cancel()
+            await self._stream.aclose()
+
+
+@final
+class Outflow:
+    """What one side sends of one stream, as far as the other side has given credit for it."""
+
+    __slots__ = ("_credit", "_held", "_kind", "_link", "_process", "held")
+
+    def __init__(self, link: Link, kind: Kind, process: int, credit: int = WINDOW) -> None:
+        self._link = link
+        self._kind = kind
+        self._process = process
+        self._credit = credit
+        self._held: deque[bytes] = deque()
+        self.held = 0
+
+    @property
+    def room(self) -> int:
+        """How many bytes may be sent at once."""
+        return 0 if self._held else self._credit
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, or as much of it as may be sent; the rest is held."""
+        if not self._held and len(data) <= self._credit:
+            self._credit -= len(data)
+            self._link.send_data(self._kind, self._process, data)
+            return
+        self._held.append(data)
+        self.held += len(data)
+        self._send_held()
+
+    def add(self, count: int) -> None:
+        """Take further credit.
+
+        Raises:
+            WireError: It is more than was ever spent.
+        """
+        if not 0 < count <= WINDOW - self._credit:
+            raise WireError(f"a credit of {count} bytes came, with {self._credit} of {WINDOW} left")
+        self._credit += count
+        self._send_held()
+
+    def release(self) -> None:
+        """Throw away what is held and whatever still comes: nobody is there to receive it."""
+        self._held.clear()
+        self.held = 0
+        self._credit = _ENDLESS
+
+    def _send_held(self) -> None:
+        while self._held and self._credit:
+            data = self._held.popleft()
+            now = data[: self._credit]
+            if len(now) < len(data):
+                self._held.appendleft(data[len(now) :])
+            self._credit -= len(now)
+            self.held -= len(now)
+            self._link.send_data(self._kind, self._process, now)
+
+
+@final
+class Inflow:
+    """The credit that one side has given for one stream, and gives back as it takes things in."""
+
+    __slots__ = ("_kind", "_left", "_link", "_process", "_taken")
+
+    def __init__(self, link: Link, kind: Kind, process: int) -> None:
+        self._link = link
+        self._kind = kind
+        self._process = process
+        self._left = WINDOW
+        self._taken = 0
+
+    def arrived(self, count: int) -> None:
+        """Count what has come.
+
+        Raises:
+            WireError: It is more than the other side may send.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise WireError(f"process {self._process} sent {-self._left} bytes more than it may")
+
+    def take(self, count: int, *, in_pieces: bool = True) -> None:
+        """Give credit for `count` bytes that were taken in; in large pieces unless the other side waits for it."""
+        self._taken += count
+        if in_pieces and self._taken < WINDOW // 4:
+            return
+        given, self._taken = self._taken, 0
+        self._left += given
+        self._link.send(Credit(self._process, self._kind.name.lower(), given))

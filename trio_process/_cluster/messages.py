@@ -1,0 +1,232 @@
+"""What client and agent tell each other: one class per message, JSON on the wire, checked field by field.
+
+    agent   Hello ...... Started | Failed | Refused ... Credit ... Exited ... Over ...... Leaving, Bye
+    client  ...... Welcome ... Spawn ... Credit, CloseStdin, Signal, Stop ...... Leave
+
+Either side sends a `Ping` when it has nothing else to say. What a process reads and writes travels as raw frames between
+these. A message that concerns a process which is over by now has crossed with its end and is ignored; one that can't be
+right in any order is a `WireError`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+
+from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
+
+
+class Hello(NamedTuple):
+    """The first message of an agent: where it is, and what it has to offer."""
+
+    version: int
+    host: str
+    place: str  # boot and PID namespace: whether its PIDs mean the same as ours
+    pid: int
+    slots: int
+    memory: int | None
+    gpus: list[str]
+
+
+class Welcome(NamedTuple):
+    """The client's answer: how the agent keeps its processes."""
+
+    version: int
+    heartbeat: float
+    grace_period: float
+    drain_grace: float
+    drain_limit: float
+    containment: str
+
+
+class Spawn(NamedTuple):
+    """Start a process; `options` is what `pack_options` made."""
+
+    process: int
+    options: dict[str, Any]
+
+
+class Started(NamedTuple):
+    """The command runs."""
+
+    process: int
+    pid: int
+
+
+class Failed(NamedTuple):
+    """The command can't be started: the text, and the `OSError` behind it."""
+
+    process: int
+    not_found: bool
+    text: str
+    errno: int | None
+    filename: str | None
+
+
+class Refused(NamedTuple):
+    """The agent is about to leave and has started nothing: the client may ask another one."""
+
+    process: int
+
+
+class Credit(NamedTuple):
+    """The receiver may send that many further bytes of a stream."""
+
+    process: int
+    stream: str
+    amount: int
+
+
+class CloseStdin(NamedTuple):
+    """To the agent: the input ends here. To the client: the process has closed it."""
+
+    process: int
+
+
+class Signal(NamedTuple):
+    """Send a signal once."""
+
+    process: int
+    number: int
+
+
+class Stop(NamedTuple):
+    """Stop signal, that much grace, SIGKILL: by the agent alone, should the network die meanwhile."""
+
+    process: int
+    grace: float
+
+
+class Exited(NamedTuple):
+    """The process has ended; what it wrote is still being read, and what it left behind is being ended."""
+
+    process: int
+
+
+class Over(NamedTuple):
+    """Nothing is left of the process: how it ended.
+
+    `cut` says that it was stopped because the agent leaves; `survivors` are what SIGKILL did not end.
+    """
+
+    process: int
+    exit_code: int
+    user: float
+    system: float
+    max_rss: int | None
+    oom_killed: bool | None
+    core_dumped: bool
+    incomplete: bool
+    cut: bool
+    survivors: list[list[Any]]
+
+
+class Stuck(NamedTuple):
+    """The process is still there a while after SIGKILL."""
+
+    process: int
+    survivors: list[list[Any]]
+
+
+class Ping(NamedTuple):
+    """A sign of life."""
+
+
+class Leave(NamedTuple):
+    """The client needs the agent no more."""
+
+
+class Leaving(NamedTuple):
+    """The agent starts nothing more and stops what runs."""
+
+    why: str
+
+
+class Bye(NamedTuple):
+    """The agent has left: nothing that it started is alive."""
+
+
+Message = (
+    Hello
+    | Welcome
+    | Spawn
+    | Started
+    | Failed
+    | Refused
+    | Credit
+    | CloseStdin
+    | Signal
+    | Stop
+    | Exited
+    | Over
+    | Stuck
+    | Ping
+    | Leave
+    | Leaving
+    | Bye
+)
+
+_CLASSES: Final[dict[str, Any]] = {message.__name__: message for message in get_args(Message)}
+_HINTS: Final = {name: get_type_hints(message) for name, message in _CLASSES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as the frame that is sent.
+
+    >>> from trio_process._cluster.wire import Parser
+    >>> [frame] = Parser(preamble=False).feed(encode(Started(7, 4711)))
+    >>> decode(frame.body)
+    Started(process=7, pid=4711)
+    """
+    # lone surrogates, which stand for bytes that are no UTF-8, pass through JSON's own escapes
+    body = json.dumps([type(message).__name__, *message], separators=(",", ":")).encode("ascii")
+    if len(body) > MESSAGE_LIMIT:
+        raise WireError(f"a message of {len(body)} bytes is too long, {MESSAGE_LIMIT} is the most")
+    return pack(Kind.MESSAGE, 0, body)
+
+
+def decode(body: bytes) -> Message:
+    """Return the message in the body of a frame.
+
+    Raises:
+        WireError: It is none, or one of its fields is of the wrong type; or it is a hello of another version.
+    """
+    try:
+        name, *fields = json.loads(body)
+        kind = _CLASSES[name]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise WireError(f"a message could not be understood: {body[:100]!r}") from None
+    if kind in (Hello, Welcome):
+        _check_version(fields)
+    hints = _HINTS[name]
+    if len(fields) != len(hints):
+        raise WireError(f"a message {name} came with {len(fields)} fields; it has {len(hints)}")
+    for field, value in zip(hints, fields, strict=True):
+        if not _fits(value, hints[field]):
+            raise WireError(f"a message {name} came with {field}={value!r:.100}")
+    message: Message = kind(*fields)
+    return message
+
+
+def _check_version(fields: list[Any]) -> None:
+    theirs = fields[0] if fields else None
+    if theirs != VERSION:
+        raise WireError(
+            f"the agent and the client speak different versions of the protocol: ours is {VERSION}, the peer's is "
+            f"{theirs!r:.40}; install the same version of trio-process on both sides"
+        )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return type(value) in (float, int) and 0 <= value < float("inf")
+    if hint is int:
+        return type(value) is int and -(2**63) <= value < 2**63
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is list:
+        return type(value) is list and all(_fits(item, parts[0]) for item in value)
+    if kind is dict:
+        return type(value) is dict
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return hint is Any or type(value) is hint

@@ -1,0 +1,124 @@
+"""`RunOptions` on the wire: what a process at the other end is started with, and nothing that stays with the client.
+
+Timeouts, capture, logs, echo, redaction and labels stay at home. Secrets travel by value, inside of the stream alone, and
+marked, so that the agent masks them in what it says too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .._core import OptionError, RunOptions, Secret, Stdio
+from .wire import WireError
+
+_OUTPUTS = (Stdio.PIPE, Stdio.NULL)
+
+
+def check_remote(options: RunOptions) -> None:
+    """Refuse what can't be done on another machine.
+
+    Raises:
+        OptionError: One of the options only makes sense where the client is.
+    """
+    elsewhere = "the process runs on another machine"
+    for option in ("stdin", "stdout", "stderr"):
+        value = getattr(options, option)
+        if value is Stdio.INHERIT:
+            raise OptionError(f"{option}=Stdio.INHERIT can't be used on a cluster: {elsewhere}, without our terminal")
+    for option in ("stdout", "stderr"):
+        value = getattr(options, option)
+        if not isinstance(value, Stdio):
+            raise OptionError(
+                f"{option}={value!r} can't be used on a cluster: {elsewhere}; use log_file, or read its output"
+            )
+    if options.detach:
+        raise OptionError(f"detach can't be used on a cluster: {elsewhere}, and nothing there outlives its agent")
+    if options.user is not None:
+        raise OptionError("user can't be used on a cluster: a process runs as the user of its agent")
+
+
+def pack_options(
+    options: RunOptions, *, grace_period: float, extra_env: Mapping[str, str], stdin: bool
+) -> dict[str, Any]:
+    """Return what the agent needs to know of a run.
+
+    Args:
+        options: All of its options.
+        grace_period: Seconds between the stop signal and SIGKILL, should the agent leave.
+        extra_env: What placing adds to its environment.
+        stdin: Whether input will be sent.
+    """
+    return {
+        "command": os.fsdecode(options.command),  # type: ignore[arg-type]  # never a secret: RunOptions refuses that
+        "args": [_packed(arg) for arg in options.args],
+        "cwd": os.path.abspath(os.fsdecode(options.cwd)) if options.cwd is not None else _our_directory(),
+        "env": {
+            name: None if value is None else _packed(value) for name, value in {**options.env, **extra_env}.items()
+        },
+        "stdin": "pipe" if stdin else "null",
+        "stdout": options.stdout.value if isinstance(options.stdout, Stdio) else "pipe",
+        "stderr": options.stderr.value if isinstance(options.stderr, Stdio) else "pipe",
+        "stop_signal": int(options.stop_signal),
+        "grace_period": grace_period,
+        "kill_group": options.kill_group,
+        "umask": options.umask,
+        "nice": options.nice,
+        "limits": {name: list(value) if isinstance(value, tuple) else value for name, value in options.limits.items()},
+    }
+
+
+def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
+    """Return the options with which the agent's own service starts the process.
+
+    Args:
+        packed: What `pack_options` made.
+        label: The name that the run has in the agent's service.
+
+    Raises:
+        WireError: It is not of that shape.
+    """
+    try:
+        return RunOptions(
+            command=packed["command"],
+            args=tuple([_unpacked(arg) for arg in packed["args"]]),
+            cwd=packed["cwd"],
+            env={name: None if value is None else _unpacked(value) for name, value in packed["env"].items()},
+            name=label,
+            stdin=Stdio(packed["stdin"]),
+            stdout=Stdio(packed["stdout"]),
+            stderr=Stdio(packed["stderr"]),
+            disable_capture=True,  # the client keeps what is kept; one ring of a mebibyte per stream is enough
+            stop_signal=packed["stop_signal"],
+            grace_period=packed["grace_period"],
+            kill_group=packed["kill_group"],
+            umask=packed["umask"],
+            nice=packed["nice"],
+            limits=packed["limits"],
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise WireError(f"the options of a process could not be understood: {error}") from None
+
+
+def _our_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.environ.get("PWD", "/")
+
+
+def _packed(value: Any) -> str | list[str]:
+    """Return an argument or a value as text; a secret is a list of one."""
+    if isinstance(value, Secret):
+        return [value.reveal()]
+    return os.fsdecode(value)
+
+
+def _unpacked(value: Any) -> str | Secret:
+    if isinstance(value, list):
+        [secret] = value
+        return Secret(secret)
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

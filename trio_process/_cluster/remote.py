@@ -1,0 +1,429 @@
+"""The seam on the client's side: a backend that spawns through agents, and a handle on a process at the other end.
+
+Everything above it is layer 1 as it is: the life of a child, its output, events, timeouts and stops. The agent has the
+same layer below it, so a handle here has little to do:
+
+* The pipes are at the other end, where they are drained. `open_streams` is 0 here, so that no time of ours cuts that drain
+  short; until it is over, the process is "sweeping" as far as its life here is concerned.
+* Output that comes while its life reads no more is held, at most `WINDOW` bytes, as no credit is given for it.
+* No descriptor, no PID of this machine, no look into `/proc`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from signal import SIGKILL
+from typing import Any, Final, final
+
+import trio
+
+from .._core import (
+    ClusterError,
+    OptionError,
+    ProcessError,
+    ProcessStartError,
+    ProgramNotFoundError,
+    ResourceUsage,
+    RunOptions,
+    Stdio,
+    Stream,
+)
+from .._process import Ending, Handle, Left, Life, Owner, Reactor, ServiceOptions, explain
+from .agents import Place, Roster
+from .link import Inflow
+from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
+from .options import check_remote, pack_options
+from .remote_stdin import RemoteStdin
+from .session import FromProcess, Session
+from .source import open_source
+from .wire import Kind, WireError
+
+LOST_CODE: Final = 255
+"""The exit code of a process that was lost: that of ssh(1) for a lost connection."""
+
+_KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
+
+
+@final
+class RemoteBackend:
+    """Spawns through agents.
+
+    Args:
+        reactor: The service's.
+        options: The service's.
+        roster: The agents.
+    """
+
+    def __init__(self, reactor: Reactor, options: ServiceOptions, roster: Roster) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._roster = roster
+
+    @property
+    def mechanism(self) -> str:
+        """By what descendants are found: by their agents."""
+        return "agents"
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """There is none here: each agent has its own."""
+        return None
+
+    def spawn(self, life: Life, number: int) -> Handle:  # noqa: ARG002 - an agent numbers its processes itself
+        """Prepare a process; it is placed and started as a launcher's would be, by `launched`."""
+        options = life.options
+        check_remote(options)
+        try:
+            source = open_source(options)
+        except OSError as error:
+            raise explain(options, error) from error
+        grace = self._options.grace_period if options.grace_period is None else options.grace_period
+        stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
+        return RemoteHandle(self._roster, self._reactor, options, stdin, grace)
+
+    def adopt(self, pid: int, log: int | None) -> Handle:
+        """Refuse: nothing outlives its agent."""
+        if log is not None:
+            os.close(log)
+        raise OptionError(f"PID {pid} can't be adopted by a cluster: nothing there outlives its agent")
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+@final
+class RemoteHandle:
+    """A process at the other end, as its life sees it."""
+
+    __slots__ = (
+        "_answered",
+        "_ending",
+        "_exited",
+        "_failure",
+        "_held",
+        "_inflows",
+        "_number",
+        "_options",
+        "_owner",
+        "_paused",
+        "_place",
+        "_reactor",
+        "_refused",
+        "_roster",
+        "_session",
+        "_stdin",
+        "_survivors",
+        "_swept",
+        "_told",
+        "grace",
+        "has_stdin",
+        "host",
+        "open_streams",
+        "pid",
+    )
+
+    def __init__(self, roster: Roster, reactor: Reactor, options: RunOptions, stdin: RemoteStdin, grace: float) -> None:
+        self.pid = 0
+        self.host: str | None = None
+        self.open_streams = 0
+        self.has_stdin = options.stdin is Stdio.PIPE
+        self.grace = grace
+        self._roster = roster
+        self._reactor = reactor
+        self._options = options
+        self._stdin = stdin
+        # the start
+        self._place: Place | None = None
+        self._session: Session | None = None
+        self._number = 0  # in that session
+        self._answered = trio.Event()
+        self._refused = False
+        self._failure: ProcessError | None = None
+        # output
+        self._owner: Owner | None = None  # once it may be told
+        self._inflows: dict[Stream, Inflow] = {}
+        self._held: deque[tuple[Stream, bytes]] = deque()
+        self._paused: tuple[Stream, ...] = ()
+        # the end
+        self._exited = False
+        self._told = False  # the owner, of the exit
+        self._ending: Ending | None = None
+        self._survivors: list[Left] = []
+        self._swept: Callable[[list[Left], bool], None] | None = None
+
+    # the start
+
+    @property
+    def launching(self) -> bool:
+        """Whether an agent has still to be found, and to answer."""
+        return self._place is None
+
+    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+        """Wait for a place, and for the agent's answer."""
+        try:
+            while True:
+                self._place = await self._roster.place(options)
+                await self._ask(self._place)
+                if not self._refused:
+                    break
+                self._place.release()
+                self._refused = False
+        except BaseException:
+            self._let_go()
+            raise
+        if self._failure is None:
+            return None
+        self._let_go()
+        if isinstance(self._failure, ProcessStartError):
+            return self._failure
+        raise self._failure
+
+    async def _ask(self, place: Place) -> None:
+        session = place.session
+        options, stdin = self._options, self._stdin
+        packed = pack_options(options, grace_period=self.grace, extra_env=place.env, stdin=stdin.open)
+        self._answered = trio.Event()
+        try:
+            self._number = session.spawn(self, packed)
+        except WireError as error:
+            self._failure = explain(options, OSError(errno.E2BIG, str(error)))
+            return
+        self._session = session
+        self._inflows = {stream: Inflow(session.link, kind, self._number) for stream, kind in _KINDS.items()}
+        stdin.connect(session.link, self._number)
+        with trio.CancelScope(shield=True):  # as long as a launcher takes, or until the agent is given up
+            await self._answered.wait()
+
+    def _let_go(self) -> None:
+        if self._place is not None:
+            self._place.release()
+        self._stdin.release()
+
+    def begin(self, owner: Owner) -> None:
+        """Report to the owner, but not before the task that started the process has it in hand."""
+
+        def begin() -> None:
+            self._owner = owner
+            self._hand_over()
+            if self._exited:
+                self._report_exit()
+            if self._ending is not None:
+                self._conclude()
+
+        trio.lowlevel.current_trio_token().run_sync_soon(self._soon, begin)
+        if self._stdin.source is not None:
+            assert self._session is not None
+            if self._session.nursery is None:  # the agent was lost in this very moment
+                self._stdin.release()
+            else:
+                self._session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._number}")
+
+    def _soon(self, callback: Callable[[], object]) -> None:
+        self._reactor.call_at(trio.current_time(), callback)
+
+    async def _feed(self, owner: Owner) -> None:
+        try:
+            await self._stdin.feed()
+        except OSError as error:
+            if self._ending is None:
+                owner.output_lost(error)
+
+    # what the agent reports
+
+    def receive(self, message: FromProcess) -> None:
+        """Do what a message of the agent's says."""
+        _REACTIONS[type(message)](self, message)
+
+    def _answer(self, message: FromProcess) -> None:
+        if self._answered.is_set():
+            raise WireError(f"a message {type(message).__name__} came for process {self._number}, which runs already")
+        self._answered.set()
+
+    def _on_started(self, message: Started) -> None:
+        assert self._session is not None
+        self._answer(message)
+        self.pid = message.pid
+        self.host = self._session.agent.host
+
+    def _on_failed(self, message: Failed) -> None:
+        assert self._session is not None
+        self._answer(message)
+        kind = ProgramNotFoundError if message.not_found else ProcessStartError
+        self._failure = kind(f"{message.text} (on {self._session.agent.host})")
+        if message.errno is not None:
+            self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), message.filename)
+
+    def _on_refused(self, message: Refused) -> None:
+        self._answer(message)
+        self._refused = True
+
+    def _on_credit(self, message: Credit) -> None:
+        self._stdin.acknowledge(message.amount)
+
+    def _on_stdin_closed(self, message: CloseStdin) -> None:  # noqa: ARG002 - the message is all it says
+        self._stdin.closed_there()
+
+    def _on_exited(self, message: Exited) -> None:  # noqa: ARG002 - likewise
+        self._exited = True
+        self._report_exit()
+
+    def _on_stuck(self, message: Stuck) -> None:
+        self._survivors = [Left(*survivor) for survivor in message.survivors]
+
+    def _on_over(self, message: Over) -> None:
+        usage = ResourceUsage(
+            user=message.user,
+            system=message.system,
+            max_rss=message.max_rss,
+            oom_killed=message.oom_killed,
+            core_dumped=message.core_dumped,
+        )
+        why = self._session.why_lost if message.cut and self._session is not None else None
+        self._survivors = [Left(*survivor) for survivor in message.survivors]
+        self._end_with(Ending(message.exit_code, usage, message.incomplete, why))
+
+    def lose(self, why: str) -> None:
+        """End it without knowing how it ended: its agent was lost."""
+        if self._answered.is_set():
+            self._end_with(Ending(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
+            return
+        self._failure = ClusterError(f"`{self._options.shown_command}` was lost while it was started: {why}")
+        self._answered.set()
+
+    # output
+
+    def take(self, stream: Stream, data: bytes) -> None:
+        """Take in what it wrote."""
+        if not self._answered.is_set():
+            raise WireError(f"output came of process {self._number}, which has not started")
+        self._inflows[stream].arrived(len(data))
+        self._held.append((stream, data))
+        self._hand_over()
+
+    def _hand_over(self, *, all_of_it: bool = False) -> None:
+        """Give the owner what it reads."""
+        owner, held = self._owner, self._held
+        if owner is None:
+            return
+        while held:
+            stream, data = held[0]
+            if stream in self._paused and not (all_of_it or self._exited):
+                return  # what came after it waits with it: with a window's worth under way, it would overtake too much
+            held.popleft()
+            owner.received(stream, data)
+            if self._ending is None:
+                self._inflows[stream].take(len(data))
+
+    def pause(self, stream: Stream) -> None:
+        """Hold what comes of a stream; credit is given for what the owner has taken in, and nothing else."""
+        if stream not in self._paused:
+            self._paused += (stream,)
+
+    def resume(self, stream: Stream) -> None:
+        """Go on with it, in the reactor's task."""
+        self._paused = tuple([paused for paused in self._paused if paused is not stream])
+        if self._held:
+            self._soon(self._hand_over)
+
+    def read_rest(self) -> None:
+        """Give the owner all there is."""
+        self._hand_over(all_of_it=True)
+
+    def close_outputs(self) -> None:
+        """Hold nothing any more."""
+        self._held.clear()
+
+    # signals and the end
+
+    def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - the agent has that option too
+        """Have it signalled; a stop goes with the rest of its grace, should the network die meanwhile."""
+        if self._session is None or self._ending is not None:
+            return
+        until = getattr(self._owner, "_grace_until", None)
+        if number == SIGKILL:
+            self._session.link.send(Stop(self._number, 0.0))
+        elif until is not None and number == self._options.stop_signal:
+            self._session.link.send(Stop(self._number, max(0.0, until - trio.current_time())))
+        else:
+            self._session.link.send(Signal(self._number, number))
+
+    def has_exited(self) -> bool:
+        """Return whether the agent has reported its exit."""
+        return self._exited
+
+    def is_stopped(self) -> bool:
+        """Leave it to the agent, which wakes a process before it stops it."""
+        return False
+
+    def _report_exit(self) -> None:
+        # without a sweep its life would end now: the end is reported once the agent has drained its pipes
+        if self._owner is None or self._told or not self._options.kill_group:
+            self._hand_over()
+            return
+        self._told = True
+        self._owner.exited()
+
+    def sweep(
+        self,
+        age: float,  # noqa: ARG002 - the agent knows
+        kill_from: float,  # noqa: ARG002 - likewise
+        callback: Callable[[list[Left], bool], None],
+    ) -> Callable[[], None] | None:
+        """Wait until the agent has drained its pipes and ended what it left behind."""
+        if self._ending is not None:
+            return None
+        self._swept = callback
+        return lambda: self.signal(SIGKILL, group=True)
+
+    def _end_with(self, ending: Ending) -> None:
+        self._ending = ending
+        self._exited = True
+        if self._place is not None:
+            self._place.release()
+        self._stdin.end()
+        if self._owner is not None:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        assert self._owner is not None
+        if self._swept is not None:
+            swept, self._swept = self._swept, None
+            swept(self._survivors, True)
+        elif not self._told:
+            self._told = True
+            self._owner.exited()
+
+    def reap(self) -> Ending:
+        """Return how it ended."""
+        assert self._ending is not None
+        self._stdin.release()
+        return self._ending
+
+    def abandon(self) -> None:
+        """Let go of it: it could not be killed."""
+        self._let_go()
+
+    # stdin
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Send input, and wait until the process's pipe has it."""
+        await self._stdin.write(data)
+
+    def close_stdin(self) -> None:
+        """Send the end of its input."""
+        self._stdin.close()
+
+
+_REACTIONS: Final[dict[type, Callable[[RemoteHandle, Any], None]]] = {
+    Started: RemoteHandle._on_started,
+    Failed: RemoteHandle._on_failed,
+    Refused: RemoteHandle._on_refused,
+    Credit: RemoteHandle._on_credit,
+    CloseStdin: RemoteHandle._on_stdin_closed,
+    Exited: RemoteHandle._on_exited,
+    Stuck: RemoteHandle._on_stuck,
+    Over: RemoteHandle._on_over,
+}

@@ -1,0 +1,152 @@
+"""`RemoteStdin`: the way from a client to the stdin of a process at the other end."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from .._core import ProcessNotRunningError, StdinNotAvailableError
+from .link import WINDOW, Link, Outflow
+from .messages import CloseStdin
+from .source import Source
+from .wire import Kind
+
+
+@final
+class RemoteStdin:
+    """Sends input as far as there is credit; the credit that comes back says that it is in the process's pipe.
+
+    Args:
+        piped: Whether the process has a pipe for what it will be sent.
+        source: What it was given to read from the beginning on, None for nothing.
+    """
+
+    __slots__ = (
+        "_acknowledged",
+        "_close_wanted",
+        "_link",
+        "_moved",
+        "_number",
+        "_open",
+        "_outflow",
+        "_over",
+        "_piped",
+        "_source",
+        "_written",
+    )
+
+    def __init__(self, source: Source | None, *, piped: bool) -> None:
+        self._piped = piped
+        self._source = source
+        self._open = piped or source is not None
+        self._over = False
+        self._close_wanted = False
+        self._acknowledged = 0
+        self._written = 0
+        self._moved = trio.lowlevel.ParkingLot()
+        self._link: Link | None = None
+        self._number = 0
+        self._outflow: Outflow | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether input is sent, or may be."""
+        return self._open
+
+    @property
+    def source(self) -> Source | None:
+        """What it was given to read."""
+        return self._source
+
+    def connect(self, link: Link, number: int) -> None:
+        """Send to that process from now on."""
+        self._link = link
+        self._number = number
+        self._outflow = Outflow(link, Kind.STDIN, number)
+
+    def end(self) -> None:
+        """Wake the tasks that write: the process is over."""
+        self._over = True
+        self._open = False
+        self._moved.unpark_all()
+
+    def release(self) -> None:
+        """Close what it was given to read; twice is fine."""
+        self._open = False
+        if self._source is not None:
+            self._source.close()
+
+    async def write(self, data: bytes) -> None:
+        """Send `data`, and wait until the process's pipe has it."""
+        await trio.lowlevel.checkpoint()
+        self._check()
+        await self._send(data)
+        target = self._written
+        while self._acknowledged < target:
+            self._check()
+            await self._moved.park()
+
+    async def _send(self, data: bytes) -> None:
+        """Send `data`; wait while there is no credit for the rest of it."""
+        assert self._outflow is not None
+        view = memoryview(data)
+        while view:
+            part = view[:WINDOW]
+            self._written += len(part)
+            self._outflow.write(bytes(part))
+            view = view[len(part) :]
+            while self._outflow.held:
+                self._check()
+                await self._moved.park()
+
+    async def feed(self) -> None:
+        """Send what the process was given to read, then its end.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        assert self._source is not None
+        try:
+            while data := await self._source.read():
+                self._check()
+                await self._send(data)
+        except (ProcessNotRunningError, StdinNotAvailableError, trio.ClosedResourceError):
+            pass  # it ended, or closed its stdin, before it had read everything: its own affair
+        finally:
+            self.close()
+            self.release()
+
+    def _check(self) -> None:
+        if self._over:
+            raise ProcessNotRunningError("the process ended before all of its input was written")
+        if not self._piped and self._source is None:
+            raise StdinNotAvailableError("the process was started without a stdin to write to; use stdin=Stdio.PIPE")
+        if not self._open:
+            raise StdinNotAvailableError("its stdin is closed already, by us or by the process")
+
+    def acknowledge(self, amount: int) -> None:
+        """Note that so much of what was sent is in the process's pipe."""
+        assert self._outflow is not None
+        self._outflow.add(amount)
+        self._acknowledged += amount
+        self._moved.unpark_all()
+        self._close_if_wanted()
+
+    def closed_there(self) -> None:
+        """Note that the process reads no more."""
+        self._open = False
+        self._moved.unpark_all()
+
+    def close(self) -> None:
+        """Send the end of the input, after what is held; twice is fine."""
+        if self._open:
+            self._open = False
+            self._close_wanted = True
+            self._moved.unpark_all()
+            self._close_if_wanted()
+
+    def _close_if_wanted(self) -> None:
+        if self._close_wanted and self._link is not None and self._outflow is not None and not self._outflow.held:
+            self._close_wanted = False
+            self._link.send(CloseStdin(self._number))

@@ -1,0 +1,364 @@
+"""The agent: layer 1 at the other end of a stream of bytes.
+
+It says hello, is welcomed, enters a guarded `Service`, and from then on does what the messages say. It leaves that
+service, which ends every process tree, once the connection ends, nothing was heard for the heartbeat, the client says so,
+or SIGTERM comes. Should it be killed, the service's guardian ends the trees.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from typing import Any, Final, final
+
+import trio
+
+from .._core import (
+    EndReason,
+    ProcessError,
+    ProcessNotFoundError,
+    ProcessNotRunningError,
+    ProgramNotFoundError,
+    ResourceUsage,
+    RunOptions,
+    ServiceClosedError,
+    StdinNotAvailableError,
+    Stdio,
+    StopFailedError,
+    Stream,
+    logger,
+)
+from .._process import Containment, ManagedProcess, Service, ServiceOptions
+from .capacity import place, usable_gpus, usable_memory, usable_slots
+from .link import Inflow, Link
+from .messages import (
+    Bye,
+    CloseStdin,
+    Credit,
+    Failed,
+    Hello,
+    Leave,
+    Leaving,
+    Message,
+    Over,
+    Ping,
+    Refused,
+    Signal,
+    Spawn,
+    Stop,
+    Welcome,
+    decode,
+)
+from .options import unpack_options
+from .tap import Tap, TappedBackend
+from .wire import VERSION, Frame, Kind, WireError
+
+WELCOME_TIMEOUT: Final = 60.0
+"""Seconds in which a client must answer the hello."""
+
+_FAREWELL: Final = 5.0  # seconds for the last messages, once every tree is dead
+
+
+@final
+class TappedService(Service):
+    """The agent's own service."""
+
+    def __init__(self, options: ServiceOptions, taps: dict[int, Tap]) -> None:
+        super().__init__(options=options)
+        self._taps = taps
+
+    def _make_containment(self) -> Containment:
+        return TappedBackend(super()._make_containment(), self.reactor, self._taps)
+
+
+@final
+class Input:
+    """What is still to be written to the stdin of one process."""
+
+    def __init__(self, inflow: Inflow) -> None:
+        self.inflow = inflow
+        self._parts: deque[bytes | None] = deque()
+        self._arrived = trio.lowlevel.ParkingLot()
+        self.closed = False
+
+    def put(self, data: bytes | None) -> None:
+        """Queue the next part, None for the end."""
+        if not self.closed:
+            self._parts.append(data)
+            self._arrived.unpark_all()
+
+    async def take(self) -> bytes | None:
+        """Return the next part, None for the end."""
+        while not self._parts:
+            await self._arrived.park()
+        return self._parts.popleft()
+
+
+@final
+class AgentServer:
+    """Serves one client over one stream, from hello to bye.
+
+    Args:
+        stream: The connection; it is closed in the end.
+        slots: How many processes it offers to run at once; None for the processors that it may use.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, *, slots: int | None = None) -> None:
+        self._link = Link(stream)
+        self._slots = slots
+        self._taps: dict[int, Tap] = {}
+        self._inputs: dict[int, Input] = {}
+        self._latest = 0
+        self._running = 0
+        self._all_over = trio.Event()
+        self._leave = trio.Event()
+        self._why = ""
+
+    async def serve(self) -> None:
+        """Serve until there is a reason to leave; every process that was started is dead then."""
+        link = self._link
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.write)
+            nursery.start_soon(self._watch_signals)
+            try:
+                link.send(self._hello())
+                frames, welcome = await self._welcome()
+                await self._serve(nursery, frames, welcome)
+            except WireError as error:
+                logger.error("the client can't be served: %s", error)
+            finally:
+                await link.close()
+                nursery.cancel_scope.cancel()
+
+    def _hello(self) -> Hello:
+        return Hello(
+            version=VERSION,
+            host=os.uname().nodename,
+            place=place(),
+            pid=os.getpid(),
+            slots=usable_slots() if self._slots is None else self._slots,
+            memory=usable_memory(),
+            gpus=usable_gpus(),
+        )
+
+    async def _welcome(self) -> tuple[list[Frame], Welcome]:
+        """Wait for the client's answer; return it, and the frames that came with it."""
+        frames = None
+        with trio.move_on_after(WELCOME_TIMEOUT):
+            frames = await self._link.receive()
+        if not frames:
+            raise WireError("it has not answered the hello")
+        message = _message(frames[0])
+        if not isinstance(message, Welcome):
+            raise WireError(f"it answered the hello with a message {type(message).__name__}")
+        return frames[1:], message
+
+    async def _serve(self, nursery: trio.Nursery, frames: list[Frame], welcome: Welcome) -> None:
+        options = ServiceOptions(
+            grace_period=welcome.grace_period,
+            drain_grace=welcome.drain_grace,
+            drain_limit=welcome.drain_limit,
+            containment=welcome.containment,
+            guardian=True,
+            retain=0,
+        )
+        async with TappedService(options, self._taps) as service:
+            nursery.start_soon(self._read, nursery, service, frames, welcome.heartbeat)
+            nursery.start_soon(self._link.beat, welcome.heartbeat, lambda: self._end("nothing was heard of the client"))
+            await self._leave.wait()
+            self._link.send(Leaving(self._why))
+        with trio.move_on_after(_FAREWELL):
+            if self._running:
+                await self._all_over.wait()
+            self._link.send(Bye())
+            await self._link.flush()
+
+    def _end(self, why: str) -> None:
+        """Begin to leave."""
+        self._why = self._why or why
+        self._leave.set()
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
+            async for number in signals:
+                self._end(f"it got {signal.Signals(number).name}")
+
+    async def _read(self, nursery: trio.Nursery, service: Service, frames: list[Frame], heartbeat: float) -> None:
+        """Do what the messages say, until the connection ends."""
+        try:
+            heard = trio.current_time()
+            received: list[Frame] | None = frames
+            while received is not None:
+                for frame in received:
+                    self._handle(nursery, service, frame)
+                received = await self._link.receive()
+                silence, heard = trio.current_time() - heard, trio.current_time()
+                if silence > heartbeat:
+                    # we were frozen: the client has given us up, and what it said before must not begin any more
+                    break
+        except WireError as error:
+            logger.error("the client said what it can't say: %s", error)
+        self._link.break_off(trio.BrokenResourceError("the connection to the client has ended"))
+        self._end("the connection to the client has ended")
+        for tap in self._taps.values():
+            tap.give_up()
+
+    def _handle(self, nursery: trio.Nursery, service: Service, frame: Frame) -> None:
+        if frame.kind is Kind.STDIN:
+            self._take_input(frame)
+            return
+        message = _message(frame)
+        if isinstance(message, Spawn):
+            self._spawn(nursery, service, message.process, message.options)
+        elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
+            tap = self._tap(message.process)
+            if tap is not None:
+                self._pass_on(nursery, service, tap, message)
+        elif isinstance(message, Leave):
+            self._end("the client needs it no more")
+        elif not isinstance(message, Ping):
+            raise WireError(f"a message {type(message).__name__} came from the client")
+
+    def _pass_on(
+        self, nursery: trio.Nursery, service: Service, tap: Tap, message: Credit | CloseStdin | Signal | Stop
+    ) -> None:
+        """Do what a message says with a process that is not over."""
+        match message:
+            case Credit(_, stream, amount):
+                tap.add_credit(_stream(stream), amount)
+            case CloseStdin(process):
+                if process in self._inputs:
+                    self._inputs[process].put(None)
+            case Signal(_, number):
+                _signal(service, tap, number)
+            case Stop(_, grace):
+                tap.asked_to_end = True
+                nursery.start_soon(_stop, service, tap, grace)
+
+    def _spawn(self, nursery: trio.Nursery, service: Service, process: int, packed: dict[str, Any]) -> None:
+        if process <= self._latest:
+            raise WireError(f"process {process} was to be started after process {self._latest}")
+        options = unpack_options(packed, str(process))
+        self._latest = process
+        tap = self._taps[process] = Tap(self._link, process)
+        if options.stdin is Stdio.PIPE:
+            self._inputs[process] = Input(Inflow(self._link, Kind.STDIN, process))
+        nursery.start_soon(self._run, service, options, tap)
+
+    def _tap(self, process: int) -> Tap | None:
+        """Return the tap of a process, None if that is over."""
+        if not 0 < process <= self._latest:
+            raise WireError(f"a message came for process {process}, which was never started")
+        return self._taps.get(process)
+
+    def _take_input(self, frame: Frame) -> None:
+        self._tap(frame.process)
+        given = self._inputs.get(frame.process)
+        if given is not None:
+            given.inflow.arrived(len(frame.body))
+            given.put(frame.body)
+
+    async def _run(self, service: Service, options: RunOptions, tap: Tap) -> None:
+        """Start one process and report what becomes of it."""
+        process = tap.process
+        self._running += 1
+        try:
+            managed = await service.start_with_options(options)
+        except ServiceClosedError:
+            self._link.send(Refused(process))
+        except ProcessError as error:
+            self._link.send(_failed(process, error))
+        else:
+            given = self._inputs.get(process)
+            if given is None:
+                await self._report_end(managed, tap)
+            else:
+                async with trio.open_nursery() as own:
+                    own.start_soon(self._feed, managed, given, process)
+                    await self._report_end(managed, tap)
+                    own.cancel_scope.cancel()
+        finally:
+            del self._taps[process]
+            self._inputs.pop(process, None)
+            self._running -= 1
+            if not self._running and self._leave.is_set():
+                self._all_over.set()
+
+    async def _feed(self, managed: ManagedProcess, given: Input, process: int) -> None:
+        """Write what comes to the process's stdin; credit says that it is in the pipe."""
+        try:
+            while (data := await given.take()) is not None:
+                await managed.send_input(data)
+                given.inflow.take(len(data), in_pieces=False)
+            await managed.close_stdin()
+        except ProcessNotRunningError:
+            given.closed = True  # its end is about to be reported
+        except StdinNotAvailableError:
+            given.closed = True
+            self._link.send(CloseStdin(process))
+
+    async def _report_end(self, managed: ManagedProcess, tap: Tap) -> None:
+        await managed.done.wait()
+        await tap.flushed()
+        result = managed.result()
+        usage = result.usage or ResourceUsage()
+        assert result.exit_code is not None
+        self._link.send(
+            Over(
+                process=tap.process,
+                exit_code=result.exit_code,
+                user=usage.user,
+                system=usage.system,
+                max_rss=usage.max_rss,
+                oom_killed=usage.oom_killed,
+                core_dumped=usage.core_dumped,
+                incomplete=result.output_incomplete,
+                cut=result.reason is EndReason.STOPPED and not tap.asked_to_end,
+                survivors=[list(survivor) for survivor in tap.survivors],
+            )
+        )
+
+
+def _stream(name: str) -> Stream:
+    try:
+        return Stream(name)
+    except ValueError:
+        raise WireError(f"there is no stream {name!r:.40}") from None
+
+
+def _message(frame: Frame) -> Message:
+    """Return the message in a frame of the client's."""
+    if frame.kind is not Kind.MESSAGE:
+        raise WireError(f"a frame of the kind {frame.kind.name} came from the client")
+    return decode(frame.body)
+
+
+def _failed(process: int, error: ProcessError) -> Failed:
+    number, filename = None, None
+    if isinstance(error.__cause__, OSError):
+        number = error.__cause__.errno
+        if error.__cause__.filename is not None:
+            filename = os.fsdecode(error.__cause__.filename)
+    return Failed(process, isinstance(error, ProgramNotFoundError), str(error), number, filename)
+
+
+def _signal(service: Service, tap: Tap, number: int) -> None:
+    """Pass a signal on; suspending is a request of its own, as a stop then has to wake the process first."""
+    try:
+        managed = service.get(tap.id)
+        if number == signal.SIGSTOP:
+            managed.suspend()
+        elif number == signal.SIGCONT:
+            managed.resume()
+        else:
+            managed.signal(number)
+    except (ProcessNotFoundError, ProcessNotRunningError):
+        pass  # it has ended meanwhile
+
+
+async def _stop(service: Service, tap: Tap, grace: float) -> None:
+    try:
+        await service.stop(tap.id, grace)
+    except (ProcessNotFoundError, StopFailedError):
+        pass  # it has ended meanwhile; or its survivors are reported by the tap

@@ -1,0 +1,251 @@
+"""`Session`: the client's side of one connection to an agent, from hello to the end."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, final
+
+import trio
+
+from .._core import ClusterError, Stream, logger
+from .._process import ServiceOptions
+from .agents import Agent, AgentState, Roster
+from .link import Link
+from .messages import (
+    Bye,
+    CloseStdin,
+    Credit,
+    Exited,
+    Failed,
+    Hello,
+    Leave,
+    Leaving,
+    Message,
+    Over,
+    Ping,
+    Refused,
+    Spawn,
+    Started,
+    Stuck,
+    Welcome,
+    decode,
+)
+from .wire import VERSION, Frame, Kind, WireError
+
+_STREAMS: Final = {Kind.STDOUT: Stream.STDOUT, Kind.STDERR: Stream.STDERR}
+_FAREWELL: Final = 7.0  # seconds that an agent without processes has to leave
+
+
+class Channel(Protocol):
+    """How an agent is reached, and what its launcher knows of it."""
+
+    stream: trio.abc.Stream
+
+    async def died(self, hello: Hello | None) -> None:
+        """Return once it is certain that the agent has ended; never, where that can't be known."""
+
+    def last_words(self) -> str:
+        """Return the last lines of its stderr, and how its launcher ended."""
+
+    def give_up(self) -> None:
+        """End what can be ended of it from here."""
+
+
+FromProcess = Started | Failed | Refused | Credit | CloseStdin | Exited | Stuck | Over
+"""The messages that concern one process."""
+
+
+class Remote(Protocol):
+    """A process at the other end, as its session sees it."""
+
+    grace: float
+
+    def receive(self, message: FromProcess) -> None:
+        """Do what a message of the agent's says."""
+
+    def take(self, stream: Stream, data: bytes) -> None:
+        """Take in what it wrote."""
+
+    def lose(self, why: str) -> None:
+        """End it without knowing how it ended: its agent was lost."""
+
+
+@final
+class Session:
+    """What is said with one agent.
+
+    Args:
+        agent: The entry that it has in the roster.
+        channel: How it is reached.
+        roster: Where it is reported.
+        options: How it is to keep its processes.
+        heartbeat: Seconds of silence after which either side gives the other up.
+    """
+
+    def __init__(
+        self, agent: Agent, channel: Channel, roster: Roster, options: ServiceOptions, heartbeat: float
+    ) -> None:
+        self.agent = agent
+        self.link = Link(channel.stream)
+        self.hello: Hello | None = None
+        self._channel = channel
+        self._roster = roster
+        self._options = options
+        self._heartbeat = heartbeat
+        self._remotes: dict[int, Remote] = {}
+        self._latest = 0
+        self._leaving = ""
+        self._said_bye = False
+        self._end = trio.CancelScope()
+        self.nursery: trio.Nursery | None = None
+
+    @property
+    def where(self) -> str:
+        """The agent, as errors name it."""
+        return f"agent {self.agent.name} on {self.agent.host}"
+
+    @property
+    def why_lost(self) -> str:
+        """Why the processes of this agent are lost."""
+        return f"{self.where}: it left, as {self._leaving}"
+
+    # what the backend asks for
+
+    def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
+        """Have a process started; return its number here.
+
+        Raises:
+            WireError: Its arguments and environment are too long.
+        """
+        number = self._latest + 1
+        self.link.send(Spawn(number, packed))
+        self._latest = number
+        self._remotes[number] = remote
+        return number
+
+    def leave(self) -> None:
+        """Say that the agent is needed no more."""
+        self.link.send(Leave())
+
+    # the conversation
+
+    async def shake_hands(self) -> list[Frame]:
+        """Wait for the hello and answer it; return the frames that came with it.
+
+        Raises:
+            ClusterError: There is none, or it is of another version.
+        """
+        try:
+            self.hello, frames = await self._await_hello()
+        except WireError as error:
+            raise ClusterError(f"{self.where} has not come up: {error}") from None
+        options = self._options
+        self.link.send(
+            Welcome(
+                VERSION,
+                self._heartbeat,
+                options.grace_period,
+                options.drain_grace,
+                options.drain_limit,
+                options.containment,
+            )
+        )
+        return frames
+
+    async def _await_hello(self) -> tuple[Hello, list[Frame]]:
+        frames = await self.link.receive()
+        if frames is None:
+            self.link.parser.finish()
+            raise WireError("the connection ended before the agent's hello")
+        hello = _message(frames[0])
+        if not isinstance(hello, Hello):
+            raise WireError(f"it began with a message {type(hello).__name__} instead of its hello")
+        return hello, frames[1:]
+
+    async def run(self, frames: list[Frame]) -> None:
+        """Serve until the connection ends; then report what was lost with it."""
+        assert self.hello is not None
+        why = ""
+        async with trio.open_nursery() as nursery:
+            self.nursery = nursery
+            nursery.start_soon(self.link.write)
+            nursery.start_soon(self.link.beat, self._heartbeat, self._end.cancel)
+            nursery.start_soon(self._watch_launcher)
+            self._roster.came_up(self.agent, self, self.hello)
+            try:
+                with self._end:
+                    why = await self._read(frames)
+                why = why or self._silence()
+            finally:
+                self.nursery = None
+                nursery.cancel_scope.cancel()
+        await self._lose(why)
+
+    def _silence(self) -> str:
+        return f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
+
+    async def _watch_launcher(self) -> None:
+        """Read what has still arrived once the launcher knows of the end, and no longer."""
+        await self._channel.died(self.hello)
+        await trio.sleep(0.2)
+        self._end.cancel()
+
+    async def _read(self, frames: list[Frame] | None) -> str:
+        """Do what the messages say; return why there are no more."""
+        try:
+            while frames is not None:
+                for frame in frames:
+                    self._handle(frame)
+                frames = await self.link.receive()
+        except WireError as error:
+            logger.error("%s said what it can't say: %s", self.where, error)
+            return str(error)
+        return "the connection has ended"
+
+    async def _lose(self, why: str) -> None:
+        """Wait until no process of the agent can be alive any more, and report those that it had."""
+        left = self._said_bye or (self._leaving and not self._remotes)
+        self._roster.gone(self.agent, AgentState.LEFT if left else AgentState.LOST)
+        await self.link.close()
+        if not self._said_bye:
+            self._channel.give_up()
+        remotes = list(self._remotes.values())
+        if remotes:
+            reach = max([remote.grace for remote in remotes])
+            with trio.move_on_at(self.link.heard + self._heartbeat + reach):
+                await self._channel.died(self.hello)
+            why = f"{self.where}: {why}{self._channel.last_words()}"
+            for remote in remotes:
+                remote.lose(why)
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.kind is not Kind.MESSAGE:
+            stream = _STREAMS.get(frame.kind)
+            if stream is None:
+                raise WireError(f"a frame of the kind {frame.kind.name} came from the agent")
+            self._remote(frame.process).take(stream, frame.body)
+            return
+        message = _message(frame)
+        if isinstance(message, FromProcess):
+            remote = self._remote(message.process)
+            if isinstance(message, (Over, Failed, Refused)):
+                del self._remotes[message.process]
+            remote.receive(message)
+        elif isinstance(message, Leaving):
+            self._leaving = message.why
+            self._roster.gone(self.agent, AgentState.LEFT)
+        elif isinstance(message, Bye):
+            self._said_bye = True
+        elif not isinstance(message, Ping):
+            raise WireError(f"a message {type(message).__name__} came from the agent")
+
+    def _remote(self, process: int) -> Remote:
+        remote = self._remotes.get(process)
+        if remote is None:
+            raise WireError(f"something came of process {process}, which does not run there")
+        return remote
+
+
+def _message(frame: Frame) -> Message:
+    if frame.kind is not Kind.MESSAGE:
+        raise WireError(f"a frame of the kind {frame.kind.name} came instead of a message")
+    return decode(frame.body)

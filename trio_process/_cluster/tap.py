@@ -1,0 +1,249 @@
+"""The agent's side of the seam: a backend that spawns here, and sends what each child does over the wire.
+
+The child's life is layer 1's own: drained, swept, reaped, guarded. What is added is a handle between the real one and
+that life, which passes everything on and sends a copy. A child whose stream has no credit left is not read from, so that
+it waits in its `write`, as it would for a slow reader here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from .._core import ProcessStartError, RunOptions, Stream
+from .._process import CHUNK, Containment, Ending, Handle, Left, Life, Owner, Reactor
+from .link import Link, Outflow
+from .messages import Exited, Started
+from .wire import Kind
+
+_HELD_UP: Final = 0.05  # seconds between two looks at a stream without credit, after the exit of its process
+
+_KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
+
+
+@final
+class Tap:
+    """What is sent of one child; it outlives the child by what has no credit yet."""
+
+    def __init__(self, link: Link, process: int) -> None:
+        self.link = link
+        self.process = process
+        self.id = ""
+        self.outflows = {stream: Outflow(link, kind, process) for stream, kind in _KINDS.items()}
+        self.survivors: list[Left] = []
+        self.asked_to_end = False  # by the client, so that the end is not the agent's doing
+        self.when_room: Callable[[], object] | None = None
+        self._flushed = trio.lowlevel.ParkingLot()
+
+    def add_credit(self, stream: Stream, count: int) -> None:
+        """Take credit for a stream; read on where the child has waited for it."""
+        self.outflows[stream].add(count)
+        if self.when_room is not None:
+            self.when_room()
+        if not self.held:
+            self._flushed.unpark_all()
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait for credit."""
+        return sum([outflow.held for outflow in self.outflows.values()])
+
+    async def flushed(self) -> None:
+        """Wait until all that the child wrote is on its way, or can't be any more."""
+        while self.held and self.link.broken is None:
+            await self._flushed.park()
+
+    def give_up(self) -> None:
+        """Wait for no credit: the connection has ended, and the child is to find its pipes read during its grace."""
+        for outflow in self.outflows.values():
+            outflow.release()
+        if self.when_room is not None:
+            self.when_room()
+        self._flushed.unpark_all()
+
+
+@final
+class TappedBackend:
+    """Spawns as `real` does; the label of each child is the number under which the client knows it.
+
+    Args:
+        real: What spawns.
+        reactor: The service's.
+        taps: The tap of each child that is about to be started, by its number.
+    """
+
+    def __init__(self, real: Containment, reactor: Reactor, taps: dict[int, Tap]) -> None:
+        self._real = real
+        self._reactor = reactor
+        self._taps = taps
+
+    @property
+    def mechanism(self) -> str:
+        """By what descendants are found."""
+        return self._real.mechanism
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """The helper that outlives the agent."""
+        return self._real.guardian_pid
+
+    def spawn(self, life: Life, number: int) -> Handle:
+        """Start a child here."""
+        tap = self._taps[int(life.options.name or 0)]
+        tap.id = life.id
+        return TappedHandle(self._real.spawn(life, number), tap, self._reactor)
+
+    def adopt(self, pid: int, log: int | None) -> Handle:
+        """Adopt a child; no message asks for it."""
+        return self._real.adopt(pid, log)
+
+    def close(self) -> None:
+        """Let go of what children need."""
+        self._real.close()
+
+
+@final
+class TappedHandle:
+    """A child here, as its life sees it, and as the wire does."""
+
+    def __init__(self, real: Handle, tap: Tap, reactor: Reactor) -> None:
+        self._real = real
+        self._tap = tap
+        self._reactor = reactor
+        self._waiting: tuple[Stream, ...] = ()
+        self._exited = False
+        self._reaped = False
+        self.pid = real.pid
+        self.has_stdin = real.has_stdin
+        self.open_streams = real.open_streams
+
+    # what the real one reports
+
+    def begin(self, owner: Owner) -> None:
+        """Stand between the child and its life."""
+        self._owner = owner
+        self.pid = self._real.pid
+        self._tap.when_room = self._read_on
+        self._tap.link.send(Started(self._tap.process, self.pid))
+        self._real.begin(self)
+
+    def received(self, stream: Stream, data: bytes) -> None:
+        """Send a chunk; without credit for the next one, read no more for now."""
+        outflow = self._tap.outflows[stream]
+        outflow.write(data)
+        if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
+            self._waiting += (stream,)
+            self._real.pause(stream)
+        self._owner.received(stream, data)
+
+    def _read_on(self) -> None:
+        waiting, self._waiting = self._waiting, ()
+        for stream in waiting:
+            if self._tap.outflows[stream].room < CHUNK:
+                self._waiting += (stream,)
+            elif not self._reaped:
+                try:
+                    self._real.resume(stream)
+                except OSError as error:
+                    self._owner.output_lost(error)
+
+    def output_lost(self, error: Exception) -> None:
+        """Pass it on."""
+        self._owner.output_lost(error)
+
+    def stream_ended(self) -> None:
+        """Pass it on."""
+        self.open_streams = self._real.open_streams
+        self._owner.stream_ended()
+
+    def exited(self) -> None:
+        """Pass it on; report it at once unless all is over at once."""
+        self._exited = True
+        self._owner.exited()
+        if not self._reaped:
+            self._tap.link.send(Exited(self._tap.process))
+            self._look_held_up()
+
+    def _look_held_up(self) -> None:
+        """While a stream only waits for credit, it is not silent: the drain is not over."""
+        if self._reaped:
+            return
+        for stream in self._waiting:
+            self._owner.received(stream, b"")
+        self._reactor.call_at(trio.current_time() + _HELD_UP, self._look_held_up)
+
+    # what its life asks for
+
+    @property
+    def host(self) -> None:
+        """It runs here."""
+
+    @property
+    def launching(self) -> bool:
+        """As the real one says."""
+        return self._real.launching
+
+    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+        """Pass it on."""
+        return await self._real.launched(options)
+
+    def pause(self, stream: Stream) -> None:
+        """Pass it on."""
+        self._real.pause(stream)
+
+    def resume(self, stream: Stream) -> None:
+        """Pass it on, unless there is no credit."""
+        if stream not in self._waiting:
+            self._real.resume(stream)
+
+    def read_rest(self) -> None:
+        """Pass it on."""
+        self._real.read_rest()
+
+    def close_outputs(self) -> None:
+        """Pass it on."""
+        self._real.close_outputs()
+        self.open_streams = self._real.open_streams
+
+    def signal(self, number: int, *, group: bool) -> None:
+        """Pass it on."""
+        self._real.signal(number, group=group)
+
+    def has_exited(self) -> bool:
+        """As the real one says."""
+        return self._real.has_exited()
+
+    def is_stopped(self) -> bool:
+        """As the real one says."""
+        return self._real.is_stopped()
+
+    def sweep(
+        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
+    ) -> Callable[[], None] | None:
+        """Pass it on, and keep what could not be ended."""
+
+        def swept(left: list[Left], killed: bool) -> None:  # noqa: FBT001 - the callback's signature
+            self._tap.survivors = left
+            callback(left, killed)
+
+        return self._real.sweep(age, kill_from, swept)
+
+    def reap(self) -> Ending:
+        """Pass it on."""
+        self._reaped = True
+        return self._real.reap()
+
+    def abandon(self) -> None:
+        """Pass it on."""
+        self._reaped = True
+        self._real.abandon()
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Pass it on."""
+        await self._real.write_stdin(data)
+
+    def close_stdin(self) -> None:
+        """Pass it on."""
+        self._real.close_stdin()

@@ -1,0 +1,163 @@
+"""The frames between a client and an agent, without any I/O: bytes in, frames out.
+
+    preamble   MAGIC, once, in both directions; what comes before it is a login's chatter and is skipped
+    frame      length of the body (4 bytes) | kind (1 byte) | process (8 bytes) | body, integers in network byte order
+
+The body of a `Kind.MESSAGE` is a JSON object (`messages.py`), that of every other kind is raw: what a process read or
+wrote. Nothing is ever unpickled or evaluated, so a peer can do no more than start the commands that it may start anyway.
+
+Whatever is not of this shape ends the connection with one `WireError`: a stream of frames can't be resynchronised, and
+guessing would hand one process's output to another.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple, final
+
+from .._core import ClusterError
+
+VERSION: Final = 1
+"""The version of the protocol; it is in the first message of either side, and both must be equal."""
+
+MAGIC: Final = b"\0trio-process\0wire\0"
+"""What the stream of frames begins with; no shell's greeting contains a NUL."""
+
+PREAMBLE_LIMIT: Final = 2**16
+"""How many bytes a login may print before `MAGIC`."""
+
+DATA_LIMIT: Final = 2**18
+"""The longest raw body, in bytes."""
+
+MESSAGE_LIMIT: Final = 2**25
+"""The longest message, in bytes: arguments and environment of one command (execve(2) takes some MiB), escaped as JSON."""
+
+_HEADER: Final = struct.Struct("!IBQ")
+
+
+class WireError(ClusterError):
+    """The peer sent something that is not of this protocol; the connection is of no use any more."""
+
+
+class Kind(IntEnum):
+    """What the body of a frame is."""
+
+    MESSAGE = 0
+    STDIN = 1
+    STDOUT = 2
+    STDERR = 3
+
+
+_LIMITS: Final = {
+    Kind.MESSAGE: MESSAGE_LIMIT,
+    Kind.STDIN: DATA_LIMIT,
+    Kind.STDOUT: DATA_LIMIT,
+    Kind.STDERR: DATA_LIMIT,
+}
+_KINDS: Final = {int(kind): kind for kind in Kind}
+
+
+class Frame(NamedTuple):
+    """One frame; `process` is the number of the process that it concerns, 0 for a message."""
+
+    kind: Kind
+    process: int
+    body: bytes
+
+
+def pack(kind: Kind, process: int, body: bytes) -> bytes:
+    """Return a frame as it is sent.
+
+    >>> Parser(preamble=False).feed(pack(Kind.STDOUT, 7, b"hello"))
+    [Frame(kind=<Kind.STDOUT: 2>, process=7, body=b'hello')]
+    """
+    limit = _LIMITS[kind]
+    if len(body) > limit:
+        raise WireError(f"a frame holds at most {limit} bytes, this one would hold {len(body)}")
+    return _HEADER.pack(len(body), kind, process) + body
+
+
+@final
+class Parser:
+    """Cuts a stream of bytes into frames; the bytes may come in pieces of any size.
+
+    Args:
+        preamble: Whether `MAGIC` has to come first.
+
+    After a `WireError` it is of no use: every further call raises the same error.
+    """
+
+    def __init__(self, *, preamble: bool = True) -> None:
+        self._buffer = bytearray()
+        self._in_preamble = preamble
+        self._error: WireError | None = None
+        self.skipped = b""
+
+    def feed(self, data: bytes | bytearray) -> list[Frame]:
+        """Take in the next bytes and return the frames that are complete now.
+
+        Raises:
+            WireError: This is not the protocol, and never will be.
+        """
+        if self._error is not None:
+            raise self._error
+        self._buffer += data
+        try:
+            if self._in_preamble and not self._skip_preamble():
+                return []
+            return self._cut()
+        except WireError as error:
+            self._error = error
+            self._buffer.clear()
+            raise
+
+    def finish(self) -> None:
+        """Check that the stream may end here.
+
+        Raises:
+            WireError: It ended in the middle of a frame, or before the first one.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._in_preamble:
+            self.skipped = bytes(self._buffer)
+            raise WireError("the connection ended before the agent's hello")
+        if self._buffer:
+            raise WireError(f"the connection ended in the middle of a frame, after {len(self._buffer)} bytes of it")
+
+    def _skip_preamble(self) -> bool:
+        found = self._buffer.find(MAGIC)
+        if found > PREAMBLE_LIMIT or (found < 0 and len(self._buffer) > PREAMBLE_LIMIT + len(MAGIC)):
+            self.skipped = bytes(self._buffer[:PREAMBLE_LIMIT])
+            raise WireError(f"no agent answered within the first {PREAMBLE_LIMIT} bytes of the connection")
+        if found < 0:
+            return False
+        self.skipped = bytes(self._buffer[:found])
+        del self._buffer[: found + len(MAGIC)]
+        self._in_preamble = False
+        return True
+
+    def _cut(self) -> list[Frame]:
+        frames: list[Frame] = []
+        buffer = self._buffer
+        begin, end = 0, len(buffer)
+        while end - begin >= _HEADER.size:
+            length, number, process = _HEADER.unpack_from(buffer, begin)
+            kind = _KINDS.get(number)
+            if kind is None:
+                raise WireError(f"a frame of the unknown kind {number} came; the peer speaks another protocol")
+            if length > _LIMITS[kind]:
+                raise WireError(
+                    f"a frame of {length} bytes was announced, but {_LIMITS[kind]} is the most for its kind"
+                )
+            if (kind is Kind.MESSAGE) != (process == 0):
+                raise WireError(f"a frame of the kind {kind.name} came for process {process}")
+            after = begin + _HEADER.size + length
+            if after > end:
+                break
+            frames.append(Frame(kind, process, bytes(memoryview(buffer)[begin + _HEADER.size : after])))
+            begin = after
+        if begin:
+            del buffer[:begin]
+        return frames

@@ -1,0 +1,91 @@
+"""The other end of a `ClusterService`: `python -m trio_process.agent` serves one client, and ends with it.
+
+It speaks over its stdin and stdout; with `--call-back` it reads one line of JSON from stdin, which says where to connect
+to and by which token, and falls back to stdin and stdout where that fails. It is started by a launcher of
+`trio_process.cluster`, or by whatever else can run a command and hand its stdin and stdout on (`kubectl exec -i`, say).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from typing import Any, Final
+
+import trio
+
+from ._cluster import AgentServer, client_context
+
+__all__ = ["main"]
+
+_CONNECT_TIMEOUT: Final = 10.0  # seconds per address
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve one client; return the exit status.
+
+    Args:
+        argv: The arguments, `sys.argv`'s unless given.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m trio_process.agent", description="Run processes for a remote client."
+    )
+    parser.add_argument("--slots", type=int, help="how many processes to offer (default: the processors it may use)")
+    parser.add_argument("--call-back", action="store_true", help="read from stdin where to connect to")
+    chosen = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    trio.run(_serve, chosen.slots, chosen.call_back, restrict_keyboard_interrupt_to_checkpoints=True)
+    return 0
+
+
+async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    # our own ends, out of reach of what a child or a library might print
+    given, taken = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    stream = await _connect(json.loads(_read_line(given))) if call_back else None
+    if stream is None:
+        stream = trio.StapledStream(trio.lowlevel.FdStream(taken), trio.lowlevel.FdStream(given))
+        await AgentServer(stream, slots=slots).serve()
+        return
+    try:
+        await AgentServer(stream, slots=slots).serve()
+    finally:
+        os.close(given)
+        os.close(taken)
+
+
+def _read_line(descriptor: int) -> bytes:
+    """Read one line and not a byte more: what follows is not ours to look at yet."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            break
+        line += byte
+    return line
+
+
+async def _connect(config: dict[str, Any]) -> trio.abc.Stream | None:
+    """Connect to the first of the addresses that answers; None if none does."""
+    for host, port in config["addresses"]:
+        try:
+            with trio.fail_after(_CONNECT_TIMEOUT):
+                stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+                if config["tls"] is not None:
+                    secured = trio.SSLStream(stream, client_context(config["tls"]), server_hostname=host)
+                    await secured.do_handshake()
+                    stream = secured
+                await stream.send_all(config["token"].encode())
+                return stream
+        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            logging.getLogger("trio_process").warning("the client can't be reached at %s:%s: %s", host, port, error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Launchers that need nothing but a command: agents on this machine, over ssh, or by whatever leads to one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+import attrs
+import trio
+
+from .._cluster import Agent, Crew, Launcher, open_command, python_argv
+from .._core import ClusterError, OptionError, checks
+
+START_TIMEOUT: Final = 60.0
+"""Seconds in which an agent that does not have to queue should be up."""
+
+_SSH_FAILED: Final = 255  # ssh(1), "EXIT STATUS": an error of its own; else the status of the remote command
+
+_SSH_DEFAULTS: Final = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
+
+
+@final
+@attrs.frozen
+class CommandLauncher:
+    """Runs one command per agent, and speaks with the agent over the command's stdin and stdout."""
+
+    commands: tuple[tuple[str, str, tuple[str, ...]], ...]  # name, host, argv
+    proves_death: Callable[[int], bool] = lambda status: False  # noqa: ARG005 - the least that is known
+    start_timeout: float | None = START_TIMEOUT
+
+    async def launch(self, crew: Crew) -> None:
+        """Run the commands side by side."""
+        async with trio.open_nursery() as nursery:
+            for name, host, argv in self.commands:
+                nursery.start_soon(self._attend, crew, crew.roster.add(name, host), argv)
+            crew.roster.expect(launching=False)
+
+    async def _attend(self, crew: Crew, agent: Agent, argv: tuple[str, ...]) -> None:
+        try:
+            async with open_command(argv, proves_death=self.proves_death) as channel:
+                await crew.attend(agent, channel)
+        except ClusterError as error:
+            crew.roster.failed(agent, error)
+
+
+def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
+    """Return a launcher of agents on this machine: separate processes, each with a guardian of its own.
+
+    Args:
+        count: How many.
+        slots: How many processes each offers to run at once; None for the processors that it may use.
+
+    >>> launcher = local_agents(2, slots=4)
+    """
+    checks.whole("count", count, least=1)
+    argv = (*python_argv(), *_slots(slots))
+    commands = tuple([(f"local-{number}", os.uname().nodename, argv) for number in range(1, count + 1)])
+    return CommandLauncher(commands, lambda status: True)  # noqa: ARG005 - the command is the agent
+
+
+def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
+    """Return a launcher of agents that commands of your own lead to, one agent each.
+
+    A command has to run `python -m trio_process.agent` somewhere, and to hand its stdin and stdout on as they are:
+    `kubectl exec -i`, `docker run -i`, `machinectl shell`.
+
+    Args:
+        *argvs: The commands, each a list of its words.
+        slots: How many processes each agent offers to run at once; None for the processors that it may use.
+
+    >>> launcher = command_agents(["kubectl", "exec", "-i", "worker-0", "--", "python3", "-m", "trio_process.agent"])
+    """
+    if not argvs:
+        raise OptionError("command_agents takes at least one command")
+    commands = []
+    for argv in argvs:
+        words = checks.arguments("argvs", argv)
+        texts = tuple([os.fsdecode(word) for word in words])  # type: ignore[arg-type]  # secrets have no place here
+        if not texts:
+            raise OptionError("command_agents: a command is empty")
+        commands.append((os.path.basename(texts[0]), texts[0], (*texts, *_slots(slots))))
+    return CommandLauncher(tuple(commands))
+
+
+def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", options: Sequence[str] = ()) -> Launcher:
+    """Return a launcher of agents on other hosts, one each, reached by ssh(1).
+
+    Nobody is asked for a password: keys, or an agent for them, have to be there (`BatchMode=yes`).
+
+    Args:
+        *hosts: The hosts as ssh knows them: `"node1"`, `"me@node2"`.
+        slots: How many processes each agent offers to run at once; None for the processors that it may use.
+        python: The Python on those hosts that has this package: a program on the PATH, or its path.
+        options: Further options of ssh, such as `["-p", "2222"]`.
+
+    >>> launcher = ssh_agents("node1", "node2", python="/opt/venv/bin/python", options=["-p", "2222"])
+    """
+    if not hosts:
+        raise OptionError("ssh_agents takes at least one host")
+    given = [str(option) for option in checks.arguments("options", options)]
+    for host in hosts:
+        if not host or host.startswith("-"):
+            raise OptionError(f"ssh_agents: {host!r} is not a valid host")
+    # a shell between sshd and the agent: ssh itself exits with 255 both where it has lost the connection and where a
+    # signal has killed its command, but the shell reports the latter as 128 + N
+    quoted = " ".join(_quoted(word) for word in [python, "-P", "-m", "trio_process.agent", *_slots(slots)])
+    remote = f"exec sh -c {_quoted(quoted + '; exit $?')}"
+    commands = tuple(
+        [(host.rpartition("@")[2], host, ("ssh", *given, *_SSH_DEFAULTS, "--", host, remote)) for host in hosts]
+    )
+    return CommandLauncher(commands, lambda status: status >= 0 and status != _SSH_FAILED)
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for any shell that a login may have."""
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _slots(slots: int | None) -> tuple[str, ...]:
+    return () if slots is None else ("--slots", str(checks.whole("slots", slots, least=1)))

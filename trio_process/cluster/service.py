@@ -1,0 +1,79 @@
+"""`ClusterService`: a `Service` whose processes run where its agents are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import final
+
+from .._cluster import Agent, Crew, Launcher, RemoteBackend
+from .._core import Core, OptionError, checks, open_scope
+from .._process import Containment, Service, ServiceOptions
+
+
+@final
+class ClusterService(Service):
+    """A `Service` that spawns through agents; all else is the same.
+
+    Entering it waits for the first agent. A process is placed on the agent with room that is least busy; one that asks
+    for `resources` waits until there is room, any other one is started at once.
+
+    Args:
+        launcher: What brings agents up: `local_agents(2)`, `ssh_agents("one", "two")` and so on.
+        core: The core it belongs to.
+        options: How it keeps its processes, and how its agents do.
+        start_timeout: Seconds in which the first agent must be up; None for what suits the launcher: 60 s, or as long as
+            a queue takes.
+        heartbeat: Seconds of silence after which an agent is given up, and after which it ends what it runs.
+
+    Raises:
+        ClusterError: No agent has come up; when it is entered.
+        OptionError: A value was refused.
+
+    >>> async def main() -> str:
+    ...     async with ClusterService(local_agents(2)) as cluster:
+    ...         return (await cluster.run("echo", "hello")).output
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        core: Core | None = None,
+        options: ServiceOptions | None = None,
+        *,
+        start_timeout: float | None = None,
+        heartbeat: float = 15.0,
+    ) -> None:
+        super().__init__(core, options)
+        if not callable(getattr(launcher, "launch", None)):
+            raise OptionError(f"launcher must be a launcher such as local_agents(2), got {launcher!r}")
+        self._launcher = launcher
+        timeout = launcher.start_timeout if start_timeout is None else checks.seconds("start_timeout", start_timeout)
+        self._crew = Crew(self.settings, checks.seconds("heartbeat", heartbeat, positive=True), timeout)
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents, in the order in which they were asked for; lost ones stay."""
+        return tuple(self._crew.roster.agents)
+
+    @property
+    def slots(self) -> int:
+        """How many processors the agents that are up offer together; it changes as they come and go."""
+        return self._crew.roster.slots
+
+    @asynccontextmanager
+    async def _block(self) -> AsyncIterator[None]:
+        async with open_scope() as nursery:
+            nursery.start_soon(self._crew.run, self._launcher, name="trio_process agents")
+            try:
+                await self._crew.wait_first()
+                async with super()._block():
+                    try:
+                        yield
+                    finally:
+                        self._crew.roster.close()
+            finally:
+                await self._crew.leave()
+
+    def _make_containment(self) -> Containment:
+        return RemoteBackend(self.reactor, self.settings, self._crew.roster)
