@@ -74,7 +74,7 @@ class Feed:
             except trio.EndOfChannel:
                 return
 
-    def _note_dropped(self, events: Subscription) -> None:
+    def _note_dropped(self, events: Subscription[Any]) -> None:
         missed = events.dropped - self._dropped
         if missed:
             self._dropped = events.dropped
