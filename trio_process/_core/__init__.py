@@ -41,7 +41,7 @@ from .events import (
 )
 from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
-from .options import RunOptions, find_user, make_options
+from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
 from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import (
@@ -61,6 +61,7 @@ from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
     "MASK",
+    "MAX_LINE",
     "MAX_PID",
     "START_SLACK",
     "TEMPORARY",
@@ -96,6 +97,7 @@ __all__ = [
     "LazyEvent",
     "Masker",
     "OptionError",
+    "OutputTarget",
     "Overflow",
     "PipelineError",
     "ProcStat",
@@ -122,6 +124,7 @@ __all__ = [
     "ShutdownDeadline",
     "Status",
     "StdinNotAvailableError",
+    "StdinSource",
     "Stdio",
     "StopFailedError",
     "Stream",
