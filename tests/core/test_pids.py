@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_process._core import MAX_PID, Census, is_alive, lives_since, parse_pid, pids, read_stat, started_at
+from trio_process._core import MAX_PID, is_alive, lives_since, parse_pid, pids, read_stat, started_at
 
 # 3.12 warns of threads that other tests left idle; the children here do next to nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -218,15 +218,6 @@ def test_a_start_that_nobody_tells_counts_as_the_same_process(monkeypatch):
     monkeypatch.setattr(pids, "started_at", lambda _pid: None)
     assert lives_since(os.getpid(), 0)
     assert not lives_since(dead_pid(), time.time())
-
-
-def test_a_census_says_the_same_and_looks_at_each_process_once(monkeypatch):
-    looked, really = [], pids.is_alive
-    monkeypatch.setattr(pids, "is_alive", lambda pid: (looked.append(pid), really(pid))[1])
-    census, dead, now = Census(), dead_pid(), time.time()
-    for pid, moment in [(os.getpid(), now), (os.getpid(), 0), (dead, now), (dead, 0), (os.getpid(), now)]:
-        assert census.lives_since(pid, moment) == (pid == os.getpid() and moment == now)
-    assert looked == [os.getpid(), dead]
 
 
 def test_a_command_with_parentheses_and_newlines_does_not_confuse_the_fields():

@@ -33,6 +33,8 @@ from trio_process._daemon import (
     probe_health,
     read_pid,
 )
+from trio_process._daemon.registry import registry
+from trio_process._daemon.registry.registry import Registration
 from trio_process.testing.hostile import exchange
 
 ENTRY = DaemonEntry("code", "daemon")
@@ -500,7 +502,7 @@ async def test_two_failures_of_the_way_out_are_a_group(tmp_path, monkeypatch):
     with pytest.raises(ExceptionGroup) as caught:
         async with whole(tmp_path):
             monkeypatch.setattr(PIDFile, "__exit__", failing_after(PIDFile.__exit__, one))
-            monkeypatch.setattr(Registry, "_withdraw", failing_after(Registry._withdraw, two))
+            monkeypatch.setattr(Registration, "withdraw", failing_after(Registration.withdraw, two))
     assert set(caught.value.exceptions) == {one, two}
 
 
@@ -532,13 +534,13 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
     from trio_process._daemon import in_thread as blocking
 
     answer = threading.Event()
-    write = Registry._write
+    write = registry._write
     abandon = blocking._Step.abandon
 
-    def slow(self, *args, **keywords):
+    def slow(*args, **keywords):
         monkeypatch.setattr(blocking, "_LIMIT", 0.2)  # of this step alone: the PID file may take its time
         answer.wait(20)
-        return write(self, *args, **keywords)
+        return write(*args, **keywords)
 
     def given_up(self, undo):
         monkeypatch.setattr(blocking, "_LIMIT", 20.0)
@@ -546,14 +548,14 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
 
     monkeypatch.setattr(blocking, "_LIMIT", 20.0)
     monkeypatch.setattr(blocking._Step, "abandon", given_up)
-    monkeypatch.setattr(Registry, "_write", slow)
+    monkeypatch.setattr(registry, "_write", slow)
     with pytest.raises(DaemonError, match="took longer than 200 ms"):
         async with whole(tmp_path):
             pass
     assert not (tmp_path / "run" / "d.pid").exists()
     gone = threading.Event()
-    withdraw = Registry._withdraw
-    monkeypatch.setattr(Registry, "_withdraw", lambda *args: (withdraw(*args), gone.set()))
+    withdraw = Registration.withdraw
+    monkeypatch.setattr(Registration, "withdraw", lambda *args: (withdraw(*args), gone.set()))
     answer.set()
     assert await trio.to_thread.run_sync(gone.wait, 10)
     assert is_undone(tmp_path)

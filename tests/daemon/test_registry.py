@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pwd
 import re
 import resource
 import signal
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from trio_process._core import OptionError, RegistryError, started_at
 from trio_process._daemon import DaemonEntry, Registry, default_registry
+from trio_process._daemon.registry import directory as registry_directory
 from trio_process._daemon.registry import registry
 from trio_process._daemon.registry.entry import MAX_SIZE, decode, encode, from_fields
 from trio_process._daemon.registry.naming import file_names
@@ -165,12 +167,15 @@ def test_the_file_is_what_go_process_reads(daemons):
     )
     daemons.register(entry)
     path = daemons.directory / "my-app-serve-r.json"
-    assert go_read(path) == {
+    fields = go_read(path)
+    ours = {name: fields.pop(name) for name in list(fields) if name.startswith("trio_process.")}
+    assert fields == {
         "code": "my/app",
         "daemon": "serve/r",
         "pid": os.getpid(),
         "started": "2026-03-01T10:30:45.000120Z",
     }
+    assert all(isinstance(value, str) for value in ours.values())  # an early go-process knows flat objects alone
     assert path.read_text().startswith('{\n  "code": "my/app",\n  "daemon"')
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert files_of(daemons) == [path.name]
@@ -188,7 +193,8 @@ def test_all_fields_come_in_the_order_of_go_process_and_unknown_ones_after_them(
         )
     )
     fields = go_read(daemons.directory / "a-b.json")
-    assert list(fields) == ["code", "daemon", "pid", "health", "project", "binary", "started", "version", "nested"]
+    known = ["code", "daemon", "pid", "health", "project", "binary", "started", "version", "nested"]
+    assert [name for name in fields if not name.startswith("trio_process.")] == known
     assert daemons.get("a", "b").extra == {"version": "1.2", "nested": {"x": [1, None]}}
 
 
@@ -318,15 +324,23 @@ def test_the_list_is_sorted_by_start_whatever_the_offsets(daemons):
     assert [entry.code for entry in daemons.list()] == ["e", "c", "a", "b"]
 
 
-def test_a_dead_process_a_recycled_pid_and_no_pid_are_pruned_at_once(daemons):
+def test_a_dead_process_and_no_pid_are_pruned_at_once(daemons):
+    for number, pid in enumerate([NO_PROCESS, 0, -1, 2**40]):
+        go_write(daemons, f"app{number}", "d", pid)
+    assert daemons.get("app0", "d") is None
+    assert files_of(daemons) == [f"app{number}-d.json" for number in (1, 2, 3)]
+    assert daemons.list() == []
+    assert files_of(daemons) == []
+
+
+@pytest.mark.parametrize("age", [-3600, 3, 10**8])
+def test_the_time_of_an_entry_without_a_lock_says_nothing(daemons, age):
     with subprocess.Popen(["sleep", "60"]) as child:
-        for number, pid in enumerate([NO_PROCESS, 0, -1, 2**40, child.pid]):
-            path = go_write(daemons, f"app{number}", "d", pid)
-        os.utime(path, (started_at(child.pid) - 3,) * 2)
-        assert daemons.get("app0", "d") is None
-        assert files_of(daemons) == [f"app{number}-d.json" for number in (1, 2, 3, 4)]
-        assert daemons.list() == []
-        assert files_of(daemons) == []
+        go = go_write(daemons, "go", "d", child.pid)
+        daemons.register(DaemonEntry("ours", "d", pid=child.pid))
+        for path in (go, daemons.directory / "ours-d.json"):
+            os.utime(path, (started_at(child.pid) - age,) * 2)
+        assert sorted(entry.code for entry in daemons.list()) == ["go", "ours"]
         child.kill()
 
 
@@ -548,7 +562,7 @@ def test_a_registered_entry_lives_in_its_block_and_is_removed_after_it(daemons):
     assert files_of(daemons) == []
 
 
-@pytest.mark.parametrize("pid", [NO_PROCESS, 1])
+@pytest.mark.parametrize("pid", [NO_PROCESS, 2**22 + 2])
 def test_the_lock_proves_life_whatever_the_pid_says(daemons, pid):
     with Other(daemons, DaemonEntry("a", "b", pid=pid)) as other:
         age(daemons.directory / "a-b.json", 10**6)
@@ -641,31 +655,31 @@ def test_twenty_processes_at_once_lose_no_live_entry_and_read_none_half(tmp_path
 
 def test_a_dead_entry_whose_key_is_registered_again_meanwhile_is_not_pruned(daemons, monkeypatch):
     """Between the judgement and the removal, a live entry takes the name."""
-    really = Registry._prune
+    really = registry._prune
 
-    def prune_late(self, stale):
+    def prune_late(place, stale):
         if stale:
             monkeypatch.undo()
             daemons.register(DaemonEntry("a", "b"))
-        really(self, stale)
+        really(place, stale)
 
     for look in (daemons.list, lambda: daemons.get("a", "b")):
         go_write(daemons, "a", "b", NO_PROCESS)
-        monkeypatch.setattr(Registry, "_prune", prune_late)
+        monkeypatch.setattr(registry, "_prune", prune_late)
         look()
         assert daemons.get("a", "b").pid == os.getpid()
 
 
 def test_a_dead_entry_that_go_process_writes_anew_meanwhile_is_not_pruned(daemons, monkeypatch):
-    really = Registry._prune
+    really = registry._prune
 
-    def prune_late(self, stale):
+    def prune_late(place, stale):
         inode = (daemons.directory / "a-b.json").stat().st_ino
         assert go_write(daemons, "a", "b", os.getpid()).stat().st_ino == inode
-        really(self, stale)
+        really(place, stale)
 
     go_write(daemons, "a", "b", NO_PROCESS)
-    monkeypatch.setattr(Registry, "_prune", prune_late)
+    monkeypatch.setattr(registry, "_prune", prune_late)
     assert daemons.get("a", "b") is None
     monkeypatch.undo()
     assert daemons.get("a", "b")
@@ -675,7 +689,7 @@ def test_a_locked_directory_delays_writers_but_no_readers(daemons, monkeypatch):
     daemons.register(DaemonEntry("a", "b"))
     go_write(daemons, "dead", "x", NO_PROCESS)
     descriptor = os.open(daemons.directory, os.O_RDONLY)
-    assert registry.try_lock(descriptor)
+    assert registry_directory.try_lock(descriptor)
     assert [entry.code for entry in daemons.list()] == ["a"]
     assert "dead-x.json" in files_of(daemons)  # pruned another time
     timer = threading.Timer(0.1, registry.unlock, [descriptor])
@@ -691,9 +705,9 @@ def test_a_locked_directory_delays_writers_but_no_readers(daemons, monkeypatch):
 def test_a_directory_that_stays_locked_is_an_error(daemons, monkeypatch):
     daemons.directory.mkdir(parents=True)
     descriptor = os.open(daemons.directory, os.O_RDONLY)
-    assert registry.try_lock(descriptor)
+    assert registry_directory.try_lock(descriptor)
     with pytest.raises(RegistryError, match="was locked by another process"):
-        with daemons._locked(wait=0.02):
+        with daemons._place.locked(wait=0.02):
             pass
     os.close(descriptor)
 
@@ -702,7 +716,7 @@ def test_a_file_system_without_locks_on_directories_will_do(daemons, monkeypatch
     def refuse(descriptor, shared=False):
         raise OSError(errno.EBADF, "Bad file descriptor")  # what NFS says
 
-    monkeypatch.setattr(registry, "try_lock", refuse)
+    monkeypatch.setattr(registry_directory, "try_lock", refuse)
     with daemons.registered(DaemonEntry("a", "b")):
         assert len(daemons.list()) == 1
     assert files_of(daemons) == []
@@ -770,7 +784,7 @@ def test_ten_thousand_entries_are_listed_in_well_under_a_second():
 
 def test_to_register_and_unregister_looks_at_the_names_of_the_key_alone(daemons, monkeypatch):
     looked, really = [], registry.look
-    monkeypatch.setattr(registry, "look", lambda path, census: (looked.append(path), really(path, census))[1])
+    monkeypatch.setattr(registry, "look", lambda path, view: (looked.append(path), really(path, view))[1])
     for action in (daemons.register, lambda entry: daemons.unregister(entry.code, entry.daemon)):
         looked.clear()
         action(DaemonEntry("a", "b"))
@@ -805,11 +819,10 @@ def test_the_default_is_the_directory_of_go_process(monkeypatch, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("home", ["", None])
-def test_without_a_home_the_default_is_in_the_temporary_directory(monkeypatch, tmp_path, home):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+@pytest.mark.parametrize("home", ["", None, "relative/home"])
+def test_without_a_home_the_default_is_in_the_home_of_the_passwd_entry(monkeypatch, home):
     monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
-    assert default_registry().directory == tmp_path / ".core" / "daemons"
+    assert default_registry().directory == Path(pwd.getpwuid(os.geteuid()).pw_dir, ".core", "daemons")
 
 
 @pytest.mark.parametrize("bad", ["", "a\0b", None, 3])

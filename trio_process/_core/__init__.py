@@ -39,10 +39,22 @@ from .events import (
     SubscriptionStatistics,
     batch_of,
 )
-from .files import TEMPORARY, Draft, is_at, open_regular, try_lock, unlock, write_atomically
+from .files import (
+    NO_LOCKS,
+    TEMPORARY,
+    Draft,
+    is_at,
+    is_locked,
+    make_directories,
+    open_regular,
+    try_lock,
+    unlock,
+    write_atomically,
+)
+from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
-from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
-from .pids import MAX_PID, START_SLACK, Census, ProcStat, is_alive, lives_since, parse_pid, read_stat, started_at
+from .options import RunOptions, find_user, make_options
+from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import (
     AgentLostError,
@@ -57,12 +69,13 @@ from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, current_deadline, enter_deadline, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
+from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
     "MASK",
-    "MAX_LINE",
     "MAX_PID",
+    "NO_LOCKS",
     "START_SLACK",
     "TEMPORARY",
     "TRANSITIONS",
@@ -81,7 +94,6 @@ __all__ = [
     "Backlog",
     "Block",
     "Bus",
-    "Census",
     "ClusterError",
     "CommandFailedError",
     "CommandResult",
@@ -95,14 +107,15 @@ __all__ = [
     "EventBatch",
     "EventSource",
     "LazyEvent",
+    "Liveness",
     "Masker",
     "OptionError",
-    "OutputTarget",
     "Overflow",
     "PipelineError",
     "ProcStat",
     "ProcessActions",
     "ProcessError",
+    "ProcessIdentity",
     "ProcessInfo",
     "ProcessNotFoundError",
     "ProcessNotRunningError",
@@ -124,31 +137,37 @@ __all__ = [
     "ShutdownDeadline",
     "Status",
     "StdinNotAvailableError",
-    "StdinSource",
     "Stdio",
     "StopFailedError",
     "Stream",
     "Subscription",
     "SubscriptionStatistics",
     "UnitFailedError",
+    "Viewpoint",
     "batch_of",
     "bus_of",
     "checks",
     "command_line",
     "current_deadline",
+    "distrust",
+    "distrust_temporary_home",
     "dumps",
     "enter_deadline",
     "escape_controls",
     "find_user",
     "grace",
+    "home_directory",
     "in_seconds",
     "is_alive",
     "is_at",
+    "is_locked",
+    "is_temporary_home",
     "json_ready",
     "last_lines",
     "lives_since",
     "loads",
     "logger",
+    "make_directories",
     "make_options",
     "member",
     "nearest",
@@ -156,8 +175,11 @@ __all__ = [
     "open_regular",
     "open_scope",
     "parse_pid",
+    "parse_start",
     "raise_first",
     "read_stat",
+    "read_tag",
+    "read_uids",
     "shown",
     "signal_name",
     "signal_number",
@@ -165,5 +187,6 @@ __all__ = [
     "stop_signals",
     "try_lock",
     "unlock",
+    "user_name",
     "write_atomically",
 ]

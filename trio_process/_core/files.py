@@ -12,10 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Self, final
 
+from .identity import tag_file
+
 TEMPORARY: Final = ".trio-process-"
 """What the name of every temporary file begins with; it ends in `.tmp`, so that nobody's `*.json` finds it."""
 
 _NO_ANONYMOUS: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+
+
+_READ_ONLY: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
+
+NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+"""What flock(2) fails with on a file system that has no locks: NFS without its lock service, some FUSE file systems."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o644) -> None:
@@ -48,7 +56,8 @@ class Draft:
         directory: Where it will be: names can be given in the same file system only.
         data: Its whole content.
         mode: Its permissions, less the umask.
-        lock: Hold an exclusive `flock` on it before anybody can see it; see `keep`.
+        lock: Hold an exclusive `flock` on it before another process can see it; see `keep`.
+        tag: A process whose identity is written beside the content (`identity.tag_file`); None for no identity.
 
     Raises:
         OSError: It could not be written; nothing is left behind.
@@ -59,7 +68,9 @@ class Draft:
     fault: ClassVar[Callable[[Path, int], int] | None] = None
     """How much of a write in a directory succeeds, for tests of full disks (`testing.FaultyDisk`); None: all of it."""
 
-    def __init__(self, directory: Path, data: bytes, *, mode: int = 0o644, lock: bool = False) -> None:
+    def __init__(
+        self, directory: Path, data: bytes, *, mode: int = 0o644, lock: bool = False, tag: int | None = None
+    ) -> None:
         self._directory = directory
         self._fd, self._name = _open_draft(directory, mode)
         try:
@@ -69,6 +80,8 @@ class Draft:
             while left:  # near the end of a disk or a limit, a part is written before the error comes
                 size = len(left) if Draft.fault is None else Draft.fault(directory, len(left))
                 left = left[os.write(self._fd, left[:size]) :]
+            if tag is not None:
+                tag_file(self._fd, tag)
             os.fsync(self._fd)  # before it gets its name: else a power failure may leave a name without the content
         except BaseException:
             self._discard()
@@ -120,6 +133,26 @@ class Draft:
         self._discard()
 
 
+def make_directories(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and its missing parents, with at most these permissions whatever the umask is.
+
+    Raises:
+        OSError: One could not be made, or a file has its name.
+    """
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        if path.parent == path:
+            break
+        path = path.parent
+    for directory in reversed(missing):
+        try:
+            directory.mkdir(mode)
+        except FileExistsError:
+            if not directory.is_dir():  # else another process was quicker
+                raise
+
+
 def open_regular(
     path: str | os.PathLike[str], *, follow: bool = True, write: bool = False
 ) -> tuple[int, os.stat_result] | None:
@@ -140,7 +173,7 @@ def open_regular(
     try:
         descriptor = os.open(path, flags | (os.O_RDWR if write else os.O_RDONLY))
     except OSError as error:
-        if not write or error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if not write or error.errno not in _READ_ONLY:
             raise
         descriptor = os.open(path, flags | os.O_RDONLY)
     status = os.fstat(descriptor)
@@ -157,6 +190,17 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether another holds an exclusive `flock`; asking takes a shared one for a moment. False where there are no locks."""
+    try:
+        if not try_lock(descriptor, shared=True):
+            return True
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except OSError:
+        pass  # a file system without locks
+    return False
 
 
 def unlock(descriptor: int) -> None:

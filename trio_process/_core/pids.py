@@ -13,7 +13,7 @@ import os
 import select
 import sys
 import time
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple
 
 MAX_PID: Final = 2**31 - 1
 """The largest `pid_t`; `os.kill` raises OverflowError above it. (Linux itself stops at 2**22, proc_sys_kernel(5).)"""
@@ -126,8 +126,10 @@ def started_at(pid: int) -> float | None:
 def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
     """Whether `pid` is alive and began no later than `moment`; else its number was given to another process.
 
-    Where the start can't be known (hidepid, proc(5)) it counts as the same process: refusing to start is better than
-    starting twice.
+    Both are read from the wall clock, so a clock that was stepped makes a live process look like another one: this is
+    good enough to refuse something, and never to delete a file or to start a program a second time (see `identity`).
+
+    Where the start can't be known (hidepid, proc(5)) it counts as the same process.
 
     Args:
         pid: The process.
@@ -135,23 +137,6 @@ def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
         slack: Seconds by which the two clocks may differ.
     """
     return _began(pid) <= moment + slack
-
-
-@final
-class Census:
-    """Answers `lives_since` for many PIDs at about one moment, and looks at each process once."""
-
-    __slots__ = ("_began",)
-
-    def __init__(self) -> None:
-        self._began: dict[int, float] = {}
-
-    def lives_since(self, pid: int, moment: float) -> bool:
-        """Whether `pid` is alive and began no later than `moment`."""
-        began = self._began.get(pid)
-        if began is None:
-            began = self._began[pid] = _began(pid)
-        return began <= moment + START_SLACK
 
 
 def read_stat(pid: int) -> ProcStat | None:
@@ -178,6 +163,18 @@ def read_stat(pid: int) -> ProcStat | None:
         environment=(int(fields[47]), int(fields[48])) if len(fields) > 49 else (0, 0),
         kernel=bool(int(fields[6]) & _KERNEL_THREAD),
     )
+
+
+def read_uids(pid: int) -> frozenset[int] | None:
+    """Return the real, effective, saved and file system UID of a process (proc_pid_status(5)); None if they are hidden."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Uid:"):
+                    return frozenset(map(int, line.split()[1:]))
+    except OSError:
+        pass  # it has just ended, or is hidden (hidepid, proc(5)), or there is no /proc
+    return None
 
 
 def _began(pid: int) -> float:

@@ -1,13 +1,21 @@
 """`PIDFile` and `read_pid`: a program runs once.
 
-The protocol, which every step below is part of: whoever holds the `flock` on the file that has the name *now* runs.
+The protocol, of which every step below is part: the process that holds the `flock` on the file that has the name *now*
+is the one that runs.
 
-1. The file appears under its name whole and locked already (flock(2), link(2)), so that nobody meets a half of it.
-2. After taking a lock one looks whether the file still has the name: it may have been removed while one opened it.
-3. A file is removed only by who holds its lock, and while holding it. Unlock-then-remove deletes the next one's file.
+1. The file appears under its name whole and locked (flock(2), link(2)), so that no reader meets half of it.
+2. After taking a lock, a starter checks that the file still has the name: it may have been removed before the lock.
+3. A file is removed only by the holder of its lock, while it holds it. Unlock-then-remove deletes the next holder's file.
 
-The lock goes with its holder, SIGKILL or not, so that a file left behind is stale at once. A program that only writes its
-PID has no lock; it counts as running if its process is alive and began no later than the file was written.
+The lock goes with its holder, even on SIGKILL, so a file of ours that nobody locks is stale, whatever process has its PID
+now. Files of ours are known by the identity beside their content (`tag_file`); nothing depends on a clock.
+
+A program that only writes its PID has no lock. Its file counts as long as the PID is alive and could have written it: the
+process belongs to the owner of the file, or root owns the file. Such a program writes in two steps, first an empty file
+and then the PID, so an empty file is read again for a moment before it counts as stale. What remains: two programs of which
+one writes in place and both start within microseconds can both win, as the writer asks nobody.
+
+Where the identity can't be stored (no extended attributes), a file of ours is judged as one of another program.
 """
 
 from __future__ import annotations
@@ -16,32 +24,48 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Final, NamedTuple, Self, final
 
 from .._core import (
+    NO_LOCKS,
     AlreadyRunningError,
     DaemonError,
     Draft,
+    Liveness,
+    ProcessIdentity,
+    Viewpoint,
     checks,
+    is_alive,
     is_at,
-    lives_since,
+    is_locked,
     logger,
+    make_directories,
     note_failure,
     open_regular,
     parse_pid,
+    read_tag,
+    read_uids,
     try_lock,
     unlock,
 )
 
 REREAD_FOR: Final = 0.1
-"""Seconds in which a loser looks again for the holder's PID: another program may lock first and write then."""
+"""Seconds in which a locked file is read again for the holder's PID: another program may lock first and write then."""
 
-_MAX_LENGTH: Final = 256
+EMPTY_FOR: Final = 0.075
+"""Seconds after which an unlocked file without a PID is stale; a program that writes in place fills it sooner."""
+
+_LONGEST_TEXT: Final = 64  # a PID has 10 digits at most; what is longer was written for another purpose
+_LONGEST_TORN: Final = 4096  # one block of NULs is what a power failure leaves of a small file
+_LONGEST_READ: Final = 256  # white space around a PID is fine
+_CONTROLS: Final = frozenset({*range(0x20), 0x7F} - set(b" \t\n\r\v\f"))
+_PAUSE: Final = 0.002
+_ROOT: Final = 0
 
 
 @final
 class PIDFile:
-    """A file with our PID, which one process at a time can hold: who comes second is refused.
+    """A file with our PID that one process at a time can hold: a second starter is refused.
 
     Synchronous and quick. The process that takes it is the one that counts: fork into the background first. A child that
     is forked without exec shares the lock, and keeps it after our death; a program that is started (exec) does not.
@@ -72,21 +96,25 @@ class PIDFile:
         return self._fd is not None and self._owner == os.getpid()
 
     def acquire(self) -> None:
-        """Take the file, or raise; nobody else can take it before `release`, or before we are dead.
+        """Take the file, or raise; no other process can take it before `release`, or before this process is dead.
 
         Raises:
             AlreadyRunningError: Another process holds it, or this one does already; `.pid` is the holder's.
-            DaemonError: It could not be written, or something that is no PID file is at the path.
+            DaemonError: It could not be written, or something that is not a PID file is at the path.
         """
         if self.held:
             raise AlreadyRunningError(os.getpid(), self.path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(self.path.parent)
             self._fd = _claim(self.path)
         except OSError as error:
+            advice = (
+                "its file system has no locks (flock): choose a pid_file on a local disk"
+                if error.errno in NO_LOCKS
+                else "choose a pid_file in a directory that this user can write to"
+            )
             raise DaemonError(
-                f"the PID file {self.path} could not be made: {error.strerror or error}; "
-                "choose a pid_file in a directory that this user can write to"
+                f"the PID file {self.path} could not be made: {error.strerror or error}; {advice}"
             ) from error
         self._owner = os.getpid()
 
@@ -94,7 +122,7 @@ class PIDFile:
         """Remove the file, if it is still ours, and let the next one start; does nothing if it is not held.
 
         Where it can't be removed (after a change to a user that may not write to the directory, say) it is emptied, which
-        is as good for the next starter, and a warning is logged.
+        is as good for the next starter, and a warning is logged. A file that another program wrote in the meantime stays.
 
         Raises:
             DaemonError: It could neither be removed nor emptied: it names us until we are dead.
@@ -106,7 +134,8 @@ class PIDFile:
             os.close(descriptor)  # in a forked child: the file is the parent's, and so is the lock
             return
         try:
-            if is_at(self.path, descriptor):
+            # a program that writes in place leaves the inode, and so the lock, as they are: only the content changes
+            if is_at(self.path, descriptor) and os.pread(descriptor, _LONGEST_TEXT, 0) == _content():
                 _remove(self.path, descriptor)
         except OSError as error:
             raise DaemonError(
@@ -134,15 +163,38 @@ class PIDFile:
         return f"PIDFile({str(self.path)!r}{', held' if self.held else ''})"
 
 
+class PIDFileState(NamedTuple):
+    """What a PID file says, and whether to believe it.
+
+    Attributes:
+        pid: The PID in it, 0 if there is none.
+        alive: Whether it stands for a running program.
+        locked: Whether a process holds its lock.
+        settled: Whether the PID is known to be the running program's; a locked file may be about to be written or removed.
+        identity: The identity beside its content, None if another program wrote it.
+        status: The file when it was read.
+    """
+
+    pid: int
+    alive: bool
+    locked: bool
+    settled: bool
+    identity: ProcessIdentity | None
+    status: os.stat_result
+
+
 def read_pid(path: str | os.PathLike[str]) -> tuple[int, bool]:
     """Return the PID in a file and whether its process is alive, without taking the file.
 
+    A file that is locked is alive. So is one that another program wrote, if its process is and belongs to the owner of
+    the file, or if root owns the file. The time of the file says nothing, as clocks are stepped.
+
     Args:
-        path: A PID file, written by whomever.
+        path: A PID file, of this package or another program.
 
     Returns:
-        `(0, False)` if it is missing, unreadable or no PID; `(pid, False)` if the process is dead, a zombie, or began
-        after the file was written (its number was given to another one); else `(pid, True)`, for another user's too.
+        `(0, False)` if it is missing, unreadable or not a PID; `(pid, False)` if the process is dead or a zombie, or has
+        the PID of a holder that is gone; else `(pid, True)`, for the process of another user too.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.
@@ -150,71 +202,125 @@ def read_pid(path: str | os.PathLike[str]) -> tuple[int, bool]:
     >>> read_pid("/nowhere/myapp.pid")
     (0, False)
     """
+    state = look_at_pid_file(_as_path(path))
+    return (0, False) if state is None else (state.pid, state.alive)
+
+
+def look_at_pid_file(path: Path) -> PIDFileState | None:
+    """Return what a PID file says; None if it is missing or unreadable."""
+    state = _look(path)
+    if state is not None and state.locked and not state.settled:
+        time.sleep(_PAUSE)  # a starter locks a stale file for a moment to remove it
+        state = _look(path)
+    return state
+
+
+def _look(path: Path) -> PIDFileState | None:
     try:
-        opened = open_regular(_as_path(path))
+        opened = open_regular(path)
     except OSError:
-        return 0, False  # missing, or nothing that we may read: there is no PID to be had
+        return None
     if opened is None:
-        return 0, False
+        return None
     descriptor, status = opened
     try:
-        pid = _read(descriptor)
+        return _judge(descriptor, status, locked=is_locked(descriptor))
     except OSError:
-        return 0, False  # a disk or a network that does not answer
+        return None  # a disk or a network that does not answer
     finally:
         os.close(descriptor)
-    return pid, lives_since(pid, status.st_mtime)
 
 
 def _claim(path: Path) -> int:
     """Return the locked descriptor of a new file at `path`, or raise what is in the way."""
-    content = b"%d\n" % os.getpid()
-    until = time.monotonic() + REREAD_FOR
+    began = time.monotonic()
     while True:
-        pid, settled = _clear(path)
-        if not pid and settled:
+        waited = time.monotonic() - began
+        obstacle = _clear(path, patient=waited < EMPTY_FOR)
+        if obstacle is None:
             try:
-                with Draft(path.parent, content, lock=True) as draft:
+                with Draft(path.parent, _content(), lock=True, tag=os.getpid()) as draft:
                     draft.create(path)
                     return draft.keep()
             except FileExistsError:
-                continue  # another starter was quicker: look who
-        if settled or time.monotonic() > until:
-            raise AlreadyRunningError(pid, path)
-        time.sleep(0.002)
+                continue  # another starter was quicker: look which
+        if obstacle.settled or (obstacle.locked and waited > REREAD_FOR):
+            raise AlreadyRunningError(obstacle.pid, path, foreign=not obstacle.locked)
+        time.sleep(_PAUSE)
 
 
-def _clear(path: Path) -> tuple[int, bool]:
+def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
     """Remove a stale file.
 
+    Args:
+        path: The PID file.
+        patient: Whether a file without a PID may still get one.
+
     Returns:
-        `(0, True)`: nothing is there now. `(pid, True)`: that process runs. `(pid or 0, False)`: somebody holds the
-        lock, but the file does not name a living process: it is about to be written, or removed.
+        None if there is no file now. Else what is in the way: a running program if it is settled, or a file that is about
+        to be written or removed.
     """
     try:
         opened = open_regular(path, follow=False, write=True)
     except FileNotFoundError:
-        return 0, True
+        return None
     if opened is None:
         raise DaemonError(
             f"the PID file {path} is not a regular file (a symbolic link, directory, FIFO, socket or device is refused): "
             "remove it, or choose another pid_file"
         )
-    descriptor, status = opened
+    descriptor, _ = opened
     try:
         locked = try_lock(descriptor)
         if locked and not is_at(path, descriptor):
-            return 0, True  # removed before the lock was ours: the next attempt meets what has the name now
-        pid = _read(descriptor)
-        # Our own PID, but not our lock: from an earlier life, as PID 1 of a container that was started again, say; or
-        # another PIDFile of this process has it, which shows in that the lock stays
-        running = pid != os.getpid() and lives_since(pid, status.st_mtime)
-        if not locked or running:
-            return pid, running
+            return None  # removed before the lock was ours: the next attempt meets the file that has the name now
+        if not _is_pid_file(descriptor):
+            raise DaemonError(
+                f"{path} is not a PID file, and is left as it is: a PID file is empty or one short line; check which "
+                "option has this path, or choose another pid_file"
+            )
+        # a reader shares a lock for a moment, and is not a holder; its status is asked anew: it may just have been written
+        state = _judge(descriptor, os.fstat(descriptor), locked=not locked and is_locked(descriptor))
+        if state.pid == os.getpid() and not state.locked:
+            # our own PID, but not our lock: from an earlier life, as PID 1 of a container that was started again, say
+            state = state._replace(alive=False, settled=False)
+        if state.alive or not locked or (not state.pid and patient):
+            return state
         path.unlink()
-        return 0, True
+        return None
     finally:
         unlock(descriptor)
+
+
+def _judge(descriptor: int, status: os.stat_result, *, locked: bool) -> PIDFileState:
+    """Say whether an open file stands for a running program, by the rules in the docstring of this module."""
+    data = os.pread(descriptor, _LONGEST_READ, 0)
+    pid = parse_pid(data) if len(data) < _LONGEST_READ else 0
+    if not pid:
+        return PIDFileState(0, alive=False, locked=locked, settled=False, identity=None, status=status)
+    identity = read_tag(descriptor, pid, status.st_mtime_ns)
+    if locked:
+        settled = Viewpoint().judge(pid, identity) is Liveness.ALIVE
+        return PIDFileState(pid, alive=True, locked=True, settled=settled, identity=identity, status=status)
+    alive = identity is None and _could_have_written(pid, status)
+    return PIDFileState(pid, alive=alive, locked=False, settled=alive, identity=identity, status=status)
+
+
+def _could_have_written(pid: int, status: os.stat_result) -> bool:
+    """Whether a process is alive and may be the one that wrote a file."""
+    if not is_alive(pid):
+        return False
+    users = read_uids(pid)
+    return status.st_uid == _ROOT or users is None or status.st_uid in users
+
+
+def _is_pid_file(descriptor: int) -> bool:
+    """Whether a file may be replaced: it is empty, a torn file of NULs, or a short text."""
+    data = os.pread(descriptor, _LONGEST_TORN + 1, 0)
+    if len(data) <= _LONGEST_TORN and not data.strip(b"\0"):
+        return True
+    # any encoding will do: every control character but white space is left to programs, images and databases
+    return len(data) <= _LONGEST_TEXT and not _CONTROLS.intersection(data.lstrip(b"\0"))
 
 
 def _remove(path: Path, descriptor: int) -> None:
@@ -225,9 +331,8 @@ def _remove(path: Path, descriptor: int) -> None:
         logger.warning("the PID file %s could not be removed, and was emptied: %s", path, error.strerror)
 
 
-def _read(descriptor: int) -> int:
-    data = os.pread(descriptor, _MAX_LENGTH, 0)
-    return parse_pid(data) if len(data) < _MAX_LENGTH else 0
+def _content() -> bytes:
+    return b"%d\n" % os.getpid()
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

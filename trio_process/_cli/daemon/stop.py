@@ -12,6 +12,7 @@ from typing import Final
 
 from ..._core import DaemonError, in_seconds, read_stat
 from ..._daemon import default_registry, open_daemon
+from .files import Place
 
 _STUCK_AFTER: Final = 5.0
 _LONGEST_POLL: Final = 1e6  # milliseconds; poll(2) takes an int
@@ -24,28 +25,27 @@ def stop_daemon(code: str, daemon: str, timeout: float) -> str:
         DaemonError: It can't be stopped from here, or does not die.
     """
     key = f"{code}/{daemon}"
-    found = open_daemon(default_registry(), code, daemon)
+    found = open_daemon(default_registry(), code, daemon, Place(code, daemon).pid_file)
     if found is None:
         return f"{key} is not running"
-    entry, pidfd = found
-    assert entry.pid is not None, "an entry that was read has a PID"
+    _, pid, pidfd = found
     begun = time.monotonic()
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         # one that was suspended gets to act on it, as systemd sees to, too (systemd.kill(5))
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         if _end((pidfd,), timeout):
-            return f"stopped {key} (PID {entry.pid}) after {in_seconds(time.monotonic() - begun)}"
-        left = _kill(pidfd, entry.pid)
+            return f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - begun)}"
+        left = _kill(pidfd, pid)
     except ProcessLookupError:
-        return f"{key} (PID {entry.pid}) ended by itself"
+        return f"{key} (PID {pid}) ended by itself"
     except PermissionError:
-        raise DaemonError(f"{key} (PID {entry.pid}) belongs to another user: stop it as that one, or as root") from None
+        raise DaemonError(f"{key} (PID {pid}) belongs to another user: stop it as that one, or as root") from None
     finally:
         os.close(pidfd)
     default_registry().get(code, daemon)  # which prunes what it could not take away itself
     also = f"; still alive of its session: PID {', '.join(map(str, left))}" if left else ""
-    return f"killed {key} (PID {entry.pid}): it had not stopped within {timeout:g} s of SIGTERM{also}"
+    return f"killed {key} (PID {pid}): it had not stopped within {timeout:g} s of SIGTERM{also}"
 
 
 def _kill(pidfd: int, pid: int) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import attrs
 
-from ..._core import MAX_PID, OptionError, checks
+from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, parse_start
 from .naming import check_key
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ MAX_SIZE: Final = 2**20
 """The largest entry file that is read, in bytes: go-process writes some hundred."""
 
 _KEYS: Final = ("code", "daemon", "pid", "health", "project", "binary", "started")
+_HIDDEN: Final = "trio_process."
+"""What the keys of our own begin with: strings at the top level, which every go-process reads over."""
+
+_BOOT, _NAMESPACE, _START, _NESTED = (f"{_HIDDEN}{name}" for name in ("boot", "pid_namespace", "start", "nested"))
 
 
 @final
@@ -79,15 +84,42 @@ class DaemonEntry:
         return {name: value for name, value in known.items() if value != ""} | dict(self.extra)
 
 
-def encode(entry: DaemonEntry) -> bytes:
-    """Return the content of an entry's file, as go-process writes it: two spaces, RFC 3339."""
+def encode(entry: DaemonEntry, identity: ProcessIdentity | None = None) -> bytes:
+    """Return the content of an entry's file, as go-process writes it: two spaces, RFC 3339, UTF-8.
+
+    An early go-process knows flat objects alone, and deletes what it can't read. So lists and objects in `extra` are
+    written as a string of JSON, and a key of ours names them.
+
+    Args:
+        entry: The entry; its `pid` and `started` are set.
+        identity: The identity of its process, None if it can't be known.
+    """
     import json  # noqa: PLC0415 - kept out of the import time
 
-    # ASCII with escapes: a path's undecodable bytes (lone surrogates, PEP 383) come back as they were
-    data = json.dumps(entry.to_dict(), indent=2, allow_nan=False).encode("ascii") + b"\n"
+    fields = entry.to_dict()
+    nested = [name for name, value in fields.items() if isinstance(value, (dict, list, tuple))]
+    for name in nested:
+        fields[name] = json.dumps(fields[name], ensure_ascii=False, allow_nan=False)
+    if nested:
+        fields[_NESTED] = json.dumps(nested, ensure_ascii=False)
+    if identity is not None:
+        fields |= {_BOOT: identity.boot, _NAMESPACE: identity.namespace}
+        if identity.start is not None:
+            fields[_START] = str(identity.start)
+    text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
+    # a path's undecodable bytes are lone surrogates (PEP 383), which UTF-8 can't express: they alone become JSON's escapes
+    data = text.encode("utf-8", "backslashreplace") + b"\n"
     if len(data) > MAX_SIZE:
         raise OptionError(f"extra is too large: the entry would have {len(data)} bytes, and {MAX_SIZE} are read")
     return data
+
+
+def identity_of(fields: Mapping[str, Any]) -> ProcessIdentity | None:
+    """Return the identity in an entry's file, None if it has none: go-process wrote it."""
+    boot, namespace, start = (fields.get(name) for name in (_BOOT, _NAMESPACE, _START))
+    if not isinstance(boot, str) or not isinstance(namespace, str):
+        return None
+    return ProcessIdentity(boot, namespace, parse_start(start) if isinstance(start, str) else None)
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -134,8 +166,18 @@ def from_fields(fields: Mapping[str, Any], written: float) -> DaemonEntry:
         project=fields.get("project") or "",
         binary=fields.get("binary") or "",
         started=began,
-        extra={name: value for name, value in fields.items() if name not in _KEYS},
+        extra=_extra_of(fields),
     )
+
+
+def _extra_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {name: value for name, value in fields.items() if name not in _KEYS and not name.startswith(_HIDDEN)}
+    nested = fields.get(_NESTED)
+    if isinstance(nested, str):
+        with suppress(ValueError, RecursionError):  # another program changed it: then the strings are all there is
+            names = _decoder().decode(nested)
+            extra |= {name: _decoder().decode(extra[name]) for name in names if isinstance(extra.get(name), str)}
+    return extra
 
 
 def _check_started(value: object) -> None:
@@ -153,6 +195,9 @@ def _check_extra(value: object) -> dict[str, Any]:
     taken = [name for name in value if name in _KEYS]
     if taken:
         raise OptionError(f"extra must not hold {taken[0]!r}: that is an argument of its own")
+    reserved = [name for name in value if name.startswith(_HIDDEN)]
+    if reserved:
+        raise OptionError(f"extra must not hold {reserved[0]!r}: names that begin with {_HIDDEN!r} are reserved")
     import json  # noqa: PLC0415 - kept out of the import time
 
     try:
