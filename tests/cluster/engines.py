@@ -1,11 +1,236 @@
-"""The engines that agents are tested on: plain subprocesses, an sshd, a Slurm, a Dask; each is started once per session."""
+"""The engines that agents are tested on: plain subprocesses, an sshd, a Slurm, a Dask; each is started once per session.
+
+They run in sessions of their own, not as children of the tests, which look after every child; `timeout` ends them should
+the tests be killed. What can't be had is skipped, and the reason says what is missing.
+"""
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from support import free_port
 
-from trio_process.cluster import local_agents
+from trio_process.cluster import local_agents, slurm_agents, ssh_agents
+
+MINUTES = 30
+PATIENCE = 60.0
+
+
+class Engine:
+    """Some daemons in a directory, and the end of them."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.pid_files = []
+
+    def daemon(self, name, *argv, env=None):
+        """Start a daemon that is nobody's child, and keeps its output in a file."""
+        pid_file = self.directory / f"{name}.pid"
+        self.pid_files.append(pid_file)
+        environment = {name: value for name, value in os.environ.items() if name != "TRIO_PROCESS_TESTS"}
+        script = 'echo $$ > "$1"; exec > "$2" 2>&1 < /dev/null; shift 2; exec timeout "$@"'
+        log = self.directory / f"{name}.out"
+        command = ["setsid", "--fork", "sh", "-c", script, "sh", pid_file, log, f"{MINUTES}m", *argv]
+        subprocess.run(command, env=environment | (env or {}), check=True, timeout=PATIENCE)
+
+    def until(self, ready, what):
+        """Wait until something is there."""
+        end = time.monotonic() + PATIENCE
+        while not ready():
+            if time.monotonic() > end:
+                said = "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in self.directory.glob("*.out"))
+                pytest.fail(f"{what} is not ready after {PATIENCE:g} s\n{said}", pytrace=False)
+            time.sleep(0.05)
+
+    def stop(self):
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            for pid_file in reversed(self.pid_files):
+                with contextlib.suppress(OSError, ValueError):
+                    os.killpg(int(pid_file.read_text()), sig)
+            end = time.monotonic() + 5
+            while time.monotonic() < end and any(map(_alive, self.pid_files)):
+                time.sleep(0.02)
+
+
+def _alive(pid_file):
+    with contextlib.suppress(OSError, ValueError):
+        os.killpg(int(pid_file.read_text()), 0)
+        return True
+    return False
+
+
+def _answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _need(*programs):
+    found = {}
+    for program in programs:
+        path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+        if path is None:
+            pytest.skip(f"{program} is not installed; .ci/run says which package has it")
+        found[program] = path
+    return found
+
+
+def _engine(tmp_path_factory, name):
+    directory = tmp_path_factory.mktemp(name)
+    directory.chmod(0o755)
+    return Engine(directory)
+
+
+# plain subprocesses
 
 
 @pytest.fixture
 def agent_launcher():
     """Return a launcher of agents that are plain subprocesses."""
     return local_agents(1)
+
+
+# ssh
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory):
+    """Start an sshd on loopback, with a key and a port of its own; return the options of ssh that lead to it."""
+    found = _need("sshd", "ssh", "ssh-keygen")
+    engine = _engine(tmp_path_factory, "sshd")
+    where = engine.directory
+    for key in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", where / key]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+    shutil.copy(where / "user.pub", where / "authorized")
+    port = free_port()
+    (where / "sshd_config").write_text(
+        f"""
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {where}/host
+AuthorizedKeysFile {where}/authorized
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+AcceptEnv *
+MaxStartups 100
+MaxSessions 100
+"""
+    )
+    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
+    engine.daemon("sshd", found["sshd"], "-D", "-e", "-f", where / "sshd_config")
+    engine.until(lambda: _answers(port), "sshd")
+    options = ["-F", "none", "-p", str(port), "-i", str(where / "user"), "-o", "StrictHostKeyChecking=no"]
+    options += ["-o", f"UserKnownHostsFile={where}/known", "-o", "LogLevel=ERROR", "-l", getpass.getuser()]
+    yield options
+    engine.stop()
+
+
+@pytest.fixture
+def ssh_launcher(sshd):
+    """Return a launcher of one agent over ssh."""
+    return ssh_agents("127.0.0.1", python=sys.executable, options=sshd)
+
+
+# Slurm
+
+
+@pytest.fixture(scope="session")
+def slurm_conf(tmp_path_factory):
+    """Start a Slurm of two nodes on this machine; return the path of its configuration."""
+    found = _need("munged", "slurmctld", "slurmd", "srun")
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of its own needs root")
+    engine = _engine(tmp_path_factory, "slurm")
+    where = engine.directory
+    (where / "munge.key").write_bytes(os.urandom(1024))
+    (where / "munge.key").chmod(0o400)
+    socket_path = where / "munge.socket"
+    engine.daemon(
+        "munged",
+        found["munged"],
+        "--foreground",
+        "--force",
+        f"--key-file={where}/munge.key",
+        f"--socket={socket_path}",
+        f"--log-file={where}/munge.log",
+        f"--pid-file={where}/munge.pid",
+        f"--seed-file={where}/munge.seed",
+    )
+    engine.until(socket_path.exists, "munged")
+    host = socket.gethostname()
+    controller, first, second = free_port(), free_port(), free_port()
+    for folder in ("state", "spool-n1", "spool-n2"):
+        (where / folder).mkdir()
+    (where / "slurm.conf").write_text(
+        f"""
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={socket_path}
+CredType=cred/munge
+StateSaveLocation={where}/state
+SlurmdSpoolDir={where}/spool-%n
+SlurmctldPidFile={where}/slurmctld.real.pid
+SlurmdPidFile={where}/slurmd-%n.real.pid
+SlurmctldLogFile={where}/slurmctld.log
+SlurmdLogFile={where}/slurmd-%n.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+SwitchType=switch/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=5
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=8 RealMemory=1000 State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=8 RealMemory=1000 State=UNKNOWN
+PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+"""
+    )
+    env = {"SLURM_CONF": str(where / "slurm.conf")}
+    engine.daemon("slurmctld", found["slurmctld"], "-D", "-i", env=env)
+    engine.until(lambda: _answers(controller), "slurmctld")
+    for node in ("n1", "n2"):
+        engine.daemon(f"slurmd-{node}", found["slurmd"], "-D", "-N", node, env=env)
+
+    def idle():
+        command = [shutil.which("sinfo"), "-h", "-o", "%T %D"]
+        done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False, timeout=30)
+        return done.stdout.split() == ["idle", "2"]
+
+    engine.until(idle, "Slurm")
+    yield where / "slurm.conf"
+    engine.stop()
+
+
+@pytest.fixture
+def slurm(slurm_conf, monkeypatch):
+    """Let this test's Slurm commands find the Slurm of the tests."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    return slurm_conf
+
+
+@pytest.fixture
+def slurm_launcher(slurm):
+    """Return a launcher of one agent on Slurm."""
+    return slurm_agents(1, "-c4", "--mem=200")

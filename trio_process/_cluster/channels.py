@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import signal
@@ -20,6 +21,7 @@ from .._core import ClusterError, escape_controls
 from .capacity import place
 from .link import WINDOW
 from .messages import Hello
+from .wire import MAGIC, PREAMBLE_LIMIT
 
 LAST_LINES: Final = 20
 """How many lines of a launcher's stderr an error quotes."""
@@ -73,6 +75,36 @@ class CommandChannel:
         with trio.move_on_after(0.2):
             await self._heard_out.wait()
 
+    async def first_of(self, calls: trio.MemoryReceiveChannel[trio.abc.Stream]) -> trio.abc.Stream | None:
+        """Return the connection by which the agent calls back; None if it speaks over the command's stdout instead.
+
+        Raises:
+            ClusterError: The command has ended before either.
+        """
+        found: trio.abc.Stream | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_call() -> None:
+                nonlocal found
+                found = await calls.receive()
+                nursery.cancel_scope.cancel()
+
+            async def wait_for_output() -> None:
+                assert self._process.stdin is not None
+                assert self._process.stdout is not None
+                seen = b""
+                while MAGIC not in seen and len(seen) <= PREAMBLE_LIMIT + len(MAGIC):
+                    more = await self._process.stdout.receive_some()
+                    seen += more
+                    if not more:
+                        break
+                self.stream = trio.StapledStream(self._process.stdin, _Resumed(seen, self._process.stdout))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_call)
+            nursery.start_soon(wait_for_output)
+        return found
+
     def last_words(self) -> str:
         """Return how the command ended, and the last lines of its stderr."""
         status = self._process.returncode
@@ -99,6 +131,27 @@ class CommandChannel:
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 if stream is not None:
                     await stream.aclose()
+
+
+@final
+class _Resumed(trio.abc.ReceiveStream):
+    """A stream of which something was read already."""
+
+    def __init__(self, seen: bytes, rest: trio.abc.ReceiveStream) -> None:
+        self._seen = seen
+        self._rest = rest
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what was read already, then what comes."""
+        if not self._seen:
+            return await self._rest.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        seen, self._seen = self._seen, b""
+        return seen
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._rest.aclose()
 
 
 def _shown(args: object) -> str:
@@ -214,7 +267,7 @@ class CallbackListener:
 
     async def _greet(self, raw: trio.SocketStream) -> None:
         stream: trio.abc.Stream = raw
-        with trio.move_on_after(_GREETING), suppress(trio.BrokenResourceError, OSError, ssl.SSLError):
+        with trio.move_on_after(_GREETING) as deadline, suppress(trio.BrokenResourceError, OSError, ssl.SSLError):
             if self._context is not None:
                 secured = trio.SSLStream(raw, self._context, server_side=True)
                 await secured.do_handshake()
@@ -223,8 +276,8 @@ class CallbackListener:
             for known in list(self._expected):
                 if secrets.compare_digest(token, known.encode()):
                     self._expected.pop(known).send_nowait(stream)
-                    return
-        await trio.aclose_forcefully(stream)
+                    deadline.deadline = math.inf
+                    await trio.sleep_forever()  # its owner closes it; `serve_listeners` would, once we return
 
 
 _GREETING: Final = 10.0  # seconds

@@ -7,6 +7,7 @@ An engine only places *agents*: this package's layer 1 at the other end of a str
 from .._cluster import Agent, AgentState
 from .launchers import command_agents, local_agents, ssh_agents
 from .service import ClusterService
+from .slurm import slurm_agents
 
 __all__ = [
     "Agent",
@@ -14,5 +15,6 @@ __all__ = [
     "ClusterService",
     "command_agents",
     "local_agents",
+    "slurm_agents",
     "ssh_agents",
 ]

@@ -1,0 +1,100 @@
+"""Agents on Slurm: one `srun` job step each, as a pilot job that runs our commands.
+
+The step is not used to run the commands themselves, as that can't be made to keep its promises: SIGTERM to srun kills the
+step at once, a directory that doesn't exist is replaced by /tmp, and death by a signal can't be told from an exit code.
+srun is never signalled: the end of its stdin, or of the connection, ends the agent, and the agent ends the step.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import attrs
+import trio
+
+from .._cluster import (
+    Agent,
+    CallbackChannel,
+    CallbackListener,
+    Crew,
+    Launcher,
+    open_callbacks,
+    open_command,
+    python_argv,
+)
+from .._core import ClusterError, OptionError, checks
+
+_ALWAYS: Final = ("--ntasks=1", "--unbuffered", "--kill-on-bad-exit=0")
+
+
+@final
+@attrs.frozen
+class SlurmLauncher:
+    """Submits one srun per agent."""
+
+    count: int
+    options: tuple[str, ...]
+    python: str | None
+    connect_back: bool
+    start_timeout: float | None = None  # a queue takes as long as it takes
+
+    async def launch(self, crew: Crew) -> None:
+        """Submit all at once, and attend to each as it comes."""
+        if self.connect_back:
+            async with open_callbacks(None) as callbacks:
+                await self._submit(crew, callbacks)
+        else:
+            await self._submit(crew, None)
+
+    async def _submit(self, crew: Crew, callbacks: CallbackListener | None) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(1, self.count + 1):
+                agent = crew.roster.add(f"slurm-{number}", "a node of Slurm's choice")
+                nursery.start_soon(self._attend, crew, agent, callbacks)
+            crew.roster.expect(launching=False)
+
+    async def _attend(self, crew: Crew, agent: Agent, callbacks: CallbackListener | None) -> None:
+        name = ("--job-name=trio-process",) if not any(o.startswith(("-J", "--job-name")) for o in self.options) else ()
+        argv = ["srun", *_ALWAYS, *name, *self.options, *python_argv(self.python)]
+        if callbacks is not None:
+            argv.append("--call-back")
+        try:
+            # srun ends when the step has, and with it the agent; its own failures come before there is one
+            async with open_command(argv, proves_death=lambda status: True, spare=True) as channel:  # noqa: ARG005
+                if callbacks is None:
+                    await crew.attend(agent, channel)
+                    return
+                token, calls = callbacks.expect()
+                try:
+                    await channel.stream.send_all(callbacks.config(token))
+                    stream = await channel.first_of(calls)
+                finally:
+                    callbacks.withdraw(token)
+                if stream is None:
+                    await crew.attend(agent, channel)
+                else:
+                    await crew.attend(agent, CallbackChannel(stream, channel))
+        except ClusterError as error:
+            crew.roster.failed(agent, error)
+
+
+def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, connect_back: bool = True) -> Launcher:
+    """Return a launcher of agents on Slurm: one srun(1) job each, which ends with the connection.
+
+    It waits in the queue as any job does. Slurm's own choice of nodes, time limits and preemption apply.
+
+    Args:
+        count: How many agents.
+        *srun_options: What each job asks for: `"-c4"`, `"--mem=8G"`, `"--gres=gpu:1"`, `"--time=2:00:00"`.
+        python: The Python on the nodes that has this package; None for this one, on a shared file system.
+        connect_back: Whether agents call back by TCP, which is faster than srun's own streams and as unencrypted as
+            they are; those are used where no connection comes about.
+
+    >>> launcher = slurm_agents(2, "-c4", "--mem=8G")
+    """
+    checks.whole("count", count, least=1)
+    checks.flag("connect_back", connect_back)
+    for option in srun_options:
+        if not option.startswith("-"):
+            raise OptionError(f"slurm_agents: {option!r} is not an option of srun; give values as --name=value")
+    return SlurmLauncher(count, tuple(srun_options), python, connect_back)
