@@ -52,11 +52,8 @@ async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - 
         stream = trio.StapledStream(trio.lowlevel.FdStream(taken), trio.lowlevel.FdStream(given))
         await AgentServer(stream, slots=slots).serve()
         return
-    try:
-        await AgentServer(stream, slots=slots).serve()
-    finally:
-        os.close(given)
-        os.close(taken)
+    os.close(taken)
+    await AgentServer(stream, slots=slots, lifeline=trio.lowlevel.FdStream(given)).serve()
 
 
 def _read_line(descriptor: int) -> bytes:

@@ -6,6 +6,7 @@ the tests be killed. What can't be had is skipped, and the reason says what is m
 
 import contextlib
 import getpass
+import importlib.util
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from support import free_port
 
-from trio_process.cluster import local_agents, slurm_agents, ssh_agents
+from trio_process.cluster import dask_agents, local_agents, slurm_agents, ssh_agents
 
 MINUTES = 30
 PATIENCE = 60.0
@@ -234,3 +235,42 @@ def slurm(slurm_conf, monkeypatch):
 def slurm_launcher(slurm):
     """Return a launcher of one agent on Slurm."""
     return slurm_agents(1, "-c4", "--mem=200")
+
+
+# Dask
+
+
+@pytest.fixture(scope="session")
+def dask_address(tmp_path_factory):
+    """Start a Dask scheduler and two workers under nannies; return the scheduler's address."""
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("distributed is not installed; it is in the test group")
+    engine = _engine(tmp_path_factory, "dask")
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    python = [sys.executable, "-m"]
+    common = ["--no-dashboard"]
+    engine.daemon(
+        "scheduler",
+        *python,
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *common,
+        env=env,
+    )
+    engine.until(lambda: _answers(port), "the scheduler")
+    where = str(engine.directory)
+    workers = ["--nworkers", "2", "--nthreads", "4", "--name", "w", "--host", "127.0.0.1", "--local-directory", where]
+    engine.daemon("workers", *python, "distributed.cli.dask_worker", address, *workers, "--no-dashboard", env=env)
+    yield address
+    engine.stop()
+
+
+@pytest.fixture
+def dask_launcher(dask_address):
+    """Return a launcher of agents on one worker of Dask's."""
+    return dask_agents(dask_address, workers=["w-0"])

@@ -9,10 +9,10 @@ from worlds import World
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
-from engines import agent_launcher, slurm, slurm_conf, slurm_launcher, ssh_launcher, sshd  # noqa: F401 - fixtures
+from engines import agent_launcher, dask_address, dask_launcher, slurm, slurm_conf, slurm_launcher, ssh_launcher, sshd  # noqa: F401 - fixtures
 
 
-@pytest.fixture(params=["real", "fake", "agent", "ssh", "slurm"])
+@pytest.fixture(params=["real", "fake", "agent", "ssh", "slurm", "dask"])
 def clock(request):
     """Return the clock that pytest-trio runs the test with; None stands for the real one."""
     if request.param not in ("real", "fake") and request.node.get_closest_marker("local_only"):

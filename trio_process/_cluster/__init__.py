@@ -1,8 +1,17 @@
 """Execution past one machine: a wire, the agent at its far end, and a backend that spawns through agents."""
 
 from .agents import Agent, AgentState, Roster
-from .channels import CallbackChannel, CallbackListener, open_callbacks, open_command, python_argv
+from .channels import (
+    CallbackChannel,
+    CallbackListener,
+    CommandChannel,
+    module_argv,
+    open_callbacks,
+    open_command,
+    python_argv,
+)
 from .crew import Crew, Launcher
+from .messages import Hello
 from .remote import RemoteBackend
 from .serving import AgentServer
 from .session import Channel
@@ -15,11 +24,14 @@ __all__ = [
     "CallbackChannel",
     "CallbackListener",
     "Channel",
+    "CommandChannel",
     "Crew",
+    "Hello",
     "Launcher",
     "RemoteBackend",
     "Roster",
     "client_context",
+    "module_argv",
     "open_callbacks",
     "open_command",
     "python_argv",

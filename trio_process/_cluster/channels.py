@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -333,8 +334,11 @@ def python_argv(python: str | None = None) -> list[str]:
     """Return the command of an agent; with this very package where it is our own Python."""
     if python is not None:
         return [python, "-P", "-m", "trio_process.agent"]
-    import sys  # noqa: PLC0415 - nothing else here asks for the interpreter
+    return module_argv("trio_process.agent")
 
+
+def module_argv(name: str) -> list[str]:
+    """Return the command that runs a module of this very package, wherever it was imported from."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys; sys.path.insert(0, {root!r}); from trio_process.agent import main; sys.exit(main())"
+    code = f"import runpy, sys; sys.path.insert(0, {root!r}); runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
     return [sys.executable, "-P", "-c", code]

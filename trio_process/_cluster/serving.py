@@ -102,11 +102,15 @@ class AgentServer:
     Args:
         stream: The connection; it is closed in the end.
         slots: How many processes it offers to run at once; None for the processors that it may use.
+        lifeline: A stream that its starter holds open; its end ends the agent too.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, slots: int | None = None) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, *, slots: int | None = None, lifeline: trio.abc.ReceiveStream | None = None
+    ) -> None:
         self._link = Link(stream)
         self._slots = slots
+        self._lifeline = lifeline
         self._taps: dict[int, Tap] = {}
         self._inputs: dict[int, Input] = {}
         self._latest = 0
@@ -121,6 +125,8 @@ class AgentServer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.write)
             nursery.start_soon(self._watch_signals)
+            if self._lifeline is not None:
+                nursery.start_soon(self._watch_lifeline, self._lifeline)
             try:
                 link.send(self._hello())
                 frames, welcome = await self._welcome()
@@ -183,6 +189,14 @@ class AgentServer:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
             async for number in signals:
                 self._end(f"it got {signal.Signals(number).name}")
+
+    async def _watch_lifeline(self, lifeline: trio.abc.ReceiveStream) -> None:
+        try:
+            while await lifeline.receive_some():
+                pass  # nothing is ever said by it
+        except (trio.BrokenResourceError, OSError):
+            pass  # that is an end, too
+        self._end("its starter has ended")
 
     async def _read(self, nursery: trio.Nursery, service: Service, frames: list[Frame], heartbeat: float) -> None:
         """Do what the messages say, until the connection ends."""

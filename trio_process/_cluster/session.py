@@ -38,7 +38,9 @@ _FAREWELL: Final = 7.0  # seconds that an agent without processes has to leave
 class Channel(Protocol):
     """How an agent is reached, and what its launcher knows of it."""
 
-    stream: trio.abc.Stream
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The connection; it is closed by the session."""
 
     async def died(self, hello: Hello | None) -> None:
         """Return once it is certain that the agent has ended; never, where that can't be known."""

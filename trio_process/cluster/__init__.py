@@ -5,7 +5,7 @@ An engine only places *agents*: this package's layer 1 at the other end of a str
 """
 
 from .._cluster import Agent, AgentState
-from .launchers import command_agents, local_agents, ssh_agents
+from .launchers import command_agents, dask_agents, local_agents, ssh_agents
 from .service import ClusterService
 from .slurm import slurm_agents
 
@@ -14,6 +14,7 @@ __all__ = [
     "AgentState",
     "ClusterService",
     "command_agents",
+    "dask_agents",
     "local_agents",
     "slurm_agents",
     "ssh_agents",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -110,6 +111,36 @@ def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", o
         [(host.rpartition("@")[2], host, ("ssh", *given, *_SSH_DEFAULTS, "--", host, remote)) for host in hosts]
     )
     return CommandLauncher(commands, lambda status: status >= 0 and status != _SSH_FAILED)
+
+
+def dask_agents(
+    address: str, *, workers: Sequence[str] | None = None, security: Any = None, plaintext: bool = False
+) -> Launcher:
+    """Return a launcher of agents on a Dask cluster, one per worker, also on workers that join or are restarted later.
+
+    It needs the extra `dask`, here and on the workers. Each agent is a task that occupies one thread of its worker, and
+    offers as many slots as that has threads.
+
+    Args:
+        address: The scheduler, `"tcp://scheduler:8786"`.
+        workers: Only these workers, by name or address; None for all.
+        security: The `distributed.Security` of the cluster: agents then call back by TLS.
+        plaintext: Let agents on other hosts call back unencrypted.
+
+    Raises:
+        ClusterError: `distributed` is not installed, or the certificates can't be used.
+
+    >>> launcher = dask_agents("tcp://127.0.0.1:8786")  # doctest: +SKIP
+    """
+    if importlib.util.find_spec("distributed") is None:
+        raise ClusterError("dask_agents needs Dask's distributed: pip install 'trio-process[dask]'")
+    from .dask import make_launcher  # noqa: PLC0415 - only where it is asked for
+
+    if not address:
+        raise OptionError(f"address must be that of a Dask scheduler, such as 'tcp://scheduler:8786', got {address!r}")
+    checks.flag("plaintext", plaintext)
+    names = None if workers is None else [str(name) for name in checks.arguments("workers", workers)]
+    return make_launcher(address, names, security, plaintext=plaintext)
 
 
 def _quoted(word: str) -> str:

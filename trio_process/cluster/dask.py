@@ -1,0 +1,211 @@
+"""Agents on a Dask cluster: one task per worker, which runs an agent that calls back.
+
+Commands are not run as Dask tasks: `future.cancel()` leaves a command running, and Dask runs a finished step again when the
+worker that has its result dies. Here a task is only the agent's parent, bound to its worker and never tried again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, final
+
+import attrs
+import trio
+
+from .._cluster import (
+    Agent,
+    CallbackListener,
+    CommandChannel,
+    Crew,
+    Hello,
+    module_argv,
+    open_callbacks,
+    open_command,
+    server_context,
+)
+from .._core import ClusterError
+
+
+@final
+class DaskChannel:
+    """An agent that a Dask worker starts, and that calls back."""
+
+    def __init__(self) -> None:
+        self._stream: trio.abc.Stream | None = None
+        self._ended = trio.Event()
+        self._gone = trio.Event()
+        self._words = ""
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The connection."""
+        assert self._stream is not None
+        return self._stream
+
+    async def called(self, calls: trio.MemoryReceiveChannel[trio.abc.Stream]) -> None:
+        """Wait for the call back.
+
+        Raises:
+            ClusterError: The task or the worker has ended before.
+        """
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_call() -> None:
+                self._stream = await calls.receive()
+                nursery.cancel_scope.cancel()
+
+            async def wait_for_end() -> None:
+                await self._gone.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_call)
+            nursery.start_soon(wait_for_end)
+        if self._stream is None:
+            raise ClusterError(self._words)
+
+    def end(self, words: str) -> None:
+        """Note that the task has ended, and the agent with it."""
+        self._words = words
+        self._ended.set()
+        self._gone.set()
+
+    def lose_worker(self) -> None:
+        """Note that the worker has gone; its agent notices that by itself."""
+        self._words = self._words or "its worker has gone"
+        self._gone.set()
+
+    async def died(self, hello: Hello | None) -> None:
+        """Return once it is certain that the agent has ended: its task has."""
+        if hello is not None:
+            await self._ended.wait()
+
+    def last_words(self) -> str:
+        """Return what the task has said."""
+        return f"; {self._words}" if self._words else ""
+
+    def give_up(self) -> None:
+        """Do nothing more: without its connection the agent ends by itself."""
+
+
+@final
+@attrs.frozen
+class DaskLauncher:
+    """Asks for an agent on each worker, also on those that join later."""
+
+    address: str
+    workers: tuple[str, ...] | None
+    security: Mapping[str, Any] | None
+    tls: Mapping[str, str] | None
+    plaintext: bool
+    start_timeout: float | None = None  # workers may have to queue themselves
+
+    async def launch(self, crew: Crew) -> None:
+        """Follow what the helper says of the cluster, until the service is left."""
+        context = server_context(self.tls) if self.tls is not None else None
+        loopback = context is None and not self.plaintext
+        async with (
+            open_callbacks(context, loopback=loopback) as callbacks,
+            open_command(module_argv("trio_process.cluster.dask_helper")) as helper,
+        ):
+            given = {"address": self.address, "security": self.security, "workers": self.workers}
+            await _send(helper, given)
+            async with trio.open_nursery() as nursery:
+                await self._follow(crew, callbacks, helper, nursery)
+                crew.roster.expect(launching=False)
+            if not crew.leaving:
+                raise ClusterError(f"the helper for the Dask cluster at {self.address} has ended{helper.last_words()}")
+
+    async def _follow(
+        self, crew: Crew, callbacks: CallbackListener, helper: CommandChannel, nursery: trio.Nursery
+    ) -> None:
+        channels: dict[str, DaskChannel] = {}
+        async for event in _events(helper):
+            match event["event"]:
+                case "worker":
+                    channel = channels[event["worker"]] = DaskChannel()
+                    agent = crew.roster.add(event["name"], event["host"])
+                    nursery.start_soon(self._attend, crew, agent, channel, callbacks, helper, event["worker"])
+                case "listed":
+                    crew.roster.expect(launching=False, open_ended=True)
+                case "gone" if event["worker"] in channels:
+                    channels[event["worker"]].lose_worker()
+                case "done" if event["worker"] in channels:
+                    channels[event["worker"]].end(event["error"])
+                case "failed":
+                    raise ClusterError(event["error"])
+
+    def _check_encryption(self, host: str) -> None:
+        if self.tls is None and not self.plaintext and not _is_loopback(host):
+            raise ClusterError(
+                "it would call back unencrypted; give security=, or plaintext=True where the network is trusted"
+            )
+
+    async def _attend(
+        self,
+        crew: Crew,
+        agent: Agent,
+        channel: DaskChannel,
+        callbacks: CallbackListener,
+        helper: CommandChannel,
+        worker: str,
+    ) -> None:
+        try:
+            self._check_encryption(agent.host)
+            token, calls = callbacks.expect()
+            try:
+                config = {"addresses": callbacks.addresses, "token": token, "secured": self.tls is not None}
+                await _send(helper, {"worker": worker, "config": config})
+                await channel.called(calls)
+            finally:
+                callbacks.withdraw(token)
+        except ClusterError as error:
+            text = f"the agent {agent.name} on {agent.host} (Dask worker {worker}) has not come up: {error}"
+            crew.roster.failed(agent, ClusterError(text))
+            return
+        await crew.attend(agent, channel)
+
+
+async def _send(helper: CommandChannel, what: Mapping[str, Any]) -> None:
+    try:
+        await helper.stream.send_all(json.dumps(what).encode() + b"\n")
+    except trio.BrokenResourceError:
+        pass  # the helper has ended; `_follow` says so
+
+
+async def _events(helper: CommandChannel) -> AsyncIterator[dict[str, Any]]:
+    """Yield what the helper says; its stdout is its own, so that every line is an event."""
+    rest = b""
+    while data := await helper.stream.receive_some():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_launcher(address: str, workers: Sequence[str] | None, security: Any, *, plaintext: bool) -> DaskLauncher:
+    """Return the launcher that `dask_agents` describes; `security` is a `distributed.Security` or None.
+
+    Raises:
+        ClusterError: Its certificates can't be used.
+    """
+    if security is None:
+        return DaskLauncher(address, None if workers is None else tuple(workers), None, None, plaintext)
+    fields = {name: getattr(security, name) for name in type(security).__slots__ if name.startswith("tls_")}
+    fields = {name: value for name, value in fields.items() if isinstance(value, str)}
+    found = security.get_tls_config_for_role("client")
+    tls = {"ca": found["ca_file"] or "", "cert": found["cert"] or "", "key": found["key"] or ""}
+    try:
+        server_context(tls)
+    except (OSError, ssl.SSLError) as error:
+        raise ClusterError(f"the certificates of the Security can't be used: {error}") from error
+    fields["require_encryption"] = security.require_encryption
+    return DaskLauncher(address, None if workers is None else tuple(workers), fields, tls, plaintext)
