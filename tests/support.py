@@ -61,6 +61,16 @@ async def wait_until(true, timeout=60):
     return found
 
 
+def child_of(process):
+    """Return the lifecycle behind a `ManagedProcess`."""
+    return process._child
+
+
+def runtime_of(service):
+    """Return the private half of a service."""
+    return service._runtime
+
+
 def hold_launchers(monkeypatch):
     """Return an event before which no start by a launcher (`nice=`, `limits=`, `user=`) is through, however quick it was."""
     from trio_process._process.local.handle import LocalHandle

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 from harness import new_tag, program, read_line, running, some_with_tag
-from support import hold_launchers, is_gone, sh, wait_gone, wait_until
+from support import hold_launchers, is_gone, runtime_of, sh, wait_gone, wait_until
 
 from trio_process import (
     ActionProcessOutput,
@@ -292,7 +292,7 @@ async def test_a_service_can_be_left_while_one_is_being_launched(monkeypatch):
             pids.append(started[0].pid)
 
         async def let_go():
-            await wait_until(lambda: service._closing)
+            await wait_until(lambda: runtime_of(service).is_closing)
             assert service.list()[0].status is Status.PENDING
             through.set()
 

@@ -7,11 +7,11 @@ import subprocess
 import pytest
 import trio
 from harness import a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
-from support import python, sh, state_of, wait_until
+from support import python, runtime_of, sh, state_of, wait_until
 
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
 from trio_process._process.containment import cgroup
-from trio_process._process.containment.cgroup import Cells
+from trio_process._process.containment.cgroup import Cgroups
 from trio_process._process.containment.descendants import Lineage
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
@@ -33,7 +33,7 @@ _UNSEEN_BY_THE_MARKER = {
 
 def cgroups_can_be_made():
     try:
-        Cells(f"test-{os.getpid()}").close()
+        Cgroups(f"test-{os.getpid()}").close()
     except ProcessError:
         return False
     return True
@@ -202,7 +202,7 @@ async def test_without_a_proc_the_group_is_killed_all_the_same():
     tag = new_tag()
     with trio.fail_after(20):
         async with Service(options=options()) as service:
-            service._containment._lineage.close()
+            runtime_of(service).backend._lineage.close()
             assert service.statistics().containment == "process group"
             await service.run(*sh("sleep $1 & exit", tag))
             process = await service.start(*sh("sleep $1 & exec cat", tag))
@@ -278,9 +278,9 @@ async def test_cgroups_are_removed_and_named_in_the_statistics():
     with trio.fail_after(20):
         async with Service(options=options("cgroup")) as service:
             assert service.statistics().containment == "cgroup"
-            base = service._containment._cells.path
+            base = runtime_of(service).backend._cgroups.path
             process = await service.start("cat")
-            with open(os.path.join(base, process.id.removeprefix("proc-"), "cgroup.procs")) as file:
+            with open(os.path.join(base, process.id, "cgroup.procs")) as file:
                 assert file.read().split() == [str(process.pid)]
             await process.stop()
             assert [entry.name for entry in os.scandir(base) if entry.is_dir()] == []
@@ -299,7 +299,7 @@ async def test_a_guardian_kills_by_cgroup_too_and_removes_it():
     body = """
 async with Service(options=ServiceOptions(guardian=True, containment="cgroup")) as service:
     await service.start("sh", "-c", "env -i setsid sleep $1 & sleep $1", "sh", sys.argv[1])
-    print(service._containment._cells.path, flush=True)
+    print(service._runtime.backend._cgroups.path, flush=True)
     await trio.sleep_forever()
 """
     tag = new_tag()
@@ -323,7 +323,7 @@ async def test_where_there_are_no_cgroups_the_service_says_so(monkeypatch, tmp_p
 
 
 def test_the_peak_and_the_oom_killer_are_read_where_the_kernel_tells(tmp_path):
-    cell = cgroup.Cell(str(tmp_path))
+    cell = cgroup.Cgroup(str(tmp_path))
     assert (cell.peak, cell.oom_killed) == (None, False)
     (tmp_path / "memory.peak").write_text("123456\n")
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n")

@@ -15,9 +15,7 @@ from trio_process import (
     ServiceOptions,
     StopFailedError,
 )
-from trio_process._process import lifecycle as life
-from trio_process._process import reap
-from trio_process._process.containment import sweep
+from trio_process._process import backend, reap
 
 _STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -154,8 +152,7 @@ def will_not_die(monkeypatch, victim):
         return signal_all_but_it
 
     monkeypatch.setattr(reap, "signal_group", miss(reap.signal_group))
-    monkeypatch.setattr(sweep, "STUCK_AFTER", 0.2)
-    monkeypatch.setattr(life, "STUCK_AFTER", 0.2)
+    monkeypatch.setattr(backend, "STUCK_AFTER", 0.2)
 
 
 async def test_what_will_not_die_is_named(monkeypatch):
@@ -213,7 +210,7 @@ async def really_kill(pid, *, reap_it=True):
 
 async def test_a_descendant_that_will_not_die_is_named(monkeypatch):
     tag = new_tag()
-    monkeypatch.setattr(sweep, "STUCK_AFTER", 0.2)
+    monkeypatch.setattr(backend, "STUCK_AFTER", 0.2)
     monkeypatch.setattr("trio_process._process.containment.descendants.kill", lambda left, wanted: None)
     with trio.fail_after(30):
         with pytest.raises(StopFailedError) as caught:

@@ -7,7 +7,7 @@ import time
 import pytest
 import trio
 from harness import new_tag, some_with_tag, with_tag
-from support import CLEAN_UP, CLEANED_UP, python, sh, state_of, wait_until
+from support import CLEAN_UP, CLEANED_UP, python, runtime_of, sh, state_of, wait_until
 
 from trio_process import ActionProcessOutput, CommandTimeoutError, EndReason, Service, ServiceOptions, Status, Stream
 
@@ -128,7 +128,7 @@ async def test_clean_up_is_heard_to_its_last_line(end):
                 else:
                     process = await service.start(*sh(CLEAN_UP))
                     await process.wait_for_line("ready")
-                    service._close()  # what leaving the block does first
+                    runtime_of(service)._close()  # what leaving the block does first
                     await process.wait(check=False)
                 (process,) = service.list()
                 assert process.result().stdout.splitlines() == ["ready", *CLEANED_UP]

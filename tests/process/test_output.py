@@ -11,7 +11,7 @@ import time
 import pytest
 import trio
 import trio.testing
-from support import python, sh
+from support import python, runtime_of, sh
 
 from trio_process import (
     ActionProcessExited,
@@ -162,7 +162,7 @@ async def test_the_lines_of_a_build_are_those_that_subprocess_sees(tmp_path):
         async with Service() as service:
             with service.subscribe() as events:
                 result = await service.run(*command, env=environment)
-                service.bus.close()
+                runtime_of(service).bus.close()
                 seen = [event async for event in events]
     assert [type(event) for event in (seen[0], seen[-1])] == [ActionProcessStarted, ActionProcessExited]
     lines = [event.line for event in seen[1:-1]]

@@ -3,6 +3,7 @@
 import math
 
 import trio
+from support import child_of
 
 from trio_process import Core, Program, Service, ServiceOptions
 
@@ -78,4 +79,4 @@ async def test_a_reader_that_is_busy_between_two_lines_still_gets_them_all():
             assert process.output_bytes() == b""
             unread = process.lines()
             del unread
-            assert process._life.claims == 0
+            assert child_of(process).claims == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from support import open_descriptors, process_of, python, sh
+from support import open_descriptors, process_of, python, runtime_of, sh
 
 from trio_process import (
     ActionProcessExited,
@@ -27,7 +27,7 @@ from trio_process import (
     Status,
     Stdio,
 )
-from trio_process._process.local.backend import LocalContainment
+from trio_process._process.local.backend import LocalBackend
 
 
 async def run(*command, **options):
@@ -265,14 +265,14 @@ async def test_what_is_known_of_a_process():
 
 
 async def test_a_life_is_counted_from_the_spawn_and_not_from_when_we_go_on(monkeypatch):
-    spawn = LocalContainment.spawn
+    spawn = LocalBackend.spawn
 
     def held_up(*args):
         handle = spawn(*args)
         time.sleep(0.5)  # another program has the processor; the child has another one
         return handle
 
-    monkeypatch.setattr(LocalContainment, "spawn", held_up)
+    monkeypatch.setattr(LocalBackend, "spawn", held_up)
     result = await run("sleep", "0.2")
     assert result.duration >= 0.2
     assert result.started_at <= datetime.now(UTC) - timedelta(seconds=0.5)
@@ -391,7 +391,7 @@ async def test_a_thousand_short_runs_leave_nothing():
             assert (open_descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
             assert len(service.list()) == 10
             assert service.statistics().started == 1001
-            assert len(service.reactor._timers) < 1000  # the timers of what has ended are forgotten
+            assert len(runtime_of(service).reactor._timers) < 1000  # the timers of what has ended are forgotten
 
 
 @pytest.mark.parametrize("wrong", [5, "true", None, ServiceOptions()])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from support import CLEAN_UP, CLEANED_UP, hold_launchers, is_gone, python, sh, state_of, wait_until
+from support import CLEAN_UP, CLEANED_UP, child_of, hold_launchers, is_gone, python, sh, state_of, wait_until
 
 from trio_process import (
     ActionProcessExited,
@@ -462,13 +462,13 @@ async def test_a_fork_storm_is_ended():
 
 
 async def test_what_does_not_die_is_named_and_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr("trio_process._process.lifecycle.STUCK_AFTER", 0.2)
+    monkeypatch.setattr("trio_process._process.backend.STUCK_AFTER", 0.2)
     with trio.fail_after(30):
         error = ValueError("body")
         with pytest.raises(ValueError) as caught:
             async with Service() as service:
                 process = await start_ready(service, *STUBBORN, name="stuck")
-                handle = process._life.handle
+                handle = child_of(process).handle
                 # a process in state D takes no signal: here the signals are lost
                 monkeypatch.setattr(type(handle), "signal", lambda *_, **__: None)
                 with pytest.raises(StopFailedError, match=r"PID .*, state .: sh") as named:
@@ -529,7 +529,7 @@ async def test_a_stop_counts_although_the_launcher_is_still_at_work(monkeypatch)
             process = await launching(service, nursery)
 
             async def let_go():
-                await wait_until(lambda: process._life._asked_early)
+                await wait_until(lambda: child_of(process).handle.requests)
                 through.set()
 
             nursery.start_soon(let_go)
@@ -557,7 +557,7 @@ async def test_thousands_of_signals_are_no_thousands_of_causes():
             process = await service.start("sleep", "60")
             for _ in range(5000):
                 process.signal("SIGCONT")
-            assert len(process._life._requests) == 1
+            assert len(child_of(process).stopping._requests) == 1
             process.signal("SIGTERM")
             assert await process.wait(check=False) == -signal.SIGTERM
     assert process.reason is EndReason.SIGNALLED

@@ -6,7 +6,7 @@ import math
 import pytest
 import trio
 import trio.testing
-from support import CLEAN_UP, CLEANED_UP, python, sh, wait_until
+from support import CLEAN_UP, CLEANED_UP, child_of, python, sh, wait_until
 
 from trio_process import (
     ActionProcessExited,
@@ -303,7 +303,7 @@ async def test_who_joins_in_the_middle_of_a_line_gets_it_whole():
                 if coded:
                     await wait_until(lambda process=process: len(process.output_bytes()) == 14)
                 else:
-                    await wait_until(lambda process=process: process._life.output._splitters or process.output())
+                    await wait_until(lambda process=process: child_of(process).output._splitters or process.output())
                     await trio.sleep(0.1)
                 with service.subscribe(ActionProcessOutput, id=process.id) as events:
                     await process.send_input("\n")
@@ -327,7 +327,7 @@ async def test_a_core_hears_what_its_services_hear():
 
 
 async def test_a_subscription_that_holds_a_child_up_is_named_once(monkeypatch, caplog):
-    monkeypatch.setattr("trio_process._process.lifecycle.SLOW_READER", 0.05)
+    monkeypatch.setattr("trio_process._process.backpressure.SLOW_READER", 0.05)
     with caplog.at_level(logging.WARNING, "trio_process"), trio.fail_after(30):
         async with Service() as service:
             with service.subscribe(ActionProcessOutput, buffer=1) as events:

@@ -25,7 +25,7 @@ from .._core import (
     logger,
     open_scope,
 )
-from .._process import ManagedProcess, Service, ServiceOptions, echo_chunks
+from .._process import ManagedProcess, Service, ServiceOptions, ask_to_stop, echo_chunks
 from .duration import Duration
 from .output import complain
 from .terminal import WANTS_TERMINAL, SuspendableClock, Terminal, heard
@@ -197,7 +197,7 @@ class Watch:
         if self._stops > 1:
             self._process.kill()
         else:
-            self._process.ask_to_stop(stop_signal=number)
+            ask_to_stop(self._process, stop_signal=number)
 
     def _look_stopped(self) -> None:
         """Give a command that was stopped for it the terminal, else stop with it, so that our shell sees it."""
@@ -258,7 +258,7 @@ class Watch:
             except OSError:
                 return  # a regular file has no reader that could leave, nor has what is closed
             await trio.lowlevel.wait_readable(watched.fileno())
-        self._process.ask_to_stop(stop_signal=signal.SIGPIPE)
+        ask_to_stop(self._process, stop_signal=signal.SIGPIPE)
 
 
 def _stopped_by(pid: int) -> int:

@@ -31,7 +31,7 @@ from .._core import (
     Stdio,
     Stream,
 )
-from .._process import Ending, Handle, Left, Life, Owner, Reactor, ServiceOptions, explain
+from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import Place, Roster
 from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
@@ -72,14 +72,13 @@ class RemoteBackend:
         """There is none here: each agent has its own."""
         return None
 
-    def spawn(self, life: Life, number: int) -> Handle:  # noqa: ARG002 - an agent numbers its processes itself
+    def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002, ARG002 - an agent numbers its processes itself
         """Prepare a process; it is placed and started as a launcher's would be, by `launched`."""
-        options = life.options
         check_remote(options)
         try:
             source = open_source(options)
         except OSError as error:
-            raise explain(options, error) from error
+            raise start_error(options, error) from error
         grace = self._options.grace_period if options.grace_period is None else options.grace_period
         stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
         return RemoteHandle(self._roster, self._reactor, options, stdin, grace)
@@ -143,16 +142,16 @@ class RemoteHandle:
         self._refused = False
         self._failure: ProcessError | None = None
         # output
-        self._owner: Owner | None = None  # once it may be told
+        self._owner: HandleOwner | None = None  # once it may be told
         self._inflows: dict[Stream, Inflow] = {}
         self._held: deque[tuple[Stream, bytes]] = deque()
         self._paused: tuple[Stream, ...] = ()
         # the end
         self._exited = False
         self._told = False  # the owner, of the exit
-        self._ending: Ending | None = None
-        self._survivors: list[Left] = []
-        self._swept: Callable[[list[Left], bool], None] | None = None
+        self._ending: ExitInfo | None = None
+        self._survivors: list[Survivor] = []
+        self._swept: Swept | None = None
 
     # the start
 
@@ -189,7 +188,7 @@ class RemoteHandle:
         try:
             self._number = session.spawn(self, packed)
         except WireError as error:
-            self._failure = explain(options, OSError(errno.E2BIG, str(error)))
+            self._failure = start_error(options, OSError(errno.E2BIG, str(error)))
             return
         self._session = session
         self._inflows = {stream: Inflow(session.link, kind, self._number) for stream, kind in _KINDS.items()}
@@ -202,7 +201,7 @@ class RemoteHandle:
             self._place.release()
         self._stdin.release()
 
-    def begin(self, owner: Owner) -> None:
+    def begin(self, owner: HandleOwner) -> None:
         """Report to the owner, but not before the task that started the process has it in hand."""
 
         def begin() -> None:
@@ -224,7 +223,7 @@ class RemoteHandle:
     def _soon(self, callback: Callable[[], object]) -> None:
         self._reactor.call_at(trio.current_time(), callback)
 
-    async def _feed(self, owner: Owner) -> None:
+    async def _feed(self, owner: HandleOwner) -> None:
         try:
             await self._stdin.feed()
         except OSError as error:
@@ -271,7 +270,7 @@ class RemoteHandle:
         self._report_exit()
 
     def _on_stuck(self, message: Stuck) -> None:
-        self._survivors = [Left(*survivor) for survivor in message.survivors]
+        self._survivors = [Survivor(*survivor) for survivor in message.survivors]
 
     def _on_over(self, message: Over) -> None:
         usage = ResourceUsage(
@@ -282,13 +281,13 @@ class RemoteHandle:
             core_dumped=message.core_dumped,
         )
         why = self._session.why_lost if message.cut and self._session is not None else None
-        self._survivors = [Left(*survivor) for survivor in message.survivors]
-        self._end_with(Ending(message.exit_code, usage, message.incomplete, why))
+        self._survivors = [Survivor(*survivor) for survivor in message.survivors]
+        self._end_with(ExitInfo(message.exit_code, usage, message.incomplete, why))
 
     def lose(self, why: str) -> None:
         """End it without knowing how it ended: its agent was lost."""
         if self._answered.is_set():
-            self._end_with(Ending(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
+            self._end_with(ExitInfo(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
             return
         self._failure = ClusterError(f"`{self._options.shown_command}` was lost while it was started: {why}")
         self._answered.set()
@@ -342,7 +341,7 @@ class RemoteHandle:
         """Have it signalled; a stop goes with the rest of its grace, should the network die meanwhile."""
         if self._session is None or self._ending is not None:
             return
-        until = getattr(self._owner, "_grace_until", None)
+        until = self._owner.kill_at if self._owner is not None else None
         if number == SIGKILL:
             self._session.link.send(Stop(self._number, 0.0))
         elif until is not None and number == self._options.stop_signal:
@@ -354,9 +353,9 @@ class RemoteHandle:
         """Return whether the agent has reported its exit."""
         return self._exited
 
-    def is_stopped(self) -> bool:
-        """Leave it to the agent, which wakes a process before it stops it."""
-        return False
+    def survivor(self) -> Survivor:
+        """Return what the agent could not kill, as far as it has said."""
+        return self._survivors[0] if self._survivors else Survivor(self.pid, "?", self._options.shown_command)
 
     def _report_exit(self) -> None:
         # without a sweep its life would end now: the end is reported once the agent has drained its pipes
@@ -370,7 +369,7 @@ class RemoteHandle:
         self,
         age: float,  # noqa: ARG002 - the agent knows
         kill_from: float,  # noqa: ARG002 - likewise
-        callback: Callable[[list[Left], bool], None],
+        callback: Swept,
     ) -> Callable[[], None] | None:
         """Wait until the agent has drained its pipes and ended what it left behind."""
         if self._ending is not None:
@@ -378,7 +377,7 @@ class RemoteHandle:
         self._swept = callback
         return lambda: self.signal(SIGKILL, group=True)
 
-    def _end_with(self, ending: Ending) -> None:
+    def _end_with(self, ending: ExitInfo) -> None:
         self._ending = ending
         self._exited = True
         if self._place is not None:
@@ -396,7 +395,7 @@ class RemoteHandle:
             self._told = True
             self._owner.exited()
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitInfo:
         """Return how it ended."""
         assert self._ending is not None
         self._stdin.release()

@@ -29,7 +29,7 @@ from .._core import (
     Stream,
     logger,
 )
-from .._process import Containment, ManagedProcess, Service, ServiceOptions
+from .._process import Backend, ManagedProcess, Reactor, Service, ServiceOptions
 from .capacity import place, usable_gpus, usable_memory, usable_slots
 from .link import Inflow, Link
 from .messages import (
@@ -68,8 +68,8 @@ class TappedService(Service):
         super().__init__(options=options)
         self._taps = taps
 
-    def _make_containment(self) -> Containment:
-        return TappedBackend(super()._make_containment(), self.reactor, self._taps)
+    def _make_backend(self, reactor: Reactor, options: ServiceOptions) -> Backend:
+        return TappedBackend(super()._make_backend(reactor, options), reactor, self._taps)
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Final, final
 import trio
 
 from .._core import ProcessStartError, RunOptions, Stream
-from .._process import CHUNK, Containment, Ending, Handle, Left, Life, Owner, Reactor
+from .._process import CHUNK, Backend, ExitInfo, Handle, HandleOwner, Reactor, Survivor, Swept
 from .link import Link, Outflow
 from .messages import Exited, Started
 from .wire import Kind
@@ -32,7 +32,7 @@ class Tap:
         self.process = process
         self.id = ""
         self.outflows = {stream: Outflow(link, kind, process) for stream, kind in _KINDS.items()}
-        self.survivors: list[Left] = []
+        self.survivors: list[Survivor] = []
         self.asked_to_end = False  # by the client, so that the end is not the agent's doing
         self.when_room: Callable[[], object] | None = None
         self._flushed = trio.lowlevel.ParkingLot()
@@ -74,7 +74,7 @@ class TappedBackend:
         taps: The tap of each child that is about to be started, by its number.
     """
 
-    def __init__(self, real: Containment, reactor: Reactor, taps: dict[int, Tap]) -> None:
+    def __init__(self, real: Backend, reactor: Reactor, taps: dict[int, Tap]) -> None:
         self._real = real
         self._reactor = reactor
         self._taps = taps
@@ -89,11 +89,11 @@ class TappedBackend:
         """The helper that outlives the agent."""
         return self._real.guardian_pid
 
-    def spawn(self, life: Life, number: int) -> Handle:
+    def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
         """Start a child here."""
-        tap = self._taps[int(life.options.name or 0)]
-        tap.id = life.id
-        return TappedHandle(self._real.spawn(life, number), tap, self._reactor)
+        tap = self._taps[int(options.name or 0)]
+        tap.id = id
+        return TappedHandle(self._real.spawn(id, options, number), tap, self._reactor)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Adopt a child; no message asks for it."""
@@ -121,12 +121,12 @@ class TappedHandle:
 
     # what the real one reports
 
-    def begin(self, owner: Owner) -> None:
+    def begin(self, owner: HandleOwner) -> None:
         """Stand between the child and its life."""
         self._owner = owner
         self.pid = self._real.pid
         self._tap.when_room = self._read_on
-        self._tap.link.send(Started(self._tap.process, self.pid))
+        self._tap.link.send(Started(self._tap.process, self.pid or 0))
         self._real.begin(self)
 
     def received(self, stream: Stream, data: bytes) -> None:
@@ -148,6 +148,11 @@ class TappedHandle:
                     self._real.resume(stream)
                 except OSError as error:
                     self._owner.output_lost(error)
+
+    @property
+    def kill_at(self) -> float | None:
+        """As its life says."""
+        return self._owner.kill_at
 
     def output_lost(self, error: Exception) -> None:
         """Pass it on."""
@@ -215,22 +220,20 @@ class TappedHandle:
         """As the real one says."""
         return self._real.has_exited()
 
-    def is_stopped(self) -> bool:
+    def survivor(self) -> Survivor:
         """As the real one says."""
-        return self._real.is_stopped()
+        return self._real.survivor()
 
-    def sweep(
-        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
-    ) -> Callable[[], None] | None:
+    def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Pass it on, and keep what could not be ended."""
 
-        def swept(left: list[Left], killed: bool) -> None:  # noqa: FBT001 - the callback's signature
+        def swept(left: list[Survivor], killed: bool) -> None:  # noqa: FBT001 - the callback's signature
             self._tap.survivors = left
             callback(left, killed)
 
         return self._real.sweep(age, kill_from, swept)
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitInfo:
         """Pass it on."""
         self._reaped = True
         return self._real.reap()

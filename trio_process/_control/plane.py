@@ -13,7 +13,7 @@ import trio
 
 from .._core import ProcessError
 from .._daemon import Registry
-from .._process import ManagedProcess, Service
+from .._process import ManagedProcess, Service, masker_of
 from .access import Access
 from .guard import Guard
 from .hub import Hub, stamp
@@ -178,8 +178,7 @@ class Plane:
 
 def masked(process: ManagedProcess) -> Callable[[str], str] | None:
     """Return what masks the secrets of a process in a text, None if it has none."""
-    masker = process._life.options.masker()
-    return masker or None
+    return masker_of(process) or None
 
 
 def public(info: Mapping[str, Any]) -> dict[str, Any]:

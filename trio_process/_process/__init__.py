@@ -1,33 +1,43 @@
 """Layer 1, execution: a service spawns, watches, streams and stops processes inside a nursery."""
 
-from .backend import Handle, Owner
-from .containment import MARKER, Left, state_of
-from .lifecycle import Life
-from .local import CHUNK, PIPE_CAPACITY, Containment, open_path
-from .managed_process import ManagedProcess
+from .backend import (
+    Backend,
+    BackendFactory,
+    ExitInfo,
+    Handle,
+    HandleOwner,
+    LifecycleHost,
+    Survivor,
+    Swept,
+    use_backend,
+)
+from .containment import state_of
+from .environment import MARKER
+from .local import CHUNK, PIPE_CAPACITY, LocalBackend, open_path
+from .managed_process import ManagedProcess, OutputLines, ask_to_stop, masker_of
 from .options import ServiceOptions, ServiceStatistics
 from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
-from .output_lines import OutputLines
 from .program import Program
 from .reactor import Reactor, Timer
-from .reap import Ending
+from .runtime import make_local_backend
 from .service import Service
-from .start_errors import explain
+from .start_errors import start_error
 
 __all__ = [
     "CHUNK",
     "DEFAULT_BUFFER_SIZE",
     "MARKER",
     "PIPE_CAPACITY",
-    "Containment",
-    "Ending",
+    "Backend",
+    "BackendFactory",
+    "ExitInfo",
     "Handle",
-    "Left",
-    "Life",
+    "HandleOwner",
+    "LifecycleHost",
+    "LocalBackend",
     "ManagedProcess",
     "OutputLine",
     "OutputLines",
-    "Owner",
     "Program",
     "Reactor",
     "Redactor",
@@ -35,9 +45,15 @@ __all__ = [
     "Service",
     "ServiceOptions",
     "ServiceStatistics",
+    "Survivor",
+    "Swept",
     "Timer",
+    "ask_to_stop",
     "echo_chunks",
-    "explain",
+    "make_local_backend",
+    "masker_of",
     "open_path",
+    "start_error",
     "state_of",
+    "use_backend",
 ]

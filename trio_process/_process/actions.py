@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final
 
 import trio
 
 from .._core import (
     ActionOptionError,
+    CommandResult,
     Core,
     OptionError,
     ProcessInfo,
@@ -18,9 +20,29 @@ from .._core import (
     checks,
     make_options,
 )
+from .managed_process import ManagedProcess
 
-if TYPE_CHECKING:
-    from .service import Service
+
+class Runner(Protocol):
+    """What the handlers call of a service."""
+
+    async def run_with_options(self, options: RunOptions) -> CommandResult:
+        """Run a command to its end."""
+
+    async def start_with_options(self, options: RunOptions) -> ManagedProcess:
+        """Start a process."""
+
+    def kill(self, id: str) -> None:  # noqa: A002 - the contract's name
+        """Kill a process."""
+
+    def running(self) -> builtins.list[ManagedProcess]:
+        """Return the processes that run."""
+
+    def list(self) -> builtins.list[ManagedProcess]:
+        """Return the processes that run or are remembered."""
+
+    def get(self, id: str) -> ManagedProcess:  # noqa: A002 - the contract's name
+        """Return the process with this id."""
 
 
 @final
@@ -32,7 +54,7 @@ class ProcessHandlers:
         core: Where they are registered.
     """
 
-    def __init__(self, service: Service, core: Core) -> None:
+    def __init__(self, service: Runner, core: Core) -> None:
         self._service = service
         self._core = core
         # in this order, which `Core.actions` shows

@@ -9,7 +9,9 @@ from functools import lru_cache
 from typing import Any, Final, final
 
 from .._core import Secret
-from .containment import MARKER
+
+MARKER: Final = "TRIO_PROCESS_ID"
+"""The variable that marks the descendants of a process; nested services append to it, separated by `;`."""
 
 _MARKER: Final = MARKER.encode()
 

@@ -1,552 +1,387 @@
-"""The life of one child, from spawn to `Exited`: a state machine that is told what happens and asks for what must.
+"""The lifecycle of one child, from its start to `Exited`: a state machine that consumes events and issues commands.
 
-Everything here runs in the reactor's task or, for requests, synchronously in a caller's: no locks, no waiting.
+Every method here runs to its end without waiting: in the reactor's task where a handle or a timer calls it, else in the
+task of a caller. So nothing is locked, and a method may take for granted that the phase it has checked still holds.
 
-    running --exit--> draining --silent, or its time is up--> sweeping --nothing left--> final
+Phases
+    `Lifecycle._enter` is the only writer of the phase, and `NEXT` says which may follow which:
 
-The leader stays a zombie until the sweep is over, so that its group's id is nobody else's.
+        STARTING ── RUNNING ──────────┬── DRAINING ── SWEEPING ── ENDED
+                       └─ UNKILLABLE ─┘
+
+    Each arrow to the right may skip phases that have nothing to do. A start that fails goes from STARTING to ENDED. A
+    service that is left turns a detached or unkillable child from any phase after the start into ABANDONED.
+
+    STARTING    No child yet, or its launcher still runs. The handle is a `PendingHandle`, which queues requests; they are
+                replayed in their order when the child runs, so that a grace period counts from the start and not from
+                the request. A start that a test's rules refuse drops the lifecycle in this phase.
+    RUNNING     The child runs. Its PID is ours to signal, its pipes are read, its timers are set.
+    UNKILLABLE  It still ran `STUCK_AFTER` seconds after SIGKILL; the kernel is waiting for a disk, say. Waiters of `stop`
+                have had their `StopFailedError`. It may still exit, and then continues like any other.
+    DRAINING    It has exited, but something holds its pipes open. They are read until they have been silent for
+                `drain_grace`, at most for `drain_limit`.
+    SWEEPING    What it left in its group, and escapees, get the rest of the grace period, then SIGKILL.
+    ENDED       Reaped, or never started. The record is final, the events are published, the waiters wake.
+    ABANDONED   Detached or unkillable, and its service was left. Nothing is known of it from here on, and every callback
+                is a no-op: the reactor serves the rest of its batch, and due timers once more, after `stop`.
+
+Invariants
+    1. The child stays an unreaped zombie from its exit until the sweep is over. Its PID is the id of its group. While the
+       zombie exists, the kernel gives neither to another process, so a signal to the group can only reach descendants;
+       after the reap it could hit a stranger. This is also why the exit is learned from a pidfd and `WNOWAIT`, not from
+       wait(2), and why DRAINING comes before SWEEPING: what a descendant writes in reply to the stop signal is still read.
+    2. Pipes are closed after they were read, never before. Closing first kills a child that writes on its way out by
+       SIGPIPE, and loses what it wrote.
+    3. A request is remembered only if it can be the cause of the end (`Stopping.note`), so that a result says who asked.
+       Asked again, the end can only come sooner.
+    4. A child that is still writing waits for slow consumers (`Backpressure`). From its exit or the first stop on it
+       doesn't: a consumer can't delay an end.
+    5. `done` is set after `Exited` is in every backlog. Whatever goes wrong while publishing, waiters wake.
+
+Why not a task per child, in which this would read as straight-line code? A nursery with two tasks costs 22 µs and 10 kB
+a child; a thousand idle children would hold 10 MB. And a request, a timer, the exit and a cancellation may come in any
+order: as code it would be one wait for any of four things in every phase, which is this table again, written as branches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from signal import SIGCONT, SIGKILL
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum, auto
+from signal import SIGKILL
+from typing import Final, final
+from weakref import ref
 
 import trio
 
 from .._core import (
-    TRANSITIONS,
     CommandResult,
     EndReason,
+    LazyEvent,
     ProcessStartError,
-    ResourceUsage,
     RunOptions,
-    Status,
-    StopFailedError,
+    ServiceClosedError,
     Stream,
-    signal_name,
 )
-from .backend import Handle
-from .containment import STUCK_AFTER, Left, state_of
-from .end_reason import Request, ended_well, first_cause
-from .host import Host
-from .lifecycle_events import announce_end, announce_start
-from .output import SLOW_READER, Consumer, Output, Patience
-from .reactor import Timer
+from .backend import Handle, LifecycleHost, PendingHandle, Survivor
+from .backpressure import Backpressure
+from .end_reason import Request, reason_of
+from .lifecycle_events import publish_exited, publish_started
+from .output import Drain, OutputRouter
+from .record import Record
+from .stopping import Limits, Stopping
+
+
+class Phase(Enum):
+    """Where a child stands; `Lifecycle._enter` is the only writer."""
+
+    STARTING = auto()
+    RUNNING = auto()
+    DRAINING = auto()
+    SWEEPING = auto()
+    UNKILLABLE = auto()
+    ENDED = auto()
+    ABANDONED = auto()
+
+
+NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
+    Phase.STARTING: frozenset({Phase.RUNNING, Phase.ENDED}),
+    Phase.RUNNING: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.ENDED, Phase.UNKILLABLE, Phase.ABANDONED}),
+    Phase.DRAINING: frozenset({Phase.SWEEPING, Phase.ENDED, Phase.ABANDONED}),
+    Phase.SWEEPING: frozenset({Phase.ENDED, Phase.ABANDONED}),
+    Phase.UNKILLABLE: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.ENDED, Phase.ABANDONED}),
+    Phase.ENDED: frozenset(),
+    Phase.ABANDONED: frozenset(),
+}
+
+# tuples: for so few members faster than sets
+ALIVE: Final = (Phase.RUNNING, Phase.UNKILLABLE)
+SIGNALLABLE: Final = (Phase.RUNNING, Phase.UNKILLABLE, Phase.DRAINING, Phase.SWEEPING)
+OVER: Final = (Phase.ENDED, Phase.ABANDONED)
 
 
 @final
-class Life:
-    """One child; `ManagedProcess` is its public face."""
+class Lifecycle:
+    """One child. `ManagedProcess` is its public side, `Record` what is known of it.
+
+    Attributes:
+        phase: Where it stands.
+        record: What is known of it.
+        handle: The child itself; a `PendingHandle` until it has started.
+        host: Its service.
+        output: Where its output goes; `last_output` is when something was last read, on Trio's clock.
+        managed_ref: A weak reference to its `ManagedProcess`, None while there is none.
+        stopping: What was asked of it, None while nothing was.
+        backpressure: Its slow consumers, None while there were none.
+        claims: How many tasks wait for its end or read its lines; its output is kept for them.
+        done: An event, set when the record is final and `Exited` is published.
+        settled: An event, set when it is done, can't be killed, or is no longer watched.
+    """
 
     __slots__ = (
-        "_asked_early",
-        "_done",
-        "_drain_until",
-        "_exited_at",
-        "_grace",
-        "_grace_until",
-        "_hasten_sweep",
-        "_host",
-        "_idle",
-        "_is_done",
-        "_is_settled",
-        "_last_output",
-        "_patience",
-        "_requests",
-        "_settled",
-        "_started",
-        "_suspended",
-        "_timeout",
-        "abandoned",
-        "claims",
-        "duration_in_the_end",
-        "exit_code",
-        "face",
-        "handle",
-        "id",
-        "left",
-        "lost",
-        "options",
-        "output",
-        "output_error",
-        "output_incomplete",
-        "pid",
-        "reason",
-        "requested_by",
-        "start_error",
-        "started_at",
-        "status",
-        "usage",
-    )
+        "_done", "_drain", "_exited_at", "_kill_now", "_limits", "_settled", "backpressure", "claims", "handle", "host",
+        "last_output", "managed_ref", "output", "phase", "record", "stopping",
+    )  # fmt: skip
 
-    def __init__(self, host: Host, id: str, options: RunOptions, buffer_size: float) -> None:  # noqa: A002 - the contract's name
-        self._host = host
-        self.id = id
-        self.options = options
-        self.output = Output(host.bus, id, options, buffer_size)
-        self.handle: Handle | None = None
-        self.status = Status.PENDING
-        self.pid: int | None = None
-        self.started_at: datetime | None = None
-        self.exit_code: int | None = None
-        self.reason: EndReason | None = None
-        self.requested_by: str | None = None
-        self.usage: ResourceUsage | None = None
-        self.start_error: ProcessStartError | None = None
-        self.duration_in_the_end: float | None = None
-        self.face: Callable[[], Any] | None = None  # a weak reference to its `ManagedProcess`
-        self.left: Sequence[Left] = ()  # what SIGKILL did not end in time
-        # made when somebody waits: of thousands that are alive, hardly any is waited for
+    done = LazyEvent("_done", lambda child: child.phase is Phase.ENDED)
+    settled = LazyEvent("_settled", lambda child: child.is_settled, keep=False)
+
+    def __init__(self, host: LifecycleHost, id: str, options: RunOptions, buffer_size: float) -> None:  # noqa: A002 - the contract's name
+        self.host = host
+        self.phase = Phase.STARTING
+        self.record = Record(id, options)
+        self.handle: Handle = PendingHandle()
+        self.output = OutputRouter(host.bus, id, options, buffer_size)
+        self.managed_ref: ref[object] | None = None
+        self.claims = 0
+        self.last_output = 0.0
         self._done: trio.Event | None = None
         self._settled: trio.Event | None = None
-        self._is_done = False
-        self._is_settled = False
-        self.abandoned = False
-        self.claims = 0  # how many tasks wait for its end: what it wrote is kept for them, however much it is
-        self.lost: str | None = None  # what is known of the loss of its agent
-        self._requests: tuple[Request, ...] = ()
-        self._asked_early: tuple[Callable[[], None], ...] = ()  # while a launcher or a thread was at work on the start
-        self._patience: dict[Stream, Patience] = {}
-        self._started = 0.0
-        self._last_output = 0.0
-        self._exited_at: float | None = None
-        self._grace_until: float | None = None  # when SIGKILL follows, once a stop was asked for
-        self._drain_until: float | None = None  # while what is left in the pipes is read
-        self.output_incomplete = False
-        self.output_error: Exception | None = None  # why something of the output could not be taken in
-        self._suspended = False
-        self._timeout: Timer | None = None
-        self._idle: Timer | None = None
-        self._grace: Timer | None = None
-        self._hasten_sweep: Callable[[], None] | None = None
+        self._limits: Limits | None = None
+        self.stopping: Stopping | None = None
+        self.backpressure: Backpressure | None = None
+        self._exited_at = 0.0  # of every phase after the exit
+        self._drain: Drain | None = None  # of DRAINING
+        self._kill_now: Callable[[], None] | None = None  # of SWEEPING: ends the grace period of descendants
 
-    def _become(self, status: Status) -> None:
-        """Write the state; the only place that does."""
-        assert status in TRANSITIONS[self.status], f"{self.status} is never followed by {status}"
-        self.status = status
+    def _enter(self, phase: Phase) -> None:
+        """Write the phase; the only place that does."""
+        assert phase in NEXT[self.phase], f"{self.phase} is never followed by {phase}"
+        self.phase = phase
 
-    # the beginning
+    def starting(self) -> None:
+        """Called just before the spawn: the child may run for long before we have the processor again."""
+        self.record.started = trio.current_time()
 
-    def begins(self) -> None:
-        """Take note that it is about to be spawned: it may be at work for long before we have the processor again."""
-        self._started = trio.current_time()
-
-    def began(self, handle: Handle, started_at: datetime | None = None) -> None:
+    def started(self, handle: Handle, started_at: datetime | None = None) -> None:
         """Take over a child that was just spawned, or one that was detached at `started_at`."""
         now = trio.current_time()
-        self.handle = handle
-        self.pid = handle.pid
-        self._last_output = now
-        if started_at is None:
-            # by this an adoption knows it again, so it must not be the end of a launch that took seconds
-            self.started_at = datetime.now(UTC) - timedelta(seconds=now - self._started)
-        else:
-            self._started = now - (datetime.now(UTC) - started_at).total_seconds()
-            self.started_at = started_at
-        self._become(Status.RUNNING)
-        options = self.options
-        if options.timeout is not None:
-            self._timeout = self._host.reactor.call_at(
-                now + options.timeout, lambda: self.stop(EndReason.TIMED_OUT, None, None)
-            )
-        if options.idle_timeout is not None:
-            self._idle = self._host.reactor.call_at(now + options.idle_timeout, self._look_idle)
-        announce_start(self._host.bus, self.id, options, handle.pid, self.started_at)
+        pending, self.handle = self.handle, handle
+        record = self.record
+        record.begin(handle, started_at, now)
+        self.last_output = now
+        self._enter(Phase.RUNNING)
+        if record.options.timeout is not None or record.options.idle_timeout is not None:
+            self._limits = Limits(self)
+        publish_started(self.host.bus, record)
         handle.begin(self)
-        for ask in self._asked_early:
-            ask()
-        self._asked_early = ()
+        if isinstance(pending, PendingHandle):
+            for request in pending.requests:
+                self.ask(request)  # does nothing if the child could not even be watched, and has ended
 
-    def failed(self, error: ProcessStartError) -> None:
-        """Take note that there is no child."""
-        self.start_error = error
-        self.started_at = datetime.now(UTC)
-        self.reason = EndReason.FAILED_TO_START
-        self.duration_in_the_end = 0.0
-        self._become(Status.FAILED)
-        self._end()
-
-    # what the handle tells
+    def start_failed(self, error: ProcessStartError) -> None:
+        """Called when there is no child."""
+        self.record.fail(error)
+        self._enter(Phase.ENDED)
+        self._publish_end()
 
     def received(self, stream: Stream, data: bytes) -> None:
-        """Take in a chunk of output; a child that is still writing waits for full subscribers."""
-        self._last_output = trio.current_time()
-        if self.output_error is not None:
+        """Take in a chunk of output; a child that is still writing waits for full consumers."""
+        if self.record.output_error is not None or self.phase in OVER:
             return
+        self.last_output = trio.current_time()
         try:
             full = self.output.receive(stream, data)
         except Exception as error:  # noqa: BLE001 - the end of the process must be seen whatever its output leads to
             self.output_lost(error)
             return
-        if full and self._exited_at is None and self._grace_until is None:
-            self._wait_for(stream, full)
+        if self.output.over_limit and not self.record.over_limit:
+            self.record.over_limit = True
+            self.ask(Request(EndReason.OUTPUT_LIMIT))
+        if full and self.is_alive and self.kill_at is None:
+            if self.backpressure is None:
+                self.backpressure = Backpressure(self.host.reactor, self.handle, self.record.label, self._resumed)
+            self.backpressure.wait(stream, full)
 
     def output_lost(self, error: Exception) -> None:
-        """Kill a process whose output can't be taken in, for want of memory say; who waits for it gets the error."""
-        if self.output_error is not None:
-            return
-        self.output_error = error
-        self.output_incomplete = True
-        process = f"{self.options.shown_command!r} ({self.id})"
-        if self.options.detach:  # it does not depend on us, and its log has what we have not
-            error.add_note(f"the output of {process} could not be taken in")
-        else:
-            error.add_note(f"the output of {process} could not be taken in, and so it was killed")
-            self.kill(None)
+        """Kill a child whose output can't be taken in, for want of memory say; waiters and readers get the error."""
+        if self.record.output_error is None and self.phase is not Phase.ABANDONED:
+            self.record.lose_output(error)
+            if not self.record.options.detach:
+                self.ask(Request(EndReason.KILLED, SIGKILL))
 
-    def _read_rest(self) -> None:
-        assert self.handle is not None
+    def read_rest(self) -> None:
+        """Take in what can be read now."""
         try:
             self.handle.read_rest()
         except Exception as error:  # noqa: BLE001 - as in `received`
             self.output_lost(error)
 
-    def _wait_for(self, stream: Stream, full: list[Consumer]) -> None:
-        assert self.handle is not None
-        self.handle.pause(stream)
-        patience = Patience(full, lambda: self._go_on(stream))
-        self._patience[stream] = patience
-        self._host.reactor.call_at(trio.current_time() + SLOW_READER, lambda: self._complain(stream, patience))
-
-    def _go_on(self, stream: Stream) -> None:
-        self._patience.pop(stream, None)
-        self._last_output = trio.current_time()  # the silence was ours
-        if self.handle is None:
-            return
-        try:
-            self.handle.resume(stream)
-        except OSError as error:  # we may be in a reader's task, whose trouble it is not
+    def _resumed(self, error: OSError | None) -> None:
+        self.last_output = trio.current_time()  # the silence was ours
+        if error is not None:
             self.output_lost(error)
 
-    def _complain(self, stream: Stream, patience: Patience) -> None:
-        if self._patience.get(stream) is patience:
-            patience.complain(f"process {self.id} ({self.options.name or self.options.shown_command})")
-
-    def _wait_no_more(self) -> None:
-        for stream in list(self._patience):
-            self._patience[stream].give_up()
-            self._go_on(stream)
+    def release_consumers(self) -> None:
+        """Stop waiting for slow consumers."""
+        if self.backpressure is not None:
+            self.backpressure.release_all()
 
     def stream_ended(self) -> None:
-        """Take note that a stream is at its end; a drain ends with the last one."""
-        assert self.handle is not None
-        if self._drain_until is not None and not self.handle.open_streams:
-            self._end_drain()
+        """Called at end of file on one stream. While draining, the last one ends the drain."""
+        if self.phase is Phase.DRAINING and not self.handle.open_streams:
+            self.drained()
 
     def exited(self) -> None:
-        """Take note that the child has ended: read on until its pipes are silent, then sweep."""
-        assert self.handle is not None
+        """Called when the child has exited: read on until its pipes are silent, then sweep."""
+        if self.phase not in ALIVE:
+            return
         self._exited_at = trio.current_time()
-        for timer in (self._timeout, self._idle):
-            if timer is not None:
-                timer.cancel()
-        self._wait_no_more()
-        self._read_rest()
+        if self._limits is not None:
+            self._limits.cancel()
+        self.read_rest()
+        self.release_consumers()
         if not self.handle.open_streams:
-            self._begin_sweep()
+            self._sweep()
             return
-        self._drain_until = self._exited_at + self._host.settings.drain_limit
-        self._look_silent()
+        self._enter(Phase.DRAINING)
+        self._drain = Drain(self, self.host.reactor, self.host.options.drain_grace, self.host.options.drain_limit)
+        self._drain.check()
 
-    def _look_silent(self) -> None:
-        """End the drain if nothing has come for `drain_grace`, else look again."""
-        if self._drain_until is None:
-            return  # it has ended already
-        silent = max(self._last_output, self._exited_at or 0.0) + self._host.settings.drain_grace
-        until = min(silent, self._drain_until)
-        if until <= trio.current_time():
-            self._end_drain()
-        else:
-            self._host.reactor.call_at(until, self._look_silent)
+    def drained(self) -> None:
+        """Called when the pipes are at their end, or have been silent for long enough."""
+        if self._drain is not None:
+            self._drain.cancel()
+        self.record.output_incomplete = self.handle.open_streams > 0 or self.record.output_error is not None
+        self._sweep()
 
-    def _end_drain(self) -> None:
-        assert self.handle is not None
-        self._drain_until = None
-        self.output_incomplete = self.handle.open_streams > 0 or self.output_error is not None
-        self._begin_sweep()
-
-    def _begin_sweep(self) -> None:
-        assert self.handle is not None
-        assert self._exited_at is not None
-        if not self.options.kill_group or (self.options.detach and self._grace_until is None):
+    def _sweep(self) -> None:
+        options = self.record.options
+        kill_now = None
+        if options.kill_group and (not options.detach or self.kill_at is not None):
+            # descendants of a child that is being stopped have the rest of the grace for their own clean-up
+            kill_from = max(self._exited_at, self.kill_at or 0.0)
+            kill_now = self.handle.sweep(trio.current_time() - self.record.started, kill_from, self._swept)
+        if kill_now is None:
             self._finish(())
+        else:
+            self._kill_now = kill_now
+            self._enter(Phase.SWEEPING)
+
+    def _swept(self, survivors: Sequence[Survivor], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
+        if self.phase is not Phase.SWEEPING:
             return
-        # what is left of a process that is being stopped has the rest of the grace for its own clean-up
-        kill_from = max(self._exited_at, self._grace_until or 0.0)
-        self._hasten_sweep = self.handle.sweep(trio.current_time() - self._started, kill_from, self._swept)
-        if self._hasten_sweep is None:
-            self._finish(())
+        self.read_rest()  # to the end of what has just been closed
+        if not killed and not self.handle.open_streams and self.record.output_error is None:
+            self.record.output_incomplete = False  # what held the pipe has closed it by itself
+        self._finish(survivors)
 
-    def _swept(self, left: Sequence[Left], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
-        assert self.handle is not None
-        self._read_rest()  # to the end of what has just been closed
-        if not killed and not self.handle.open_streams and self.output_error is None:
-            self.output_incomplete = False  # who held the pipe has let go of it by itself
-        self._finish(left)
-
-    # the end
-
-    def _finish(self, left: Sequence[Left]) -> None:
-        assert self.handle is not None
-        assert self._exited_at is not None
-        self._read_rest()
-        self.handle.close_outputs()
-        if self._grace is not None:
-            self._grace.cancel()
-        ending = self.handle.reap()
-        self.exit_code = ending.exit_code
-        self.usage = ending.usage
-        self.duration_in_the_end = self._exited_at - self._started
-        self.left = left
-        self.output_incomplete = self.output_incomplete or ending.incomplete
-        self.lost = ending.lost
-        if ending.lost is not None:
-            self.reason = EndReason.LOST
-            self._become(Status.FAILED)
-        else:
-            self.reason, self.requested_by = first_cause(self._requests, ending.exit_code)
-            self._become(Status.KILLED if ending.exit_code < 0 else Status.EXITED)
+    def _finish(self, survivors: Sequence[Survivor]) -> None:
+        handle, stopping = self.handle, self.stopping
+        handle.close_outputs()
+        if stopping is not None:
+            stopping.cancel()
+        info = handle.reap()
+        cause = stopping.cause(info.exit_code) if stopping is not None else reason_of((), info.exit_code)
+        self.record.end(info, cause, self._exited_at)
+        self.record.survivors = survivors
+        self._enter(Phase.ENDED)
         try:
             self.output.finish()
         except Exception as error:  # noqa: BLE001 - as in `received`
             self.output_lost(error)
-        self._end()
+        self._publish_end()
 
-    def _end(self) -> None:
-        """Tell everybody that all is over."""
+    def _publish_end(self) -> None:
+        """Publish the end and wake all waiters."""
         try:
-            self._announce_end()
+            publish_exited(self.host.bus, self.record, self.output.capture, self.output_lost)
         finally:
-            self._is_done = True
-            if self._done is not None:
-                self._done.set()
-            self._settle()
+            Lifecycle.done.fire(self)
+            Lifecycle.settled.fire(self)
             self.output.wake_readers()
-            self._host.ended(self.id)
-
-    def _announce_end(self) -> None:
-        try:
-            announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
-        except MemoryError as error:  # for a copy of what it wrote: without that there is room for the news
-            self.output_lost(error)
-            self.output.capture.release()
-            announce_end(self._host.bus, self.id, self.options, self.exit_code, self.result)
-
-    def _settle(self) -> None:
-        self._is_settled = True
-        if self._settled is not None:
-            self._settled.set()
-            self._settled = None  # who waits has it; of thousands that are remembered, hardly any is asked again
-
-    @property
-    def done(self) -> trio.Event:
-        """Set when all is over and told."""
-        if self._done is None:
-            self._done = trio.Event()
-            if self._is_done:
-                self._done.set()
-        return self._done
-
-    @property
-    def settled(self) -> trio.Event:
-        """Set when it is done, not to be killed, or watched no more."""
-        if self._settled is None:
-            self._settled = trio.Event()
-            if self._is_settled:
-                self._settled.set()
-        return self._settled
+            self.host.ended(self.record.id)
 
     def abandon(self) -> None:
-        """Let a process run on, unwatched: one that is detached, or that even SIGKILL does not end."""
-        assert self.handle is not None
-        for timer in (self._timeout, self._idle, self._grace):
-            if timer is not None:
-                timer.cancel()
+        """Release a child that runs on, unwatched: one that is detached, or that even SIGKILL does not end."""
+        for part in (self._limits, self.stopping, self.backpressure, self._drain):
+            if part is not None:
+                part.cancel()
         self.handle.abandon()
-        self.abandoned = True
-        if self.output.echo is not None:
-            self.output.echo.finish()
-        self._settle()
-        self.output.wake_readers()
-
-    # requests
+        self._enter(Phase.ABANDONED)
+        self.output.abandon()
+        Lifecycle.settled.fire(self)
 
     @property
-    def over(self) -> bool:
-        """Whether the state is final."""
-        return self.duration_in_the_end is not None
+    def is_settled(self) -> bool:
+        """Whether it is done, can't be killed, or is no longer watched; a survivor that dies later stays settled."""
+        return self.phase in OVER or bool(self.record.survivors)
 
     @property
-    def asked_to_end(self) -> bool:
-        """Whether anybody has asked for the end."""
-        return self._grace_until is not None or bool(self._requests)
+    def kill_at(self) -> float | None:
+        """When SIGKILL follows the stop signal, on Trio's clock; None while no stop was asked for."""
+        return None if self.stopping is None else self.stopping.kill_at
 
     @property
-    def can_be_signalled(self) -> bool:
-        """Whether there is somebody to signal."""
-        return self.handle is not None and not self.over and not self.abandoned
+    def is_alive(self) -> bool:
+        """Whether it has started and not exited."""
+        return self.phase in ALIVE
 
-    def _note(self, request: Request) -> None:
-        """Remember a request, unless one before it explains every end that it could (`first_cause`)."""
-        if all(known.signal not in (request.signal, None) for known in self._requests):
-            self._requests += (request,)
+    @property
+    def is_signallable(self) -> bool:
+        """Whether there is a process to signal, or a group that it has left."""
+        return self.phase in SIGNALLABLE
 
-    def signal(self, number: int, by: str | None, reason: EndReason = EndReason.SIGNALLED) -> None:
-        """Send a signal, once, to the group."""
-        if self.handle is None:
-            self._asked_early += (lambda: self.signal(number, by, reason),)
-            return
-        if not self.handle.has_exited():
-            self._note(Request(reason, number, by))
-        self.handle.signal(number, group=self.options.kill_group)
-
-    def kill(self, by: str | None) -> None:
-        """Send SIGKILL, and expect the end within a bounded time."""
-        if self.handle is None:
-            self._asked_early += (lambda: self.kill(by),)
-            return
-        self._wait_no_more()
-        self.signal(SIGKILL, by, EndReason.KILLED)
-        if self._grace_until is not None:
-            self._grace_until = min(self._grace_until, trio.current_time())  # for what is left, too
-        if self._hasten_sweep is not None:
-            self._hasten_sweep()
-        self._expect_end()
-
-    def suspend(self, number: int) -> None:
-        """Send a job-control signal to the group (signal(7))."""
-        assert self.handle is not None
-        self._suspended = number != SIGCONT
-        self.handle.signal(number, group=self.options.kill_group)
-
-    def stop(
-        self, reason: EndReason, grace_period: float | None, by: str | None, stop_signal: int | None = None
-    ) -> None:
-        """Ask for the end: the stop signal, the grace, SIGKILL. Asked again, it can only come sooner."""
-        if self.over or self.abandoned:
-            return
-        if self.handle is None:
-            self._asked_early += (lambda: self.stop(reason, grace_period, by, stop_signal),)
-            return
-        grace = grace_period if grace_period is not None else self.options.grace_period
-        if grace is None:
-            grace = self._host.settings.grace_period
-        until = min(trio.current_time() + grace, self._host.deadline.at)
-        first = self._grace_until is None
-        if not first and until >= (self._grace_until or 0.0):
-            return
-        self._grace_until = until
-        self._wait_no_more()
-        if self._exited_at is None and not self.handle.has_exited():
-            self._note(Request(reason, None, by))
-        if first and until > trio.current_time():
-            if self._suspended or self.handle.is_stopped():
-                self.handle.signal(SIGCONT, group=self.options.kill_group)
-            self.handle.signal(stop_signal or self.options.stop_signal, group=self.options.kill_group)
-        if self._grace is not None:
-            self._grace.cancel()
-        if until <= trio.current_time():
-            self._end_grace()
-        else:
-            self._grace = self._host.reactor.call_at(until, self._end_grace)
+    def ask(self, request: Request) -> None:
+        """Act on a request, now or as soon as the child has started; one that is over is left alone."""
+        if isinstance(self.handle, PendingHandle):
+            self.handle.ask(request)
+        elif self.is_signallable:
+            if self.stopping is None:
+                self.stopping = Stopping(self)
+            self.stopping.act_on(request)
 
     def shorten_grace(self) -> None:
-        """End a grace that lasts longer than the deadline of the whole shutdown."""
-        if self._grace_until is not None and self._host.deadline.at < self._grace_until:
-            self.stop(EndReason.STOPPED, 0.0 if self._host.deadline.at <= trio.current_time() else None, None)
+        """End a grace period that lasts longer than the deadline of the whole shutdown."""
+        if self.stopping is not None:
+            self.stopping.shorten_grace()
 
-    def _end_grace(self) -> None:
-        if not self.can_be_signalled:
-            return
-        assert self.handle is not None
-        self.handle.signal(SIGKILL, group=self.options.kill_group)
-        if self._hasten_sweep is not None:
-            self._hasten_sweep()
-        self._expect_end()
+    def kill_descendants(self) -> None:
+        """End the grace period of what a sweep has found."""
+        if self.phase is Phase.SWEEPING and self._kill_now is not None:
+            self._kill_now()
 
-    def _expect_end(self) -> None:
-        """Tell the service if the process is still there a while after SIGKILL."""
-        self._host.reactor.call_at(trio.current_time() + STUCK_AFTER, self._look_stuck)
-
-    def _look_stuck(self) -> None:
-        if not self.over and self.pid is not None and self._exited_at is None:
-            self.left = [Left(self.pid, state_of(self.pid), self.options.shown_command)]
-            self._settle()
-            self._host.ended(self.id)
-
-    def _look_idle(self) -> None:
-        """Stop a process that has been silent for too long; while we don't read, the silence is ours."""
-        assert self.options.idle_timeout is not None
-        now = trio.current_time()
-        if self._patience:
-            self._last_output = now
-        until = self._last_output + self.options.idle_timeout
-        if until <= now:
-            self.stop(EndReason.IDLE, None, None)
-        else:
-            self._idle = self._host.reactor.call_at(until, self._look_idle)
-
-    # what is known
-
-    @property
-    def host(self) -> str | None:
-        """The host it runs on, None for ours."""
-        return self.handle.host if self.handle is not None else None
-
-    @property
-    def duration(self) -> float:
-        """How long it has run, in seconds."""
-        if self.duration_in_the_end is not None:
-            return self.duration_in_the_end
-        return trio.current_time() - self._started if self.handle is not None else 0.0
-
-    @property
-    def signal_name(self) -> str | None:
-        """The signal that it died of, e.g. `"SIGTERM"`, else None."""
-        return signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
-
-    def _ended_well(self) -> bool:
-        lost = self.output_error is not None
-        return self.over and not lost and ended_well(self.options, self.status, self.exit_code, self.reason)
-
-    def raise_trouble(self) -> None:
-        """Raise what no result can tell: SIGKILL did not end it, or its output could not be taken in."""
-        if self.left:
-            raise StopFailedError(self.left)
-        if self.output_error is not None:
-            raise self.output_error
+    def check_unkillable(self) -> None:
+        """Report a child that SIGKILL has not ended; the service may then be left without it."""
+        if self.phase is Phase.RUNNING and not self.handle.has_exited():
+            self._enter(Phase.UNKILLABLE)
+            self.record.survivors = (self.handle.survivor()._replace(command=self.record.options.shown_command),)
+            Lifecycle.settled.fire(self)
+            self.host.ended(self.record.id)
 
     def result(self) -> CommandResult:
         """Return what is known so far."""
-        options, capture = self.options, self.output.capture
-        stdout, stderr = capture.bytes(Stream.STDOUT), capture.bytes(Stream.STDERR)
-        return CommandResult(
-            id=self.id,
-            name=options.name,
-            command=options.shown_command,
-            args=options.shown_args,
-            cwd=options.shown_cwd,
-            exit_code=self.exit_code,
-            signal_name=self.signal_name,
-            status=self.status,
-            reason=self.reason,
-            requested_by=self.requested_by,
-            output_bytes=capture.bytes() if stdout and stderr else stdout or stderr,
-            stdout_bytes=stdout,
-            stderr_bytes=stderr,
-            dropped=capture.dropped,
-            output_incomplete=self.output_incomplete,
-            started_at=self.started_at,
-            duration=self.duration,
-            usage=self.usage,
-            ok=self._ended_well(),
-            start_error=self.start_error,
-            host=self.host,
-            lost=self.lost,
-            encoding=options.encoding,
-            errors=options.errors,
-            masker=options.masker(),
+        return self.record.result(self.output.capture, trio.current_time())
+
+
+def check_watched(child: Lifecycle) -> None:
+    """Raise `ServiceClosedError` if its service was left while it ran, so that nothing is known of it any more."""
+    if child.phase is Phase.ABANDONED:
+        record = child.record
+        raise ServiceClosedError(
+            f"{record.id} ({record.options.shown_command}, pid {record.pid}) is no longer watched: its service was left "
+            "while it ran; adopt it in another service"
         )
+
+
+async def wait_settled(child: Lifecycle) -> None:
+    """Wait until a child is done, can't be killed, or is no longer watched; its output is kept meanwhile."""
+    child.claims += 1
+    try:
+        await child.settled.wait()
+    finally:
+        child.claims -= 1
+
+
+async def wait_stopped(child: Lifecycle, by: str | None) -> None:
+    """Wait for the end of a child that is being stopped; if cancelled, end its grace period and wait for that."""
+    child.claims += 1
+    try:
+        await child.settled.wait()
+    except BaseException:
+        child.ask(Request(EndReason.CANCELLED, by=by, grace_period=0.0))
+        with trio.CancelScope(shield=True):
+            await child.settled.wait()
+        raise
+    finally:
+        child.claims -= 1

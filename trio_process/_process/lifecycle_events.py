@@ -1,39 +1,52 @@
-"""What the bus is told of a process: that it has started, that it was killed, that it has ended."""
+"""Publishes the events of one child: `Started`, `Killed`, `Exited`. None is made where nothing listens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
-from .._core import (
-    ActionProcessExited,
-    ActionProcessKilled,
-    ActionProcessStarted,
-    Bus,
-    CommandResult,
-    RunOptions,
-    signal_name,
-)
+import trio
+
+from .._core import ActionProcessExited, ActionProcessKilled, ActionProcessStarted, Bus
+from .output import Capture
+from .record import Record
 
 
-def announce_start(bus: Bus, key: str, options: RunOptions, pid: int, started_at: datetime) -> None:
-    """Tell who wants to know that a process runs."""
-    if not bus.targets(ActionProcessStarted, key, options.name):
+def publish_started(bus: Bus, record: Record) -> None:
+    """Publish that a process runs."""
+    options = record.options
+    if not bus.targets(ActionProcessStarted, record.id, options.name):
         return
+    assert record.pid is not None
+    assert record.started_at is not None
     command, args, cwd = options.shown_command, options.shown_args, options.shown_cwd
-    bus.publish(ActionProcessStarted(key, options.name, command, args, cwd, pid, started_at))
+    bus.publish(ActionProcessStarted(record.id, options.name, command, args, cwd, record.pid, record.started_at))
 
 
-def announce_end(
-    bus: Bus, key: str, options: RunOptions, exit_code: int | None, result: Callable[[], CommandResult]
-) -> None:
-    """Tell who wants to know how a process has ended, and end the subscriptions that are for it alone."""
-    if exit_code is not None and exit_code < 0 and bus.targets(ActionProcessKilled, key, options.name):
-        bus.publish(ActionProcessKilled(key, options.name, signal_name(-exit_code)))
-    if not bus.targets(ActionProcessExited, key, options.name):
+def publish_exited(bus: Bus, record: Record, capture: Capture, lost: Callable[[Exception], object]) -> None:
+    """Publish how a process has ended, and end the subscriptions that are for it alone.
+
+    Args:
+        bus: Where to publish.
+        record: What is known of the process.
+        capture: What it wrote.
+        lost: Called if there is no memory for a copy of what it wrote; it is given up then, so that the event can be made.
+    """
+    try:
+        _publish_exited(bus, record, capture)
+    except MemoryError as error:
+        lost(error)
+        capture.release()
+        _publish_exited(bus, record, capture)
+
+
+def _publish_exited(bus: Bus, record: Record, capture: Capture) -> None:
+    key, name = record.id, record.options.name
+    if record.signal_name is not None and bus.targets(ActionProcessKilled, key, name):
+        bus.publish(ActionProcessKilled(key, name, record.signal_name))
+    if not bus.targets(ActionProcessExited, key, name):
         bus.end_of(key)
         return
-    end = result()
+    end = record.result(capture, trio.current_time())
     assert end.reason is not None
     error = end.error()
     bus.publish(

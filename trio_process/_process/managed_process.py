@@ -1,12 +1,13 @@
-"""`ManagedProcess`: what a user holds of one child."""
+"""`ManagedProcess`, what a user holds of one child, and `OutputLines`, its lines."""
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
-from signal import SIGCONT, SIGSTOP, SIGTERM
-from typing import final
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from typing import Self, final
 from weakref import ref
 
 import trio
@@ -14,11 +15,10 @@ import trio
 from .._core import (
     CommandResult,
     EndReason,
+    Masker,
     OptionError,
     ProcessInfo,
     ProcessNotRunningError,
-    ProcessStartError,
-    ServiceClosedError,
     Status,
     StdinNotAvailableError,
     StopFailedError,
@@ -29,9 +29,9 @@ from .._core import (
     signal_name,
     signal_number,
 )
-from .lifecycle import Life
-from .output import OutputLine
-from .output_lines import OutputLines
+from .end_reason import Request
+from .lifecycle import OVER, SIGNALLABLE, Lifecycle, Phase, check_watched, wait_stopped
+from .output import LineCursor, OutputLine
 
 _QUOTED = 20  # lines that an error of wait_for_line quotes
 
@@ -46,11 +46,11 @@ class ManagedProcess:
         id: The key, unique in this Python process.
     """
 
-    __slots__ = ("__weakref__", "_life", "id")
+    __slots__ = ("__weakref__", "_child", "id")
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
-        self.id = life.id
+    def __init__(self, child: Lifecycle) -> None:
+        self._child = child
+        self.id = child.record.id
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.id}: {self.command!r}, {self.status}, pid {self.pid}>"
@@ -58,77 +58,77 @@ class ManagedProcess:
     @property
     def done(self) -> trio.Event:
         """Set when the state is final, and all output is in."""
-        return self._life.done
+        return self._child.done
 
     @property
     def name(self) -> str | None:
         """The label it was started with."""
-        return self._life.options.name
+        return self._child.record.options.name
 
     @property
     def command(self) -> str:
         """The command."""
-        return self._life.options.shown_command
+        return self._child.record.options.shown_command
 
     @property
     def args(self) -> tuple[str, ...]:
         """The arguments, secrets masked."""
-        return self._life.options.shown_args
+        return self._child.record.options.shown_args
 
     @property
     def cwd(self) -> str | None:
         """The directory it runs in, None for ours."""
-        return self._life.options.shown_cwd
+        return self._child.record.options.shown_cwd
 
     @property
     def env(self) -> Mapping[str, checks.EnvValue]:
         """What was laid over our environment; a secret is still one."""
-        return dict(self._life.options.env)
+        return dict(self._child.record.options.env)
 
     @property
     def pid(self) -> int | None:
         """Its PID, which is its group's id too; None before the start."""
-        return self._life.pid
+        return self._child.record.pid
 
     @property
     def host(self) -> str | None:
-        """The host it runs on, None for ours; on that host its PID is to be read."""
-        return self._life.host
+        """The host it runs on, None for ours; its PID is one of that host."""
+        return self._child.record.host
 
     @property
     def started_at(self) -> datetime | None:
         """When it was started, timezone-aware."""
-        return self._life.started_at
+        return self._child.record.started_at
 
     @property
     def status(self) -> Status:
         """Its state."""
-        return self._life.status
+        return self._child.record.status
 
     @property
     def exit_code(self) -> int | None:
         """None until the end, then the exit code, or -N for death by signal N."""
-        return self._life.exit_code
+        return self._child.record.exit_code
 
     @property
     def signal_name(self) -> str | None:
         """The signal it died of, e.g. `"SIGTERM"`, else None."""
-        return self._life.signal_name
+        return self._child.record.signal_name
 
     @property
     def duration(self) -> float:
         """How long it has run, in seconds."""
-        return self._life.duration
+        return self._child.record.duration(trio.current_time())
 
     @property
     def reason(self) -> EndReason | None:
         """Why it ended, None until then."""
-        return self._life.reason
+        return self._child.record.reason
 
     @property
     def is_running(self) -> bool:
         """Whether it has not ended: until `done`."""
-        return not self._life.over
+        return self._child.phase is not Phase.ENDED
 
     async def wait(self, *, check: bool = True) -> int:
         """Wait for the end and return the exit code; cancelling it changes nothing.
@@ -142,25 +142,25 @@ class ManagedProcess:
             ServiceClosedError: It is detached, and its service was left: nobody learns of its end.
         """
         await self._wait()
-        if self._life.start_error is not None:
-            raise self._life.start_error
-        if self._life.output_error is not None:
-            raise self._life.output_error
+        if self._child.record.start_error is not None:
+            raise self._child.record.start_error
+        if self._child.record.output_error is not None:
+            raise self._child.record.output_error
         if check:
             self.result().check()
-        assert self._life.exit_code is not None
-        return self._life.exit_code
+        assert self._child.record.exit_code is not None
+        return self._child.record.exit_code
 
     async def _wait(self) -> None:
-        """Wait until its state is final."""
-        self._life.claims += 1
+        """Wait until its record is final."""
+        self._child.claims += 1
         try:
-            await self._life.settled.wait()
-            self.check_watched()
-            if not self._life.over:
+            await self._child.settled.wait()
+            check_watched(self._child)
+            if self._child.phase is not Phase.ENDED:
                 await self.done.wait()  # it could not be killed, so far
         finally:
-            self._life.claims -= 1
+            self._child.claims -= 1
 
     def kill(self) -> None:
         """Send SIGKILL to the group; one that has ended is left alone.
@@ -168,9 +168,8 @@ class ManagedProcess:
         Raises:
             ServiceClosedError: It is detached, and its service was left.
         """
-        self.check_watched()
-        if not self._life.over:
-            self._life.kill(task_name())
+        check_watched(self._child)
+        self._child.ask(Request(EndReason.KILLED, SIGKILL, task_name()))
 
     def terminate(self) -> None:
         """Send SIGTERM to the group, once; one that has ended is left alone.
@@ -178,9 +177,8 @@ class ManagedProcess:
         Raises:
             ServiceClosedError: It is detached, and its service was left.
         """
-        self.check_watched()
-        if not self._life.over:
-            self._life.signal(SIGTERM, task_name())
+        check_watched(self._child)
+        self._child.ask(Request(EndReason.SIGNALLED, SIGTERM, task_name()))
 
     def signal(self, sig: int | str) -> None:
         """Send a signal to the group, once; it never escalates by itself.
@@ -191,29 +189,25 @@ class ManagedProcess:
         """
         number = signal_number(sig)
         self._check_running(f"sent {signal_name(number)}")
-        self._life.signal(number, task_name())
+        self._child.ask(Request(EndReason.SIGNALLED, number, task_name()))
 
     def suspend(self) -> None:
         """Stop the group with SIGSTOP, until `resume`; a stopped process still dies on `stop`."""
         self._check_running("suspended")
-        self._life.suspend(SIGSTOP)
+        self._send_job_control(SIGSTOP)
 
     def resume(self) -> None:
         """Let the group go on, with SIGCONT."""
         self._check_running("resumed")
-        self._life.suspend(SIGCONT)
+        self._send_job_control(SIGCONT)
 
-    def check_watched(self) -> None:
-        """Raise `ServiceClosedError` if its service was left while it ran, so that nothing is known of it any more."""
-        if self._life.abandoned:
-            raise ServiceClosedError(
-                f"{self.id} ({self.command}, pid {self.pid}) is watched no more: its service was left while it ran; "
-                "adopt it in another service"
-            )
+    def _send_job_control(self, number: int) -> None:
+        """Send SIGSTOP or SIGCONT to the group (signal(7)); neither is a request for the end."""
+        self._child.handle.signal(number, group=self._child.record.options.kill_group)
 
     def _check_running(self, what: str) -> None:
-        self.check_watched()
-        if not self._life.can_be_signalled:
+        check_watched(self._child)
+        if self._child.phase not in SIGNALLABLE:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) can't be {what}: it is {self.status}")
 
     async def stop(
@@ -235,30 +229,14 @@ class ManagedProcess:
         """
         if grace_period is not None:
             grace_period = checks.seconds("grace_period", grace_period)
-        self.check_watched()
-        self._life.stop(member(EndReason, reason, "reason"), grace_period, task_name())
-        await self.settle()
-        if self._life.left:
-            raise StopFailedError(self._life.left)
-        self.check_watched()
+        child = self._child
+        check_watched(child)
+        child.ask(Request(member(EndReason, reason, "reason"), None, task_name(), grace_period))
+        await wait_stopped(child, task_name())
+        if child.record.survivors:
+            raise StopFailedError(child.record.survivors)
+        check_watched(child)
         return self.result()
-
-    def ask_to_stop(self, *, stop_signal: int | None = None) -> None:
-        """Begin what `stop` does without waiting for the end, with another stop signal if one is given."""
-        self._life.stop(EndReason.STOPPED, None, task_name(), stop_signal)
-
-    async def settle(self) -> None:
-        """Wait for the end of a process that is being stopped; cancelled, cut its grace and wait for that."""
-        self._life.claims += 1
-        try:
-            await self._life.settled.wait()
-        except BaseException:
-            self._life.stop(EndReason.CANCELLED, 0, task_name())
-            with trio.CancelScope(shield=True):
-                await self._life.settled.wait()
-            raise
-        finally:
-            self._life.claims -= 1
 
     async def send_input(self, data: str | bytes) -> None:
         """Write to the child's stdin; it ends when all is written, or when the process does.
@@ -270,14 +248,14 @@ class ManagedProcess:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise OptionError(f"send_input takes str or bytes, got {data!r}")
         await trio.lowlevel.checkpoint()
-        self.check_watched()
-        if self._life.over or self._life.handle is None:
+        check_watched(self._child)
+        if self._child.phase not in SIGNALLABLE:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) takes no input: it is {self.status}")
         try:
-            raw = data.encode(self._life.options.encoding) if isinstance(data, str) else bytes(data)
+            raw = data.encode(self._child.record.options.encoding) if isinstance(data, str) else bytes(data)
         except UnicodeEncodeError as error:
             raise OptionError(f"the text can't be encoded: {error}; give it as bytes, or choose an encoding") from None
-        await self._life.handle.write_stdin(raw)
+        await self._child.handle.write_stdin(raw)
 
     async def close_stdin(self) -> None:
         """Close the child's stdin, so that it reads the end of file; closing twice is fine.
@@ -286,20 +264,20 @@ class ManagedProcess:
             StdinNotAvailableError: It was started without a stdin to write to.
         """
         await trio.lowlevel.checkpoint()
-        if self._life.handle is None:
+        if self._child.phase is Phase.STARTING or self._child.record.start_error is not None:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) has no stdin: it is {self.status}")
-        if not self._life.handle.has_stdin:
+        if not self._child.handle.has_stdin:
             raise StdinNotAvailableError(f"{self.id} ({self.command}) was started without a stdin to write to")
-        self._life.handle.close_stdin()
+        self._child.handle.close_stdin()
 
     def output(self) -> str:
         """Return what is captured so far of both streams in the order of arrival; empty when capture is disabled."""
-        options = self._life.options
+        options = self._child.record.options
         return self.output_bytes().decode(options.encoding, options.errors)
 
     def output_bytes(self) -> bytes:
         """Return the same, not decoded."""
-        return self._life.output.capture.bytes()
+        return self._child.output.capture.bytes()
 
     def lines(self, source: str = "all") -> OutputLines:
         """Return an async iterator over the lines: first those still captured, then live ones, none twice.
@@ -311,7 +289,7 @@ class ManagedProcess:
         """
         if source != "all" and source not in Stream.__members__.values():
             raise OptionError(f"source must be 'all', 'stdout' or 'stderr', got {source!r}")
-        return OutputLines(self._life, self._life.output.cursor(None if source == "all" else Stream(source)))
+        return OutputLines(self._child, self._child.output.cursor(None if source == "all" else Stream(source)))
 
     async def wait_for_line(self, pattern: str | re.Pattern[str], timeout: float | None = None) -> OutputLine:  # noqa: ASYNC109 - its error quotes the last lines
         """Wait for a line that contains `pattern`, from the first captured line on, and return it.
@@ -328,54 +306,111 @@ class ManagedProcess:
             raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
         limit = checks.seconds("timeout", timeout) if timeout is not None else float("inf")
         wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
-        last: list[str] = []
         await trio.lowlevel.checkpoint()
         lines = self.lines()
-        lines._take()  # what is captured already is looked through even if there is no time
+        last: deque[str] = deque(maxlen=_QUOTED)
         with trio.move_on_after(limit) as scope:
-            async for line in lines:
-                if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
-                    return line
-                last = [*last[1 - _QUOTED :], line.text]
+            found = await lines._search(pattern, last)
+            if found is not None:
+                return found
             await self._wait()
         if not scope.cancelled_caught:
-            if isinstance(self._life.start_error, ProcessStartError):
-                raise self._life.start_error
+            if self._child.record.start_error is not None:
+                raise self._child.record.start_error
             raise self.result().failure(f"no line with {wanted} came before the end")
-        masker = self._life.options.masker()
+        masker = self._child.record.options.masker()
         quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"
         raise TimeoutError(f"{self.command} wrote no line with {wanted} within {limit:g} s; its last lines:{quoted}")
 
     def info(self) -> ProcessInfo:
         """Return a frozen snapshot."""
-        life = self._life
-        return ProcessInfo(
-            id=self.id,
-            name=self.name,
-            command=self.command,
-            args=self.args,
-            cwd=self.cwd,
-            started_at=life.started_at,
-            running=not life.over,
-            status=life.status,
-            exit_code=life.exit_code,
-            duration=life.duration,
-            pid=life.pid,
-            host=life.host,
-        )
+        return self._child.record.info(trio.current_time())
 
     def result(self) -> CommandResult:
         """Return what is known so far, also of a process that is still running."""
-        return self._life.result()
+        return self._child.result()
 
 
-def process_of(life: Life) -> ManagedProcess:
-    """Return the one `ManagedProcess` of a life, so that two looks at a process can be compared."""
-    process: ManagedProcess | None = life.face() if life.face is not None else None
+@final
+class OutputLines:
+    """The lines of a process, from the first one that is still captured to the last; made by `ManagedProcess.lines`.
+
+    Attributes:
+        missed: How many lines the capture overwrote before they were read.
+    """
+
+    def __init__(self, child: Lifecycle, cursor: LineCursor) -> None:
+        self._child = child
+        self._cursor = cursor
+        self._pending: list[OutputLine] = []
+        self._finished = False
+        child.claims += 1  # what the process wrote is kept until this has read it, however much it is
+
+    @property
+    def missed(self) -> int:
+        """How many lines the capture overwrote before they were read."""
+        return self._cursor.missed
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> OutputLine:
+        if not self._pending:
+            await trio.lowlevel.checkpoint()
+            while not self._take():
+                if self._finished:
+                    if self._child.record.output_error is not None:
+                        raise self._child.record.output_error
+                    raise StopAsyncIteration
+                await self._child.output.readable()
+        return self._pending.pop()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_finished", True):
+            self._child.claims -= 1
+
+    def _take(self) -> bool:
+        """Take in the lines that are there; return whether there are any to hand out."""
+        if not self._pending and not self._finished:
+            if self._child.phase in OVER:
+                self._pending = self._cursor.finish()
+                self._finished = True
+                self._child.claims -= 1
+            else:
+                self._pending = self._cursor.read()
+            self._pending.reverse()  # taken from the end, which costs the same for every line
+        return bool(self._pending)
+
+    async def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
+        """Return the first line that contains `pattern`, None if there is none; those before go into `last`."""
+        self._take()  # what is captured already is searched even if there is no time
+        async for line in self:
+            if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
+                return line
+            last.append(line.text)
+        return None
+
+
+def process_of(child: Lifecycle) -> ManagedProcess:
+    """Return the one `ManagedProcess` of a child, so that two looks at a process can be compared."""
+    process = child.managed_ref() if child.managed_ref is not None else None
     if process is None:
-        process = ManagedProcess(life)
-        life.face = ref(process)  # a plain reference would make a cycle, and thousands of those wait for the collector
+        process = ManagedProcess(child)
+        child.managed_ref = ref(
+            process
+        )  # a plain reference would make a cycle, and thousands of those wait for the collector
+    assert isinstance(process, ManagedProcess)
     return process
+
+
+def ask_to_stop(process: ManagedProcess, *, stop_signal: int | None = None) -> None:
+    """Begin what `ManagedProcess.stop` does without waiting for the end, with another stop signal if one is given."""
+    process._child.ask(Request(EndReason.STOPPED, None, task_name(), stop_signal=stop_signal))
+
+
+def masker_of(process: ManagedProcess) -> Masker:
+    """Return what masks the secrets of a process in a text; false if it has none."""
+    return process._child.record.options.masker()
 
 
 def task_name() -> str | None:

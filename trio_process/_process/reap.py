@@ -13,22 +13,10 @@ import select
 import signal
 import struct
 import threading
-from typing import Final, NamedTuple
+from typing import Final
 
 from .._core import ProcessError, ResourceUsage, logger, read_stat
-
-
-class Ending(NamedTuple):
-    """How a child ended: its code, or -N for death by signal N, and what it used.
-
-    `incomplete` says that something still held its output open when another machine had drained it, `lost` why the end
-    itself is not known.
-    """
-
-    exit_code: int
-    usage: ResourceUsage
-    incomplete: bool = False
-    lost: str | None = None
+from .backend import ExitInfo
 
 
 def open_pidfd(pid: int) -> int:
@@ -42,15 +30,6 @@ def open_pidfd(pid: int) -> int:
         raise
 
 
-def is_stopped(pid: int, pidfd: int) -> bool:
-    """Return whether it is stopped by a signal, without taking that news from anybody (waitid(2))."""
-    try:
-        return os.waitid(os.P_PIDFD, pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # adopted: not a child of ours
-        stat = read_stat(pid)
-        return stat is not None and stat.state == "T"
-
-
 def has_exited(pidfd: int, within: float = 0.0) -> bool:
     """Return whether the child has ended, or does so within some seconds; it is left unreaped (pidfd_open(2))."""
     # not waitid: that knows children only, and an adopted process is none; not epoll, which takes a descriptor
@@ -59,7 +38,7 @@ def has_exited(pidfd: int, within: float = 0.0) -> bool:
     return bool(poll.poll(1000 * within))
 
 
-def reap(pid: int, pidfd: int) -> Ending:
+def reap(pid: int, pidfd: int) -> ExitInfo:
     """Reap a child that has ended; of one that is not ours to reap, tell what the kernel still knows."""
     try:
         reaped, status, used = os.wait4(pid, os.WNOHANG)
@@ -70,14 +49,14 @@ def reap(pid: int, pidfd: int) -> Ending:
         if code is None:
             logger.error("PID %d was reaped by another process or library; its exit code is lost: given as 255", pid)
             code = 255
-        return Ending(code, ResourceUsage())
+        return ExitInfo(code, ResourceUsage())
     usage = ResourceUsage(
         user=used.ru_utime,
         system=used.ru_stime,
         max_rss=used.ru_maxrss * 1024 if _is_its_own(used.ru_maxrss) else None,
         core_dumped=os.WCOREDUMP(status),
     )
-    return Ending(os.waitstatus_to_exitcode(status), usage)
+    return ExitInfo(os.waitstatus_to_exitcode(status), usage)
 
 
 _own_peak = 0  # of our memory, in kilobytes, when last asked for; it never shrinks
@@ -115,23 +94,23 @@ def exit_code_of(pid: int, pidfd: int) -> int | None:
     return None if (stat := read_stat(pid)) is None or stat.status is None else os.waitstatus_to_exitcode(stat.status)
 
 
-_some_day: set[int] = set()
+_deferred: set[int] = set()
 
 
-def reap_some_day(pid: int) -> None:
+def defer_reap(pid: int) -> None:
     """Note a detached child whose service was left: it is ours to reap, if it ends while we live."""
-    _some_day.add(pid)
+    _deferred.add(pid)
 
 
-def reap_the_abandoned() -> None:
+def reap_deferred() -> None:
     """Reap those of them that have ended."""
-    for pid in tuple(_some_day):
+    for pid in tuple(_deferred):
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0]
         except ChildProcessError:
             ended = pid
         if ended:
-            _some_day.discard(pid)
+            _deferred.discard(pid)
 
 
 def signal_group(pid: int, pidfd: int, number: int) -> None:
@@ -165,7 +144,7 @@ def kill_group(pid: int) -> None:
     _reach_group(pid, signal.SIGKILL)
 
 
-def heed_children() -> None:
+def restore_sigchld_default() -> None:
     """Set SIGCHLD back to its default where an ancestor had it ignored.
 
     With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").

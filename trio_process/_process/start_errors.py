@@ -9,7 +9,7 @@ from pathlib import Path
 from .._core import ProcessStartError, ProgramNotFoundError, RunOptions, command_line, escape_controls
 
 
-def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: C901 - a case for each errno
+def start_error(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: C901 - a case for each errno
     """Return the error of a spawn that failed, saying what was wrong and what to do."""
     typed = escape_controls(command_line(options.shown_command, options.shown_args))
     if len(typed) > 2000:
@@ -45,14 +45,14 @@ def explain(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: 
     return kind(f"can't start `{typed}`{where}: {why}")
 
 
-def explain_launch(options: RunOptions, report: bytes) -> ProcessStartError:
+def launch_error(options: RunOptions, report: bytes) -> ProcessStartError:
     """Return the error of a child whose launcher has failed: what could not be applied, or the exec itself."""
     import json  # noqa: PLC0415 - kept out of the import time
 
     step, number, text = json.loads(report)
     error = OSError(number, os.strerror(number), options.shown_command) if number else OSError(text)
     if not step:
-        failed = explain(options, error)
+        failed = start_error(options, error)
     else:
         typed = escape_controls(command_line(options.shown_command, options.shown_args))
         why = os.strerror(number) if number else text

@@ -1,11 +1,12 @@
-"""The processes of a service by id: those that run, and as many of the finished ones as shall be remembered."""
+"""The records of a service by id: the processes that run, and the finished ones that it remembers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import final
 
 from .._core import OptionError, ProcessNotFoundError
-from .lifecycle import Life
+from .lifecycle import Lifecycle, Phase
 
 
 @final
@@ -14,46 +15,65 @@ class Table:
 
     Args:
         retain: How many finished ones are remembered.
-        retain_bytes: How much output they may hold.
+        retain_bytes: How many bytes of output they may hold.
 
     Attributes:
-        lives: All records, in start order.
-        running: Those that have not ended, in start order.
+        running: The lifecycles that have started and not ended, by id in start order.
         held: Bytes of output that the finished ones hold.
     """
 
     def __init__(self, retain: float, retain_bytes: float) -> None:
         self._retain = retain
         self._retain_bytes = retain_bytes
-        self.lives: dict[str, Life] = {}
-        self.running: dict[str, Life] = {}
+        self._all: dict[str, Lifecycle] = {}  # in start order
+        self.running: dict[str, Lifecycle] = {}
         self.held = 0
         self._finished: dict[str, None] = {}  # oldest first
-        self._holding: dict[str, int] = {}  # those of them with output, and how many bytes
+        self._holding: dict[str, int] = {}  # the ids of those with output, and how many bytes
+
+    def __iter__(self) -> Iterator[Lifecycle]:
+        """All records, in start order."""
+        return iter(self._all.values())
 
     @property
     def remembered(self) -> int:
         """How many finished ones there are."""
         return len(self._finished)
 
-    def ended(self, life: Life) -> None:
-        """Move a record to the finished ones, and forget what is too much."""
-        self.running.pop(life.id, None)
-        self._finished[life.id] = None
-        size = life.output.capture.held
+    def add(self, child: Lifecycle) -> None:
+        """Add a child that is about to be started."""
+        self._all[child.record.id] = child
+
+    def started(self, child: Lifecycle) -> None:
+        """Count a child among those that run."""
+        self._all[child.record.id] = self.running[child.record.id] = child
+
+    def discard(self, child: Lifecycle) -> None:
+        """Forget a child that was never started, or can't be watched."""
+        self._all.pop(child.record.id, None)
+        self.running.pop(child.record.id, None)
+
+    def ended(self, child: Lifecycle) -> None:
+        """Move a child to the finished ones, and forget what is too much."""
+        key = child.record.id
+        self.running.pop(key, None)
+        self._finished[key] = None
+        size = child.output.capture.held
         if size:
-            self._holding[life.id] = size
+            self._holding[key] = size
             self.held += size
-        self.trim(but=life)  # what it wrote may be looked at now, however much it is
+        # what it wrote may be looked at now, however much it is, by a caller that holds the process
+        is_held = child.managed_ref is not None and child.managed_ref() is not None
+        self.trim(but=child if is_held else None)
         while len(self._finished) > self._retain:
             self.forget(next(iter(self._finished)))
 
-    def trim(self, but: Life | None = None) -> None:
-        """Give up the output of the oldest, as far as it is too much and nobody waits for it."""
+    def trim(self, but: Lifecycle | None = None) -> None:
+        """Release the output of the oldest, as far as it is too much and no task waits for it or reads from it."""
         if self.held <= self._retain_bytes:
             return
-        for key in [key for key in self._holding if not self.lives[key].claims and self.lives[key] is not but]:
-            self.lives[key].output.capture.release()
+        for key in [key for key in self._holding if not self._all[key].claims and self._all[key] is not but]:
+            self._all[key].output.capture.release()
             self.held -= self._holding.pop(key)
             if self.held <= self._retain_bytes:
                 return
@@ -62,7 +82,7 @@ class Table:
         """Drop the record of a finished process."""
         del self._finished[key]
         self.held -= self._holding.pop(key, 0)
-        del self.lives[key]
+        del self._all[key]
 
     def clear(self) -> None:
         """Drop the records of all finished processes."""
@@ -70,19 +90,19 @@ class Table:
             self.forget(key)
 
     def has_ended(self, key: str) -> bool:
-        """Return whether that process is known, and has ended."""
-        life = self.lives.get(key)
-        return life is not None and life.over
+        """Return whether the process with this id is known, and has ended."""
+        child = self._all.get(key)
+        return child is not None and child.phase is Phase.ENDED
 
-    def find(self, key: str) -> Life:
-        """Return the record of that id.
+    def get(self, key: str) -> Lifecycle:
+        """Return the process with this id.
 
         Raises:
             ProcessNotFoundError: There is none.
         """
         if not isinstance(key, str):
             raise OptionError(f"an id is a str, as start returned it; got {key!r}")
-        life = self.lives.get(key)
-        if life is None:
+        child = self._all.get(key)
+        if child is None:
             raise ProcessNotFoundError(f"this service has no process {key!r}; it may have been forgotten (retain)")
-        return life
+        return child

@@ -8,7 +8,7 @@ from typing import final
 
 from .._cluster import Agent, Crew, Launcher, RemoteBackend
 from .._core import Core, OptionError, checks, open_scope
-from .._process import Containment, Service, ServiceOptions
+from .._process import Backend, Reactor, Service, ServiceOptions
 
 
 @final
@@ -49,7 +49,7 @@ class ClusterService(Service):
             raise OptionError(f"launcher must be a launcher such as local_agents(2), got {launcher!r}")
         self._launcher = launcher
         timeout = launcher.start_timeout if start_timeout is None else checks.seconds("start_timeout", start_timeout)
-        self._crew = Crew(self.settings, checks.seconds("heartbeat", heartbeat, positive=True), timeout)
+        self._crew = Crew(self.options, checks.seconds("heartbeat", heartbeat, positive=True), timeout)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -75,5 +75,5 @@ class ClusterService(Service):
             finally:
                 await self._crew.leave()
 
-    def _make_containment(self) -> Containment:
-        return RemoteBackend(self.reactor, self.settings, self._crew.roster)
+    def _make_backend(self, reactor: Reactor, options: ServiceOptions) -> Backend:
+        return RemoteBackend(reactor, options, self._crew.roster)

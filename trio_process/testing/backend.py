@@ -1,4 +1,4 @@
-"""`ScriptedContainment`: what a service spawns by when nothing real is to be spawned."""
+"""`ScriptedBackend`: what a service spawns by when nothing real is to be spawned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import final
 
 import trio
 
-from .._process import Containment, Handle, Life, Reactor, explain
+from .._core import RunOptions
+from .._process import Backend, Handle, Reactor, start_error
 from .call import Call
 from .commands import Commands
 from .handle import FakeHandle
@@ -17,7 +18,7 @@ from .recording import Recorder
 
 
 @final
-class ScriptedContainment:
+class ScriptedBackend:
     """Starts scripts instead of children; while something is being recorded, also children, for what has no script.
 
     Args:
@@ -26,11 +27,11 @@ class ScriptedContainment:
         make_real: Returns what spawns real children.
     """
 
-    def __init__(self, reactor: Reactor, commands: Commands, make_real: Callable[[], Containment]) -> None:
+    def __init__(self, reactor: Reactor, commands: Commands, make_real: Callable[[], Backend]) -> None:
         self._reactor = reactor
         self._commands = commands
         self._make_real = make_real
-        self._real: Containment | None = None
+        self._real: Backend | None = None
 
     @property
     def mechanism(self) -> str:
@@ -42,32 +43,32 @@ class ScriptedContainment:
         """There is nothing to guard."""
         return None if self._real is None else self._real.guardian_pid
 
-    def spawn(self, life: Life, number: int) -> Handle:
-        """Start the script of a life; raises as its behaviour says."""
-        call = Call(life.id, life.options, trio.current_time())
+    def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
+        """Start the script of a command; raises as its behaviour says."""
+        call = Call(id, options, trio.current_time())
         rule = self._commands.find(call)
         if rule is None:
             recorder = self._commands.recorder
             if recorder is None or recorder.finished:
-                raise self._commands.unknown(life.options)
-            return self._spawn_real(life, number, call, recorder)
+                raise self._commands.unknown(options)
+            return self._spawn_real(call, number, recorder)
         behaviour = rule.next_behaviour(call)
         self._commands.calls.append(call)
-        error = behaviour.start_error(life.options)
+        error = behaviour.start_error(options)
         if error is not None:
             raise error
         try:
             return FakeHandle(call, behaviour, self._reactor, number, self._commands.problems.append)
         except OSError as failure:  # a file that it was to read or write
-            raise explain(life.options, failure) from failure
+            raise start_error(options, failure) from failure
 
-    def _spawn_real(self, life: Life, number: int, call: Call, recorder: Recorder) -> Handle:
+    def _spawn_real(self, call: Call, number: int, recorder: Recorder) -> Handle:
         recorder.check_clock()
         if self._real is None:
             self._real = self._make_real()
         self._commands.calls.append(call)
         real = self._real
-        return recorder.spawn(call, lambda: real.spawn(life, number))
+        return recorder.spawn(call, lambda: real.spawn(call.id, call.options, number))
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: a script does not outlive its service."""

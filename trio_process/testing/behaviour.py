@@ -24,7 +24,7 @@ from .._core import (
     signal_number,
 )
 from .._core import signal_name as name_of
-from .._process import OutputLine, explain
+from .._process import OutputLine, start_error
 
 if TYPE_CHECKING:
     from .call import Call
@@ -220,7 +220,7 @@ class Behaviour:
         """Return the error of its start, with the text that a real one has."""
         if self.error is None or isinstance(self.error, ProcessStartError):
             return self.error
-        error = explain(options, self.error)
+        error = start_error(options, self.error)
         error.__cause__ = self.error
         return error
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import EllipsisType
 from typing import Any, final
 
 from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
-from .._process import Containment, Service, ServiceOptions
-from .backend import ScriptedContainment
+from .._process import Backend, BackendFactory, Reactor, Service, ServiceOptions, make_local_backend
+from .backend import ScriptedBackend
 from .behaviour import Behaviour, as_behaviours, make_behaviour
 from .call import Call
 from .commands import Commands, Predicate, Rule
 from .recording import Recorder
 from .replay import load_recording
-
-_make_real = Service._make_containment  # kept, as the fixture `fake_processes` puts another one in its place
 
 
 @final
@@ -128,12 +126,13 @@ class FakeService(Service):
                 failures.append(error)
         raise_first(None, failures)
 
-    def _make_containment(self) -> Containment:
-        return ScriptedContainment(self.reactor, self._commands, lambda: _make_real(self))
+    def _make_backend(self, reactor: Reactor, options: ServiceOptions) -> Backend:
+        return ScriptedBackend(reactor, self._commands, lambda: make_local_backend(reactor, options))
 
-    def script(self) -> Callable[[Service], Containment]:
-        """Return what makes another service run these scripts; for the fixture `fake_processes`."""
-        return lambda service: ScriptedContainment(service.reactor, self._commands, lambda: _make_real(service))
+
+def scripted(fake: FakeService) -> BackendFactory:
+    """Return what makes other services run the scripts of `fake`; for the fixture `fake_processes`."""
+    return fake._make_backend
 
 
 def _program(command: Any) -> Any:

@@ -26,7 +26,7 @@ from .._core import (
     Stream,
     escape_controls,
 )
-from .._process import Ending, Left, Owner, Reactor
+from .._process import ExitInfo, HandleOwner, Reactor, Survivor, Swept
 from .behaviour import Behaviour, Read, Step, Write, check_exit_code, step_of
 from .call import Call
 from .commands import ScriptError
@@ -104,7 +104,7 @@ class FakeHandle:
         await trio.lowlevel.checkpoint()
         return None
 
-    def begin(self, owner: Owner) -> None:
+    def begin(self, owner: HandleOwner) -> None:
         """Start the script, but not before whoever started the process has it in hand."""
         self._owner = owner
         self._let_others_run()
@@ -149,25 +149,25 @@ class FakeHandle:
         """Return whether the script is over."""
         return self._exit_code is not None
 
-    def is_stopped(self) -> bool:
-        """Return whether it is stopped by a signal."""
-        return self._stopped
+    def survivor(self) -> Survivor:
+        """Return its PID; a script always dies of SIGKILL, so that this is not asked for."""
+        return Survivor(self.pid, "?", str(self._call))
 
     def sweep(
         self,
         age: float,  # noqa: ARG002 - it leaves nobody behind
         kill_from: float,  # noqa: ARG002 - likewise
-        callback: Callable[[list[Left], bool], None],  # noqa: ARG002 - likewise
+        callback: Swept,  # noqa: ARG002 - likewise
     ) -> Callable[[], None] | None:
         """Return None: it leaves nobody behind."""
         return None
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitInfo:
         """Tell how it ended."""
         assert self._exit_code is not None
         self.close_stdin()
         self._outputs.close_files()
-        return Ending(self._exit_code, ResourceUsage())
+        return ExitInfo(self._exit_code, ResourceUsage())
 
     def abandon(self) -> None:
         """Forget the script: what is detached runs on where nobody sees it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from .._core import RunOptions, Stdio, Stream
-from .._process import CHUNK, PIPE_CAPACITY, Owner
+from .._process import CHUNK, PIPE_CAPACITY, HandleOwner
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _LOG_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -66,7 +66,7 @@ class FakeOutputs:
         """Whether a write waits for room in its pipe."""
         return any(len(pipe) > PIPE_CAPACITY for pipe in self._pipes.values())
 
-    def write(self, stream: Stream, data: bytes, owner: Owner) -> None:
+    def write(self, stream: Stream, data: bytes, owner: HandleOwner) -> None:
         """Write, and let the owner have what is not held back."""
         target = self._targets[stream]
         if isinstance(target, Stream):
@@ -78,7 +78,7 @@ class FakeOutputs:
             if target == self._log:
                 owner.received(Stream.STDOUT, data)
 
-    def hand_over(self, stream: Stream, owner: Owner, *, even_if_paused: bool = False) -> None:
+    def hand_over(self, stream: Stream, owner: HandleOwner, *, even_if_paused: bool = False) -> None:
         """Let the owner have what is in a pipe."""
         pipe = self._pipes.get(stream)
         while pipe and (even_if_paused or stream not in self._paused):
@@ -86,7 +86,7 @@ class FakeOutputs:
             del pipe[:CHUNK]
             owner.received(stream, data)
 
-    def read_rest(self, owner: Owner, *, ended: bool) -> list[Stream]:
+    def read_rest(self, owner: HandleOwner, *, ended: bool) -> list[Stream]:
         """Let the owner have everything; return the streams that are at their end."""
         for stream in list(self._pipes):
             self.hand_over(stream, owner, even_if_paused=True)

@@ -57,14 +57,14 @@ def no_leaks(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-async def fake_processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeService]:
+async def fake_processes() -> AsyncIterator[FakeService]:
     """Give a `FakeService` that is entered; every `Service` that the test's code makes runs the same scripts.
 
     So code that makes a service of its own is tested unchanged; `trio_process.exec` and `Program` do, too.
     """
-    from .._process import Service  # noqa: PLC0415 - only for tests that ask for it
-    from .fake import FakeService  # noqa: PLC0415 - likewise
+    from .._process import use_backend  # noqa: PLC0415 - only for tests that ask for it
+    from .fake import FakeService, scripted  # noqa: PLC0415 - likewise
 
     async with FakeService() as fake:
-        monkeypatch.setattr(Service, "_make_containment", fake.script())
-        yield fake
+        with use_backend(scripted(fake)):
+            yield fake

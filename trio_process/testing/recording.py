@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGCONT
 from types import TracebackType
 from typing import Any, Final, Self, final
 
@@ -29,7 +30,7 @@ from .._core import (
     signal_name,
     write_atomically,
 )
-from .._process import Ending, Handle, Left, Owner, Redactor
+from .._process import ExitInfo, Handle, HandleOwner, Redactor, Survivor, Swept
 from .call import Call
 
 HEAD: Final = {"recording": "trio-process", "version": 1}
@@ -119,7 +120,7 @@ class RecordingHandle:
 
     # what the real one tells
 
-    def begin(self, owner: Owner) -> None:
+    def begin(self, owner: HandleOwner) -> None:
         """Stand between the child and its life."""
         self._owner = owner
         self._real.begin(self)
@@ -131,6 +132,11 @@ class RecordingHandle:
         if masked:
             self._note(_output(stream, masked))
         self._owner.received(stream, data)
+
+    @property
+    def kill_at(self) -> float | None:
+        """As its life says."""
+        return self._owner.kill_at
 
     def output_lost(self, error: Exception) -> None:
         """Pass it on; what was lost can't be recorded."""
@@ -182,8 +188,9 @@ class RecordingHandle:
         self.open_streams = self._real.open_streams
 
     def signal(self, number: int, *, group: bool) -> None:
-        """Write a signal down that can still change something."""
-        if not self._real.has_exited():
+        """Write a signal down that can still change something; the SIGCONT after a stop signal is a part of the stop."""
+        follows_a_signal = number == SIGCONT and "signal" in self._run[-1]
+        if not self._real.has_exited() and not follows_a_signal:
             self._note({"signal": signal_name(number)})
         self._real.signal(number, group=group)
 
@@ -191,25 +198,23 @@ class RecordingHandle:
         """As the real one says."""
         return self._real.has_exited()
 
-    def is_stopped(self) -> bool:
+    def survivor(self) -> Survivor:
         """As the real one says."""
-        return self._real.is_stopped()
+        return self._real.survivor()
 
-    def sweep(
-        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
-    ) -> Callable[[], None] | None:
+    def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Pass it on."""
         return self._real.sweep(age, kill_from, callback)
 
-    def reap(self) -> Ending:
+    def reap(self) -> ExitInfo:
         """Write the end down."""
-        ending = self._real.reap()
+        info = self._real.reap()
         for stream, redactor in self._redactors.items():
             rest = redactor.finish()
             if rest:
                 self._run.append({"at": self._exited_at, **_output(stream, rest)})
-        self._run.append({"at": self._exited_at, "exit": ending.exit_code})
-        return ending
+        self._run.append({"at": self._exited_at, "exit": info.exit_code})
+        return info
 
     def abandon(self) -> None:
         """Pass it on; the recording has no end of it."""

@@ -1,20 +1,19 @@
-"""Which processes belong to a child, and whether they are gone: group, marker, cgroup, guardian."""
+"""Who belongs to a child, and is it gone: process group, marker, cgroup, sweep, guardian."""
 
-from .cgroup import Cell, Cells
-from .descendants import MARKER, Left, Lineage, Wanted, state_of
+from .cgroup import Cgroups
+from .descendants import Lineage, Target, state_of
 from .guardian import Guardian
-from .sweep import STUCK_AFTER, Sweep, Sweeper
+from .strategies import CgroupContainment, Containment, MarkerContainment
+from .sweep import Sweeper
 
 __all__ = [
-    "MARKER",
-    "STUCK_AFTER",
-    "Cell",
-    "Cells",
+    "CgroupContainment",
+    "Cgroups",
+    "Containment",
     "Guardian",
-    "Left",
     "Lineage",
-    "Sweep",
+    "MarkerContainment",
     "Sweeper",
-    "Wanted",
+    "Target",
     "state_of",
 ]

@@ -17,7 +17,7 @@ _OURS: Final = "/proc/self/cgroup"
 
 
 @final
-class Cells:
+class Cgroups:
     """The cgroup of a service, below our own, and in it one for each child.
 
     Raises:
@@ -38,11 +38,11 @@ class Cells:
             os.rmdir(self.path)
             raise ProcessError("containment='cgroup' needs cgroup.kill (Linux 5.14); use containment='marker'")
 
-    def make(self, number: int) -> Cell:
+    def make(self, name: str) -> Cgroup:
         """Make one for a child; raises OSError."""
-        path = os.path.join(self.path, str(number))
+        path = os.path.join(self.path, name)
         os.mkdir(path)
-        return Cell(path)
+        return Cgroup(path)
 
     def close(self) -> None:
         """Remove it, unless something lives in it that could not be killed."""
@@ -50,7 +50,7 @@ class Cells:
 
 
 @final
-class Cell:
+class Cgroup:
     """The cgroup of one child and its descendants."""
 
     __slots__ = ("path",)

@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, final
 
 from ..._core import read_stat
-from .cgroup import Cell
-
-MARKER: Final = "TRIO_PROCESS_ID"
-"""The variable by which the descendants of a process are known; nested services append to it, separated by `;`."""
+from ..backend import Survivor
+from ..environment import MARKER
+from .strategies import Containment
 
 _NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
 _WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PIDs
@@ -27,31 +26,23 @@ _ROUNDS: Final = 8  # looks at the PIDs handed out meanwhile
 _RESERVE: Final = 3  # descriptors kept for a look: a directory, or a pidfd and a file
 
 
-class Left(NamedTuple):
-    """A process that was left behind: its PID, its state (proc_pidread_stat(5)) and its command's name."""
+class Target(NamedTuple):
+    """A process whose descendants are looked for.
 
-    pid: int
-    state: str
-    command: str
-
-
-class Wanted(NamedTuple):
-    """Whose descendants to look for: the leader and group, its marker, how long ago it was started, and its cgroup.
-
-    `stop_signal` asks them to end.
+    `pid` is that of the leader, and the id of its group; `age` is in seconds since its start; `stop_signal` asks
+    escapees to end.
     """
 
     pid: int
-    token: str
+    containment: Containment
     age: float
-    cell: Cell | None = None
     stop_signal: int | None = None
 
 
-class Findings(NamedTuple):
+class Scan(NamedTuple):
     """What a look has found: the living descendants of each leader by its PID; `sure` unless some could not be told."""
 
-    left: dict[int, list[Left]]
+    left: dict[int, list[Survivor]]
     sure: bool
 
 
@@ -90,18 +81,19 @@ class Lineage:
         """Note that a child is about to be reaped, and its PID to be anybody's."""
         self._alive.discard(pid)
 
-    def may_have_left_some(self, wanted: Wanted) -> bool:
+    def may_have_left_some(self, target: Target) -> bool:
         """Return whether the process can have made others at all; False is certain."""
-        if wanted.cell is not None:
-            return wanted.cell.populated
-        candidates = self._narrow(wanted)
+        populated = target.containment.populated
+        if populated is not None:
+            return populated
+        candidates = self._narrow(target)
         return candidates is None or bool(candidates)
 
-    def _narrow(self, wanted: Wanted) -> list[int] | None:
+    def _narrow(self, target: Target) -> list[int] | None:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
-        if self._loadavg < 0 or wanted.age > _WRAP_AGE:
+        if self._loadavg < 0 or target.age > _WRAP_AGE:
             return None
-        return self._handed_out(wanted.pid, self._last_pid())
+        return self._handed_out(target.pid, self._last_pid())
 
     def _last_pid(self) -> int:
         """Return the PID that was handed out last: the last field of proc_loadavg(5)."""
@@ -145,43 +137,42 @@ class Lineage:
         except OSError:
             pass  # somebody else took them meanwhile: what there is must do until the next time
 
-    def find(self, wanted: Collection[Wanted]) -> Findings:
+    def find(self, targets: Collection[Target]) -> Scan:
         """Return the living descendants of each leader; zombies are not alive.
 
         Who is looked at may fork and exit before its turn comes. So the PIDs handed out meanwhile are looked at too, until
         there are none.
         """
         if self._loadavg < 0:
-            return Findings({}, sure=True)
-        look = _Look(wanted, self._alive)
-        for one in wanted:
-            if one.cell is not None:
-                look.among(one.cell.members(), one.pid)
+            return Scan({}, sure=True)
+        look = _Scanner(targets, self._alive)
+        for one in targets:
+            look.among(one.containment.members(), one.pid)
         last = self._last_pid()
-        narrow = self._narrow(next(iter(wanted))) if len(wanted) == 1 else None
+        narrow = self._narrow(next(iter(targets))) if len(targets) == 1 else None
         look.at(narrow if narrow is not None else _all_pids())
         for _ in range(_ROUNDS):
             newest = self._last_pid()
             if newest == last:
-                return Findings(look.found, look.sure)
+                return Scan(look.found, look.sure)
             more = self._handed_out(last, newest)
             look.at(more if more is not None else _all_pids())
             last = newest
-        return Findings(look.found, sure=False)
+        return Scan(look.found, sure=False)
 
 
 @final
-class _Look:
+class _Scanner:
     """One look at many processes, for the descendants of several leaders."""
 
     __slots__ = ("_groups", "_leaders", "_seen", "_tokens", "found", "sure")
 
-    def __init__(self, wanted: Collection[Wanted], leaders: Collection[int]) -> None:
-        self._groups = {one.pid for one in wanted}
-        self._tokens = {one.token.encode(): one.pid for one in wanted if one.token}
+    def __init__(self, targets: Collection[Target], leaders: Collection[int]) -> None:
+        self._groups = {one.pid for one in targets}
+        self._tokens = {one.containment.token.encode(): one.pid for one in targets if one.containment.token}
         self._leaders = leaders
         self._seen: set[int] = set()
-        self.found: dict[int, list[Left]] = {}
+        self.found: dict[int, list[Survivor]] = {}
         self.sure = True
 
     def at(self, pids: Iterable[int]) -> None:
@@ -195,7 +186,7 @@ class _Look:
             leader = self._leader(pid, stat.group)
             if leader is not None:
                 self._seen.add(pid)
-                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
+                self.found.setdefault(leader, []).append(Survivor(pid, stat.state, stat.command))
 
     def among(self, pids: Iterable[int], leader: int) -> None:
         """Take these for descendants, unless they are dead."""
@@ -203,14 +194,14 @@ class _Look:
             stat = read_stat(pid)
             if pid != leader and stat is not None and not stat.dead:
                 self._seen.add(pid)
-                self.found.setdefault(leader, []).append(Left(pid, stat.state, stat.command))
+                self.found.setdefault(leader, []).append(Survivor(pid, stat.state, stat.command))
 
     def _leader(self, pid: int, group: int) -> int | None:
         if group in self._groups:
             return group
         if not self._tokens:
             return None
-        marks = _marks(pid)
+        marks = _tokens_of(pid)
         if marks is None:
             self.sure = False
             return None
@@ -228,7 +219,7 @@ def state_of(pid: int) -> str:
     return "?" if stat is None else stat.state
 
 
-def _marks(pid: int) -> set[bytes] | None:
+def _tokens_of(pid: int) -> set[bytes] | None:
     """Return the tokens of all services that a process descends from, None while that can't be told.
 
     In the midst of an exec it has no environment: neither the old program's, nor the new one's yet.
@@ -259,18 +250,19 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def ask_to_end(left: Left, wanted: Wanted) -> None:
-    """Send the stop signal to a descendant that has left the group, and so has not got it with the others."""
-    if wanted.stop_signal is not None:
-        _signal(left, wanted, wanted.stop_signal, to_members=False)
+def ask_to_end(left: Survivor, target: Target) -> None:
+    """Send the stop signal, and SIGCONT, to a descendant that has left the group, and so has not got them with the others."""
+    if target.stop_signal is not None:
+        for number in (target.stop_signal, signal.SIGCONT):
+            _signal(left, target, number, to_members=False)
 
 
-def kill(left: Left, wanted: Wanted) -> None:
+def kill(left: Survivor, target: Target) -> None:
     """Kill one descendant."""
-    _signal(left, wanted, signal.SIGKILL, to_members=True)
+    _signal(left, target, signal.SIGKILL, to_members=True)
 
 
-def _signal(left: Left, wanted: Wanted, number: int, *, to_members: bool) -> None:
+def _signal(left: Survivor, target: Target, number: int, *, to_members: bool) -> None:
     """Signal one descendant; its PID is looked at again through a pidfd, so that nobody else is hit."""
     try:
         pidfd = os.pidfd_open(left.pid)
@@ -280,8 +272,8 @@ def _signal(left: Left, wanted: Wanted, number: int, *, to_members: bool) -> Non
         stat = read_stat(left.pid)
         if stat is None:
             return
-        member = stat.group == wanted.pid
-        if to_members if member else _escaped(left.pid, wanted):
+        member = stat.group == target.pid
+        if to_members if member else _escaped(left.pid, target):
             signal.pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # gone, or not ours to signal: it is looked for again, and named if it stays
@@ -289,7 +281,8 @@ def _signal(left: Left, wanted: Wanted, number: int, *, to_members: bool) -> Non
         os.close(pidfd)
 
 
-def _escaped(pid: int, wanted: Wanted) -> bool:
-    if wanted.cell is not None and pid in wanted.cell.members():
+def _escaped(pid: int, target: Target) -> bool:
+    if pid in target.containment.members():
         return True
-    return bool(wanted.token) and wanted.token.encode() in (_marks(pid) or ())
+    token = target.containment.token
+    return bool(token) and token.encode() in (_tokens_of(pid) or ())

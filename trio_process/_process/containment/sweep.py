@@ -7,12 +7,11 @@ from typing import Final, final
 
 import trio
 
+from .. import backend
+from ..backend import Survivor
 from ..reactor import Reactor
 from . import descendants
-from .descendants import Left, Lineage, Wanted
-
-STUCK_AFTER: Final = 5.0
-"""Seconds after SIGKILL in which what can die has died; what has not is named in a `StopFailedError`."""
+from .descendants import Lineage, Target
 
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.05
@@ -24,10 +23,10 @@ _UNSURE: Final = 2.0
 class Sweep:
     """One process's sweep: when what is left gets killed, and who is told of the end."""
 
-    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "wanted")
+    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "target")
 
-    def __init__(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> None:
-        self.wanted = wanted
+    def __init__(self, target: Target, kill_from: float, callback: Callable[[list[Survivor], bool], None]) -> None:
+        self.target = target
         self.kill_from = kill_from
         self.sure_from = trio.current_time() + _UNSURE
         self.callback = callback
@@ -48,15 +47,15 @@ class Sweeper:
         self._next_look: float | None = None
         self._pause = _FIRST_LOOK
 
-    def begin(self, wanted: Wanted, kill_from: float, callback: Callable[[list[Left], bool], None]) -> Sweep:
+    def begin(self, target: Target, kill_from: float, callback: Callable[[list[Survivor], bool], None]) -> Sweep:
         """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`."""
-        sweep = Sweep(wanted, kill_from, callback)
+        sweep = Sweep(target, kill_from, callback)
         self._sweeps.append(sweep)
         self._pause = _FIRST_LOOK
         self._look_at(trio.current_time())
         return sweep
 
-    def hasten(self, sweep: Sweep) -> None:
+    def kill_now(self, sweep: Sweep) -> None:
         """Kill what is left now."""
         sweep.kill_from = trio.current_time()
         self._look_at(sweep.kill_from)
@@ -80,15 +79,15 @@ class Sweeper:
         for sweep, left in ended:
             sweep.callback(left, sweep.killed)
 
-    def _pass(self, now: float) -> list[tuple[Sweep, list[Left]]]:
+    def _pass(self, now: float) -> list[tuple[Sweep, list[Survivor]]]:
         """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
         if not self._lineage.sees_escapees:
-            return self._kill_blindly()
-        found, sure = self._lineage.find([sweep.wanted for sweep in self._sweeps])
+            return self._kill_groups_unseen()
+        found, sure = self._lineage.find([sweep.target for sweep in self._sweeps])
         waiting = []
         ended = []
         for sweep in self._sweeps:
-            left = found.get(sweep.wanted.pid, [])
+            left = found.get(sweep.target.pid, [])
             if (not left and (sure or now >= sweep.sure_from)) or (sweep.killed and now >= sweep.give_up):
                 ended.append((sweep, left))
                 continue
@@ -100,28 +99,27 @@ class Sweeper:
         self._sweeps = waiting
         return ended
 
-    def _kill_blindly(self) -> list[tuple[Sweep, list[Left]]]:
+    def _kill_groups_unseen(self) -> list[tuple[Sweep, list[Survivor]]]:
         """Kill the groups at once: without a `/proc` nobody can tell whether anything is left in them to wait for."""
         ended, self._sweeps = self._sweeps, []
         for sweep in ended:
-            self._kill_group(sweep.wanted.pid)
+            self._kill_group(sweep.target.pid)
         return [(sweep, []) for sweep in ended]
 
-    def _ask(self, sweep: Sweep, left: list[Left]) -> None:
+    def _ask(self, sweep: Sweep, left: list[Survivor]) -> None:
         """Tell what has left the group of the stop: it would wait for the end of the grace, and all would wait for it.
 
         Once: what it starts from then on is its clean-up.
         """
         sweep.asked = True
         for one in left:
-            descendants.ask_to_end(one, sweep.wanted)
+            descendants.ask_to_end(one, sweep.target)
 
-    def _kill(self, sweep: Sweep, left: list[Left], now: float) -> None:
+    def _kill(self, sweep: Sweep, left: list[Survivor], now: float) -> None:
         if not sweep.killed:
             sweep.killed = True
-            sweep.give_up = now + STUCK_AFTER
-        if sweep.wanted.cell is not None:
-            sweep.wanted.cell.kill()
-        self._kill_group(sweep.wanted.pid)
+            sweep.give_up = now + backend.STUCK_AFTER
+        sweep.target.containment.kill()
+        self._kill_group(sweep.target.pid)
         for one in left:
-            descendants.kill(one, sweep.wanted)
+            descendants.kill(one, sweep.target)

@@ -1,93 +1,128 @@
-"""`LocalHandle`: a child of this process, on pidfd, pipes and epoll."""
+"""`LocalHandle`: a child of this process, by its pidfd and the pipes to it.
+
+Order
+    The spawn returns a running child, a pidfd and our ends of its pipes. `begin` puts the pipes and then the pidfd into the
+    reactor's epoll; before that nothing is reported, so that the lifecycle is ready for the first byte. If the kernel
+    refuses to watch them (epoll_ctl(2): ENOSPC), the child can be neither read nor waited for, so it is killed and
+    reported as exited there and then.
+
+    The pidfd becomes readable when the child exits. That is not the moment to reap: wait4(2) would free the PID, and the
+    group's id with it, while descendants may still have to be signalled. So `exited` is reported with the child left a
+    zombie, the lifecycle drains and sweeps, and `reap` comes last. It goes: close stdin; take the PID out of the
+    lineage, so that the next process with this PID is not taken for ours; tell the guardian to release the group, before
+    its id can be another's; wait4; the containment's figures; close the pidfd.
+
+    `_pidfd` is set to -1 before the descriptor is closed, here as everywhere: the kernel hands out the number again at
+    once, and a signal through it would reach another child.
+
+Descriptors
+    stdin       Closed by `close_stdin`, by `StdinPipe` when the child has closed its end, and by `reap` and `abandon`. A
+                writer may wait for it in its own task; closing wakes the writer first (`notify_closing`).
+    outputs     Closed at their end of file, else by `close_outputs`, which the lifecycle calls when it has read what it
+                wanted. They are read by one task, so nothing waits for them.
+    log         Of a detached child: the file that it writes, followed by `FileTail`, which closes it.
+    launch      The pipe to the launcher, closed by `launched` alone.
+    pidfd       Closed by `reap` or `abandon`, and by nothing else.
+
+    A pipe is never shared with an epoll after it was closed: `Reactor.close_watched` takes it out first, as a fork of this
+    program without exec may hold a copy, and the kernel would report that one for ever (epoll(7), "Q6").
+
+What is not here: who asked for what, deadlines, results. A handle obeys, and reports three things: bytes, end of file,
+exit.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-import attrs
-import trio
-
-from ..._core import ProcessNotRunningError, ProcessStartError, RunOptions, StdinNotAvailableError, Stream
-from .. import reap
-from ..backend import Owner
-from ..containment import STUCK_AFTER, Cell, Guardian, Left, Lineage, Sweep, Sweeper, Wanted
-from ..output import Follower
-from ..reactor import Reactor
-from ..reap import Ending
-from ..start_errors import explain_launch
+from ..._core import ProcessStartError, RunOptions, Stream, read_stat
+from .. import backend, reap
+from ..backend import ExitInfo, HandleOwner, Survivor, Swept
+from ..containment import Containment, Target
+from ..output import FileTail
+from ..start_errors import launch_error
+from .launch import launcher_report
 from .spawn import Spawned
+from .stdin_pipe import StdinPipe, no_stdin
 from .stdio import PIPE_CAPACITY
+
+if TYPE_CHECKING:
+    from ..containment import Guardian, Lineage, Sweeper
+    from ..reactor import Reactor
 
 CHUNK: Final = PIPE_CAPACITY
 """How much is read at once, in bytes: what a pipe holds."""
 
 _READS_AT_EXIT: Final = 32  # full pipes, of 1 MiB at the most (pipe-max-size); more can only be a grandchild's flood
 
-_DYING: Final = 0.01  # seconds: a process that ends closes its files a moment before it can be seen to have ended
+
+class Shared:
+    """What all handles of a backend share.
+
+    Args:
+        reactor: Watches their descriptors.
+        lineage: Knows which PIDs are theirs.
+        sweeper: Finds and ends their descendants.
+    """
+
+    __slots__ = ("guardian", "lineage", "reactor", "sweeper")
+
+    def __init__(self, reactor: Reactor, lineage: Lineage, sweeper: Sweeper) -> None:
+        self.reactor = reactor
+        self.lineage = lineage
+        self.sweeper = sweeper
+        self.guardian: Guardian | None = None
 
 
 @final
 class LocalHandle:
-    """A child of this process: our ends of its pipes are read by the service's one epoll."""
+    """A child of this process: our ends of its pipes are read by the service's one epoll.
+
+    Args:
+        spawned: The child and its descriptors.
+        shared: What all handles of the backend share.
+        containment: What tells its descendants from other processes.
+        stop_signal: What asks escapees to end.
+        ours: Whether it is a child of ours; an adopted process isn't.
+    """
 
     __slots__ = (
-        "_cell",
-        "_follower",
-        "_guardian",
-        "_launch",
-        "_lineage",
-        "_ours",
-        "_outputs",
-        "_owner",
-        "_paused",
-        "_pidfd",
-        "_reactor",
-        "_stdin",
-        "_stop_signal",
-        "_sweeper",
-        "_token",
-        "_writing",
-        "has_stdin",
-        "open_streams",
-        "pid",
-    )
+        "_containment", "_launch", "_ours", "_outputs", "_owner", "_paused", "_pidfd", "_shared", "_stdin", "_stop_signal",
+        "_tail", "open_streams", "pid",
+    )  # fmt: skip
 
     def __init__(
         self,
         spawned: Spawned,
-        token: str,
-        reactor: Reactor,
-        lineage: Lineage,
-        sweeper: Sweeper,
-        guardian: Guardian | None,
-        cell: Cell | None = None,
+        shared: Shared,
+        containment: Containment,
         stop_signal: int | None = None,
         *,
         ours: bool = True,
     ) -> None:
-        self._ours = ours  # else it is adopted
-        self._cell = cell
-        self._stop_signal = stop_signal
         self.pid = spawned.pid
         self._pidfd = spawned.pidfd
-        self._stdin = spawned.stdin
-        self.has_stdin = spawned.stdin is not None
+        self._stdin = None if spawned.stdin is None else StdinPipe(spawned.stdin)
         self._outputs = spawned.outputs
         self.open_streams = len(spawned.outputs)
-        self._token = token
-        self._reactor = reactor
-        self._lineage = lineage
-        self._sweeper = sweeper
         self._launch = spawned.launch
-        self._guardian = guardian
-        self._follower = None
+        self._tail = None
         if spawned.log is not None:
-            self._follower = Follower(spawned.log, reactor, lambda data: self._owner.received(Stream.STDOUT, data))
+            self._tail = FileTail(spawned.log, shared.reactor, self._receive_log)
+        self._shared = shared
+        self._containment = containment
+        self._stop_signal = stop_signal
+        self._ours = ours
+        self._owner: HandleOwner | None = None
         self._paused: tuple[Stream, ...] = ()
-        self._writing: trio.Lock | None = None
+
+    @property
+    def has_stdin(self) -> bool:
+        """Whether it was started with a stdin to write to."""
+        return self._stdin is not None
 
     @property
     def host(self) -> None:
@@ -99,61 +134,52 @@ class LocalHandle:
         return self._launch is not None
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
-        """Read what the launcher has to say; it takes some 15 ms, in which nothing cancels it."""
+        """Wait until the launcher has become the command; kill and reap the child if it can't."""
         assert self._launch is not None
-        report = b""
         try:
-            with trio.CancelScope(shield=True):
-                while True:
-                    await trio.lowlevel.wait_readable(self._launch)
-                    data = os.read(self._launch, CHUNK)
-                    if not data:
-                        break
-                    report += data
+            pipe, self._launch = self._launch, None
+            report = await launcher_report(pipe)
         except BaseException:
             self._give_up()
             raise
-        finally:
-            os.close(self._launch)
-            self._launch = None
         if not report:
             return None
         self._give_up()
-        return explain_launch(options, report)
+        return launch_error(options, report)
 
     def _give_up(self) -> None:
-        """Kill and reap a child that its owner never gets to know."""
+        """Kill and reap a child that was never handed over."""
         self._end_now()
         self.close_outputs()
         self.reap()
 
     def _end_now(self) -> None:
-        """Kill the group, and wait for the end of the child: a moment, as SIGKILL is not refused."""
+        """Kill the group, and wait for the exit of the child: a moment, as SIGKILL is not refused."""
         reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
-        reap.has_exited(self._pidfd, STUCK_AFTER)
+        reap.has_exited(self._pidfd, backend.STUCK_AFTER)
 
-    def begin(self, owner: Owner) -> None:
+    def begin(self, owner: HandleOwner) -> None:
         """Watch the pipes and the pidfd."""
         self._owner = owner
-        self._lineage.add(self.pid)
+        self._shared.lineage.add(self.pid)
         try:
             for stream, descriptor in self._outputs.items():
                 self._watch(stream, descriptor)
-            self._reactor.watch(self._pidfd, self._look_for_exit)
+            self._shared.reactor.watch(self._pidfd, self._on_exit)
         except OSError as error:
             if not self._ours:
                 raise
-            # it can be neither read nor waited for, so that its end is made, and seen, here
+            # it can be neither read nor waited for, so its end is brought about, and seen, here
             self._end_now()
             owner.output_lost(error)
             owner.exited()
             return
-        if self._follower is not None:
-            self._follower.resume()
+        if self._tail is not None:
+            self._tail.resume()
 
     def _watch(self, stream: Stream, descriptor: int) -> None:
         # bound methods, not closures, which take 290 bytes more of each child
-        self._reactor.watch(descriptor, self._read_stdout if stream is Stream.STDOUT else self._read_stderr)
+        self._shared.reactor.watch(descriptor, self._read_stdout if stream is Stream.STDOUT else self._read_stderr)
 
     def _read_stdout(self) -> None:
         self._read(Stream.STDOUT)
@@ -161,8 +187,13 @@ class LocalHandle:
     def _read_stderr(self) -> None:
         self._read(Stream.STDERR)
 
-    def _look_for_exit(self) -> None:
-        self._reactor.forget(self._pidfd)
+    def _receive_log(self, data: bytes) -> None:
+        assert self._owner is not None
+        self._owner.received(Stream.STDOUT, data)
+
+    def _on_exit(self) -> None:
+        assert self._owner is not None
+        self._shared.reactor.forget(self._pidfd)
         self._owner.exited()
 
     def _read(self, stream: Stream) -> bool:
@@ -170,6 +201,7 @@ class LocalHandle:
         descriptor = self._outputs.get(stream)
         if descriptor is None:
             return False
+        assert self._owner is not None
         try:
             data = os.read(descriptor, CHUNK)
         except BlockingIOError:
@@ -188,45 +220,45 @@ class LocalHandle:
 
     def _close_output(self, stream: Stream) -> None:
         descriptor = self._outputs.pop(stream)
-        self._reactor.close_watched(descriptor)
+        self._shared.reactor.close_watched(descriptor)
         self.open_streams -= 1
 
     def pause(self, stream: Stream) -> None:
         """Take the pipe out of the epoll: with an empty mask it would still report a hang-up, again and again."""
-        if self._follower is not None:
-            self._follower.pause()
+        if self._tail is not None:
+            self._tail.pause()
         descriptor = self._outputs.get(stream)
         if descriptor is not None and stream not in self._paused:
             self._paused += (stream,)
-            self._reactor.forget(descriptor)
+            self._shared.reactor.forget(descriptor)
 
     def resume(self, stream: Stream) -> None:
-        """Put it back."""
-        if self._follower is not None:
-            self._follower.resume()
+        """Put the pipe back into the epoll."""
+        if self._tail is not None:
+            self._tail.resume()
         descriptor = self._outputs.get(stream)
         if descriptor is not None and stream in self._paused:
             self._watch(stream, descriptor)
         self._paused = tuple([paused for paused in self._paused if paused is not stream])
 
     def read_rest(self) -> None:
-        """Read what the pipes hold, a bounded number of times: whoever else has them may never stop."""
+        """Read what the pipes hold, a bounded number of times: a descendant that has them may never stop writing."""
         for stream in list(self._outputs):
             for _ in range(_READS_AT_EXIT):
                 if not self._read(stream):
                     break
-        if self._follower is not None:
-            self._follower.read()
+        if self._tail is not None:
+            self._tail.read()
 
     def close_outputs(self) -> None:
         """Close our ends of what is still open."""
         for stream in list(self._outputs):
             self._close_output(stream)
-        if self._follower is not None:
-            self._follower.close()
+        if self._tail is not None:
+            self._tail.close()
 
     def signal(self, number: int, *, group: bool) -> None:
-        """Signal the group, or the leader alone."""
+        """Send a signal to the group, or to the leader alone."""
         if self._pidfd < 0:
             return
         if group:
@@ -238,78 +270,47 @@ class LocalHandle:
         """Ask the kernel."""
         return self._pidfd < 0 or reap.has_exited(self._pidfd)
 
-    def is_stopped(self) -> bool:
-        """Ask the kernel."""
-        return self._pidfd >= 0 and reap.is_stopped(self.pid, self._pidfd)
+    def survivor(self) -> Survivor:
+        """Return its PID, its state and the name of its program, from /proc."""
+        stat = read_stat(self.pid)
+        return Survivor(self.pid, "?", "") if stat is None else Survivor(self.pid, stat.state, stat.command)
 
-    def sweep(
-        self, age: float, kill_from: float, callback: Callable[[list[Left], bool], None]
-    ) -> Callable[[], None] | None:
+    def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Look for the group's members and escapees, if there can be any."""
-        wanted = Wanted(self.pid, self._token, age, self._cell, self._stop_signal)
-        if not self._lineage.may_have_left_some(wanted):
+        target = Target(self.pid, self._containment, age, self._stop_signal)
+        if not self._shared.lineage.may_have_left_some(target):
             return None
-        sweep: Sweep = self._sweeper.begin(wanted, kill_from, callback)
-        return lambda: self._sweeper.hasten(sweep)
+        sweep = self._shared.sweeper.begin(target, kill_from, callback)
+        return lambda: self._shared.sweeper.kill_now(sweep)
 
-    def reap(self) -> Ending:
-        """Reap the leader: from here on its PID may be anybody's."""
+    def reap(self) -> ExitInfo:
+        """Reap the leader; its PID may be reused from here on."""
         self.close_stdin()
         pidfd, self._pidfd = self._pidfd, -1
-        self._lineage.discard(self.pid)
-        if self._guardian is not None:
-            self._guardian.discard(self.pid)
-        ending = reap.reap(self.pid, pidfd)
-        if self._cell is not None:
-            peak = self._cell.peak or ending.usage.max_rss
-            usage = attrs.evolve(ending.usage, max_rss=peak, oom_killed=self._cell.oom_killed)
-            ending = ending._replace(usage=usage)
-            self._cell.remove()
-        self._reactor.close_watched(pidfd)
-        return ending
+        self._shared.lineage.discard(self.pid)
+        if self._shared.guardian is not None:
+            self._shared.guardian.discard(self.pid)
+        info = reap.reap(self.pid, pidfd)
+        info = info._replace(usage=self._containment.usage(info.usage))
+        self._containment.close()
+        self._shared.reactor.close_watched(pidfd)
+        return info
 
     def abandon(self) -> None:
         """Close what we hold of it; it is reaped some time later, if it ends before we do."""
         self.close_stdin()
         self.close_outputs()
-        reap.reap_some_day(self.pid)
-        self._reactor.close_watched(self._pidfd)
-        self._pidfd = -1
+        reap.defer_reap(self.pid)
+        pidfd, self._pidfd = self._pidfd, -1
+        self._shared.reactor.close_watched(pidfd)
 
     async def write_stdin(self, data: bytes) -> None:
-        """Write in the caller's own task; who writes meanwhile waits for this one, and nobody else does."""
-        if self._writing is None:
-            self._writing = trio.Lock()
-        async with self._writing:
-            rest = memoryview(data)
-            while rest or self._stdin is None:
-                if self._stdin is None:
-                    raise self._no_stdin()
-                try:
-                    rest = rest[os.write(self._stdin, rest) :]
-                except BlockingIOError:
-                    try:
-                        await trio.lowlevel.wait_writable(self._stdin)
-                    except trio.ClosedResourceError:
-                        raise self._no_stdin() from None
-                except BrokenPipeError as error:
-                    self.close_stdin()
-                    if not self.has_exited():
-                        await trio.sleep(_DYING)
-                    if self.has_exited():
-                        raise self._no_stdin() from error
-                    raise StdinNotAvailableError("the child has closed its stdin") from error
-
-    def _no_stdin(self) -> Exception:
-        if self._pidfd < 0 or self.has_exited():
-            return ProcessNotRunningError("the process ended before all of its input was written")
-        if not self.has_stdin:
-            return StdinNotAvailableError("the process was started without a stdin to write to; use stdin=Stdio.PIPE")
-        return StdinNotAvailableError("its stdin is closed already")
+        """Write all of `data`, in the caller's own task."""
+        if self._stdin is None:
+            raise no_stdin(self.has_exited)
+        await self._stdin.write(data, self.has_exited)
 
     def close_stdin(self) -> None:
-        """Close our end, and wake who is writing to it."""
+        """Close our end, and wake a writer."""
         if self._stdin is not None:
-            descriptor, self._stdin = self._stdin, None
-            trio.lowlevel.notify_closing(descriptor)
-            os.close(descriptor)
+            self._stdin.close()

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, final
 from ..._core import OptionError, RunOptions, Stream, find_user
 from ..environment import Environment, encoded, executable
 from ..reap import open_pidfd
-from ..start_errors import explain
+from ..start_errors import start_error
 from . import fork_exec
 from .stdio import Descriptors
 
@@ -58,7 +58,7 @@ class Spawner:
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
-            raise explain(options, error) from error
+            raise start_error(options, error) from error
         except UnicodeEncodeError as error:
             descriptors.close_ours()
             raise OptionError(

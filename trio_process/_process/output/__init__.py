@@ -1,23 +1,25 @@
 """What a child wrote, and where it goes: capture, lines, events, log file, echo."""
 
+from .capture import Capture
+from .drain import Drain
 from .echo import Echo, echo_chunks
 from .lines import LineCursor, OutputLine
 from .log_file import open_log
 from .redact import Redactor
 from .ring_buffer import DEFAULT_BUFFER_SIZE, RingBuffer
-from .router import SLOW_READER, Consumer, Output, Patience
-from .tail import Follower, open_at_end
+from .router import Consumer, OutputRouter
+from .tail import FileTail, open_at_end
 
 __all__ = [
     "DEFAULT_BUFFER_SIZE",
-    "SLOW_READER",
+    "Capture",
     "Consumer",
+    "Drain",
     "Echo",
-    "Follower",
+    "FileTail",
     "LineCursor",
-    "Output",
     "OutputLine",
-    "Patience",
+    "OutputRouter",
     "Redactor",
     "RingBuffer",
     "echo_chunks",

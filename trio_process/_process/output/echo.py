@@ -14,7 +14,7 @@ from typing import IO, Final, final
 import trio
 
 from ..._core import RoomWaiters, Stream, logger
-from .whole import WholeLines
+from .lines import LineBuffer
 
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**16
@@ -40,7 +40,7 @@ class Echo:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[Stream, bytes]] = deque()
-        self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
+        self._partial = {stream: LineBuffer(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
         self._by_chunks = _by_chunks.get()
         self._size = 0
         self._ended = False
@@ -68,7 +68,7 @@ class Echo:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; a line is passed on when it is whole, or very long."""
-        self._pass_on(stream, data if self._by_chunks else self._begun[stream].feed(data))
+        self._pass_on(stream, data if self._by_chunks else self._partial[stream].feed(data))
 
     def _pass_on(self, stream: Stream, data: bytes) -> None:
         if data and stream not in self._broken:
@@ -78,8 +78,8 @@ class Echo:
 
     def finish(self) -> None:
         """Pass on what has no newline at its end."""
-        for stream, begun in self._begun.items():
-            self._pass_on(stream, begun.finish())
+        for stream, partial in self._partial.items():
+            self._pass_on(stream, partial.finish())
         self._ended = True
         self._more.set()
 

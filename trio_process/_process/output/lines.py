@@ -97,7 +97,7 @@ class LineSplitter:
         return len(self._carry)
 
     @property
-    def begun(self) -> bytes:
+    def partial(self) -> bytes:
         """Those bytes, as the child wrote them; none where they are kept in another encoding."""
         return bytes(self._carry) if self._decoder is None else b""
 
@@ -233,3 +233,33 @@ class LineCursor:
                 continue
             found += [OutputLine(text, stream) for text in splitter.finish().lines]
         return found
+
+
+@final
+class LineBuffer:
+    """Holds back what is written after the last newline.
+
+    Args:
+        longest: Bytes after which a line that has no end is passed on all the same.
+    """
+
+    __slots__ = ("_longest", "_partial")
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._partial = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in a chunk; return the whole lines that there are now."""
+        self._partial += data
+        end = self._partial.rfind(b"\n") + 1
+        if not end and len(self._partial) >= self._longest:
+            end = len(self._partial)
+        whole = bytes(self._partial[:end])
+        del self._partial[:end]
+        return whole
+
+    def finish(self) -> bytes:
+        """Return what has no newline at its end."""
+        rest, self._partial = bytes(self._partial), bytearray()
+        return rest

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, final
 
 from ..._core import ProcessStartError, RunOptions, Stream, logger
-from .whole import WholeLines
+from .lines import LineBuffer
 
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**20
 _MOST_HELD: Final = 2**20  # bytes kept while the disk takes none
@@ -34,7 +34,7 @@ class LogFile:
         self._max_bytes = max_bytes
         self._limit = max_bytes  # a rotation that fails is tried again after as many bytes
         self._keep = keep
-        self._begun = {stream: WholeLines(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
+        self._partial = {stream: LineBuffer(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
         self._waiting = bytearray()  # whole lines that the disk has not taken
         self._torn = False  # the disk took a part of the line that is waiting first
         self.lost = 0  # bytes
@@ -50,14 +50,14 @@ class LogFile:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; never raises and never waits for a newline for ever."""
-        lines = self._begun[stream].feed(data)
+        lines = self._partial[stream].feed(data)
         if lines:
             self._append(lines)
 
     def finish(self) -> None:
         """Write what has no newline at its end, and close."""
-        for begun in self._begun.values():
-            rest = begun.finish()
+        for partial in self._partial.values():
+            rest = partial.finish()
             if rest:
                 self._append(rest)
         if self._waiting:

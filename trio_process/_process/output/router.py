@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, final
+from typing import Protocol, final
 
 import trio
 
-from ..._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, logger
+from ..._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream
 from .capture import Capture
 from .echo import Echo
 from .lines import LineCursor, LineSplitter, Split, is_direct
 from .redact import Redactor
 from .ring_buffer import DEFAULT_BUFFER_SIZE
 
-SLOW_READER: Final = 10.0
-"""Seconds that a subscription may hold a child up before it is named in a log record."""
-
 
 class Consumer(Protocol):
-    """Somebody that a child may have to wait for."""
+    """A consumer whose full buffer pauses the child."""
 
     @property
     def full(self) -> bool:
@@ -29,10 +26,10 @@ class Consumer(Protocol):
         """Call `callback` once, as soon as it is no longer full."""
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Undo `when_room`."""
+        """Take back `when_room`."""
 
     def hold_up_notice(self, process: str, seconds: float) -> str | None:
-        """Return what to log if it has held up a process for that long; None for nothing."""
+        """Return what to log after it has held `process` up for `seconds`, None for nothing."""
 
 
 class Sink(Protocol):
@@ -46,7 +43,7 @@ class Sink(Protocol):
 
 
 @final
-class Output:
+class OutputRouter:
     """The way of one process's output, from chunk to capture and events.
 
     Lines are only made while somebody wants them. Who begins to listen in the middle of a line still gets it whole: the
@@ -61,12 +58,14 @@ class Output:
         "_name",
         "_options",
         "_redactors",
+        "_rest",
         "_splitters",
         "_targets",
         "_window",
         "arrived",
         "capture",
         "echo",
+        "over_limit",
         "sinks",
     )
 
@@ -87,11 +86,16 @@ class Output:
         self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
         self.capture = Capture(size)
         self.sinks: tuple[Sink, ...] = ()
+        self._rest = options.max_output  # how many more bytes it may write
+        self.over_limit = False
         self.echo: Echo | None = None
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
 
     def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
-        """Hand a chunk to all who want it; return the subscribers that are full, None if there are none."""
+        """Hand a chunk to all consumers; return those that are full, None if there are none."""
+        if self._rest is not None:
+            self._rest -= len(data)
+            self.over_limit = self._rest < 0
         if self._redactors is not None:
             data = self._redactors[stream].feed(data)
             if not data:
@@ -169,6 +173,13 @@ class Output:
             self.echo.finish()
         self.wake_readers()
 
+    def abandon(self) -> None:
+        """Let go of what was not written by lines, and wake the readers: nothing more comes of a child that runs on."""
+        self.close_sinks()
+        if self.echo is not None:
+            self.echo.finish()
+        self.wake_readers()
+
     def close_sinks(self) -> None:
         """Let the sinks write what they hold, and close."""
         for sink in self.sinks:
@@ -197,39 +208,5 @@ class Output:
         if self._window is None:
             self._window = Capture(DEFAULT_BUFFER_SIZE)
             for stream, splitter in self._splitters.items():
-                self._window.write(stream, splitter.begun)
+                self._window.write(stream, splitter.partial)
         return self._window
-
-
-@final
-class Patience:
-    """Waits for full subscribers on behalf of one stream, and names those that hold it up for long."""
-
-    __slots__ = ("_backlogs", "_go_on")
-
-    def __init__(self, backlogs: list[Consumer], go_on: Callable[[], None]) -> None:
-        self._backlogs = backlogs
-        self._go_on = go_on
-        for backlog in backlogs:
-            backlog.when_room(self._look)
-
-    def _look(self) -> None:
-        for backlog in self._backlogs:
-            if backlog.full:
-                backlog.forget(self._look)
-                backlog.when_room(self._look)
-                return
-        self.give_up()
-        self._go_on()
-
-    def give_up(self) -> None:
-        """Stop waiting."""
-        for backlog in self._backlogs:
-            backlog.forget(self._look)
-
-    def complain(self, process: str) -> None:
-        """Name the subscribers that are still full, each once."""
-        for backlog in self._backlogs:
-            notice = backlog.hold_up_notice(process, SLOW_READER) if backlog.full else None
-            if notice is not None:
-                logger.warning("%s", notice)

@@ -26,7 +26,7 @@ def open_at_end(path: Path) -> int:
 
 
 @final
-class Follower:
+class FileTail:
     """Reads what is appended to a file: often while there is something, less often while there is nothing.
 
     A file that was emptied (by `copytruncate` of logrotate(8), say) is read from its new beginning.
