@@ -166,8 +166,11 @@ def parse_start(text: str) -> int | None:
 
 def _read_boot() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, 64).decode("ascii").strip()
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError):
         return ""
 

@@ -270,7 +270,7 @@ class Daemon(Block):
             entry,
             pid=os.getpid(),
             health=self.health_addr or entry.health,
-            started=datetime.now(UTC),
+            started=entry.started or datetime.now(UTC),
             project=entry.project or _working_directory(),
             binary=entry.binary or sys.executable,
         )

@@ -44,7 +44,7 @@ class DaemonOptions:
         health_addr: Where `/health` and `/ready` are served; see `HealthServer`.
         health_checks: What `/health` asks, and the watchdog of systemd.
         registry: Where it is announced; None for `default_registry()` if there is an entry.
-        registry_entry: As what; `pid`, `health` and `started` are filled in, `project` and `binary` where empty.
+        registry_entry: As what; `pid` and `health` are filled in, `started`, `project` and `binary` where they are empty.
         ready: Whether `/ready` says so from the first.
         restart: When `main` is started again.
         signals: Whether SIGTERM, SIGINT and SIGHUP are handled (in the main thread only).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SIZE: Final = 2**20
 """The largest entry file that is read, in bytes: go-process writes some hundred."""
 
-_KEYS: Final = ("code", "daemon", "pid", "health", "project", "binary", "started")
+_KEYS: Final = frozenset({"code", "daemon", "pid", "health", "project", "binary", "started"})
 _HIDDEN: Final = "trio_process."
 """What the keys of our own begin with: strings at the top level, which every go-process reads over."""
 
@@ -116,7 +116,7 @@ def encode(entry: DaemonEntry, identity: ProcessIdentity | None = None) -> bytes
 
 def identity_of(fields: Mapping[str, Any]) -> ProcessIdentity | None:
     """Return the identity in an entry's file, None if it has none: go-process wrote it."""
-    boot, namespace, start = (fields.get(name) for name in (_BOOT, _NAMESPACE, _START))
+    boot, namespace, start = fields.get(_BOOT), fields.get(_NAMESPACE), fields.get(_START)
     if not isinstance(boot, str) or not isinstance(namespace, str):
         return None
     return ProcessIdentity(boot, namespace, parse_start(start) if isinstance(start, str) else None)
@@ -183,6 +183,8 @@ def _extra_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _check_started(value: object) -> None:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise OptionError(f"started must be a timezone-aware datetime, got {value!r}; write datetime.now(UTC)")
+    if MINYEAR < value.year < MAXYEAR:
+        return  # an offset is less than a day
     try:
         value.astimezone(UTC)
     except OverflowError:
