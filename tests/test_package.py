@@ -21,12 +21,13 @@ LAYERS = {
     "_process": {"_core"},
     "_daemon": {"_core"},
     "_pipeline": {"_core"},
+    "_supervisor": {"_core", "_process", "_daemon"},
     "_control": {"_core", "_process", "_daemon", "_pipeline", "_supervisor"},
     "_cluster": {"_core", "_process"},
     "cluster": {"_core", "_process", "_cluster"},
     "exec": {"_core", "_process"},
     "testing": {"_core", "_process"},
-    "_cli": {"_core", "_process", "_daemon", "_pipeline", "exec", "testing", "_control"},
+    "_cli": {"_core", "_process", "_daemon", "_pipeline", "_supervisor", "exec", "testing", "_control"},
 }
 
 PUBLIC = ["trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing"]

@@ -3,6 +3,7 @@
 * `Service` spawns, watches, streams and stops processes in a nursery; `Program` is one executable.
 * `Core` gives permission by named actions, and broadcasts events; `Subscription` is the channel they come over.
 * `Daemon` nests a PID file, a health server and a registry entry around a program's main task.
+* `Supervisor` keeps services running: dependencies, probes, restarts, replicas.
 * `Runner` runs specs as a dependency graph, in waves; `load_pipeline` reads them from a file.
 * `ControlServer` lets people, scripts and monitors see and steer all of it: an HTTP API, events, metrics, a page.
 * `trio_process.exec` says one command well; `trio_process.testing` runs all of this on virtual time.
@@ -91,6 +92,18 @@ from ._process import (
     ServiceOptions,
     ServiceStatistics,
 )
+from ._supervisor import (
+    Probe,
+    ReloadPlan,
+    Strategy,
+    Supervisor,
+    Unit,
+    UnitChanged,
+    UnitCondition,
+    UnitInfo,
+    UnitSpec,
+    UnitState,
+)
 
 Info = ProcessInfo
 Process = ManagedProcess
@@ -133,6 +146,7 @@ __all__ = [
     "Overflow",
     "PIDFile",
     "PipelineError",
+    "Probe",
     "Process",
     "ProcessError",
     "ProcessInfo",
@@ -143,6 +157,7 @@ __all__ = [
     "ProgramNotFoundError",
     "Registry",
     "RegistryError",
+    "ReloadPlan",
     "ResourceUsage",
     "RestartLimitError",
     "RestartPolicy",
@@ -165,10 +180,18 @@ __all__ = [
     "StdinNotAvailableError",
     "Stdio",
     "StopFailedError",
+    "Strategy",
     "Stream",
     "Subscription",
     "SubscriptionStatistics",
+    "Supervisor",
+    "Unit",
+    "UnitChanged",
+    "UnitCondition",
     "UnitFailedError",
+    "UnitInfo",
+    "UnitSpec",
+    "UnitState",
     "default_registry",
     "load_pipeline",
     "probe_health",

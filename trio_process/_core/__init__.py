@@ -53,7 +53,7 @@ from .files import (
 )
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
-from .options import RunOptions, find_user, make_options
+from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
 from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import (
@@ -74,6 +74,7 @@ from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
     "MASK",
+    "MAX_LINE",
     "MAX_PID",
     "NO_LOCKS",
     "START_SLACK",
@@ -110,6 +111,7 @@ __all__ = [
     "Liveness",
     "Masker",
     "OptionError",
+    "OutputTarget",
     "Overflow",
     "PipelineError",
     "ProcStat",
@@ -137,6 +139,7 @@ __all__ = [
     "ShutdownDeadline",
     "Status",
     "StdinNotAvailableError",
+    "StdinSource",
     "Stdio",
     "StopFailedError",
     "Stream",

@@ -51,8 +51,8 @@ class EventBatch(Sequence[Any]):
 
     @property
     def _droppable(self) -> bool:
-        """Whether a subscriber's policy may drop it: everything but the beginning and the end of a process."""
-        return not isinstance(self._event, _LIFECYCLE)
+        """Whether a subscriber's policy may drop it: not the beginning and the end of a process, nor what says so itself."""
+        return not isinstance(self._event, _LIFECYCLE) and not getattr(type(self._event), "never_dropped", False)
 
     @property
     def _final(self) -> bool:

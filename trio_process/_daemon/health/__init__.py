@@ -3,6 +3,7 @@
 from .address import Address, parse_address
 from .checks import Checkup, HealthCheck
 from .cork import corked
+from .judge import judge, one_line, reason_of
 from .listen import listening
 from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
 from .server import HealthServer, import_http
@@ -17,10 +18,13 @@ __all__ = [
     "HealthState",
     "corked",
     "import_http",
+    "judge",
     "listening",
+    "one_line",
     "parse_address",
     "probe_health",
     "probe_ready",
+    "reason_of",
     "serving",
     "wait_for_health",
     "wait_for_ready",

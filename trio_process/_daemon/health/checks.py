@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple, Protocol, final
 
 import trio
 
-from ..._core import CommandResult, OptionError, escape_controls, grace, in_seconds, logger, nearest
+from ..._core import OptionError, grace, in_seconds, logger, nearest
+from .judge import judge, reason_of
 
 
 class HealthCheck(Protocol):
@@ -31,7 +32,6 @@ class HealthCheck(Protocol):
         """Check; what is returned says whether all is well."""
 
 
-_LONGEST_REASON: Final = 500
 check_owner: ContextVar[object] = ContextVar("trio_process.check_owner", default=None)
 """What adds checks in this context: one call of a daemon's `main`, whose checks end with it; None for all else."""
 
@@ -179,7 +179,7 @@ class _Check:
             with run.scope:
                 run.why = await self._verdict()
         except BaseException as error:  # noqa: BLE001 - a system task must not raise, and no check may end the server
-            run.why = _reason(error)
+            run.why = reason_of(error)
         finally:
             self.run = None
             run.finish()
@@ -193,7 +193,7 @@ class _Check:
             found = found[0]
         if isinstance(found, Awaitable):  # `lambda: pool.ping()`, too
             found = await found
-        return _judge(found)
+        return judge(found)
 
     def _call(self) -> tuple[object]:
         return (self._function(),)  # wrapped, as Trio refuses an awaitable as the result of a thread
@@ -243,35 +243,6 @@ class _Run:
         return CheckResult(name=self.name, why=why, duration=duration, at=self._at)
 
 
-def _judge(found: object) -> str:
-    """Return why what a check returned is unhealthy, "" if it is healthy."""
-    match found:
-        case None | True | "":
-            return ""
-        case False:
-            why = "it returned False"
-        case str():
-            why = found
-        case BaseException():
-            why = _reason(found)
-        case (bool() as well, str() as reason) if isinstance(found, tuple):
-            why = "" if well else reason or "it returned False"
-        case CommandResult():
-            why = "" if found.ok else found.describe()
-        case _:
-            if inspect.iscoroutine(found):
-                found.close()  # it is named here; a warning that it was never awaited would say less
-            why = f"it returned {_shown(found)}: return True, False or a text"
-    return _one_line(why) if why else ""
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a foreign __repr__ may raise anything
-        return f"a {type(value).__name__}"
-
-
 def _unwrapped(function: object) -> object:
     while isinstance(function, functools.partial):
         function = function.func
@@ -296,18 +267,3 @@ def _name_of(function: object) -> str:
     function = _unwrapped(function)
     name = getattr(function, "__name__", type(function).__name__)
     return "" if name == "<lambda>" else str(name)
-
-
-def _reason(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything, and a system task must not raise
-        text = ""
-    return _one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-
-
-def _one_line(text: str) -> str:
-    text = escape_controls(" ".join(text.split())) or "unhealthy"
-    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " […]"

@@ -1,0 +1,94 @@
+"""`Asker`: one question at a time, each within its timeout."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import final
+
+import trio
+
+from .._core import ProcessError, in_seconds
+from .._daemon import reason_of
+from .probe_kinds import CallKind, Kind, Place
+
+
+@final
+class Asker:
+    """Asks a probe's question again and again for one unit, never twice at a time.
+
+    Args:
+        kind: What is asked.
+        timeout: Seconds that one answer may take.
+
+    It outlives the runs of the unit, so that the question for a new run waits for the end of the one for the old run.
+    """
+
+    __slots__ = ("_call", "_kind", "_limiter", "_lock", "_timeout")
+
+    def __init__(self, kind: Kind, timeout: float) -> None:
+        self._kind = kind
+        self._timeout = timeout
+        self._lock = trio.Lock()
+        self._limiter = trio.CapacityLimiter(1)
+        self._call: _Call | None = None
+
+    async def ask(self, place: Place) -> tuple[bool, str]:
+        """Ask once; an answer that doesn't come in time is a failure, and so is an exception."""
+        async with self._lock:
+            with trio.move_on_after(self._timeout):
+                try:
+                    if isinstance(self._kind, CallKind):
+                        return await self._call_it(self._kind)
+                    return await self._kind.ask(place._replace(limiter=self._limiter))
+                except Exception as error:  # noqa: BLE001 - whatever goes wrong, the unit did not answer well
+                    return False, _reason(error)
+        return False, f"no answer within {in_seconds(self._timeout)}"
+
+    async def _call_it(self, kind: CallKind) -> tuple[bool, str]:
+        """Call a function in a task that can be left alone: one that shields itself would hold up everything else."""
+        if self._call is not None and not self._call.done.is_set():
+            return False, "its last call is still running"
+        self._call = call = _Call(kind, Place(limiter=self._limiter))
+        trio.lowlevel.spawn_system_task(call.run, name=f"probe {kind.describe()}", context=copy_context())
+        try:
+            await call.done.wait()
+        finally:
+            call.scope.cancel()
+        return call.answer
+
+
+class _Call:
+    """One call of a function."""
+
+    __slots__ = ("_kind", "_place", "answer", "done", "scope")
+
+    def __init__(self, kind: CallKind, place: Place) -> None:
+        self._kind = kind
+        self._place = place
+        self.done = trio.Event()
+        self.scope = trio.CancelScope()
+        self.answer = (False, "cancelled")
+
+    async def run(self) -> None:
+        """Call it, in a system task."""
+        try:
+            with self.scope:
+                self.answer = await self._kind.ask(self._place)
+        except BaseException as error:  # noqa: BLE001 - a system task must not raise, and no probe may end the supervisor
+            self.answer = (False, _reason(error))
+        finally:
+            self.done.set()
+
+
+def _reason(error: BaseException) -> str:
+    if type(error) is ProcessError:
+        return str(error)
+    if isinstance(error, ConnectionRefusedError) or _all_refused(error.__cause__):
+        return "connection refused"
+    return reason_of(error)
+
+
+def _all_refused(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_all_refused(one) for one in error.exceptions)
+    return isinstance(error, ConnectionRefusedError)

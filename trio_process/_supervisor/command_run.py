@@ -1,0 +1,109 @@
+"""`CommandRun`: one run of a command, as a process of the service; and `Exits`, which hears of the ends of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from .._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
+from .._process import ManagedProcess, Service
+from .run import Run
+
+
+@final
+class Exits:
+    """Hands the ends of processes on, by one subscription: a task for each process would cost more than the process.
+
+    Args:
+        service: The service of the processes.
+    """
+
+    __slots__ = ("_callbacks", "_events")
+
+    def __init__(self, service: Service) -> None:
+        self._callbacks: dict[str, Callable[[], object]] = {}
+        self._events = service.subscribe(ActionProcessExited)
+
+    def watch(self, process: ManagedProcess, callback: Callable[[], object]) -> None:
+        """Call `callback` once when the process has ended; at once if it has."""
+        if process.is_running:
+            self._callbacks[process.id] = callback
+        else:
+            callback()
+
+    async def run(self) -> None:
+        """Hand on, until it is cancelled or the service is left."""
+        with self._events:
+            async for event in self._events:
+                callback = self._callbacks.pop(event.id, None)
+                if callback is not None:
+                    callback()
+
+
+@final
+class CommandRun(Run):
+    """One run of a command.
+
+    Args:
+        wake: Called whenever a fact has changed.
+        service: What starts it.
+        options: What is started.
+        exits: What tells of its end.
+    """
+
+    __slots__ = ("_exits", "_options", "_process", "_service")
+
+    def __init__(self, wake: Callable[[], object], service: Service, options: RunOptions, exits: Exits) -> None:
+        super().__init__(wake)
+        self._service = service
+        self._options = options
+        self._exits = exits
+        self._process: ManagedProcess | None = None
+
+    @property
+    def process(self) -> ManagedProcess | None:
+        """Its process, once it has one."""
+        return self._process
+
+    async def begin(self) -> None:
+        """Start the process."""
+        try:
+            self._process = await self._service.start_with_options(self._options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the unit did not start
+            self._finish(error)
+        else:
+            self.begun_at = trio.current_time()
+            self._exits.watch(self._process, lambda: self._finish(None))
+
+    async def collect(self) -> None:
+        """Find out what it ended with: the process is over, so this doesn't wait."""
+        if self._process is None:
+            return
+        try:
+            await self._process.wait()
+        except Exception as error:  # noqa: BLE001 - as above: it did not end well
+            self.failure = error
+
+    async def stop(self) -> None:
+        """Stop signal, grace, SIGKILL; the grace ends at the deadline of the shutdown at the latest."""
+        if self._process is None:
+            return
+        try:
+            with grace(math.inf) as scope:
+                await self._process.stop()
+            if scope.cancelled_caught:
+                await self._process.stop(0)  # it is over, or raises what is left
+        except StopFailedError as error:
+            self.stuck = error
+        except Exception as error:  # noqa: BLE001 - the service was left under us: nothing of it runs
+            self.failure = error
+        self.ended = True
+
+    def is_left(self) -> bool:
+        """Whether something of it is alive after SIGKILL: the process, or a descendant."""
+        if self.stuck is None or self._process is None:
+            return False
+        return self._process.is_running or any(is_alive(pid) for pid, _, _ in self.stuck.processes)

@@ -1,0 +1,68 @@
+"""What a unit waits for: whether it holds, may come, or can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from .._core import ProcessError
+from .spec import UnitSpec
+from .state_machine import Outlook
+from .states import HOLDS_IN, HOPELESS_IN, RUNNING, UnitCondition
+
+if TYPE_CHECKING:
+    from .entry import Entry
+    from .replica import Replica
+
+Entries = Mapping[str, "Entry"]
+
+
+def outlook_of(spec: UnitSpec, entries: Entries) -> Outlook:
+    """Return whether all conditions of a unit hold now, may come, or one of them can't."""
+    outlook = Outlook.HOLD
+    for name, condition in spec.after.items():
+        for other in _replicas(name, entries):
+            if holds(other, condition):
+                continue
+            if _is_hopeless(other, condition):
+                return Outlook.HOPELESS
+            outlook = Outlook.PENDING
+    return outlook
+
+
+def missing(spec: UnitSpec, entries: Entries) -> tuple[str, ...]:
+    """Return the names of what a unit waits for."""
+    return tuple(
+        [
+            name
+            for name, condition in spec.after.items()
+            if not all([holds(other, condition) for other in _replicas(name, entries)])
+        ]
+    )
+
+
+def hopelessness(spec: UnitSpec, entries: Entries) -> ProcessError:
+    """Return the error of a unit whose condition can't come."""
+    for name, condition in spec.after.items():
+        for other in _replicas(name, entries):
+            if not holds(other, condition) and _is_hopeless(other, condition):
+                error = ProcessError(f"{spec.name} is after {name} ({condition}), but {other.name} is {other.state}")
+                error.__cause__ = other.error
+                return error
+    raise AssertionError("asked for a condition that can't come, and all of them can")
+
+
+def holds(other: Replica, condition: UnitCondition) -> bool:
+    """Return whether a condition holds now, and nobody has asked for what would end that."""
+    if other.wishes.pending or other.state not in HOLDS_IN[condition]:
+        return False
+    return condition is not UnitCondition.STARTED or other.state not in RUNNING or other.has_begun
+
+
+def _is_hopeless(other: Replica, condition: UnitCondition) -> bool:
+    return not other.wishes.pending and other.state in HOPELESS_IN[condition]
+
+
+def _replicas(name: str, entries: Entries) -> Iterator[Replica]:
+    entry = entries.get(name)
+    return entry.active() if entry is not None else iter(())

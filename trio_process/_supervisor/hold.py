@@ -1,0 +1,99 @@
+"""`Hold`: somebody who needs a unit for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .._core import UnitFailedError, note_failure
+from .states import AT_REST, UnitState
+from .unit import Unit
+
+if TYPE_CHECKING:
+    from .entry import Entry
+    from .roster import Roster
+
+
+@final
+class Hold:
+    """One holder of a unit.
+
+    Attributes:
+        failure: Why the unit can't be held any more.
+    """
+
+    __slots__ = ("_entry", "_roster", "_scope", "failure")
+
+    def __init__(self, roster: Roster, entry: Entry) -> None:
+        self._roster = roster
+        self._entry = entry
+        self._scope = trio.CancelScope()
+        self.failure: UnitFailedError | None = None
+
+    def end(self, failure: UnitFailedError) -> None:
+        """Cancel the holder's block: the unit has ended for good, or is stopped."""
+        if self.failure is None:
+            self.failure = failure
+            self._entry.holds.discard(self)
+            self._scope.cancel()
+            self._roster.beat()
+
+    async def wait_ready(self) -> Unit:
+        """Return the unit's first replica once all of them are ready."""
+        entry = self._entry
+
+        def check() -> bool | None:
+            if self.failure is not None:
+                raise self.failure
+            replicas = list(entry.active())
+            for replica in replicas:
+                if replica.is_hopeless:
+                    raise replica.failure()
+            return True if all([replica.is_ready for replica in replicas]) else None
+
+        await self._roster.until(check)
+        return self._roster.first(entry).unit
+
+    async def wait_stopped(self) -> None:
+        """Wait until the unit is stopped, unless it is wanted otherwise."""
+        entry, name = self._entry, self._entry.spec.name
+
+        def check() -> bool | None:
+            if self._roster.is_wanted(name):
+                return True
+            return True if all([replica.state in AT_REST for replica in entry.replicas.values()]) else None
+
+        await self._roster.until(check)
+
+    @asynccontextmanager
+    async def block(self) -> AsyncIterator[Unit]:
+        """Hold the unit for the length of the block."""
+        roster, entry = self._roster, self._entry
+        entry.holds.add(self)
+        roster.refresh()
+        for replica in entry.active():
+            if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
+                replica.ask_start()
+        roster.ask_needs(entry.spec.name)
+        try:
+            unit = await self.wait_ready()
+            with self._scope:
+                yield unit
+        except BaseException as error:
+            self._leave()
+            if self.failure is not None and error is not self.failure and isinstance(error, Exception):
+                note_failure(error, self.failure)
+            if isinstance(error, Exception):
+                await self.wait_stopped()
+            raise
+        self._leave()
+        if self.failure is not None:
+            raise self.failure
+        await self.wait_stopped()
+
+    def _leave(self) -> None:
+        self._entry.holds.discard(self)
+        self._roster.refresh()

@@ -1,0 +1,275 @@
+"""`Keeper`: the task of one replica of a unit, and the only one that changes its state.
+
+    while not dismissed:
+        event = decide(state, situation)
+        if event is None: sleep until the bell rings, or until the next deadline
+        else:             change the state, and do what the new one asks for
+
+* Others set wishes, change what is wanted, and ring the bell; they never hand an event over. So a request is never lost,
+  doubled or late, in whatever state it comes.
+* Starting and stopping are done here, inline. What is asked for meanwhile is looked at afterwards, when `decide` is
+  asked again.
+* All of it runs in a shield. A cancellation from outside must not end this task, or nobody would be there for the ordered
+  stop; it reaches a unit as the supervisor's stop, which makes all units unwanted and waits until each task has ended by
+  itself.
+* The state changes first, and is announced; then comes what it asks for. So an observer never sees a process that
+  belongs to no run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import timedelta
+from typing import final
+
+import trio
+
+from .._core import CommandFailedError, ProcessError, enter_deadline, in_seconds, logger
+from .._daemon import one_line, reason_of
+from .command_run import CommandRun
+from .errors import NotReadyError
+from .main_run import MainRun
+from .probing import Probing
+from .replica import Replica
+from .run import Run
+from .spec import UnitSpec
+from .state_machine import Situation, UnitEvent, decide
+from .states import AT_REST, UnitState
+
+
+@final
+class Keeper:
+    """Keeps one replica as it is wanted."""
+
+    __slots__ = ("_delay_until", "_probing", "_replica", "_roster", "_spec")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._roster = replica.roster
+        self._spec = replica.spec
+        self._delay_until = math.inf
+        self._probing: Probing | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def keep(self) -> None:
+        """Keep it until the supervisor is left, or the unit removed."""
+        enter_deadline(self._roster.deadline)
+        replica = self._replica
+        with trio.CancelScope(shield=True):
+            try:
+                while True:
+                    replica.bell.hush()
+                    if replica.spec is not self._spec:
+                        self._go_by(replica.spec)
+                    situation = self._situation()
+                    event = decide(replica.state, situation)
+                    if event is not None:
+                        await self._handle(event)
+                    elif replica.state in AT_REST and self._roster.may_go(replica):
+                        return
+                    else:
+                        await replica.bell.wait(self._alarm(situation))
+            finally:
+                replica.gone = True
+                replica.watchers.dismiss()
+                self._roster.dismissed(replica)
+
+    def _situation(self) -> Situation:
+        """Return what the state machine looks at."""
+        replica, roster = self._replica, self._roster
+        run, wishes, now = replica.run, replica.wishes, trio.current_time()
+        if run is None:
+            return Situation(
+                wanted=replica.is_wanted,
+                start_asked=wishes.start,
+                restart_asked=wishes.restart,
+                grouped=wishes.grouped,
+                may_start=roster.may_start(replica),
+                outlook=roster.outlook(replica),
+                delay_over=now >= self._delay_until,
+                stuck=replica.survivor is not None,
+            )
+        return Situation(
+            wanted=replica.is_wanted,
+            start_asked=wishes.start,
+            restart_asked=wishes.restart,
+            grouped=wishes.grouped,
+            may_stop=roster.may_stop(replica),
+            ended=run.ended,
+            failed=run.failed is not None,
+            ready=self._is_ready(run, now),
+            alive=run.alive,
+            overdue=now >= run.began_at + self._spec.start_timeout,
+            stuck=run.stuck is not None,
+        )
+
+    def _is_ready(self, run: Run, now: float) -> bool:
+        if not run.has_said_ready:
+            return False
+        if self._probing is not None and self._probing.asks_for_readiness:
+            return run.ready
+        if self._spec.takes_task_status or run.ready_since is not None:
+            return True
+        return run.begun_at is not None and now >= run.begun_at + self._spec.settle
+
+    def _alarm(self, situation: Situation) -> float:
+        """Return when to look again even if nobody rings."""
+        state, run = self._replica.state, self._replica.run
+        if state is UnitState.BACKOFF:
+            return self._delay_until
+        if run is None:
+            return math.inf
+        alarm = math.inf if situation.may_stop else self._roster.deadline.at
+        if state is UnitState.STARTING:
+            alarm = min(alarm, run.began_at + self._spec.start_timeout)
+            settled = math.inf if run.begun_at is None else run.begun_at + self._spec.settle
+            if settled > trio.current_time():
+                alarm = min(alarm, settled)
+        return alarm
+
+    async def _handle(self, event: UnitEvent) -> None:
+        replica = self._replica
+        run = replica.run
+        if run is not None and event is UnitEvent.ENDED:
+            self._ask_no_more()
+            await run.collect()
+            event, reason = self._judge(run)
+        else:
+            if run is not None:
+                self._note_failure(event, run)
+            reason = self._reason(event)
+        replica.apply(event, reason)
+        match replica.state:
+            case UnitState.STARTING:
+                await self._start()
+            case UnitState.STOPPING:
+                await self._stop()
+            case UnitState.READY:
+                self._became_ready()
+            case UnitState.BACKOFF:
+                replica.next_start = replica.since + timedelta(seconds=self._delay_until - trio.current_time())
+
+    def _note_failure(self, event: UnitEvent, run: Run) -> None:
+        """Keep why a run is stopped, where it is for a failure."""
+        match event:
+            case UnitEvent.START_TIMEOUT:
+                limit = in_seconds(self._spec.start_timeout)
+                last = f"; the last answer: {run.reason}" if run.reason else ""
+                run.failed = NotReadyError(f"not ready within {limit} (start_timeout){last}")
+            case UnitEvent.LIVENESS_LOST:
+                run.failed = ProcessError(f"not alive any more: {run.reason}")
+            case UnitEvent.STUCK:
+                self._replica.error = run.stuck
+                logger.error("unit %s: %s", self._replica.name, run.stuck)
+
+    def _reason(self, event: UnitEvent) -> str:
+        run = self._replica.run
+        match event:
+            case UnitEvent.CANT_COME:
+                self._replica.error = error = self._roster.hopelessness(self._replica)
+                return str(error)
+            case UnitEvent.START_TIMEOUT | UnitEvent.LIVENESS_LOST if run is not None:
+                return str(run.failed)
+            case UnitEvent.READINESS_LOST if run is not None:
+                return f"readiness lost: {run.reason}"
+            case UnitEvent.RESTART if self._replica.wishes.grouped:
+                return "restarted together with another unit"
+        return event.value.replace("`", "")
+
+    def _judge(self, run: Run) -> tuple[UnitEvent, str]:
+        """Return what the end of a run leads to, and why; a failure goes into the log."""
+        failure = run.failed or run.failure
+        now = trio.current_time()
+        verdict = self._replica.machine.judge(
+            failure,
+            ran=run.lasted,
+            now=now,
+            chance=random.random(),  # noqa: S311 - jitter
+        )
+        how = "ended well" if failure is None else _account(failure)
+        replica = self._replica
+        replica.error = verdict.error
+        if verdict.event is UnitEvent.RETRY:
+            self._delay_until = now + verdict.delay
+            logger.warning("unit %s: %s; restarting in %s", replica.name, how, in_seconds(verdict.delay))
+        elif verdict.event is UnitEvent.GIVE_UP:
+            assert verdict.error is not None, "nobody gives up on what ended well"
+            how = _account(verdict.error)
+            logger.error("unit %s failed: %s", replica.name, how)
+            if not isinstance(verdict.error, Exception):
+                self._roster.end_with(verdict.error)
+        return verdict.event, how
+
+    async def _start(self) -> None:
+        replica, roster = self._replica, self._roster
+        replica.run = run = self._make_run()
+        await run.begin()
+        if run.process is not None:
+            replica.watchers.begins(run.process)
+        if run.ended:
+            return
+        roster.begun(replica)
+        self._probe(run)
+
+    def _make_run(self) -> Run:
+        replica, roster, spec = self._replica, self._roster, self._spec
+        ring = replica.bell.ring
+        if spec.main is not None:
+            takes_status = spec.takes_task_status
+            return MainRun(ring, replica.name, spec.main, roster.nursery, takes_task_status=takes_status)
+        return CommandRun(ring, roster.service, spec.options_of(replica.number, replica.name), roster.exits)
+
+    def _probe(self, run: Run) -> None:
+        """Begin to ask what the spec wants asked."""
+        spec, replica = self._spec, self._replica
+        if spec.ready is None and spec.live is None:
+            return
+        if self._probing is None:
+            self._probing = Probing(spec, replica.number, replica.name, self._roster.service, self._roster.nursery)
+        self._probing.begin(run)
+
+    def _became_ready(self) -> None:
+        run = self._replica.run
+        assert run is not None, "what is ready runs"
+        if run.ready_since is None:
+            run.ready_since = trio.current_time()
+            if self._probing is not None:
+                self._probing.became_ready(run)
+
+    async def _stop(self) -> None:
+        run = self._replica.run
+        assert run is not None, "what is stopped runs"
+        self._ask_no_more()
+        await run.stop()
+        if isinstance(run.failure, Exception):
+            logger.warning("unit %s, while it was stopped: %s", self._replica.name, _account(run.failure))
+        elif run.failure is not None:
+            self._roster.end_with(run.failure)
+
+    def _ask_no_more(self) -> None:
+        if self._probing is not None:
+            self._probing.end()
+
+    def _go_by(self, spec: UnitSpec) -> None:
+        """Go by another spec: ask what it wants asked, also of a run that goes on."""
+        old, self._spec = self._spec, spec
+        if (spec.ready, spec.live) == (old.ready, old.live):
+            return
+        self._ask_no_more()
+        self._probing = None
+        run = self._replica.run
+        if run is None or run.begun_at is None or run.ended:
+            return
+        run.ready = run.ready_since is not None
+        run.alive = True
+        self._probe(run)
+        if self._probing is not None and run.ready_since is not None:
+            self._probing.became_ready(run)
+
+
+def _account(failure: BaseException) -> str:
+    """Return how a run ended in one line; of a command without the last lines that it wrote, which its error has."""
+    if isinstance(failure, CommandFailedError):
+        return one_line(f"{type(failure).__name__}: {str(failure).splitlines()[0]}")
+    return reason_of(failure)

@@ -1,0 +1,117 @@
+"""`MainRun`: one run of an async function, in a task and a shield of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, final
+
+import trio
+
+from .._core import OptionError, in_seconds, logger
+from .run import Run
+
+_NAGGING: Final = 5.0  # seconds between two records of what does not end
+_TRIO: Final = str(Path(trio.__file__).parent)
+
+
+@final
+class MainRun(Run):
+    """One run of an async function.
+
+    Args:
+        wake: Called whenever a fact has changed.
+        name: The unit, for log records.
+        main: The function.
+        takes_task_status: Whether it says by itself when it is ready.
+        nursery: Where its task lives.
+    """
+
+    __slots__ = ("_done", "_main", "_name", "_nursery", "_said_ready", "_scope", "_takes_task_status", "_task")
+
+    def __init__(
+        self,
+        wake: Callable[[], object],
+        name: str,
+        main: Callable[..., Awaitable[object]],
+        nursery: trio.Nursery,
+        *,
+        takes_task_status: bool,
+    ) -> None:
+        super().__init__(wake)
+        self._name = name
+        self._main = main
+        self._nursery = nursery
+        self._takes_task_status = takes_task_status
+        self._scope = trio.CancelScope(shield=True)  # a cancellation from outside reaches it as the supervisor's stop
+        self._done = trio.Event()
+        self._task: trio.lowlevel.Task | None = None
+        self._said_ready = False
+
+    @property
+    def has_said_ready(self) -> bool:
+        """Whether it has called `started`; one that doesn't take `task_status` never does."""
+        return self._said_ready or not self._takes_task_status
+
+    async def begin(self) -> None:
+        """Start the task."""
+        self._nursery.start_soon(self._work, name=f"unit {self._name}")
+        self.begun_at = trio.current_time()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _work(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        failure: BaseException | None = None
+        try:
+            with self._scope:
+                await _call(self._main, {"task_status": self} if self._takes_task_status else {})
+        except BaseException as error:  # noqa: BLE001 - judged by the unit's task; what is no Exception ends the supervisor
+            failure = error
+        self._done.set()
+        self._finish(failure)
+
+    def started(self, value: object = None) -> None:  # noqa: ARG002 - the protocol of trio.TaskStatus
+        """Take note that it is ready; this is its `task_status`."""
+        if self._said_ready:
+            raise RuntimeError("called 'started' twice on the same task status")
+        self._said_ready = True
+        self._wake()
+
+    async def collect(self) -> None:
+        """Nothing is left to find out."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def stop(self) -> None:
+        """Cancel it and wait; one that shields itself can't be abandoned, and is named every 5 s."""
+        self._scope.cancel()
+        began = trio.current_time()
+        while not self._done.is_set():
+            with trio.move_on_after(_NAGGING):
+                await self._done.wait()
+            if not self._done.is_set():
+                logger.warning(
+                    "unit %s still runs, %s after it was cancelled%s; a shield or a blocking call holds it",
+                    self._name,
+                    in_seconds(trio.current_time() - began),
+                    _place(self._task),
+                )
+
+
+@trio.lowlevel.disable_ki_protection
+async def _call(main: Callable[..., Awaitable[object]], keywords: dict[str, Any]) -> None:
+    found = main(**keywords)
+    if not isinstance(found, Awaitable):
+        raise OptionError(f"main must be an async function; {main!r} returned {found!r}, which can't be awaited")
+    await found
+
+
+def _place(task: trio.lowlevel.Task | None) -> str:
+    """Return the innermost line of a task that is neither Trio's nor ours."""
+    place = ""
+    if task is not None:
+        for frame, line in task.iter_await_frames():
+            file = frame.f_code.co_filename
+            if not file.startswith(_TRIO) and file != __file__:
+                place = f" at {file}:{line} in {frame.f_code.co_name}"
+    return place

@@ -1,0 +1,179 @@
+"""`Probe`: how it is found out whether a unit is ready, or still alive."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection
+from typing import Any, Final, Self, TypedDict, Unpack, final
+
+import attrs
+
+from .._core import Argument, OptionError, checks, nearest
+from .asker import Asker
+from .probe_kinds import (
+    PLACEHOLDER,
+    CallKind,
+    CommandKind,
+    FileKind,
+    HttpKind,
+    Kind,
+    LineKind,
+    Place,
+    TcpKind,
+    UnixKind,
+)
+
+GOOD_STATUS: Final = range(200, 400)
+
+
+class ProbeKeywords(TypedDict, total=False):
+    """The keywords that every kind of probe takes."""
+
+    initial_delay: float
+    period: float | None
+    timeout: float
+    failures: int
+    successes: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Probe:
+    """A question to a running unit; made by `line`, `http`, `tcp`, `unix`, `file`, `command` or `call`.
+
+    Args:
+        initial_delay: Seconds before the first time it is asked.
+        period: Seconds between two times, from beginning to beginning; None for every second until the unit is ready,
+            and every 10 s from then on.
+        timeout: Seconds that one answer may take.
+        failures: After how many failures in a row a unit that was ready is not, or one that was alive is restarted.
+        successes: After how many successes in a row it is ready.
+
+    Raises:
+        OptionError: A value was refused; the text names the option.
+
+    It is asked again only when it has answered. An answer counts for the run that it was asked for, and for no other.
+    `{replica}` in a text stands for the replica's number, from 1. `await probe()` asks once and returns `(ok, reason)`,
+    so that a probe is a `HealthCheck` too. Of these, `line`, `command` and `call` work on virtual time.
+
+    >>> Probe.tcp("127.0.0.1:5432", period=5.0).period
+    5.0
+    """
+
+    _kind: Kind = attrs.field(alias="kind", repr=lambda kind: kind.describe())
+    initial_delay: float = 0.0
+    period: float | None = None
+    timeout: float = 1.0
+    failures: int = 3
+    successes: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "initial_delay", checks.seconds("initial_delay", self.initial_delay))
+        if self.period is not None:
+            put(self, "period", checks.seconds("period", self.period, positive=True))
+        put(self, "timeout", checks.seconds("timeout", self.timeout, positive=True))
+        checks.whole("failures", self.failures, least=1)
+        checks.whole("successes", self.successes, least=1)
+
+    @classmethod
+    def line(cls, pattern: str | re.Pattern[str], **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that waits for a line of the run's output.
+
+        Args:
+            pattern: A text that is in the line, or a compiled regular expression that is found in it.
+            **keywords: `initial_delay` and so on; it is not asked, so they mean nothing here.
+        """
+        return cls(kind=LineKind(pattern), **_known(keywords))
+
+    @classmethod
+    def http(cls, url: str, *, status: int | Collection[int] = GOOD_STATUS, **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that gets a URL; redirects are not followed, and at most 64 KiB are read.
+
+        Args:
+            url: An `http://` or `https://` URL.
+            status: The status code, or the codes, that are a success.
+            **keywords: `initial_delay` and so on.
+        """
+        return cls(kind=HttpKind(url, status), **_known(keywords))
+
+    @classmethod
+    def tcp(cls, address: str, **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that connects to an address.
+
+        Args:
+            address: `host:port`, `:port` or `[::1]:port`.
+            **keywords: `initial_delay` and so on.
+        """
+        return cls(kind=TcpKind(address), **_known(keywords))
+
+    @classmethod
+    def unix(cls, path: str | os.PathLike[str], **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that connects to a unix socket."""
+        return cls(kind=UnixKind(path), **_known(keywords))
+
+    @classmethod
+    def file(cls, path: str | os.PathLike[str], **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that looks for a file or directory."""
+        return cls(kind=FileKind(path), **_known(keywords))
+
+    @classmethod
+    def command(cls, program: Argument, *args: Argument, **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that runs a command, in the unit's directory and environment; at `timeout` its group is killed.
+
+        Args:
+            program: The program.
+            *args: Its arguments.
+            **keywords: `initial_delay` and so on.
+        """
+        argv = (checks.path("program", program), *checks.arguments("args", args))
+        return cls(kind=CommandKind(argv), **_known(keywords))
+
+    @classmethod
+    def call(cls, function: Callable[[], Any], **keywords: Unpack[ProbeKeywords]) -> Self:
+        """Return the probe that calls a function, an async one or a plain one that runs in a thread.
+
+        Args:
+            function: It takes no arguments. Healthy is None, True or `""`; `(bool, str)` and a `CommandResult` are
+                understood; anything else, and an exception, is unhealthy.
+            **keywords: `initial_delay` and so on.
+        """
+        return cls(kind=CallKind(function), **_known(keywords))
+
+    async def __call__(self) -> tuple[bool, str]:
+        """Ask once, and return whether all is well, and the reason if it is not.
+
+        Raises:
+            OptionError: It is a `line`, which belongs to a run.
+        """
+        probe = self._for_replica(1)
+        if isinstance(probe._kind, LineKind):
+            await probe._kind.ask(Place())
+        asker = Asker(probe._kind, probe.timeout)
+        return await asker.ask(Place())
+
+    # what the supervisor asks
+
+    def _describe(self) -> str:
+        return self._kind.describe()
+
+    @property
+    def _is_line(self) -> bool:
+        return isinstance(self._kind, LineKind)
+
+    def _for_replica(self, replica: int) -> Self:
+        return attrs.evolve(self, kind=self._kind.for_replica(replica))
+
+    @property
+    def _needs_placeholder(self) -> bool:
+        """Whether several replicas would share an address or a file."""
+        return self._kind.place_of_its_own and PLACEHOLDER not in self._kind.describe()
+
+
+def _known(keywords: ProbeKeywords) -> ProbeKeywords:
+    known = ProbeKeywords.__annotations__
+    for name in keywords:
+        if name not in known:
+            raise OptionError(f"unknown option {name!r} of a probe{nearest(name, known)}")
+    return keywords

@@ -1,0 +1,326 @@
+"""The kinds of probes: each asks once, and answers with `(ok, reason)` or an exception."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self, final
+
+import attrs
+import outcome
+import trio
+
+from .._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, shown
+from .._daemon import judge, one_line, parse_address
+from .._process import Service
+from .http_get import get_status, parse_url
+
+PLACEHOLDER: Final = "{replica}"
+_KEPT: Final = 4096  # bytes of a probe command's output: enough for the reason
+
+
+class Place(NamedTuple):
+    """Where a probe is asked: by which service, and with which surroundings for a command."""
+
+    service: Service | None = None
+    label: str = "probe"
+    cwd: Any = None
+    env: Any = None
+    limiter: trio.CapacityLimiter | None = None
+    """Of the one thread that may be at work on this question; None for a question that is asked once."""
+
+
+def fill(text: str, replica: int) -> str:
+    """Return a text of a probe for one replica."""
+    return text.replace(PLACEHOLDER, str(replica))
+
+
+class Kind(Protocol):
+    """What a `Probe` asks."""
+
+    place_of_its_own: ClassVar[bool]
+    """Whether it names an address or file, of which each replica needs its own."""
+
+    def for_replica(self, replica: int) -> Self:
+        """Return the same with the replica's number filled in."""
+
+    def describe(self) -> str:
+        """Return what is asked, for errors."""
+
+    async def ask(self, place: Place) -> tuple[bool, str]:
+        """Ask once."""
+
+
+@final
+@attrs.frozen
+class LineKind:
+    """A line of the run's output; it is not asked, it is waited for."""
+
+    place_of_its_own: ClassVar[bool] = False
+    pattern: str | re.Pattern[str] = attrs.field()
+
+    @pattern.validator
+    def _check(self, _: object, value: object) -> None:
+        if isinstance(value, str) and value:
+            return
+        if not isinstance(value, re.Pattern) or not isinstance(value.pattern, str):
+            raise OptionError(f"a line is given as a text or a compiled regular expression of text, got {value!r}")
+
+    def for_replica(self, replica: int) -> LineKind:
+        """Fill in a text; a compiled pattern stays as it is."""
+        return LineKind(fill(self.pattern, replica)) if isinstance(self.pattern, str) else self
+
+    def describe(self) -> str:
+        """Return what is waited for."""
+        pattern = self.pattern if isinstance(self.pattern, str) else self.pattern.pattern
+        return f"a line with {pattern!r}"
+
+    async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - never asked
+        """Refuse: a line belongs to a run."""
+        raise OptionError("a line is looked for in the output of a unit's run; this probe can't be called by itself")
+
+
+@final
+@attrs.frozen
+class HttpKind:
+    """A URL that answers with a good status."""
+
+    place_of_its_own: ClassVar[bool] = True
+    url: str = attrs.field()
+    status: Any = attrs.field()
+
+    def __attrs_post_init__(self) -> None:
+        parse_url(fill(checks.text("url", self.url), 1))
+        wanted = (self.status,) if isinstance(self.status, int) else self.status
+        if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Collection) or not wanted:
+            raise OptionError(f"status must be a status code or a collection of them, got {self.status!r}")
+        for code in wanted if not isinstance(wanted, range) else (wanted[0], wanted[-1]):
+            if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
+                raise OptionError(f"status must be 100 to 599, got {code!r}")
+        object.__setattr__(self, "status", wanted)
+
+    def for_replica(self, replica: int) -> HttpKind:
+        """Fill in the URL."""
+        return HttpKind(fill(self.url, replica), self.status)
+
+    def describe(self) -> str:
+        """Return the URL."""
+        return self.url
+
+    async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - it needs no service
+        """Get it once."""
+        code, phrase = await get_status(parse_url(self.url))
+        return (True, "") if code in self.status else (False, one_line(f"HTTP status {code} {phrase}"))
+
+
+@final
+@attrs.frozen
+class TcpKind:
+    """A TCP address that accepts a connection."""
+
+    place_of_its_own: ClassVar[bool] = True
+    address: str = attrs.field()
+
+    @address.validator
+    def _check(self, _: object, value: object) -> None:
+        filled = fill(value, 1) if isinstance(value, str) else value
+        if parse_address(filled, "address").path:
+            raise OptionError(f"address must be host:port, got {value!r}; Probe.unix is for the path of a socket")
+
+    def for_replica(self, replica: int) -> TcpKind:
+        """Fill in the address."""
+        return TcpKind(fill(self.address, replica))
+
+    def describe(self) -> str:
+        """Return the address."""
+        return self.address
+
+    async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - it needs no service
+        """Connect once."""
+        address = parse_address(self.address, "address")
+        stream = await trio.open_tcp_stream(address.reachable_host, address.port)
+        stream.socket.close()
+        return True, ""
+
+
+def _path(value: object) -> str:
+    return os.fsdecode(checks.path("path", value))
+
+
+@final
+@attrs.frozen
+class UnixKind:
+    """A unix socket that accepts a connection."""
+
+    place_of_its_own: ClassVar[bool] = True
+    path: str = attrs.field(converter=_path)
+
+    def for_replica(self, replica: int) -> UnixKind:
+        """Fill in the path."""
+        return UnixKind(fill(self.path, replica))
+
+    def describe(self) -> str:
+        """Return the path."""
+        return f"unix:{self.path}"
+
+    async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - it needs no service
+        """Connect once."""
+        stream = await trio.open_unix_socket(self.path)
+        stream.socket.close()
+        return True, ""
+
+
+@final
+@attrs.frozen
+class FileKind:
+    """A file that is there."""
+
+    place_of_its_own: ClassVar[bool] = True
+    path: str = attrs.field(converter=_path)
+
+    def for_replica(self, replica: int) -> FileKind:
+        """Fill in the path."""
+        return FileKind(fill(self.path, replica))
+
+    def describe(self) -> str:
+        """Return the path."""
+        return self.path
+
+    async def ask(self, place: Place) -> tuple[bool, str]:
+        """Look once, in a thread: its file system may be slow, or not answer at all."""
+        there = await in_thread(partial(os.path.exists, self.path), place.limiter)
+        return (True, "") if there else (False, f"there is no {self.path}")
+
+
+@final
+@attrs.frozen
+class CommandKind:
+    """A command that ends well."""
+
+    place_of_its_own: ClassVar[bool] = False
+    argv: tuple[str | bytes | Secret, ...] = attrs.field()
+
+    def __attrs_post_init__(self) -> None:
+        RunOptions(command=self.argv[0], args=self.argv[1:])  # raises for what no command can be
+
+    def for_replica(self, replica: int) -> CommandKind:
+        """Fill in the program and its arguments."""
+        return CommandKind(tuple([fill(part, replica) if isinstance(part, str) else part for part in self.argv]))
+
+    def describe(self) -> str:
+        """Return the command as one would type it."""
+        program, *args = map(shown, self.argv)
+        return command_line(program, args)
+
+    async def ask(self, place: Place) -> tuple[bool, str]:
+        """Run it once; when cancelled, at the probe's timeout too, its group is killed."""
+        own: AbstractAsyncContextManager[Service] = Service() if place.service is None else nullcontext(place.service)
+        options = RunOptions(
+            command=self.argv[0],
+            args=self.argv[1:],
+            name=place.label,
+            stdin=Stdio.NULL,
+            cwd=place.cwd,
+            env=place.env or {},
+            grace_period=0.0,
+            buffer_size=_KEPT,
+        )
+        async with own as service:
+            process = await service.start_with_options(options)
+            try:
+                await process.wait(check=False)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await process.stop()
+                raise
+            finally:
+                if not process.is_running:
+                    service.remove(process.id)  # else the runs of probes would push those of units out of the table
+            result = process.result()
+        return (True, "") if result.ok else (False, _why(result.describe(), result.output))
+
+
+def _why(account: str, output: str) -> str:
+    """Return how a command ended, with the last line that it wrote."""
+    lines = output.strip().splitlines()
+    how = account.splitlines()[0]
+    return one_line(f"{how}: {lines[-1]}" if lines else how)
+
+
+@final
+@attrs.frozen
+class CallKind:
+    """A function: an async one, or a plain one that runs in a thread."""
+
+    place_of_its_own: ClassVar[bool] = False
+    function: Callable[[], Any] = attrs.field()
+
+    @function.validator
+    def _check(self, _: object, value: object) -> None:
+        if not callable(value):
+            raise OptionError(f"call takes a function without arguments, async or plain, got {value!r}")
+
+    def for_replica(self, replica: int) -> CallKind:  # noqa: ARG002 - it has no texts
+        """Return the same."""
+        return self
+
+    def describe(self) -> str:
+        """Return the function's name."""
+        return f"{getattr(self.function, '__qualname__', type(self.function).__name__)}()"
+
+    async def ask(self, place: Place) -> tuple[bool, str]:
+        """Call it once."""
+        if _is_async(self.function):
+            answer = self.function()
+        else:
+            answer = await in_thread(self.function, place.limiter)
+        if isinstance(answer, Awaitable):  # also `lambda: pool.ping()`
+            answer = await answer
+        why = judge(answer)
+        return not why, why
+
+
+def _is_async(function: object) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - not whether, but how
+
+
+async def in_thread(function: Callable[[], Any], limiter: trio.CapacityLimiter | None) -> Any:
+    """Run a function in a thread that can be abandoned; a clock of a test stands still meanwhile.
+
+    An autojump clock knows nothing of threads: it would jump over the probe's timeout while the function is at work.
+    It never jumps while a task waits in `wait_all_tasks_blocked`.
+    """
+    # a limiter of its own: forty hung checks must not take the threads that a program shares
+    limiter = limiter or trio.CapacityLimiter(1)
+    if limiter.borrowed_tokens:
+        raise ProcessError("its last call is still running")
+    run = partial(trio.to_thread.run_sync, _captured, function, abandon_on_cancel=True, limiter=limiter)
+    if not hasattr(trio.lowlevel.current_clock(), "autojump_threshold"):
+        return (await run()).value.unwrap()
+    from trio.testing import wait_all_tasks_blocked  # noqa: PLC0415 - a test's clock runs, so this is a test
+
+    async def hold_the_clock() -> None:
+        while True:
+            await wait_all_tasks_blocked(0.001)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_the_clock)
+        captured = await run()
+        nursery.cancel_scope.cancel()
+    return captured.value.unwrap()
+
+
+class _Captured(NamedTuple):
+    """What a function returned or raised, wrapped, as Trio refuses an awaitable as the result of a thread."""
+
+    value: outcome.Outcome[Any]
+
+
+def _captured(function: Callable[[], Any]) -> _Captured:
+    return _Captured(outcome.capture(function))

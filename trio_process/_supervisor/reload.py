@@ -1,0 +1,63 @@
+"""`ReloadPlan`: what a reload changes; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+import attrs
+
+from .._core import json_ready
+from .spec import UnitSpec, same
+
+NOT_A_RESTART: Final = frozenset({"replicas", "ready", "live"})
+"""The fields that are changed while the unit runs on."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ReloadPlan:
+    """What a reload changes.
+
+    Attributes:
+        added: The names of the units that are new.
+        changed: For each unit that is not as before, the fields that differ.
+        removed: The names of the units that are there no more.
+        kept: The names of the units that stay as they are.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan, ready for JSON."""
+        return json_ready(self)
+
+    @property
+    def _restarted(self) -> tuple[str, ...]:
+        """The units that are restarted: those of which more changed than what can change while they run."""
+        return tuple([name for name, fields in self.changed.items() if not NOT_A_RESTART.issuperset(fields)])
+
+
+def compare(old: Mapping[str, UnitSpec], new: Mapping[str, UnitSpec]) -> ReloadPlan:
+    """Return what leads from some specs to others."""
+    changed = {name: fields for name in new if name in old and (fields := differing(old[name], new[name]))}
+    return ReloadPlan(
+        added=tuple([name for name in new if name not in old]),
+        changed=changed,
+        removed=tuple([name for name in old if name not in new]),
+        kept=tuple([name for name in new if name in old and name not in changed]),
+    )
+
+
+def differing(old: UnitSpec, new: UnitSpec) -> tuple[str, ...]:
+    """Return the names of the fields in which two specs differ."""
+    return tuple(
+        [
+            field.name
+            for field in attrs.fields(UnitSpec)
+            if field.init and not same(getattr(old, field.name), getattr(new, field.name))
+        ]
+    )

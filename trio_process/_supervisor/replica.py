@@ -1,0 +1,250 @@
+"""`Replica`: one replica of a unit, its state, what was asked of it, and its present run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+import trio
+
+from .._core import StopFailedError, UnitFailedError, checks, in_seconds, member
+from .bell import Bell
+from .errors import NotReadyError
+from .run import Run
+from .spec import UnitSpec
+from .state_machine import Machine, Outlook, UnitEvent
+from .states import AT_REST, RUNNING, UnitState
+from .unit import Unit
+from .watchers import Watchers
+
+if TYPE_CHECKING:
+    from .roster import Roster
+
+
+_ENDS: Final = {
+    UnitState.STOPPED: "was stopped",
+    UnitState.COMPLETED: "has completed",
+    UnitState.FAILED: "has failed",
+    UnitState.SKIPPED: "was skipped",
+}
+
+
+@attrs.define
+class Wishes:
+    """What was asked of a unit and isn't done yet; set by callers and by other units."""
+
+    start: bool = False
+    restart: bool = False
+    grouped: bool = False
+    """Restart together with another unit."""
+    restarting: bool = False
+    """A restart is under way: until it is ready again, another one that is asked for is this one."""
+    retired: bool = False
+    """Scaled away, or removed by a reload."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the state is about to change, so that nobody should go by it."""
+        return self.start or self.restart or self.grouped
+
+    def fulfil(self) -> None:
+        """Forget what was asked: it begins anew, or was stopped."""
+        self.start = self.restart = self.grouped = False
+
+
+@final
+class Replica:
+    """One replica of a unit.
+
+    Args:
+        roster: The units that it is one of.
+        spec: What it is made from.
+        number: Its number, from 1.
+
+    Attributes:
+        run: What runs now, or is being stopped. There is never a second one: it is set on the way into `STARTING`, and
+            cleared only when nothing of it is left.
+        last: The run before, whose process may have survived SIGKILL.
+        gone: Its task has ended.
+    """
+
+    __slots__ = (
+        "bell", "error", "generation", "gone", "last", "machine", "name", "next_start", "number", "roster", "run",
+        "since", "spec", "unit", "watchers", "wishes",
+    )  # fmt: skip
+
+    def __init__(self, roster: Roster, spec: UnitSpec, number: int) -> None:
+        self.roster = roster
+        self.spec = spec
+        self.number = number
+        self.name = spec.name if number == 1 else f"{spec.name}.{number}"
+        self.machine = Machine(spec.restart)
+        self.unit = Unit(self)
+        self.wishes = Wishes()
+        self.watchers = Watchers(self)
+        self.bell = Bell()
+        self.run: Run | None = None
+        self.last: Run | None = None
+        self.generation = 0
+        self.error: BaseException | None = None
+        self.since = datetime.now(UTC)
+        self.next_start: datetime | None = None
+        self.gone = False
+
+    # what others go by
+
+    @property
+    def state(self) -> UnitState:
+        """Where it stands."""
+        return self.machine.state
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of it runs, not only is about to."""
+        return self.run is not None and self.run.begun_at is not None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run."""
+        return not self.wishes.retired and self.roster.is_wanted(self.spec.name)
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether something of it runs that is being stopped, or is to be."""
+        if self.run is None:
+            return False
+        return self.state is UnitState.STOPPING or not self.is_wanted or self.wishes.restart or self.wishes.grouped
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is ready or has completed, and nobody has asked for a change of that."""
+        return self.state in (UnitState.READY, UnitState.COMPLETED) and not self.wishes.pending
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it has failed or was skipped, and nothing is under way that may change that."""
+        if self.wishes.pending:
+            return False
+        if self.state is UnitState.SKIPPED:
+            return self.roster.outlook(self) is Outlook.HOPELESS
+        return self.state is UnitState.FAILED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs, or will unless it is asked for."""
+        if self.gone:
+            return True
+        if self.state not in AT_REST:
+            return False
+        if not self.is_wanted:
+            return True
+        return not self.wishes.pending and (self.state in (UnitState.COMPLETED, UnitState.FAILED) or self.is_hopeless)
+
+    @property
+    def survivor(self) -> StopFailedError | None:
+        """What SIGKILL did not end of the last run, while that is still alive."""
+        return self.last.stuck if self.last is not None and self.last.is_left() else None
+
+    def waiting_for(self) -> tuple[str, ...]:
+        """Return the names of what it waits for."""
+        return self.roster.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
+
+    def describe(self) -> str:
+        """Return where it stands and what it waits for, for an error."""
+        waiting = self.waiting_for()
+        if waiting:
+            return f"{self.name} is {self.state}, for " + ", ".join(f"{n} ({self.spec.after[n]})" for n in waiting)
+        if self.run is not None and self.run.reason:
+            return f"{self.name} is {self.state} ({self.run.reason})"
+        if self.state is UnitState.STARTING and self.spec.ready is not None:
+            return f"{self.name} is {self.state}, and waits for {self.spec.ready._describe()}"
+        return f"{self.name} is {self.state}"
+
+    def failure(self, what: str = "") -> UnitFailedError:
+        """Return the error that says that it can't be ready."""
+        if not what:
+            what = _ENDS.get(self.state, f"is {self.state}")
+        error = UnitFailedError(
+            self.unit, f"unit {self.name!r} {what}" + (f": {self.error}" if self.error is not None else "")
+        )
+        error.__cause__ = self.error
+        return error
+
+    # what callers and other units ask for
+
+    def ask_start(self) -> None:
+        """Ask for a start, where being wanted isn't enough: after an end, and during a backoff."""
+        if self.state not in RUNNING | {UnitState.WAITING, UnitState.STOPPED}:
+            self.wishes.start = True
+        self.bell.ring()
+
+    def ask_restart(self) -> bool:
+        """Ask for a restart; return whether it is a new one, not one that is under way."""
+        if self.wishes.restart or self.wishes.grouped:
+            return False
+        if self.wishes.restarting and self.state is not UnitState.BACKOFF:
+            return False
+        self.wishes.restarting = self.state is not UnitState.STOPPED
+        if self.state in RUNNING or self.state is UnitState.STOPPING:
+            self.wishes.restart = True
+        else:
+            self.ask_start()
+        self.bell.ring()
+        return True
+
+    def ask_grouped(self) -> bool:
+        """Ask for a restart together with another unit; return whether there is something to stop or to redo."""
+        if self.wishes.grouped or self.wishes.retired:
+            return self.wishes.grouped
+        if self.state in RUNNING or (self.state is UnitState.COMPLETED and self.is_wanted):
+            self.wishes.grouped = self.wishes.restarting = True
+            self.bell.ring()
+            return True
+        return False
+
+    def change_spec(self, spec: UnitSpec) -> None:
+        """Go by another spec: for questions at once, for all else from the next run on."""
+        if spec.restart != self.spec.restart:
+            self.machine.set_policy(spec.restart)
+        self.spec = spec
+        self.bell.ring()
+
+    # what its keeper does
+
+    def apply(self, event: UnitEvent, reason: str) -> None:
+        """Change the state, and say so. Its keeper alone calls this."""
+        old = self.machine.apply(event)
+        state = self.state
+        self.since = datetime.now(UTC)
+        self.next_start = None
+        if state in (UnitState.WAITING, UnitState.STOPPED) or event is UnitEvent.STUCK:
+            self.wishes.fulfil()
+        if state in AT_REST or state in (UnitState.READY, UnitState.BACKOFF):
+            self.wishes.restarting = False
+        if state in (UnitState.READY, UnitState.COMPLETED):
+            self.error = None
+        if self.run is not None and state not in RUNNING and state is not UnitState.STOPPING:
+            self.last, self.run = self.run, None
+        if state is UnitState.STARTING:
+            self.generation += 1
+        self.watchers.entered(state)
+        self.roster.changed(self, old, reason)
+
+    # what a user asks of its unit
+
+    async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
+        """Wait until it is, or has meanwhile been, in one of some states."""
+        wanted = frozenset([member(UnitState, state, "states") for state in states])
+        limit = float("inf") if timeout is None else checks.seconds("timeout", timeout)
+        found: UnitState | None = None
+        if wanted:
+            found = await self.watchers.wait(wanted, limit)
+        else:
+            with trio.move_on_after(limit):
+                found = await self.roster.until(lambda: self.state if self.is_over else None)
+        if found is None:
+            what = " or ".join(sorted(wanted)) or "at rest"
+            raise NotReadyError(f"unit {self.describe()}; it was not {what} within {in_seconds(limit)}")
+        return found

@@ -1,0 +1,214 @@
+"""What callers ask of a supervisor: each changes what is wanted, at once, and then only waits.
+
+So cancelling a call changes nothing that is under way; and a call that is made again, or by many, asks for the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import trio
+
+from .._core import OptionError, ProcessError, checks, in_seconds
+from .entry import Entry
+from .errors import NotReadyError
+from .graph import Graph, checked
+from .reload import ReloadPlan, compare
+from .replica import Replica
+from .roster import Roster
+from .run import Run
+from .spec import UnitSpec
+from .states import AT_REST, UnitState
+
+
+async def start(roster: Roster, name: str) -> None:
+    """Start a unit and what it needs; return when it is ready."""
+    entry = roster.entry(name)
+    _refuse_beside_survivors(entry)
+    entry.asked = True
+    roster.refresh()
+    roster.ask_start(name)
+    await roster.until(lambda: _all_ready(roster, entry))
+
+
+async def stop(roster: Roster, name: str) -> None:
+    """Stop a unit, and before it its dependents; return when they are stopped."""
+    first = roster.entry(name)
+    entries = [first, *[roster.entries[other] for other in roster.graph.all_dependents(name)]]
+    for entry in entries:
+        entry.asked = False
+        for hold in tuple(entry.holds):
+            hold.end(roster.first(entry).failure("was stopped"))
+    runs = [(replica, replica.run) for entry in entries for replica in entry.replicas.values()]
+    roster.refresh()
+    await roster.until(lambda: True if all([_is_stopped(replica, run) for replica, run in runs]) else None)
+    for replica in first.replicas.values():
+        if replica.survivor is not None:
+            raise replica.survivor
+
+
+async def restart(roster: Roster, name: str) -> None:
+    """Restart a unit, and what is restarted with it; return when it is ready again."""
+    entry = roster.entry(name)
+    _refuse_beside_survivors(entry)
+    entry.asked = True
+    roster.refresh()
+    _restart(roster, entry)
+    await roster.until(lambda: _all_ready(roster, entry))
+
+
+async def scale(roster: Roster, name: str, replicas: int) -> None:
+    """Have another number of replicas; return when those that went are gone, and those that came are ready."""
+    entry = roster.entry(name)
+    spec = attrs.evolve(entry.spec, replicas=replicas)
+    entry.spec = spec
+    for replica in entry.replicas.values():
+        replica.change_spec(spec)
+    roster.populate(entry)
+    roster.refresh()
+
+    def check() -> bool | None:
+        going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
+        if not all([replica.state in AT_REST for replica in going]):
+            return None
+        return _all_ready(roster, entry) if roster.is_wanted(name) else True
+
+    await roster.until(check)
+
+
+async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None) -> None:  # noqa: ASYNC109 - its error says what each waits for
+    """Wait until some units are ready or have completed; without names, all that are wanted."""
+    limit = float("inf") if timeout is None else checks.seconds("timeout", timeout)
+    named = [roster.entry(name) for name in names]
+    for entry in named:
+        if not roster.is_wanted(entry.spec.name):
+            raise ProcessError(
+                f"nobody wants the unit {entry.spec.name!r}: start it, or hold it, before waiting for it"
+            )
+
+    def entries() -> list[Entry]:
+        return named or [entry for name, entry in roster.entries.items() if roster.is_wanted(name)]
+
+    def check() -> bool | None:
+        found: list[bool] = [_all_ready(roster, entry) is True for entry in entries()]
+        return True if all(found) else None
+
+    with trio.move_on_after(limit) as scope:
+        await roster.until(check)
+    if scope.cancelled_caught and check() is None:
+        pending = [replica for entry in entries() for replica in entry.active() if not replica.is_ready]
+        raise NotReadyError(
+            f"not all units were ready within {in_seconds(limit)}: "
+            + "; ".join([replica.describe() for replica in pending])
+        )
+
+
+async def wait(roster: Roster, *, check: bool) -> None:
+    """Wait until nothing runs or will run."""
+    await roster.until(lambda: True if all([replica.is_over for replica in roster.replicas()]) else None)
+    for replica in roster.failed if check else ():
+        if replica.state is UnitState.FAILED:
+            raise replica.failure()
+
+
+def plan(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
+    """Return what a reload would change.
+
+    Raises:
+        OptionError: The specs have faults, or a unit that is held would be removed.
+    """
+    new = checked(units)
+    found = compare({name: entry.spec for name, entry in roster.entries.items() if not entry.removed}, new)
+    held = [name for name in found.removed if roster.entries[name].holds]
+    if held:
+        raise OptionError(f"{', '.join(map(repr, held))} can't be removed while it is held")
+    return found
+
+
+async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
+    """Go by other specs; return when what was removed is gone, and each of the others has come up or failed to."""
+    new = checked(units)
+    found = plan(roster, new.values())
+    old_graph, roster.graph = roster.graph, Graph.of(new.values())
+    roster.stop_graph = roster.graph.with_edges_of(old_graph)
+    going = [roster.entries[name] for name in found.removed]
+    coming = [*found.added, *found.changed]
+    _put_in_place(roster, new, found)
+    restarted = [roster.entries[name] for name in found._restarted if roster.is_wanted(name)]
+    for entry in restarted:
+        _restart(roster, entry)
+
+    def check() -> bool | None:
+        gone = all([replica.gone for entry in going for replica in entry.replicas.values()])
+        entries = [roster.entries[name] for name in coming if name in roster.entries]
+        return True if gone and all([_has_come_up(roster, entry) for entry in entries]) else None
+
+    try:
+        await roster.until(check)
+    finally:
+        if all([replica.gone for entry in going for replica in entry.replicas.values()]):
+            roster.stop_graph = roster.graph
+    return found
+
+
+def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -> None:
+    old = dict(roster.entries)
+    roster.entries.clear()
+    for name, spec in new.items():
+        entry = roster.entries[name] = old.pop(name) if name in old else Entry(spec)
+        if "enabled" in found.changed.get(name, ()):
+            entry.asked = spec.enabled
+        entry.spec = spec
+        for replica in entry.replicas.values():
+            replica.change_spec(spec)
+    for name, entry in old.items():
+        entry.removed = True
+        entry.asked = False
+        roster.entries[name] = entry
+    for name in (*found.added, *found.changed, *found.removed):
+        roster.populate(roster.entries[name])
+    roster.refresh()
+
+
+def _restart(roster: Roster, entry: Entry) -> None:
+    for replica in [replica for replica in entry.active() if replica.ask_restart()]:
+        roster.restart_group(replica)
+    roster.ask_needs(entry.spec.name)
+
+
+def _refuse_beside_survivors(entry: Entry) -> None:
+    for replica in entry.replicas.values():
+        if replica.survivor is not None:
+            raise replica.survivor
+
+
+def _all_ready(roster: Roster, entry: Entry) -> bool | None:
+    """Return True if all replicas of a unit are ready, None if they may get so.
+
+    Raises:
+        UnitFailedError: One can't.
+        StopFailedError: One can't, as what SIGKILL did not end is still there.
+    """
+    replicas = list(entry.active())
+    if not roster.is_wanted(entry.spec.name):
+        raise roster.first(entry).failure("was stopped")
+    for replica in replicas:
+        if replica.is_hopeless:
+            raise replica.survivor or replica.failure()
+    return True if all([replica.is_ready for replica in replicas]) else None
+
+
+def _has_come_up(roster: Roster, entry: Entry) -> bool:
+    if not roster.is_wanted(entry.spec.name):
+        return True
+    return all(
+        [replica.is_ready or replica.is_hopeless or replica.state is UnitState.BACKOFF for replica in entry.active()]
+    )
+
+
+def _is_stopped(replica: Replica, run: Run | None) -> bool:
+    """Return whether a run is over, and the unit at rest, unless somebody wants it again."""
+    if run is not None and replica.run is run:
+        return False
+    return replica.state in AT_REST or replica.is_wanted

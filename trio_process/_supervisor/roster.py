@@ -1,0 +1,326 @@
+"""`Roster`: all units of a supervisor, what is wanted of them, and who is woken by whose change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TypeVar, final
+
+import trio
+
+from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, nearest
+from .._process import Service
+from .command_run import Exits
+from .conditions import hopelessness, missing, outlook_of
+from .entry import Entry
+from .events import UnitChanged
+from .graph import Graph
+from .keeper import Keeper
+from .replica import Replica
+from .spec import UnitSpec
+from .state_machine import Outlook
+from .states import AT_REST, RUNNING, Strategy, UnitState
+from .stop_order import nearest_running
+
+_T = TypeVar("_T")
+
+
+@final
+class Roster:
+    """The units of one stay in a supervisor's block.
+
+    Args:
+        specs: By name, checked.
+        service: What starts processes.
+        strategy: What is restarted together.
+        deadline: When every grace ends.
+        nursery: Where the tasks of the units live.
+        end_body: Called when the supervisor's block is to end: with the essential replica that has ended, or with an
+            exception that is no `Exception`.
+
+    Attributes:
+        graph: Who needs whom.
+        stop_graph: Who is stopped before whom.
+        closing: The block is being left: nothing is wanted any more.
+        failed: The replicas that have failed, in that order.
+    """
+
+    def __init__(
+        self,
+        specs: dict[str, UnitSpec],
+        service: Service,
+        strategy: Strategy,
+        deadline: ShutdownDeadline,
+        nursery: trio.Nursery,
+        end_body: Callable[[Replica | BaseException], None],
+    ) -> None:
+        self.service = service
+        self.deadline = deadline
+        self.nursery = nursery
+        self.exits = Exits(service)
+        self.entries: dict[str, Entry] = {}
+        self.graph = Graph.of(specs.values())
+        self.stop_graph = self.graph  # while a reload is under way, it also has the edges of what still runs
+        self.closing = False
+        self.failed: list[Replica] = []
+        self._strategy = strategy
+        self._end_body = end_body
+        self._wanted: set[str] = set()
+        self._grouped: set[Replica] = set()  # still to be stopped, for the restart of another one
+        self._pulse = trio.Event()
+        for spec in specs.values():
+            self.entries[spec.name] = Entry(spec)
+
+    # who is there
+
+    def replicas(self) -> Iterator[Replica]:
+        """Yield all replicas, also those that are being retired."""
+        return (entry.replicas[number] for entry in self.entries.values() for number in sorted(entry.replicas))
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry of that name.
+
+        Raises:
+            ProcessNotFoundError: There is none.
+        """
+        found = self.entries.get(name)
+        if found is None or found.removed:
+            raise ProcessNotFoundError(f"there is no unit {name!r}{nearest(str(name), self.entries)}")
+        return found
+
+    def replica(self, name: str) -> Replica:
+        """Return the replica of that name, `web` or `web.2`.
+
+        Raises:
+            ProcessNotFoundError: There is none.
+        """
+        for replica in self.replicas():
+            if replica.name == name:
+                return replica
+        raise ProcessNotFoundError(
+            f"there is no unit {name!r}{nearest(str(name), [replica.name for replica in self.replicas()])}"
+        )
+
+    def first(self, entry: Entry) -> Replica:
+        """Return the first replica, for errors that concern all of them."""
+        return entry.replicas[1]
+
+    def populate(self, entry: Entry) -> None:
+        """Have as many replicas as the spec says: begin the new ones, bring back those that were to go, retire the rest."""
+        wanted = 0 if entry.removed else entry.spec.replicas
+        for number in range(1, max(wanted, 1) + 1):
+            replica = entry.replicas.get(number)
+            if replica is None or replica.gone:
+                replica = entry.replicas[number] = Replica(self, entry.spec, number)
+                replica.wishes.retired = number > wanted
+                self.nursery.start_soon(Keeper(replica).keep, name=f"keeper of {replica.name}")
+        for number, replica in entry.replicas.items():
+            replica.wishes.retired = number > wanted
+            replica.bell.ring()
+
+    # what is wanted
+
+    def is_wanted(self, name: str) -> bool:
+        """Return whether a unit is to run: for its own sake, or because one that is needs it."""
+        return name in self._wanted
+
+    def refresh(self) -> None:
+        """Find out anew what is wanted, and wake those whose answer changed."""
+        if self.closing:
+            wanted: set[str] = set()
+        else:
+            wanted = self.graph.all_needs([name for name, entry in self.entries.items() if entry.is_wanted_itself])
+        changed, self._wanted = self._wanted ^ wanted, wanted
+        for name in changed & self.entries.keys():
+            for replica in self.entries[name].replicas.values():
+                if replica.state in AT_REST:
+                    self._ungroup(replica)
+                replica.bell.ring()
+        self.beat()
+
+    def ask_start(self, name: str) -> None:
+        """Ask for a start of a unit, and of what it needs and doesn't have."""
+        for replica in self.entries[name].active():
+            replica.ask_start()
+        self.ask_needs(name)
+
+    def ask_needs(self, name: str) -> None:
+        """Ask for a start of what a unit waits for in vain, and of what that waits for."""
+        waiting = [name]
+        seen = {name}
+        while waiting:
+            spec = self.entries[waiting.pop()].spec
+            for other in missing(spec, self.entries):
+                if other in seen or other not in self.entries:
+                    continue
+                seen.add(other)
+                waiting.append(other)
+                for replica in self.entries[other].active():
+                    if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
+                        replica.ask_start()
+
+    # what a keeper asks
+
+    def outlook(self, replica: Replica) -> Outlook:
+        """Return whether all that a unit waits for is there, may come, or can't; for one that waits for it."""
+        if replica.state not in (UnitState.WAITING, UnitState.SKIPPED):
+            return Outlook.HOLD
+        return outlook_of(replica.spec, self.entries)
+
+    def missing(self, replica: Replica) -> tuple[str, ...]:
+        """Return the names of what it waits for."""
+        return missing(replica.spec, self.entries)
+
+    def hopelessness(self, replica: Replica) -> ProcessError:
+        """Return why it can't be started."""
+        return hopelessness(replica.spec, self.entries)
+
+    def may_start(self, replica: Replica) -> bool:
+        """Return whether all that is restarted together with it is stopped."""
+        if not self._grouped:
+            return True
+        if self._strategy is Strategy.ONE_FOR_ALL:
+            return False
+        return self.graph.all_dependents(replica.spec.name).isdisjoint([other.spec.name for other in self._grouped])
+
+    def may_stop(self, replica: Replica) -> bool:
+        """Return whether all that depends on it and is to be stopped is; after the deadline, nobody waits for anybody."""
+        if not replica.is_to_stop or trio.current_time() >= self.deadline.at:
+            return True
+        dependents = nearest_running(replica.spec.name, self.stop_graph.dependents, self.entries)
+        return not any(other.is_to_stop for other in dependents)
+
+    def restart_group(self, origin: Replica) -> None:
+        """Restart what is restarted together with a unit."""
+        match self._strategy:
+            case Strategy.ONE_FOR_ONE:
+                return
+            case Strategy.ONE_FOR_ALL:
+                names: Iterable[str] = self.entries
+            case Strategy.REST_FOR_ONE:
+                names = self.graph.all_dependents(origin.spec.name)
+        for name in names:
+            for replica in self.entries[name].replicas.values():
+                if replica is not origin and replica.ask_grouped():
+                    self._grouped.add(replica)
+
+    # what a keeper reports
+
+    def begun(self, replica: Replica) -> None:
+        """Wake those who wait until it runs."""
+        self._wake_dependents(replica)
+
+    def changed(self, replica: Replica, old: UnitState, reason: str) -> None:
+        """Announce a change of state, and wake everybody whom it concerns."""
+        new = replica.state
+        self._announce(replica, old, reason)
+        if not replica.wishes.grouped:
+            self._ungroup(replica)
+        if new is UnitState.BACKOFF:
+            self.restart_group(replica)
+        self._wake_dependents(replica)
+        if replica.run is None and (old in RUNNING or old is UnitState.STOPPING):
+            for need in nearest_running(replica.spec.name, self.stop_graph.needs, self.entries):
+                need.bell.ring()
+        if new is UnitState.FAILED:
+            self.failed.append(replica)
+        self._end_holds(replica, old)
+        if replica.spec.essential and not self.closing and new in AT_REST and new is not UnitState.STOPPED:
+            self._end_body(replica)
+        self.beat()
+
+    def may_go(self, replica: Replica) -> bool:
+        """Return whether the task of a replica at rest may end; the first one stays as long as its spec does."""
+        if self.closing:
+            return True
+        entry = self.entries[replica.spec.name]
+        return replica.wishes.retired and (entry.removed or replica.number > 1)
+
+    def dismissed(self, replica: Replica) -> None:
+        """Forget a replica whose task has ended because it was to go; after the end, all stay to be looked at."""
+        entry = self.entries.get(replica.spec.name)
+        if not self.closing and entry is not None and entry.replicas.get(replica.number) is replica:
+            del entry.replicas[replica.number]
+            if entry.removed and not entry.replicas:
+                del self.entries[replica.spec.name]
+        self.beat()
+
+    def _announce(self, replica: Replica, old: UnitState, reason: str) -> None:
+        event = UnitChanged(
+            name=replica.name,
+            replica=replica.number,
+            old=old,
+            new=replica.state,
+            reason=reason,
+            generation=replica.generation,
+            at=datetime.now(UTC),
+        )
+        self.service._events_of(None).publish(event)
+
+    def _ungroup(self, replica: Replica) -> None:
+        """Let those start who waited until it is stopped."""
+        replica.wishes.grouped = False
+        if replica in self._grouped:
+            self._grouped.discard(replica)
+            if self._strategy is Strategy.REST_FOR_ONE:
+                self._wake_waiting(self.graph.all_needs([replica.spec.name]))
+            elif not self._grouped:
+                self._wake_waiting(self.entries)
+
+    def _wake_waiting(self, names: Iterable[str]) -> None:
+        for name in names:
+            entry = self.entries.get(name)
+            for replica in entry.replicas.values() if entry is not None else ():
+                if replica.state is UnitState.WAITING:
+                    replica.bell.ring()
+
+    def _wake_dependents(self, replica: Replica) -> None:
+        for name in self.graph.dependents(replica.spec.name):
+            entry = self.entries.get(name)
+            for other in entry.replicas.values() if entry is not None else ():
+                if other.state in (UnitState.WAITING, UnitState.SKIPPED):
+                    other.bell.ring()
+
+    def _end_holds(self, replica: Replica, old: UnitState) -> None:
+        """End the holds of a unit that has ended for good."""
+        ended = replica.state in (UnitState.FAILED, UnitState.SKIPPED)
+        if ended or (replica.state is UnitState.COMPLETED and old is not UnitState.STARTING):
+            for hold in tuple(self.entries[replica.spec.name].holds):
+                hold.end(replica.failure())
+
+    def end_with(self, error: BaseException) -> None:
+        """End the supervisor's block with an error that is no `Exception`, such as a `KeyboardInterrupt`."""
+        self._end_body(error)
+
+    # those who wait
+
+    def beat(self) -> None:
+        """Have everybody look again who waits in `until`."""
+        pulse, self._pulse = self._pulse, trio.Event()
+        pulse.set()
+
+    async def until(self, check: Callable[[], _T | None]) -> _T:
+        """Return what `check` finds, as soon as it is not None; it is asked after every change."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            pulse = self._pulse
+            found = check()
+            if found is not None:
+                return found
+            await pulse.wait()
+
+    # the end
+
+    def close(self) -> None:
+        """Want nothing any more."""
+        self.closing = True
+        for entry in self.entries.values():
+            for hold in tuple(entry.holds):
+                hold.end(self.first(entry).failure("was stopped: its supervisor is being left"))
+        self.refresh()
+        for replica in self.replicas():
+            replica.bell.ring()
+
+    async def wait_gone(self) -> None:
+        """Wait until all tasks of units have ended."""
+        await self.until(lambda: True if all([replica.gone for replica in self.replicas()]) else None)

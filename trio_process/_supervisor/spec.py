@@ -1,0 +1,291 @@
+"""`UnitSpec`: one unit that is kept running, a command or an async function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any, Final, final
+
+import attrs
+
+from .._core import (
+    MAX_LINE,
+    OptionError,
+    OutputTarget,
+    RestartMode,
+    RestartPolicy,
+    RunOptions,
+    Secret,
+    StdinSource,
+    Stdio,
+    checks,
+    member,
+)
+from .probe import Probe
+from .states import UnitCondition
+
+REPLICA_VARIABLE: Final = "TRIO_PROCESS_REPLICA"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+_NUMBERED: Final = re.compile(r".*\.[0-9]+")
+
+
+def check_name(value: object) -> str:
+    """Return a valid name of a unit; `OptionError` says what one is."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise OptionError(f"name must consist of letters, digits and any of `_ - . :`, got {value!r}")
+    if _NUMBERED.fullmatch(value):
+        raise OptionError(f"name must not end in a dot and digits, as replicas are called that; got {value!r}")
+    return value
+
+
+def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
+    return checks.arguments("args", values)
+
+
+def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> dict[str, UnitCondition]:
+    """Return what is waited for, by name; names alone mean `READY`."""
+    if isinstance(values, Mapping):
+        return {
+            checks.text("after", name): member(UnitCondition, condition, f"after[{name!r}]")
+            for name, condition in values.items()
+        }
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise OptionError(f"after must be a list of names, or map names to conditions; got {values!r}")
+    return {checks.text("after", name): UnitCondition.READY for name in values}
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UnitSpec:
+    """One unit of a `Supervisor`: what is kept running, what it waits for, and when it is started again.
+
+    Args:
+        name: What others call it, and the label of its process: letters, digits and `_ - . :`, without a dot and
+            digits at the end.
+        command: The program, as in `RunOptions`; this or `main`.
+        args: Its arguments, none of them a number.
+        main: An async function without arguments, run in a task of its own. One that takes `task_status` is ready when
+            it calls `task_status.started()`.
+        after: What it waits for at every start: names of units that must be ready, or a mapping of names to
+            `UnitCondition`.
+        ready: What tells that it is ready.
+        live: What tells that it is still alive, from its first readiness on; if not, it is stopped, as a failure.
+        settle: Without `ready` and `task_status`, one that has lived for that many seconds is ready.
+        start_timeout: Seconds that it may take to get ready.
+        restart: When it is started again.
+        essential: Its end is the end of the supervisor's block.
+        replicas: How many of it run.
+        enabled: Whether it is started from the first; else only by `start` or `hold`, or for a unit that needs it.
+        cwd: As in `RunOptions`, like all that follow.
+        env: As there; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
+        stdin: As there; None for a pipe.
+        stdout: As there; of several replicas, each gets the number before a path's suffix.
+        stderr: Likewise.
+        disable_capture: As there.
+        buffer_size: As there.
+        encoding: As there.
+        errors: As there.
+        max_line: As there.
+        timeout: As there: seconds that one run may take.
+        idle_timeout: As there.
+        stop_signal: As there.
+        grace_period: As there.
+        kill_group: As there.
+        ok_exit_codes: As there: with these it has ended well.
+        log_file: As there; of several replicas, each gets the number before its suffix.
+        log_max_bytes: As there.
+        log_keep: As there.
+        echo: As there.
+        redact: As there.
+        umask: As there.
+        user: As there.
+        nice: As there.
+        limits: As there.
+        max_output: As there.
+        resources: As there.
+
+    Attributes:
+        options: The `RunOptions` of a command, made from the above; None for an async function.
+
+    Raises:
+        OptionError: A value was refused; the text names the option.
+
+    >>> UnitSpec(name="web", command="python", args=["-m", "web"], after=["db"]).after
+    {'db': <UnitCondition.READY: 'ready'>}
+    """
+
+    name: str
+    command: str | bytes | PathLike[str] | PathLike[bytes] | None = None
+    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
+    main: Callable[..., Awaitable[object]] | None = None
+    after: Mapping[str, UnitCondition] = attrs.field(factory=dict, converter=_conditions)
+    ready: Probe | None = None
+    live: Probe | None = None
+    settle: float = 0.1
+    start_timeout: float = 60.0
+    restart: RestartPolicy = attrs.field(factory=RestartPolicy.on_failure)
+    essential: bool = False
+    replicas: int = 1
+    enabled: bool = True
+    cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
+    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict)
+    stdin: StdinSource = None
+    stdout: OutputTarget = Stdio.PIPE
+    stderr: OutputTarget = Stdio.PIPE
+    disable_capture: bool = False
+    buffer_size: int | float | None = None
+    encoding: str = "utf-8"
+    errors: str = "replace"
+    max_line: int = MAX_LINE
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    stop_signal: int = SIGTERM
+    grace_period: float | None = None
+    kill_group: bool = True
+    ok_exit_codes: tuple[int, ...] = (0,)
+    log_file: Path | None = None
+    log_max_bytes: int = 0
+    log_keep: int = 3
+    echo: bool = False
+    redact: bool = False
+    umask: int | None = None
+    user: str | int | None = None
+    nice: int | None = None
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
+    max_output: int | None = None
+    resources: Mapping[str, int] = attrs.field(factory=dict)
+    options: RunOptions | None = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        put = object.__setattr__
+        check_name(self.name)
+        put(self, "settle", _finite("settle", self.settle))
+        put(self, "start_timeout", checks.seconds("start_timeout", self.start_timeout, positive=True))
+        if not isinstance(self.restart, RestartPolicy):
+            raise OptionError(f"restart must be a RestartPolicy, got {self.restart!r}; write RestartPolicy.always()")
+        checks.flag("essential", self.essential)
+        checks.flag("enabled", self.enabled)
+        checks.whole("replicas", self.replicas)
+        put(self, "options", self._make_options())
+        if self.options is not None:
+            for option in PROCESS_OPTIONS:
+                put(self, option, getattr(self.options, option))
+        for option in ("ready", "live"):
+            self._check_probe(option, getattr(self, option))
+
+    def _make_options(self) -> RunOptions | None:
+        """Return the options of a command; the rules for them are those of `RunOptions`."""
+        if (self.command is None) == (self.main is None):
+            raise OptionError(f"the unit {self.name!r} must have either a command or a main")
+        if self.command is not None:
+            return RunOptions(
+                command=self.command, args=self.args, name=self.name, **{name: getattr(self, name) for name in _LAID}
+            )
+        _check_main(self.main)
+        for option in ("args", *_LAID):
+            if getattr(self, option) != getattr(_PLAIN, option):
+                raise OptionError(f"{option} is for a command; the unit {self.name!r} is an async function")
+        return None
+
+    def _check_probe(self, option: str, probe: Probe | None) -> None:
+        if probe is None:
+            return
+        if not isinstance(probe, Probe):
+            raise OptionError(f"{option} must be a Probe, got {probe!r}; write Probe.tcp(...), Probe.line(...)")
+        if probe._is_line:
+            if option != "ready":
+                raise OptionError("live can't be a line: a unit doesn't write one at every question")
+            if not self._is_read():
+                raise OptionError(
+                    "ready can't be a line where the output isn't read: use a command with a piped output"
+                )
+        if self.replicas > 1 and probe._needs_placeholder:
+            raise OptionError(
+                f"{option} asks the same place for all {self.replicas} replicas of {self.name!r}: {probe!r}; "
+                "write {replica} where each has its own"
+            )
+
+    def _is_read(self) -> bool:
+        options = self.options
+        if options is None:
+            return False
+        return options.stdout is Stdio.PIPE or options.stderr is Stdio.PIPE
+
+    @property
+    def takes_task_status(self) -> bool:
+        """Whether `main` says by itself when it is ready."""
+        return self.main is not None and "task_status" in _parameters(self.main)
+
+    @property
+    def ends_only_by_failure(self) -> bool:
+        """Whether it never completes, as it is started again after every end."""
+        return self.restart.mode is RestartMode.ALWAYS
+
+    def options_of(self, replica: int, label: str) -> RunOptions:
+        """Return what one replica's process is started with.
+
+        Args:
+            replica: Its number, from 1.
+            label: The label of its process.
+        """
+        assert self.options is not None
+        changes: dict[str, Any] = {"env": {**self.options.env, REPLICA_VARIABLE: str(replica)}}
+        if replica > 1:
+            changes["name"] = label
+            for option in ("log_file", "stdout", "stderr"):
+                path = getattr(self.options, option)
+                if isinstance(path, Path):
+                    changes[option] = path.with_name(f"{path.stem}.{replica}{path.suffix}")
+        return attrs.evolve(self.options, **changes)
+
+
+_NOT_LAID: Final = {"command", "args", "name", "detach"}
+_LAID: Final = tuple(field.name for field in attrs.fields(RunOptions) if field.name not in _NOT_LAID)
+_PLAIN: Final = RunOptions(command="true")
+PROCESS_OPTIONS: Final = ("command", "args", *_LAID)
+"""The fields that concern the process of a command."""
+
+
+def _finite(option: str, value: object) -> float:
+    found = checks.seconds(option, value)
+    if found == float("inf"):
+        raise OptionError(f"{option} must be finite: a unit that never settles is never ready")
+    return found
+
+
+def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C, and says nothing
+        return {}
+
+
+def _check_main(main: object) -> None:
+    if not callable(main):
+        raise OptionError(f"main takes the async function itself, not what it returns; got {main!r}")
+    needed = [
+        name
+        for name, parameter in _parameters(main).items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name != "task_status"
+    ]
+    if needed:
+        raise OptionError(f"main takes no arguments, but {main!r} needs {', '.join(needed)}; use functools.partial")
+    plain: object = main
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    if inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain):
+        raise OptionError(f"main must be an async function, not a generator; got {main!r}")
+
+
+def same(one: object, other: object) -> bool:
+    """Return whether two values of a spec mean the same; of partials, whether they call the same with the same."""
+    if isinstance(one, functools.partial) and isinstance(other, functools.partial):
+        return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
+    return one == other

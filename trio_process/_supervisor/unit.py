@@ -1,0 +1,171 @@
+"""`Unit` and `UnitInfo`: what a user sees of one replica of a unit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from .._core import json_ready
+from .._process import ManagedProcess
+from .spec import UnitSpec
+from .states import UnitState
+from .unit_lines import UnitLines
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+
+@final
+@attrs.frozen(kw_only=True)
+class UnitInfo:
+    """A snapshot of a unit.
+
+    Attributes:
+        name: Its name; of further replicas with their number, `web.2`.
+        service: The name of its spec, `web`.
+        replica: Its number, from 1.
+        state: Where it stands.
+        ready: Whether it is ready.
+        process_id: The id of its process in the service, None while there is none.
+        pid: Its PID, None while there is none.
+        generation: The number of its run, from 1; 0 before the first one.
+        restarts: How often it was started again after an end of its own.
+        error: Why it failed, None if it didn't.
+        since: When it came into its state.
+        waiting_for: The names of what it waits for.
+        next_start: When it is started again, in `BACKOFF`.
+    """
+
+    name: str
+    service: str
+    replica: int
+    state: UnitState
+    ready: bool
+    process_id: str | None
+    pid: int | None
+    generation: int
+    restarts: int
+    error: str | None
+    since: datetime
+    waiting_for: tuple[str, ...]
+    next_start: datetime | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the snapshot, ready for JSON."""
+        return {"id": self.name, **json_ready(self)}
+
+
+@final
+class Unit:
+    """One replica of a unit of a `Supervisor`; `supervisor["web"]` is one."""
+
+    __slots__ = ("__weakref__", "_replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def __repr__(self) -> str:
+        return f"<Unit {self.name!r}: {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """Its name, which is also the label of its process; of further replicas with their number, `web.2`."""
+        return self._replica.name
+
+    @property
+    def replica(self) -> int:
+        """Its number, from 1."""
+        return self._replica.number
+
+    @property
+    def spec(self) -> UnitSpec:
+        """What it is made from."""
+        return self._replica.spec
+
+    @property
+    def state(self) -> UnitState:
+        """Where it stands."""
+        return self._replica.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is ready."""
+        return self._replica.state is UnitState.READY
+
+    @property
+    def process(self) -> ManagedProcess | None:
+        """Its process; None while there is none, and for an async function."""
+        run = self._replica.run
+        return None if run is None else run.process
+
+    @property
+    def generation(self) -> int:
+        """The number of its run, from 1; 0 before the first one."""
+        return self._replica.generation
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again after an end of its own, since it was last asked for when at rest."""
+        return self._replica.machine.restarts
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed: the last failure, or a `RestartLimitError`; None once it is ready again, or has completed."""
+        return self._replica.error
+
+    @property
+    def since(self) -> datetime:
+        """When it came into its state, timezone-aware."""
+        return self._replica.since
+
+    @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """The names of the units whose condition doesn't hold, while it is `WAITING` or `SKIPPED`."""
+        return self._replica.waiting_for()
+
+    @property
+    def next_start(self) -> datetime | None:
+        """When it is started again, in `BACKOFF`, timezone-aware."""
+        return self._replica.next_start
+
+    async def wait(self, *states: UnitState | str, timeout: float | None = None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
+        """Wait until it is, or has meanwhile been, in one of these states, and return that.
+
+        Args:
+            *states: What is waited for; none: until it neither runs nor will.
+            timeout: Seconds; None for ever.
+
+        Raises:
+            TimeoutError: It was in none of them in time.
+            ProcessError: It never will be: the supervisor was left, or the unit removed.
+        """
+        return await self._replica.wait(states, timeout)
+
+    def info(self) -> UnitInfo:
+        """Return a frozen snapshot."""
+        process = self.process
+        running = process if process is not None and process.is_running else None
+        return UnitInfo(
+            name=self.name,
+            service=self.spec.name,
+            replica=self.replica,
+            state=self.state,
+            ready=self.ready,
+            process_id=None if running is None else running.id,
+            pid=None if running is None else running.pid,
+            generation=self.generation,
+            restarts=self.restarts,
+            error=None if self.error is None else f"{type(self.error).__name__}: {self.error}",
+            since=self.since,
+            waiting_for=self.waiting_for,
+            next_start=self.next_start,
+        )
+
+    def lines(self) -> UnitLines:
+        """Return an async iterator over the lines of this run, from the first one still captured, and of every later one.
+
+        It ends when the unit is removed or the supervisor left, and never delays the process.
+        """
+        return UnitLines(self._replica.watchers)

@@ -1,0 +1,95 @@
+"""`Watchers`: who waits for a state of a unit, and who reads its lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+from weakref import WeakSet
+
+import attrs
+import trio
+
+from .._core import ProcessError
+from .._process import ManagedProcess
+from .states import UnitState
+from .unit_lines import UnitLines
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    states: frozenset[UnitState]
+    done: trio.Event = attrs.field(factory=trio.Event)
+    found: UnitState | None = None
+
+
+@final
+class Watchers:
+    """Who waits for a state of a unit, and who reads its lines."""
+
+    __slots__ = ("_process", "_readers", "_replica", "_waiters")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._waiters: list[_Waiter] = []
+        self._readers: WeakSet[UnitLines] | None = None  # made for the first one: hardly any unit has any
+        self._process: ManagedProcess | None = None
+
+    async def wait(self, states: frozenset[UnitState], limit: float) -> UnitState | None:
+        """Return the first of some states that the unit is in, or comes into; None if there is none in time.
+
+        A state counts even if it has been left again when the waiting task runs.
+
+        Raises:
+            ProcessError: The unit's task has ended.
+        """
+        await trio.lowlevel.checkpoint()
+        replica = self._replica
+        if replica.state in states:
+            return replica.state
+        waiter = _Waiter(states)
+        self._waiters.append(waiter)
+        if replica.gone:
+            waiter.done.set()
+        try:
+            with trio.move_on_after(limit) as scope:
+                await waiter.done.wait()
+        finally:
+            self._waiters.remove(waiter)
+        if waiter.found is None and not scope.cancelled_caught:
+            raise ProcessError(
+                f"unit {replica.name} stays {replica.state}: it was removed, or its supervisor was left; it was "
+                f"waited for to be {' or '.join(sorted(states))}"
+            )
+        return waiter.found
+
+    def entered(self, state: UnitState) -> None:
+        """Let those go on who wait for a state."""
+        for waiter in self._waiters:
+            if waiter.found is None and state in waiter.states:
+                waiter.found = state
+                waiter.done.set()
+
+    def begins(self, process: ManagedProcess) -> None:
+        """Let those who read the unit's lines read those of a new run."""
+        self._process = process
+        for reader in self._readers or ():
+            reader._begins(process)
+
+    def add_reader(self, reader: UnitLines) -> None:
+        """Let somebody read the lines of the present run, or else of the last one, and of every later one."""
+        if self._readers is None:
+            self._readers = WeakSet()
+        self._readers.add(reader)
+        if self._process is not None:
+            reader._begins(self._process)
+        if self._replica.gone:
+            reader._ends()
+
+    def dismiss(self) -> None:
+        """Let everybody go: the unit's task has ended."""
+        for waiter in self._waiters:
+            waiter.done.set()
+        for reader in self._readers or ():
+            reader._ends()
