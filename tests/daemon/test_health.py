@@ -16,7 +16,7 @@ import trio
 from trio_process._core import DaemonError, OptionError, ProcessError
 from trio_process._daemon import HealthServer, probe_health
 from trio_process._daemon.health.address import parse_address
-from trio_process._daemon.health.checks import Checkup
+from trio_process._daemon.health.checks import HealthChecks
 from trio_process._process import Service
 from trio_process.testing.hostile import connect, exchange
 
@@ -281,7 +281,7 @@ async def test_all_who_ask_meanwhile_share_one_run(server, monkeypatch):
     asked = 0
     everybody_asked = trio.Event()
     answers = []
-    results = Checkup.results
+    results = HealthChecks.results
 
     async def counted(checkup):
         nonlocal asked
@@ -297,7 +297,7 @@ async def test_all_who_ask_meanwhile_share_one_run(server, monkeypatch):
     async def ask():
         answers.append(await get(server.addr, "/health"))
 
-    monkeypatch.setattr(Checkup, "results", counted)
+    monkeypatch.setattr(HealthChecks, "results", counted)
     server.add_check(slow)
     server.add_check(lambda: calls.append("fast"))
     async with trio.open_nursery() as nursery:

@@ -1,12 +1,17 @@
 """systemd's notification protocol, against a real datagram socket."""
 
+import logging
 import os
 import re
 import signal
 import socket
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 import trio
+from support import wait_until
 
 from trio_process._daemon import Daemon
 from trio_process._daemon.systemd import Notifier
@@ -115,7 +120,16 @@ async def test_the_watchdog_is_kept_quiet_only_while_the_checks_pass(manager, mo
 
 
 @pytest.mark.parametrize(
-    "variables", [{"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "-5"}, {}]
+    "variables",
+    [
+        {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"},
+        {"WATCHDOG_USEC": "x"},
+        {"WATCHDOG_USEC": "-5"},
+        {"WATCHDOG_USEC": "9" * 400},
+        {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "9" * 5000},
+        {"WATCHDOG_USEC": "٢٠٠٠٠"},
+        {},
+    ],
 )
 def test_a_watchdog_that_is_not_for_us_gets_nothing(manager, monkeypatch, variables):
     for name, value in variables.items():
@@ -141,3 +155,89 @@ async def test_a_manager_that_cannot_be_reached_is_a_log_record(monkeypatch, cap
         async with Daemon(signals=False):
             pass
     assert "service manager" in caplog.text
+
+
+@pytest.fixture
+def deaf(tmp_path, monkeypatch):
+    """A service manager that reads nothing, and has no room left."""
+    name = str(tmp_path / "deaf")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind(name)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler, pytest.raises(BlockingIOError):
+            filler.setblocking(False)
+            while True:
+                filler.sendto(b"FULL", name)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        yield Manager(sock)
+
+
+def state_messages(found):
+    """The messages about states, without the watchdog's pings and what filled the queue."""
+    return [message.partition("=")[0] for message in found if message not in ("FULL", "WATCHDOG=1")]
+
+
+async def test_a_manager_that_reads_nothing_never_blocks_the_loop(deaf, monkeypatch, caplog):
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    before = threading.active_count()
+    with trio.fail_after(60):
+        began = trio.current_time()
+        async with Daemon() as daemon:
+            daemon.on_reload(lambda: None)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await trio.sleep(0.1)  # ten pings, each of which took half a second of the loop
+            assert trio.current_time() - began < 3
+        while threading.active_count() > before:  # READY, RELOADING, READY and STOPPING have half a second each
+            await trio.sleep(0.01)
+    texts = [record.getMessage() for record in caplog.records if "could not be sent" in record.getMessage()]
+    assert [re.search(r"'(\w+)", text)[1] for text in texts] == ["READY", "RELOADING", "READY", "STOPPING"]
+
+
+async def test_what_found_no_room_at_first_is_sent_in_its_order(deaf):
+    with trio.fail_after(60):
+        async with Daemon(signals=False) as daemon:
+            daemon.stop()
+            found = []
+            while len(state_messages(found)) < 2:
+                found.append(await deaf.receive())
+    assert state_messages(found) == ["READY", "STOPPING"]
+
+
+async def test_a_reload_that_is_in_progress_at_the_stop_is_not_reported_any_more(manager):
+    with trio.fail_after(60):
+        async with Daemon(health_addr="127.0.0.1:0") as daemon:
+            begun, go_on, ended = trio.Event(), trio.Event(), trio.Event()
+
+            @daemon.on_reload
+            async def reload():
+                begun.set()
+                await go_on.wait()
+                ended.set()
+
+            os.kill(os.getpid(), signal.SIGHUP)
+            await begun.wait()
+            daemon.stop()
+            daemon.set_ready(False)
+            daemon.set_ready(True)
+            go_on.set()
+            await ended.wait()
+        assert state_messages(manager.rest()) == ["READY", "RELOADING", "STOPPING"]
+
+
+async def test_a_hangup_while_stopping_is_ignored(manager, caplog):
+    caplog.set_level(logging.INFO, "trio_process")
+    with trio.fail_after(60):
+        async with Daemon() as daemon:
+            daemon.on_reload(lambda: pytest.fail("reloaded while stopping"))
+            daemon.stop()
+            os.kill(os.getpid(), signal.SIGHUP)
+            await wait_until(lambda: "SIGHUP ignored: the daemon is stopping" in caplog.text)
+        assert state_messages(manager.rest()) == ["READY", "STOPPING"]
+
+
+async def test_a_program_that_execs_after_the_block_keeps_its_tie(manager):
+    example = Path(__file__).parents[2] / "docs" / "examples" / "exec_itself.py"
+    with trio.fail_after(60):
+        done = await trio.run_process([sys.executable, str(example)], capture_stdout=True)
+    assert done.stdout == b"False\nFalse\n"
+    assert state_messages(manager.rest()) == ["READY", "STOPPING"] * 2

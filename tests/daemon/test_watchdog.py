@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from trio_process._daemon.health.checks import Checkup
-from trio_process._daemon.watchdog import keep_quiet
+from trio_process._daemon.health.checks import HealthChecks
+from trio_process._daemon.systemd import feed_watchdog
 
 HALF = 1.0
 LIMIT = 5.5
@@ -24,11 +24,11 @@ class Manager:
     async def watch(self, seconds, *checks):
         """Return when there were signs of life in that time."""
         self.begun = trio.current_time()
-        checkup = Checkup(LIMIT)
+        checkup = HealthChecks(LIMIT)
         for check in checks:
             checkup.add(check)
         with trio.move_on_after(seconds):
-            await keep_quiet(self, checkup)
+            await feed_watchdog(self, checkup)
         await checkup.aclose()
         return self.signs
 

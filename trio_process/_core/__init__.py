@@ -51,6 +51,7 @@ from .files import (
     unlock,
     write_atomically,
 )
+from .forks import close_in_forks, closed_in_forks, forget_descriptor
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
@@ -67,7 +68,7 @@ from .result import (
 from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
-from .shutdown import ShutdownDeadline, current_deadline, enter_deadline, grace
+from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
 from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
 from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 from .waiting import LazyEvent, RoomWaiters
@@ -148,8 +149,11 @@ __all__ = [
     "UnitFailedError",
     "Viewpoint",
     "batch_of",
+    "block_deadline",
     "bus_of",
     "checks",
+    "close_in_forks",
+    "closed_in_forks",
     "command_line",
     "current_deadline",
     "distrust",
@@ -158,6 +162,7 @@ __all__ = [
     "enter_deadline",
     "escape_controls",
     "find_user",
+    "forget_descriptor",
     "grace",
     "home_directory",
     "in_seconds",

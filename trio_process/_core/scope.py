@@ -8,6 +8,7 @@ raised outside of it, and failures of the nursery's tasks are raised bare where 
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +18,7 @@ from typing import Self
 import trio
 
 from .errors import ProcessError
+from .forks import end_fork
 
 logger = logging.getLogger("trio_process")
 
@@ -105,9 +107,12 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 class Block:
-    """A base for the classes that are entered with `async with`: subclasses write one `_block` generator."""
+    """A base for the classes that are entered with `async with`: subclasses write one `_block` generator.
 
-    __slots__ = ("_entered",)
+    A process forked inside the block, without exec, ends where it would leave the block: see `forks`.
+    """
+
+    __slots__ = ("_entered", "_entered_by")
 
     @abstractmethod
     def _block(self) -> AbstractAsyncContextManager[None]:
@@ -124,6 +129,7 @@ class Block:
     async def __aenter__(self) -> Self:
         self._refuse_entry()
         self._entered = self._block()
+        self._entered_by = os.getpid()
         try:
             await self._entered.__aenter__()
         except BaseException:
@@ -135,5 +141,7 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         assert self._entered is not None, "left without having been entered"
+        if self._entered_by != os.getpid():
+            end_fork(error)
         block, self._entered = self._entered, None
         return await block.__aexit__(kind, error, traceback)

@@ -49,15 +49,20 @@ import trio
 class ShutdownDeadline:
     """A deadline on Trio's clock that can only be advanced, and the callbacks to run when it is.
 
+    Args:
+        outer: The deadline of a block around this one's, which a daemon inside of both may advance; see `block_deadline`.
+
     Attributes:
         at: When the last grace ends, on Trio's clock; `inf` until a shutdown begins.
     """
 
-    __slots__ = ("_watchers", "at")
+    __slots__ = ("_at_end", "_outer", "_watchers", "at")
 
-    def __init__(self) -> None:
-        self.at = math.inf
+    def __init__(self, outer: ShutdownDeadline | None = None) -> None:
+        self.at: float = math.inf if outer is None else outer.at
+        self._outer = outer
         self._watchers: set[Callable[[], object]] = set()
+        self._at_end: list[Callable[[], object]] = []
 
     def advance(self, deadline: float) -> None:
         """End every grace at `deadline`; a deadline later than the present one changes nothing."""
@@ -74,6 +79,22 @@ class ShutdownDeadline:
         """Stop calling `watcher`."""
         self._watchers.discard(watcher)
 
+    def blocks(self) -> Iterator[ShutdownDeadline]:
+        """Yield this deadline and those around it, as far as they are deadlines of blocks; the outermost comes last."""
+        found: ShutdownDeadline | None = self
+        while found is not None and found._outer is not None:
+            yield found
+            found = found._outer
+
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the block that this deadline belongs to has been left."""
+        self._at_end.append(callback)
+
+    def end(self) -> None:
+        """Run the callbacks of `at_end`."""
+        while self._at_end:
+            self._at_end.pop()()
+
 
 _current: ContextVar[ShutdownDeadline | None] = ContextVar("trio_process.deadline", default=None)
 _NEVER = ShutdownDeadline()
@@ -88,6 +109,29 @@ def enter_deadline(deadline: ShutdownDeadline) -> Callable[[], None]:
     """Put `deadline` in place for this task and the tasks it starts; call the returned function to restore the former one."""
     token = _current.set(deadline)
     return lambda: _current.reset(token)
+
+
+@contextmanager
+def block_deadline() -> Iterator[ShutdownDeadline]:
+    """Put a deadline in place that follows the enclosing one, and that a daemon entered inside the block can advance, too.
+
+    A block that was entered before the daemon is left after it, so its way out is a part of the same shutdown: a second
+    signal, and the daemon's `shutdown_timeout`, must end its graces as well.
+    """
+    outer = current_deadline()
+    deadline = ShutdownDeadline(outer)
+
+    def follow() -> None:
+        deadline.advance(outer.at)
+
+    outer.watch(follow)
+    leave = enter_deadline(deadline)
+    try:
+        yield deadline
+    finally:
+        leave()
+        outer.unwatch(follow)
+        deadline.end()
 
 
 @contextmanager

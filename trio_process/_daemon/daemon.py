@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self, TypeVar, final
@@ -17,10 +17,7 @@ from .._core import (
     Block,
     DaemonError,
     OptionError,
-    ShutdownDeadline,
     checks,
-    enter_deadline,
-    logger,
     open_scope,
     raise_first,
 )
@@ -29,10 +26,9 @@ from .in_thread import held_in_thread
 from .options import DaemonOptions
 from .pidfile import PIDFile
 from .registry import DaemonEntry, default_registry
-from .signals import handle_signals
+from .session import Session
 from .supervise import run_until_stopped
 from .systemd import Notifier
-from .watchdog import keep_quiet
 
 _Reload = TypeVar("_Reload", bound=Callable[[], object])
 
@@ -60,7 +56,7 @@ class Daemon(Block):
     ...     await daemon.run(serve)
     """
 
-    __slots__ = ("_on_reload", "_server", "_state", "_stay", "_stopping", "options")
+    __slots__ = ("_on_reload", "_server", "_session", "_state", "_stopping", "options")
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -83,7 +79,7 @@ class Daemon(Block):
         self.options = options
         self._on_reload: Callable[[], object] | None = None
         self._server: HealthServer | None = None
-        self._stay: _Stay | None = None
+        self._session: Session | None = None
         self._stopping = trio.Event()
         if options.health_addr is None:
             self._state = HealthState(ready=options.ready, check_timeout=5.0)
@@ -152,8 +148,8 @@ class Daemon(Block):
 
     def stop(self) -> None:
         """Ask `run` to end; at once if it has not begun. Synchronous, and nothing more if it was asked before."""
-        if self._stay is not None:
-            self._stay.stop()
+        if self._session is not None:
+            self._session.stop()
 
     async def run(self, main: Callable[..., Awaitable[object]] | None = None, *args: Any) -> None:
         """Run `main(*args)` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
@@ -171,14 +167,14 @@ class Daemon(Block):
         cancelled. What `main` raises goes on as it is. A `main` that shields itself can't be abandoned: what still runs
         when `shutdown_timeout` is over is named in a log record, every 5 s.
         """
-        stay = self._stay
-        if stay is None:
+        session = self._session
+        if session is None:
             raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
-        if stay.running:
+        if session.running:
             raise DaemonError("this Daemon runs already: call `daemon.run` once at a time")
         if main is not None and not callable(main):
             raise OptionError(f"run takes the function itself, as in `daemon.run(main, argument)`, got {main!r}")
-        stay.running = True
+        session.running = True
         try:
             await trio.lowlevel.checkpoint()
             if self._stopping.is_set():
@@ -187,12 +183,12 @@ class Daemon(Block):
                 self._stopping.wait if main is None else partial(self._call, main, *args),
                 self.options.restart,
                 stopping=self._stopping,
-                stop=stay.stop,
+                stop=session.stop,
                 drain=self.options.drain,
-                deadline=stay.deadline,
+                deadline=session.deadline,
             )
         finally:
-            stay.running = False
+            session.running = False
 
     async def _call(self, main: Callable[..., Awaitable[object]], *args: Any) -> None:
         with self._state.checks_of_main():
@@ -202,40 +198,38 @@ class Daemon(Block):
         if self._entered is not None:
             raise DaemonError("this Daemon is entered already: leave it first, or make another one")
 
-    def _block(self) -> AbstractAsyncContextManager[None]:
-        return self._live()
-
     @asynccontextmanager
-    async def _live(self) -> AsyncIterator[None]:
+    async def _block(self) -> AsyncIterator[None]:
         """Hold all parts for the length of the block; failures of the way out come together at its end."""
         failures: list[BaseException] = []
-        self._stopping = trio.Event()
         self._state.set_stopping(False)
         before = self._state.remember()
-        deadline = ShutdownDeadline()
-        leave_deadline = enter_deadline(deadline)
         try:
-            stay = _Stay(self, deadline)
-            with Notifier.from_environment() as stay.notifier, stay.signals():
-                # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
-                async with (
-                    self._single_instance(failures),
-                    self._served(),
-                    self._registered(failures),
-                    open_scope() as stay.nursery,
-                ):
-                    self._stay = stay
-                    try:
-                        stay.announce()
-                        with stay.body:
+            with Notifier.from_environment() as notifier:
+                session = self._session = Session(self.options, self._state, notifier, lambda: self._on_reload)
+                self._stopping = session.stopping
+                with session.signals(), session.entered():
+                    with session.entry:
+                        # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
+                        async with (
+                            self._single_instance(failures),
+                            self._served(),
+                            self._registered(failures),
+                            open_scope() as nursery,
+                        ):
+                            session.begin(nursery)
+                            try:
+                                with session.body:
+                                    yield
+                            finally:
+                                session.leave()
+                    if not session.was_entered:  # a signal came on the way in, and all of it has been undone
+                        with session.body:
                             yield
-                    finally:
-                        self._stay = None
-                        stay.leave()
         except BaseException as error:  # noqa: BLE001 - raised again at once
             raise_first(error, failures)
         finally:
-            leave_deadline()
+            self._session = None
             self._state.restore(before)
         raise_first(None, failures)
 
@@ -281,81 +275,3 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # removed under us: no reason not to start
         return ""
-
-
-class _Stay:
-    """One stay in a daemon's block: who may be told to end, and has been."""
-
-    notifier: Notifier
-    nursery: trio.Nursery  # for what goes on beside the body
-
-    def __init__(self, daemon: Daemon, deadline: ShutdownDeadline) -> None:
-        self.body = trio.CancelScope()
-        self.deadline = deadline
-        self.running = False
-        self._daemon = daemon
-        self._reload_asked = False
-        self._reloading = False
-
-    def signals(self) -> AbstractContextManager[None]:
-        """Return the manager that handles the signals, if they are to be handled."""
-        if not self._daemon.options.signals:
-            return nullcontext()
-        return handle_signals(self._signalled, self._hung_up)
-
-    def announce(self) -> None:
-        """Tell the service manager, now and whenever readiness comes; and keep its watchdog quiet."""
-        self._daemon._state.watch_ready(self.notifier.ready)
-        if self.notifier.watchdog:
-            self.nursery.start_soon(keep_quiet, self.notifier, self._daemon._state.checkup)
-
-    def leave(self) -> None:
-        self.stop()
-        self._daemon._state.watch_ready(None)
-
-    def stop(self) -> None:
-        daemon = self._daemon
-        if daemon.stopping.is_set():
-            return
-        daemon._state.set_stopping(True)
-        self.deadline.advance(trio.current_time() + daemon.options.shutdown_timeout)
-        self.notifier.stopping()
-        daemon.stopping.set()
-
-    def _signalled(self, name: str, count: int) -> None:
-        if count == 1:
-            logger.info("%s: stopping", name)
-            self.stop()
-            if not self.running:
-                self.body.cancel()
-        else:
-            logger.warning("%s again: no more waiting, what still runs is killed", name)
-            self.stop()
-            self.deadline.advance(trio.current_time())
-            self.body.cancel()
-
-    def _hung_up(self) -> None:
-        if self._daemon._on_reload is None or self._daemon._stay is None:
-            logger.info("SIGHUP: ignored, as there is no on_reload, or not yet")
-            return
-        self._reload_asked = True
-        if not self._reloading:
-            self._reloading = True
-            self.nursery.start_soon(self._reload)
-
-    async def _reload(self) -> None:
-        """Reload once for all that asked since the last one began."""
-        while self._reload_asked:
-            self._reload_asked = False
-            function = self._daemon._on_reload
-            assert function is not None
-            logger.info("SIGHUP: reloading")
-            self.notifier.reloading()
-            try:
-                found = function()
-                if isinstance(found, Awaitable):
-                    await found
-            except Exception:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
-                logger.exception("reloading failed; the daemon goes on as it was")
-            self.notifier.reloaded()
-        self._reloading = False

@@ -1,4 +1,11 @@
-"""The signals of a daemon: the first stops, the second ends every grace, the third exits; SIGHUP reloads."""
+"""The signals of a daemon: the first stops, the second ends every grace, the third exits; SIGHUP reloads.
+
+One set of handlers serves all daemons of the program: it is installed by the first and removed with the last, so that they
+can be left in any order. A signal is handed to every daemon, the newest first, and each counts its own.
+
+Handlers of our own, and not `trio.open_signal_receiver`: the third signal must end the process even if the loop is stuck,
+and a receiver would deliver what came while it closes to the default action, which kills us half-way out.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +15,125 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, final
 
 import trio
 
-from .._core import logger, signal_name
+from .._core import Escalation, current_deadline, logger
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_AT_ONCE: Final = 3
+_HANDLED: Final = (*_STOP_SIGNALS, signal.SIGHUP)
 
-_stays: Final[list[dict[signal.Signals, Any]]] = []  # what each found in place of its handlers, the newest last
+
+@final
+class Signals:
+    """What one daemon does at signals.
+
+    Args:
+        stop: Called in the loop with the first SIGTERM or SIGINT.
+        hurry: Called in the loop with the second; the third exits.
+        hang_up: Called in the loop at SIGHUP.
+    """
+
+    __slots__ = ("_escalation", "_hang_up", "_token")
+
+    def __init__(
+        self, stop: Callable[[int], object], hurry: Callable[[int], object], hang_up: Callable[[], object]
+    ) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._escalation = Escalation(stop=stop, hurry=hurry, deliver=self._token.run_sync_soon)
+        self._hang_up = hang_up
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether SIGTERM or SIGINT has come."""
+        return self._escalation.first is not None
+
+    def receive(self, number: int) -> None:
+        """Handle a signal; called by the handler, between any two instructions of the main thread."""
+        try:
+            if number in _STOP_SIGNALS:
+                self._escalation.receive(number)
+            else:
+                self._token.run_sync_soon(self._hang_up, idempotent=True)
+        except trio.RunFinishedError:
+            pass  # left, in a run that has ended; others may still be there
+
+
+@final
+class _Handlers:
+    """The handlers of the process, and the daemons that hear of signals.
+
+    A process forked without exec (`os.fork`, `multiprocessing`) gets back the dispositions that were there before. The
+    signals are blocked while it is being forked: CPython forgets those that come to a fork before its first instruction.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[Signals] = []
+        self._previous: dict[int, Any] = {}
+        self._masks: dict[int, set[Any]] = {}  # of the threads that fork, by their ids
+        self._has_hooks = False
+
+    def add(self, signals: Signals) -> None:
+        if not self._has_hooks:
+            self._has_hooks = True
+            os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._restore_in_fork)
+        self._listeners.append(signals)
+        if len(self._listeners) == 1:
+            self._previous = {number: signal.signal(number, self._handle) for number in _HANDLED}
+
+    def remove(self, signals: Signals) -> None:
+        if signals not in self._listeners:
+            return  # in a fork, which has none
+        self._listeners.remove(signals)
+        if not self._listeners:
+            self._restore()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        for signals in reversed(self._listeners.copy()):
+            signals.receive(number)
+
+    def _restore(self) -> None:
+        for number, previous in self._previous.items():
+            # None: it was set by other code than Python's, and can't be set again from here
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        self._previous = {}
+
+    def _block(self) -> None:
+        if self._listeners:
+            self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+    def _unblock(self) -> None:
+        mask = self._masks.pop(threading.get_ident(), None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _restore_in_fork(self) -> None:
+        self._listeners.clear()
+        self._restore()
+        self._unblock()
+
+
+_handlers: Final = _Handlers()
 
 
 @contextmanager
-def handle_signals(on_stop: Callable[[str, int], object], on_hangup: Callable[[], object]) -> Iterator[None]:
-    """Handle SIGTERM, SIGINT and SIGHUP for the length of the block.
+def handle_signals(signals: Signals) -> Iterator[None]:
+    """Hand SIGTERM, SIGINT and SIGHUP to `signals` for the length of the block.
 
-    Args:
-        on_stop: Called in the loop for SIGTERM and SIGINT, with the name and how many there have been.
-        on_hangup: Called in the loop for SIGHUP.
-
-    Handlers of our own, and not `trio.open_signal_receiver`: the third signal must end the process even if the loop is
-    stuck, and a receiver would deliver what came while it closes to the default action, which kills us half-way out.
+    After a stop by signal they are handed on until the blocks around the daemon have been left, too: a `Service` that was
+    entered before it still stops its processes then, and a second signal must end their grace, and not the program.
     """
     if threading.current_thread() is not threading.main_thread():
         logger.warning("signals are not handled: this daemon does not run in the main thread (signals=False says so)")
         yield
         return
-    token = trio.lowlevel.current_trio_token()
-    count = 0
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
-        if count >= _AT_ONCE:
-            os._exit(128 + number)  # nothing else may be waited for: no finally, no atexit, no flush
-        token.run_sync_soon(on_stop, signal_name(number), count)
-
-    def hang_up(_number: int, _frame: FrameType | None) -> None:
-        token.run_sync_soon(on_hangup, idempotent=True)
-
-    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = dict.fromkeys(_STOP_SIGNALS, stop)
-    if hasattr(signal, "SIGHUP"):
-        handlers[signal.SIGHUP] = hang_up
-    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    _stays.append(previous)
+    around = list(current_deadline().blocks())
+    _handlers.add(signals)
     try:
         yield
     finally:
-        place = next(place for place, found in enumerate(_stays) if found is previous)
-        del _stays[place]
-        if place < len(_stays):  # one that came later is still there: what it found is what we had found
-            _stays[place].update(previous)
+        if signals.was_stopped and around:
+            around[-1].at_end(lambda: _handlers.remove(signals))
         else:
-            for number, handler in previous.items():
-                # None: it was set by other code than Python's, and can't be set again from here
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            _handlers.remove(signals)

@@ -1,34 +1,43 @@
-"""systemd's notification protocol (sd_notify(3)): readiness, stopping, reloading and the watchdog."""
+"""systemd's notification protocol (sd_notify(3)) and its watchdog (WatchdogSec= in systemd.service(5))."""
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self, final
 
-from .._core import logger
+import trio
+
+from .._core import logger, open_scope
+from .health import HealthChecks
 
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_PATIENCE: Final = 0.5  # seconds; the manager's queue holds hundreds of messages and is hardly ever full
+_RETRY: Final = 0.5  # seconds; the manager's queue holds hundreds of messages and is hardly ever full
+_LONGEST_NUMBER: Final = 18  # digits: what fits into 64 bits
 
 
 @final
 class Notifier:
-    """Talks to the service manager; does nothing where there is none.
+    """Reports to the service manager; does nothing where there is none.
 
     Args:
-        address: What `NOTIFY_SOCKET` says; a leading `@` stands for the abstract namespace (unix(7)).
-        watchdog: Seconds between two signs of life, 0 for none.
+        address: The value of `NOTIFY_SOCKET`; a leading `@` stands for the abstract namespace (unix(7)).
+        watchdog: Seconds between two watchdog pings, 0 for none.
+
+    Messages keep their order: after STOPPING=1 there is neither READY=1 nor RELOADING=1.
     """
 
-    __slots__ = ("_address", "_told_ready", "watchdog")
+    __slots__ = ("_ready", "_sender", "_stopping", "watchdog")
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
-        self._address = address
-        self._told_ready = False
+        self._sender = _Sender(address) if address else None
+        self._ready = False
+        self._stopping = False
         self.watchdog = watchdog if address else 0.0
 
     @classmethod
@@ -39,7 +48,8 @@ class Notifier:
         address = taken.get("NOTIFY_SOCKET", "")
         if address and address[0] not in "/@":
             logger.warning(
-                "NOTIFY_SOCKET is %r; only unix sockets are supported, the service manager is not told", address
+                "NOTIFY_SOCKET is %r; only unix sockets are supported, so nothing is reported to the service manager",
+                address,
             )
             address = ""
         try:
@@ -48,47 +58,123 @@ class Notifier:
             os.environ.update(taken)
 
     def ready(self) -> None:
-        """Tell that we are ready, once; there is no message for the contrary."""
-        if not self._told_ready:
-            self._told_ready = True
+        """Report readiness, once; there is no message for the contrary."""
+        if not self._ready and not self._stopping:
+            self._ready = True
             self._send("READY=1")
 
     def reloading(self) -> None:
-        """Tell that a reload has begun (with the time that `Type=notify-reload` wants), unless we never were ready."""
-        if self._told_ready:
+        """Report that a reload has begun (with the time that `Type=notify-reload` needs), unless we never were ready."""
+        if self._ready and not self._stopping:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
-        """Tell that the reload is over."""
-        if self._told_ready:
+        """Report that the reload is over."""
+        if self._ready and not self._stopping:
             self._send("READY=1")
 
     def stopping(self) -> None:
-        """Tell that we are on our way out."""
+        """Report that the shutdown has begun; only watchdog pings follow."""
+        self._stopping = True
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Give the watchdog a sign of life."""
-        self._send("WATCHDOG=1")
+        """Send a watchdog ping; one that finds no room is dropped, as the next one comes soon."""
+        if self._sender is not None:
+            self._sender.send("WATCHDOG=1", may_drop=True)
 
     def _send(self, message: str) -> None:
-        if not self._address:
-            return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(_PATIENCE)
-                sock.sendto(message.encode(), address)
-        except OSError as error:
-            logger.warning("the service manager could not be told %r: %s", message, error)
+        if self._sender is not None:
+            self._sender.send(message)
+
+
+@final
+class _Sender:
+    """Sends datagrams in order and never blocks: what finds no room is sent by a thread, for half a second."""
+
+    def __init__(self, address: str) -> None:
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._lock = threading.Lock()
+        self._waiting: deque[str] = deque()  # sent by the thread, which lives while there are some
+
+    def send(self, message: str, *, may_drop: bool = False) -> None:
+        with self._lock:
+            if self._waiting:
+                if not may_drop:
+                    self._waiting.append(message)
+                return
+            try:
+                self._try(message, 0)
+            except BlockingIOError:
+                if not may_drop:
+                    self._waiting.append(message)
+                    threading.Thread(target=self._work_off, name="trio_process sd_notify").start()
+            except OSError as error:
+                _log_unsent(message, error)
+
+    def _work_off(self) -> None:
+        while True:
+            message = self._waiting[0]
+            try:
+                self._try(message, _RETRY)
+            except OSError as error:
+                _log_unsent(message, error)
+            with self._lock:
+                self._waiting.popleft()
+                if not self._waiting:
+                    return
+
+    def _try(self, message: str, timeout: float) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(timeout)
+            sock.sendto(message.encode(), self._address)
+
+
+def _log_unsent(message: str, error: OSError) -> None:
+    logger.warning("%r could not be sent to the service manager: %s", message, error)
 
 
 def _watchdog_interval(variables: dict[str, str]) -> float:
     """Return half the time that sd_watchdog_enabled(3) gives, 0 if it is not meant for this process."""
     try:
-        pid = int(variables.get("WATCHDOG_PID", os.getpid()))
-        usec = int(variables.get("WATCHDOG_USEC", 0))
-    except ValueError:
-        logger.warning("WATCHDOG_USEC or WATCHDOG_PID is no number; there will be no signs of life")
+        pid, usec = (
+            _number(variables, name, default) for name, default in (("WATCHDOG_PID", os.getpid()), ("WATCHDOG_USEC", 0))
+        )
+    except ValueError as error:
+        logger.warning("%s, so there are no watchdog pings", error)
         return 0.0
     return usec / 2e6 if pid == os.getpid() and usec > 0 else 0.0
+
+
+def _number(variables: dict[str, str], name: str, default: int) -> int:
+    text = variables.get(name, str(default))
+    if len(text) > _LONGEST_NUMBER or not text.isascii() or not text.removeprefix("-").isdecimal():
+        raise ValueError(f"{name} is not a number: {text:.40}")
+    return int(text)
+
+
+async def feed_watchdog(notifier: Notifier, checks: HealthChecks) -> None:
+    """Send a watchdog ping every `notifier.watchdog` seconds, unless the last checks failed; until cancelled.
+
+    The checks have a rhythm of their own, as a check may take longer than the watchdog waits: until there is a verdict,
+    at the limit of a check at the latest, the one before it stands. Waiting for it would get a healthy daemon killed
+    whose checks are slow but pass.
+    """
+    healthy: bool | None = None
+
+    async def check() -> None:
+        nonlocal healthy
+        while True:
+            started = trio.current_time()
+            passed = not any(result.why for result in await checks.results())
+            if passed and not healthy:
+                notifier.alive()  # at once: the last ping may have been long ago
+            healthy = passed
+            await trio.sleep_until(started + notifier.watchdog)
+
+    async with open_scope() as nursery:
+        nursery.start_soon(check, name="health checks for the watchdog")
+        while True:
+            await trio.sleep(notifier.watchdog)
+            if healthy is not False:
+                notifier.alive()

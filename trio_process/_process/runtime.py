@@ -23,6 +23,7 @@ from .._core import (
     RunOptions,
     ServiceClosedError,
     StopFailedError,
+    block_deadline,
     bus_of,
     current_deadline,
     open_scope,
@@ -66,7 +67,7 @@ class ServiceRuntime:
         table: The records.
         bus: Where events are published.
         reactor: Watches descriptors and timers; made when the block is entered, as the backend is.
-        deadline: The deadline of the enclosing shutdown.
+        deadline: The deadline of its own graces; it follows that of the enclosing shutdown.
         is_closing: Whether the block is being left.
     """
 
@@ -93,7 +94,7 @@ class ServiceRuntime:
             raise ProcessError(f"Service needs Linux (epoll(7), pidfd_open(2)); this is {sys.platform}")
         restore_sigchld_default()
         reap_deferred()
-        self.deadline = current_deadline()
+        self.deadline = stack.enter_context(block_deadline())
         try:
             self.reactor = Reactor()
             stack.callback(self.reactor.close)

@@ -1,7 +1,7 @@
 """The HTTP server of /health and /ready, its checks, and the functions that probe it."""
 
 from .address import Address, parse_address
-from .checks import Checkup, HealthCheck
+from .checks import HealthCheck, HealthChecks
 from .cork import corked
 from .judge import judge, one_line, reason_of
 from .listen import listening
@@ -12,8 +12,8 @@ from .state import HealthState
 
 __all__ = [
     "Address",
-    "Checkup",
     "HealthCheck",
+    "HealthChecks",
     "HealthServer",
     "HealthState",
     "corked",

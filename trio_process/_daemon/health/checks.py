@@ -60,7 +60,7 @@ class CheckResult(NamedTuple):
 
 
 @final
-class Checkup:
+class HealthChecks:
     """The checks of one server.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, final
 
-from .checks import CheckResult, Checkup, check_owner
+from .checks import CheckResult, HealthChecks, check_owner
 
 _JSON_TYPES: Final = ("application/health+json", "application/json")
 
@@ -41,7 +41,7 @@ class HealthState:
     __slots__ = ("_on_ready", "_ready", "_stopping", "checkup")
 
     def __init__(self, *, ready: bool, check_timeout: float) -> None:
-        self.checkup = Checkup(check_timeout)
+        self.checkup = HealthChecks(check_timeout)
         self._ready = ready
         self._stopping = False
         self._on_ready: Callable[[], object] | None = None

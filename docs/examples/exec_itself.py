@@ -1,0 +1,26 @@
+"""A daemon that replaces its program by a new version of itself, and keeps its PID and its tie to systemd."""
+
+import os
+import sys
+
+import trio
+
+from trio_process import Daemon
+
+
+async def main():
+    async with Daemon() as daemon:
+        print("NOTIFY_SOCKET" in os.environ)  # taken from the environment, so that no child speaks for us
+        daemon.stop()  # say, because the program's file has changed
+        await daemon.run()
+
+
+trio.run(main)
+if len(sys.argv) < 2:
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, __file__, "again"])  # after the block: the variables are back
+
+# Prints:
+#
+#   False
+#   False

@@ -1,0 +1,163 @@
+"""One entry into a daemon's block: its shutdown, its reloads, and what systemd is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import final
+
+import trio
+
+from .._core import ShutdownDeadline, current_deadline, enter_deadline, logger, signal_name
+from .health import HealthState
+from .options import DaemonOptions
+from .signals import Signals, handle_signals
+from .systemd import Notifier, feed_watchdog
+
+_current: ContextVar[Session | None] = ContextVar("trio_process.session", default=None)
+
+
+@final
+class Session:
+    """What one entry into a daemon's block owns.
+
+    Args:
+        options: The daemon's.
+        state: Its readiness and its checks.
+        notifier: Talks to the service manager.
+        reloader: Returns what `on_reload` was given last, or None.
+
+    Attributes:
+        stopping: Set once the daemon is asked to end, or is being left.
+        deadline: When everything inside must have ended.
+        entry: Cancelled by a signal that comes while the daemon is being entered.
+        body: Cancelled by a signal outside of `run`, and by the second one anywhere.
+        running: Whether `run` is in progress.
+        was_entered: Whether all parts of the daemon were entered.
+    """
+
+    def __init__(
+        self,
+        options: DaemonOptions,
+        state: HealthState,
+        notifier: Notifier,
+        reloader: Callable[[], Callable[[], object] | None],
+    ) -> None:
+        self.stopping = trio.Event()
+        self.entry = trio.CancelScope()
+        self.body = trio.CancelScope()
+        self.deadline = ShutdownDeadline()
+        self.running = False
+        self.was_entered = False
+        self._around = list(current_deadline().blocks())
+        self._outer = _current.get()
+        self._inner = 0
+        self._signalled = False
+        self._options = options
+        self._state = state
+        self._notifier = notifier
+        self._reloader = reloader
+        self._reload_asked = False
+        self._reloading = False
+        self._nursery: trio.Nursery | None = None  # for what goes on beside the body
+
+    def signals(self) -> AbstractContextManager[None]:
+        """Return the manager that handles the signals, if they are to be handled."""
+        if not self._options.signals:
+            return nullcontext()
+        return handle_signals(Signals(self._on_stop, self._on_hurry, self._on_hangup))
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Put the session and its deadline in place for what is entered inside the block."""
+        leave = enter_deadline(self.deadline)
+        token = _current.set(self)
+        if self._outer is not None:
+            self._outer._inner += 1
+        try:
+            yield
+        finally:
+            _current.reset(token)
+            leave()
+            if self._outer is not None:
+                self._outer._inner -= 1
+                self._outer._cancel_body()
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Report readiness to the service manager, now and whenever it comes, and feed its watchdog."""
+        self._nursery = nursery
+        self.was_entered = True
+        self._state.watch_ready(self._notifier.ready)
+        if self._notifier.watchdog:
+            nursery.start_soon(feed_watchdog, self._notifier, self._state.checkup)
+
+    def leave(self) -> None:
+        """Stop, and neither reload nor report readiness any more."""
+        self.stop()
+        self._nursery = None
+        self._state.watch_ready(None)
+
+    def stop(self) -> None:
+        """Begin the shutdown; a second call changes nothing."""
+        if self.stopping.is_set():
+            return
+        self._state.set_stopping(True)
+        self.deadline.advance(trio.current_time() + self._options.shutdown_timeout)
+        self._notifier.stopping()
+        self.stopping.set()
+
+    def _on_stop(self, number: int) -> None:
+        logger.info("%s: stopping", signal_name(number))
+        self.stop()
+        self._signalled = True
+        if not self.was_entered:
+            self.entry.cancel()
+        self._cancel_body()
+        self._advance_around()
+
+    def _cancel_body(self) -> None:
+        """Cancel the body after a signal, unless `run`, or a daemon inside, has its own way to the end."""
+        if self._signalled and not self.running and not self._inner:
+            self.body.cancel()
+
+    def _on_hurry(self, number: int) -> None:
+        logger.warning("%s again: every grace ends now", signal_name(number))
+        self.stop()
+        self.deadline.advance(trio.current_time())
+        if not self.was_entered:
+            self.entry.cancel()
+        self.body.cancel()
+        self._advance_around()
+
+    def _advance_around(self) -> None:
+        for deadline in self._around:
+            deadline.advance(self.deadline.at)
+
+    def _on_hangup(self) -> None:
+        if self.stopping.is_set():
+            logger.info("SIGHUP ignored: the daemon is stopping")
+        elif self._nursery is None or self._reloader() is None:
+            logger.info("SIGHUP ignored: no on_reload handler yet")
+        else:
+            self._reload_asked = True
+            if not self._reloading:
+                self._reloading = True
+                self._nursery.start_soon(self._reload)
+
+    async def _reload(self) -> None:
+        """Reload once for all signals that came since the last reload began."""
+        while self._reload_asked and not self.stopping.is_set():
+            self._reload_asked = False
+            function = self._reloader()
+            assert function is not None
+            logger.info("SIGHUP: reloading")
+            self._notifier.reloading()
+            try:
+                found = function()
+                if isinstance(found, Awaitable):
+                    await found
+            except Exception:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
+                logger.exception("reloading failed; the daemon goes on as it was")
+            self._notifier.reloaded()
+        self._reloading = False
