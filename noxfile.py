@@ -72,9 +72,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
+    """Check the types, strictly: of the package, of a program that uses it, and that every public name has one."""
     _install(session, "types")
     session.run("mypy", *session.posargs)
+    session.run("mypy", "tests/typing/program.py")
+    session.run("basedpyright", "-p", "tests/typing")
+    session.run("basedpyright", "--verifytypes", "trio_process", "--ignoreexternal")
 
 
 @nox.session

@@ -164,8 +164,54 @@ def test_options_are_frozen_and_keyword_only():
     options = RunOptions(command="true")
     with pytest.raises(AttributeError):
         options.command = "false"
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError, match=r"keywords only, got 'true'; write RunOptions\(command=...\)"):
         RunOptions("true")
+    with pytest.raises(OptionError, match=r"write RunOptions\(command=...\)"):
+        RunOptions(timeout=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"dir": "/"}, "unknown option 'dir'; here it is called 'cwd'"),
+        ({"input": "x"}, "here it is called 'stdin'"),
+        ({"environ": {}}, "here it is called 'env'"),
+        ({"shell": True}, "there is no shell; run 'sh' with the arguments '-c'"),
+        ({"text": True}, "output is decoded already"),
+        ({"capture_stdout": True}, "both streams are captured already"),
+        ({"timout": 3}, "did you mean 'timeout'"),
+        ({"xyzzy": 3}, "unknown option 'xyzzy'$"),
+    ],
+)
+def test_a_wrong_name_of_an_option_gets_a_hint(given, hint):
+    with pytest.raises(OptionError, match=hint):
+        RunOptions(command="x", **given)
+    with pytest.raises(OptionError, match=hint):
+        make_options("x", (), given)
+
+
+def test_the_comparison_with_the_defaults_lets_nothing_unchecked_through():
+    """Values that are equal to a default without being it: a bool for a number, a word for a member."""
+    for given in (
+        {"log_max_bytes": False},
+        {"ok_exit_codes": (False,)},
+        {"kill_group": 1},
+        {"echo": 0},
+        {"log_keep": 3.0},
+    ):
+        with pytest.raises(OptionError):
+            RunOptions(command="x", **given)
+    options = RunOptions(command="x", stdout="pipe", stop_signal=15, env={}, limits={}, ok_exit_codes=[0])
+    assert options == RunOptions(command="x")
+    assert options.stdout is Stdio.PIPE
+    assert type(options.ok_exit_codes) is tuple
+
+
+def test_each_instance_has_containers_of_its_own():
+    one, other = RunOptions(command="x"), RunOptions(command="x")
+    for option in ("env", "limits", "resources"):
+        assert getattr(one, option) == {}
+        assert getattr(one, option) is not getattr(other, option)
 
 
 def test_an_empty_environment_value_is_kept_and_none_removes():

@@ -78,7 +78,7 @@ async def test_ok_exit_codes_are_ok():
             "in /no/such/dir: the directory cwd='/no/such/dir' does not exist",
         ),
         (["true"], {"cwd": "/etc/passwd"}, ProcessStartError, "the directory cwd='/etc/passwd' is a file"),
-        (["true"], {"env": {"PATH": "/no/such"}}, ProgramNotFoundError, "on the PATH that it would have"),
+        (["true"], {"env": {"PATH": "/no/such"}}, ProgramNotFoundError, "on its PATH"),
         (["true", "x" * 3_000_000], {}, ProcessStartError, r"too long for this system \(execve\(2\)\)"),
         (["cat"], {"stdin": Path("/no/such/input")}, ProcessStartError, "'/no/such/input': No such file or directory"),
         (

@@ -54,6 +54,7 @@ from .files import (
 from .forks import close_in_forks, closed_in_forks, forget_descriptor
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
+from .option_names import check_names, refuse_unknown, unknown_option
 from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
 from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
@@ -151,6 +152,7 @@ __all__ = [
     "batch_of",
     "block_deadline",
     "bus_of",
+    "check_names",
     "checks",
     "close_in_forks",
     "closed_in_forks",
@@ -188,12 +190,14 @@ __all__ = [
     "read_stat",
     "read_tag",
     "read_uids",
+    "refuse_unknown",
     "shown",
     "signal_name",
     "signal_number",
     "started_at",
     "stop_signals",
     "try_lock",
+    "unknown_option",
     "unlock",
     "user_name",
     "write_atomically",

@@ -61,7 +61,7 @@ class StopFailedError(ProcessError):
     """
 
     def __init__(self, processes: Iterable[tuple[int, str, str]]) -> None:
-        self.processes = tuple(processes)
+        self.processes: tuple[tuple[int, str, str], ...] = tuple(processes)
         super().__init__(self.processes)
 
     def __str__(self) -> str:
@@ -141,7 +141,7 @@ class PipelineError(ProcessError):
     """
 
     def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
+        self.faults: tuple[str, ...] = tuple(faults)
         super().__init__(self.faults)
 
     def __str__(self) -> str:

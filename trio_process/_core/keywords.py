@@ -32,7 +32,7 @@ class RunWithEnvKeywords(TypedDict, total=False):
     kill_group: bool
     detach: bool
     ok_exit_codes: Sequence[int]
-    log_file: str | os.PathLike[str] | None
+    log_file: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
     log_max_bytes: int
     log_keep: int
     echo: bool

@@ -267,7 +267,7 @@ class CommandFailedError(ProcessError):
 
     def __init__(self, result: CommandResult, note: str = "") -> None:
         super().__init__(result, note)
-        self.result = result
+        self.result: CommandResult = result
         self._note = note
 
     def __str__(self) -> str:
@@ -280,7 +280,8 @@ class CommandTimeoutError(CommandFailedError, TimeoutError):
     """A command ran into its `timeout` or its `idle_timeout`."""
 
     # OSError, a base of TimeoutError, fills its own attributes from two arguments, and would print those
-    __str__ = CommandFailedError.__str__
+    def __str__(self) -> str:
+        return CommandFailedError.__str__(self)
 
 
 class AgentLostError(CommandFailedError):

@@ -75,7 +75,7 @@ class Masker:
     __slots__ = ("_pattern", "values")
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        self.values = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
+        self.values: list[str] = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self.values))) if self.values else None
 
     def __bool__(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, final
 
 import attrs
 import trio
@@ -23,12 +23,15 @@ from .._core import (
 )
 from .health import HealthCheck, HealthServer, HealthState
 from .in_thread import held_in_thread
-from .options import DaemonOptions
+from .options import DaemonOptions, options_of
 from .pidfile import PIDFile
 from .registry import DaemonEntry, default_registry
 from .session import Session
 from .supervise import run_until_stopped
 from .systemd import Notifier
+
+if TYPE_CHECKING:
+    from .keywords import DaemonKeywords
 
 _Reload = TypeVar("_Reload", bound=Callable[[], object])
 
@@ -58,9 +61,9 @@ class Daemon(Block):
 
     __slots__ = ("_on_reload", "_server", "_session", "_state", "_stopping", "options")
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[DaemonKeywords]) -> None:
         super().__init__()
-        self._set_up(DaemonOptions.from_keywords(options))
+        self._set_up(options_of(options))
 
     @classmethod
     def from_options(cls, options: DaemonOptions) -> Self:
@@ -76,7 +79,7 @@ class Daemon(Block):
         return daemon
 
     def _set_up(self, options: DaemonOptions) -> None:
-        self.options = options
+        self.options: DaemonOptions = options
         self._on_reload: Callable[[], object] | None = None
         self._server: HealthServer | None = None
         self._session: Session | None = None

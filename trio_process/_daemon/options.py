@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Final, final
 
 import attrs
 
-from .._core import OptionError, RestartPolicy, checks, nearest
+from .._core import OptionError, RestartPolicy, check_names, checks
 from .health import HealthCheck, parse_address
 from .registry import DaemonEntry, Registry
 
@@ -78,14 +78,14 @@ class DaemonOptions:
         if self.registry is not None and self.registry_entry is None:
             raise OptionError("a registry without a registry_entry has nothing to announce; give a DaemonEntry, too")
 
-    @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the options of a call; an unknown one names the nearest."""
-        known = [field.name for field in attrs.fields(cls)]
-        for option in keywords:
-            if option not in known:
-                raise OptionError(f"unknown option {option!r}{nearest(option, known)}")
-        return cls(**keywords)
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(DaemonOptions))
+
+
+def options_of(keywords: Mapping[str, Any]) -> DaemonOptions:
+    """Return the options of a call; an unknown one names the nearest."""
+    check_names(keywords, _FIELDS)
+    return DaemonOptions(**keywords)
 
 
 def _instance(option: str, value: object, kind: type, *, optional: bool) -> None:

@@ -74,7 +74,7 @@ def _why_not_found(command: str, cwd: str) -> str:
         advice = "is it installed, and in a directory of PATH?"
         if any(character.isspace() for character in command):
             advice = "the command is one word here, its arguments follow it one by one (or run a shell: 'sh', '-c', …)"
-        return f"there is no program {command!r} on the PATH that it would have; {advice}"
+        return f"there is no program {command!r} on its PATH; {advice}"
     if os.path.exists(os.path.join(cwd, command)):
         return f"{command!r} is there, but the interpreter that its first line names, or its loader, is not"
     return f"there is no file {command!r}"

@@ -34,7 +34,7 @@ class Command(Verbs):
     """
 
     def __init__(self, program: Argument, *args: Argument) -> None:
-        options = RunOptions(command=program, args=args)  # type: ignore[arg-type]  # paths are taken and converted
+        options = RunOptions(command=program, args=args)
         object.__setattr__(self, "_stages", (Stage(options=options),))
 
     def __or__(self, other: object) -> Pipe:

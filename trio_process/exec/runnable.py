@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import attrs
 
@@ -16,6 +16,9 @@ from .execution import executing
 from .lines import Lines, check_source
 from .logger import Logger, checked
 from .stage import Source, Stage, Target
+
+if TYPE_CHECKING:
+    from .keywords import CommandKeywords
 
 
 @attrs.frozen(init=False, repr=False)
@@ -107,7 +110,7 @@ class Verbs:
         checked(logger)
         return self._each(lambda stage: attrs.evolve(stage, logger=logger))
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[CommandKeywords]) -> Self:
         """Return the same with other fields of `RunOptions`: `ok_exit_codes`, `redact`, `grace_period` and so on.
 
         >>> from trio_process.exec import Command

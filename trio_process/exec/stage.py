@@ -122,7 +122,7 @@ class Stage:
         for option in options:
             if option in _VERBS:
                 raise OptionError(f"{option} is not for with_options; use {_VERBS[option]}")
-        make_options(self.options.command, (), dict(options))  # names the nearest one where a name is unknown
+        make_options(self.options.command, (), options)  # names the nearest one where a name is unknown
         return self._told(**options)
 
     def prepared(self, ends: Mapping[str, IO[bytes]], files: ExitStack) -> RunOptions:

@@ -23,7 +23,6 @@ from .._core import (
     nearest,
     signal_number,
 )
-from .._core import signal_name as name_of
 from .._process import OutputLine, start_error
 
 if TYPE_CHECKING:
@@ -260,8 +259,3 @@ def as_behaviours(option: str, values: object) -> Sequence[Behaviour]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise OptionError(f"{option} must be a list of behaviours, got {values!r}")
     return [as_behaviour(option, value) for value in values]
-
-
-def describe_signals(values: Iterable[int]) -> list[str]:
-    """Return the names of signals, in order."""
-    return [name_of(value) for value in sorted(values)]

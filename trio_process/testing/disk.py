@@ -39,7 +39,7 @@ class FaultyDisk:
         self._directory = Path(directory).resolve()
         self._room = int(checks.whole("room", room))
         self._error = error
-        self.faults = 0
+        self.faults: int = 0
 
     def __enter__(self) -> Self:
         self._before = Draft.fault

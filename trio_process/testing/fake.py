@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import EllipsisType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, Unpack, final
 
 from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
 from .._process import Backend, BackendFactory, Reactor, Service, ServiceOptions, make_local_backend
@@ -17,6 +17,9 @@ from .call import Call
 from .commands import Commands, Predicate, Rule
 from .recording import Recorder
 from .replay import load_recording
+
+if TYPE_CHECKING:
+    from .keywords import BehaviourKeywords
 
 
 @final
@@ -56,7 +59,7 @@ class FakeService(Service):
         command: Argument | re.Pattern[str] | Predicate,
         *args: Argument | re.Pattern[str] | EllipsisType,
         then: Iterable[Behaviour | Mapping[str, Any]] = (),
-        **behaviour: Any,
+        **behaviour: Unpack[BehaviourKeywords],
     ) -> Rule:
         """Say what a command does; of several registrations that match, the last one counts.
 

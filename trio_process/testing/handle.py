@@ -73,8 +73,8 @@ class FakeHandle:
         report: Callable[[BaseException], None],
     ) -> None:
         options = call.options
-        self.pid = FIRST_PID + number
-        self.has_stdin = options.stdin is Stdio.PIPE
+        self.pid: int = FIRST_PID + number
+        self.has_stdin: bool = options.stdin is Stdio.PIPE
         self._call = call
         self._options = options
         self._behaviour = behaviour
@@ -83,7 +83,7 @@ class FakeHandle:
         self._stdin = FakeStdin(call, lambda: self._soon(self._advance))
         self._frames = [_frame(behaviour, call, 0.0)]
         self._outputs = FakeOutputs(options)
-        self.open_streams = self._outputs.open_streams
+        self.open_streams: int = self._outputs.open_streams
         self._pending: list[int] = []  # signals that came while it was stopped
         self._stopped = False
         self._exit_code: int | None = None

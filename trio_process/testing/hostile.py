@@ -82,50 +82,50 @@ def _sends(name: str, description: str, data: bytes, *, then: bytes = b"", pause
     return attack
 
 
-silent = _sends("silent", "Connect and say nothing.", b"")
-slow_header = _sends(
+silent: Attack = _sends("silent", "Connect and say nothing.", b"")
+slow_header: Attack = _sends(
     "slow_header", "Send a header that never ends.", b"GET /health HTTP/1.1\r\nHost: x\r\n", then=b"A: b\r\n"
 )
-half_header = _sends("half_header", "Send half a request line.", b"GET /hea")
-slow_body = _sends(
+half_header: Attack = _sends("half_header", "Send half a request line.", b"GET /hea")
+slow_body: Attack = _sends(
     "slow_body",
     "Announce a body and send it a byte at a time.",
     b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
     then=b"x",
 )
-slow_chunks = _sends(
+slow_chunks: Attack = _sends(
     "slow_chunks",
     "Ask for the health with a body that never ends.",
     b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40,
     then=b"1\r\nx\r\n",
 )
-bad_websocket_upgrade = _sends(
+bad_websocket_upgrade: Attack = _sends(
     "bad_websocket_upgrade",
     "Upgrade to WebSocket with a byte too many.",
     b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\nx",
 )
-bad_h2c_upgrade = _sends(
+bad_h2c_upgrade: Attack = _sends(
     "bad_h2c_upgrade",
     "Upgrade to HTTP/2 with settings that can't be decoded.",
     b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n\r\n",
 )
-bad_h2_preface = _sends(
+bad_h2_preface: Attack = _sends(
     "bad_h2_preface", "Speak HTTP/2 at once, and badly.", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64
 )
-large_header = _sends(
+large_header: Attack = _sends(
     "large_header", "Send a header of 40 kB.", b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n"
 )
-garbage = _sends("garbage", "Send bytes that are no HTTP.", bytes(range(256)) * 8)
-tls_hello = _sends(
+garbage: Attack = _sends("garbage", "Send bytes that are no HTTP.", bytes(range(256)) * 8)
+tls_hello: Attack = _sends(
     "tls_hello", "Begin TLS with a server that speaks none.", bytes.fromhex("16030100c8010000c40303") + bytes(200)
 )
-bad_chunk = _sends(
+bad_chunk: Attack = _sends(
     "bad_chunk",
     "Send a chunk whose size is no number.",
     b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 )
-bad_path = _sends(
+bad_path: Attack = _sends(
     "bad_path", "Ask for a path that is no path.", b"GET http://[x/\xff%ff%00 HTTP/1.1\r\nHost: [\r\n\r\n"
 )
 

@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._runs: list[list[dict[str, Any]]] = []
-        self.finished = False
+        self.finished: bool = False
 
     def check_clock(self) -> None:
         """Refuse a clock that jumps: it would while a real command runs."""
@@ -111,9 +111,9 @@ class RecordingHandle:
         masker = options.masker()
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else {}
         self._input_noted = False
-        self.pid = real.pid
-        self.has_stdin = real.has_stdin
-        self.open_streams = real.open_streams
+        self.pid: int = real.pid
+        self.has_stdin: bool = real.has_stdin
+        self.open_streams: int = real.open_streams
 
     def _note(self, what: dict[str, Any]) -> None:
         self._run.append({"at": round(trio.current_time() - self._began, 3), **what})

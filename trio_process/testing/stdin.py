@@ -40,7 +40,7 @@ class FakeStdin:
         self._ended = options.stdin is not Stdio.PIPE
         self._room = trio.lowlevel.ParkingLot()
         self._writing = trio.Lock()
-        self.closed = self._ended
+        self.closed: bool = self._ended
         call.stdin = bytes(self._pipe)
 
     async def write(self, data: bytes, refusal: Callable[[], Exception]) -> None:

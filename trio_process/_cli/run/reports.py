@@ -28,7 +28,8 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
     for part in (part for value in values for part in value.split(",")):
         kind, equals, name = part.partition("=")
         if kind not in WRITERS:
-            raise OptionError(f"unknown kind of report {kind!r}{nearest(kind, WRITERS)}; known: {', '.join(WRITERS)}")
+            hint = nearest(kind, WRITERS) or f"; known: {', '.join(WRITERS)}"
+            raise OptionError(f"unknown kind of report {kind!r}{hint}")
         if not equals or not name:
             raise OptionError(f"{kind!r} needs a file: {kind}=FILE")
         path = Path(name)

@@ -66,7 +66,7 @@ class HealthServer(Block):
         self._closing = trio.Event()
         self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
         #: What it knows; for a Daemon, which shares it. Not part of the contract.
-        self.state = HealthState(
+        self.state: HealthState = HealthState(
             ready=rules.flag("ready", ready),
             check_timeout=rules.seconds("check_timeout", check_timeout, positive=True),
         )

@@ -41,7 +41,7 @@ class HealthState:
     __slots__ = ("_on_ready", "_ready", "_stopping", "checkup")
 
     def __init__(self, *, ready: bool, check_timeout: float) -> None:
-        self.checkup = HealthChecks(check_timeout)
+        self.checkup: HealthChecks = HealthChecks(check_timeout)
         self._ready = ready
         self._stopping = False
         self._on_ready: Callable[[], object] | None = None

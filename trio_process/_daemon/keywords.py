@@ -1,0 +1,27 @@
+"""The options of a daemon as typed keywords, so that type checkers and editors know them; a test holds them to the class.
+
+Only type checkers import this: nothing here is needed at run time.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import TypedDict
+
+from .._core import RestartPolicy
+from .health import HealthCheck
+from .registry import DaemonEntry, Registry
+
+
+class DaemonKeywords(TypedDict, total=False):
+    """The keywords of `Daemon`: the fields of `DaemonOptions`."""
+
+    pid_file: str | os.PathLike[str] | None
+    shutdown_timeout: float
+    drain: float
+    health_addr: str | None
+    health_checks: Iterable[HealthCheck]
+    registry: Registry | None
+    registry_entry: DaemonEntry | None
+    ready: bool
+    restart: RestartPolicy
+    signals: bool
