@@ -65,7 +65,7 @@ async def test_ok_exit_codes_are_ok():
             ["no-such-program-anywhere"],
             {},
             ProgramNotFoundError,
-            "there is no program 'no-such-program-anywhere' on the PATH",
+            "there is no program 'no-such-program-anywhere' on its PATH",
         ),
         (["echo hello"], {}, ProgramNotFoundError, "the command is one word here, its arguments follow it one by one"),
         (["/no/such/file"], {}, ProgramNotFoundError, "there is no file '/no/such/file'"),

@@ -192,7 +192,7 @@ class RunSpec:
             stdin=stdin_of_attempt,
             stdout=Stdio.INHERIT if checks.flag("interactive", interactive) else Stdio.PIPE,
             stderr=Stdio.INHERIT if interactive else Stdio.PIPE,
-            **options,  # type: ignore[arg-type]  # RunOptions converts them
+            **options,
         )
         if weight is None:
             weight = made.resources.get("cpus", 1) or 1
