@@ -111,7 +111,7 @@ class RecordingHandle:
         masker = options.masker()
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else {}
         self._input_noted = False
-        self.pid: int = real.pid
+        self.pid: int | None = real.pid
         self.has_stdin: bool = real.has_stdin
         self.open_streams: int = real.open_streams
 
