@@ -51,18 +51,18 @@ async def raw(control, data):
         stream = await connect(control)
         async with stream:
             await stream.send_all(data)
-            return await answer(stream)
+            return await answer(stream, head=data.startswith(b"HEAD"))
 
 
-async def answer(stream, data=b""):
+async def answer(stream, data=b"", *, head=False):
     while b"\r\n\r\n" not in data:
         chunk = await stream.receive_some(65536)
         assert chunk, f"closed after {data!r}"
         data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
+    top, _, body = data.partition(b"\r\n\r\n")
+    lines = top.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    length = int(headers.get("content-length", 0))
+    length = 0 if head else int(headers.get("content-length", 0))
     while len(body) < length:
         chunk = await stream.receive_some(65536)
         assert chunk, "closed within the body"

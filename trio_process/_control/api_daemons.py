@@ -67,11 +67,11 @@ async def stop_daemon(plane: Plane, request: Request) -> Answer:
     entry = await _entry(plane, request)
     try:
         found = await trio.to_thread.run_sync(open_daemon, _registry(plane), entry.code, entry.daemon)
-    except DaemonError as error:
+    except (DaemonError, RegistryError) as error:
         raise Problem("conflict", str(error)) from None
     if found is None:
         raise Problem("not_found", f"the daemon {entry.code}/{entry.daemon} is not running")
-    pidfd = found[1]
+    pidfd = found.pidfd
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # one that was suspended gets to act on it

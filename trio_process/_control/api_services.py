@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -139,8 +140,10 @@ async def reload(plane: Plane, request: Request) -> Answer:
         raise Problem(
             "conflict", "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
         )
-    from .._pipeline import load_services  # type: ignore[attr-defined] # noqa: PLC0415 - landed with the supervisor
-
+    load_services = getattr(
+        sys.modules[__name__.partition(".")[0]], "load_services", None
+    )  # it stands above this layer
+    assert load_services is not None, "what made a supervisor from a file can read it again"
     try:
         units = await trio.to_thread.run_sync(load_services, path)
         plan = supervisor.plan(units) if request.flag("dryRun") else await supervisor.reload(units)

@@ -18,16 +18,16 @@ from .._core import (
     Subscription,
 )
 from .._process import Service
+from .._supervisor import UnitChanged
 from .logstore import Source
 from .plane import Plane, masked
 from .samples import PERIOD, measure, now
-from .services import label, row
+from .services import row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BUFFER: Final = 200_000  # lines that may wait for us; a child never does
-_LOOK: Final = 0.05  # seconds between two looks for a service that has not been entered yet
 _CHANNEL_OF: Final = {
     ActionProcessStarted: "process.started",
     ActionProcessKilled: "process.killed",
@@ -52,20 +52,21 @@ class Feed:
         plane: Where it goes.
     """
 
-    __slots__ = ("_dropped", "_origins", "_plane", "_service", "processes")
+    __slots__ = ("_dropped", "_known", "_origins", "_plane", "_service")
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._service: Service | None = None
         self._origins: dict[str, _Origin] = {}
         self._dropped = 0
+        self._known: set[str] = set()
 
     async def run(self) -> None:
         """Take in everything, until the service is left."""
-        while (service := self._plane.service) is None:  # noqa: ASYNC110 - a supervisor that makes its own has no event for it
-            await trio.sleep(_LOOK)
+        service = self._plane.service
+        if service is None:
+            return
         self._service = service
-        self._plane.logs.protect({unit.spec.name for unit in self._plane.services.units()})
         with service.subscribe(buffer=_BUFFER, overflow=Overflow.DROP_OLDEST) as events:
             try:
                 while True:
@@ -98,26 +99,18 @@ class Feed:
             self._plane.hub.publish(channel, data, process=event.id, service=source.service)
             if isinstance(event, ActionProcessExited):
                 self._origins.pop(event.id, None)
-        elif type(event).__name__ == "UnitChanged":
+        elif isinstance(event, UnitChanged):
             self._changed(event)
 
-    def _changed(self, event: Any) -> None:
-        unit = next(
-            (each for each in self._plane.services.units() if (each.spec.name, each.replica) == _key(event)), None
-        )
-        base, replica = _key(event)
-        data = {
-            "name": base if replica == 1 else f"{base}.{replica}",
-            "service": base,
-            "replica": replica,
-            "old": str(event.old),
-            "new": str(event.new),
-            "reason": event.reason,
-            "generation": event.generation,
-            "at": event.at.isoformat(),
-            "unit": None if unit is None else row(unit),
-        }
-        self._plane.hub.publish("service.changed", data, service=base)
+    def _changed(self, event: UnitChanged) -> None:
+        units = self._plane.services.units()
+        unit = next((each for each in units if each.name == event.name), None)
+        service = event.name.removesuffix(f".{event.replica}") if event.replica > 1 else event.name
+        if unit is not None and service not in self._known:
+            self._known = {each.spec.name for each in units}  # of the file, or of a reload
+            self._plane.logs.protect(self._known)
+        data = event.to_dict() | {"service": service, "unit": None if unit is None else row(unit)}
+        self._plane.hub.publish("service.changed", data, service=service)
 
     def _origin(self, id: str, name: str | None) -> _Origin:  # noqa: A002 - of an event
         found = self._origins.get(id)
@@ -134,18 +127,12 @@ class Feed:
             return None  # forgotten already: then it is not written here either
 
 
-def _key(event: Any) -> tuple[str, int]:
-    suffix = f".{event.replica}"
-    base = event.name.removesuffix(suffix) if event.replica > 1 else event.name
-    return base, event.replica
-
-
 def leaders(plane: Plane) -> dict[str, int]:
     """Return the PIDs of what is measured: of each replica, and of each other process that runs, by its label."""
     found: dict[str, int] = {}
     for unit in plane.services.units():
         if unit.process is not None and unit.process.pid is not None and unit.process.is_running:
-            found[label(unit)] = unit.process.pid
+            found[unit.name] = unit.process.pid
     service = plane.service
     if service is not None:
         known = set(found.values())
@@ -164,8 +151,8 @@ async def sample(plane: Plane) -> None:
         pids: Mapping[str, int] = leaders(plane)
         found = await trio.to_thread.run_sync(measure, pids, abandon_on_cancel=True) if pids else {}
         plane.samples.add(pids, found, now())
-        plane.samples.forget({*pids, *(label(unit) for unit in plane.services.units())})
-        units = {label(unit): (unit.spec.name, unit.replica) for unit in plane.services.units()}
+        plane.samples.forget({*pids, *(unit.name for unit in plane.services.units())})
+        units = {unit.name: (unit.spec.name, unit.replica) for unit in plane.services.units()}
         services = []
         for each in plane.samples.latest():
             service, replica = units.get(each["name"], (each["name"], 1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .._core import ProcessError, logger
+from .._core import ProcessError, logger, open_scope
 from .access import Access
 from .guard import Guard, Need
 from .message import Answer, Message, Receive, Request, Send, failure, head_of, parse_query, read_body
@@ -122,18 +122,10 @@ class Frontend:
         assert route.handler is not None, "it is a stream otherwise"
         if not route.waits:
             return await route.handler(self._plane, request)
-        answer: Answer | None = None
-        problem: Problem | ProcessError | None = None
-        async with trio.open_nursery() as nursery:
+        async with open_scope() as nursery:
             nursery.start_soon(watch_leaving, receive, "http.disconnect", nursery.cancel_scope)
-            try:
-                answer = await route.handler(self._plane, request)
-            except (Problem, ProcessError) as error:  # bare, and not in a nursery's group
-                problem = error
-            nursery.cancel_scope.cancel()
-        if problem is not None:
-            raise problem
-        return answer
+            return await route.handler(self._plane, request)
+        return None  # the client left
 
     async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
         """Answer what no route is for: by the user's app, if it has a route."""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from .plane import Plane
-from .services import label
 
 OPENMETRICS: Final = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -115,7 +114,7 @@ def _of_services(plane: Plane) -> Iterator[Family]:
     codes = [(labels, unit.process) for unit, labels in units]
     ended = [(labels, process.exit_code) for labels, process in codes if process is not None]
     yield _family("service_exit_code", "gauge", [(labels, code) for labels, code in ended if code is not None])
-    of = {label(unit): labels for unit, labels in units}
+    of = {unit.name: labels for unit, labels in units}
     used = [(of[name], cpu, latest) for name, cpu, latest in plane.samples.totals() if name in of]
     yield _family("service_cpu_seconds", "counter", [(labels, cpu) for labels, cpu, _ in used], "seconds")
     yield _family("service_memory_bytes", "gauge", [(labels, latest.memory) for labels, _, latest in used], "bytes")

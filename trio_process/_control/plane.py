@@ -11,9 +11,9 @@ from typing import Any, Final, final
 
 import trio
 
-from .._core import ProcessError
 from .._daemon import Registry
 from .._process import ManagedProcess, Service, masker_of
+from .._supervisor import Supervisor
 from .access import Access
 from .guard import Guard
 from .hub import Hub, stamp
@@ -22,7 +22,6 @@ from .pipelines import Pipelines
 from .problem import Problem
 from .samples import Samples
 from .services import Services
-from .supervised import Supervisor
 from .watch import Daemons
 
 MAX_STREAMS: Final = 64
@@ -79,10 +78,7 @@ class Plane:
         """The service that is watched, as soon as there is one."""
         if self._service is not None or self.supervisor is None:
             return self._service
-        try:
-            return self.supervisor.service
-        except ProcessError:
-            return None  # a supervisor that isn't entered yet, and makes its own
+        return self.supervisor.service
 
     def need_service(self) -> Service:
         """Return the service.
@@ -92,7 +88,7 @@ class Plane:
         """
         service = self.service
         if service is None:
-            raise Problem("unavailable", "this server was given no service, or it has not been entered yet")
+            raise Problem("unavailable", "this server was given no service")
         return service
 
     def process(self, id: str) -> ManagedProcess:  # noqa: A002 - the contract's name

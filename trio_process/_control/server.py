@@ -11,6 +11,7 @@ import trio
 from .._core import Block, OptionError, ProcessError, Secret, checks, logger, member, open_scope
 from .._daemon import Address, Registry, import_http, listening, parse_address, serving
 from .._process import Service
+from .._supervisor import Supervisor
 from .access import Access
 from .hosts import Names, is_loopback
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from .._pipeline import RunSpec, RunUpdate
     from .plane import Plane
-    from .supervised import Supervisor
 
 _MAX_CONNECTIONS: Final = 256  # besides streams, which have places of their own
 _LONGEST_TOKEN: Final = 1024
@@ -92,6 +92,8 @@ class ControlServer(Block):
         Names((), 0, self._hosts)  # refuses what is no name
         if service is not None and not isinstance(service, Service):
             raise OptionError(f"service must be a Service or None, got {service!r}")
+        if supervisor is not None and not isinstance(supervisor, Supervisor):
+            raise OptionError(f"supervisor must be a Supervisor or None, got {supervisor!r}")
         if registry is not None and not isinstance(registry, Registry):
             raise OptionError(f"registry must be a Registry or None, got {registry!r}")
         self._sources: dict[str, Any] = {

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 from .._core import ProcessError
+from .._supervisor import Supervisor, Unit, UnitState
 from .problem import Problem
-from .supervised import Supervisor, Unit
-
-_HIDDEN = frozenset({"env"})  # an environment is never sent
 
 
 @final
@@ -37,10 +35,7 @@ class Services:
 
     def units(self) -> list[Unit]:
         """Return all units, in the order of the file."""
-        if self._supervisor is None:
-            return []
-        units = self._supervisor.units
-        return list(units.values() if isinstance(units, Mapping) else units)
+        return [] if self._supervisor is None else list(self._supervisor.units)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all units, ready for JSON."""
@@ -54,7 +49,7 @@ class Services:
         """
         self.need()
         units = self.units()
-        found = [unit for unit in units if unit.spec.name == name] or [unit for unit in units if label(unit) == name]
+        found = [unit for unit in units if unit.spec.name == name] or [unit for unit in units if unit.name == name]
         if not found:
             raise Problem("not_found", f"there is no service {name!r}")
         return found
@@ -64,7 +59,7 @@ class Services:
         if process_name is None or self._supervisor is None:
             return None
         for unit in self.units():
-            if label(unit) == process_name:
+            if unit.name == process_name:
                 return unit.spec.name, unit.replica
         base, dot, number = process_name.rpartition(".")
         if dot and number.isdigit() and any(unit.spec.name == base for unit in self.units()):
@@ -72,8 +67,9 @@ class Services:
         return None
 
     def all_ready(self) -> bool:
-        """Return whether all that is wanted is ready."""
-        return all(is_fine(unit) for unit in self.units())
+        """Return whether all that is wanted is ready; not before the supervisor is entered."""
+        units = self.units()
+        return self._supervisor is None or (bool(units) and all(is_fine(unit) for unit in units))
 
     def graph(self) -> dict[str, Any]:
         """Return what needs what, ready for JSON: an edge leads from what is needed to what needs it."""
@@ -99,28 +95,17 @@ def conditions(after: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, 
     return [(name, "ready") for name in after]
 
 
-def label(unit: Unit) -> str:
-    """Return what a replica is called: the first like its service, the second `web.2`."""
-    return unit.spec.name if unit.replica == 1 else f"{unit.spec.name}.{unit.replica}"
-
-
 def is_fine(unit: Unit) -> bool:
     """Return whether a unit doesn't keep the whole from being ready: it is ready, completed, or not wanted."""
-    return str(unit.state) in ("ready", "completed", "stopped")
+    if unit.state is UnitState.STOPPED:
+        return unit.generation > 0 or not unit.spec.enabled  # else it is about to be started
+    return unit.state in (UnitState.READY, UnitState.COMPLETED)
 
 
 def row(unit: Unit) -> dict[str, Any]:
     """Return a unit, ready for JSON."""
-    info = {name: value for name, value in unit.info().to_dict().items() if name not in _HIDDEN}
     process = unit.process
-    return info | {
-        "id": label(unit),
-        "name": label(unit),
-        "service": unit.spec.name,
-        "replica": unit.replica,
-        "state": str(unit.state),
-        "processId": None if process is None else process.id,
-        "pid": None if process is None else process.pid,
+    return unit.info().to_dict() | {
         "exitCode": None if process is None else process.exit_code,
         "after": dict(conditions(unit.spec.after)),
         "replicas": unit.spec.replicas,

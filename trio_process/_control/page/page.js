@@ -4,8 +4,6 @@ const API = 'api/process';
 const $ = (id) => document.getElementById(id);
 const SVG = 'http://www.w3.org/2000/svg';
 
-// --- helpers
-
 function h(tag, props, ...children) {
 	const el = document.createElement(tag);
 	return fill(el, props, children);
@@ -33,7 +31,7 @@ function text(el, value) {
 	if (el.textContent !== value) el.textContent = value;
 }
 
-function swap(el, key, make) {  // build a part anew only when its key has changed, so that the focus stays
+function swap(el, key, make) {  // anew only when its key has changed: the focus stays
 	if (el.dataset.key === key) return;
 	el.dataset.key = key;
 	el.replaceChildren(...[make()].flat());
@@ -221,7 +219,7 @@ const may = () => S.access !== 'read';
 
 // --- small drawings
 
-const LOOK = {  // colour and shape of every state, of services and of everything else
+const LOOK = {
 	ready: ['good', 'disc'], running: ['good', 'disc'], passed: ['good', 'check'], completed: ['good', 'check'], healthy: ['good', 'disc'],
 	starting: ['busy', 'spin'], stopping: ['busy', 'spin'], retrying: ['warn', 'spin'], waiting: ['idle', 'ring'], pending: ['idle', 'ring'],
 	allowed: ['warn', 'cross'], unready: ['warn', 'tri'], backoff: ['warn', 'clock'], failed: ['bad', 'cross'], unhealthy: ['bad', 'tri'], killed: ['bad', 'cross'],
@@ -395,7 +393,7 @@ class Logs {
 
 	build(root) {
 		const press = (el, on) => el.setAttribute('aria-pressed', String(on));
-		this.search = h('input', { type: 'search', placeholder: 'Search all kept lines', 'aria-label': 'Search the logs', 'aria-keyshortcuts': '/', value: this.grep, spellcheck: 'false' });
+		this.search = h('input', { type: 'search', placeholder: 'Search all kept lines', 'aria-label': 'Search the logs', value: this.grep, spellcheck: 'false' });
 		this.search.addEventListener('input', () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.find(), 250); });
 		this.search.addEventListener('keydown', (event) => { if (event.key === 'Escape') { if (this.search.value) { this.search.value = ''; this.find(); } this.scroll.focus(); event.stopPropagation(); } });
 		this.pauseButton = button('Pause', 'pause', () => this.pause(), { cls: '', keys: 'p' });
@@ -549,7 +547,7 @@ class Logs {
 		this.free.length = 0;
 		const empty = !this.rows.length && !this.loading;
 		this.none.hidden = !empty;
-		if (empty) text(this.none, this.grep ? `No line contains “${this.grep}”` : 'Nothing was written yet');
+		if (empty) text(this.none, this.grep ? `No line contains “${this.grep}”` : 'No lines yet');
 		this.jump.hidden = this.follow && !this.paused && this.tail;
 		text(this.jump, this.missed ? `↓ ${plural(this.missed, 'new line')}` : '↓ Newest lines');
 		text(this.count, `${plural(this.rows.length, 'line')}${this.older ? ', older above' : ''}`);
@@ -558,7 +556,7 @@ class Logs {
 	row(el, row) {
 		if (row.gap) {
 			el.className = 'ln gap';
-			el.replaceChildren(`${plural(row.gap, 'line')} skipped: this page read too slowly. Search or reload shows them.`);
+			el.replaceChildren(`${plural(row.gap, 'line')} skipped: this page read too slowly`);
 			return;
 		}
 		el.className = row.stream === 'stderr' ? 'ln err' : 'ln';
@@ -716,7 +714,8 @@ class Table {  // rows that stay when their values change
 function why(unit) {
 	if (unit.state === 'waiting' && unit.waitingFor?.length) return `for ${unit.waitingFor.join(', ')}`;
 	if (unit.state === 'backoff' && unit.nextStart) return `again in ${span(Math.max(0, (new Date(unit.nextStart) - Date.now()) / 1000))}`;
-	return unit.error || '';
+	const lines = (unit.error || '').replace(/^\w+: /, '').replace(/^`[^]*?` (?=\w+ )/, '').split('\n');
+	return lines[0] + (lines.length > 2 ? `: ${lines.at(-1).trim()}` : '');
 }
 
 const at_rest = (state) => ['stopped', 'completed', 'failed', 'skipped'].includes(state);
@@ -1128,7 +1127,7 @@ function login(message = '') {
 	view?.close?.();
 	const field = h('input', { type: 'password', 'aria-label': 'Token', autocomplete: 'current-password', placeholder: 'Token', required: true });
 	const note = h('p', { cls: 'bad', role: 'alert' }, message);
-	const form = h('form', { cls: 'card login' }, h('h1', {}, 'Log in'), h('p', { cls: 'dim' }, 'The token was printed when the server was started.'), field, note, h('button', { cls: 'main' }, 'Log in'));
+	const form = h('form', { cls: 'card login' }, h('h1', {}, 'Log in'), h('p', { cls: 'dim' }, 'The server printed its token when it was started.'), field, note, h('button', { cls: 'main' }, 'Log in'));
 	form.addEventListener('submit', async (event) => { event.preventDefault(); try { await api('/session', 'POST', { token: field.value }); start(); } catch (error) { text(note, error.message); field.select(); } });
 	$('main').replaceChildren(form);
 	view = null; S.live = 'login';

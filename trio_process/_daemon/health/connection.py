@@ -173,6 +173,22 @@ class _Tasks(TaskGroup):
 
     _nursery: trio.Nursery  # hypercorn's own, set on entry
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._pinging = trio.CancelScope()
+
+    def spawn(self, func: Any, *args: Any) -> None:
+        """Start what pings a WebSocket: the one task that hypercorn starts for HTTP/1."""
+        self._nursery.start_soon(self._ping, func, args)
+
+    async def _ping(self, func: Any, args: tuple[Any, ...]) -> None:
+        with self._pinging:
+            await func(*args)
+
+    def stop_pings(self) -> None:
+        """End the pings, whose pauses would keep the connection for as long."""
+        self._pinging.cancel()
+
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
         to_app, receive = trio.open_memory_channel[Any](config.max_app_queue_size)
         threads = trio.to_thread.run_sync, trio.from_thread.run
@@ -215,7 +231,8 @@ class Connection(TCPServer):
         try:
             client = parse_socket_addr(sock.family, sock.getpeername())
             server = parse_socket_addr(sock.family, sock.getsockname())
-            async with _Tasks() as task_group:
+            tasks = _Tasks()
+            async with tasks as task_group:
                 self.protocol = _Protocol(
                     self.app,
                     self.config,
@@ -229,6 +246,7 @@ class Connection(TCPServer):
                 )
                 with self.stream.reading as reading:
                     await self._read_data()
+                tasks.stop_pings()
                 if reading.cancelled_caught:
                     await self.protocol.handle(Closed())
         except OSError:
