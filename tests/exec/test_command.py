@@ -1,5 +1,7 @@
 """One command: told by verbs, run by an await, its outcome the truth."""
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -433,3 +435,17 @@ async def test_inherited_output_goes_to_ours(capfd):
     with trio.fail_after(10):
         await sh("echo out; echo err >&2").with_stdout(Stdio.INHERIT).with_stderr(sys.stderr.buffer).run()
     assert capfd.readouterr() == ("out\n", "err\n")
+
+
+@pytest.mark.parametrize("verb", ["with_stdout", "with_stderr"])
+@pytest.mark.parametrize("mode", ["w", "a", "wb"])
+async def test_a_file_whose_buffer_can_not_be_written_is_a_failed_start(verb, mode):
+    with contextlib.suppress(OSError), open("/dev/full", mode) as file:
+        file.write("buffered" if "b" not in mode else b"buffered")
+        with (
+            trio.fail_after(60),
+            pytest.raises(ProcessStartError, match="the buffer of '/dev/full' can't be") as caught,
+        ):
+            await getattr(Command("echo", "x"), verb)(file).run()
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__.errno == errno.ENOSPC

@@ -165,3 +165,15 @@ async def test_with_the_guardian_nothing_survives_a_sigkill_of_ours():
         process.kill()
         await process.wait()
     await wait_gone(*map(int, line.split()))
+
+
+async def test_children_get_what_os_environ_holds(monkeypatch):
+    os.putenv("TP_PUT", "1")
+    try:
+        monkeypatch.setenv("TP_SET", "2")
+        with trio.fail_after(60):
+            async with Service() as service:
+                shown = await service.run("sh", "-c", 'echo "$TP_PUT,$TP_SET,$TP_GIVEN"', env={"TP_GIVEN": "3"})
+        assert shown.output == ",2,3\n"
+    finally:
+        os.unsetenv("TP_PUT")

@@ -1,6 +1,7 @@
 """The pytest plugin, in a pytest of its own for each test."""
 
 import re
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -183,12 +184,44 @@ def test_a_test_with_services_leaks_nothing(run):
     ).assert_outcomes(passed=2)
 
 
-def test_the_plugin_imports_nothing_heavy_before_it_is_used(pytester):
-    script = pytester.makepyfile(
+HEAVY = "[name for name in ('trio', 'trio_process', 'attrs', 'quart', 'rich') if name in sys.modules]"
+
+
+def test_loading_the_plugin_imports_neither_trio_nor_the_package(pytester):
+    script = pytester.makepyfile(f"import sys; import pytest; import pytest_trio_process; print({HEAVY})")
+    assert pytester.runpython(script).outlines == ["[]"]
+
+
+@pytest.mark.parametrize(
+    "text", ["def test_nothing(): pass", "", "import pytest\ndef test_marks(): pytest.mark.no_real_processes"]
+)
+def test_a_run_of_pytest_with_the_plugin_imports_neither(pytester, monkeypatch, text):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeconftest(f"import sys\ndef pytest_unconfigure():\n    print('found', {HEAVY})")
+    pytester.makepyfile(text)
+    done = pytester.runpytest_subprocess("-p", "pytest_trio_process", "-s")
+    done.stdout.fnmatch_lines(["*found []*"])
+
+
+def test_without_pytest_trio_the_fixture_names_it(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
         """
-        import sys
-        import trio_process.testing.plugin
-        print([name for name in ("quart", "hypercorn", "rich", "click", "trio_process.testing.leaks") if name in sys.modules])
+        async def test_async(fake_processes):
+            pass
+
+        def test_sync(fake_processes):
+            pass
+
+        def test_without(no_leaks):
+            pass
         """
     )
-    assert pytester.runpython(script).outlines == ["[]"]
+    done = pytester.runpytest_subprocess("-p", "pytest_trio_process")
+    done.assert_outcomes(errors=2, passed=1)
+    done.stdout.fnmatch_lines(["*the fixture fake_processes needs pytest-trio: pip install pytest-trio*"])
+
+
+def test_the_plugin_is_what_the_distribution_announces():
+    (found,) = [point for point in entry_points(group="pytest11") if point.name == "trio_process"]
+    assert found.load().fake_processes

@@ -15,6 +15,7 @@ from trio_process import (
     ProcessStartError,
     ProgramNotFoundError,
     Secret,
+    StdinNotAvailableError,
 )
 from trio_process.testing import FakeService, UnregisteredCommandError
 
@@ -245,3 +246,30 @@ async def test_a_command_that_floods_is_recorded_whole(tmp_path):
             assert (await fake.run(*argv)).output == "x" * 300_000 + "\n"
 
     await trio.to_thread.run_sync(replayed, main)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exec 0<&-; echo ready; sleep 60",
+        "read line; echo $line; exec 0<&-; echo ready; sleep 60",
+        "exec 0<&-; echo ready >&2; sleep 60",
+    ],
+)
+async def test_a_write_to_a_child_that_closed_its_stdin_fails_again(tmp_path, script):
+    async def use(service):
+        async with service.open("sh", "-c", script) as process:
+            if script.startswith("read"):
+                await process.send_input("first\n")
+            await process.wait_for_line("ready")
+            for _ in range(2):
+                with pytest.raises(StdinNotAvailableError):
+                    await process.send_input("x" * 100_000)
+
+    with trio.fail_after(60):
+        async with FakeService() as fake:
+            fake.record(tmp_path / "recording")
+            await use(fake)
+        async with FakeService() as fake:
+            fake.replay(tmp_path / "recording")
+            await use(fake)

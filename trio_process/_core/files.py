@@ -45,6 +45,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0
         draft.replace(target)
 
 
+def _write(_directory: Path, descriptor: int, data: memoryview) -> int:
+    return os.write(descriptor, data)
+
+
 @final
 class Draft:
     """A file that is written and synced, but has no name yet; leaving the block without giving it one discards it.
@@ -65,8 +69,8 @@ class Draft:
 
     __slots__ = ("_directory", "_fd", "_name")
 
-    fault: ClassVar[Callable[[Path, int], int] | None] = None
-    """How much of a write in a directory succeeds, for tests of full disks (`testing.FaultyDisk`); None: all of it."""
+    write: ClassVar[Callable[[Path, int, memoryview], int]] = staticmethod(_write)
+    """Write to a descriptor of a file in a directory; `testing.FaultyDisk` puts a full disk in its place."""
 
     def __init__(
         self, directory: Path, data: bytes, *, mode: int = 0o644, lock: bool = False, tag: int | None = None
@@ -78,8 +82,7 @@ class Draft:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left = memoryview(data)
             while left:  # near the end of a disk or a limit, a part is written before the error comes
-                size = len(left) if Draft.fault is None else Draft.fault(directory, len(left))
-                left = left[os.write(self._fd, left[:size]) :]
+                left = left[Draft.write(directory, self._fd, left) :]
             if tag is not None:
                 tag_file(self._fd, tag)
             os.fsync(self._fd)  # before it gets its name: else a power failure may leave a name without the content

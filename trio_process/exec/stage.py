@@ -147,8 +147,17 @@ class Stage:
         prepared = attrs.evolve(options, **changes)  # checked again: a file given may have been closed since
         for redirect in (self.stdout, self.stderr):
             if redirect.file is not None:
-                redirect.file.flush()
+                self._flush(redirect.file)
         return prepared
+
+    def _flush(self, file: IO[Any]) -> None:
+        try:
+            file.flush()
+        except OSError as error:
+            name = getattr(file, "name", file)
+            raise ProcessStartError(
+                f"can't start `{self.typed}`: the buffer of {name!r} can't be written: {error.strerror}"
+            ) from error
 
     def _appending(self, path: Path) -> IO[bytes]:
         try:

@@ -49,12 +49,12 @@ class ScriptedBackend:
         rule = self._commands.find(call)
         if rule is None:
             recorder = self._commands.recorder
-            if recorder is None or recorder.finished:
+            if recorder is None or recorder._finished:
                 raise self._commands.unknown(options)
             return self._spawn_real(call, number, recorder)
-        behaviour = rule.next_behaviour(call)
+        behaviour = rule._next_behaviour(call)
         self._commands.calls.append(call)
-        error = behaviour.start_error(options)
+        error = behaviour._failure(options)
         if error is not None:
             raise error
         try:
@@ -63,12 +63,12 @@ class ScriptedBackend:
             raise start_error(options, failure) from failure
 
     def _spawn_real(self, call: Call, number: int, recorder: Recorder) -> Handle:
-        recorder.check_clock()
+        recorder._check_clock()
         if self._real is None:
             self._real = self._make_real()
         self._commands.calls.append(call)
         real = self._real
-        return recorder.spawn(call, lambda: real.spawn(call.id, call.options, number))
+        return recorder._spawn(call, lambda: real.spawn(call.id, call.options, number))
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: a script does not outlive its service."""

@@ -65,6 +65,12 @@ class ReadBytes:
 
 @final
 @attrs.frozen
+class CloseInput:
+    """A step: close stdin, so that writers get an error."""
+
+
+@final
+@attrs.frozen
 class Write:
     """A step: write to a stream, `delay` seconds after the step before. A str is a line, bytes are written as they are."""
 
@@ -79,7 +85,7 @@ class Write:
         return (self.data if self.data.endswith("\n") else self.data + "\n").encode(encoding)
 
 
-Step = Write | Expect | ReadBytes | Read
+Step = Write | Expect | ReadBytes | Read | CloseInput
 
 
 def step_of(item: object) -> Step:
@@ -89,7 +95,7 @@ def step_of(item: object) -> Step:
         OptionError: It stands for none.
     """
     match item:
-        case Write() | Expect() | ReadBytes() | Read():
+        case Write() | Expect() | ReadBytes() | Read() | CloseInput():
             return item
         case OutputLine(text, stream):
             return Write(0.0, text, stream)
@@ -208,14 +214,14 @@ class Behaviour:
         if value is not None and not isinstance(value, (str, bytes)):
             raise OptionError(f"expects must be str or bytes, got {value!r}")
 
-    def steps(self, call: Call) -> Iterator[Any]:
+    def _steps(self, call: Call) -> Iterator[Any]:
         """Return the steps of one run; those of a generator function may be sent what was read."""
         rest: Iterator[Any] = self.lines(call) if callable(self.lines) else iter(self.lines)
         if callable(self.lines) and not isinstance(rest, Generator):
             raise OptionError(f"lines: a function must be a generator, one with `yield`; {self.lines!r} is not")
         return rest if self.expects is None else _after(Expect(self.expects), rest)
 
-    def start_error(self, options: RunOptions) -> ProcessStartError | None:
+    def _failure(self, options: RunOptions) -> ProcessStartError | None:
         """Return the error of its start, with the text that a real one has."""
         if self.error is None or isinstance(self.error, ProcessStartError):
             return self.error

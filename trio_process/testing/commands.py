@@ -42,7 +42,7 @@ class Rule:
         self._strict = strict
         _check_pattern(pattern)
 
-    def matches(self, call: Call) -> bool:
+    def _matches(self, call: Call) -> bool:
         """Return whether it answers this call."""
         first, rest = self._pattern[0], self._pattern[1:]
         if isinstance(first, re.Pattern):
@@ -56,7 +56,7 @@ class Rule:
         pairs = zip((first, *rest), (call.options.command, *given), strict=False)
         return len(rest) == len(given) and all(_same(wanted, value) for wanted, value in pairs)
 
-    def next_behaviour(self, call: Call) -> Behaviour:
+    def _next_behaviour(self, call: Call) -> Behaviour:
         """Take note of a call, and return what it does."""
         place = len(self.calls)
         if self._strict and place >= len(self._behaviours):
@@ -94,7 +94,7 @@ class Commands:
 
     def find(self, call: Call) -> Rule | None:
         """Return the rule for a call."""
-        return next((rule for rule in reversed(self._rules) if rule.matches(call)), None)
+        return next((rule for rule in reversed(self._rules) if rule._matches(call)), None)
 
     def unknown(self, options: RunOptions) -> UnregisteredCommandError:
         """Return the error for a command without a rule, naming the nearest."""

@@ -42,22 +42,22 @@ class FaultyDisk:
         self.faults: int = 0
 
     def __enter__(self) -> Self:
-        self._before = Draft.fault
-        Draft.fault = self._limit
+        self._before = Draft.write
+        Draft.write = self._write
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        Draft.fault = self._before
+        Draft.write = self._before
 
-    def _limit(self, directory: Path, size: int) -> int:
-        """Return how much of a write in that directory succeeds; raises for none at all."""
+    def _write(self, directory: Path, descriptor: int, data: memoryview) -> int:
+        """Write what there is room for; raises once there is none."""
         if not directory.resolve().is_relative_to(self._directory):
-            return size
-        granted = min(size, self._room)
-        if size and not granted:
+            return self._before(directory, descriptor, data)
+        granted = min(len(data), self._room)
+        if data and not granted:
             self.faults += 1
             raise OSError(self._error, os.strerror(self._error))
         self._room -= granted
-        return granted
+        return self._before(directory, descriptor, data[:granted])

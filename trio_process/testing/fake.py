@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
-from .._process import Backend, BackendFactory, Reactor, Service, ServiceOptions, make_local_backend
+from .._process import Backend, Reactor, Service, ServiceOptions, make_local_backend, use_backend
 from .backend import ScriptedBackend
 from .behaviour import Behaviour, as_behaviours, make_behaviour
 from .call import Call
@@ -98,7 +98,7 @@ class FakeService(Service):
         ...         fake.record("tests/data/git.jsonl")
         ...         await fake.run("git", "--version")
         """
-        if self._commands.recorder is not None and not self._commands.recorder.finished:
+        if self._commands.recorder is not None and not self._commands.recorder._finished:
             raise ServiceClosedError("this service is recording already")
         recorder = self._commands.recorder = Recorder(path)
         return recorder
@@ -124,7 +124,7 @@ class FakeService(Service):
         failures = [*self._commands.problems]
         if self._commands.recorder is not None:
             try:
-                self._commands.recorder.finish()
+                self._commands.recorder._finish()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide what the scripts met
                 failures.append(error)
         raise_first(None, failures)
@@ -133,9 +133,9 @@ class FakeService(Service):
         return ScriptedBackend(reactor, self._commands, lambda: make_local_backend(reactor, options))
 
 
-def scripted(fake: FakeService) -> BackendFactory:
-    """Return what makes other services run the scripts of `fake`; for the fixture `fake_processes`."""
-    return fake._make_backend
+def used_everywhere(fake: FakeService) -> AbstractContextManager[None]:
+    """Let every service that is entered in the block run the scripts of `fake`; for the fixture `fake_processes`."""
+    return use_backend(fake._make_backend)
 
 
 def _program(command: Any) -> Any:

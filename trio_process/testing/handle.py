@@ -27,7 +27,7 @@ from .._core import (
     escape_controls,
 )
 from .._process import ExitInfo, HandleOwner, Reactor, Survivor, Swept
-from .behaviour import Behaviour, Read, Step, Write, check_exit_code, step_of
+from .behaviour import Behaviour, CloseInput, Read, Step, Write, check_exit_code, step_of
 from .call import Call
 from .commands import ScriptError
 from .outputs import FakeOutputs
@@ -57,7 +57,7 @@ class _Frame:
 
 
 def _frame(behaviour: Behaviour, call: Call, now: float) -> _Frame:
-    return _Frame(behaviour.steps(call), callable(behaviour.lines), behaviour.exit_code, behaviour.exit_after, due=now)
+    return _Frame(behaviour._steps(call), callable(behaviour.lines), behaviour.exit_code, behaviour.exit_after, due=now)
 
 
 @final
@@ -282,6 +282,10 @@ class FakeHandle:
         if isinstance(step, Write):
             frame.step = None
             self._write(step.stream, step.encoded(self._options.encoding))
+            return True
+        if isinstance(step, CloseInput):
+            frame.step = None
+            self._stdin.refuse()
             return True
         try:
             taken = self._stdin.take(step)

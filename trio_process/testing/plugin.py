@@ -1,70 +1,11 @@
-"""The pytest plugin: the fixtures `fake_processes` and `no_leaks`, and the marker `no_real_processes`.
+"""The pytest plugin under the name that it had; it is in the package `pytest_trio_process`."""
 
-It is loaded with every pytest of an environment that has this package, so it does nothing before it is asked.
-"""
+from pytest_trio_process import (
+    fake_processes,
+    no_leaks,
+    pytest_configure,
+    pytest_pyfunc_call,
+    pytest_runtest_setup,
+)
 
-from __future__ import annotations
-
-from collections.abc import AsyncIterator, Generator
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING
-
-import pytest
-
-if TYPE_CHECKING:
-    from .fake import FakeService
-    from .leaks import LeakCheck
-
-_MARKER = "no_real_processes"
-_LEAKS: pytest.StashKey[LeakCheck] = pytest.StashKey()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker, for --strict-markers and --markers."""
-    config.addinivalue_line("markers", f"{_MARKER}: fail the test if anything starts a real process")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Stand around the whole run of a test, its async fixtures included."""
-    leaks = pyfuncitem.stash.get(_LEAKS, None)
-    if leaks is not None:
-        leaks.reset()
-    if pyfuncitem.get_closest_marker(_MARKER) is None:
-        result = yield
-    else:
-        from .audit import no_real_processes  # noqa: PLC0415 - only for tests that ask for it
-
-        with no_real_processes() as refused:
-            result = yield
-        if refused:
-            pytest.fail("a test marked no_real_processes was to start:\n  " + "\n  ".join(refused), pytrace=False)
-    left = leaks.find() if leaks is not None else []
-    if left:
-        pytest.fail("the test left something behind:\n  " + "\n  ".join(left), pytrace=False)
-    return result
-
-
-@pytest.fixture
-def no_leaks(request: pytest.FixtureRequest) -> None:
-    """Fail the test if it leaves child processes, descriptors, threads or system tasks behind."""
-    from .leaks import LeakCheck  # noqa: PLC0415 - only for tests that ask for it
-
-    item = request.node
-    leaks = item.stash[_LEAKS] = LeakCheck()
-    if iscoroutinefunction(item.obj):
-        item.obj = leaks.watch_tasks(item.obj)
-
-
-@pytest.fixture
-async def fake_processes() -> AsyncIterator[FakeService]:
-    """Give a `FakeService` that is entered; every `Service` that the test's code makes runs the same scripts.
-
-    So code that makes a service of its own is tested unchanged; `trio_process.exec` and `Program` do, too.
-    """
-    from .._process import use_backend  # noqa: PLC0415 - only for tests that ask for it
-    from .fake import FakeService, scripted  # noqa: PLC0415 - likewise
-
-    async with FakeService() as fake:
-        with use_backend(scripted(fake)):
-            yield fake
+__all__ = ["fake_processes", "no_leaks", "pytest_configure", "pytest_pyfunc_call", "pytest_runtest_setup"]

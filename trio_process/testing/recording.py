@@ -26,6 +26,7 @@ from .._core import (
     ProcessError,
     ProcessStartError,
     RunOptions,
+    StdinNotAvailableError,
     Stream,
     signal_name,
     write_atomically,
@@ -44,15 +45,15 @@ class Recorder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._runs: list[list[dict[str, Any]]] = []
-        self.finished: bool = False
+        self._finished: bool = False
 
-    def check_clock(self) -> None:
+    def _check_clock(self) -> None:
         """Refuse a clock that jumps: it would while a real command runs."""
         clock = trio.lowlevel.current_clock()
         if getattr(clock, "autojump_threshold", float("inf")) != float("inf"):
             raise ProcessError("recording runs real commands, so it needs the real clock; leave autojump_clock out")
 
-    def spawn(self, call: Call, spawn: Callable[[], Handle]) -> Handle:
+    def _spawn(self, call: Call, spawn: Callable[[], Handle]) -> Handle:
         """Start a real command, and keep what it does."""
         options = call.options
         run: list[dict[str, Any]] = [{"command": options.shown_command, "args": list(options.shown_args)}]
@@ -63,11 +64,11 @@ class Recorder:
             run.append(_start_error(error))
             raise
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Write the file; once."""
-        if self.finished:
+        if self._finished:
             return
-        self.finished = True
+        self._finished = True
         lines = [HEAD, *(line for run in self._runs for line in run)]
         write_atomically(self._path, "".join(_dumped(line) for line in lines).encode())
 
@@ -78,8 +79,8 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            self.finish()
-        self.finished = True
+            self._finish()
+        self._finished = True
 
 
 def _start_error(error: ProcessStartError) -> dict[str, str]:
@@ -224,7 +225,12 @@ class RecordingHandle:
         """Write down how much it is, and nothing more: input is where passwords are."""
         self._call.stdin += data
         self._note({"stdin": len(data)})
-        await self._real.write_stdin(data)
+        written = self._run[-1]
+        try:
+            await self._real.write_stdin(data)
+        except StdinNotAvailableError:
+            written["stdin"] = "closed"
+            raise
 
     def close_stdin(self) -> None:
         """Write it down, once."""

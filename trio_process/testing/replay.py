@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .._core import MASK, OptionError, Secret, Stream, checks, signal_number
-from .behaviour import Behaviour, Read, ReadBytes, Write
+from .behaviour import Behaviour, CloseInput, Read, ReadBytes, Write
 from .commands import Rule
 from .recording import HEAD
 
@@ -96,7 +96,7 @@ def _event(line: dict[str, Any]) -> _Event:
         case "signal":
             return _Event(at, kind, signal_number(value))
         case "stdin":
-            return _Event(at, kind, Read.ALL if value == "end" else ReadBytes(int(checks.whole("stdin", value))))
+            return _Event(at, kind, _input(value))
         case "exit":
             Behaviour(exit_code=value)
             return _Event(at, kind, value)
@@ -104,6 +104,12 @@ def _event(line: dict[str, Any]) -> _Event:
             encoded = kind.endswith("_base64")
             data = base64.b64decode(value, validate=True) if encoded else checks.text(kind, value).encode()
             return _Event(at, "output", Write(0.0, data, Stream(kind.removesuffix("_base64"))))
+
+
+def _input(value: object) -> Read | CloseInput | ReadBytes:
+    if value == "closed":
+        return CloseInput()
+    return Read.ALL if value == "end" else ReadBytes(int(checks.whole("stdin", value)))
 
 
 _NEVER_IGNORED: Final = tuple(signal_number(name) for name in ("SIGSTOP", "SIGCONT", "SIGKILL"))
@@ -139,6 +145,11 @@ def _part(events: list[_Event], begun: float) -> dict[str, Any]:
     now = begun
     fields: dict[str, Any] = {"exit_code": None}
     for event in events:
+        if isinstance(event.value, CloseInput):
+            steps.append(
+                event.value
+            )  # when it was closed isn't known: at the earliest, as the write that failed came later
+            continue
         at = max(now, event.at)
         match event.kind:
             case "error":

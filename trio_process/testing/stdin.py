@@ -8,7 +8,7 @@ from typing import final
 
 import trio
 
-from .._core import RunOptions, Stdio
+from .._core import RunOptions, StdinNotAvailableError, Stdio
 from .._process import PIPE_CAPACITY
 from .behaviour import Expect, Read, ReadBytes
 from .call import Call
@@ -40,6 +40,7 @@ class FakeStdin:
         self._ended = options.stdin is not Stdio.PIPE
         self._room = trio.lowlevel.ParkingLot()
         self._writing = trio.Lock()
+        self._refused = False
         self.closed: bool = self._ended
         call.stdin = bytes(self._pipe)
 
@@ -48,6 +49,8 @@ class FakeStdin:
         async with self._writing:
             rest = memoryview(data)
             while rest:
+                if self._refused:
+                    raise StdinNotAvailableError("the child has closed its stdin")
                 if self.closed:
                     raise refusal()
                 room = PIPE_CAPACITY - len(self._pipe)
@@ -65,6 +68,11 @@ class FakeStdin:
             self.closed = self._ended = True
             self._room.unpark_all()
             self._wake()
+
+    def refuse(self) -> None:
+        """Let writers fail, as where the program has closed its end of the pipe."""
+        self._refused = True
+        self._room.unpark_all()
 
     def take(self, step: Expect | Read | ReadBytes) -> bytes | None:
         """Return what a step reads, None if that is not all there yet.

@@ -1,0 +1,83 @@
+"""The pytest plugin: the fixtures `fake_processes` and `no_leaks`, and the marker `no_real_processes`.
+
+pytest loads it in every environment that has trio-process installed. So it is a package of its own, which imports pytest
+and nothing else: a module inside `trio_process` could not be loaded without all of it, and Trio, and pytest would take
+twice as long to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from trio_process.testing import FakeService
+    from trio_process.testing.leaks import LeakCheck
+
+_MARKER = "no_real_processes"
+_LEAKS: pytest.StashKey[LeakCheck] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Describe the marker, for --strict-markers and --markers."""
+    config.addinivalue_line("markers", f"{_MARKER}: fail the test if anything starts a real process")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Name what is missing where pytest would say that no plugin handled an async fixture."""
+    if "fake_processes" not in getattr(item, "fixturenames", ()):
+        return
+    if not item.config.pluginmanager.hasplugin("trio") and item.get_closest_marker("anyio") is None:
+        pytest.fail(
+            "the fixture fake_processes needs pytest-trio: pip install pytest-trio, and set trio_mode = true in the "
+            "configuration of pytest (or mark the test with @pytest.mark.trio)",
+            pytrace=False,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Stand around the whole run of a test, its async fixtures included."""
+    leaks = pyfuncitem.stash.get(_LEAKS, None)
+    if leaks is not None:
+        leaks.reset()
+    if pyfuncitem.get_closest_marker(_MARKER) is None:
+        result = yield
+    else:
+        from trio_process.testing import no_real_processes  # noqa: PLC0415 - only for tests that ask for it
+
+        with no_real_processes() as refused:
+            result = yield
+        if refused:
+            pytest.fail("a test marked no_real_processes was to start:\n  " + "\n  ".join(refused), pytrace=False)
+    left = leaks.find() if leaks is not None else []
+    if left:
+        pytest.fail("the test left something behind:\n  " + "\n  ".join(left), pytrace=False)
+    return result
+
+
+@pytest.fixture
+def no_leaks(request: pytest.FixtureRequest) -> None:
+    """Fail the test if it leaves child processes, descriptors, threads or system tasks behind."""
+    from trio_process.testing.leaks import LeakCheck  # noqa: PLC0415 - only for tests that ask for it
+
+    item = request.node
+    leaks = item.stash[_LEAKS] = LeakCheck()
+    if iscoroutinefunction(item.obj):
+        item.obj = leaks.watch_tasks(item.obj)
+
+
+@pytest.fixture
+async def fake_processes() -> AsyncIterator[FakeService]:
+    """Give a `FakeService` that is entered; every `Service` that the test's code makes runs the same scripts.
+
+    So code that makes a service of its own is tested unchanged; `trio_process.exec` and `Program` do, too.
+    """
+    from trio_process.testing.fake import FakeService, used_everywhere  # noqa: PLC0415 - only for tests that ask for it
+
+    async with FakeService() as fake:
+        with used_everywhere(fake):
+            yield fake
