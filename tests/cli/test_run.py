@@ -628,3 +628,41 @@ def test_our_own_pipeline_has_no_fault_and_a_demo_of_eight_tasks_with_dependenci
     demo = [task for task in file.tasks if task.table.startswith("demo")]
     assert len({task.table for task in demo}) >= 8
     assert sum(bool(task.spec.after) for task in demo) >= 5
+
+
+class TestWhichTasks:
+    TEXT = (
+        "[tasks.lint]\nrun = 'echo linted'\n[tasks.test]\nshell = 'echo tested \"$@\"'\n"
+        "[tasks.push]\nrun = 'echo pushed'\nmanual = true\narguments = false\n[tasks.ship]\nrun = 'echo shipped'\nafter = ['push']\n"
+    )
+
+    def test_a_run_without_names_leaves_manual_tasks_out_unless_they_are_needed(self, cli):
+        assert set(re.findall(r"\| (\w+ed)", cli(text=self.TEXT).stdout)) == {"linted", "tested", "shipped", "pushed"}
+        text = self.TEXT.partition("[tasks.ship]")[0]
+        assert set(re.findall(r"\| (\w+ed)", cli(text=text).stdout)) == {"linted", "tested"}
+        assert "pushed" in cli("push", text=text).stdout
+
+    def test_it_runs_the_default_if_there_is_one(self, cli):
+        text = "default = ['lint']\n" + self.TEXT
+        assert set(re.findall(r"\| (\w+ed)", cli(text=text).stdout)) == {"linted"}
+
+    def test_arguments_after_two_dashes_go_to_the_named_tasks_only(self, cli):
+        done = cli("test", "lint", "--", "-k", "a  b", text=self.TEXT)
+        assert "test | tested -k a  b\n" in done.stdout
+        assert "lint | linted -k a  b\n" in done.stdout
+        assert "ship | shipped\n" in cli("ship", "test", "--", "x", text=self.TEXT).stdout.replace(
+            "shipped x", "shipped"
+        )
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["--", "x"], "name the tasks"),
+            (["push", "--", "x"], "takes no arguments"),
+            (["nope", "--", "x"], "no task"),
+        ],
+    )
+    def test_arguments_for_no_task_or_one_that_refuses_them_are_a_usage_error(self, cli, args, said):
+        done = cli(*args, text=self.TEXT)
+        assert done.returncode == 2
+        assert said in done.stderr

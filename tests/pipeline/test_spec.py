@@ -1,7 +1,5 @@
 """What a RunSpec takes, refuses, and passes on to the attempts."""
 
-import ast
-import inspect
 import pickle
 from pathlib import Path
 
@@ -10,7 +8,6 @@ import pytest
 
 from trio_process._core import OptionError, RunOptions, Secret, Stdio
 from trio_process._pipeline import RunSpec
-from trio_process._pipeline import spec as spec_module
 
 
 def test_the_defaults_are_those_of_the_contract():
@@ -66,15 +63,6 @@ def test_it_takes_every_field_of_the_options_but_three_with_the_same_defaults():
         assert getattr(spec, name) == default, name
         declared = ours[name].default
         assert (declared.factory() if isinstance(declared, attrs.Factory) else declared) == default, name
-
-
-def test_the_typed_keywords_are_the_fields_of_the_options_that_have_no_parameter_of_their_own():
-    tree = ast.parse(inspect.getsource(spec_module))
-    [keywords] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "_Keywords"]
-    typed = {item.target.id for item in keywords.body if isinstance(item, ast.AnnAssign)}
-    own = set(inspect.signature(RunSpec).parameters)
-    theirs = {field.name for field in attrs.fields(RunOptions)} - {"detach", "stdout", "stderr"}
-    assert typed == theirs - own
 
 
 @pytest.mark.parametrize(

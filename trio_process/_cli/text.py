@@ -15,7 +15,7 @@ _COLOUR: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _TAB: Final = 4
 _MOST_NAMES: Final = 8
-_SHELL_ARGS: Final = 2  # -c and the script
+_SHELLS: Final = (("-c",), ("-e", "-c"))
 _TENTH: Final = 0.1
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -44,11 +44,11 @@ def glimpse(line: str) -> str:
 
 
 def typed(spec: RunSpec) -> str:
-    """Return a command as one would type it; a script for `sh -c` is typed without that, and shown in one line."""
-    shell = spec.options.shown_command == "sh" and len(spec.args) == _SHELL_ARGS and spec.options.shown_args[0] == "-c"
-    if shell:
-        return one_line(spec.options.shown_args[1].strip())
-    return one_line(command_line(spec.options.shown_command, spec.options.shown_args))
+    """Return a command as one would type it; a script for `sh -e` or `sh -c` without that, and in one line."""
+    args = spec.options.shown_args
+    if spec.options.shown_command == "sh" and args[:-1] in _SHELLS:
+        return one_line(args[-1].strip())
+    return one_line(command_line(spec.options.shown_command, args))
 
 
 def clock(seconds: float) -> str:

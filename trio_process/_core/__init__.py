@@ -70,7 +70,7 @@ from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
-from .text import command_line, escape_controls, in_seconds, last_lines, nearest, shown
+from .text import Written, command_line, escape_controls, in_seconds, last_lines, nearest, shown
 from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 from .waiting import LazyEvent, RoomWaiters
 
@@ -149,6 +149,7 @@ __all__ = [
     "SubscriptionStatistics",
     "UnitFailedError",
     "Viewpoint",
+    "Written",
     "batch_of",
     "block_deadline",
     "bus_of",

@@ -217,14 +217,16 @@ class RunOptions:
 
     @property
     def shown_command(self) -> str:
-        """The command as people may see it."""
-        return shown(self.command)
+        """The command as people may see it, secrets masked."""
+        return self.masker()(shown(self.command)) if self.env else shown(self.command)
 
     @property
     def shown_args(self) -> tuple[str, ...]:
         """The arguments as people may see them, secrets masked."""
         args = self.args
-        return args if _all_text(args) else tuple([shown(arg) for arg in args])  # type: ignore[return-value]
+        texts = args if _all_text(args) else tuple([shown(arg) for arg in args])
+        masker = self.masker() if self.env else NO_SECRETS  # a secret of the environment may be part of an argument
+        return tuple(map(masker, texts)) if masker else texts  # type: ignore[arg-type, return-value]
 
     @property
     def shown_cwd(self) -> str | None:

@@ -75,7 +75,10 @@ class Masker:
     __slots__ = ("_pattern", "values")
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        self.values: list[str] = sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True)
+        values = {secret.reveal() for secret in secrets} - {""}
+        # each line of a key in PEM, say, may come alone; lines of one character would make the output unreadable
+        values |= {line for value in values if "\n" in value for line in value.split("\n") if len(line.strip()) > 1}
+        self.values: list[str] = sorted(values, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self.values))) if self.values else None
 
     def __bool__(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import final
 
 from .secret import MASK, Secret
 
@@ -14,10 +15,37 @@ from .secret import MASK, Secret
 _CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
+@final
+class Written(str):
+    """An argument that people see as it was written: `${TOKEN}`, and not the value that a child gets.
+
+    Args:
+        value: The value.
+        shown: What stands for it in views, errors and reports.
+    """
+
+    __slots__ = ("shown",)
+
+    shown: str
+
+    def __new__(cls, value: str, shown: str) -> Written:
+        made = super().__new__(cls, value)
+        made.shown = shown
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+    def __reduce__(self) -> tuple[type[Written], tuple[str, str]]:
+        return Written, (str(self), self.shown)
+
+
 def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str:
     """Return an argument as people may see it: a secret masked, bytes decoded as file names are (PEP 383)."""
     if type(argument) is str:
         return argument
+    if isinstance(argument, Written):
+        return argument.shown
     return MASK if isinstance(argument, Secret) else os.fsdecode(argument)
 
 
@@ -56,5 +84,17 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice most like `name`, or nothing."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for errors: kept out of the import time
 
-    found = get_close_matches(name, list(choices), n=1)
+    choices = list(choices)
+    for choice in choices:
+        if _plain(choice) == _plain(name):
+            if choice.casefold() != name.casefold():
+                return f"; {choice!r} looks the same, but its accents are encoded differently (Unicode NFC and NFD): copy it"
+            return f"; did you mean {choice!r}?"
+    found = get_close_matches(name, choices, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _plain(name: str) -> str:
+    import unicodedata  # noqa: PLC0415 - as above
+
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()

@@ -7,15 +7,13 @@ from functools import wraps
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, TypedDict, final
+from signal import SIGTERM
+from typing import IO, Any, Final, Literal, Protocol, final
 
 import attrs
 import trio
 
 from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, checks, nearest
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 When = Literal["success", "failure", "always"]
 
@@ -40,47 +38,54 @@ _HINTS: Final = {
 }
 
 
-if TYPE_CHECKING:
-
-    class _Keywords(TypedDict, total=False):
-        """The fields of `RunOptions` that a spec takes, as `RunSpec` accepts them; tests/pipeline/test_spec.py compares."""
-
-        args: Iterable[checks.Argument]
-        cwd: str | bytes | PathLike[str] | PathLike[bytes] | None
-        env: Mapping[str, checks.EnvValue]
-        disable_capture: bool
-        buffer_size: float | None
-        encoding: str
-        errors: str
-        max_line: int
-        max_output: int | None
-        timeout: float | None
-        idle_timeout: float | None
-        stop_signal: int | str
-        grace_period: float | None
-        kill_group: bool
-        ok_exit_codes: Iterable[int]
-        log_file: str | PathLike[str] | None
-        log_max_bytes: int
-        log_keep: int
-        echo: bool
-        redact: bool
-        umask: int | None
-        user: str | int | None
-        nice: int | None
-        limits: Mapping[str, int | tuple[int, int]]
-        resources: Mapping[str, int]
-
-
-def _names(option: str, values: object, example: str) -> tuple[str, ...]:
+def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
     """Return names as a tuple; empty and doubled ones are faults of the pipeline, found when it is run."""
+    if values == ():
+        return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise OptionError(f"{option} must be a list or tuple of {example}, got {values!r}; write [{values!r}]")
+        raise OptionError(f"{option} must be a list or tuple of texts, got {values!r}; write [{values!r}]")
     return tuple([checks.text(option, value) for value in values])
 
 
+def _after(values: Iterable[str]) -> tuple[str, ...]:
+    return _names("after", values)
+
+
+def _uses(values: Iterable[str]) -> tuple[str, ...]:
+    return _names("uses", values)
+
+
+def _inputs(values: Iterable[str]) -> tuple[str, ...]:
+    return _names("inputs", values)
+
+
+def _outputs(values: Iterable[str]) -> tuple[str, ...]:
+    return _names("outputs", values)
+
+
+# These let a type checker see what may be given; RunOptions converts it.
+def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
+    return values  # type: ignore[return-value]
+
+
+def _codes(values: Iterable[int]) -> tuple[int, ...]:
+    return values  # type: ignore[return-value]
+
+
+def _signal(value: int | str) -> int:
+    return value  # type: ignore[return-value]
+
+
+def _log_file(value: str | PathLike[str] | None) -> Path | None:
+    return value  # type: ignore[return-value]
+
+
+def _weight(value: int | None) -> int:
+    return value  # type: ignore[return-value]
+
+
 @final
-@attrs.frozen(kw_only=True, init=False, slots=False)
+@attrs.frozen(kw_only=True, slots=False)
 class RunSpec:
     """One step of a pipeline: a command, what it waits for, and what a failure means.
 
@@ -119,26 +124,26 @@ class RunSpec:
 
     name: str
     command: str | bytes | PathLike[str] | PathLike[bytes]
-    args: tuple[str | bytes | Secret, ...] = ()
+    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
     env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict)
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = attrs.field(default=(), converter=_after)
     when: When = "success"
     allow_failure: bool = False
     timeout: float | None = None
     idle_timeout: float | None = None
-    stop_signal: int = 15
+    stop_signal: int = attrs.field(default=SIGTERM, converter=_signal)
     grace_period: float | None = None
     retries: int = 0
     retry_delay: float = 0.0
     stdin: Stdio | bytes | str | Path | IO[bytes] | None = None
-    ok_exit_codes: tuple[int, ...] = (0,)
-    weight: int = 1
+    ok_exit_codes: tuple[int, ...] = attrs.field(default=(0,), converter=_codes)
+    weight: int = attrs.field(default=None, converter=_weight)
     resources: Mapping[str, int] = attrs.field(factory=dict)
     interactive: bool = False
-    uses: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = attrs.field(default=(), converter=_uses)
+    inputs: tuple[str, ...] = attrs.field(default=(), converter=_inputs)
+    outputs: tuple[str, ...] = attrs.field(default=(), converter=_outputs)
     disable_capture: bool = False
     buffer_size: int | float | None = None
     encoding: str = "utf-8"
@@ -146,7 +151,7 @@ class RunSpec:
     max_line: int = 2**20
     max_output: int | None = None
     kill_group: bool = True
-    log_file: Path | None = None
+    log_file: Path | None = attrs.field(default=None, converter=_log_file)
     log_max_bytes: int = 0
     log_keep: int = 3
     echo: bool = False
@@ -157,58 +162,29 @@ class RunSpec:
     limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        command: checks.Argument,
-        after: Iterable[str] = (),
-        when: str = "success",
-        allow_failure: bool = False,
-        retries: int = 0,
-        retry_delay: float = 0.0,
-        stdin: Stdio | bytes | str | Path | IO[bytes] | None = None,
-        weight: int | None = None,
-        interactive: bool = False,
-        uses: Iterable[str] = (),
-        inputs: Iterable[str] = (),
-        outputs: Iterable[str] = (),
-        **options: Unpack[_Keywords],
-    ) -> None:
-        checks.text("name", name)
-        for option in options:
-            if option not in _OF_RUN_OPTIONS:
-                raise OptionError(_unknown(option))
-        if when not in _WHEN:
-            raise OptionError(f"when must be one of {', '.join(map(repr, _WHEN))}, got {when!r}")
+    def __attrs_post_init__(self) -> None:
+        given = self.__dict__
+        checks.text("name", given["name"])
+        if self.when not in _WHEN:
+            raise OptionError(f"when must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
+        checks.flag("allow_failure", self.allow_failure)
+        checks.whole("retries", self.retries)
+        # The rules for what a process is given are those of RunOptions: made once, checked there, used by every attempt,
+        # and the only place where they are stored.
+        stream = Stdio.INHERIT if checks.flag("interactive", self.interactive) else Stdio.PIPE
+        stdin = self.stdin
         if stdin is None:
-            stdin_of_attempt: Any = Stdio.INHERIT if interactive else Stdio.NULL
-        else:
-            stdin_of_attempt = stdin
-        # the rules for what a process is given are those of RunOptions: made once, checked there, used by every attempt
-        made = RunOptions(
-            command=command,
-            name=name,
-            stdin=stdin_of_attempt,
-            stdout=Stdio.INHERIT if checks.flag("interactive", interactive) else Stdio.PIPE,
-            stderr=Stdio.INHERIT if interactive else Stdio.PIPE,
-            **options,
+            stdin = Stdio.INHERIT if self.interactive else Stdio.NULL
+        options = RunOptions(
+            stdin=stdin, stdout=stream, stderr=stream, **{name: given.pop(name) for name in _OF_RUN_OPTIONS}
         )
+        weight = self.weight
         if weight is None:
-            weight = made.resources.get("cpus", 1) or 1
-        self.__dict__.update(
-            after=() if after == () else _names("after", after, "names"),
-            when=when,
-            allow_failure=checks.flag("allow_failure", allow_failure),
-            retries=checks.whole("retries", retries),
-            retry_delay=checks.seconds("retry_delay", retry_delay),
-            stdin=stdin,
+            weight = options.resources.get("cpus", 1)
+        given.update(
+            options=options,
+            retry_delay=checks.seconds("retry_delay", self.retry_delay),
             weight=checks.whole("weight", weight, least=1),
-            interactive=interactive,
-            uses=() if uses == () else _names("uses", uses, "names of services"),
-            inputs=() if inputs == () else _names("inputs", inputs, "patterns"),
-            outputs=() if outputs == () else _names("outputs", outputs, "patterns"),
-            options=made,
         )
 
 
@@ -222,12 +198,14 @@ def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
         for option in ("name", "command"):
             if option not in options:
                 raise OptionError(f"RunSpec needs {option}=")
+        for option in options:
+            if option not in _FIELDS:
+                raise OptionError(_unknown(option))
         init(self, **options)
 
     return checked
 
 
-# not as a decorator: type checkers would lose the signature
 RunSpec.__init__ = _explain_misuse(RunSpec.__init__)  # type: ignore[method-assign]
 
 for _field in _OF_RUN_OPTIONS:
@@ -235,11 +213,12 @@ for _field in _OF_RUN_OPTIONS:
     setattr(RunSpec, _field, property(attrgetter(f"options.{_field}")))
 
 
+_FIELDS: Final = frozenset(field.name for field in attrs.fields(RunSpec) if field.init)
+
+
 def _unknown(option: str) -> str:
     hint = _HINTS.get(option)
-    if hint is not None:
-        return f"unknown option {option!r}; {hint}"
-    return f"unknown option {option!r}{nearest(option, [field.name for field in attrs.fields(RunSpec)])}"
+    return f"unknown option {option!r}" + (f"; {hint}" if hint is not None else nearest(option, _FIELDS))
 
 
 class Attempt(Protocol):

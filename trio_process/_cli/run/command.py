@@ -24,16 +24,29 @@ from .live import LiveView
 from .plain import PlainView
 from .render import account, as_text, terminal
 from .reports import parse_reports, write_reports
-from .select import find_file, select, with_needs
+from .select import find_file, give_arguments, select, with_needs
 from .summary import find
 
 FAILED: Final = 1
 USAGE: Final = 2
 _PLAIN_WIDTH: Final = 120
+_EXTRA: Final = "trio_process.arguments"
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
 
 
-@click.command()
+class _RunCommand(click.Command):
+    """A command that keeps the arguments after `--` apart: they are those of the tasks."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        cut = args.index("--") if "--" in args else len(args)
+        ctx.meta[_EXTRA] = tuple(args[cut + 1 :])
+        return super().parse_args(ctx, args[:cut])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARG...]"]
+
+
+@click.command(cls=_RunCommand)
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("-f", "--file", metavar="FILE", help="The pipeline file; else the nearest one is searched upwards.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="How many tasks run at the same time.")
@@ -88,6 +101,7 @@ def run(
     try:
         wanted = parse_reports(reports)
         found = read_pipeline(file if file is not None else find_file(Path()))
+        found = give_arguments(found, tasks, click.get_current_context().meta[_EXTRA])
         names = select(found, tasks)
         if only_failed:
             failed = set(failed_last_time(found))

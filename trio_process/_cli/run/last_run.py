@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._core import PipelineError, logger, write_atomically
-from ..._pipeline import PipelineFile, RunAllResult
+from ..._pipeline import PipelineFile, RunAllResult, is_not_needed
 
 DIRECTORY: Final = ".trio-process"
 _VERSION: Final = 1
@@ -25,6 +25,8 @@ def failed_last_time(file: PipelineFile) -> list[str]:
     Raises:
         PipelineError: Nothing is known of a last run.
     """
+    if not file.is_regular:
+        raise PipelineError([f"of {str(file.path)!r} no results are kept; leave --only-failed out"])
     path = memory_path(file)
     try:
         found = _read(path)
@@ -47,14 +49,20 @@ def _read(path: Path) -> dict[str, str]:
 def remember(file: PipelineFile, whole: RunAllResult) -> None:
     """Keep what became of each task; of those that were not run this time, what became of them before.
 
-    A directory that can't be written to is no reason to fail: only `--only-failed` is lost.
+    A directory that can't be written to is no reason to fail: only `--only-failed` is lost. Of what was read from a pipe,
+    nothing is kept.
     """
+    if not file.is_regular:
+        return
     path = memory_path(file)
     try:
         before = _read(path)
     except _UNREADABLE:
         before = {}  # the first run, or not written by us: begun anew
-    now = {result.name: "passed" if result.passed or result.allowed else result.state.value for result in whole.results}
+    now = {
+        result.name: "passed" if result.passed or result.allowed or is_not_needed(result) else result.state.value
+        for result in whole.results
+    }
     known = {task.spec.name for task in file.tasks}
     tasks = {name: state for name, state in {**before, **now}.items() if name in known}
     try:

@@ -202,8 +202,8 @@ def ending(result: RunResult) -> str:
 
 def ended_after(result: RunResult) -> str:
     """Return how a task ended, and after how long."""
-    if not result.attempts:
-        return ending(result)
+    if not result.attempts or result.command_result is None:
+        return ending(result)  # the text of an error: a duration behind it would belong to its last words
     return f"{ending(result)} {'in' if result.passed else 'after'} {in_seconds(result.duration)}"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from ..._core import PipelineError, nearest
 from ..._pipeline import PipelineFile, RunSpec, has_pipeline
 
@@ -35,13 +37,17 @@ def find_file(start: Path) -> Path:
 
 
 def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
-    """Return the tasks that are meant by names: of tasks, or of tables that stand for several; all if there is none.
+    """Return the tasks that are meant by names: of tasks, or of tables that stand for several.
+
+    Without names these are the file's `default`, or else all that are not manual.
 
     Raises:
         PipelineError: Some names are unknown; all of them are told.
     """
     if not names:
-        return [task.spec.name for task in file.tasks]
+        if file.default is not None:
+            return list(file.default)
+        return [task.spec.name for task in file.tasks if not task.is_manual]
     tables: dict[str, list[str]] = {}
     for task in file.tasks:
         tables.setdefault(task.table, []).append(task.spec.name)
@@ -50,6 +56,30 @@ def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
     if faults:
         raise PipelineError(faults)
     return list(dict.fromkeys(name for given in names for name in known[given]))
+
+
+def give_arguments(file: PipelineFile, names: Sequence[str], extra: Sequence[str]) -> PipelineFile:
+    """Return the file with more arguments for the tasks that are named.
+
+    Raises:
+        PipelineError: No task is named, or one refuses arguments.
+    """
+    if not extra:
+        return file
+    if not names:
+        raise PipelineError(
+            [f"name the tasks that get the arguments {' '.join(extra)!r}: trio-process run TASK -- ..."]
+        )
+    chosen = set(select(file, names))
+    faults = [
+        f"{file.path}: the task {task.spec.name!r} takes no arguments (`arguments = false`)"
+        for task in file.tasks
+        if task.spec.name in chosen and not task.takes_arguments
+    ]
+    if faults:
+        raise PipelineError(faults)
+    tasks = [task.with_arguments(extra) if task.spec.name in chosen else task for task in file.tasks]
+    return attrs.evolve(file, tasks=tuple(tasks))
 
 
 def with_needs(file: PipelineFile, names: Iterable[str]) -> list[RunSpec]:

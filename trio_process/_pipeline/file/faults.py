@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, final
 
 from ..._core import PipelineError, escape_controls
@@ -66,7 +66,7 @@ class Faults:
 
         return report
 
-    def raise_if_any(self) -> None:
-        """Raise one `PipelineError` with every fault, in the order of the lines."""
-        if self._found:
-            raise PipelineError(sorted(self._found, key=self._found.__getitem__))
+    def raise_if_any(self, others: Sequence[str] = ()) -> None:
+        """Raise one `PipelineError` with every fault, in the order of the lines, and those of other files behind them."""
+        if self._found or others:
+            raise PipelineError([*sorted(self._found, key=self._found.__getitem__), *others])

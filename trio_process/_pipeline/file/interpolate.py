@@ -1,4 +1,8 @@
-"""`${NAME}`, `${NAME:-default}` and `${matrix.NAME}` in the strings of a pipeline file."""
+"""`${NAME}`, `${NAME:-default}` and `${matrix.NAME}` in the strings of a pipeline file.
+
+A default may hold all of these again, to any depth; like a shell, it is evaluated only if it is used. It ends at the first
+`}` that closes no inner place, and a plain `{` is text.
+"""
 
 from __future__ import annotations
 
@@ -9,73 +13,104 @@ from typing import Final, NamedTuple
 from ..._core import nearest
 from .value_types import Report
 
-_PLACE: Final = re.compile(r"\$\$\{|\$\{\{[^}]*\}\}?|\$\{([^}]*)\}|\$\{")
+_TOKEN: Final = re.compile(r"\$\$\{|\$\{\{[^}]*\}\}?|\$\{([A-Za-z_][A-Za-z0-9_]*):-|\$\{([^${}]*)\}|\$\{|\}")
 _MATRIX_PLACE: Final = re.compile(r"\$\{\{[^}]*\}\}?|\$\{(matrix\.[^}]*)\}")
-_BODY: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AXIS: Final = "matrix."
+_UNCLOSED: Final = '"${" without a "}"; put quotes around a default with blanks; a plain "${" is written "$${"'
+
+OWN: Final = {"file.dir"}
+"""The names of the file itself; `file.dir` is its directory."""
+
+
+class _Open(NamedTuple):
+    """A place whose default is being read."""
+
+    value: str | None  # of the variable: if there is one, the default isn't used
+    is_used: bool
+    before: list[str]  # the text around it, so far
 
 
 def interpolate(
     text: str, variables: Mapping[str, str], matrix: Mapping[str, str], report: Report, *where: str | int
 ) -> str:
-    """Return `text` with its variables filled in; each one that can't be is reported, and left as it is."""
-
-    def fill(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        return _value(match, variables, matrix, report, where)
-
-    return _PLACE.sub(fill, text) if "${" in text else text
+    """Return `text` with its variables filled in; each one that can't be is reported, and left unchanged."""
+    if "${" not in text:
+        return text
+    parts: list[str] = []
+    stack: list[_Open] = []
+    is_used = True
+    end = 0
+    for match in _TOKEN.finditer(text):
+        parts.append(text[end : match.start()])
+        end = match.end()
+        piece, name, body = match[0], match[1], match[2]
+        if piece == "$${":
+            parts.append("${")
+        elif piece == "}":
+            if stack:
+                default = "".join(parts)
+                value, is_used, parts = stack.pop()
+                parts.append(value or default)
+            else:
+                parts.append(piece)
+        elif name is not None:
+            value = variables.get(name)
+            stack.append(_Open(value, is_used, parts))
+            is_used, parts = is_used and not value, []
+        elif piece == "${":
+            report(_UNCLOSED, *where)
+            parts.append(piece)
+        elif is_used:
+            parts.append(_value(piece, body, variables, matrix, report, where))
+    if stack:
+        report(_UNCLOSED, *where)
+        return text
+    return "".join(parts) + text[end:]
 
 
 def interpolate_matrix(text: str, matrix: Mapping[str, str], report: Report, *where: str | int) -> str:
-    """Return `text` with its `${matrix.NAME}` filled in, and all else left as it is: for scripts and names."""
+    """Return `text` with its `${matrix.NAME}` filled in, and all else unchanged: for scripts and names."""
     if "${" not in text:
         return text
-    return _MATRIX_PLACE.sub(lambda match: _value(match, {}, matrix, report, where), text)
+    return _MATRIX_PLACE.sub(lambda match: _value(match[0], match[1], {}, matrix, report, where), text)
 
 
 def _value(
-    match: re.Match[str],
+    whole: str,
+    body: str | None,
     variables: Mapping[str, str],
     matrix: Mapping[str, str],
     report: Report,
     where: tuple[str | int, ...],
 ) -> str:
-    found = _look_up(match[0], match[1], variables, matrix)
+    found = _look_up(whole, body, variables, matrix)
     if isinstance(found, str):
         return found
     report(found.fault, *where)
-    return match[0]
+    return whole
 
 
 class _Missing(NamedTuple):
     fault: str
 
 
-def _look_up(  # noqa: PLR0911 - a flat list of cases
-    whole: str, body: str | None, variables: Mapping[str, str], matrix: Mapping[str, str]
-) -> str | _Missing:
+def _look_up(whole: str, body: str | None, variables: Mapping[str, str], matrix: Mapping[str, str]) -> str | _Missing:
     """Return what stands for `whole`, which is `${body}` if it is well formed."""
     if body is None:
-        if whole.startswith("${{"):
-            return _Missing(
-                f"{whole} is not known here; a variable is ${{NAME}}, a value of the matrix ${{matrix.NAME}}"
-            )
-        return _Missing('"${" without a "}"; put quotes around a default with blanks; a plain "${" is written "$${"')
+        return _Missing(f"{whole} is not known here; a variable is ${{NAME}}, a value of the matrix ${{matrix.NAME}}")
     if body.startswith(_AXIS):
         axis = body[len(_AXIS) :]
         known = nearest(axis, matrix) if matrix else "; this task has no `matrix`"
         return matrix[axis] if axis in matrix else _Missing(f"{whole}: the matrix has no {axis!r}{known}")
-    parts = _BODY.fullmatch(body)
-    if parts is None:
-        return _Missing(f"{whole} is no variable; write ${{NAME}}, ${{NAME:-default}}, or $${{ for a plain ${{")
-    name, default = parts[1], parts[2]
-    value = variables.get(name)
-    if default is not None:
-        return value or default
-    if value is None and name in matrix:
-        return _Missing(f"{whole}: a value of the matrix is written ${{matrix.{name}}}")
-    if value is None:
-        return _Missing(f"{whole}: the environment has no {name}; set it, or write ${{{name}:-default}}")
-    return value
+    value = variables.get(body)
+    if value is not None and (body in OWN or _NAME.fullmatch(body)):
+        return value
+    if not _NAME.fullmatch(body):
+        hint = nearest(body, OWN) if body.startswith("file") else ""
+        return _Missing(
+            f"{whole} is not a variable; write ${{NAME}}, ${{NAME:-default}}, or $${{ for a plain ${{{hint}"
+        )
+    if body in matrix:
+        return _Missing(f"{whole}: a value of the matrix is written ${{matrix.{body}}}")
+    return _Missing(f"{whole}: the environment has no {body}; set it, or write ${{{body}:-default}}")

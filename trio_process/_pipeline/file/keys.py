@@ -24,35 +24,62 @@ class Key:
 
 _KEYS: Final = (
     Key("run", value_types.COMMAND, "The program and its arguments; no shell runs.", default=False),
-    Key("shell", value_types.SCRIPT, "A script for `sh -c`.", default=False),
-    Key("after", value_types.NAMES, "The tasks that must have ended well before this one starts.", default=False),
+    Key("shell", value_types.SCRIPT, "A script for `sh -e`.", default=False),
+    Key("after", value_types.NAMES, "The tasks that must have ended before this one starts.", default=False),
+    Key("when", value_types.WHEN, "Whether it runs after their success, after a failure, or always.", default=False),
     Key("dir", value_types.DIRECTORY, "Where it runs, relative to the file's directory."),
     Key("env", value_types.VARIABLES, "Variables laid over the environment."),
-    Key("env-file", value_types.FILES, "Files of NAME=value lines, for variables that are not set."),
+    Key("env-file", value_types.ENV_FILES, "Files of NAME=value lines, for variables that are not set."),
+    Key("secrets", value_types.VARIABLE_NAMES, "Variables whose values are masked wherever they appear."),
     Key("timeout", value_types.DURATION, "How long one attempt may take."),
     Key("idle-timeout", value_types.POSITIVE_DURATION, "How long one attempt may write nothing."),
+    Key("stop-signal", value_types.SIGNAL, "The signal that asks it to end."),
     Key("grace-period", value_types.DURATION, "The time between the stop signal and SIGKILL."),
     Key("retries", value_types.COUNT, "How many more attempts after a failed one."),
     Key("retry-delay", value_types.DURATION, "The pause before each of them."),
     Key("allow-failure", value_types.FLAG, "Its failure fails neither what depends on it nor the whole."),
     Key("ok-exit-codes", value_types.CODES, "The exit codes that are a success."),
     Key("weight", value_types.WEIGHT, "How many of --jobs it takes."),
+    Key("resources", value_types.RESOURCES, "What it takes of a machine of a cluster."),
+    Key("interactive", value_types.FLAG, "Gives it the terminal; nothing else runs meanwhile.", default=False),
     Key("stdin", value_types.TEXT, "Text for its standard input, which is empty otherwise.", default=False),
+    Key("log-file", value_types.PATH, "A file for its output, relative to the file's directory.", default=False),
+    Key("limits", value_types.LIMITS, "Resource limits, as for setrlimit(2)."),
+    Key("nice", value_types.NICENESS, "Its niceness."),
+    Key("user", value_types.USER, "The user to run as."),
+    Key("uses", value_types.SERVICE_NAMES, "The services that it uses, kept running meanwhile.", default=False),
+    Key("inputs", value_types.PATTERNS, "The files that it reads; it is skipped while nothing changes.", default=False),
+    Key("outputs", value_types.PATTERNS, "The files that it makes.", default=False),
+    Key("arguments", value_types.FLAG, "Whether it takes the arguments after `--`."),
+    Key("manual", value_types.FLAG, "Left out of a `run` without names.", default=False),
     Key("description", value_types.TEXT, "Shown by --list.", default=False),
     Key("matrix", value_types.MATRIX, "One task per combination of these values.", default=False),
 )
 
 TASK_KEYS: Final = {key.name: key for key in _KEYS}
 DEFAULT_KEYS: Final = {key.name: key for key in _KEYS if key.default}
-TOP_KEYS: Final = ("tasks", "defaults", "env-file")
+FILE_KEYS: Final = {
+    key.name: key
+    for key in (
+        Key("default", value_types.NAMES, "The tasks of a `run` without names."),
+        TASK_KEYS["env-file"],
+        TASK_KEYS["secrets"],
+        Key("cleanup-timeout", value_types.DURATION, 'The time for `when = "failure"` and `"always"` after a halt.'),
+        Key("include", value_types.INCLUDES, "Other files, whose tasks get their name and a colon in front."),
+    )
+}
+"""The keys at the top that are not tables of tasks."""
+
+TOP_KEYS: Final = ("tasks", "defaults", *FILE_KEYS)
 
 # How other tools spell it: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, this package's Python.
 _FOREIGN_TASK: Final = {
-    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites",
+    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre",
+    "when": "condition run-if run_if",
     "run": "cmd cmds command commands args exec execute script scripts steps argv program entrypoint",
     "shell": "sh bash script-shell",
     "dir": "working-directory working_directory workingDirectory working-dir workdir cwd directory chdir path",
-    "env": "environment vars variables envs env-vars",
+    "env": "environment vars variables envs env-vars env_vars",
     "env-file": "env_file envfile env-files dotenv envFile",
     "timeout": "timeout-minutes timeout_minutes timeout-seconds timeout_seconds time-limit max-time",
     "idle-timeout": "idle_timeout silence-timeout",
@@ -63,16 +90,56 @@ _FOREIGN_TASK: Final = {
     " ignore-errors optional",
     "ok-exit-codes": "ok_exit_codes exit-codes exit_codes success-codes success_exit_codes",
     "weight": "slots cost",
-    "stdin": "input",
+    "stdin": "stdin-text",
+    "interactive": "tty terminal use-tty pty attach foreground",
+    "inputs": "sources srcs file_dep watch",
+    "outputs": "generates targets artifacts produces products",
+    "stop-signal": "stop_signal stopsignal kill-signal kill_signal signal",
+    "log-file": "log_file log_location log logfile stdout_logfile",
+    "limits": "rlimits ulimit ulimits",
+    "nice": "niceness priority",
+    "user": "run-as run_as uid",
+    "resources": "requests resource",
+    "uses": "services uses-services",
+    "secrets": "secret mask masked",
+    "arguments": "accepts-args cli-args positional",
+    "manual": "explicit hidden internal private",
     "description": "desc help doc summary title",
     "matrix": "strategy parametrize variants for",
 }
 _FOREIGN_TOP: Final = {
     "tasks": "task targets target jobs job scripts commands services processes steps recipes",
-    "defaults": "default settings global globals",
+    "defaults": "settings global globals",
     "defaults.env": "env environment vars variables",
-    "env-file": "env_file envfile dotenv",
+    "env-file": "env_file envfile dotenv env-files",
+    "default": "default-task default_task default-tasks main",
+    "include": "includes import imports mod extends",
+    "secrets": "secret mask",
+    "cleanup-timeout": "cleanup_timeout",
 }
+_EXPLAINED: Final = {
+    **dict.fromkeys(
+        ("defer", "finally", "ensure", "after_script", "post", "cleanup"),
+        'unknown key; what runs whatever happened is a task of its own, with `after = [...]` and `when = "always"`',
+    ),
+    **dict.fromkeys(
+        ("on_failure", "on-failure", "rescue", "catch"),
+        'unknown key; what runs after a failure is a task of its own, with `after = [...]` and `when = "failure"`',
+    ),
+    **dict.fromkeys(
+        ("status", "preconditions", "skip-if", "only-if", "if", "creates"),
+        "unknown key; a task is skipped while its `inputs` are unchanged and its `outputs` exist",
+    ),
+    **dict.fromkeys(
+        ("vars", "variables"),
+        "unknown key; variables are those of the environment: write `env`, and use them as ${NAME}",
+    ),
+    **dict.fromkeys(("silent", "quiet", "echo"), "unknown key; how output is shown is said by `--output` of `run`"),
+    **dict.fromkeys(
+        ("input",), "unknown key; text for standard input is written `stdin`, files that it reads `inputs`"
+    ),
+}
+"""Foreign keys that stand for more than another word."""
 
 
 def _inverted(spellings: dict[str, str]) -> dict[str, str]:
@@ -87,6 +154,8 @@ def unknown_task_key(name: str, *, defaults: bool = False) -> str:
     """Return the fault of a key that a task, or `[defaults]`, does not have."""
     if defaults and name in TASK_KEYS:
         return "can't have a default; say it in each task"
+    if name in _EXPLAINED:
+        return _EXPLAINED[name]
     right = _OURS_FOR.get(name)
     if right is not None:
         return f"unknown key; this is written `{right}` here"
@@ -111,7 +180,7 @@ def json_schema() -> dict[str, Any]:
         "description": "The tasks of `trio-process run`.",
         "type": "object",
         "additionalProperties": False,
-        "required": ["tasks"],
+        "anyOf": [{"required": ["tasks"]}, {"required": ["include"]}],
         "properties": {
             "tasks": {
                 "description": "The tasks by name.",
@@ -125,7 +194,7 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": False,
                 "properties": _properties(DEFAULT_KEYS),
             },
-            "env-file": _property(TASK_KEYS["env-file"]),
+            **_properties(FILE_KEYS),
         },
         "definitions": {
             "task": {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import stat
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -24,6 +26,9 @@ LARGEST: Final = 16 * 2**20
 TOOL: Final = "trio-process"
 """The name of our table in pyproject.toml, below `tool`."""
 
+STDIN: Final = "-"
+"""The path that stands for standard input."""
+
 
 @final
 @attrs.frozen
@@ -35,12 +40,18 @@ class PipelineFile:
         directory: Its directory, absolute.
         tasks: Its tasks, in the order of the file.
         procfile: Whether it is a Procfile, whose tasks are meant to run all at the same time.
+        default: The tasks of a `run` without names; None for all that are not manual.
+        cleanup_timeout: Seconds for cleaning up after a halt, or None for the runner's default.
+        is_regular: Whether it is a file that lies in its directory; else, of a pipe, say, nothing can be remembered.
     """
 
     path: Path
     directory: str
     tasks: tuple[Task, ...]
     procfile: bool = False
+    default: tuple[str, ...] | None = None
+    cleanup_timeout: float | None = None
+    is_regular: bool = True
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -76,30 +87,81 @@ def read_pipeline(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes], environ: Mapping[str, str] = os.environ
 ) -> PipelineFile:
     """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
+    return _read(Path(os.fsdecode(checks.path("path", path))), dict(environ), ())  # os.environ decodes values anew
+
+
+def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> PipelineFile:
     # what reads files is kept out of the import time: it is as much as all the rest of the package
     from .faults import Faults  # noqa: PLC0415
     from .procfile import is_procfile, read_procfile  # noqa: PLC0415
     from .resolve import Task  # noqa: PLC0415
     from .tasks import TaskReader  # noqa: PLC0415
-    from .toml_lines import key_lines  # noqa: PLC0415
 
-    file = Path(os.fsdecode(checks.path("path", path)))
-    directory = _directory(file)
+    directory, is_regular = _directory(file)
     text = _read_text(file)
     if is_procfile(file):
         faults = Faults(str(file))
-        specs = read_procfile(text, directory, faults)
+        specs = read_procfile(text, directory, environ, faults)
         faults.raise_if_any()
-        return PipelineFile(file, directory, tuple(Task(spec, spec.name) for spec in specs), procfile=True)
+        processes = tuple(Task(spec, spec.name) for spec in specs)
+        return PipelineFile(file, directory, processes, procfile=True, is_regular=is_regular)
+    lines = _key_lines(file, text)
     document = _parse(file, text)
-    faults = Faults(str(file), key_lines(text))
+    faults = Faults("stdin" if str(file) == STDIN else str(file), lines)
     section, prefix = _section(file, document, faults)
-    # a copy: os.environ decodes each value anew each time
-    tasks = TaskReader(faults, prefix, directory, dict(environ)).read(section)
-    faults.raise_if_any()
+    reader = TaskReader(faults, prefix, directory, environ)
+    top = reader.read_top(section)
+    included, others = _include(top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)))
+    tasks = reader.read(section, included)
+    default = reader.read_default(top.get("default"), tasks)
+    faults.raise_if_any(others)
     _refuse_cycles(tasks, prefix, faults)
     faults.raise_if_any()
-    return PipelineFile(file, directory, tuple(tasks))
+    return PipelineFile(
+        file,
+        directory,
+        tuple(tasks),
+        default=default,
+        cleanup_timeout=top.get("cleanup-timeout"),
+        is_regular=is_regular,
+    )
+
+
+def _include(
+    paths: Mapping[str, str],
+    faults: Faults,
+    prefix: tuple[str, ...],
+    directory: str,
+    environ: dict[str, str],
+    includers: Sequence[str],
+) -> tuple[list[Task], list[str]]:
+    """Return the tasks of included files, and the faults that those have."""
+    tasks: list[Task] = []
+    others: list[str] = []
+    for name, path in paths.items():
+        file = Path(directory, path)
+        if _key(file) in includers:
+            chain = " → ".join([*includers[includers.index(_key(file)) :], _key(file)])
+            faults.add((*prefix, "include", name), f"a cycle of files: {chain}")
+            continue
+        try:
+            tasks += [task.in_file(name) for task in _read(file, environ, includers).tasks]
+        except PipelineError as error:
+            others += error.faults
+    return tasks, others
+
+
+def _key(file: Path) -> str:
+    return os.path.realpath(file)
+
+
+def _key_lines(file: Path, text: str) -> dict[tuple[str | int, ...], int]:
+    from .toml_lines import DEEPEST, TooDeepError, key_lines  # noqa: PLC0415 - as in _read
+
+    try:
+        return key_lines(text)
+    except TooDeepError as error:
+        raise PipelineError([f"{file}:{error.line}: a key is nested more than {DEEPEST} deep"]) from None
 
 
 def has_pipeline(pyproject: Path) -> bool:
@@ -110,24 +172,37 @@ def has_pipeline(pyproject: Path) -> bool:
         return False
 
 
-def _directory(file: Path) -> str:
-    """Return the directory of a file, absolute."""
+def _directory(file: Path) -> tuple[str, bool]:
+    """Return the directory of a file, absolute, and whether it lies there; of a pipe or a device it is ours."""
     try:
-        return os.path.realpath(file.parent)  # a loop of links is told when the file is read; Path.resolve() fails
+        if str(file) == STDIN or _is_stream(file):
+            return os.path.realpath(os.curdir), False
+        return os.path.realpath(file.parent), True  # a loop of links is reported when the file is read
     except OSError as error:  # of getcwd(3)
         gone = f"can't tell what the working directory is: {error.strerror}"
         raise PipelineError([f"can't read {str(file)!r}: {gone}; give an absolute path"]) from error
 
 
+def _is_stream(file: Path) -> bool:
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError):
+        return False  # reported when it is read
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _read_text(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST + 1)
+        if str(file) == STDIN:
+            data = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with file.open("rb") as opened:
+                data = opened.read(LARGEST + 1)
     except OSError as error:
         hint = "; give the file itself" if isinstance(error, IsADirectoryError) else ""
         raise PipelineError([f"can't read {str(file)!r}: {error.strerror or error}{hint}"]) from error
     if len(data) > LARGEST:
-        raise PipelineError([f"{str(file)!r} has more than {LARGEST} bytes: that is no pipeline file"])
+        raise PipelineError([f"{str(file)!r} has more than {LARGEST} bytes: that is not a pipeline file"])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

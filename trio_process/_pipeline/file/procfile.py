@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from ..spec import RunSpec
+from .commands import as_utf8
+from .env_file import read_env_file
 from .faults import Faults
 
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
+_FIRST_PORT: Final = 5000
+_PORTS_EACH: Final = 100
 
 
 def is_procfile(path: Path) -> bool:
@@ -18,8 +23,9 @@ def is_procfile(path: Path) -> bool:
     return name == "procfile" or name.startswith("procfile.") or name.endswith(".procfile")
 
 
-def read_procfile(text: str, directory: str, faults: Faults) -> list[RunSpec]:
-    """Return a spec per line; each command is run by `sh -c`, as foreman does."""
+def read_procfile(text: str, directory: str, environ: Mapping[str, str], faults: Faults) -> list[RunSpec]:
+    """Return a spec per line; each command is run by `sh -c`, with `.env` and a `PORT` of its own, as foreman does."""
+    variables = _read_env(directory, environ, faults)
     specs: list[RunSpec] = []
     lines: dict[str, int] = {}
     for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
@@ -34,8 +40,22 @@ def read_procfile(text: str, directory: str, faults: Faults) -> list[RunSpec]:
         elif match[1] in lines:
             faults.add((match[1],), f"this name is taken by line {lines[match[1]]}", line=number)
         else:
+            env = {**variables, "PORT": str(int(variables["PORT"]) + _PORTS_EACH * len(lines))}
             lines[match[1]] = number
-            specs.append(RunSpec(name=match[1], command="sh", args=("-c", match[2]), cwd=directory))
+            specs.append(RunSpec(name=match[1], command="sh", args=("-c", as_utf8(match[2])), cwd=directory, env=env))
     if not specs and not faults:
         faults.add((), "the file is empty; a Procfile has lines such as `web: python server.py`")
     return specs
+
+
+def _read_env(directory: str, environ: Mapping[str, str], faults: Faults) -> dict[str, str]:
+    """Return the variables of `.env` that are not set yet, and the first `PORT`, from there or 5000."""
+    path = Path(directory, ".env")
+    found, wrong = read_env_file(path) if path.is_file() else ({}, [])
+    for text in wrong:
+        faults.add((), text)
+    port = found.get("PORT", str(_FIRST_PORT))
+    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
+        faults.add((), f"{str(path)!r}: PORT must be a number, got {port!r}")
+        port = str(_FIRST_PORT)
+    return {as_utf8(name): as_utf8(value) for name, value in found.items() if name not in environ} | {"PORT": port}

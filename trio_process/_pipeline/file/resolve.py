@@ -9,17 +9,42 @@ import attrs
 
 from ..plan import Suggestions
 from ..spec import RunSpec
+from .commands import with_arguments
 from .value_types import Report, quoted
 
 
 @final
 @attrs.frozen
 class Task:
-    """One spec of a file, the name of the table that it was made from, and its description."""
+    """One spec of a file.
+
+    Attributes:
+        spec: The spec.
+        table: The name of the table that it was made from; several tasks if that has a matrix.
+        description: Its description.
+        is_manual: Whether a `run` without names leaves it out.
+        takes_arguments: Whether it takes the arguments after `--`.
+    """
 
     spec: RunSpec
     table: str
     description: str = ""
+    is_manual: bool = False
+    takes_arguments: bool = True
+
+    def with_arguments(self, extra: Sequence[str]) -> Task:
+        """Return the task with more arguments: at the end of `run`, as `"$@"` in `shell`."""
+        return attrs.evolve(self, spec=attrs.evolve(self.spec, args=with_arguments(self.spec.args, extra)))
+
+    def in_file(self, prefix: str) -> Task:
+        """Return the task as a file sees it that includes this one under a name."""
+        spec = attrs.evolve(
+            self.spec,
+            name=f"{prefix}:{self.spec.name}",
+            after=[f"{prefix}:{name}" for name in self.spec.after],
+            uses=[f"{prefix}:{name}" for name in self.spec.uses],
+        )
+        return attrs.evolve(self, spec=spec, table=f"{prefix}:{self.table}")
 
 
 @final
@@ -31,36 +56,60 @@ class UnresolvedTask:
     table: str
     spec: RunSpec | None
     description: str
+    is_manual: bool
+    takes_arguments: bool
     after: Sequence[tuple[int, str]]
 
 
 def resolve(
-    unresolved: Sequence[UnresolvedTask], tables: Mapping[str, object], report_for: Callable[[str], Report]
+    unresolved: Sequence[UnresolvedTask],
+    tables: Mapping[str, object],
+    included: Sequence[Task],
+    report_for: Callable[[str], Report],
 ) -> list[Task]:
-    """Return the tasks with what each one waits for.
+    """Return the tasks with what each one waits for, behind those of included files.
 
     Args:
         unresolved: The tasks.
         tables: The names of the tables; one with a matrix means all of its tasks.
+        included: The tasks of included files.
         report_for: Returns what notes the faults of a table: a name that is unknown, doubled, taken, or its own.
     """
     members: dict[str, list[str]] = {name: [] for name in tables}
-    makers: dict[str, str] = {}
+    makers: dict[str, str] = {task.spec.name: task.table for task in included}
+    theirs = {*makers, *makers.values()}
     for task in unresolved:
         taken = makers.setdefault(task.name, task.table)
-        if task.name != task.table:  # one without a matrix has a name of its own: TOML has no table twice
+        if {task.name, task.table} & theirs:
+            report_for(task.table)(f"the name {task.name!r} is taken by a task of an included file")
+        elif task.name != task.table:  # one without a matrix has a name of its own: TOML has no table twice
             taken = task.name if task.name in tables else taken
             if taken != task.table or task.name in members[task.table]:
                 report_for(task.table)(f"makes a task {task.name!r}, as tasks.{taken} does")
         members[task.table].append(task.name)
+    for other in included:
+        members.setdefault(other.table, []).append(other.spec.name)
     known = _Known(members, makers)
-    resolved: list[Task] = []
+    resolved: list[Task] = list(included)
     for task in unresolved:
         after = known.look_up(task, report_for(task.table))
         if task.spec is not None:
             spec = attrs.evolve(task.spec, after=after) if after else task.spec
-            resolved.append(Task(spec, task.table, task.description))
+            resolved.append(Task(spec, task.table, task.description, task.is_manual, task.takes_arguments))
     return resolved
+
+
+def resolve_names(names: Sequence[str], tasks: Sequence[Task], report: Report) -> tuple[str, ...]:
+    """Return the tasks that names of tasks or tables mean."""
+    members: dict[str, list[str]] = {}
+    for task in tasks:
+        members.setdefault(task.table, []).append(task.spec.name)
+    known = members | {task.spec.name: [task.spec.name] for task in tasks}
+    suggestions = Suggestions(known)
+    for index, name in enumerate(names):
+        if name not in known:
+            report(f"no task is named {quoted(name)}{suggestions.nearest(name)}", index)
+    return tuple(dict.fromkeys(found for name in names for found in known.get(name, ())))
 
 
 @final

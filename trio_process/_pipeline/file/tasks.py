@@ -5,37 +5,41 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shlex
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
 
 from ..._core import OptionError
 from ..spec import RunSpec
-from .env_file import read_env_file
+from .commands import Names, as_utf8, read_command
 from .faults import Faults
 from .interpolate import interpolate, interpolate_matrix
-from .keys import DEFAULT_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
-from .resolve import Task, UnresolvedTask, resolve
+from .keys import DEFAULT_KEYS, FILE_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
+from .resolve import Task, UnresolvedTask, resolve, resolve_names
 from .value_types import Report, quoted
+from .variables import Variables
 
 MOST_COMBINATIONS: Final = 10_000
 """A larger matrix is a slip: nobody waits for it, and its specs would fill the memory."""
 
-_OPERATORS: Final = frozenset(
-    {"&&", "||", "|", "|&", ";", "&", "<", ">", ">>", "<<", "2>", "2>&1", "&>", "1>&2", ">&2"}
-)
 _PLAIN: Final = {  # keys whose value goes into the spec as it was read
+    "when": "when",
     "timeout": "timeout",
     "idle-timeout": "idle_timeout",
+    "stop-signal": "stop_signal",
     "grace-period": "grace_period",
     "retries": "retries",
     "retry-delay": "retry_delay",
     "allow-failure": "allow_failure",
     "ok-exit-codes": "ok_exit_codes",
     "weight": "weight",
+    "resources": "resources",
+    "interactive": "interactive",
+    "limits": "limits",
+    "nice": "nice",
+    "user": "user",
+    "uses": "uses",
 }
 
 
@@ -45,7 +49,7 @@ class TaskReader:
     """Reads the tables of one file.
 
     Args:
-        faults: Where everything that is wrong is noted.
+        faults: Where all faults are noted.
         prefix: The keys above the tables: none, or `tool.trio-process`.
         directory: The file's directory, absolute.
         environ: The environment for `${NAME}`.
@@ -55,44 +59,56 @@ class TaskReader:
     prefix: tuple[str, ...]
     directory: str
     environ: Mapping[str, str]
+    included: Mapping[str, Sequence[Task]] = attrs.field(factory=dict)
     _defaults: dict[str, Any] = attrs.field(factory=dict, init=False)
-    _default_files: dict[str, str] = attrs.field(factory=dict, init=False)
-    _default_env: dict[str, str] = attrs.field(factory=dict, init=False)
-    _files: dict[str, dict[str, str]] = attrs.field(factory=dict, init=False)
+    _variables: Variables = attrs.field(init=False)
 
-    def read(self, section: Mapping[str, Any]) -> list[Task]:
-        """Return the tasks of a file; they are of use only if no fault was noted."""
-        for name in section:
+    def __attrs_post_init__(self) -> None:
+        self._variables = Variables(self.directory, self.environ)
+
+    def read_top(self, section: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the keys at the top, and return the values of those that are not tables of tasks."""
+        found: dict[str, Any] = {}
+        for name, value in section.items():
             if name not in TOP_KEYS:
                 self._report(name)(unknown_top_key(name))
-        self._read_defaults(section)
-        tables = section.get("tasks")
-        if not isinstance(tables, dict) or not tables:
+            elif name == "default" and isinstance(value, dict):
+                self._report(name)("a table of defaults is written `[defaults]`; `default` is a list of tasks")
+            elif name in FILE_KEYS and (good := FILE_KEYS[name].kind.check(value, self._report(name))) is not None:
+                found[name] = good
+        self._read_defaults(section, found)
+        return found
+
+    def read(self, section: Mapping[str, Any], included: Sequence[Task] = ()) -> list[Task]:
+        """Return the tasks of a file, those of included ones among them; they are of use only if no fault was noted."""
+        tables = section.get("tasks", {} if included else None)
+        if not isinstance(tables, dict) or not (tables or included):
             if tables:
                 self._report("tasks")(f"expected tables such as `[tasks.lint]`, got {quoted(tables)}")
             elif not self.faults:
                 self._report()('no task here; one is written `[tasks.NAME]`, with `run = "..."` below it')
             return []
         unresolved = [task for name, table in tables.items() for task in self._read_task(name, table)]
-        return resolve(unresolved, tables, lambda table: self._report("tasks", table))
+        return resolve(unresolved, tables, included, lambda table: self._report("tasks", table))
+
+    def read_default(self, names: Sequence[str] | None, tasks: Sequence[Task]) -> tuple[str, ...] | None:
+        """Return the tasks that `default` means, or None if the file has none."""
+        if names is None:
+            return None
+        return resolve_names(names, tasks, self._report("default"))
 
     def _report(self, *path: str | int) -> Report:
         return self.faults.at(*self.prefix, *path)
 
-    def _read_defaults(self, section: Mapping[str, Any]) -> None:
+    def _read_defaults(self, section: Mapping[str, Any], top: Mapping[str, Any]) -> None:
         self._defaults = self._checked(section.get("defaults", {}), DEFAULT_KEYS, "defaults")
-        for path in (("env-file",), ("defaults", "env-file")):
-            holder = section if len(path) == 1 else self._defaults
-            if path[-1] in holder:
-                report = self._report(*path)
-                listed = TASK_KEYS["env-file"].kind.check(holder[path[-1]], report)
-                self._default_files |= self._env_files(listed or [], {}, report)
-        variables = {**self._default_files, **self.environ}
-        for name, value in (self._defaults.get("env") or {}).items():
-            self._default_env[name] = interpolate(value, variables, {}, self._report("defaults", "env"), name)
+        for holder, path in ((top, ()), (self._defaults, ("defaults",))):
+            self._variables.add_default_files(holder.get("env-file", ()), self._report(*path, "env-file"))
+            self._variables.add_default_secrets(holder.get("secrets", ()))
+        self._variables.add_default_env(self._defaults.get("env") or {}, self._report("defaults", "env"))
 
     def _checked(self, table: object, keys: Mapping[str, Key], *path: str) -> dict[str, Any]:
-        """Return the values of a table that are as they should be."""
+        """Return the values of a table that are valid."""
         if not isinstance(table, dict):
             self._report(*path)(f"expected a table, `[{'.'.join((*self.prefix, *path))}]`, got {quoted(table)}")
             return {}
@@ -112,12 +128,7 @@ class TaskReader:
             report(f'expected a table, `[tasks.NAME]` with `run = "..."` below it, got {quoted(table)}')
             return
         values = self._checked(table, TASK_KEYS, "tasks", name)
-        if not name:
-            report("the name of a task must not be empty")
-        if "run" in table and "shell" in table:
-            report("has both `run` and `shell`; leave one of them out")
-        elif "run" not in table and "shell" not in table:
-            report('has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"')
+        self._check_task(name, table, values)
         matrix: dict[str, list[str]] = values.get("matrix", {})
         if math.prod(map(len, matrix.values())) > MOST_COMBINATIONS:
             self._report("tasks", name, "matrix")(f"has more than {MOST_COMBINATIONS} combinations")
@@ -134,83 +145,71 @@ class TaskReader:
                 table=name,
                 spec=self._spec(name, "-".join((name, *combination)), values, chosen),
                 description=values.get("description", ""),
+                is_manual=values.get("manual", False),
+                takes_arguments=values.get("arguments", self._defaults.get("arguments", True)),
                 after=[(i, interpolate_matrix(item, chosen, after_report, i)) for i, item in after],
             )
 
+    def _check_task(self, name: str, table: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Report what does not go together."""
+        report = self._report("tasks", name)
+        if not name:
+            report("the name of a task must not be empty")
+        if "run" in table and "shell" in table:
+            report("has both `run` and `shell`; leave one of them out")
+        elif "run" not in table and "shell" not in table:
+            report('has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"')
+        if values.get("when") == "failure" and not table.get("after"):
+            report('when = "failure" needs `after`: the tasks whose failure it handles', "when")
+        if values.get("interactive") and "stdin" in table:
+            report("an interactive task reads from the terminal; leave `stdin` out", "stdin")
+        if "outputs" in table and "inputs" not in table:
+            report("`outputs` alone say nothing; name the `inputs` that they are made from, too", "outputs")
+
     def _spec(self, table: str, name: str, values: dict[str, Any], matrix: Mapping[str, str]) -> RunSpec | None:
         report = self._report("tasks", table)
-        files = self._default_files
-        if "env-file" in values:
-            files = files | self._env_files(values["env-file"], matrix, self._report("tasks", table, "env-file"))
-        variables = {**files, **self.environ, **self._default_env}
-        env = {key: value for key, value in files.items() if key not in self.environ} | self._default_env
-        for key, value in values.get("env", {}).items():
-            env[key] = interpolate(value, variables, matrix, report, "env", key)
-        variables |= env
-        command = self._command(values, variables, matrix, report)
+        variables, env = self._variables.of_task(values, matrix, lambda key: self._report("tasks", table, key))
+        command = read_command(values, Names(variables, matrix), report)
         if not command:
             return None
-        directory = self.directory
-        holder = values if "dir" in values else self._defaults
-        if "dir" in holder:
-            where = ("tasks", table, "dir") if holder is values else ("defaults", "dir")
-            directory = os.path.join(directory, interpolate(holder["dir"], variables, matrix, self._report(*where)))
+
+        def fill(text: str, *where: str | int) -> str:
+            return interpolate(text, variables, matrix, report, *where)
+
         plain = {
             field: value
             for key, field in _PLAIN.items()
             if (value := values.get(key, self._defaults.get(key))) is not None
         }
-        stdin = values.get("stdin")
+        if "stdin" in values:
+            plain["stdin"] = fill(values["stdin"], "stdin")
+        if "log-file" in values:
+            plain["log_file"] = os.path.join(self.directory, as_utf8(fill(values["log-file"], "log-file")))
+        for key in ("inputs", "outputs"):
+            if key in values:
+                plain[key] = [fill(item, key) for item in values[key]]
+        if any(type(value) is not str for value in env.values()):
+            plain["redact"] = True
         try:
             return RunSpec(
                 name=name,
                 command=command[0],
                 args=tuple(command[1:]),
-                cwd=directory,
+                cwd=self._directory(table, values, variables, matrix),
                 env=env,
-                stdin=None if stdin is None else interpolate(stdin, variables, matrix, report, "stdin"),
                 **plain,
             )
         except OptionError as error:  # what only shows once the variables are filled in, such as an empty command
             report(str(error))
             return None
 
-    def _command(
-        self, values: dict[str, Any], variables: Mapping[str, str], matrix: Mapping[str, str], report: Report
-    ) -> list[str]:
-        if "shell" in values:
-            return ["sh", "-c", interpolate_matrix(values["shell"], matrix, report, "shell")]
-        run = values.get("run", [])
-        if isinstance(run, list):
-            return [interpolate(word, variables, matrix, report, "run", index) for index, word in enumerate(run)]
-        return [interpolate(word, variables, matrix, report, "run") for word in _split(run, report)]
-
-    def _env_files(self, paths: list[str], matrix: Mapping[str, str], report: Report) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for path in paths:
-            full = os.path.join(self.directory, interpolate(path, self.environ, matrix, report))
-            if full not in self._files:
-                self._files[full], faults = read_env_file(Path(full))
-                for fault in faults:
-                    report(fault)
-            found |= self._files[full]
-        return found
-
-
-def _split(text: str, report: Report) -> list[str]:
-    """Return the words of a command, split as a shell would; what only a shell can do is reported."""
-    try:
-        words = shlex.split(text)
-        raw = shlex.shlex(text, posix=False, punctuation_chars=False)
-        raw.whitespace_split, raw.commenters = True, ""
-        unquoted = list(raw)
-    except ValueError as error:
-        report(f"can't be split into words: {str(error).lower()}", "run")
-        return []
-    operator = next((word for word in unquoted if word in _OPERATORS), None)
-    if operator is not None:
-        report(f"no shell runs here, so that {operator} would be an argument; write `shell = ...`, or quote it", "run")
-        return []
-    if not words:
-        report("expected a command, got only blanks", "run")
-    return words
+    def _directory(
+        self, table: str, values: Mapping[str, Any], variables: Mapping[str, str], matrix: Mapping[str, str]
+    ) -> str:
+        holder, *where = (values, "tasks", table) if "dir" in values else (self._defaults, "defaults")
+        if "dir" not in holder:
+            return self.directory
+        report = self._report(*where, "dir")
+        if holder["dir"].startswith("~"):
+            report("a `~` is not expanded here; write ${HOME}")
+        return os.path.join(self.directory, as_utf8(interpolate(holder["dir"], variables, matrix, report)))

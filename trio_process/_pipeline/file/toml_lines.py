@@ -1,6 +1,7 @@
-"""Which line of a TOML file each key stands on; `tomllib` does not tell.
+"""Which line of a TOML file each key stands on; `tomllib` does not report it.
 
-It walks over a text that `tomllib` has accepted, so that it need not check anything, and only has to know where values end
+It walks over the text before `tomllib` does, as that takes time in the square of the depth of a key: a key that is nested too
+deeply is refused here. For the rest it relies on a valid text, and only has to find where values end
 (https://toml.io/en/v1.0.0). Keys inside inline tables have no line of their own; callers take that of the key around them.
 """
 
@@ -23,8 +24,28 @@ _PIECE: Final = re.compile(
 )
 
 
+DEEPEST: Final = 100
+"""How many parts a dotted key may have."""
+
+
+class TooDeepError(ValueError):
+    """A key has more than `DEEPEST` parts.
+
+    Attributes:
+        line: Its line.
+    """
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
-    """Return the line, from 1, of each key and table of a valid TOML text; what it can't follow is left out."""
+    """Return the line, from 1, of each key and table of a valid TOML text; what it can't follow is left out.
+
+    Raises:
+        TooDeepError: A key is nested too deeply.
+    """
     found: dict[tuple[str | int, ...], int] = {}
     table: tuple[str | int, ...] = ()
     sizes: dict[tuple[str | int, ...], int] = {}
@@ -39,7 +60,7 @@ def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
             position = _line_end(text, position)
         elif character == "[":
             array = text.startswith("[[", position)
-            keys, position = _dotted(text, position + (2 if array else 1))
+            keys, position = _dotted(text, position + (2 if array else 1), line)
             if not keys:
                 return found
             table = _resolve(keys, sizes)
@@ -49,20 +70,21 @@ def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
             _note(found, table, line)
             position = _line_end(text, position)
         else:
-            keys, position = _dotted(text, position)
+            keys, position = _dotted(text, position, line)
             if not keys:
                 return found
             _note(found, table + keys, line)
-            end = _value_end(text, position)
+            end = _value_end(text, position, line)
             line += text.count("\n", position, end)
             position = end
     return found
 
 
 def _note(found: dict[tuple[str | int, ...], int], path: tuple[str | int, ...], line: int) -> None:
-    for cut in range(1, len(path)):
-        found.setdefault(path[:cut], line)
     found[path] = line
+    for cut in range(len(path) - 1, 0, -1):
+        if found.setdefault(path[:cut], line) != line:
+            break  # what is above it was noted with it
 
 
 def _resolve(keys: tuple[str | int, ...], sizes: dict[tuple[str | int, ...], int]) -> tuple[str | int, ...]:
@@ -75,11 +97,16 @@ def _resolve(keys: tuple[str | int, ...], sizes: dict[tuple[str | int, ...], int
     return (*path, keys[-1])
 
 
-def _dotted(text: str, position: int) -> tuple[tuple[str | int, ...], int]:
+def _dotted(text: str, position: int, line: int) -> tuple[tuple[str | int, ...], int]:
     keys: list[str | int] = []
     while match := _KEY_PART.match(text, position):
         part = match[1]
-        keys.append(tomllib.loads(f"x = {part}")["x"] if part[0] in "\"'" else part)
+        if len(keys) == DEEPEST:
+            raise TooDeepError(line)
+        try:
+            keys.append(tomllib.loads(f"x = {part}")["x"] if part[0] in "\"'" else part)
+        except tomllib.TOMLDecodeError:
+            return (), position  # tomllib will say so of the whole text
         position = match.end()
         if not text.startswith(".", position):
             break
@@ -92,13 +119,22 @@ def _line_end(text: str, position: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _value_end(text: str, position: int) -> int:
+def _value_end(text: str, position: int, line: int) -> int:
     """Return where a value ends: at the first end of a line outside strings and brackets."""
     depth = 0
+    dots = 0  # of the key in an inline table that may be under way
+    start = position
     while match := _PIECE.match(text, position):
         piece = match[0]
         if piece == "\n" and not depth:
             return position
-        depth += (piece in "[{") - (piece in "]}")
+        if piece[0] in "[{]}\n#":
+            depth += (piece in "[{") - (piece in "]}")
+            dots = 0
+        elif piece[0] not in "\"'":
+            first, *others = re.split("[=,]", piece)
+            for dots in (dots + first.count("."), *[part.count(".") for part in others]):  # noqa: B020 - goes on
+                if dots >= DEEPEST:
+                    raise TooDeepError(line + text.count("\n", start, match.start()))
         position = match.end()
     return len(text)

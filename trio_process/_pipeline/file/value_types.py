@@ -255,3 +255,213 @@ MATRIX: Final = Kind(
         },
     },
 )
+
+
+def _signal(value: object, _report: Report) -> Any:
+    import signal  # noqa: PLC0415 - kept out of the import time
+
+    if isinstance(value, str):
+        name = value.upper()
+        found = signal.Signals.__members__.get(name if name.startswith("SIG") else f"SIG{name}")
+        return _WRONG if found is None else int(found)
+    return value if type(value) is int and value in set(signal.valid_signals()) else _WRONG
+
+
+def _choice(*choices: str) -> Callable[[Any, Report], Any]:
+    return lambda value, _report: value if value in choices else _WRONG
+
+
+def _between(least: int, most: int) -> Callable[[Any, Report], Any]:
+    return lambda value, _report: value if type(value) is int and least <= value <= most else _WRONG
+
+
+def _limits(value: object, report: Report) -> Any:
+    """Check resource limits; the names are those of setrlimit(2) without RLIMIT_."""
+    import resource  # noqa: PLC0415 - only where limits are asked for
+
+    from ..._core import nearest  # noqa: PLC0415 - as above
+
+    if not isinstance(value, dict):
+        return _WRONG
+    known = sorted(name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_"))
+    found: dict[str, Any] = {}
+    for name, given in value.items():
+        pair = given if isinstance(given, list) else [given, given]
+        numbers = [-1 if part == "unlimited" else part for part in pair]
+        if name not in known:
+            report(f"unknown limit{nearest(name, known) or '; known: ' + ', '.join(known)}", name)
+        elif len(numbers) != _PAIR or any(type(number) is not int or number < -1 for number in numbers):
+            report(f'expected a whole number, "unlimited", or [soft, hard], got {quoted(given)}', name)
+        elif numbers[1] != -1 and (numbers[0] == -1 or numbers[0] > numbers[1]):
+            report(f"the soft limit is above the hard one, got {quoted(given)}", name)
+        else:
+            found[name] = (numbers[0], numbers[1])
+    return found if len(found) == len(value) else None
+
+
+def _resources(value: object, report: Report) -> Any:
+    from ..._core import nearest  # noqa: PLC0415 - only where resources are asked for
+
+    if not isinstance(value, dict):
+        return _WRONG
+    found: dict[str, int] = {}
+    for name, given in value.items():
+        if name not in _RESOURCES:
+            report(f"unknown resource{nearest(name, _RESOURCES) or '; known: cpus, memory, gpus'}", name)
+            continue
+        number = _bytes(given) if name == "memory" else given
+        if type(number) is not int or not _RESOURCES[name] <= number <= LARGEST**2:
+            expected = 'a size in bytes, or a text such as "8G"' if name == "memory" else "a whole number"
+            report(f"expected {expected}, got {quoted(given)}", name)
+        else:
+            found[name] = number
+    return found if len(found) == len(value) else None
+
+
+def _bytes(value: object) -> object:
+    match = re.fullmatch(r"([0-9]+)([KMGT])i?B?", value) if isinstance(value, str) else None
+    return value if match is None else int(match[1]) * 1024 ** ("KMGT".index(match[2]) + 1)
+
+
+def _env_files(value: object, report: Report) -> Any:
+    """Check env files; each is returned as (path, whether it may be missing)."""
+    if not isinstance(value, list):
+        value = [value]
+    found: list[tuple[str, bool]] = []
+    for index, item in enumerate(value):
+        where = (index,) if len(value) > 1 else ()
+        table = {"path": item} if isinstance(item, str) else item
+        if not isinstance(table, dict) or not isinstance(table.get("path"), str):
+            return _WRONG
+        for key in table.keys() - {"path", "optional"}:
+            report("unknown key; an env file has `path` and `optional`", *where, key)
+        optional = table.get("optional", False)
+        if not table["path"]:
+            report("expected the path of a file, got an empty string", *where)
+        elif not isinstance(optional, bool):
+            report(f"expected true or false, got {quoted(optional)}", *where, "optional")
+        elif _without_nul(table["path"], report, *where) is not None:
+            found.append((table["path"], optional))
+    return found if len(found) == len(value) else None
+
+
+def _variable_names(value: object, report: Report) -> Any:
+    found = _list(value, report)
+    if found and found is not _WRONG:
+        wrong = [name for name in found if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)]
+        for name in wrong:
+            report(f"{quoted(name)} can't be the name of a variable; list names, not values")
+        return None if wrong else found
+    return found
+
+
+def _paths_by_name(value: object, report: Report) -> Any:
+    if not isinstance(value, dict):
+        return _WRONG
+    good = True
+    for name, path in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            report("the name of an include is made of letters, digits, '_', '.' and '-'", name)
+        elif not isinstance(path, str) or not path:
+            report(f"expected the path of a file, got {quoted(path)}", name)
+        elif _without_nul(path, report, name) is not None:
+            continue
+        good = False
+    return dict(value) if good else None
+
+
+def _user(value: object, report: Report) -> Any:
+    return value if type(value) is int and 0 <= value <= LARGEST * 4 else _filled(value, report)
+
+
+_PAIR: Final = 2
+_RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
+_LIMIT_SCHEMA: Final = {"anyOf": [{"type": "integer", "minimum": -1}, {"const": "unlimited"}]}
+
+SIGNAL: Final = Kind(
+    expected='the name of a signal such as "INT", or its number',
+    read=_signal,
+    schema={"anyOf": [{"type": "string", "pattern": "^[A-Za-z0-9+-]+$"}, {"type": "integer", "minimum": 1}]},
+)
+WHEN: Final = Kind(
+    expected='"success", "failure" or "always"',
+    read=_choice("success", "failure", "always"),
+    schema={"enum": ["success", "failure", "always"]},
+)
+NICENESS: Final = Kind(
+    expected="a whole number from -20 to 19",
+    read=_between(-20, 19),
+    schema={"type": "integer", "minimum": -20, "maximum": 19},
+)
+USER: Final = Kind(
+    expected="the name or the number of a user",
+    read=_user,
+    schema={"anyOf": [_FILLED_STRING, {"type": "integer", "minimum": 0}]},
+)
+LIMITS: Final = Kind(
+    expected="a table of limits such as { nofile = 4096 }",
+    read=_limits,
+    schema={
+        "type": "object",
+        "additionalProperties": {
+            "anyOf": [*_LIMIT_SCHEMA["anyOf"], {"type": "array", "items": _LIMIT_SCHEMA, "minItems": 2, "maxItems": 2}]
+        },
+    },
+)
+RESOURCES: Final = Kind(
+    expected='a table such as { cpus = 2, memory = "8G", gpus = 1 }',
+    read=_resources,
+    schema={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "cpus": {"type": "integer", "minimum": 1},
+            "memory": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "string", "pattern": "^[0-9]+[KMGT]i?B?$"},
+                ]
+            },
+            "gpus": {"type": "integer", "minimum": 0},
+        },
+    },
+)
+PATH: Final = Kind(expected='the path of a file, such as "logs/test.log"', read=_filled, schema=_FILLED_STRING)
+PATTERNS: Final = Kind(
+    expected='a pattern of files such as "src/**/*.py", or a list of them',
+    read=_paths,
+    schema={"anyOf": [_FILLED_STRING, {"type": "array", "items": _FILLED_STRING}]},
+)
+SERVICE_NAMES: Final = Kind(
+    expected='a list of the names of services such as ["db"]', read=_list, schema={**_STRINGS, "uniqueItems": True}
+)
+VARIABLE_NAMES: Final = Kind(
+    expected='a list of the names of variables such as ["TOKEN"]',
+    read=_variable_names,
+    schema={"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}},
+)
+_ENV_FILE_SCHEMA: Final = {
+    "anyOf": [
+        _FILLED_STRING,
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["path"],
+            "properties": {"path": _FILLED_STRING, "optional": {"type": "boolean"}},
+        },
+    ]
+}
+ENV_FILES: Final = Kind(
+    expected='the path of a file, such as ".env", { path = ".env", optional = true }, or a list of them',
+    read=_env_files,
+    schema={"anyOf": [*_ENV_FILE_SCHEMA["anyOf"], {"type": "array", "items": _ENV_FILE_SCHEMA}]},
+)
+INCLUDES: Final = Kind(
+    expected='a table of files such as { docs = "docs/tasks.toml" }',
+    read=_paths_by_name,
+    schema={
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z0-9_.-]+$"},
+        "additionalProperties": _FILLED_STRING,
+    },
+)

@@ -1,0 +1,138 @@
+"""What a task runs: the words of `run`, or the script of `shell`, with hints for what only a shell could do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import attrs
+
+from ..._core import Argument, Written
+from .interpolate import interpolate, interpolate_matrix
+from .value_types import Report
+
+_OPERATORS: Final = frozenset(
+    {"&&", "||", "|", "|&", ";", "&", "<", ">", ">>", "<<", "2>", "2>&1", "&>", "1>&2", ">&2"}
+)
+_BUILTINS: Final = {
+    "cd": "write `dir`",
+    "export": "write `env`",
+    "source": "write `env-file`, or `shell`",
+    ".": "write `env-file`, or `shell`",
+    **dict.fromkeys(("alias", "unset", "pushd", "popd", "ulimit", "umask", "eval", "trap", "set"), "write `shell`"),
+}
+_QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.")
+_SHELL_ONLY: Final = (
+    (re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)"), "{0} would stay as it is; write ${{{1}}}"),
+    (re.compile(r"\$\("), "{0} would stay as it is; write `shell = ...`"),
+    (re.compile(r"`"), "{0} would stay as it is; write `shell = ...`"),
+    (re.compile(r"^~(?=/|$)"), "{0} would stay as it is; write ${{HOME}}"),
+    (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
+)
+_SCRIPT: Final = ("-e", "-c", "the script")
+_UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
+
+
+@final
+@attrs.frozen
+class Names:
+    """What may stand in `${...}`.
+
+    Attributes:
+        variables: The variables that a task sees.
+        matrix: Its combination of the matrix.
+    """
+
+    variables: Mapping[str, str]
+    matrix: Mapping[str, str]
+
+
+def as_utf8(value: str, shown: str | None = None) -> str:
+    """Return a text of the file so that a child gets it as UTF-8, whatever the locale, and people see it as written."""
+    given = value
+    if not value.isascii() and sys.getfilesystemencoding() not in _UTF8_NAMES:
+        given = os.fsdecode(value.encode("utf-8"))
+    shown = value if shown is None else shown
+    return given if given == shown else Written(given, shown)
+
+
+def read_command(values: Mapping[str, Any], names: Names, report: Report) -> list[str]:
+    """Return the command of a task, `run` or `shell` in `values`; an empty one has been reported."""
+    if "shell" in values:
+        script = interpolate_matrix(values["shell"], names.matrix, report, "shell")
+        return ["sh", "-e", "-c", as_utf8(script)]
+    run = values.get("run", [])
+    if isinstance(run, list):
+        _refuse_a_list_of_commands(run, report)
+        return [_word(word, names, report, "run", index) for index, word in enumerate(run)]
+    return [_word(word, names, report, "run") for word in _split(run, report)]
+
+
+def _word(word: str, names: Names, report: Report, *where: str | int) -> str:
+    value = interpolate(word, names.variables, names.matrix, report, *where)
+    if "${" not in word:
+        return as_utf8(value)
+    faults: list[str] = []  # they have been reported with the value
+    return as_utf8(value, interpolate_matrix(word, names.matrix, lambda text, *_: faults.append(text)))
+
+
+def _split(text: str, report: Report) -> Sequence[str]:
+    """Return the words of a command, split as a shell would; what only a shell can do is reported."""
+    try:
+        words = shlex.split(text)
+        raw = shlex.shlex(text, posix=False, punctuation_chars=False)
+        raw.whitespace_split, raw.commenters = True, ""
+        unquoted = list(raw)
+    except ValueError as error:
+        report(f"can't be split into words: {str(error).lower()}", "run")
+        return []
+    operator = next((word for word in unquoted if word in _OPERATORS), None)
+    if operator is not None:
+        report(f"no shell runs here, so that {operator} would be an argument; write `shell = ...`, or quote it", "run")
+        return []
+    if not words:
+        report("expected a command, got only blanks", "run")
+        return []
+    fault = _shell_only(words, unquoted)
+    if fault:
+        report(f"no shell runs here: {fault}, or quote it", "run")
+        return []
+    return words
+
+
+def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
+    """Return what a shell would do with a command, but nobody does here; empty if there is nothing."""
+    first = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", unquoted[0], re.DOTALL)
+    if first is not None:
+        return f"{unquoted[0]} would be the program; write env = {{ {first[1]} = ... }}"
+    if words[0] in _BUILTINS:
+        return f"{words[0]!r} is a command of the shell itself; {_BUILTINS[words[0]]}"
+    for word in unquoted:
+        bare = _QUOTED.sub("", word)
+        for pattern, hint in _SHELL_ONLY:
+            match = pattern.search(bare.replace("$$", ""))
+            if match is not None:
+                return hint.format(word, *match.groups())
+    return ""
+
+
+def _refuse_a_list_of_commands(run: Sequence[str], report: Report) -> None:
+    """Report `run = ["ruff check", "pytest -q"]`: a list is one command."""
+    first = run[0] if run else ""
+    if len(run) > 1 and " " in first.strip() and "/" not in first and not shutil.which(first):
+        report(
+            f"is one command, and {first!r} would be its program; write each argument as an item of its own, or several"
+            " commands as lines of `shell`",
+            "run",
+        )
+
+
+def with_arguments(args: Sequence[Argument], extra: Sequence[str]) -> list[Argument]:
+    """Return the arguments of a task's command with more of them: in a script they are "$@"."""
+    is_script = len(args) == len(_SCRIPT) and tuple(args[:2]) == _SCRIPT[:2]
+    return [*args, *(["sh"] if is_script else []), *extra]

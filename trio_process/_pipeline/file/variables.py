@@ -1,0 +1,84 @@
+"""The variables of a task: its `env`, that of `[defaults]`, our environment and env files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from ..._core import Secret
+from .commands import as_utf8
+from .env_file import read_env_file
+from .interpolate import interpolate
+from .value_types import Report
+
+EnvFiles = Iterable[tuple[str, bool]]
+"""Paths, and whether the file may be missing."""
+
+
+@final
+class Variables:
+    """Finds the variables that the tasks of a file see.
+
+    Args:
+        directory: The file's directory, absolute.
+        environ: Our environment.
+    """
+
+    __slots__ = ("_cache", "_default_env", "_default_files", "_default_secrets", "_directory", "_environ")
+
+    def __init__(self, directory: str, environ: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environ = {**environ, "file.dir": directory}
+        self._cache: dict[tuple[str, bool], dict[str, str]] = {}
+        self._default_files: dict[str, str] = {}
+        self._default_env: dict[str, str] = {}
+        self._default_secrets: dict[str, None] = {}
+
+    def add_default_files(self, files: EnvFiles, report: Report) -> None:
+        """Add env files that hold for all tasks."""
+        self._default_files |= self._read(files, {}, report)
+
+    def add_default_env(self, env: Mapping[str, str], report: Report) -> None:
+        """Add variables that hold for all tasks."""
+        variables = {**self._default_files, **self._environ}
+        for name, value in env.items():
+            self._default_env[name] = interpolate(value, variables, {}, report, name)
+
+    def add_default_secrets(self, names: Iterable[str]) -> None:
+        """Add secrets that hold for all tasks."""
+        self._default_secrets |= dict.fromkeys(names)
+
+    def of_task(
+        self, values: Mapping[str, Any], matrix: Mapping[str, str], report_for: Callable[[str], Report]
+    ) -> tuple[dict[str, str], dict[str, str | Secret]]:
+        """Return the variables for `${NAME}` in a task, and what is laid over our environment for it."""
+        files = self._default_files
+        if "env-file" in values:
+            files = files | self._read(values["env-file"], matrix, report_for("env-file"))
+        variables = {**files, **self._environ, **self._default_env}
+        env = {key: value for key, value in files.items() if key not in self._environ} | self._default_env
+        for key, value in values.get("env", {}).items():
+            env[key] = interpolate(value, variables, matrix, report_for("env"), key)
+        variables |= env
+        given: dict[str, str | Secret] = {as_utf8(key): as_utf8(value) for key, value in env.items()}
+        for name in dict.fromkeys((*self._default_secrets, *values.get("secrets", ()))):
+            if variables.get(name):
+                given[name] = Secret(as_utf8(variables[name]))
+        return variables, given
+
+    def _read(self, files: EnvFiles, matrix: Mapping[str, str], report: Report) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path, optional in files:
+            full = os.path.join(self._directory, interpolate(path, self._environ, matrix, report))
+            key = (full, optional)
+            if key not in self._cache:
+                if optional and not os.path.exists(full):
+                    self._cache[key] = {}
+                else:
+                    self._cache[key], faults = read_env_file(Path(full))
+                    for fault in faults:
+                        report(fault)
+            found |= self._cache[key]
+        return found
