@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from enum import StrEnum
 from typing import Final, Self, final
 
@@ -131,7 +130,7 @@ class Restarts:
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
-        self._recent: deque[float] = deque()
+        self._recent: list[float] = []  # short: no longer than `max_restarts`, and mostly empty
         self.delay = 0.0
 
     def ended(self, failure: BaseException | None, *, ran: float, now: float, chance: float) -> float | None:
@@ -152,8 +151,8 @@ class Restarts:
         if ran >= max(GOOD_RUN, 2 * self.delay):
             self._recent.clear()
             self.delay = 0.0
-        while self._recent and self._recent[0] <= now - policy.within:
-            self._recent.popleft()
+        if self._recent and self._recent[0] <= now - policy.within:
+            self._recent = [at for at in self._recent if at > now - policy.within]
         if len(self._recent) >= policy.max_restarts:
             raise RestartLimitError(self._storm(failure)) from failure
         self._recent.append(now)

@@ -27,7 +27,7 @@ class Entry:
     def __init__(self, spec: UnitSpec) -> None:
         self.spec = spec
         self.asked = spec.enabled
-        self.holds: set[Hold] = set()
+        self.holds: list[Hold] = []
         self.removed = False
         self.replicas: dict[int, Replica] = {}
 

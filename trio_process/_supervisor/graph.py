@@ -34,7 +34,7 @@ class Graph:
     @classmethod
     def of(cls, specs: Iterable[UnitSpec]) -> Graph:
         """Return the graph of some specs."""
-        return cls({spec.name: frozenset(spec.after) for spec in specs})
+        return cls({spec.name: frozenset(spec.after) if spec.after else _NONE for spec in specs})
 
     def with_edges_of(self, other: Graph) -> Graph:
         """Return a graph with the edges of both, for the time in which units of both run."""

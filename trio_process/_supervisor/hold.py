@@ -37,7 +37,7 @@ class Hold:
         """Cancel the holder's block: the unit has ended for good, or is stopped."""
         if self.failure is None:
             self.failure = failure
-            self._entry.holds.discard(self)
+            self._entry.holds.remove(self)
             self._scope.cancel()
             self._roster.beat()
 
@@ -72,7 +72,7 @@ class Hold:
     async def block(self) -> AsyncIterator[Unit]:
         """Hold the unit for the length of the block."""
         roster, entry = self._roster, self._entry
-        entry.holds.add(self)
+        entry.holds.append(self)
         roster.refresh()
         for replica in entry.active():
             if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
@@ -95,5 +95,6 @@ class Hold:
         await self.wait_stopped()
 
     def _leave(self) -> None:
-        self._entry.holds.discard(self)
+        if self in self._entry.holds:
+            self._entry.holds.remove(self)
         self._roster.refresh()

@@ -25,7 +25,7 @@ from typing import final
 
 import trio
 
-from .._core import CommandFailedError, ProcessError, enter_deadline, in_seconds, logger
+from .._core import CommandFailedError, ProcessError, in_seconds, logger
 from .._daemon import one_line, reason_of
 from .command_run import CommandRun
 from .errors import NotReadyError
@@ -54,7 +54,6 @@ class Keeper:
     @trio.lowlevel.enable_ki_protection
     async def keep(self) -> None:
         """Keep it until the supervisor is left, or the unit removed."""
-        enter_deadline(self._roster.deadline)
         replica = self._replica
         with trio.CancelScope(shield=True):
             try:

@@ -66,13 +66,13 @@ class Replica:
     Attributes:
         run: What runs now, or is being stopped. There is never a second one: it is set on the way into `STARTING`, and
             cleared only when nothing of it is left.
-        last: The run before, whose process may have survived SIGKILL.
+        survived: The run before, if something of it survived SIGKILL.
         gone: Its task has ended.
     """
 
     __slots__ = (
-        "bell", "error", "generation", "gone", "last", "machine", "name", "next_start", "number", "roster", "run",
-        "since", "spec", "unit", "watchers", "wishes",
+        "bell", "error", "generation", "gone", "machine", "name", "next_start", "number", "roster", "run",
+        "since", "spec", "survived", "unit", "watchers", "wishes",
     )  # fmt: skip
 
     def __init__(self, roster: Roster, spec: UnitSpec, number: int) -> None:
@@ -86,7 +86,7 @@ class Replica:
         self.watchers = Watchers(self)
         self.bell = Bell()
         self.run: Run | None = None
-        self.last: Run | None = None
+        self.survived: Run | None = None
         self.generation = 0
         self.error: BaseException | None = None
         self.since = datetime.now(UTC)
@@ -145,7 +145,8 @@ class Replica:
     @property
     def survivor(self) -> StopFailedError | None:
         """What SIGKILL did not end of the last run, while that is still alive."""
-        return self.last.stuck if self.last is not None and self.last.is_left() else None
+        run = self.survived
+        return run.stuck if run is not None and run.is_left() else None
 
     def waiting_for(self) -> tuple[str, ...]:
         """Return the names of what it waits for."""
@@ -226,7 +227,8 @@ class Replica:
         if state in (UnitState.READY, UnitState.COMPLETED):
             self.error = None
         if self.run is not None and state not in RUNNING and state is not UnitState.STOPPING:
-            self.last, self.run = self.run, None
+            self.survived = self.run if self.run.stuck is not None else None
+            self.run = None
         if state is UnitState.STARTING:
             self.generation += 1
         self.watchers.entered(state)

@@ -17,7 +17,6 @@ from .graph import Graph, checked
 from .reload import ReloadPlan, compare
 from .replica import Replica
 from .roster import Roster
-from .run import Run
 from .spec import UnitSpec
 from .states import AT_REST, UnitState
 
@@ -40,9 +39,9 @@ async def stop(roster: Roster, name: str) -> None:
         entry.asked = False
         for hold in tuple(entry.holds):
             hold.end(roster.first(entry).failure("was stopped"))
-    runs = [(replica, replica.run) for entry in entries for replica in entry.replicas.values()]
+    replicas = [replica for entry in entries for replica in entry.replicas.values()]
     roster.refresh()
-    await roster.until(lambda: True if all([_is_stopped(replica, run) for replica, run in runs]) else None)
+    await roster.until(lambda: True if all(map(_is_stopped, replicas)) else None)
     for replica in first.replicas.values():
         if replica.survivor is not None:
             raise replica.survivor
@@ -69,8 +68,7 @@ async def scale(roster: Roster, name: str, replicas: int) -> None:
     roster.refresh()
 
     def check() -> bool | None:
-        going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
-        if not all([replica.state in AT_REST for replica in going]):
+        if not _has_shrunk(entry):
             return None
         return _all_ready(roster, entry) if roster.is_wanted(name) else True
 
@@ -142,7 +140,8 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     def check() -> bool | None:
         gone = all([replica.gone for entry in going for replica in entry.replicas.values()])
         entries = [roster.entries[name] for name in coming if name in roster.entries]
-        return True if gone and all([_has_come_up(roster, entry) for entry in entries]) else None
+        done = all([_has_shrunk(entry) and _has_come_up(roster, entry) for entry in entries])
+        return True if gone and done else None
 
     try:
         await roster.until(check)
@@ -199,16 +198,22 @@ def _all_ready(roster: Roster, entry: Entry) -> bool | None:
     return True if all([replica.is_ready for replica in replicas]) else None
 
 
+def _has_shrunk(entry: Entry) -> bool:
+    """Return whether the replicas that were to go are gone; the first one stays, stopped."""
+    going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
+    return all([replica.number == 1 and replica.state in AT_REST for replica in going])
+
+
 def _has_come_up(roster: Roster, entry: Entry) -> bool:
     if not roster.is_wanted(entry.spec.name):
         return True
-    return all(
-        [replica.is_ready or replica.is_hopeless or replica.state is UnitState.BACKOFF for replica in entry.active()]
-    )
+    return all([replica.is_ready or replica.is_hopeless or _is_put_off(replica) for replica in entry.active()])
 
 
-def _is_stopped(replica: Replica, run: Run | None) -> bool:
-    """Return whether a run is over, and the unit at rest, unless somebody wants it again."""
-    if run is not None and replica.run is run:
-        return False
+def _is_put_off(replica: Replica) -> bool:
+    return replica.state is UnitState.BACKOFF and not replica.wishes.pending
+
+
+def _is_stopped(replica: Replica) -> bool:
+    """Return whether a unit is at rest, or somebody wants it again: then this stop is over, or will never be."""
     return replica.state in AT_REST or replica.is_wanted

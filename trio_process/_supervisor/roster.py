@@ -8,7 +8,7 @@ from typing import TypeVar, final
 
 import trio
 
-from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, nearest
+from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, enter_deadline, nearest
 from .._process import Service
 from .command_run import Exits
 from .conditions import hopelessness, missing, outlook_of
@@ -108,14 +108,18 @@ class Roster:
     def populate(self, entry: Entry) -> None:
         """Have as many replicas as the spec says: begin the new ones, bring back those that were to go, retire the rest."""
         wanted = 0 if entry.removed else entry.spec.replicas
+        leave = enter_deadline(self.deadline)  # for the tasks of the units, and what their functions start
         for number in range(1, max(wanted, 1) + 1):
             replica = entry.replicas.get(number)
             if replica is None or replica.gone:
                 replica = entry.replicas[number] = Replica(self, entry.spec, number)
                 replica.wishes.retired = number > wanted
                 self.nursery.start_soon(Keeper(replica).keep, name=f"keeper of {replica.name}")
+        leave()
         for number, replica in entry.replicas.items():
             replica.wishes.retired = number > wanted
+            if replica.wishes.retired and replica.state in AT_REST:
+                self._ungroup(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
 
     # what is wanted
@@ -238,6 +242,7 @@ class Roster:
 
     def dismissed(self, replica: Replica) -> None:
         """Forget a replica whose task has ended because it was to go; after the end, all stay to be looked at."""
+        self._ungroup(replica)
         entry = self.entries.get(replica.spec.name)
         if not self.closing and entry is not None and entry.replicas.get(replica.number) is replica:
             del entry.replicas[replica.number]

@@ -235,6 +235,8 @@ class UnitSpec:
         """
         assert self.options is not None
         changes: dict[str, Any] = {"env": {**self.options.env, REPLICA_VARIABLE: str(replica)}}
+        if self.options.stdin is None:
+            changes["stdin"] = Stdio.PIPE
         if replica > 1:
             changes["name"] = label
             for option in ("log_file", "stdout", "stderr"):

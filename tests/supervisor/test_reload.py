@@ -1,0 +1,213 @@
+"""Reload: the plan, and that only what changed is touched."""
+
+import functools
+
+import pytest
+import trio
+from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
+
+from trio_process import OptionError, Probe, RestartPolicy, UnitState
+from trio_process.testing import Behaviour
+
+SLOW_STOP = {"exit_code": None, "reacts": {"SIGTERM": {"lines": [(2.0, "bye")]}}}
+
+
+async def test_a_plan_says_what_changes_and_changes_nothing(autojump_clock):
+    units = [unit("db"), unit("web", after=["db"], env={"A": "1"}), unit("mail")]
+    new = [unit("db"), unit("web", after=["db"], env={"A": "2"}, grace_period=3), unit("cache")]
+    async with supervised(units) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        plan = supervisor.plan(new)
+        assert (plan.added, plan.changed, plan.removed, plan.kept) == (
+            ("cache",),
+            {"web": ("env", "grace_period")},
+            ("mail",),
+            ("db",),
+        )
+        assert plan.to_dict() == {
+            "added": ["cache"],
+            "changed": {"web": ["env", "grace_period"]},
+            "removed": ["mail"],
+            "kept": ["db"],
+        }
+        assert len(fake.calls) == 3
+        assert [each.name for each in supervisor.units] == ["db", "web", "mail"]
+
+
+async def test_a_reload_restarts_only_what_changed(autojump_clock):
+    units = [unit("db"), unit("web", after=["db"], env={"A": "1"}), unit("mail")]
+    new = [unit("cache"), unit("db"), unit("web", after=["db"], env={"A": "2"})]
+    async with supervised(units) as (supervisor, fake, changes):
+        await supervisor.wait_ready()
+        plan = await supervisor.reload(new)
+        assert plan.changed == {"web": ("env",)}
+        assert [each.name for each in supervisor.units] == ["cache", "db", "web"]
+        assert all(each.ready for each in supervisor.units)
+        assert [len(starts(fake, name)) for name in ("db", "web", "mail", "cache")] == [1, 2, 1, 1]
+        assert changes.of("mail")[-2:] == ["stopping", "stopped"]
+        assert supervisor["web"].process.env["A"] == "2"
+        assert supervisor["web"].restarts == 0
+        again = await supervisor.reload(new)
+        assert again.kept == ("cache", "db", "web")
+        assert len(fake.calls) == 5
+
+
+async def test_what_is_removed_is_stopped_after_what_needed_it(autojump_clock):
+    units = [unit("db"), unit("web", after=["db"]), unit("proxy", after=["web"])]
+    new = [unit("web"), unit("proxy", after=["web"], env={"A": "1"})]
+    fake = fake_service(db=SLOW_STOP, web=SLOW_STOP, proxy=SLOW_STOP)
+    async with supervised(units, fake) as (supervisor, _, changes):
+        await supervisor.wait_ready()
+        await supervisor.reload(new)
+        gone = [event.name for event in changes.all() if event.old == "stopping"]
+        assert gone == ["proxy", "web", "db"]
+        assert [each.name for each in supervisor.units] == ["web", "proxy"]
+        assert all(each.ready for each in supervisor.units)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        lambda: [unit("web", after=["db"])],
+        lambda: [unit("db"), unit("db"), unit("web")],
+        lambda: [unit("db", after=["web"]), unit("web", after=["db"])],
+        lambda: "units.toml",
+        lambda: [3],
+    ],
+)
+async def test_an_invalid_reload_changes_nothing(new, autojump_clock):
+    async with supervised([unit("db"), unit("web", after=["db"])]) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        with pytest.raises(OptionError):
+            supervisor.plan(new())
+        with pytest.raises(OptionError):
+            await supervisor.reload(new())
+        await trio.sleep(5)
+        assert all(each.ready for each in supervisor.units)
+        assert len(fake.calls) == 2
+
+
+async def test_what_is_held_is_not_removed(autojump_clock):
+    async with supervised([unit("db", enabled=False), unit("web")]) as (supervisor, _, _):
+        async with supervisor.hold("db") as db:
+            for call in (supervisor.plan, supervisor.reload):
+                with pytest.raises(OptionError, match="'db' can't be removed while it is held"):
+                    found = call([unit("web")])
+                    await found
+            assert db.ready
+        await supervisor.reload([unit("web")])
+        with pytest.raises(LookupError):
+            supervisor["db"]
+
+
+async def test_replicas_and_probes_change_without_a_restart(autojump_clock):
+    async def well():
+        return True
+
+    async def sick():
+        return "sick"
+
+    async with supervised([unit("web", replicas=2, ready=Probe.call(well))]) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        plan = await supervisor.reload([unit("web", replicas=3, ready=Probe.call(well), live=Probe.call(well))])
+        assert plan.changed == {"web": ("live", "replicas")}
+        assert len(fake.calls) == 3
+        await supervisor.reload([unit("web", replicas=1, ready=Probe.call(sick, period=1))])
+        assert [each.name for each in supervisor.units] == ["web"]
+        await supervisor["web"].wait("unready")
+        assert len(fake.calls) == 3
+        await supervisor.reload([unit("web", ready=None)])
+        await supervisor["web"].wait("ready")
+        await supervisor.reload([unit("web", live=Probe.call(sick, period=1))])
+        await supervisor["web"].wait("backoff")
+        assert "sick" in str(supervisor["web"].error)
+
+
+async def test_reloads_wait_for_one_another(autojump_clock):
+    fake = fake_service(web=SLOW_STOP)
+    async with supervised([unit("web")], fake) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        plans = []
+
+        async def reload(number):
+            plans.append((trio.current_time(), await supervisor.reload([unit("web", args=[str(number)])])))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(reload, number)
+        assert supervisor["web"].generation == 4
+        assert [plan.changed for _, plan in plans] == [{"web": ("args",)}] * 3
+
+
+async def test_a_reload_mends_what_has_failed(autojump_clock):
+    fake = fake_service()
+    fake.on("web", exit_code=1)
+    fake.on("web", "--right", exit_code=None)
+    never = RestartPolicy.never()
+    async with supervised([unit("web", restart=never), unit("next", after=["web"])], fake) as (supervisor, _, _):
+        await supervisor["next"].wait("skipped")
+        await supervisor.reload([unit("web", args=["--right"], restart=never), unit("next", after=["web"])])
+        await supervisor.wait_ready()
+        assert all(each.ready for each in supervisor.units)
+
+
+async def test_a_reload_of_what_fails_returns_and_the_state_says_so(autojump_clock):
+    fake = fake_service()
+    fake.on("bad", exit_code=1)
+    async with supervised([unit("web")], fake) as (supervisor, _, _):
+        await supervisor.reload([unit("web"), unit("bad"), unit("worse", command="bad", restart=RestartPolicy.never())])
+        assert supervisor["bad"].state is UnitState.BACKOFF
+        assert supervisor["worse"].state is UnitState.FAILED
+
+
+async def test_what_was_stopped_stays_stopped_and_enabled_says_what_runs(autojump_clock):
+    units = [unit("a"), unit("b"), unit("c", enabled=False)]
+    async with supervised(units) as (supervisor, _, _):
+        await supervisor.wait_ready()
+        await supervisor.stop("a")
+        await supervisor.reload([unit("a", args=["-v"]), unit("b", enabled=False), unit("c", enabled=True)])
+        await trio.sleep(5)
+        assert [str(each.state) for each in supervisor.units] == ["stopped", "stopped", "ready"]
+
+
+async def test_a_partial_that_means_the_same_is_the_same(autojump_clock):
+    async def serve(port):
+        await trio.sleep_forever()
+
+    async with supervised([unit("web", main=functools.partial(serve, 80))]) as (supervisor, _, _):
+        assert supervisor.plan([unit("web", main=functools.partial(serve, 80))]).kept == ("web",)
+        assert supervisor.plan([unit("web", main=functools.partial(serve, 81))]).changed == {"web": ("main",)}
+
+
+async def test_a_cancelled_reload_goes_on(autojump_clock):
+    fake = fake_service(web=SLOW_STOP, old=SLOW_STOP)
+    async with supervised([unit("web"), unit("old")], fake) as (supervisor, _, _):
+        await supervisor.wait_ready()
+        with trio.move_on_after(0.5):
+            await supervisor.reload([unit("web", args=["-v"])])
+        await trio.sleep(10)
+        assert [(each.name, each.generation) for each in supervisor.units] == [("web", 2)]
+        assert (await supervisor.reload([unit("web", args=["-v"])])).kept == ("web",)
+
+
+async def test_a_unit_that_crashes_is_reloaded_at_once(autojump_clock):
+    fake = fake_service(web=[crash(1.0), FOR_EVER])
+    policy = RestartPolicy.on_failure(backoff=1000, backoff_max=1000, jitter=0)
+    async with supervised([unit("web", restart=policy)], fake) as (supervisor, _, _):
+        await supervisor["web"].wait("backoff")
+        await supervisor.reload([unit("web", restart=policy, env={"A": "1"})])
+        assert supervisor["web"].ready
+        assert trio.current_time() == pytest.approx(1.1)
+
+
+async def test_a_unit_that_is_removed_and_added_again_is_a_new_one(autojump_clock):
+    async with supervised([unit("web")], fake_service(web=[Behaviour(**SLOW_STOP)])) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        first = supervisor["web"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.reload, [])
+            await first.wait("stopping")
+            nursery.start_soon(supervisor.reload, [unit("web")])
+        await supervisor.wait_ready()
+        assert supervisor["web"] is not first
+        assert starts(fake) == pytest.approx([0, 2.1])
