@@ -1,6 +1,6 @@
 """Execution past one machine: a wire, the agent at its far end, and a backend that spawns through agents."""
 
-from .agents import Agent, AgentState, Roster
+from .agents import Agent, AgentState, LostStartError, Roster
 from .channels import (
     CallbackChannel,
     CallbackListener,
@@ -28,6 +28,7 @@ __all__ = [
     "Crew",
     "Hello",
     "Launcher",
+    "LostStartError",
     "RemoteBackend",
     "Roster",
     "client_context",

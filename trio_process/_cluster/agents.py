@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import trio
 
-from .._core import ClusterError, ProcessError, RunOptions, ServiceClosedError, logger
+from .._core import (
+    ClusterError,
+    CommandResult,
+    EndReason,
+    ProcessError,
+    RunOptions,
+    ServiceClosedError,
+    Status,
+    logger,
+)
 
 if TYPE_CHECKING:
     from .session import Session
@@ -21,6 +30,22 @@ class AgentState(StrEnum):
     UP = "up"
     LOST = "lost"
     LEFT = "left"
+
+
+class LostStartError(ClusterError):
+    """A process was lost before it was known to run: no agent is left, or its agent was lost just then."""
+
+    def result(self, options: RunOptions) -> CommandResult:
+        """Return this as the result of a run."""
+        return CommandResult(
+            command=options.shown_command,
+            args=options.shown_args,
+            name=options.name,
+            cwd=options.shown_cwd,
+            status=Status.FAILED,
+            reason=EndReason.LOST,
+            lost=str(self),
+        )
 
 
 class Demand(NamedTuple):
@@ -255,11 +280,11 @@ class Roster:
             ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
         )
         reasons = "".join(f"\n{failure}" for failure in self.failures[-3:])
-        return ClusterError(f"there is no agent left to run anything, and none to come ({states}){reasons}")
+        return LostStartError(f"there is no agent left to run anything, and none to come ({states}){reasons}")
 
-    def fits_somewhere(self, resources: Mapping[str, int]) -> bool:
-        """Return whether a process with these resources would find room now."""
-        demand = Demand.of(resources)
+    def has_place(self, options: RunOptions) -> bool:
+        """Return whether a process would be placed at once."""
+        demand = Demand.of(options.resources)
         return any(not agent._lacks(demand) for agent in self.up)
 
     async def place(self, options: RunOptions) -> Place:

@@ -21,7 +21,6 @@ from typing import Any, Final, final
 import trio
 
 from .._core import (
-    ClusterError,
     OptionError,
     ProcessError,
     ProcessStartError,
@@ -32,7 +31,7 @@ from .._core import (
     Stream,
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
-from .agents import Place, Roster
+from .agents import LostStartError, Place, Roster
 from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, pack_options
@@ -289,7 +288,7 @@ class RemoteHandle:
         if self._answered.is_set():
             self._end_with(ExitInfo(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
             return
-        self._failure = ClusterError(f"`{self._options.shown_command}` was lost while it was started: {why}")
+        self._failure = LostStartError(f"`{self._options.shown_command}` was lost while it was started: {why}")
         self._answered.set()
 
     # output

@@ -11,6 +11,8 @@ An ended attempt:
 | by itself, with another code                              | None       | yes                         |
 | by a signal, its own timeout, or it did not start         | its own    | yes                         |
 | the program was not found, or the executor is closed      | its own    | no: it would fail again     |
+| it was lost with its agent                                | its own    | yes, as often again         |
+| no agent of a cluster can run it (ClusterError)           | its own    | no: it would fail again     |
 | it would not die (StopFailedError)                        | its own    | no: it still runs           |
 | it was stopped or cancelled, by any caller                | its own    | no                          |
 | a service that it uses failed                             | service's  | no                          |
@@ -27,6 +29,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from .._core import (
+    ClusterError,
     CommandResult,
     EndReason,
     ProcessError,
@@ -108,7 +111,7 @@ ENDS_CLEANUP: Final = frozenset({Halt.CLEANUP, Halt.CANCEL})
 FINAL_REASONS: Final = frozenset({EndReason.STOPPED, EndReason.CANCELLED})
 """The ends that are never tried again: a caller asked for them."""
 
-FINAL_ERRORS: Final = (ProgramNotFoundError, ServiceClosedError, StopFailedError, UnitFailedError)
+FINAL_ERRORS: Final = (ClusterError, ProgramNotFoundError, ServiceClosedError, StopFailedError, UnitFailedError)
 """The errors that would come again, or would let the next attempt run beside one that is still alive."""
 
 
@@ -120,13 +123,18 @@ class Cause(NamedTuple):
     spec: str | None = None
 
 
+def was_lost(ended: CommandResult | ProcessError) -> bool:
+    """Return whether an attempt was lost with its agent: no failure of its own, so these are counted apart."""
+    return isinstance(ended, CommandResult) and ended.reason is EndReason.LOST
+
+
 def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *, asked: bool) -> Change:
     """Return what the end of an attempt means for its spec: `PASS`, `RETRY` or `FAIL`.
 
     Args:
         spec: The spec.
         ended: What the executor returned or raised.
-        attempts: How often it was run, this time included.
+        attempts: How often it was run and ended like this, lost or not, this time included.
         asked: Whether the runner had asked it to end.
     """
     if isinstance(ended, ProcessError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Final, final
 
@@ -66,7 +67,7 @@ class RunSettings:
 class _Attempt:
     """What a spec that has begun is doing: it runs, or waits for its next attempt. The attempt's `trio.TaskStatus`."""
 
-    __slots__ = ("failure", "handle", "reason", "scope", "weight")
+    __slots__ = ("begin", "failure", "handle", "reason", "scope", "weight")
 
     def __init__(self, weight: float = 0.0) -> None:
         self.weight = weight
@@ -74,9 +75,12 @@ class _Attempt:
         self.scope = trio.CancelScope()  # for what can't be stopped: a start that takes its time, a delay
         self.reason: EndReason | None = None
         self.failure: ProcessError | None = None
+        self.begin: Callable[[], object] | None = None  # called with the start of an attempt that waits for a place
 
     def started(self, value: Attempt | None = None) -> None:
         self.handle = value
+        if self.begin is not None:
+            self.begin()
 
 
 @final
@@ -201,11 +205,20 @@ class Scheduler:
                     return
                 self._used += weight
                 self._is_exclusive = self._specs[index].interactive
-                self._attempts[index] = _Attempt(weight)
+                self._attempts[index] = attempt = _Attempt(weight)
                 if not self._specs[index].uses:
-                    self._machine.begin(index)
+                    self._begin(index, attempt)
                 self._nursery.start_soon(self._attempt, index, name=f"pipeline: {self._specs[index].name}")
             heappop(self._waiting)
+
+    def _begin(self, index: int, attempt: _Attempt) -> None:
+        """Begin an attempt; where the executor has no place for it yet, once it has."""
+        has_place = getattr(self._executor, "has_place", None)
+        if has_place is None or has_place(self._specs[index].options):
+            self._machine.begin(index)
+        else:
+            self._machine.queue(index)
+            attempt.begin = partial(self._machine.begin, index)
 
     async def _fill_later(self) -> None:
         await trio.sleep(_POLL)
@@ -241,7 +254,7 @@ class Scheduler:
                 if attempt.scope.cancel_called:
                     await trio.lowlevel.checkpoint()  # ended before it began
                 if spec.uses:
-                    await self._wait_for_services(index)
+                    await self._wait_for_services(index, attempt)
                 result = await self._executor.run_process(spec.options, check=False, task_status=attempt)
                 return result if attempt.failure is None or ran_to_its_end(result) else attempt.failure
         except CommandFailedError as error:  # an executor that checks nevertheless
@@ -254,11 +267,13 @@ class Scheduler:
         assert attempt.reason is not None, "only an attempt that is to end has its scope cancelled"
         return attempt.failure or never_ran(spec, attempt.reason)
 
-    async def _wait_for_services(self, index: int) -> None:
+    async def _wait_for_services(self, index: int, attempt: _Attempt) -> None:
         spec = self._specs[index]
-        if not self._services.are_ready(spec.uses):
-            self._machine.queue(index)
-            await self._services.wait_ready(spec.uses)
+        if self._services.are_ready(spec.uses):
+            self._begin(index, attempt)
+            return
+        self._machine.queue(index)
+        await self._services.wait_ready(spec.uses)
         self._machine.begin(index)
 
     def _fail_users(self, service: str, error: ProcessError) -> None:

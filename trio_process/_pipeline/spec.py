@@ -235,7 +235,8 @@ class Attempt(Protocol):
 class Executor(Protocol):
     """The place where a pipeline's commands run: a `Service`, a fake, a cluster.
 
-    It places and runs one attempt; the graph, retries, the timeout of the whole run and skips are the `Runner`'s.
+    It places and runs one attempt; the graph, retries, the timeout of the whole run and skips are the `Runner`'s. One that
+    may have no place for an attempt that begins also has `has_place(options) -> bool`, so that the attempt is `QUEUED`.
     """
 
     @property

@@ -21,6 +21,7 @@ from .rules import (
     never_ran,
     ran_to_its_end,
     verdict,
+    was_lost,
 )
 from .run_result import RunAllResult
 from .spec import RunSpec
@@ -29,11 +30,12 @@ from .spec import RunSpec
 class _Progress:
     """What is known of a spec on its way."""
 
-    __slots__ = ("asked", "attempts", "has_failed_need", "last", "result", "started", "state")
+    __slots__ = ("asked", "attempts", "has_failed_need", "last", "lost", "result", "started", "state")
 
     def __init__(self) -> None:
         self.state = SpecState.PENDING
         self.attempts = 0
+        self.lost = 0  # of those
         self.started: float | None = None
         self.asked: Cause | None = None
         self.has_failed_need = False  # a dependency failed, or was skipped for a failure
@@ -126,7 +128,9 @@ class StateMachine:
         """Note that an attempt has ended; if that `is_final`, it is never tried again."""
         spec, progress = self._specs[index], self._progress[index]
         progress.last = ended
-        change = verdict(spec, ended, progress.attempts, asked=is_final or progress.asked is not None)
+        progress.lost += was_lost(ended)
+        attempts = progress.lost if was_lost(ended) else progress.attempts - progress.lost
+        change = verdict(spec, ended, attempts, asked=is_final or progress.asked is not None)
         if change is Change.RETRY:
             self._change(index, change)
             return

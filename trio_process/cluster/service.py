@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import final
 
-from .._cluster import Agent, Crew, Launcher, RemoteBackend
-from .._core import Core, OptionError, checks, open_scope
-from .._process import Backend, Reactor, Service, ServiceOptions
+import trio
+
+from .._cluster import Agent, Crew, Launcher, LostStartError, RemoteBackend
+from .._core import CommandResult, Core, OptionError, RunOptions, checks, open_scope
+from .._process import Backend, ManagedProcess, Reactor, Service, ServiceOptions
 
 
 @final
@@ -60,6 +62,34 @@ class ClusterService(Service):
     def slots(self) -> int:
         """How many processors the agents that are up offer together; it changes as they come and go."""
         return self._crew.roster.slots
+
+    def has_place(self, options: RunOptions) -> bool:
+        """Return whether a process with these options would find a place at once.
+
+        Args:
+            options: What would be run.
+        """
+        return self._crew.roster.has_place(options)
+
+    async def run_process(
+        self,
+        options: RunOptions,
+        *,
+        check: bool = True,
+        task_status: trio.TaskStatus[ManagedProcess] = trio.TASK_STATUS_IGNORED,
+    ) -> CommandResult:
+        """Run a command in the caller's nursery; as `Service.run_process`.
+
+        Where no agent is left and none is to come, or the agent is lost in the moment of the start, the result is that of a
+        process which was lost.
+        """
+        try:
+            return await super().run_process(options, check=check, task_status=task_status)
+        except LostStartError as error:
+            result = error.result(options)
+            if check:
+                result.check()
+            return result
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
