@@ -15,7 +15,7 @@ import trio
 from .._core import ProcessStartError, RunOptions, Stream
 from .._process import CHUNK, Backend, ExitInfo, Handle, HandleOwner, Reactor, Survivor, Swept
 from .link import Link, Outflow
-from .messages import Exited, Started
+from .messages import Exited, Started, Stuck
 from .wire import Kind
 
 _HELD_UP: Final = 0.05  # seconds between two looks at a stream without credit, after the exit of its process
@@ -221,8 +221,10 @@ class TappedHandle:
         return self._real.has_exited()
 
     def survivor(self) -> Survivor:
-        """As the real one says."""
-        return self._real.survivor()
+        """Report a child that SIGKILL did not end."""
+        survivor = self._real.survivor()
+        self._tap.link.send(Stuck(self._tap.process, [list(survivor)]))
+        return survivor
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Pass it on, and keep what could not be ended."""

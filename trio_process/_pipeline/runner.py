@@ -203,7 +203,10 @@ class Runner:
 
     async def _run(self, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> RunAllResult:
         if self._executor.slots is not None:
-            checks.whole("the executor's slots", self._executor.slots)  # 0: none for now
+            # none at all is a mistake, unless they come and go
+            checks.whole(
+                "the executor's slots", self._executor.slots, least=0 if hasattr(self._executor, "has_place") else 1
+            )
         await trio.lowlevel.checkpoint()  # also with nothing to run
         return await Scheduler(self._executor, specs, plan, settings).run()
 
