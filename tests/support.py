@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import trio
 
+from trio_process._core import read_stat
+
 
 class Process(NamedTuple):
     """A process as `/proc/PID/stat` shows it (proc_pid_stat(5))."""
@@ -58,6 +60,17 @@ async def wait_until(true, timeout=60):
     with trio.fail_after(timeout):
         while not (found := true()):
             await trio.sleep(0.01)
+    return found
+
+
+def descendants():
+    """Return the PIDs of the children of this process, and of theirs."""
+    found, parents = [], {os.getpid()}
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        stat = read_stat(pid)
+        if stat is not None and stat.parent in parents:
+            parents.add(pid)
+            found.append((pid, stat.command))
     return found
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-import psutil
 import pytest
+from support import descendants
 
 from trio_process.exec import set_default_logger
 
@@ -13,6 +13,5 @@ def nothing_left():
     before = sorted(os.listdir("/proc/self/fd"))
     yield
     set_default_logger(None)
-    children = [(child.pid, child.name()) for child in psutil.Process().children(recursive=True)]
-    assert children == []
+    assert descendants() == []
     assert sorted(os.listdir("/proc/self/fd")) == before

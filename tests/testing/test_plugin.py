@@ -134,8 +134,8 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
     told = str(result.stdout)
     assert "left something behind:" in told
     for pattern in (
-        r"process \d+ \(sleep, sleeping\)",
-        r"process \d+ \(true, zombie\)",
+        r"process \d+ \(sleep, state S\)",
+        r"process \d+ \(true, state Z\)",
         r"descriptor \d+: /etc/passwd",
         "thread 'sleeper'",
         "task 'forgotten'",

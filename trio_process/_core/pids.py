@@ -90,7 +90,7 @@ def is_alive(pid: int) -> bool:
     if not 0 < pid <= MAX_PID:
         return False
     if sys.platform != "linux":
-        return _alive_by_psutil(pid)
+        return _alive_by_signal(pid)  # without a /proc a zombie can't be told from a live process
     # A pidfd needs no permission, ignores hidepid, refuses a thread's id and turns readable with the exit, so that a
     # zombie shows as such: all that signal 0 and /proc/PID/stat get wrong or need three looks for (pidfd_open(2)).
     try:
@@ -108,14 +108,12 @@ def is_alive(pid: int) -> bool:
 
 
 def started_at(pid: int) -> float | None:
-    """Return when a process began, in seconds since the epoch, or None where that can't be known.
+    """Return when a process began, in seconds since the epoch, or None where that can't be known (without a /proc).
 
     It is counted from the boot, so a clock that was set in the meantime shifts it as well.
     """
     if not 0 < pid <= MAX_PID:
         return None
-    if sys.platform != "linux":
-        return _started_by_psutil(pid)
     stat = read_stat(pid)
     if stat is None:
         return None
@@ -194,23 +192,3 @@ def _alive_by_signal(pid: int) -> bool:
         pass  # another user's: it exists
     stat = read_stat(pid)
     return stat is None or not stat.dead
-
-
-def _alive_by_psutil(pid: int) -> bool:
-    import psutil  # noqa: PLC0415 - needed where there is no /proc alone: kept out of the import time
-
-    try:
-        return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True  # another user's: it exists
-
-
-def _started_by_psutil(pid: int) -> float | None:
-    import psutil  # noqa: PLC0415 - as above
-
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.Error:
-        return None  # gone, or another user's

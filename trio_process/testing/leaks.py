@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, final
 
-import psutil
 import trio
 
+from .._core import read_stat
 from .._process import MARKER
 
 _PATIENCE: Final = 2.0  # seconds for what was told to end, and for the kernel
@@ -78,12 +78,18 @@ def _processes() -> dict[int, str]:
     """Return our children, zombies too, and what else descends from children that this package has started."""
     found: dict[int, str] = {}
     marks = (f"={os.getpid()}.".encode(), f";{os.getpid()}.".encode())
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            ours = process.ppid() == os.getpid()
-            if ours or _is_marked(process.pid, marks):
-                found[process.pid] = f"process {process.pid} ({process.name()}, {process.status()})"
+    for pid in _pids():
+        stat = read_stat(pid)
+        if stat is not None and (stat.parent == os.getpid() or _is_marked(pid, marks)):
+            found[pid] = f"process {pid} ({stat.command}, state {stat.state})"
     return found
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except FileNotFoundError:
+        return []  # no /proc: processes can't be listed
 
 
 def _is_marked(pid: int, marks: tuple[bytes, ...]) -> bool:
