@@ -1,17 +1,19 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
-from trio_process import CommandFailedError, OptionError, Program, ProgramNotFoundError
+from trio_process import CommandFailedError, OptionError, Program, ProgramNotFoundError, Service
+from trio_process._process.runtime import process_id
 
 
 async def test_a_program_runs_and_gives_its_text_trimmed():
     with trio.fail_after(30):
         assert (await Program("git").run("--version")).startswith("git version")
         assert (
-            await Program("sh").run("-c", "echo '  out'; echo err >&2; echo; echo ' '", stderr="stdout") == "  out\nerr"
+            await Program("sh").run("-c", "echo '  out'; echo err >&2; echo; echo ' '", stderr="stdout") == "out\nerr"
         )
 
 
@@ -25,7 +27,7 @@ async def test_a_failure_has_the_output():
     with trio.fail_after(30):
         with pytest.raises(CommandFailedError) as caught:
             await Program("sh").run("-c", "echo out; exit 3")
-    assert (caught.value.result.output, caught.value.result.exit_code) == ("out\n", 3)
+    assert (caught.value.result.output, caught.value.result.exit_code) == ("out", 3)
 
 
 async def test_its_text_is_whole():
@@ -67,3 +69,43 @@ async def test_what_is_not_there_is_not_found():
 def test_a_name_is_a_text(name):
     with pytest.raises(OptionError):
         Program(name)
+
+
+async def test_the_path_that_was_found_is_kept_and_output_is_trimmed_at_both_ends():
+    with trio.fail_after(30):
+        program = Program("sh")
+        assert program.path is None
+        assert program.find() == program.path
+        assert program.path.is_absolute()
+        for text, expected in [("  a  ", "a"), ("\\n\\n b c\\t\\n", "b c"), ("", "")]:
+            assert await program.run("-c", f"printf '{text}'") == expected
+            with pytest.raises(CommandFailedError) as caught:
+                await program.run_dir("/", "-c", f"printf '{text}'; exit 3")
+            assert caught.value.result.output == expected
+            assert caught.value.result.exit_code == 3
+
+
+async def test_ids_are_unique_across_programs_and_sort_in_the_order_of_the_starts():
+    code = """
+import trio, trio_process
+async def main():
+    async with trio_process.Service() as service:
+        ids = [(await service.start("true")).id for _ in range(12)]
+        print(*ids)
+trio.run(main)
+"""
+    with trio.fail_after(60):
+        async with Service() as service:
+            first, second = [(await service.run(sys.executable, "-c", code)).output.split() for _ in range(2)]
+            assert [process.id for process in service.list()] == sorted(process.id for process in service.list())
+    for ids in (first, second):
+        assert ids == sorted(ids)
+        assert ids[0].startswith("proc-1-")
+    assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize("count", [10, 100, 9_100])
+def test_ids_sort_as_text_however_many_there_are(count):
+    ids = [process_id(number) for number in range(1, count)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)

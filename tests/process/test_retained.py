@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import trio
 from support import child_of
 
@@ -80,3 +81,16 @@ async def test_a_reader_that_is_busy_between_two_lines_still_gets_them_all():
             unread = process.lines()
             del unread
             assert child_of(process).claims == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+async def test_the_bound_holds_as_soon_as_nothing_refers_to_a_process(count):
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(retain_bytes=1000)) as service:
+            for _ in range(count):
+                await service.start("head", "-c", "500000", "/dev/zero")
+            await service.wait_all()
+            assert service.statistics().remembered_bytes == 0
+            process = await service.start("head", "-c", "500000", "/dev/zero")
+            await process.wait()
+            assert len(process.output_bytes()) == 500_000

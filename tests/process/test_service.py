@@ -1,6 +1,7 @@
 """The service: its block, its table, and what it remembers."""
 
 import os
+import select
 
 import pytest
 import trio
@@ -271,3 +272,14 @@ async def test_a_record_of_the_package_is_no_error_where_warnings_are(caplog):
             await service.run(*sh("echo hi"))
             await wait_until(lambda: "garbage-collected" in caplog.text)
             assert (await service.run("true")).ok
+
+
+async def test_without_epoll_entering_says_that_linux_is_needed(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.delattr(select, "epoll")
+        service = Service()
+        with pytest.raises(ProcessError, match="Service needs Linux"):
+            async with service:
+                pass
+    async with service:  # one that could not be entered may be tried again
+        assert (await service.run("true")).ok

@@ -21,7 +21,7 @@ class Program:
 
     Args:
         name: As it is found on the PATH, or a path.
-        path: Where it is; None to look it up each time.
+        path: Where it is; None to look it up on the PATH, once: `find` keeps it here.
 
     >>> async def main() -> str:
     ...     return await Program("git").run("--version")
@@ -31,7 +31,7 @@ class Program:
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
 
     def find(self) -> Path:
-        """Return the absolute path of the executable; a set `path` wins.
+        """Return the absolute path of the executable, and keep it in `path`; a set `path` wins.
 
         Raises:
             ProgramNotFoundError: There is none, or it may not be executed.
@@ -43,23 +43,26 @@ class Program:
         except OSError as error:
             where = f"on the PATH ({search})" if search else "there"
             raise ProgramNotFoundError(f"there is no executable {wanted!r} {where}: {error.strerror}") from error
-        return Path(os.path.abspath(found))
+        self.path = Path(os.path.abspath(found))
+        return self.path
 
     async def run(self, *args: Argument, **options: Unpack[RunKeywords]) -> str:
-        """Run it, and return its combined output, whole, trailing white space trimmed.
+        """Run it, and return its combined output, whole, without the white space around it.
 
         Args:
             *args: Its arguments.
             **options: The fields of `RunOptions`.
 
         Raises:
-            CommandFailedError: It did not end well; `.result` has the output.
+            CommandFailedError: It did not end well; `.result` has the output, trimmed likewise.
             ProgramNotFoundError: There is no such program.
         """
         given = {"buffer_size": math.inf, **options}
         async with Service() as service:
-            result = await service.run_with_options(make_options(self.find(), args, given))
-        return result.output.rstrip()
+            result = await service.run_with_options(make_options(self.find(), args, given), check=False)
+        if not result.ok:
+            attrs.evolve(result, output_bytes=result.output_bytes.strip()).check()
+        return result.output.strip()
 
     async def run_dir(
         self, directory: str | os.PathLike[str], *args: Argument, **options: Unpack[RunInKeywords]

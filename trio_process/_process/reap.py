@@ -20,9 +20,15 @@ from .backend import ExitInfo
 
 
 def open_pidfd(pid: int) -> int:
-    """Return a pidfd of a child just started; without one it can't be watched: its group is killed, and it is reaped."""
+    """Return a pidfd of a child just started; -1 if it has ended and another part of this program has reaped it already.
+
+    Raises:
+        OSError: There can be no pidfd, so the child can't be watched; its group is killed, and it is reaped.
+    """
     try:
         return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1  # a handler of SIGCHLD, or a thread in waitpid(-1): from here on the number may be another process's
     except OSError:
         kill_group(pid)
         os.kill(pid, signal.SIGKILL)  # should it have left its group already
@@ -39,13 +45,15 @@ def has_exited(pidfd: int, within: float = 0.0) -> bool:
 
 
 def reap(pid: int, pidfd: int) -> ExitInfo:
-    """Reap a child that has ended; of one that is not ours to reap, tell what the kernel still knows."""
-    try:
-        reaped, status, used = os.wait4(pid, os.WNOHANG)
-    except ChildProcessError:
-        reaped = 0
+    """Reap a child that has ended; for a child that isn't ours to reap, return what the kernel still knows."""
+    reaped = 0
+    if pidfd >= 0:
+        try:
+            reaped, status, used = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # adopted, or reaped by another part of this program
     if not reaped:
-        code = exit_code_of(pid, pidfd)
+        code = exit_code_of(pid, pidfd) if pidfd >= 0 else None
         if code is None:
             logger.error("PID %d was reaped by another process or library; its exit code is lost: given as 255", pid)
             code = 255
@@ -114,9 +122,18 @@ def reap_deferred() -> None:
 
 
 def signal_group(pid: int, pidfd: int, number: int) -> None:
-    """Signal the group of an unreaped leader; a leader that has left its group gets the signal too."""
-    if not _reach_group(pid, number):
+    """Signal the group of a leader that is still unreaped; a leader that has left its group gets the signal too."""
+    if _is_reaped(pidfd) or not _reach_group(pid, number):
         signal_leader(pidfd, number)
+
+
+def _is_reaped(pidfd: int) -> bool:
+    """Return whether something else has reaped the process, so that its group's id may be another group's."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return has_exited(pidfd)  # else it is adopted, and runs
+    return False
 
 
 def _reach_group(pid: int, number: int) -> bool:
@@ -144,16 +161,24 @@ def kill_group(pid: int) -> None:
     _reach_group(pid, signal.SIGKILL)
 
 
-def restore_sigchld_default() -> None:
-    """Set SIGCHLD back to its default where an ancestor had it ignored.
+def restore_sigchld_default(*, silently: bool = False) -> None:
+    """Set SIGCHLD back to its default where it is ignored: by an ancestor, or by another part of this program since.
 
     With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").
+
+    Args:
+        silently: Leave out the log record; an ancestor's setting is nobody's fault here.
+
+    Raises:
+        ProcessError: Only the main thread can change it, and this is another one.
     """
     if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
         return
     if threading.current_thread() is not threading.main_thread():
         raise ProcessError(
-            "SIGCHLD is ignored in this process, so that exit codes would be lost; only the main thread can mend that: "
+            "SIGCHLD is ignored in this process, so exit codes would be lost; only the main thread can change that: "
             "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) there"
         )
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not silently:
+        logger.warning("SIGCHLD was set to be ignored, so exit codes would be lost; it is back at its default")

@@ -92,7 +92,7 @@ class ServiceRuntime:
         """Host lifecycles inside this block; when it is left, all are stopped. `stack` is left after that."""
         if not hasattr(select, "epoll"):
             raise ProcessError(f"Service needs Linux (epoll(7), pidfd_open(2)); this is {sys.platform}")
-        restore_sigchld_default()
+        restore_sigchld_default(silently=True)
         reap_deferred()
         self.deadline = stack.enter_context(block_deadline())
         try:
@@ -184,6 +184,7 @@ class ServiceRuntime:
         """Start a process. Nothing foreign runs between the spawn and the entry in the table."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self.check_open()
+        restore_sigchld_default()
         number, child = self._new(options)
         self.table.add(child)
         child.starting()

@@ -22,7 +22,8 @@ Descriptors
                 wanted. They are read by one task, so nothing waits for them.
     log         Of a detached child: the file that it writes, followed by `FileTail`, which closes it.
     launch      The pipe to the launcher, closed by `launched` alone.
-    pidfd       Closed by `reap` or `abandon`, and by nothing else.
+    pidfd       Closed by `reap` or `abandon`, and by nothing else. It is -1 from the start if another part of this program
+                reaped the child before it could be opened; then nothing is signalled, and the exit code is 255.
 
     A pipe is never shared with an epoll after it was closed: `Reactor.close_watched` takes it out first, as a fork of this
     program without exec may hold a copy, and the kernel would report that one for ever (epoll(7), "Q6").
@@ -37,6 +38,8 @@ import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
+
+import trio
 
 from ..._core import ProcessStartError, RunOptions, Stream, read_stat
 from .. import backend, reap
@@ -155,8 +158,9 @@ class LocalHandle:
 
     def _end_now(self) -> None:
         """Kill the group, and wait for the exit of the child: a moment, as SIGKILL is not refused."""
-        reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
-        reap.has_exited(self._pidfd, backend.STUCK_AFTER)
+        if self._pidfd >= 0:
+            reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
+            reap.has_exited(self._pidfd, backend.STUCK_AFTER)
 
     def begin(self, owner: HandleOwner) -> None:
         """Watch the pipes and the pidfd."""
@@ -165,7 +169,10 @@ class LocalHandle:
         try:
             for stream, descriptor in self._outputs.items():
                 self._watch(stream, descriptor)
-            self._shared.reactor.watch(self._pidfd, self._on_exit)
+            if self._pidfd >= 0:
+                self._shared.reactor.watch(self._pidfd, self._on_exit)
+            else:  # it was reaped by another part of this program
+                self._shared.reactor.call_at(trio.current_time(), owner.exited)
         except OSError as error:
             if not self._ours:
                 raise
@@ -276,7 +283,9 @@ class LocalHandle:
         return Survivor(self.pid, "?", "") if stat is None else Survivor(self.pid, stat.state, stat.command)
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
-        """Look for the group's members and escapees, if there can be any."""
+        """Look for the group's members and escapees, if there can be any, and its group's id is surely its own."""
+        if self._pidfd < 0:
+            return None
         target = Target(self.pid, self._containment, age, self._stop_signal)
         if not self._shared.lineage.may_have_left_some(target):
             return None
@@ -293,7 +302,8 @@ class LocalHandle:
         info = reap.reap(self.pid, pidfd)
         info = info._replace(usage=self._containment.usage(info.usage))
         self._containment.close()
-        self._shared.reactor.close_watched(pidfd)
+        if pidfd >= 0:
+            self._shared.reactor.close_watched(pidfd)
         return info
 
     def abandon(self) -> None:
@@ -302,7 +312,8 @@ class LocalHandle:
         self.close_outputs()
         reap.defer_reap(self.pid)
         pidfd, self._pidfd = self._pidfd, -1
-        self._shared.reactor.close_watched(pidfd)
+        if pidfd >= 0:
+            self._shared.reactor.close_watched(pidfd)
 
     async def write_stdin(self, data: bytes) -> None:
         """Write all of `data`, in the caller's own task."""

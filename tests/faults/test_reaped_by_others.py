@@ -1,0 +1,98 @@
+"""Other parts of a program that reap children, or have the kernel do so: exit codes may be lost, and nothing else."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import trio
+
+from trio_process import Service
+
+REAPERS = {
+    "a handler": "signal.signal(signal.SIGCHLD, lambda *_: [0 for _ in iter(reap, 0)])",
+    "a thread": "threading.Thread(target=reap_for_ever, daemon=True).start()",
+    "the kernel": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+}
+
+PROGRAM = """
+import os, signal, threading, time, trio
+from trio_process import Service
+
+def reap():
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0]
+    except ChildProcessError:
+        return 0
+
+def reap_for_ever():
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            time.sleep(0.0001)
+
+async def main():
+    async with Service() as service:
+        {reaper}
+        for _ in range(30):
+            result = await service.run("sh", "-c", "echo out; exit 2", check=False)
+            assert result.exit_code in (2, 255), result
+            assert result.output == "out\\n", result
+    print("done")
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_a_child_that_something_else_reaps_is_no_failed_start(reaper):
+    code = PROGRAM.replace("{reaper}", REAPERS[reaper])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+async def test_sigchld_that_is_ignored_later_is_set_back_with_one_record(caplog):
+    with trio.fail_after(30), caplog.at_level(logging.WARNING, "trio_process"):
+        async with Service() as service:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            for _ in range(3):
+                assert (await service.run("sh", "-c", "exit 2", check=False)).exit_code == 2
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+    assert [record.message for record in caplog.records if "SIGCHLD" in record.message] == [
+        "SIGCHLD was set to be ignored, so exit codes would be lost; it is back at its default"
+    ]
+
+
+@pytest.mark.parametrize("script", ["echo out; exit 3", "echo out; kill -9 $$", "echo out & wait"])
+async def test_one_that_was_reaped_before_its_pidfd_has_its_output_and_255(monkeypatch, caplog, script):
+    opened = os.pidfd_open
+
+    def too_late(pid, *args):
+        os.waitpid(pid, 0)
+        return opened(pid, *args)
+
+    with trio.fail_after(30):
+        async with Service() as service:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pidfd_open", too_late)
+                process = await service.start("sh", "-c", script)
+            process.kill()  # reaches nothing
+            assert await process.wait(check=False) == 255
+            assert process.output() == "out\n"
+    assert any("its exit code is lost" in record.message for record in caplog.records)
+
+
+async def test_no_signal_reaches_the_group_of_a_leader_that_something_else_has_reaped(monkeypatch):
+    sent = []
+    with trio.fail_after(30):
+        async with Service() as service:
+            process = await service.start("sleep", "1000")
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+            monkeypatch.setattr(os, "killpg", lambda *args: sent.append(args))
+            process.kill()
+            assert await process.wait(check=False) in (255, -9)
+    assert sent == []
