@@ -274,3 +274,24 @@ def dask_address(tmp_path_factory):
 def dask_launcher(dask_address):
     """Return a launcher of agents on one worker of Dask's."""
     return dask_agents(dask_address, workers=["w-0"])
+
+
+@pytest.fixture
+def make_launcher(request):
+    """Return a function of an engine's name and a number of agents (1 or 2) that returns a launcher."""
+
+    def make(engine, count):
+        match engine:
+            case "agent":
+                return local_agents(count)
+            case "ssh":
+                options = request.getfixturevalue("sshd")
+                return ssh_agents(*["127.0.0.1"] * count, python=sys.executable, options=options)
+            case "slurm":
+                request.getfixturevalue("slurm")
+                return slurm_agents(count, "-c4", "--mem=200")
+            case "dask":
+                address = request.getfixturevalue("dask_address")
+                return dask_agents(address, workers=["w-0", "w-1"][:count])
+
+    return make

@@ -18,7 +18,7 @@ from typing import Final, final
 
 import trio
 
-from .._core import ClusterError, escape_controls
+from .._core import ClusterError, escape_controls, open_scope
 from .capacity import place
 from .link import WINDOW
 from .messages import Hello
@@ -193,13 +193,12 @@ async def open_command(
         raise ClusterError(f"{argv[0]} can't be started: {error.strerror}") from error
     _widen(process)
     channel = CommandChannel(process, proves_death, spare=spare)
-    async with trio.open_nursery() as nursery:
+    async with open_scope() as nursery:
         nursery.start_soon(channel.read_words)
         try:
             yield channel
         finally:
             await channel.end()
-            nursery.cancel_scope.cancel()
 
 
 def _widen(process: trio.Process) -> None:
@@ -313,12 +312,9 @@ async def open_callbacks(context: ssl.SSLContext | None, *, loopback: bool = Fal
         listeners = listeners[:1]
     hosts = ["127.0.0.1"] if loopback else our_addresses()
     callbacks = CallbackListener(listeners, hosts, context)
-    async with trio.open_nursery() as nursery:
+    async with open_scope() as nursery:
         nursery.start_soon(callbacks.serve)
-        try:
-            yield callbacks
-        finally:
-            nursery.cancel_scope.cancel()
+        yield callbacks
 
 
 def our_addresses() -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, final
 
 import attrs
@@ -26,7 +27,7 @@ from .._cluster import (
     open_command,
     server_context,
 )
-from .._core import ClusterError
+from .._core import ClusterError, open_scope
 
 
 @final
@@ -72,10 +73,11 @@ class DaskChannel:
         self._ended.set()
         self._gone.set()
 
-    def lose_worker(self) -> None:
-        """Note that the worker has gone; its agent notices that by itself."""
-        self._words = self._words or "its worker has gone"
-        self._gone.set()
+    def lose_worker(self, why: str) -> None:
+        """Note that nothing more will be heard of the worker; its agent notices that by itself."""
+        if not self._gone.is_set():
+            self._words = why
+            self._gone.set()
 
     async def died(self, hello: Hello | None) -> None:
         """Return once it is certain that the agent has ended: its task has."""
@@ -88,6 +90,35 @@ class DaskChannel:
 
     def give_up(self) -> None:
         """Do nothing more: without its connection the agent ends by itself."""
+
+
+@final
+class Helper:
+    """The process that speaks with the scheduler; `dask_helper.py` says how it is spoken to."""
+
+    def __init__(self, channel: CommandChannel) -> None:
+        self._channel = channel
+        self._lock = trio.Lock()
+
+    async def send(self, **what: Any) -> None:
+        """Give an order; one that has ended does nothing more."""
+        try:
+            async with self._lock:
+                await self._channel.stream.send_all(json.dumps(what).encode() + b"\n")
+        except trio.BrokenResourceError:
+            pass  # the end of its events says so
+
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what it says; its stdout is its own, so that every line is an event."""
+        rest = b""
+        while data := await self._channel.stream.receive_some():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+    def last_words(self) -> str:
+        """Return how it ended, and the last lines of its stderr."""
+        return self._channel.last_words()
 
 
 @final
@@ -108,34 +139,37 @@ class DaskLauncher:
         loopback = context is None and not self.plaintext
         async with (
             open_callbacks(context, loopback=loopback) as callbacks,
-            open_command(module_argv("trio_process.cluster.dask_helper")) as helper,
+            open_command(module_argv("trio_process.cluster.dask_helper")) as channel,
         ):
-            given = {"address": self.address, "security": self.security, "workers": self.workers}
-            await _send(helper, given)
-            async with trio.open_nursery() as nursery:
+            helper = Helper(channel)
+            await helper.send(address=self.address, security=self.security, workers=self.workers)
+            async with open_scope(wait=True) as nursery:
                 await self._follow(crew, callbacks, helper, nursery)
                 crew.roster.expect(launching=False)
-            if not crew.leaving:
-                raise ClusterError(f"the helper for the Dask cluster at {self.address} has ended{helper.last_words()}")
+                if not crew.leaving:
+                    text = f"the helper for the Dask cluster at {self.address} has ended{helper.last_words()}"
+                    crew.roster.failures.append(ClusterError(text))
 
-    async def _follow(
-        self, crew: Crew, callbacks: CallbackListener, helper: CommandChannel, nursery: trio.Nursery
-    ) -> None:
+    async def _follow(self, crew: Crew, callbacks: CallbackListener, helper: Helper, nursery: trio.Nursery) -> None:
+        """Do what the helper's events ask for, until it has ended."""
         channels: dict[str, DaskChannel] = {}
-        async for event in _events(helper):
-            match event["event"]:
-                case "worker":
-                    channel = channels[event["worker"]] = DaskChannel()
-                    agent = crew.roster.add(event["name"], event["host"])
-                    nursery.start_soon(self._attend, crew, agent, channel, callbacks, helper, event["worker"])
-                case "listed":
-                    crew.roster.expect(launching=False, open_ended=True)
-                case "gone" if event["worker"] in channels:
-                    channels[event["worker"]].lose_worker()
-                case "done" if event["worker"] in channels:
-                    channels[event["worker"]].end(event["error"])
-                case "failed":
-                    raise ClusterError(event["error"])
+        async with aclosing(helper.events()) as events:
+            async for event in events:
+                match event["event"]:
+                    case "worker":
+                        channel = channels[event["worker"]] = DaskChannel()
+                        agent = crew.roster.add(event["name"], event["host"])
+                        nursery.start_soon(self._attend, crew, agent, channel, callbacks, helper, event["worker"])
+                    case "listed":
+                        crew.roster.expect(launching=False, open_ended=True)
+                    case "gone" if event["worker"] in channels:
+                        channels[event["worker"]].lose_worker("its worker has gone")
+                    case "done" if event["worker"] in channels:
+                        channels[event["worker"]].end(event["error"])
+                    case "failed":
+                        raise ClusterError(event["error"])
+        for channel in channels.values():
+            channel.lose_worker("the helper that speaks with Dask has ended")
 
     def _check_encryption(self, host: str) -> None:
         if self.tls is None and not self.plaintext and not _is_loopback(host):
@@ -149,7 +183,7 @@ class DaskLauncher:
         agent: Agent,
         channel: DaskChannel,
         callbacks: CallbackListener,
-        helper: CommandChannel,
+        helper: Helper,
         worker: str,
     ) -> None:
         try:
@@ -157,7 +191,7 @@ class DaskLauncher:
             token, calls = callbacks.expect()
             try:
                 config = {"addresses": callbacks.addresses, "token": token, "secured": self.tls is not None}
-                await _send(helper, {"worker": worker, "config": config})
+                await helper.send(worker=worker, config=config)
                 await channel.called(calls)
             finally:
                 callbacks.withdraw(token)
@@ -166,22 +200,6 @@ class DaskLauncher:
             crew.roster.failed(agent, ClusterError(text))
             return
         await crew.attend(agent, channel)
-
-
-async def _send(helper: CommandChannel, what: Mapping[str, Any]) -> None:
-    try:
-        await helper.stream.send_all(json.dumps(what).encode() + b"\n")
-    except trio.BrokenResourceError:
-        pass  # the helper has ended; `_follow` says so
-
-
-async def _events(helper: CommandChannel) -> AsyncIterator[dict[str, Any]]:
-    """Yield what the helper says; its stdout is its own, so that every line is an event."""
-    rest = b""
-    while data := await helper.stream.receive_some():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
 
 
 def _is_loopback(host: str) -> bool:
