@@ -101,6 +101,7 @@ from ._supervisor import (
     UnitChanged,
     UnitCondition,
     UnitInfo,
+    UnitLines,
     UnitSpec,
     UnitState,
 )
@@ -190,6 +191,7 @@ __all__ = [
     "UnitCondition",
     "UnitFailedError",
     "UnitInfo",
+    "UnitLines",
     "UnitSpec",
     "UnitState",
     "default_registry",

@@ -4,7 +4,17 @@ import pytest
 import trio
 from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
 
-from trio_process import OptionError, Probe, ProcessError, RestartPolicy, StopFailedError, UnitFailedError, UnitState
+from trio_process import (
+    OptionError,
+    Probe,
+    ProcessError,
+    RestartPolicy,
+    Runner,
+    RunSpec,
+    StopFailedError,
+    UnitFailedError,
+    UnitState,
+)
 from trio_process.testing import Behaviour
 
 SLOW_STOP = {"exit_code": None, "lines": ["listening"], "reacts": {"SIGTERM": {"lines": [(2.0, "bye")]}}}
@@ -420,3 +430,26 @@ async def test_what_is_scaled_away_during_a_group_restart_holds_up_nobody(autoju
         await supervisor["web"].wait("backoff")  # job and job.2 have completed, and are to be done again
         await supervisor.scale("job", 1)
         await supervisor["web"].wait("ready", timeout=60)
+
+
+async def test_a_pipeline_uses_units(autojump_clock):
+    fake = fake_service(test={"exit_after": 2.0})
+    units = [unit("db", enabled=False, settle=3.0)]
+    async with supervised(units, fake) as (supervisor, fake, _):
+        specs = [RunSpec(name=f"test-{number}", command="test", uses=["db"]) for number in range(3)]
+        whole = await Runner(fake, supervisor=supervisor).run_all(specs)
+        assert whole.success
+        assert starts(fake, "test") == [3.0] * 3
+        assert supervisor["db"].state is UnitState.STOPPED
+        assert len(starts(fake, "db")) == 1
+
+
+async def test_a_pipeline_fails_with_the_unit_that_it_uses(autojump_clock):
+    fake = fake_service(db={"exit_code": 1})
+    async with supervised([unit("db", enabled=False, restart=NEVER)], fake) as (supervisor, fake, _):
+        specs = [RunSpec(name="test", command="test", uses=["db"], retries=3), RunSpec(name="lint", command="test")]
+        fake.on("test", exit_code=0)
+        whole = await Runner(fake, supervisor=supervisor).run_all(specs)
+        assert [result.passed for result in whole.results] == [False, True]
+        assert isinstance(whole.results[0].error, UnitFailedError)
+        assert len(starts(fake, "test")) == 1

@@ -165,7 +165,8 @@ async def test_next_start_is_known_during_a_backoff(autojump_clock):
         await supervisor["web"].wait(UnitState.BACKOFF)
         web = supervisor["web"]
         assert (web.next_start - web.since).total_seconds() == pytest.approx(1.0)
-        assert web.process is None
+        assert not web.process.is_running
+        assert (web.info().pid, web.info().process_id) == (None, None)
         assert isinstance(web.error, CommandFailedError)
         await web.wait(UnitState.READY)
         assert web.next_start is None

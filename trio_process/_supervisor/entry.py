@@ -25,10 +25,10 @@ class Entry:
     __slots__ = ("asked", "holds", "removed", "replicas", "spec")
 
     def __init__(self, spec: UnitSpec) -> None:
-        self.spec = spec
-        self.asked = spec.enabled
+        self.spec: UnitSpec = spec
+        self.asked: bool = spec.enabled
         self.holds: list[Hold] = []
-        self.removed = False
+        self.removed: bool = False
         self.replicas: dict[int, Replica] = {}
 
     @property

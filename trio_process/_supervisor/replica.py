@@ -76,22 +76,22 @@ class Replica:
     )  # fmt: skip
 
     def __init__(self, roster: Roster, spec: UnitSpec, number: int) -> None:
-        self.roster = roster
-        self.spec = spec
-        self.number = number
-        self.name = spec.name if number == 1 else f"{spec.name}.{number}"
-        self.machine = Machine(spec.restart)
-        self.unit = Unit(self)
-        self.wishes = Wishes()
-        self.watchers = Watchers(self)
-        self.bell = Bell()
+        self.roster: Roster = roster
+        self.spec: UnitSpec = spec
+        self.number: int = number
+        self.name: str = spec.name if number == 1 else f"{spec.name}.{number}"
+        self.machine: Machine = Machine(spec.restart)
+        self.unit: Unit = Unit(self)
+        self.wishes: Wishes = Wishes()
+        self.watchers: Watchers = Watchers(self)
+        self.bell: Bell = Bell()
         self.run: Run | None = None
         self.survived: Run | None = None
-        self.generation = 0
+        self.generation: int = 0
         self.error: BaseException | None = None
-        self.since = datetime.now(UTC)
+        self.since: datetime = datetime.now(UTC)
         self.next_start: datetime | None = None
-        self.gone = False
+        self.gone: bool = False
 
     # what others go by
 

@@ -57,11 +57,11 @@ class Roster:
         self.service = service
         self.deadline = deadline
         self.nursery = nursery
-        self.exits = Exits(service)
+        self.exits: Exits = Exits(service)
         self.entries: dict[str, Entry] = {}
-        self.graph = Graph.of(specs.values())
-        self.stop_graph = self.graph  # while a reload is under way, it also has the edges of what still runs
-        self.closing = False
+        self.graph: Graph = Graph.of(specs.values())
+        self.stop_graph: Graph = self.graph  # while a reload is under way, it also has the edges of what still runs
+        self.closing: bool = False
         self.failed: list[Replica] = []
         self._strategy = strategy
         self._end_body = end_body

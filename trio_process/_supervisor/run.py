@@ -36,14 +36,14 @@ class Run(ABC):
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
-        self.began_at = trio.current_time()
+        self.began_at: float = trio.current_time()
         self.begun_at: float | None = None
-        self.ended = False
+        self.ended: bool = False
         self.failure: BaseException | None = None
         self.failed: Exception | None = None
-        self.ready = False
-        self.alive = True
-        self.reason = ""
+        self.ready: bool = False
+        self.alive: bool = True
+        self.reason: str = ""
         self.ready_since: float | None = None
         self.stuck: StopFailedError | None = None
 

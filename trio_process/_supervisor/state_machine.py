@@ -242,8 +242,8 @@ class Machine:
     __slots__ = ("_budget", "_policy", "restarts", "state")
 
     def __init__(self, policy: RestartPolicy) -> None:
-        self.state = UnitState.STOPPED
-        self.restarts = 0
+        self.state: UnitState = UnitState.STOPPED
+        self.restarts: int = 0
         self.set_policy(policy)
 
     def set_policy(self, policy: RestartPolicy) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import final
+from pathlib import Path
+from typing import Self, TypedDict, Unpack, final
 
 import trio
 
@@ -19,6 +22,14 @@ from .spec import UnitSpec
 from .states import Strategy
 from .stay import open_roster
 from .unit import Unit
+
+
+class SupervisorKeywords(TypedDict, total=False):
+    """The keywords of `Supervisor`."""
+
+    service: Service | None
+    strategy: Strategy | str
+    shutdown_timeout: float
 
 
 @final
@@ -68,8 +79,33 @@ class Supervisor(Block):
         self._owns_service = service is None
         self._roster: Roster | None = None
         self._reloading = trio.Lock()
+        self._path: Path | None = None
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Unpack[SupervisorKeywords]) -> Self:
+        """Return a supervisor of the services in a file.
+
+        Args:
+            path: What `load_services` reads.
+            **options: The keywords of `Supervisor`.
+
+        Raises:
+            PipelineError: The file has faults; the text has all of them.
+        """
+        # It reads files, which is the business of another layer; and it makes specs, which are of this one.
+        load_services = getattr(sys.modules[__name__.partition(".")[0]], "load_services", None)
+        if load_services is None:
+            raise ProcessError("this version can't read services from a file; give Supervisor a list of UnitSpec")
+        supervisor = cls(load_services(path), **options)
+        supervisor._path = Path(path)
+        return supervisor
 
     # what there is
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was made from; None if it was made from specs."""
+        return self._path
 
     @property
     def service(self) -> Service:

@@ -96,9 +96,9 @@ class Unit:
 
     @property
     def process(self) -> ManagedProcess | None:
-        """Its process; None while there is none, and for an async function."""
+        """Its process, or that of its last run while nothing runs; None before the first, and for an async function."""
         run = self._replica.run
-        return None if run is None else run.process
+        return self._replica.watchers.process if run is None else run.process
 
     @property
     def generation(self) -> int:

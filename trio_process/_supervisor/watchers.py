@@ -26,15 +26,19 @@ class _Waiter:
 
 @final
 class Watchers:
-    """Who waits for a state of a unit, and who reads its lines."""
+    """Who waits for a state of a unit, and who reads its lines.
 
-    __slots__ = ("_process", "_readers", "_replica", "_waiters")
+    Attributes:
+        process: The process of the present run, or else of the last one.
+    """
+
+    __slots__ = ("_readers", "_replica", "_waiters", "process")
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._waiters: list[_Waiter] = []
         self._readers: WeakSet[UnitLines] | None = None  # made for the first one: hardly any unit has any
-        self._process: ManagedProcess | None = None
+        self.process: ManagedProcess | None = None
 
     async def wait(self, states: frozenset[UnitState], limit: float) -> UnitState | None:
         """Return the first of some states that the unit is in, or comes into; None if there is none in time.
@@ -73,7 +77,7 @@ class Watchers:
 
     def begins(self, process: ManagedProcess) -> None:
         """Let those who read the unit's lines read those of a new run."""
-        self._process = process
+        self.process = process
         for reader in self._readers or ():
             reader._begins(process)
 
@@ -82,8 +86,8 @@ class Watchers:
         if self._readers is None:
             self._readers = WeakSet()
         self._readers.add(reader)
-        if self._process is not None:
-            reader._begins(self._process)
+        if self.process is not None:
+            reader._begins(self.process)
         if self._replica.gone:
             reader._ends()
 
