@@ -141,6 +141,7 @@ async def test_what_was_not_given_is_unavailable():
         ("/processes/ID/wait?wait=-1", None, "wait"),
         ("/processes/ID/wait?wait=301", None, "wait"),
         ("/processes/ID/wait?wait=nan", None, "wait"),
+        ("/processes/ID/stop?waits=1", None, "waits"),
         ("/session", {"token": ""}, "token"),
         ("/session", {}, "token"),
         ("/processes", {}, "command"),

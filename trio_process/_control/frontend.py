@@ -14,7 +14,7 @@ from .guard import Guard, Need
 from .message import Answer, Message, Receive, Request, Send, failure, head_of, parse_query, read_body
 from .plane import Plane
 from .problem import Problem
-from .routes import Match, Route, Router
+from .routes import Match, Route, Router, check_query
 from .schema import check, record
 from .streams import refuse_websocket, serve_events, serve_websocket, watch_leaving
 
@@ -116,6 +116,7 @@ class Frontend:
         if route.body is not None or body:
             check(route.body or _NOTHING, body)
         query = parse_query(scope["query_string"])
+        check_query(route, query)
         return Request(method=scope["method"], path=match.values, query=query, headers=headers, body=body)
 
     async def _answer(self, route: Route, request: Request, receive: Receive) -> Answer | None:
@@ -162,6 +163,7 @@ class Frontend:
                 await self._refuse(Problem("not_found", "there is no WebSocket at this path"), send)
                 return
             query = parse_query(scope["query_string"])
+            check_query(route, query)
             request = Request(method="GET", path=match.values, query=query, headers=dict(scope["headers"]), body={})
             self._count("GET", route.path, 101)
             await serve_websocket(self._plane, request, receive, send)

@@ -158,7 +158,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[st
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_float=_number)
     except (ValueError, RecursionError):
         raise Problem("invalid_request", "the body is not valid JSON") from None
     if value is None:
@@ -166,6 +166,11 @@ def _parse(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Problem("invalid_request", "the body must be a JSON object")
     return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value  # JSON knows one kind of number
 
 
 def _too_large() -> Problem:

@@ -6,13 +6,15 @@ Routes go by the raw path: it is cut at `/` first and decoded then, so that a na
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from .._core import nearest
 from .guard import Need
 from .message import Answer, Receive, Request, Send
+from .problem import invalid
 from .schema import Schema
 
 if TYPE_CHECKING:
@@ -130,6 +132,13 @@ class Router:
         return Match(route, dict(zip(names, values, strict=True)), tuple(node.routes))
 
 
-def described(route: Route) -> dict[str, Any]:
-    """Return what the documentation says of a route."""
-    return {"method": route.method, "path": route.path, "summary": route.summary, "access": route.need.access}
+def check_query(route: Route, query: Mapping[str, str]) -> None:
+    """Check that a route of the API knows all parameters: one with a slip in its name must not be ignored.
+
+    Raises:
+        Problem: It doesn't know one.
+    """
+    if route.path.startswith(BASE):
+        for name in query:
+            if name not in route.query:
+                raise invalid(name, f"this path has no parameter {name!r}{nearest(name, route.query)}")

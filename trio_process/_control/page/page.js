@@ -491,7 +491,7 @@ class Logs {
 		this.soon();
 	}
 
-	async catchUp() {  // what was missed while there was no connection
+	async catchUp() {
 		if (!this.tail || this.paused) return;
 		this.loading = true;
 		const turn = this.turn;
@@ -1067,7 +1067,7 @@ class PipelineView {
 
 	update() {
 		const pipeline = S.pipelines.get(this.id), specs = S.specs.get(this.id);
-		if (!pipeline || !specs) return;
+		if (!pipeline || !specs || !this.body) return;
 		text(this.name, pipeline.name);
 		const shown = pipeline.state === 'running' ? 'starting' : pipeline.state;
 		swap(this.state, pipeline.state, () => { const el = pill(shown); el.lastChild.textContent = pipeline.state; return el; });

@@ -1,0 +1,232 @@
+"""The page in a real browser, and what other pages in the same browser can do: nothing."""
+
+import trio
+from browser import Tab, in_browser, needs_chromium, until
+
+from trio_process import ControlServer, Probe, RestartPolicy, Runner, RunSpec, Service, Supervisor, UnitSpec
+from trio_process._control import page_files
+
+STRANGE = (
+    r"printf 'nul \000 bidi \342\200\256txet \033]0;title\007\033[31mred\033[0m \033[999;1Hmoved "
+    r"<img src=x onerror=document.title=1> <script>document.title=1</script>\n';"
+    r"head -c 1500000 /dev/zero | tr '\0' x; echo"
+)
+
+
+def specs():
+    return [
+        UnitSpec(name="db", command="sh", args=["-c", "echo open; exec sleep 1000"], ready=Probe.line("open")),
+        UnitSpec(name="web", command="sh", args=["-c", "seq -f 'line %g' 3000; exec cat"], after=["db"], replicas=2),
+        UnitSpec(name="strange", command="sh", args=["-c", f"{STRANGE}; exec sleep 1000"]),
+        UnitSpec(name="off", command="sleep", args=["9"], enabled=False),
+        UnitSpec(
+            name="bad", command="sh", args=["-c", "echo '<i>no luck</i>' >&2; exit 3"], restart=RestartPolicy.never()
+        ),
+    ]
+
+
+def steer(browser, control):
+    tab = Tab(browser).log_in(control)
+    page = tab.page
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="db", exact=True))
+    row.get_by_text("ready").wait_for()
+    bad = page.get_by_role("row").filter(has=page.get_by_role("link", name="bad", exact=True))
+    bad.get_by_text("failed").wait_for()
+    bad.get_by_text("<i>no luck</i>").wait_for()  # as text
+    assert "token" not in page.url
+    assert page.evaluate("document.cookie") == ""  # HttpOnly
+    off = page.get_by_role("row").filter(has=page.get_by_role("link", name="off", exact=True))
+    off.get_by_role("button", name="Start off").click()
+    off.get_by_text("ready").wait_for()
+    off.get_by_role("button", name="Restart off").click()
+    off.get_by_role("button", name="Stop off").click()
+    off.get_by_text("stopped").wait_for()
+    # by keyboard: to the first row, open it
+    page.locator("body").press("j")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="db").wait_for()
+    page.get_by_role("log", name="Log lines").get_by_text("open").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("g")
+    page.locator("svg a", has_text="web").wait_for()
+    page.keyboard.press("?")
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    for hash_ in ("#/", "#/logs", "#/graph", "#/service/web"):
+        page.set_viewport_size({"width": 375, "height": 700})
+        tab.go(hash_)
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, hash_
+    return tab.complaints
+
+
+def read_logs(browser, control):
+    tab = Tab(browser).log_in(control)
+    page = tab.page
+    tab.go("#/service/web")
+    log = page.get_by_role("log", name="Log lines")
+    log.get_by_text("line 3000").first.wait_for()
+    assert page.locator(".ln").count() < 200
+    log.evaluate("el => { el.scrollTop = 0 }")  # older ones come by themselves
+    until(page, "document.querySelector('.tools .end').textContent.replace(/\\D/g, '') > 1400")
+    search = page.get_by_role("searchbox", name="Search the logs")
+    search.fill("LINE 2999")
+    until(page, "document.querySelectorAll('.ln mark').length === 2")
+    assert "grep=line+2999" in page.url
+    link = page.url
+    again = Tab(browser, storage_state=tab.context.storage_state())
+    again.page.goto(link)
+    until(again.page, "document.querySelectorAll('.ln mark').length === 2")
+    again.page.locator(".ln").first.click()
+    assert "at=" in again.page.url
+    with again.page.expect_download() as download:
+        again.page.get_by_role("button", name="Download").click()
+    with open(download.value.path()) as file:
+        assert file.read().count("line 2999") == 2
+    tab.go("#/service/strange")
+    line = page.locator(".ln", has_text="nul")
+    line.wait_for()
+    text = line.inner_text()
+    assert "<img src=x onerror=document.title=1> <script>document.title=1</script>" in text
+    assert "\u202e" not in text
+    assert "U+202E" in text
+    assert "title\x07" not in text
+    assert page.title() != "1"
+    assert page.locator("main img, main script").count() == 0
+    assert len(page.locator(".ln", has_text="xxxx").first.inner_text()) < 5000  # of a line of 1.5 MB
+    page.get_by_role("button", name="Pause").click()
+    assert page.get_by_role("button", name="Pause").get_attribute("aria-pressed") == "true"
+    return tab.complaints + again.complaints
+
+
+def watch_pipeline(browser, control):
+    tab = Tab(browser).log_in(control)
+    page = tab.page
+    page.get_by_role("link", name="build").click()
+    page.locator(".task", has_text="compile").wait_for()
+    page.locator(".task", has_text="test").click()
+    page.locator(".out pre", has_text="2 of 3 failed").wait_for()
+    page.get_by_role("button", name="Graph").click()
+    page.locator("svg a", has_text="deploy").get_by_text("skipped").wait_for()
+    return tab.complaints
+
+
+def type_the_token(browser, control):
+    tab = Tab(browser)
+    page = tab.page
+    page.goto(control.url)
+    field = page.get_by_label("Token")
+    field.fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("the token is wrong").wait_for()
+    field.fill(control.token.reveal())
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("navigation", name="Views").get_by_text("Overview").wait_for()
+    return [each for each in tab.complaints if "401" not in each]
+
+
+@needs_chromium
+async def test_services_are_seen_and_steered_and_logs_read():
+    supervisor = Supervisor(specs())
+    async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
+        assert await in_browser(steer, control) == []
+        assert await in_browser(read_logs, control) == []
+
+
+@needs_chromium
+async def test_pipelines_are_shown_and_a_token_can_be_typed():
+    async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
+        pipeline = [
+            RunSpec(name="compile", command="echo", args=["ok"]),
+            RunSpec(name="test", command="sh", args=["-c", "echo 2 of 3 failed; exit 1"], after=["compile"]),
+            RunSpec(name="deploy", command="true", after=["test"]),
+        ]
+        await Runner(service).run_all(pipeline, updates=control.pipeline("build", pipeline))
+        assert await in_browser(watch_pipeline, control) == []
+        assert await in_browser(type_the_token, control) == []
+
+
+FOREIGN = """<!doctype html><title>foreign</title><iframe id=frame src="TARGET/"></iframe>
+<form id=form method=post action="TARGET/api/process/processes/ID/kill" target=frame><input name=a value=b></form>
+<form id=text method=post enctype=text/plain action="TARGET/api/process/processes/ID/kill" target=frame><input name='{"a":"' value='"}'></form>
+<script>
+const results = [];
+const note = (what, promise) => promise.then((value) => results.push(`${what}: ${value}`), () => results.push(`${what}: error`));
+const options = { method: 'POST', credentials: 'include' };
+const url = 'TARGET/api/process/processes/ID/kill';
+document.getElementById('form').submit();
+document.getElementById('text').submit();
+note('read', fetch('TARGET/api/process/processes', { credentials: 'include' }).then((answer) => answer.text()));
+note('post', fetch(url, options).then((answer) => answer.text()));
+note('no-cors', fetch(url, { ...options, mode: 'no-cors' }).then((answer) => answer.type));
+note('json', fetch(url, { ...options, headers: { 'Content-Type': 'application/json' }, body: '{}' }).then((answer) => answer.text()));
+note('beacon', Promise.resolve(navigator.sendBeacon(url)));
+note('script', new Promise((good, bad) => { const el = document.createElement('script'); el.onload = good; el.onerror = bad; el.src = 'TARGET/api/process/processes'; document.body.append(el); }));
+note('image', new Promise((good, bad) => { const el = new Image(); el.onload = good; el.onerror = bad; el.src = 'TARGET/page/icon.svg'; }));
+note('websocket', new Promise((good, bad) => { const el = new WebSocket('TARGET/api/process/events'.replace('http', 'ws')); el.onmessage = () => good('open'); el.onerror = bad; el.onclose = bad; }));
+note('eventsource', new Promise((good, bad) => { const el = new EventSource('TARGET/api/process/events', { withCredentials: true }); el.onmessage = () => good('open'); el.onerror = bad; }));
+</script>"""
+
+
+async def serve_foreign(page, *, task_status):
+    async def answer(stream):
+        async with stream:
+            await stream.receive_some(65536)
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\nConnection: close\r\n\r\n"
+            await stream.send_all(head.encode() + page)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    task_status.started(listener.socket.getsockname()[1])
+    await trio.serve_listeners(answer, [listener])
+
+
+def attack(browser, control, port):
+    tab = Tab(browser).log_in(control)  # the browser has the session's cookie now
+    found = {}
+    for host in ("127.0.0.1", "localhost"):  # the same site, and another one
+        page = tab.context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"http://{host}:{port}/")
+        until(page, "results.length >= 9")
+        found[host] = page.evaluate("results")
+        assert page.frames[1].url.startswith("chrome-error:") or not page.frames[1].locator("#bar").count()
+        page.close()
+    return found
+
+
+@needs_chromium
+async def test_a_foreign_page_can_do_nothing():
+    async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
+        process = await service.start("sleep", "1000")
+        page = FOREIGN.replace("TARGET", control.url.rstrip("/")).replace("ID", process.id).encode()
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(serve_foreign, page)
+            found = await in_browser(attack, control, port)
+            nursery.cancel_scope.cancel()
+        for host, results in found.items():
+            assert len(results) == 9
+            left = {result for result in results if not result.endswith(": error")}
+            # what a browser never tells a page about: it was sent, and refused
+            assert left <= {"no-cors: opaque", "beacon: true"}, (host, left)
+        assert process.is_running
+
+
+def rebind(browser, port):
+    page = Tab(browser).page
+    answer = page.goto(f"http://attacker.example:{port}/")
+    return answer.status, page.content()
+
+
+@needs_chromium
+async def test_a_rebound_name_gets_nothing():
+    async with ControlServer("127.0.0.1:0") as control:
+        port = control.addr.rpartition(":")[2]
+        rules = "--host-resolver-rules=MAP attacker.example 127.0.0.1"
+        status, content = await in_browser(rebind, port, arguments=[rules])
+        assert status == 421
+        assert "page.js" not in content
+
+
+def test_the_page_is_small_and_comes_with_the_wheel():
+    names = page_files._TYPES
+    assert sum(len(page_files._read(name)) for name in names) <= 80_000

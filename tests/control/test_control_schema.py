@@ -1,0 +1,71 @@
+"""`openapi.json` and the server, held together by schemathesis."""
+
+import pytest
+import schemathesis
+import trio
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.generation import GenerationMode
+
+from trio_process import ControlServer, Registry, Supervisor, UnitSpec
+from trio_process._control.openapi import document
+from trio_process._control.routes import BASE
+
+STREAMS = ("/events", "/hold")
+EXAMPLES = 2
+LIMIT = 20  # seconds for one request
+
+
+def ask_all(control, mode):
+    schema = schemathesis.openapi.from_dict(document())
+    headers = {"Authorization": f"Bearer {control.token.reveal()}"}
+    count = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.path.endswith(STREAMS) or (
+            mode is GenerationMode.NEGATIVE and not operation.path.startswith(BASE)
+        ):
+            continue  # probes may have any query
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=EXAMPLES,
+            database=None,
+            derandomize=True,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def ask(case):
+            if isinstance(case.query, dict) and "wait" in case.query and mode is GenerationMode.POSITIVE:
+                case.query["wait"] = 0.01  # up to 300 s are right, too
+            case.call_and_validate(base_url=control.url, headers=headers, timeout=LIMIT)
+
+        try:
+            ask()
+        except schemathesis.errors.InvalidSchema:
+            raise
+        except Exception as error:
+            if "negative" in str(error).lower() and "Can't generate" in str(error):
+                continue  # an operation of which everything is right
+            raise
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+async def test_schemathesis_finds_nothing(tmp_path, mode):
+    specs = [UnitSpec(name="web", command="sleep", args=["1000"]), UnitSpec(name="db", command="cat")]
+    supervisor = Supervisor(specs)
+    async with ControlServer("127.0.0.1:0", supervisor=supervisor, registry=Registry(tmp_path)) as control, supervisor:
+        with trio.fail_after(300):
+            assert await trio.to_thread.run_sync(ask_all, control, mode) > 10
+
+
+def test_every_route_is_described():
+    paths = document()["paths"]
+    assert len(paths) > 25
+    for path, operations in paths.items():
+        assert path.startswith((BASE + "/", "/"))
+        for operation in operations.values():
+            assert operation["summary"].endswith(".")
+            assert "200" in operation["responses"]
