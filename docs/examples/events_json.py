@@ -20,7 +20,7 @@ trio.run(main)
 
 # Prints:
 #
-#   ActionProcessStarted {"id": "proc-1", "name": "brief", "command": "sh", "args": [...], "dir": null, "pid": ..., "at": "..."}
-#   ActionProcessOutput {"id": "proc-1", "name": "brief", "line": "hello", "stream": "stdout", "partial": false}
-#   ActionProcessKilled {"id": "proc-1", "name": "brief", "signal": "SIGKILL"}
-#   ActionProcessExited {"id": "proc-1", ..., "exitCode": -9, "duration": ..., "error": "...", "reason": "signalled"}
+#   ActionProcessStarted {"id": "proc-1-...", "name": "brief", "command": "sh", "args": [...], "dir": null, "pid": ..., "at": "..."}
+#   ActionProcessOutput {"id": "proc-1-...", "name": "brief", "line": "hello", "stream": "stdout", "partial": false}
+#   ActionProcessKilled {"id": "proc-1-...", "name": "brief", "signal": "SIGKILL"}
+#   ActionProcessExited {"id": "proc-1-...", ..., "exitCode": -9, "duration": ..., "error": "...", "reason": "signalled"}
