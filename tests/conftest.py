@@ -10,8 +10,11 @@ import threading
 import time
 
 import pytest
+import trio
 from hypothesis import HealthCheck, settings
 from support import process_of, state_of
+from trio.lowlevel import current_clock
+from trio.testing import MockClock
 
 from trio_process._core.scope import is_cancellation
 
@@ -19,6 +22,9 @@ _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, ho
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
 _FIRST_AGAIN = 300  # the PID after the highest one (RESERVED_PIDS in the kernel's pid.c)
 _PATIENCE = 20.0  # seconds for what was told to end, and for the kernel
+
+_BOUND = 60.0  # seconds on the real clock for an async test, on a busy machine too
+_BOUND_ON_A_VIRTUAL_CLOCK = 1000 * 3600.0
 
 # a busy machine is no reason to fail
 settings.register_profile("trio_process", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -86,29 +92,43 @@ def _leaks(last_pid, descriptors, threads):
     ]
 
 
-def _to_its_end(test):
-    """Return a test that fails where it ends with nothing but Cancelled: pytest-trio would say that it has passed."""
+def _bounded(test, bound):
+    """Return a test that fails where it takes too long, or ends with nothing but Cancelled.
+
+    pytest-trio would say of the latter that it has passed. On a virtual clock the bound takes no time, so that it is large.
+    """
 
     @functools.wraps(test)
-    async def to_its_end(*args, **keywords):
-        try:
-            return await test(*args, **keywords)
-        except BaseException as error:
-            if is_cancellation(error):
-                raise AssertionError("this test was cancelled, and not by itself, before its end") from error
-            raise
+    async def bounded(*args, **keywords):
+        seconds = _BOUND_ON_A_VIRTUAL_CLOCK if isinstance(current_clock(), MockClock) else bound
+        with trio.move_on_after(seconds) as scope:
+            try:
+                return await test(*args, **keywords)
+            except BaseException as error:
+                if is_cancellation(error) and not scope.cancel_called:
+                    raise AssertionError("this test was cancelled, and not by itself, before its end") from error
+                raise
+        raise AssertionError(f"this test was stopped after {seconds:g} s; @pytest.mark.bound(seconds) gives it more")
 
-    return to_its_end
+    return bounded
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", f"bound(seconds): on the real clock, more than the {_BOUND:g} s of an async test"
+    )
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         test = getattr(item, "obj", None)
+        mark = item.get_closest_marker("bound")
+        bound = mark.args[0] if mark is not None else _BOUND
         if hasattr(test, "hypothesis"):
             if inspect.iscoroutinefunction(test.hypothesis.inner_test):
-                test.hypothesis.inner_test = _to_its_end(test.hypothesis.inner_test)
+                test.hypothesis.inner_test = _bounded(test.hypothesis.inner_test, bound)
         elif inspect.iscoroutinefunction(test):
-            item.obj = _to_its_end(test)
+            item.obj = _bounded(test, bound)
 
 
 @pytest.fixture(autouse=True)

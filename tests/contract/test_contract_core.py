@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import trio
-from worlds import bounded, plain
+from worlds import on_its_clock, plain
 
 from trio_process import (
     ActionNotRegisteredError,
@@ -25,7 +25,7 @@ from trio_process import (
 ACTIONS = ["process.run", "process.start", "process.kill", "process.list", "process.get"]
 
 
-@bounded
+@on_its_clock
 async def test_actions_do_what_the_service_does(world):
     hello = world.program("echo hello; echo err >&2", lines=["hello"])
     fails = world.program("echo no; exit 2", lines=["no"], exit_code=2)
@@ -62,7 +62,7 @@ async def test_actions_do_what_the_service_does(world):
         await core.process.run(*hello)
 
 
-@bounded
+@on_its_clock
 async def test_the_table_knows_forgets_and_refuses(world):
     quick = world.program("exit 0")
     sleeps = world.program("exec sleep 60", exit_code=None)
@@ -93,7 +93,7 @@ async def test_the_table_knows_forgets_and_refuses(world):
             pass
 
 
-@bounded
+@on_its_clock
 async def test_a_runner_takes_either(world):
     specs = []
 
@@ -119,7 +119,7 @@ async def test_a_runner_takes_either(world):
     assert result.results[2].command_result.reason is EndReason.TIMED_OUT
 
 
-@bounded
+@on_its_clock
 async def test_an_error_of_the_body_leaves_as_it_is_and_everything_is_stopped(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], exit_code=None)
     error = KeyError("mine")
@@ -133,7 +133,7 @@ async def test_an_error_of_the_body_leaves_as_it_is_and_everything_is_stopped(wo
     assert process.reason is EndReason.STOPPED
 
 
-@bounded
+@on_its_clock
 async def test_cancelling_the_whole_block_stops_everything(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], exit_code=None)
     with trio.CancelScope() as scope:
@@ -146,7 +146,7 @@ async def test_cancelling_the_whole_block_stops_everything(world):
     assert (process.reason, process.signal_name) == (EndReason.STOPPED, "SIGTERM")
 
 
-@bounded
+@on_its_clock
 async def test_many_at_once_each_with_its_own_output(world):
     argvs = [
         world.program(f"echo {n}; echo e{n} >&2; exit {n}", lines=[f"{n}", OutputLine(f"e{n}", "stderr")], exit_code=n)

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import trio
-from worlds import bounded, line, plain_rest
+from worlds import line, on_its_clock, plain_rest
 
 from trio_process import (
     ActionProcessOutput,
@@ -34,7 +34,7 @@ async def events_of(world, argv, check=False, **options):
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
-@bounded
+@on_its_clock
 async def test_an_exit_code_arrives(world, code):
     argv = world.program(f"exit {code}", exit_code=code)
     result, events = await events_of(world, argv, name="label")
@@ -44,7 +44,7 @@ async def test_an_exit_code_arrives(world, code):
     assert events == [("started", "sh", argv[1:], "label"), ("exited", code, "exited", error)]
 
 
-@bounded
+@on_its_clock
 async def test_other_codes_can_be_ok(world):
     argv = world.program("exit 3", exit_code=3)
     result, events = await events_of(world, argv, check=True, ok_exit_codes=[0, 3])
@@ -52,7 +52,7 @@ async def test_other_codes_can_be_ok(world):
     assert events[-1] == ("exited", 3, "exited", None)
 
 
-@bounded
+@on_its_clock
 async def test_a_death_by_its_own_signal_is_told(world):
     argv = world.program("echo last; kill -USR1 $$", lines=["last"], exit_code=-10)
     result, events = await events_of(world, argv)
@@ -61,7 +61,7 @@ async def test_a_death_by_its_own_signal_is_told(world):
     assert events[1:] == [line("last"), ("killed", "SIGUSR1"), ("exited", -10, "signalled", "CommandFailedError")]
 
 
-@bounded
+@on_its_clock
 async def test_a_process_is_pending_then_running_then_over(world):
     argv = world.program("sleep 0.1", exit_after=0.1)
     async with world.service() as service:
@@ -90,7 +90,7 @@ async def test_a_process_is_pending_then_running_then_over(world):
     ("how", "number", "reason"),
     [("kill", 9, "killed"), ("terminate", 15, "signalled"), ("SIGHUP", 1, "signalled"), ("stranger", 15, "signalled")],
 )
-@bounded
+@on_its_clock
 async def test_a_signal_ends_it_and_the_reason_says_whose_it_was(world, how, number, reason):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     if how == "stranger":
@@ -114,7 +114,7 @@ async def test_a_signal_ends_it_and_the_reason_says_whose_it_was(world, how, num
     assert seen[-1] == ("exited", -number, reason, "CommandFailedError")
 
 
-@bounded
+@on_its_clock
 async def test_an_ignored_signal_changes_nothing_and_never_escalates(world):
     argv = world.program(
         "trap '' TERM; echo up; read x; exit 4", lines=["up", Read.LINE], ignores=["SIGTERM"], exit_code=4
@@ -130,7 +130,7 @@ async def test_an_ignored_signal_changes_nothing_and_never_escalates(world):
         assert process.reason is EndReason.EXITED
 
 
-@bounded
+@on_its_clock
 async def test_what_is_written_during_the_grace_arrives(world):
     argv = world.program(
         "trap 'sleep 0.1; echo bye; echo err >&2; exit 0' TERM; echo up; read x",
@@ -152,7 +152,7 @@ async def test_what_is_written_during_the_grace_arrives(world):
     assert line("err", "stderr") in seen
 
 
-@bounded
+@on_its_clock
 async def test_a_stop_that_is_heeded_is_ok_although_it_is_a_death_by_signal(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     async with world.service() as service:
@@ -163,7 +163,7 @@ async def test_a_stop_that_is_heeded_is_ok_although_it_is_a_death_by_signal(worl
     assert (result.status, result.reason) == (Status.KILLED, EndReason.STOPPED)
 
 
-@bounded
+@on_its_clock
 async def test_a_failing_exit_after_a_stop_is_not_ok(world):
     argv = world.program(
         "trap 'exit 7' TERM; echo up; read x",
@@ -178,7 +178,7 @@ async def test_a_failing_exit_after_a_stop_is_not_ok(world):
     assert (result.ok, result.exit_code, result.reason) == (False, 7, EndReason.STOPPED)
 
 
-@bounded
+@on_its_clock
 async def test_another_stop_signal_is_sent_where_asked_for(world):
     argv = world.program(
         "trap 'echo int; exit 0' INT; echo up; read x",
@@ -196,7 +196,7 @@ DEAF = ("trap '' TERM; echo up; while :; do sleep 0.01; done", {"lines": ["up"],
 
 
 @pytest.mark.parametrize("grace", [0.3, 0])
-@bounded
+@on_its_clock
 async def test_after_the_grace_comes_sigkill_and_the_reason_stays(world, grace):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -208,7 +208,7 @@ async def test_after_the_grace_comes_sigkill_and_the_reason_stays(world, grace):
     assert (result.ok, result.reason, result.signal_name) == (False, EndReason.STOPPED, "SIGKILL")
 
 
-@bounded
+@on_its_clock
 async def test_asked_again_a_stop_can_only_come_sooner(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -224,7 +224,7 @@ async def test_asked_again_a_stop_can_only_come_sooner(world):
         assert process.reason is EndReason.STOPPED
 
 
-@bounded
+@on_its_clock
 async def test_a_cancelled_stop_cuts_the_grace(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -236,7 +236,7 @@ async def test_a_cancelled_stop_cuts_the_grace(world):
         assert (process.status, process.reason, process.signal_name) == (Status.KILLED, EndReason.STOPPED, "SIGKILL")
 
 
-@bounded
+@on_its_clock
 async def test_a_timeout_stops_it(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     async with world.service() as service:
@@ -254,7 +254,7 @@ async def test_a_timeout_stops_it(world):
     ]
 
 
-@bounded
+@on_its_clock
 async def test_silence_runs_into_the_idle_timeout_and_output_puts_it_off(world):
     argv = world.program(
         "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.25; echo $i; done; exec sleep 60",
@@ -267,7 +267,7 @@ async def test_silence_runs_into_the_idle_timeout_and_output_puts_it_off(world):
     assert world.takes(result.duration, 4.25)
 
 
-@bounded
+@on_its_clock
 async def test_cancelling_a_run_stops_the_process(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     async with world.service() as service:
@@ -284,7 +284,7 @@ async def test_cancelling_a_run_stops_the_process(world):
     assert await plain_rest(events) == [("killed", "SIGTERM"), ("exited", -15, "cancelled", "CommandFailedError")]
 
 
-@bounded
+@on_its_clock
 async def test_a_cancelled_run_has_its_grace(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -300,7 +300,7 @@ async def test_a_cancelled_run_has_its_grace(world):
         assert service.list()[0].reason is EndReason.CANCELLED
 
 
-@bounded
+@on_its_clock
 async def test_leaving_an_open_block_stops_the_process(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     async with world.service() as service:
@@ -309,7 +309,7 @@ async def test_leaving_an_open_block_stops_the_process(world):
         assert (process.reason, process.signal_name) == (EndReason.STOPPED, "SIGTERM")
 
 
-@bounded
+@on_its_clock
 async def test_leaving_an_open_block_while_cancelled_kills_at_once(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -322,7 +322,7 @@ async def test_leaving_an_open_block_while_cancelled_kills_at_once(world):
         assert (process.reason, process.signal_name) == (EndReason.CANCELLED, "SIGKILL")
 
 
-@bounded
+@on_its_clock
 async def test_an_error_in_an_open_block_stops_the_process_and_goes_on(world):
     argv = world.program("exec sleep 60", **FOREVER)
     async with world.service() as service:
@@ -334,7 +334,7 @@ async def test_an_error_in_an_open_block_stops_the_process_and_goes_on(world):
         assert process.reason is EndReason.STOPPED
 
 
-@bounded
+@on_its_clock
 async def test_leaving_the_service_stops_all_side_by_side(world):
     deaf = world.program(DEAF[0], **DEAF[1])
     async with world.service(grace_period=0.4) as service:
@@ -350,7 +350,7 @@ async def test_leaving_the_service_stops_all_side_by_side(world):
     assert seen[8:] == [("killed", "SIGKILL"), ("exited", -9, "stopped", "CommandFailedError")] * 4
 
 
-@bounded
+@on_its_clock
 async def test_what_runs_in_a_nursery_ends_with_the_service(world):
     argv = world.program("exec sleep 60", **FOREVER)
     results = []
@@ -368,7 +368,7 @@ async def test_what_runs_in_a_nursery_ends_with_the_service(world):
         await service.start(*argv)
 
 
-@bounded
+@on_its_clock
 async def test_waiting_for_all_lets_them_end(world):
     argv = world.program("sleep 0.2; echo done", lines=[(0.2, "done")])
     async with world.service() as service:
@@ -379,7 +379,7 @@ async def test_waiting_for_all_lets_them_end(world):
         assert not list(service.running())
 
 
-@bounded
+@on_its_clock
 async def test_a_program_that_is_not_there(world):
     argv = world.command("no-such-program-anywhere", "x", error=FileNotFoundError)
     async with world.service() as service:
@@ -399,7 +399,7 @@ async def test_a_program_that_is_not_there(world):
     assert await plain_rest(events) == [("exited", None, "failed_to_start", "ProgramNotFoundError")]
 
 
-@bounded
+@on_its_clock
 async def test_a_program_that_may_not_be_run(world, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
@@ -411,7 +411,7 @@ async def test_a_program_that_may_not_be_run(world, tmp_path):
         assert isinstance(failure.value.__cause__, PermissionError)
 
 
-@bounded
+@on_its_clock
 async def test_a_suspended_process_does_nothing_and_still_dies_on_stop(world):
     argv = world.program(
         "echo up; while :; do sleep 0.05; echo tick; done",
@@ -434,7 +434,7 @@ async def test_a_suspended_process_does_nothing_and_still_dies_on_stop(world):
         assert (result.reason, result.signal_name) == (EndReason.STOPPED, "SIGTERM")
 
 
-@bounded
+@on_its_clock
 async def test_a_signal_waits_for_a_suspended_process_and_sigkill_does_not(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     async with world.service() as service:
@@ -452,7 +452,7 @@ async def test_a_signal_waits_for_a_suspended_process_and_sigkill_does_not(world
         assert await first.wait(check=False) == -15
 
 
-@bounded
+@on_its_clock
 async def test_the_first_request_that_can_be_the_cause_is_the_reason(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
@@ -465,7 +465,7 @@ async def test_the_first_request_that_can_be_the_cause_is_the_reason(world):
     assert (result.reason, result.signal_name) == (EndReason.KILLED, "SIGKILL")
 
 
-@bounded
+@on_its_clock
 async def test_an_error_tells_the_same_story(world):
     argv = world.program(
         "echo out; echo 'it broke' >&2; exit 2", lines={"stdout": ["out"], "stderr": ["it broke"]}, exit_code=2
@@ -481,7 +481,7 @@ async def test_an_error_tells_the_same_story(world):
     assert rest == ["last lines of stderr:", "  it broke"]
 
 
-@bounded
+@on_its_clock
 async def test_a_secret_shows_nowhere(world):
     secret = Secret("hunter2")
     world.scripts.append(
@@ -499,7 +499,7 @@ async def test_a_secret_shows_nowhere(world):
     assert seen[1] == line("got ***")
 
 
-@bounded
+@on_its_clock
 async def test_stop_of_a_stopped_one_returns_the_same(world):
     argv = world.program("exit 0")
     async with world.service() as service:

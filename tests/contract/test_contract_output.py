@@ -4,7 +4,7 @@ import re
 
 import pytest
 import trio
-from worlds import bounded, line, plain_rest
+from worlds import line, on_its_clock, plain_rest
 
 from trio_process import (
     ActionProcessExited,
@@ -37,7 +37,7 @@ async def lines_of(world, argv, **options):
     return result, await plain_rest(events)
 
 
-@bounded
+@on_its_clock
 async def test_both_streams_arrive_in_order(world):
     argv = world.program(
         "echo 1; read x; echo 2 >&2; read x; echo 3",
@@ -56,7 +56,7 @@ async def test_both_streams_arrive_in_order(world):
     assert (result.dropped, result.truncated, result.output_incomplete) == (0, False, False)
 
 
-@bounded
+@on_its_clock
 async def test_streams_can_be_told_apart_each_on_its_own_clock(world):
     argv = world.program(
         "sleep 0.1; echo a; sleep 0.8; echo b >&2; sleep 0.8; echo c",
@@ -80,7 +80,7 @@ async def test_streams_can_be_told_apart_each_on_its_own_clock(world):
         ("\\303\\244\\377\\n", [line("ä\N{REPLACEMENT CHARACTER}")]),
     ],
 )
-@bounded
+@on_its_clock
 async def test_lines_are_cut_where_they_should(world, written, lines):
     data = written.encode().decode("unicode_escape").encode("latin-1")
     argv = world.program(f"printf '{written}'", lines=[data])
@@ -89,14 +89,14 @@ async def test_lines_are_cut_where_they_should(world, written, lines):
     assert result.output_bytes == data
 
 
-@bounded
+@on_its_clock
 async def test_a_line_that_comes_in_pieces_is_one(world):
     argv = world.program("printf he; sleep 0.1; printf 'llo\\nx'", lines=[b"he", (0.1, b"llo\nx")])
     _, events = await lines_of(world, argv)
     assert events == [line("hello"), line("x")]
 
 
-@bounded
+@on_its_clock
 async def test_only_the_tail_is_kept(world):
     argv = world.program("echo 12345; echo 6789", lines=[b"12345\n6789\n"])
     result, events = await lines_of(world, argv, buffer_size=6)
@@ -108,7 +108,7 @@ async def test_only_the_tail_is_kept(world):
 
 
 @pytest.mark.local_only
-@bounded
+@on_its_clock
 async def test_streams_go_where_they_are_told(world, tmp_path):
     argv = world.program("echo out; echo err >&2", lines=["out", OutputLine("err", "stderr")])
     result, events = await lines_of(world, argv, stderr=Stdio.STDOUT)
@@ -125,7 +125,7 @@ async def test_streams_go_where_they_are_told(world, tmp_path):
             await service.run(*argv, stdout=tmp_path / "no" / "such")
 
 
-@bounded
+@on_its_clock
 async def test_a_log_file_gets_everything(world, tmp_path):
     argv = world.program("echo out; echo err >&2", lines=["out", OutputLine("err", "stderr")])
     await lines_of(world, argv, log_file=tmp_path / "log", stderr=Stdio.STDOUT)
@@ -133,7 +133,7 @@ async def test_a_log_file_gets_everything(world, tmp_path):
 
 
 @pytest.mark.local_only
-@bounded
+@on_its_clock
 async def test_what_is_detached_writes_to_its_log(world, tmp_path):
     argv = world.program(
         "echo out; echo err >&2; sleep 0.3; exit 3",
@@ -150,7 +150,7 @@ async def test_what_is_detached_writes_to_its_log(world, tmp_path):
     assert await plain_rest(events) == [line("out"), line("err")]
 
 
-@bounded
+@on_its_clock
 async def test_it_answers_what_it_is_told(world):
     argv = world.command("cat", lines=cat)
     async with world.service() as service:
@@ -166,7 +166,7 @@ async def test_it_answers_what_it_is_told(world):
             await process.send_input("four")
 
 
-@bounded
+@on_its_clock
 async def test_a_stdin_that_is_closed_takes_no_more(world):
     argv = world.program("exec sleep 60", **FOREVER)
     async with world.service() as service:
@@ -181,7 +181,7 @@ async def test_a_stdin_that_is_closed_takes_no_more(world):
             await process.send_input("more")
 
 
-@bounded
+@on_its_clock
 async def test_input_is_data_a_file_or_nothing(world, tmp_path):
     (tmp_path / "in").write_text("from a file\n")
     argv = world.command("cat", lines=cat)
@@ -206,7 +206,7 @@ def world_sleep(world, service):
     return ("sleep", "60")
 
 
-@bounded
+@on_its_clock
 async def test_a_full_pipe_makes_the_writer_wait_and_nobody_else(world):
     argv = world.program("echo up; exec sleep 60", lines=["up"], **FOREVER)
     failures = []
@@ -227,7 +227,7 @@ async def test_a_full_pipe_makes_the_writer_wait_and_nobody_else(world):
     assert [type(failure) for failure in failures] == [ProcessNotRunningError]
 
 
-@bounded
+@on_its_clock
 async def test_a_large_input_arrives_whole(world):
     def count(call):
         text = yield Read.ALL
@@ -242,7 +242,7 @@ async def test_a_large_input_arrives_whole(world):
         assert process.output().strip() == "500000"
 
 
-@bounded
+@on_its_clock
 async def test_lines_are_those_captured_and_then_the_live_ones(world):
     argv = world.program(
         "echo a; echo b >&2; read x; echo c; printf d",
@@ -261,7 +261,7 @@ async def test_lines_are_those_captured_and_then_the_live_ones(world):
         assert process.lines().missed == 0
 
 
-@bounded
+@on_its_clock
 async def test_a_line_can_be_waited_for(world):
     argv = world.program("echo begin; sleep 0.1; echo 'port 4711' >&2; exec sleep 60",
                          lines=["begin", (0.1, OutputLine("port 4711", "stderr"))], **FOREVER)  # fmt: skip
@@ -275,7 +275,7 @@ async def test_a_line_can_be_waited_for(world):
         assert str(failure.value) == "sh wrote no line with 'never' within 0.2 s; its last lines:\n  begin\n  port 4711"
 
 
-@bounded
+@on_its_clock
 async def test_a_line_that_never_comes_ends_with_the_process(world):
     argv = world.program("echo other; exit 0", lines=["other"])
     async with world.service() as service:
@@ -289,7 +289,7 @@ async def test_a_line_that_never_comes_ends_with_the_process(world):
 # subscriptions
 
 
-@bounded
+@on_its_clock
 async def test_subscriptions_get_what_they_asked_for(world):
     argv = world.program("echo line", lines=["line"])
     async with world.service() as service:
@@ -318,7 +318,7 @@ def numbers(count):
 @pytest.mark.parametrize(
     ("overflow", "kept"), [(Overflow.DROP_OLDEST, ["19", "20"]), (Overflow.DROP_NEWEST, ["1", "2"])]
 )
-@bounded
+@on_its_clock
 async def test_who_drops_does_so_by_its_policy_and_keeps_beginning_and_end(world, overflow, kept):
     argv = world.program(
         "for i in $(seq 20); do echo $i; done", lines=[b"".join(f"{n}\n".encode() for n in numbers(20))]
@@ -333,7 +333,7 @@ async def test_who_drops_does_so_by_its_policy_and_keeps_beginning_and_end(world
     assert [kind for kind, *_ in await plain_rest(ends)] == ["started", "exited"]
 
 
-@bounded
+@on_its_clock
 async def test_who_waits_holds_the_child_up_and_loses_nothing(world):
     # 4 MB: more than the pipes hold, so that a child which waits can be seen
     text = "x" * 999
@@ -359,7 +359,7 @@ async def test_who_waits_holds_the_child_up_and_loses_nothing(world):
         assert process.result().stdout.count("x") >= 999_000
 
 
-@bounded
+@on_its_clock
 async def test_a_stop_does_not_wait_for_a_reader_that_sleeps(world):
     argv = world.program("while :; do echo 0123456789; done", lines=endless, **FOREVER)
     async with world.service() as service:

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 
-import trio
 from support import state_of, wait_until
 
 from trio_process import Service, ServiceOptions
@@ -85,18 +84,14 @@ def line(text, stream="stdout", *, partial=False):
     return ("line", text, stream, partial)
 
 
-def bounded(test):
-    """Bound a test; on virtual time by a thousand hours, which take no time there either.
-
-    It asks for the clock on its behalf: pytest-trio takes one from the arguments of the test itself.
-    """
+def on_its_clock(test):
+    """Let a test have the clock of its world: pytest-trio takes one from the arguments of the test itself."""
 
     @functools.wraps(test)
-    async def bounded_test(clock, world, **fixtures):
-        with trio.fail_after(30 if clock is None else 3_600_000):
-            await test(world=world, **fixtures)
+    async def on_clock(clock, world, **fixtures):
+        await test(world=world, **fixtures)
 
     signature = inspect.signature(test)
     clock = inspect.Parameter("clock", inspect.Parameter.KEYWORD_ONLY)
-    bounded_test.__signature__ = signature.replace(parameters=[*signature.parameters.values(), clock])
-    return bounded_test
+    on_clock.__signature__ = signature.replace(parameters=[*signature.parameters.values(), clock])
+    return on_clock

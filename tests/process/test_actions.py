@@ -61,6 +61,7 @@ async def test_a_failure_has_the_result():
                 await core.process.run("no-such-program")
 
 
+@pytest.mark.bound(100)
 async def test_text_is_whole_at_fifty_megabytes():
     size = 50 * 2**20
     with trio.fail_after(100):

@@ -15,12 +15,6 @@ from trio_process import EndReason, Service, ServiceOptions, StdinNotAvailableEr
 LONG = 1000  # seconds that no test waits for
 
 
-@pytest.fixture(autouse=True)
-async def _bounded():
-    with trio.fail_after(60):
-        yield
-
-
 async def test_a_grandchild_that_holds_the_pipe_delays_nothing_and_is_gone():
     async with Service() as service:
         before = trio.current_time()

@@ -122,6 +122,7 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.bound(100)
 async def test_a_flood_without_a_newline_keeps_memory_flat():
     gc.collect()
     with trio.fail_after(100):
@@ -141,6 +142,7 @@ async def test_a_flood_without_a_newline_keeps_memory_flat():
             assert peak - before < 32 * 2**20
 
 
+@pytest.mark.bound(100)
 async def test_a_flood_under_a_reader_that_never_reads_is_bounded():
     with trio.fail_after(100):
         async with Service() as service:
@@ -153,6 +155,7 @@ async def test_a_flood_under_a_reader_that_never_reads_is_bounded():
                 assert events.dropped > 0
 
 
+@pytest.mark.bound(100)
 async def test_the_lines_of_a_build_are_those_that_subprocess_sees(tmp_path):
     library = os.path.dirname(os.__file__)
     command = [sys.executable, "-m", "compileall", "-f", os.path.join(library, "email"), os.path.join(library, "json")]

@@ -374,6 +374,7 @@ async def test_the_umask_is_the_child_s(tmp_path):
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.bound(100)
 async def test_a_thousand_short_runs_leave_nothing():
     with trio.fail_after(100):
         async with Service(options=ServiceOptions(retain=10)) as service:

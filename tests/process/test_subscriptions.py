@@ -99,6 +99,7 @@ async def test_exited_comes_once_for_every_process():
                 }
 
 
+@pytest.mark.bound(100)
 async def test_a_fast_writer_loses_no_line_and_no_order():
     count = 200_000
     with trio.fail_after(100):
@@ -372,6 +373,7 @@ for number in range(20_000):
 """
 
 
+@pytest.mark.bound(100)
 async def test_one_slow_reader_of_many_processes_loses_nothing():
     with trio.fail_after(100):
         async with Service() as service:
@@ -392,6 +394,7 @@ async def test_one_slow_reader_of_many_processes_loses_nothing():
             assert lines == [f"{name} {number}" for number in range(first, 20_000, 2)]
 
 
+@pytest.mark.bound(100)
 async def test_who_comes_and_goes_sees_whole_lines_one_after_the_other():
     count = 300_000
     with trio.fail_after(100):
