@@ -12,6 +12,7 @@ from rich.console import Console
 from trio_process._cli.run.board import Board
 from trio_process._cli.run.plain import MOST_PENDING, PlainView, Writer
 from trio_process._cli.run.render import account, as_text, choose_rows, frame
+from trio_process._cli.run.styles import Prefix
 from trio_process._cli.run.summary import find
 from trio_process._cli.text import clock, glimpse, listed, logged, typed
 from trio_process._core import (
@@ -313,6 +314,25 @@ class TestAccount:
         assert self.told(whole()) == "nothing to run, in 3 s\n"
 
 
+class Updates:
+    """What a runner sends, by way of the board."""
+
+    def __init__(self, board, changes):
+        self.board = board
+        self.changes = changes
+
+    async def send(self, update):
+        await self.changes.send(self.board.update(update))
+
+
+def appending(written):
+    async def write(text):
+        await trio.lowlevel.checkpoint()
+        written.append(text)
+
+    return write
+
+
 class TestPlainView:
     async def shown(self, specs, script):
         """Return what the view writes while `script` sends updates and publishes events."""
@@ -323,9 +343,9 @@ class TestPlainView:
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 output = events.subscribe(ActionProcessOutput, ActionProcessExited)
-                nursery.start_soon(PlainView(board, written.append).show, receive, output)
+                nursery.start_soon(PlainView(board, appending(written), Prefix(board.rows)).show, receive, output)
                 with send:
-                    await script(send, events)
+                    await script(Updates(board, send), events)
                 await trio.testing.wait_all_tasks_blocked()
                 events.close()
         assert all(text.endswith("\n") for text in written)
@@ -399,21 +419,20 @@ class TestPlainView:
 
     async def test_a_slow_reader_pauses_reading_and_loses_nothing(self):
         gate = trio.Event()
-        token = trio.lowlevel.current_trio_token()
         written = []
 
-        def slow(text):
-            trio.from_thread.run(gate.wait, trio_token=token)
+        async def slow(text):
+            await gate.wait()
             written.append(text)
 
         writer = Writer(slow)
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer.run)
-                writer.put("a\n")
+                writer.put(["a\n"])
                 await writer.room()
                 await trio.testing.wait_all_tasks_blocked()
-                writer.put("b" * MOST_PENDING + "\n")
+                writer.put(["b" * MOST_PENDING + "\n"])
                 with trio.move_on_after(0.05) as waited:
                     await writer.room()
                 assert waited.cancelled_caught
@@ -423,14 +442,14 @@ class TestPlainView:
         assert "".join(written) == "a\n" + "b" * MOST_PENDING + "\n"
 
     async def test_an_error_of_the_output_ends_the_view(self):
-        def broken(text):
+        async def broken(text):
             raise BrokenPipeError
 
-        events = Bus()
+        events, board = Bus(), Board([spec("a")], trio.current_time)
         send, receive = trio.open_memory_channel(10)
-        send.send_nowait(RunUpdate("a", SpecState.RUNNING))
+        await Updates(board, send).send(RunUpdate("a", SpecState.RUNNING))
         with trio.fail_after(20), pytest.raises(BrokenPipeError):
-            await PlainView(Board([spec("a")], trio.current_time), broken).show(receive, events.subscribe())
+            await PlainView(board, broken, Prefix(board.rows)).show(receive, events.subscribe())
 
 
 class TestWords:

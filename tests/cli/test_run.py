@@ -376,7 +376,7 @@ class TestSignals:
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_a_signal_stops_every_process_first_and_gives_its_status(self, tmp_path, number, status):
         text = (
-            "[tasks.t]\nshell = 'trap \"echo cleaning; exit 0\" TERM; echo $$ > pid; echo up; while :; do sleep 0.05; done'\nafter=['done']\n"
+            "[tasks.t]\nshell = 'trap \"echo cleaning; exit 0\" INT TERM HUP; echo $$ > pid; echo up; while :; do sleep 0.05; done'\nafter=['done']\n"
             "[tasks.done]\nrun='true'\n[tasks.never]\nrun='true'\nafter=['t']\n"
         )
         with self.start(tmp_path, text, "--report", "json=r.json") as process:
@@ -410,7 +410,7 @@ class TestSignals:
         assert (process.returncode, said) == (130, b"")
 
     def test_a_second_signal_ends_the_grace(self, tmp_path):
-        text = "[tasks.t]\ngrace-period='60s'\nshell = 'trap \"echo no\" TERM; echo $$ > pid; echo up; while :; do sleep 0.05; done'\n"
+        text = "[tasks.t]\ngrace-period='60s'\nshell = 'trap \"echo no\" INT; echo $$ > pid; echo up; while :; do sleep 0.05; done'\n"
         with self.start(tmp_path, text) as process:
             wait_for(process, "t | up")
             process.send_signal(signal.SIGINT)

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from typing import Final, final
 
 import click
@@ -16,6 +15,7 @@ import trio
 from .._core import (
     CommandResult,
     EndReason,
+    Escalation,
     OptionError,
     ProcessStartError,
     ProgramNotFoundError,
@@ -24,11 +24,13 @@ from .._core import (
     in_seconds,
     logger,
     open_scope,
+    stop_signals,
 )
 from .._process import ManagedProcess, Service, ServiceOptions, ask_to_stop, echo_chunks
-from .duration import Duration
+from .job_control import CHANGES, JOB_CONTROL, Foreground, SuspendableClock
 from .output import complain
-from .terminal import WANTS_TERMINAL, SuspendableClock, Terminal, heard
+from .terminal import Terminal, heard
+from .text import Duration
 
 LOST: Final = 1
 USAGE: Final = 2
@@ -36,11 +38,8 @@ NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 SIGNALLED: Final = 128
 
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PASSED_ON: Final = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
-_JOB_CONTROL: Final = (signal.SIGTSTP, *WANTS_TERMINAL)
-_CHANGES: Final = (signal.SIGCONT, signal.SIGCHLD)
-_OUT_OF_PATIENCE: Final = 3
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _HELP: Final = """Run one command: both its streams pass as they come, its exit status is ours.
 
@@ -103,18 +102,20 @@ def _output(terminal: Terminal, descriptor: int) -> Stdio:
 
 async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock) -> CommandResult:
     # what the caller has had ignored is ignored by the command, too: it inherits that
-    job_control = heard(*_JOB_CONTROL)
-    listened = (*heard(*_STOPPING, *_PASSED_ON), *job_control, *_CHANGES)
+    job_control = heard(*JOB_CONTROL)
+    listened = (*stop_signals(), *heard(*_PASSED_ON), *job_control, *CHANGES)
     echo_chunks()  # nobody else writes, so that no line can be torn
     async with Service(options=ServiceOptions(guardian=True)) as service, open_scope() as nursery:
         with trio.open_signal_receiver(*listened) as received, clock.following(*job_control):
             run = Run(service, options)
-            watch = Watch(await nursery.start(run), terminal, clock)
+            process = await nursery.start(run)
+            foreground = Foreground(process, terminal, clock)
+            watch = Watch(process, foreground)
             nursery.start_soon(watch.signals, received)
-            nursery.start_soon(watch.readers)
+            nursery.start_soon(watch.readers, terminal)
             await run.ended.wait()
             assert run.result is not None
-            watch.end(run.result)
+            foreground.take_back(restore=run.result.exit_code is None or run.result.exit_code < 0)
             return run.result
 
 
@@ -156,97 +157,41 @@ class Run:
 class Watch:
     """What signals, the terminal, and a reader that leaves mean for the command."""
 
-    def __init__(self, process: ManagedProcess, terminal: Terminal, clock: SuspendableClock) -> None:
+    def __init__(self, process: ManagedProcess, foreground: Foreground) -> None:
         self._process = process
-        self._terminal = terminal
-        self._clock = clock
-        self._stops = 0
-        self._neighbour_has_terminal = False
-        assert process.pid is not None
-        self._pid = process.pid
-        terminal.give(self._pid)
-        self._look_stopped()  # it may have asked for the terminal before
+        self._foreground = foreground
+        self._escalation = Escalation(stop=self._stop, hurry=self._kill, last_words=self._last_words)
 
     async def signals(self, received: AsyncIterator[int]) -> None:
         """Pass signals on, and stop the command when one asks for that."""
         async for number in received:
             if number in _STOPPING:
-                self._stop(number)
-            elif self._process.is_running:
-                self._react(number)
-
-    def _react(self, number: int) -> None:
-        if number == signal.SIGCHLD:
-            self._look_stopped()
-        elif number == signal.SIGCONT:
-            self._resume()
-        elif number == signal.SIGTSTP:
-            self._process.signal(number)
-            self._suspend(number, group=False)  # the rest of our group was signalled with us
-        elif number in WANTS_TERMINAL:
-            self._lend(number)
-        else:
-            self._process.signal(number)
+                self._escalation.receive(number)
+            elif number in _PASSED_ON:
+                if self._process.is_running:
+                    self._process.signal(number)
+            else:
+                self._foreground.react(number)
 
     def _stop(self, number: int) -> None:
-        self._stops += 1
-        only_a_stuck_reader_is_left = not self._process.is_running
-        if only_a_stuck_reader_is_left or self._stops >= _OUT_OF_PATIENCE:
-            self._terminal.take(self._pid, restore=True)
+        if not self._process.is_running:  # a stuck reader of our output is all that is left
+            self._last_words()
             os._exit(SIGNALLED + number)
-        if self._stops > 1:
-            self._process.kill()
-        else:
-            ask_to_stop(self._process, stop_signal=number)
+        ask_to_stop(self._process, stop_signal=number)
 
-    def _look_stopped(self) -> None:
-        """Give a command that was stopped for it the terminal, else stop with it, so that our shell sees it."""
-        number = _stopped_by(self._pid)
-        if not number or not self._terminal.exists:
-            return
-        if number in WANTS_TERMINAL and self._terminal.give(self._pid):
-            self._neighbour_has_terminal = False
-            self._process.signal(signal.SIGCONT)
-            return
-        stopped = self._suspend(number if number in WANTS_TERMINAL else signal.SIGTSTP, group=True)
-        if not stopped and number in WANTS_TERMINAL:
-            complain("trio-process exec: stopped, as the command wants the terminal, and we are in the background")
-            self._process.kill()
+    def _kill(self, number: int) -> None:
+        if not self._process.is_running:
+            self._stop(number)
+        self._process.kill()
 
-    def _suspend(self, number: int, *, group: bool) -> bool:
-        """Stop as the command did, and resume it once we are; return whether we were stopped."""
-        self._terminal.take(self._pid, restore=True)
-        stopped = self._clock.suspend(number, group=group)
-        if stopped or number == signal.SIGTSTP:
-            self._resume()  # at once, not by our SIGCONT: before that we may hear of the command's stop, and stop again
-        return stopped
+    def _last_words(self) -> None:
+        self._foreground.take_back(restore=True)
 
-    def _resume(self) -> None:
-        if not self._neighbour_has_terminal:
-            self._terminal.give(self._pid)
-        self._process.signal(signal.SIGCONT)
-
-    def _lend(self, number: int) -> None:
-        """Let another one of our own group have the terminal: the pager that we are piped into, say.
-
-        It was stopped with us for wanting it while the command has it.
-        """
-        if self._terminal.is_with(self._pid):
-            self._neighbour_has_terminal = True
-            self._terminal.take(self._pid, restore=False)
-            os.killpg(0, signal.SIGCONT)
-        elif not self._terminal.is_with(os.getpgrp()):
-            self._suspend(number, group=False)
-
-    def end(self, result: CommandResult) -> None:
-        """Take the terminal back."""
-        self._terminal.take(self._pid, restore=result.exit_code is None or result.exit_code < 0)
-
-    async def readers(self) -> None:
+    async def readers(self, terminal: Terminal) -> None:
         """Stop the command when a reader of our output has left, as a write to a closed pipe would (SIGPIPE)."""
         async with trio.open_nursery() as nursery:
             for descriptor in (1, 2):
-                if not self._terminal.is_behind(descriptor):  # then the command has it, and is told by the kernel
+                if not terminal.is_behind(descriptor):  # then the command has it, and the kernel does so
                     nursery.start_soon(self._reader, descriptor)
 
     async def _reader(self, descriptor: int) -> None:
@@ -259,11 +204,3 @@ class Watch:
                 return  # a regular file has no reader that could leave, nor has what is closed
             await trio.lowlevel.wait_readable(watched.fileno())
         ask_to_stop(self._process, stop_signal=signal.SIGPIPE)
-
-
-def _stopped_by(pid: int) -> int:
-    """Return the signal that has stopped a child, 0 if it runs; the news is left for others (waitid(2))."""
-    with suppress(ChildProcessError):
-        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        return 0 if found is None else found.si_status
-    return 0

@@ -11,13 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import termios
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, final
-
-import trio
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a command to stop."""
@@ -40,6 +36,11 @@ class Terminal:
         self._settings: list[Any] | None = None
         with suppress(OSError):  # ENXIO: there is none
             self._descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our own group is in the foreground."""
+        return self.is_with(os.getpgrp())
 
     @property
     def exists(self) -> bool:
@@ -72,12 +73,12 @@ class Terminal:
         In the background it changes nothing.
         """
         if not self.is_with(group):
-            if not self.is_with(os.getpgrp()):
+            if not self.is_ours:
                 return False
             if self._settings is None:
                 with suppress(termios.error):
                     self._settings = termios.tcgetattr(self._descriptor)
-            with _background_may_write(), suppress(OSError):  # the group has ended in between
+            with background_may_write(), suppress(OSError):  # the group has ended in between
                 os.tcsetpgrp(self._descriptor, group)
         return True
 
@@ -89,9 +90,9 @@ class Terminal:
             restore: Whether to restore the settings that the terminal had: after a stop or a death by signal, when the
                 command could not do so itself. After any other end they stay as the command left them.
         """
-        if not (self.is_with(group) or self.is_with(os.getpgrp()) or self._is_with_nobody()):
+        if not (self.is_with(group) or self.is_ours or self._is_with_nobody()):
             return
-        with _background_may_write(), suppress(OSError, termios.error):  # the terminal was hung up
+        with background_may_write(), suppress(OSError, termios.error):  # the terminal was hung up
             os.tcsetpgrp(self._descriptor, os.getpgrp())
             if restore and self._settings is not None:
                 termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._settings)
@@ -109,90 +110,10 @@ class Terminal:
 
 
 @contextmanager
-def _background_may_write() -> Iterator[None]:
+def background_may_write() -> Iterator[None]:
     """Block SIGTTOU: a background group that sets the foreground group would be stopped by it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@final
-class SuspendableClock(trio.abc.Clock):
-    """Trio's clock without the time in which we were suspended: a timeout must not run out while nothing can run."""
-
-    def __init__(self) -> None:
-        self._skipped = 0.0
-        self._continued = 0  # how often SIGCONT came
-        self._asked: dict[int, int] = {}  # that, when a stop signal came last
-
-    def start_clock(self) -> None:
-        """Nothing has to be started."""
-
-    def current_time(self) -> float:
-        """Return the seconds since some moment, but for those that were skipped."""
-        return time.monotonic() - self._skipped
-
-    def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Return the seconds until `deadline`."""
-        return deadline - self.current_time()
-
-    @contextmanager
-    def following(self, *numbers: int) -> Iterator[None]:
-        """Note in which order stop signals and SIGCONT come; to be entered once they have handlers."""
-        with ExitStack() as stack:
-            for number in (signal.SIGCONT, *numbers):
-                stack.enter_context(self._noting(number))
-            yield
-
-    @contextmanager
-    def _noting(self, number: int) -> Iterator[None]:
-        before = signal.getsignal(number)
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if number == signal.SIGCONT:
-                self._continued += 1
-            else:
-                self._asked[number] = self._continued
-            if callable(before):
-                before(number, frame)
-
-        with _handling(number, note):
-            yield
-
-    def suspend(self, number: int, *, group: bool) -> bool:
-        """Stop this process by a job-control signal, and return once it goes on.
-
-        Where no shell could continue us, the kernel doesn't stop us either (an orphaned process group, credentials(7)).
-        Nor are we stopped if SIGCONT has come since the signal did: the kernel discards such stops, too (signal(7)).
-
-        Args:
-            number: SIGTSTP, SIGTTIN or SIGTTOU.
-            group: Whether to stop our whole group, as the terminal does: the script or pipeline that we are a part of.
-
-        Returns:
-            Whether we were stopped.
-        """
-        before = self._continued
-        if self._asked.pop(number, before) < before:
-            return True
-        started = time.monotonic()
-        with _handling(number, signal.SIG_DFL):
-            if group:
-                os.killpg(0, number)
-            else:
-                os.kill(os.getpid(), number)
-        if self._continued == before:
-            return False
-        self._skipped += time.monotonic() - started
-        return True
-
-
-@contextmanager
-def _handling(number: int, handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

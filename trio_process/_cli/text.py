@@ -1,13 +1,17 @@
-"""How names, lines and times are written on a terminal or in a log."""
+"""How names, lines and times are written on a terminal or in a log, and how a length of time is typed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final, final
+
+import click
 
 from .._core import command_line, escape_controls
-from .._pipeline import RunSpec
+
+if TYPE_CHECKING:
+    from .._pipeline import RunSpec
 
 # colours and other text attributes ("select graphic rendition", ECMA-48 8.3.117): the one escape sequence that harms nobody
 _COLOUR: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -27,20 +31,44 @@ def one_line(text: str) -> str:
 
 
 def logged(line: str) -> str:
-    """Return a line of a task as it may be printed: in its colours, all other control characters escaped."""
+    """Return a line of a task as it may be printed: its last state, in its colours, other control characters escaped."""
     if line.isprintable():
         return line
-    pieces = _COLOUR.split(line.rstrip("\r"))
+    pieces = _COLOUR.split(last_state(line))
     return "".join([piece if place % 2 else escape_controls(piece) for place, piece in enumerate(pieces)])
 
 
 def glimpse(line: str) -> str:
     """Return what is left to see of a line of a task: without colours, and after the last carriage return."""
     if not line.isprintable():
-        line = _SEQUENCE.sub("", line)
-        line = next((part for part in reversed(line.split("\r")) if part.strip()), "")
-        line = one_line(line.expandtabs(_TAB))
+        line = one_line(last_state(_SEQUENCE.sub("", line)).expandtabs(_TAB))
     return line.rstrip()
+
+
+def last_state(line: str) -> str:
+    """Return what is left to see of a line that was written over by carriage returns, as progress is."""
+    if "\r" not in line:
+        return line
+    return next((part for part in reversed(line.split("\r")) if part.strip()), "")
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - `exec` works without rich
+
+    return cell_len(text)
+
+
+def cell_ljust(text: str, width: int) -> str:
+    """Return a text filled up to `width` columns."""
+    return text + " " * (width - cells(text))
+
+
+def without_sequences(text: str) -> str:
+    """Return a text without the escape sequences of terminals."""
+    return _SEQUENCE.sub("", text)
 
 
 def typed(spec: RunSpec) -> str:
@@ -72,3 +100,26 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     shown = [one_line(name) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
+
+
+@final
+class Duration(click.ParamType[float]):
+    """Seconds, or a text such as `10m`."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        seconds: float | None
+        if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+            seconds = float(text)
+        else:
+            from .._pipeline import parse_duration  # noqa: PLC0415 - `exec` needs nothing else of it
+
+            seconds = parse_duration(text)
+        if seconds is None:
+            self.fail(f"expected seconds, or a text such as 90s or 10m; got {text!r}", param, ctx)
+        return seconds

@@ -243,8 +243,9 @@ class StateMachine:
         if ran_to_its_end(ended):
             error: ProcessError | None = None
         elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
-            # the reason is ours, though an executor may stop without passing it on
-            ended = attrs.evolve(ended, reason=HALTS[asked.halt])
+            # the reason is ours, though an executor may stop without passing it on; one that cancels knows why
+            if ended.reason is not EndReason.CANCELLED:
+                ended = attrs.evolve(ended, reason=HALTS[asked.halt])
             error = ended.failure(asked.text)
         else:
             error = ended.start_error or ended.failure()

@@ -13,8 +13,16 @@ from .backend import (
 )
 from .containment import state_of
 from .environment import MARKER
-from .local import CHUNK, PIPE_CAPACITY, LocalBackend, open_path
-from .managed_process import ManagedProcess, OutputLines, ask_to_stop, masker_of
+from .local import (
+    CHUNK,
+    PIPE_CAPACITY,
+    WANTS_TERMINAL,
+    LocalBackend,
+    keep_terminal,
+    open_path,
+    spawn_with_descriptor_limit,
+)
+from .managed_process import ManagedProcess, OutputLines, ask_to_stop, masker_of, stop_signal_of
 from .options import ServiceOptions, ServiceStatistics
 from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
 from .program import Program
@@ -28,6 +36,7 @@ __all__ = [
     "DEFAULT_BUFFER_SIZE",
     "MARKER",
     "PIPE_CAPACITY",
+    "WANTS_TERMINAL",
     "Backend",
     "BackendFactory",
     "ExitInfo",
@@ -50,10 +59,13 @@ __all__ = [
     "Timer",
     "ask_to_stop",
     "echo_chunks",
+    "keep_terminal",
     "make_local_backend",
     "masker_of",
     "open_path",
+    "spawn_with_descriptor_limit",
     "start_error",
     "state_of",
+    "stop_signal_of",
     "use_backend",
 ]

@@ -403,9 +403,20 @@ def process_of(child: Lifecycle) -> ManagedProcess:
     return process
 
 
-def ask_to_stop(process: ManagedProcess, *, stop_signal: int | None = None) -> None:
+def ask_to_stop(
+    process: ManagedProcess,
+    *,
+    stop_signal: int | None = None,
+    grace_period: float | None = None,
+    reason: EndReason = EndReason.STOPPED,
+) -> None:
     """Begin what `ManagedProcess.stop` does without waiting for the end, with another stop signal if one is given."""
-    process._child.ask(Request(EndReason.STOPPED, None, task_name(), stop_signal=stop_signal))
+    process._child.ask(Request(reason, None, task_name(), grace_period, stop_signal))
+
+
+def stop_signal_of(process: ManagedProcess) -> int:
+    """Return the stop signal that a process was started with."""
+    return process._child.record.options.stop_signal
 
 
 def masker_of(process: ManagedProcess) -> Masker:

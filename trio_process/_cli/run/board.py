@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, final
+from typing import Final, NamedTuple, TypeVar, final
 
 import attrs
 import trio
@@ -13,7 +13,7 @@ import trio
 from ..._pipeline import RunAllResult, RunResult, RunSpec, RunUpdate, SpecState, make_plan
 from ..text import glimpse
 
-FINAL: Final = frozenset({SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED})
+FINAL: Final = frozenset({SpecState.PASSED, SpecState.UP_TO_DATE, SpecState.FAILED, SpecState.SKIPPED})
 
 
 @final
@@ -34,6 +34,15 @@ class Row:
         if self.result is not None and self.result.started is not None:
             return self.result.duration
         return None if self.started is None else (self.ended or now) - self.started
+
+
+class Change(NamedTuple):
+    """What has just happened to a task, as it was then."""
+
+    row: Row
+    state: SpecState
+    attempts: int
+    result: RunResult | None
 
 
 @final
@@ -66,8 +75,8 @@ class Board:
         self.clock = clock
         self.begun = clock()
 
-    def update(self, update: RunUpdate) -> Row:
-        """Take in a change, and return its row."""
+    def update(self, update: RunUpdate) -> Change:
+        """Take in an update, and return it with what a view needs of it."""
         row = self.rows[update.name]
         self.counts[row.state] -= 1
         self.counts[update.state] += 1
@@ -79,7 +88,7 @@ class Board:
             self.running[update.name] = row
         elif update.state in FINAL:
             self._end(update, row)
-        return row
+        return Change(row, update.state, row.attempts, update.result)
 
     def _end(self, update: RunUpdate, row: Row) -> None:
         row.result = update.result
@@ -117,14 +126,17 @@ class Board:
         return RunAllResult(results=tuple([result for result in known if result is not None]), duration=self.elapsed)
 
 
-async def receive_all(updates: trio.MemoryReceiveChannel[RunUpdate]) -> list[RunUpdate]:
-    """Wait for updates, and return all that are there; an empty list at the end of the channel.
+_Item = TypeVar("_Item")
+
+
+async def receive_all(channel: trio.MemoryReceiveChannel[_Item]) -> list[_Item]:
+    """Wait for items, and return all that are there; an empty list at the end of the channel.
 
     One by one, a view would fall behind a run of thousands of short tasks: those pass several in one turn of the loop.
     """
-    found: list[RunUpdate] = []
+    found: list[_Item] = []
     with suppress(trio.WouldBlock, trio.EndOfChannel):
-        found.append(await updates.receive())
+        found.append(await channel.receive())
         while True:
-            found.append(updates.receive_nowait())
+            found.append(channel.receive_nowait())
     return found

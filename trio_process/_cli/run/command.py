@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, final
 
 import click
 import trio
-from rich.console import Console, RenderableType
+from click.shell_completion import CompletionItem
+from rich.console import RenderableType
 
-from ..._core import ProcessError
-from ..._pipeline import PipelineFile, RunAllResult, RunSpec, read_pipeline, to_dot, to_mermaid
-from ..duration import Duration
-from ..output import OutputLost, complain, show, without_output, write, writing
+from ..._core import OptionError, ProcessError
+from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
+from ..job_control import SuspendableClock
+from ..limits import raise_descriptor_limit
+from ..output import OutputLost, complain, show, without_output, write
+from ..terminal import Terminal
+from ..text import Duration
 from .board import Board
-from .drive import Settings, drive
+from .drive import Outcome, RunSettings, View, drive
 from .last_run import failed_last_time, remember
-from .listing import dry_run, list_tasks
+from .listing import dry_run, list_tasks, tasks_as_json
 from .live import LiveView
+from .logs import logged_to
 from .plain import PlainView
-from .render import account, as_text, terminal
+from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
+from .screen import Screen
 from .select import find_file, give_arguments, select, with_needs
+from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import find
 
 FAILED: Final = 1
@@ -32,6 +39,27 @@ USAGE: Final = 2
 _PLAIN_WIDTH: Final = 120
 _EXTRA: Final = "trio_process.arguments"
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
+
+_HELP: Final = """Run the tasks of a pipeline file, all or the named ones, with their dependencies.
+
+The exit status is 0 if all went as it should, 1 if not, 2 for a bad file or usage, and 128 plus the number of a signal
+that ended the run early: 130 after Ctrl-C. The first signal stops the tasks, the second kills them, the third ends
+trio-process at once.
+"""
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the tasks, and the tables that stand for several, for a shell's completion."""
+    del parameter
+    try:
+        given = context.params.get("file")
+        tasks = read_pipeline(given if given is not None else find_file(Path())).tasks
+    except ProcessError:
+        return []
+    about = {task.table: task.description for task in reversed(tasks)} | {
+        task.spec.name: task.description for task in tasks
+    }
+    return [CompletionItem(name, help=about[name] or None) for name in sorted(about) if name.startswith(incomplete)]
 
 
 class _RunCommand(click.Command):
@@ -46,9 +74,15 @@ class _RunCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- ARG...]"]
 
 
-@click.command(cls=_RunCommand)
-@click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option("-f", "--file", metavar="FILE", help="The pipeline file; else the nearest one is searched upwards.")
+@click.command(cls=_RunCommand, help=_HELP)
+@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=_complete)
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(),
+    help="The pipeline file [default: the nearest one in this or a parent directory].",
+)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="How many tasks run at the same time.")
 @click.option(
     "--schedule",
@@ -62,11 +96,21 @@ class _RunCommand(click.Command):
     type=click.Choice(["continue", "no-new", "kill"]),
     default="continue",
     show_default=True,
-    help="After a failure: run what does not depend on it, start nothing new, or stop what runs.",
+    help="After a failure: run the tasks that don't depend on it, start nothing new, or stop the running tasks.",
 )
-@click.option("--timeout", type=Duration(), metavar="S", help="How long the whole may take: seconds, or 10m.")
+@click.option(
+    "--timeout", type=Duration(), metavar="S", help="Stop the whole run after this long: seconds, or e.g. 10m."
+)
+@click.option(
+    "--output",
+    type=click.Choice(["live", "prefix", "group", "raw"]),
+    help="How to show the output: a live view, lines with the task's name in front, each task in one piece when it has "
+    "ended, or lines as they come [default: live on a terminal, else prefix].",
+)
+@click.option("--logs", metavar="DIR", type=click.Path(), help="Write the output of each task to DIR/TASK.log.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print what would be run, wave by wave.")
 @click.option("--list", "listing", is_flag=True, help="Print the tasks of the file.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print them as JSON.")
 @click.option(
     "--graph",
     is_flag=False,
@@ -74,7 +118,7 @@ class _RunCommand(click.Command):
     metavar="[mermaid|dot]",
     help="Print the graph, for Mermaid or (--graph=dot) Graphviz.",
 )
-@click.option("--only-failed", is_flag=True, help="Run what did not pass last time, with what it needs.")
+@click.option("--only-failed", is_flag=True, help="Run the tasks that didn't pass last time, and their dependencies.")
 @click.option(
     "--report", "reports", multiple=True, metavar="KIND=FILE,...", help="Write reports: junit=F, json=F, trace=F."
 )
@@ -85,20 +129,23 @@ def run(
     schedule: str,
     on_failure: str,
     timeout: float | None,
+    output: str | None,
+    logs: str | None,
     dry: bool,  # noqa: FBT001 - as above
     listing: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
     graph: str | None,
     only_failed: bool,  # noqa: FBT001
     reports: tuple[str, ...],
 ) -> None:
-    """Run the tasks of a pipeline file, all or the named ones, with what they need.
-
-    The exit status is 0 if all went as it should, 1 if not, 2 for a bad file or usage, and 128 plus the number of a signal
-    that ended the run early: 130 after Ctrl-C.
-    """
+    """Run the tasks of a pipeline file."""
     if graph is not None and graph not in _GRAPHS:  # click takes the task in `--graph TASK` for the option's value
         tasks, graph = (graph, *tasks), "mermaid"
     try:
+        if as_json and not listing:
+            raise OptionError("--json is for --list; write --list --json, or --report json=FILE")
+        if output == "live" and not sys.stdout.isatty():
+            raise OptionError("--output live needs a terminal; choose prefix, group or raw")
         wanted = parse_reports(reports)
         found = read_pipeline(file if file is not None else find_file(Path()))
         found = give_arguments(found, tasks, click.get_current_context().meta[_EXTRA])
@@ -107,53 +154,126 @@ def run(
             failed = set(failed_last_time(found))
             names = [name for name in names if name in failed]
         specs = with_needs(found, names)
-    except ProcessError as error:
-        _refuse(str(error))
-    if only_failed and not specs:
-        show("nothing failed last time")
-    elif listing:
-        show(list_tasks(found))
-    elif graph is not None:
-        show(_GRAPHS[graph](specs))
-    elif dry:
-        show(dry_run(specs, found.directory))
-    else:
-        settings = Settings(
+        settings = RunSettings(
             jobs=jobs if jobs is not None else _default_jobs(found),
             schedule=schedule,
             on_failure=on_failure,
             timeout=timeout,
         )
-        sys.exit(_run(found, specs, settings, wanted))
+        if only_failed and not specs:
+            show("nothing failed last time")
+        elif listing:
+            show(tasks_as_json(found) if as_json else list_tasks(found))
+        elif graph is not None:
+            show(_GRAPHS[graph](specs))
+        elif dry:
+            show(dry_run(specs, found.directory))
+        else:
+            specs = specs if logs is None else logged_to(Path(logs), specs)
+            sys.exit(_Command(found, specs, settings, wanted, output).run())
+    except ProcessError as error:
+        _refuse(str(error))
 
 
-def _run(file: PipelineFile, specs: Sequence[RunSpec], settings: Settings, reports: Sequence[tuple[str, Path]]) -> int:
-    """Run a pipeline, tell what came of it, and return the exit status."""
-    console = terminal() if wants_live_view(os.environ) else None
-    try:
-        whole, number, board = trio.run(_drive, specs, settings, console)
-        # before it is told: what is lost with the terminal should not be lost for the next run
-        remember(file, whole)
-        faults = write_reports(reports, whole)
-        width = _PLAIN_WIDTH if console is None else console.width
-        findings = find(whole, board.culprit, interrupted=bool(number))
-        _tell(account(whole, findings, width, board.interrupted), console)
-    except OutputLost as error:
-        return without_output(error)
-    for fault in faults:
-        complain(f"trio-process: {fault}")
-    if number:
-        return 128 + number
-    return FAILED if faults or not whole.acceptable else 0
+@final
+class _Command:
+    """One run: on a terminal through a `Screen`, which never blocks, else through `sys.stdout`."""
+
+    def __init__(
+        self,
+        file: PipelineFile,
+        specs: Sequence[RunSpec],
+        settings: RunSettings,
+        reports: Sequence[tuple[str, Path]],
+        output: str | None,
+    ) -> None:
+        self._file = file
+        self._specs = specs
+        self._settings = settings
+        self._reports = reports
+        self._terminal = Terminal()
+        self._screen = Screen(self._terminal) if sys.stdout.isatty() else None
+        if output is None:
+            output = "live" if wants_live_view(os.environ) and self._is_in_foreground() else "prefix"
+        self._output = output
+        self._console = terminal_console() if output == "live" else None
+
+    def _is_in_foreground(self) -> bool:
+        return not self._terminal.exists or self._terminal.is_ours
+
+    def run(self) -> int:
+        """Run the pipeline, report on it, and return the exit status."""
+        clock = SuspendableClock()
+        raise_descriptor_limit()
+        try:
+            outcome, board = trio.run(self._drive, clock, clock=clock)
+            # before it is shown: what is lost with the terminal should not be lost for the next run
+            remember(self._file, outcome.result)
+            faults = write_reports(self._reports, outcome.result)
+            status = self._show(outcome, board)
+        finally:
+            if self._screen is not None:
+                self._screen.close()
+            self._terminal.close()
+        for fault in faults:
+            complain(f"trio-process: {fault}")
+        if status:
+            return status
+        if outcome.signal:
+            return 128 + outcome.signal
+        return FAILED if faults or not outcome.result.acceptable else 0
+
+    async def _drive(self, clock: SuspendableClock) -> tuple[Outcome, Board]:
+        board = Board(self._specs, trio.current_time)
+        live = self._console is not None
+        return await drive(self._specs, self._settings, board, self._view(board), clock, lossless=not live), board
+
+    def _view(self, board: Board) -> View:
+        if self._console is not None and self._screen is not None:
+            return LiveView(board, self._console, self._screen)
+        style: Style
+        match self._output:
+            case "group":
+                style = Group(board.rows)
+            case "raw":
+                style = Raw()
+            case _:
+                style = Prefix(board.rows, commands_of(os.environ))
+        write_text: Callable[[str], Awaitable[object]] = _write_in_thread
+        if self._screen is None:
+            return PlainView(board, write_text, style)
+        return PlainView(board, self._screen.write_soon, style, self._screen.lose_patience)
+
+    def _show(self, outcome: Outcome, board: Board) -> int:
+        """Show the account; return the exit status of what can't be shown, else 0."""
+        try:
+            if outcome.lost is not None:
+                raise outcome.lost
+            width = _PLAIN_WIDTH if self._console is None else self._console.width
+            findings = find(outcome.result, board.culprit, interrupted=bool(outcome.signal))
+            self._write(account(outcome.result, findings, width, board.interrupted))
+        except OutputLost as error:
+            status = without_output(error)
+            return 128 + outcome.signal if outcome.signal else status
+        return 0
+
+    def _write(self, parts: Sequence[RenderableType]) -> None:
+        if self._console is None:
+            text = "\n" + as_text(parts, _PLAIN_WIDTH)
+        else:
+            with self._console.capture() as captured:
+                self._console.print()
+                for part in parts:
+                    self._console.print(part)
+            text = captured.get()
+        if self._screen is None:
+            write(text)
+        else:
+            self._screen.write(text)
 
 
-async def _drive(
-    specs: Sequence[RunSpec], settings: Settings, console: Console | None
-) -> tuple[RunAllResult, int, Board]:
-    board = Board(specs, trio.current_time)
-    view = PlainView(board, write) if console is None else LiveView(board, console)
-    whole, number = await drive(specs, settings, board, view, lossless=console is None)
-    return whole, number, board
+async def _write_in_thread(text: str) -> None:
+    await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
 
 
 def wants_live_view(environ: Mapping[str, str]) -> bool:
@@ -164,21 +284,11 @@ def wants_live_view(environ: Mapping[str, str]) -> bool:
 
 
 def _default_jobs(file: PipelineFile) -> int | None:
-    """Return how many tasks run at once unless told: two more than processors, as ninja; of a Procfile all."""
+    """Return how many tasks run at once unless given: two more than processors, as ninja; of a Procfile all."""
     if file.procfile:
         return None
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
     return ours + 2
-
-
-def _tell(parts: Sequence[RenderableType], console: Console | None) -> None:
-    if console is None:
-        write("\n" + as_text(parts, _PLAIN_WIDTH))
-        return
-    with writing():
-        console.print()
-        for part in parts:
-            console.print(part)
 
 
 def _refuse(text: str) -> NoReturn:

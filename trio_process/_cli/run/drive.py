@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Final, Protocol, final
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from types import FrameType
+from typing import Any, Final, NamedTuple, Protocol, final
 
 import attrs
 import trio
@@ -16,34 +16,50 @@ import trio
 from ..._core import (
     ActionProcessExited,
     ActionProcessOutput,
+    Escalation,
     Overflow,
     ShutdownDeadline,
     Subscription,
     enter_deadline,
     open_scope,
     signal_name,
+    stop_signals,
 )
 from ..._pipeline import RunAllResult, Runner, RunSpec, RunUpdate
-from ..._process import Service, ServiceOptions
-from ..output import takes_more
-from ..terminal import SIGNALS
-from .board import Board
+from ..._process import ManagedProcess, Service, ServiceOptions
+from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
+from ..output import OutputLost
+from ..terminal import Terminal, heard
+from .board import Board, Change, receive_all
+from .executor import TerminalExecutor
 
-_SHOW_CURSOR: Final = b"\x1b[?25h\n"
-_IMPATIENT: Final = 2
-_OUT_OF_PATIENCE: Final = 3
+_QUIT: Final = 128 + signal.SIGQUIT
 
 
 class View(Protocol):
     """What shows a run."""
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
-        """Show what comes until both have ended."""
+    async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
+        """Show what comes until both have ended.
+
+        Raises:
+            OutputLost: It can't be shown any more.
+        """
+
+    def aside(self) -> AbstractAsyncContextManager[None]:
+        """Leave the terminal to a task while the block runs."""
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the terminal to the shell while the block runs, which stops us."""
+
+    def last_words(self) -> None:
+        """Restore the terminal before this process exits, which can be in the midst of anything; never wait."""
 
 
 @final
 @attrs.frozen(kw_only=True)
-class Settings:
+class RunSettings:
     """How a pipeline is run; the fields are the options of the command."""
 
     jobs: int | None = None
@@ -52,53 +68,84 @@ class Settings:
     timeout: float | None = None
 
 
+class Outcome(NamedTuple):
+    """What came of a run: the result, the signal that interrupted it (0 for none), and why it could not be shown."""
+
+    result: RunAllResult
+    signal: int
+    lost: OutputLost | None
+
+
 @final
 class Interruption:
-    """What signals do: the first stops everything gracefully, the second at once, the third ends this process.
+    """What ends a run early: the first signal stops the tasks, the second kills them, the third ends this process.
 
     Args:
         board: Where it is shown.
 
     Attributes:
         number: The first signal that came, 0 for none.
-        scope: What the first one cancels.
-        deadline: The deadline of every grace, which the second one advances.
+        stopping: Set by the first signal, or when there is no sense in going on: halts the run.
+        scope: Cancelled by the second signal, which ends the cleaning up, too.
+        deadline: The deadline of every grace, which the second signal advances.
     """
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._count = 0
         self.number = 0
+        self.stopping = trio.Event()
         self.scope = trio.CancelScope()
         self.deadline = ShutdownDeadline()
 
-    async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Wait for signals, until cancelled."""
-        # under nohup the end of the terminal is to be ignored
-        heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-        with trio.open_signal_receiver(*heard) as received:
-            task_status.started()
-            async for number in received:
-                self.hit(number)
+    def stop(self, number: int) -> None:
+        """Stop the tasks by the signal that came."""
+        self.number = number
+        self._board.interrupted = "Ctrl-C" if number == signal.SIGINT else signal_name(number)
+        self.stopping.set()
 
-    def hit(self, number: int) -> None:
-        """A signal came."""
-        self._count += 1
-        self.number = self.number or number
-        if self._count >= _OUT_OF_PATIENCE:
-            with suppress(OSError):
-                if os.isatty(1) and takes_more(sys.stdout, 0):  # else nobody reads the terminal
-                    os.write(1, _SHOW_CURSOR)  # the live view has hidden it, and will not come to undo that
-            os._exit(128 + number)
-        self._board.interrupted = "Ctrl-C" if self.number == signal.SIGINT else signal_name(self.number)
+    def hurry(self, number: int) -> None:
+        """Kill them."""
+        del number
+        self.deadline.advance(trio.current_time())
         self.scope.cancel()
-        if self._count >= _IMPATIENT:
-            self.deadline.advance(trio.current_time())
+
+
+@contextmanager
+def _handling(interruption: Interruption, view: View) -> Iterator[Escalation]:
+    """Set the signal handlers; the third signal and SIGQUIT work whatever the loop is doing."""
+    token = trio.lowlevel.current_trio_token()
+
+    def deliver(call: Callable[[int], object], number: int) -> None:
+        token.run_sync_soon(call, number)
+
+    escalation = Escalation(
+        stop=interruption.stop, hurry=interruption.hurry, last_words=view.last_words, deliver=deliver
+    )
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGQUIT:
+            view.last_words()
+            os._exit(_QUIT)
+        escalation.receive(number)
+
+    before = {number: signal.signal(number, receive) for number in (*stop_signals(), *heard(signal.SIGQUIT))}
+    try:
+        yield escalation
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def drive(
-    specs: Sequence[RunSpec], settings: Settings, board: Board, view: View, *, lossless: bool
-) -> tuple[RunAllResult, int]:
+    specs: Sequence[RunSpec],
+    settings: RunSettings,
+    board: Board,
+    view: View,
+    clock: SuspendableClock,
+    *,
+    lossless: bool,
+) -> Outcome:
     """Run a pipeline and show it; return when every process has ended and everything is shown.
 
     Args:
@@ -106,37 +153,110 @@ async def drive(
         settings: How.
         board: What the view shows.
         view: Shows it.
+        clock: The clock of this run of Trio.
         lossless: Whether the view needs every line; one that shows only the last must not slow the tasks.
-
-    Returns:
-        The result, and the signal that interrupted the run, or 0.
     """
     interruption = Interruption(board)
     leave_deadline = enter_deadline(interruption.deadline)
-    whole: RunAllResult | None = None
+    terminal = Terminal()
     try:
-        async with open_scope() as listening:
-            await listening.start(interruption.listen)
-            async with open_scope(wait=True) as showing:
-                updates, received = trio.open_memory_channel[RunUpdate](math.inf)
-                # signals cancel this only: the view goes on until all is stopped, and shows that
-                with updates, interruption.scope:
-                    async with Service(options=ServiceOptions(guardian=True)) as service:
-                        output = _subscribe(service, lossless=lossless)
-                        showing.start_soon(view.show, received, output)
-                        whole = await Runner(service, max_parallel=settings.jobs).run_all(
-                            specs,
-                            schedule=settings.schedule,
-                            on_failure=settings.on_failure,
-                            timeout=settings.timeout,
-                            updates=updates,
-                        )
+        with _handling(interruption, view) as escalation:
+            run = _Run(board, view, clock, interruption, terminal, escalation)
+            async with open_scope() as listening:
+                await listening.start(run.job_control)
+                return await run(specs, settings, lossless=lossless)
     finally:
+        terminal.close()
         leave_deadline()
-    return whole or board.whole(), interruption.number
 
 
-def _subscribe(service: Service, *, lossless: bool) -> Subscription[Any]:
-    if lossless:
-        return service.subscribe(ActionProcessOutput, ActionProcessExited)
-    return service.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)
+@final
+class _Run:
+    """One run of specs, with its view."""
+
+    def __init__(
+        self,
+        board: Board,
+        view: View,
+        clock: SuspendableClock,
+        interruption: Interruption,
+        terminal: Terminal,
+        escalation: Escalation,
+    ) -> None:
+        self._board = board
+        self._view = view
+        self._clock = clock
+        self._interruption = interruption
+        self._service = Service(options=ServiceOptions(guardian=True))
+        self._executor = TerminalExecutor(self._service, view, terminal, clock, interruption, escalation)
+        self._lost: OutputLost | None = None
+
+    async def __call__(self, specs: Sequence[RunSpec], settings: RunSettings, *, lossless: bool) -> Outcome:
+        result: RunAllResult | None = None
+        async with open_scope(wait=True) as showing:
+            updates, received = trio.open_memory_channel[RunUpdate](math.inf)
+            # signals cancel this only: the view goes on until everything is stopped, and shows that
+            with updates, self._interruption.scope:
+                async with self._service:
+                    output = self._subscribe(lossless=lossless)
+                    changed, changes = trio.open_memory_channel[Change](math.inf)
+                    showing.start_soon(self._follow, received, changed)
+                    showing.start_soon(self._show, changes, output)
+                    result = await Runner(self._executor, max_parallel=settings.jobs).run_all(
+                        specs,
+                        schedule=settings.schedule,
+                        on_failure=settings.on_failure,
+                        timeout=settings.timeout,
+                        stopping=self._interruption.stopping,
+                        updates=updates,
+                    )
+        return Outcome(result or self._board.whole(), self._interruption.number, self._lost)
+
+    def _subscribe(self, *, lossless: bool) -> Subscription[Any]:
+        if lossless:
+            return self._service.subscribe(ActionProcessOutput, ActionProcessExited)
+        return self._service.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)
+
+    async def _follow(
+        self, updates: trio.MemoryReceiveChannel[RunUpdate], changed: trio.MemorySendChannel[Change]
+    ) -> None:
+        """Keep the board, whatever becomes of the view: it has the results of a run that is cut short."""
+        with updates, changed:
+            while found := await receive_all(updates):
+                for update in found:
+                    change = self._board.update(update)
+                    with suppress(trio.BrokenResourceError):  # the view is lost
+                        changed.send_nowait(change)
+
+    async def _show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
+        try:
+            await self._view.show(changes, output)
+        except OutputLost as error:
+            self._lost = error
+            self._interruption.stopping.set()
+
+    async def job_control(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """React to the signals of a shell's job control, until cancelled."""
+        stops = heard(*JOB_CONTROL)
+        with trio.open_signal_receiver(*stops, *CHANGES) as received, self._clock.following(*stops):
+            task_status.started()
+            await self._react(received)
+
+    async def _react(self, received: AsyncIterator[int]) -> None:
+        async for number in received:
+            if self._executor.foreground is not None:
+                self._executor.foreground.react(number)
+            elif number in JOB_CONTROL:
+                self._suspend(number)
+
+    def _suspend(self, number: int) -> None:
+        """Stop the tasks, and then us, until SIGCONT."""
+        suspended: list[ManagedProcess] = []
+        with self._view.suspended():
+            for process in self._service.running():
+                process.suspend()
+                suspended.append(process)
+            self._clock.suspend(number, group=False)  # the others of our group were signalled, too
+        for process in suspended:
+            if process.is_running:
+                process.resume()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..._core import in_seconds
+from ..._core import dumps, in_seconds
 from ..._pipeline import PipelineFile, RunSpec, make_plan
-from ..text import listed, one_line, typed
+from ..text import cell_ljust, cells, listed, one_line, typed
 
 
 def list_tasks(file: PipelineFile) -> str:
@@ -17,22 +17,42 @@ def list_tasks(file: PipelineFile) -> str:
         tables.setdefault(task.table, []).append(task.spec.name)
         about.setdefault(task.table, one_line(task.description) or typed(task.spec))
     names = {table: one_line(table) for table in tables}
-    width = max(map(len, names.values()))
+    width = max(map(cells, names.values()))
     lines = []
     for table, members in tables.items():
         several = f"  ({listed(members)})" if members != [table] else ""
-        lines.append(f"{names[table].ljust(width)}  {about[table]}{several}")
+        lines.append(f"{cell_ljust(names[table], width)}  {about[table]}{several}")
     return "\n".join(lines)
+
+
+def tasks_as_json(file: PipelineFile) -> str:
+    """Return the tasks of a file as JSON, one object per task."""
+    tasks = [
+        {
+            "name": task.spec.name,
+            "table": task.table,
+            "description": task.description,
+            "command": typed(task.spec),
+            "dir": task.spec.options.shown_cwd,
+            "after": list(task.spec.after),
+            "when": task.spec.when,
+            "allowFailure": task.spec.allow_failure,
+            "interactive": task.spec.interactive,
+            "uses": list(task.spec.uses),
+        }
+        for task in file.tasks
+    ]
+    return dumps({"file": str(file.path), "tasks": tasks}, indent=2)
 
 
 def dry_run(specs: Sequence[RunSpec], directory: str) -> str:
     """Return what would be run, wave by wave; of variables the names only, as values may be secret."""
-    width = max([len(one_line(spec.name)) for spec in specs], default=0)
+    width = max([cells(one_line(spec.name)) for spec in specs], default=0)
     lines = []
     for number, wave in enumerate(make_plan(specs).waves):
         lines.append(f"wave {number}")
         for spec in (specs[place] for place in wave):
-            lines.append(f"  {one_line(spec.name).ljust(width)}  {typed(spec)}")
+            lines.append(f"  {cell_ljust(one_line(spec.name), width)}  {typed(spec)}")
             details = _details(spec, directory)
             if details:
                 lines.append(f"  {'':{width}}    {'; '.join(details)}")

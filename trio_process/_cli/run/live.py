@@ -1,19 +1,18 @@
-"""The live view: a frame of rich, drawn anew ten times a second while the run goes on."""
+"""The live view: a frame that is drawn anew ten times a second while the run goes on."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, final
 
 import trio
 from rich.console import Console
-from rich.live import Live
 
 from ..._core import Subscription, open_scope
-from ..._pipeline import RunUpdate
-from ..output import writing
-from .board import Board, receive_all
-from .render import frame
+from .board import Board, Change
+from .render import frame_lines
+from .screen import Screen
 
 INTERVAL: Final = 0.1
 """Seconds between two frames: as the eye asks for, at two to three per cent of a processor with 20 rows."""
@@ -25,43 +24,78 @@ class LiveView:
 
     Args:
         board: What is shown.
-        console: The terminal.
+        console: Knows the terminal's size and colours.
+        screen: Writes to it.
     """
 
-    def __init__(self, board: Board, console: Console) -> None:
+    def __init__(self, board: Board, console: Console, screen: Screen) -> None:
         self._board = board
         self._console = console
+        self._screen = screen
+        self._is_aside = False
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
-        """Show what comes until both have ended; the last frame stays."""
-        live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
-        with writing(), live:
-            async with open_scope() as ticking:
-                ticking.start_soon(self._tick, live)
-                async with open_scope(wait=True) as reading:
-                    reading.start_soon(self._read_updates, updates)
-                    reading.start_soon(self._read_output, output)
-            live.update(frame(self._board, self._console), refresh=True)
+    async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
+        """Show the board until both channels have ended; the last frame stays."""
+        with output:
+            self._screen.enter()
+            try:
+                async with open_scope() as ticking:
+                    ticking.start_soon(self._tick)
+                    async with open_scope(wait=True) as reading:
+                        reading.start_soon(self._drop, changes)
+                        reading.start_soon(self._read_output, output)
+                self._screen.drain()
+                self._draw()
+            finally:
+                self._screen.leave()
+            self._screen.drain()
 
-    async def _tick(self, live: Live) -> None:
+    async def _tick(self) -> None:
         while True:
-            # The frame is made here, where nobody changes the board meanwhile; it is drawn in a thread, as a terminal that
-            # was stopped by Ctrl-S blocks whoever writes to it, and timeouts and Ctrl-C must go on.
-            made = frame(self._board, self._console)
-            await trio.to_thread.run_sync(partial(live.update, made, refresh=True), abandon_on_cancel=True)
+            if not self._is_aside:
+                self._screen.enter()  # again, after a rest, or once we are in the foreground
+                self._draw()
             await trio.sleep(INTERVAL)
+            self._screen.flush()
 
-    async def _read_updates(self, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
-        async with updates:
-            while found := await receive_all(updates):
-                for update in found:
-                    self._board.update(update)
+    def _draw(self) -> None:
+        width = self._console.width
+        lines, cells = frame_lines(self._board, self._console)
+        self._screen.draw(lines, cells, width)
+
+    async def _drop(self, changes: trio.MemoryReceiveChannel[Change]) -> None:
+        """Wait for the end of the run; what has changed is on the board."""
+        with changes:
+            async for _ in changes:
+                pass
 
     async def _read_output(self, output: Subscription[Any]) -> None:
-        with output:
-            while True:
-                try:
-                    batch = await output.receive_batch()
-                except trio.EndOfChannel:
-                    return
-                self._board.line(batch.name, batch.lines)
+        while True:
+            try:
+                batch = await output.receive_batch()
+            except trio.EndOfChannel:
+                return
+            self._board.line(batch.name, batch.lines)
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        """Leave the terminal to a task."""
+        self._is_aside = True
+        try:
+            with self.suspended():
+                yield
+        finally:
+            self._is_aside = False
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the terminal to the shell, or to a task; the frame is drawn anew below what they have written."""
+        self._draw()
+        self._screen.leave()
+        self._screen.flush()
+        yield
+        # the next frame turns everything on again
+
+    def last_words(self) -> None:
+        """Restore the terminal at once."""
+        self._screen.give_up()

@@ -1,44 +1,51 @@
-"""The plain view: lines with the task's name in front, for logs, pipes and terminals without colours."""
+"""The plain view: a log of what tasks write, for files, pipes, CI and terminals without colours."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, final
 
+import attrs
 import trio
 
 from ..._core import EventBatch, Subscription, open_scope
-from ..._pipeline import RunUpdate, SpecState
-from ..text import logged, one_line, typed
-from .board import FINAL, Board, Row, receive_all
+from ..._pipeline import SpecState
+from ..text import typed
+from .board import FINAL, Board, Change, receive_all
 from .render import ended_after
+from .styles import Piece, Style
 
 MOST_PENDING: Final = 2**18
 """How many characters may wait to be written before reading pauses, and with it the tasks."""
 
-_WIDEST: Final = 24  # columns that a name may push the others to the right
+_AT_ONCE: Final = 2**16  # characters of a file
+_SETTLE: Final = 0.02  # seconds in which what is known of a task that begins has reached the log
 
 
 @final
 class Writer:
-    """Writes texts in order, in a thread: whoever reads our output may be slow, and timeouts and Ctrl-C must go on.
+    """Writes texts in order: the reader of our output may be slow, and timeouts and Ctrl-C must go on meanwhile.
 
     Args:
-        write: Writes one text, and may block. Texts end with a newline, so that no line is ever torn.
+        write: Writes one text, and waits until it is taken. Texts end with a newline, so that no line is ever torn.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], Awaitable[object]]) -> None:
         self._write = write
-        self._texts: deque[str] = deque()
+        self._pieces: deque[Piece] = deque()
         self._size = 0
         self._changed = trio.Condition()
-        self._closed = False
+        self._is_closed = False
+        self._is_writing = False
+        self._is_held = False
 
-    def put(self, text: str) -> None:
-        """Keep `text`, to be written with the next call of `room` or `close`."""
-        self._texts.append(text)
-        self._size += len(text)
+    def put(self, pieces: Iterable[Piece]) -> None:
+        """Keep what is to be written with the next call of `room` or `close`."""
+        for piece in pieces:
+            self._pieces.append(piece)
+            self._size += len(piece) if isinstance(piece, str) else 0
 
     async def room(self) -> None:
         """Let what was put be written, and wait until there is room for more."""
@@ -50,20 +57,76 @@ class Writer:
     async def close(self) -> None:
         """Let what was put be written, and `run` end after it."""
         async with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify_all()
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Write all that was put, and nothing more until the block ends."""
+        async with self._changed:
+            self._changed.notify_all()
+            while self._pieces or self._is_writing:
+                await self._changed.wait()
+            self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            with trio.CancelScope(shield=True):
+                async with self._changed:
+                    self._changed.notify_all()
+
     async def run(self) -> None:
-        """Write whatever comes, until it is closed."""
+        """Write what comes, until it is closed."""
         while True:
             async with self._changed:
-                while not self._texts and not self._closed:
-                    await self._changed.wait()
-                texts, self._texts, self._size = self._texts, deque(), 0
+                self._is_writing = False
                 self._changed.notify_all()
-            if not texts:
+                while self._is_held or not (self._pieces or self._is_closed):
+                    await self._changed.wait()
+                pieces, self._pieces, self._size = self._pieces, deque(), 0
+                self._is_writing = bool(pieces)
+                self._changed.notify_all()
+            if not pieces:
                 return
-            await trio.to_thread.run_sync(self._write, "".join(texts), abandon_on_cancel=True)
+            for text in _joined(pieces):
+                await self._write(text)
+
+
+def _joined(pieces: Iterable[Piece]) -> Iterator[str]:
+    """Yield texts together, and files piece by piece, each closed when it has been read."""
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        if texts:
+            yield "".join(texts)
+            texts = []
+        with piece:
+            while part := piece.read(_AT_ONCE):
+                yield part
+    if texts:
+        yield "".join(texts)
+
+
+@attrs.define(eq=False)
+class _TaskLog:
+    """What is written of one task.
+
+    Its updates and its lines come by different ways. What an update reports must come after the lines of the attempt that
+    it is about, so each text waits until as many attempts have ended.
+
+    Attributes:
+        pending: Texts, whether it is the last of this task, and how many attempts must have ended before; no text
+            for the command of the next attempt.
+        exits: How many attempts have ended.
+        announced: The last attempt whose command was written.
+    """
+
+    pending: deque[tuple[int, str, bool]] = attrs.field(factory=deque)
+    exits: int = 0
+    announced: int = 0
 
 
 @final
@@ -72,38 +135,61 @@ class PlainView:
 
     Args:
         board: What is shown.
-        write: Writes one text of whole lines, and may block.
+        write: Writes one text of whole lines.
+        style: How lines are shown.
+        finish: Called when the run has ended, and only what waits to be written is left.
     """
 
-    def __init__(self, board: Board, write: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        write: Callable[[str], Awaitable[object]],
+        style: Style,
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
         self._board = board
         self._writer = Writer(write)
-        names = {name: one_line(name) for name in board.rows}
-        width = min(_WIDEST, max(map(len, names.values()), default=0))
-        self._labels = {name: label.ljust(width) for name, label in names.items()}
-        # What is told of a task must come after the lines of the attempt that it is about, and those come by another way:
-        # each text waits until as many attempts have ended.
-        self._told: dict[str, deque[tuple[int, str]]] = {name: deque() for name in board.rows}
-        self._exits = dict.fromkeys(board.rows, 0)
-        self._announced = dict.fromkeys(board.rows, 0)
+        self._style = style
+        self._finish = finish
+        self._logs = {name: _TaskLog() for name in board.rows}
 
-    async def show(self, updates: trio.MemoryReceiveChannel[RunUpdate], output: Subscription[Any]) -> None:
-        """Write what comes until both have ended."""
+    async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
+        """Write what comes until both channels have ended."""
         async with open_scope(wait=True) as writing:
             writing.start_soon(self._writer.run)
             async with open_scope(wait=True) as reading:
-                reading.start_soon(self._read_updates, updates)
+                reading.start_soon(self._read_changes, changes)
                 reading.start_soon(self._read_output, output)
-            for name in self._told:
-                self._tell(name, whatever=True)
+            for name in self._logs:
+                self._report(name, everything=True)
+            self._writer.put(self._style.end())
+            self._finish()
             await self._writer.close()
 
-    async def _read_updates(self, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
-        async with updates:
-            while found := await receive_all(updates):
-                for update in found:
-                    self._note(self._board.update(update))
-                    self._tell(update.name)
+    def aside(self) -> Any:
+        """Leave the terminal to a task."""
+        return self._aside()
+
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        await trio.sleep(_SETTLE)
+        async with self._writer.held():
+            yield
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the terminal to the shell: nothing has to be restored."""
+        yield
+
+    def last_words(self) -> None:
+        """Nothing has to be restored."""
+
+    async def _read_changes(self, changes: trio.MemoryReceiveChannel[Change]) -> None:
+        async with changes:
+            while found := await receive_all(changes):
+                for change in found:
+                    self._note(change)
+                    self._report(change.row.spec.name)
                 await self._writer.room()
 
     async def _read_output(self, output: Subscription[Any]) -> None:
@@ -113,41 +199,43 @@ class PlainView:
                     batch = await output.receive_batch()
                 except trio.EndOfChannel:
                     return
-                if batch.name in self._labels:
+                if batch.name in self._logs:
                     self._take(batch.name, batch)
                     await self._writer.room()
 
     def _take(self, name: str, batch: EventBatch) -> None:
         """Write some lines of a task, or note that an attempt of it has ended."""
+        log = self._logs[name]
         if batch.stream is None:
-            self._exits[name] += 1
-            self._tell(name)
+            log.exits += 1
+            self._report(name)
             return
-        self._announce(name, self._exits[name] + 1)
-        front = f"{self._labels[name]} | "
-        self._writer.put("".join([f"{front}{logged(line)}\n" for line in batch.lines]))
+        self._announce(name, log.exits + 1)
+        self._writer.put(self._style.lines(name, batch.lines))
 
-    def _note(self, row: Row) -> None:
-        """Keep what a change is told as, and how many attempts must have ended before."""
-        told = self._told[row.spec.name]
-        if row.state is SpecState.RUNNING:
-            told.append((row.attempts - 1, ""))
-        elif row.state is SpecState.RETRYING:
-            told.append((row.attempts, f"failed; attempt {row.attempts + 1} of {row.spec.retries + 1} follows"))
-        elif row.state in FINAL and row.result is not None:
-            told.append((row.attempts, ended_after(row.result)))
+    def _note(self, change: Change) -> None:
+        """Keep the text that reports a change, and how many attempts must have ended before."""
+        pending = self._logs[change.row.spec.name].pending
+        if change.state is SpecState.RUNNING:
+            pending.append((change.attempts - 1, "", False))
+        elif change.state is SpecState.RETRYING:
+            attempts = f"attempt {change.attempts + 1} of {change.row.spec.retries + 1}"
+            pending.append((change.attempts, f"failed; {attempts} follows", False))
+        elif change.state in FINAL and change.result is not None:
+            pending.append((change.attempts, ended_after(change.result), True))
 
-    def _tell(self, name: str, *, whatever: bool = False) -> None:
-        told = self._told[name]
-        while told and (whatever or told[0][0] <= self._exits[name]):
-            exits, text = told.popleft()
+    def _report(self, name: str, *, everything: bool = False) -> None:
+        log = self._logs[name]
+        while log.pending and (everything or log.pending[0][0] <= log.exits):
+            exits, text, final = log.pending.popleft()
             if text:
-                self._writer.put(f"{self._labels[name]} = {text}\n")
+                self._writer.put(self._style.news(name, text, final=final))
             else:
                 self._announce(name, exits + 1)
 
     def _announce(self, name: str, attempt: int) -> None:
         """Write the command of a task, once per attempt and before its first line."""
-        if self._announced[name] < attempt:
-            self._announced[name] = attempt
-            self._writer.put(f"{self._labels[name]} $ {typed(self._board.rows[name].spec)}\n")
+        log = self._logs[name]
+        if log.announced < attempt:
+            log.announced = attempt
+            self._writer.put(self._style.command(name, typed(self._board.rows[name].spec)))

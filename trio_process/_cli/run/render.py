@@ -15,7 +15,8 @@ from rich.text import Text
 
 from ..._core import EndReason, in_seconds, last_lines
 from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
-from ..text import clock, glimpse, listed, one_line, typed
+from ..._process import WANTS_TERMINAL
+from ..text import clock, glimpse, listed, one_line, typed, without_sequences
 from .board import Board, Row
 from .summary import Findings
 
@@ -40,10 +41,11 @@ _MARKS: Final = {  # state: mark, the same in ASCII, style
 }
 _WIDE_ENOUGH: Final = 60  # columns: below it a row has no room for its last line
 _LEAST_NAME: Final = 12
+_TAIL: Final = 4000  # characters
 _FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
 
 
-def terminal() -> Console:
+def terminal_console() -> Console:
     """Return a console on our terminal that prints what it is given: no markup, no emoji codes, no guessed highlights."""
     return Console(markup=False, emoji=False, highlight=False)
 
@@ -56,7 +58,7 @@ def as_text(parts: Iterable[RenderableType], width: int) -> str:
     )
     for part in parts:
         console.print(part, soft_wrap=True)
-    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+    return "".join([line.rstrip() + "\n" for line in text.getvalue().split("\n")[:-1]])
 
 
 def frame(board: Board, console: Console) -> RenderableType:
@@ -71,6 +73,14 @@ def frame(board: Board, console: Console) -> RenderableType:
         Text(),
         bar(board, console.width),
     )
+
+
+def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
+    """Return the frame as lines that a terminal can print, as many as fit, and how many columns each of them takes."""
+    with console.capture() as captured:
+        console.print(frame(board, console))
+    lines = captured.get().split("\n")[:-1][: max(1, console.height - 1)]
+    return lines, [cell_len(without_sequences(line).rstrip()) for line in lines]
 
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
@@ -106,7 +116,7 @@ def _note(row: Row, board: Board) -> str:
     match row.state:
         case SpecState.PENDING:
             waits = board.waits_for(row)
-            return f"waits for {listed(waits, most=3)}" if waits else ""
+            return f"waits for {listed(waits, most=3)}" if waits else "waits for a free slot"
         case SpecState.RETRYING:
             return f"failed; attempt {row.attempts + 1} of {row.spec.retries + 1} follows"
         case SpecState.FAILED | SpecState.SKIPPED if row.result is not None:
@@ -191,6 +201,8 @@ def ending(result: RunResult) -> str:
             if result.error is None
             else one_line(str(result.error).split("\n")[0])
         )
+    elif WANTS_TERMINAL in ended.output[-_TAIL:]:
+        words = "it wants the terminal"
     elif ended.reason in _ENDINGS:
         words = _ENDINGS[ended.reason]
     elif ended.signal_name:

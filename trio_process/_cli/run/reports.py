@@ -25,6 +25,7 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
         OptionError: It is not written so, or a file could not be written.
     """
     found: list[tuple[str, Path]] = []
+    taken: dict[str, str] = {}
     for part in (part for value in values for part in value.split(",")):
         kind, equals, name = part.partition("=")
         if kind not in WRITERS:
@@ -35,6 +36,9 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
         path = Path(name)
         if os.path.isdir(path):  # path.is_dir() fails for a name that is too long; writing will tell
             raise OptionError(f"{name!r} is a directory; give a file")
+        other = taken.setdefault(os.path.realpath(path), kind)
+        if other != kind or (kind, path) in found:
+            raise OptionError(f"the {other} and the {kind} report have the same file {name!r}; give each its own")
         found.append((kind, path))
     return found
 

@@ -7,9 +7,11 @@ private, so it is used for the versions whose `fork_exec` is known, and never ag
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 _KNOWN: Final = {(3, 11), (3, 12), (3, 13), (3, 14)}
@@ -28,6 +30,29 @@ class Image(NamedTuple):
     passed: tuple[int, ...]
     new_session: bool
     umask: int | None
+
+
+_childrens_limit: tuple[int, int] | None = None
+_our_limit: tuple[int, int] | None = None
+
+
+def spawn_with_descriptor_limit(soft: int, hard: int) -> None:
+    """Let children have this limit of descriptors from now on, whatever ours is."""
+    global _childrens_limit, _our_limit
+    _childrens_limit, _our_limit = (soft, hard), resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Have the children's limit during a fork, whose child inherits it: two system calls, and descriptors stay open."""
+    if _childrens_limit is None or _our_limit is None:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, _childrens_limit)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, _our_limit)
 
 
 def start(image: Image) -> int:
@@ -60,6 +85,11 @@ def start(image: Image) -> int:
 
 
 def _start(fork_exec: Callable[..., int], image: Image, reading: int, writing: int) -> int:
+    with _limited():
+        return _fork(fork_exec, image, reading, writing)
+
+
+def _fork(fork_exec: Callable[..., int], image: Image, reading: int, writing: int) -> int:
     return fork_exec(
         image.argv,
         (image.executable,),
@@ -97,19 +127,20 @@ def _failure(image: Image, report: bytes) -> OSError:
 
 
 def _start_by_popen(image: Image) -> int:
-    child = subprocess.Popen(
-        image.argv,
-        executable=image.executable,
-        stdin=image.stdin,
-        stdout=image.stdout,
-        stderr=image.stderr,
-        cwd=image.cwd,
-        env=dict(entry.split(b"=", 1) for entry in image.environment),
-        pass_fds=image.passed,
-        start_new_session=image.new_session,
-        process_group=None if image.new_session else 0,
-        umask=-1 if image.umask is None else image.umask,
-    )
+    with _limited():
+        child = subprocess.Popen(
+            image.argv,
+            executable=image.executable,
+            stdin=image.stdin,
+            stdout=image.stdout,
+            stderr=image.stderr,
+            cwd=image.cwd,
+            env=dict(entry.split(b"=", 1) for entry in image.environment),
+            pass_fds=image.passed,
+            start_new_session=image.new_session,
+            process_group=None if image.new_session else 0,
+            umask=-1 if image.umask is None else image.umask,
+        )
     child.returncode = 0  # it is ours to reap, not Popen's: this quiets its destructor
     return child.pid
 

@@ -51,6 +51,7 @@ from .launch import launcher_report
 from .spawn import Spawned
 from .stdin_pipe import StdinPipe, no_stdin
 from .stdio import PIPE_CAPACITY
+from .wants_terminal import TerminalWatch
 
 if TYPE_CHECKING:
     from ..containment import Guardian, Lineage, Sweeper
@@ -71,12 +72,13 @@ class Shared:
         sweeper: Finds and ends their descendants.
     """
 
-    __slots__ = ("guardian", "lineage", "reactor", "sweeper")
+    __slots__ = ("guardian", "lineage", "reactor", "sweeper", "terminal_watch")
 
     def __init__(self, reactor: Reactor, lineage: Lineage, sweeper: Sweeper) -> None:
         self.reactor = reactor
         self.lineage = lineage
         self.sweeper = sweeper
+        self.terminal_watch = TerminalWatch(reactor)
         self.guardian: Guardian | None = None
 
 
@@ -181,6 +183,8 @@ class LocalHandle:
             owner.output_lost(error)
             owner.exited()
             return
+        if self._ours:
+            self._shared.terminal_watch.add(self, owner)
         if self._tail is not None:
             self._tail.resume()
 
@@ -297,6 +301,7 @@ class LocalHandle:
         self.close_stdin()
         pidfd, self._pidfd = self._pidfd, -1
         self._shared.lineage.discard(self.pid)
+        self._shared.terminal_watch.discard(self)
         if self._shared.guardian is not None:
             self._shared.guardian.discard(self.pid)
         info = reap.reap(self.pid, pidfd)
@@ -310,6 +315,7 @@ class LocalHandle:
         """Close what we hold of it; it is reaped some time later, if it ends before we do."""
         self.close_stdin()
         self.close_outputs()
+        self._shared.terminal_watch.discard(self)
         reap.defer_reap(self.pid)
         pidfd, self._pidfd = self._pidfd, -1
         if pidfd >= 0:

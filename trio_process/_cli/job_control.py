@@ -1,0 +1,189 @@
+"""A command that has our terminal: what job control means for it, and for us (setpgid(2), tcsetpgrp(3), signal(7))."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, final
+
+import trio
+
+from .output import complain
+from .terminal import WANTS_TERMINAL, Terminal
+
+if TYPE_CHECKING:
+    from .._process import ManagedProcess
+
+JOB_CONTROL: Final = (signal.SIGTSTP, *WANTS_TERMINAL)
+CHANGES: Final = (signal.SIGCONT, signal.SIGCHLD)
+"""With those above, the signals that `Foreground.react` is for."""
+
+
+@final
+class Foreground:
+    """Lends the terminal to a command while that runs.
+
+    Args:
+        process: The command.
+        terminal: Our terminal.
+        clock: Stands still while we are suspended.
+    """
+
+    def __init__(self, process: ManagedProcess, terminal: Terminal, clock: SuspendableClock) -> None:
+        self._process = process
+        self._terminal = terminal
+        self._clock = clock
+        self._neighbour_has_terminal = False
+        assert process.pid is not None
+        self._pid = process.pid
+        terminal.give(self._pid)
+        self._look_stopped()  # it may have asked for the terminal before
+
+    def react(self, number: int) -> None:
+        """Handle a signal of job control."""
+        if not self._process.is_running:
+            return
+        if number == signal.SIGCHLD:
+            self._look_stopped()
+        elif number == signal.SIGCONT:
+            self._resume()
+        elif number == signal.SIGTSTP:
+            self._process.signal(number)
+            self._suspend(number, group=False)  # the rest of our group was signalled with us
+        else:
+            self._lend(number)
+
+    def take_back(self, *, restore: bool) -> None:
+        """Take the terminal back; see `Terminal.take`."""
+        self._terminal.take(self._pid, restore=restore)
+
+    def _look_stopped(self) -> None:
+        """Give a command that was stopped for it the terminal, else stop with it, so that our shell sees it."""
+        number = _stopped_by(self._pid)
+        if not number or not self._terminal.exists:
+            return
+        wants_terminal = number in WANTS_TERMINAL
+        if wants_terminal and self._terminal.give(self._pid):
+            self._neighbour_has_terminal = False
+            self._process.signal(signal.SIGCONT)
+            return
+        if not self._suspend(number if wants_terminal else signal.SIGTSTP, group=True) and wants_terminal:
+            complain(f"trio-process: stopped, as {self._process.command!r} wants the terminal from the background")
+            self._process.kill()
+
+    def _suspend(self, number: int, *, group: bool) -> bool:
+        """Stop as the command did, and resume it once we are; return whether we were stopped."""
+        self._terminal.take(self._pid, restore=True)
+        stopped = self._clock.suspend(number, group=group)
+        if stopped or number == signal.SIGTSTP:
+            self._resume()  # at once, not by our SIGCONT: before that we may hear of the command's stop, and stop again
+        return stopped
+
+    def _resume(self) -> None:
+        if not self._neighbour_has_terminal:
+            self._terminal.give(self._pid)
+        self._process.signal(signal.SIGCONT)
+
+    def _lend(self, number: int) -> None:
+        """Let another process of our own group have the terminal: the pager that we are piped into, say.
+
+        It was stopped with us for wanting the terminal while the command has it.
+        """
+        if self._terminal.is_with(self._pid):
+            self._neighbour_has_terminal = True
+            self._terminal.take(self._pid, restore=False)
+            os.killpg(0, signal.SIGCONT)
+        elif not self._terminal.is_ours:
+            self._suspend(number, group=False)
+
+
+def _stopped_by(pid: int) -> int:
+    """Return the signal that has stopped a child, 0 if it runs; the news is left for others (waitid(2))."""
+    with suppress(ChildProcessError):
+        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return 0 if found is None else found.si_status
+    return 0
+
+
+@final
+class SuspendableClock(trio.abc.Clock):
+    """Trio's clock without the time in which we were suspended: a timeout must not run out while nothing can run."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        self._continued = 0  # how often SIGCONT came
+        self._asked: dict[int, int] = {}  # that, when a stop signal came last
+
+    def start_clock(self) -> None:
+        """Nothing has to be started."""
+
+    def current_time(self) -> float:
+        """Return the seconds since some moment, but for those that were skipped."""
+        return time.monotonic() - self._skipped
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Return the seconds until `deadline`."""
+        return deadline - self.current_time()
+
+    @contextmanager
+    def following(self, *numbers: int) -> Iterator[None]:
+        """Note in which order stop signals and SIGCONT come; to be entered once they have handlers."""
+        with ExitStack() as stack:
+            for number in (signal.SIGCONT, *numbers):
+                stack.enter_context(self._noting(number))
+            yield
+
+    @contextmanager
+    def _noting(self, number: int) -> Iterator[None]:
+        before = signal.getsignal(number)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if number == signal.SIGCONT:
+                self._continued += 1
+            else:
+                self._asked[number] = self._continued
+            if callable(before):
+                before(number, frame)
+
+        with _handling(number, note):
+            yield
+
+    def suspend(self, number: int, *, group: bool) -> bool:
+        """Stop this process by a job-control signal, and return once it goes on.
+
+        Where no shell could continue us, the kernel doesn't stop us either (an orphaned process group, credentials(7)).
+        Nor are we stopped if SIGCONT has come since the signal did: the kernel discards such stops, too (signal(7)).
+
+        Args:
+            number: SIGTSTP, SIGTTIN or SIGTTOU.
+            group: Whether to stop our whole group, as the terminal does: the script or pipeline that we are a part of.
+
+        Returns:
+            Whether we were stopped.
+        """
+        before = self._continued
+        if self._asked.pop(number, before) < before:
+            return True
+        started = time.monotonic()
+        with _handling(number, signal.SIG_DFL):
+            if group:
+                os.killpg(0, number)
+            else:
+                os.kill(os.getpid(), number)
+        if self._continued == before:
+            return False
+        self._skipped += time.monotonic() - started
+        return True
+
+
+@contextmanager
+def _handling(number: int, handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

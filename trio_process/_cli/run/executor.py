@@ -1,0 +1,145 @@
+"""What runs the attempts of tasks: a service, the terminal for those that want it, and the signal that stops them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, final
+
+import trio
+
+from ..._core import CommandResult, EndReason, Escalation, ProcessError, RunOptions, Stdio
+from ..._pipeline import Attempt
+from ..._process import ManagedProcess, Service, ask_to_stop, keep_terminal, stop_signal_of
+from ..job_control import Foreground, SuspendableClock
+from ..terminal import Terminal
+
+if TYPE_CHECKING:
+    from .drive import View
+
+_NO_TERMINAL = (
+    "it wants the terminal (interactive = true), and there is none: run it from a terminal, or leave `interactive` out"
+)
+_IN_BACKGROUND = "it wants the terminal (interactive = true), and we are in the background: run it in the foreground"
+
+
+class Interrupted(Protocol):
+    """What knows why the run is stopped: by a signal, or not (0)."""
+
+    number: int
+    stopping: trio.Event
+
+
+@final
+class TerminalExecutor:
+    """Runs attempts on a service.
+
+    Args:
+        service: Runs them.
+        view: Steps aside for a task that has the terminal.
+        terminal: Our terminal.
+        clock: The clock of this run of Trio.
+        interruption: Knows the signal that stops the run.
+        escalation: Is told of a Ctrl-C that went to a task which had the terminal.
+
+    Attributes:
+        foreground: The task that has the terminal, or None.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        view: View,
+        terminal: Terminal,
+        clock: SuspendableClock,
+        interruption: Interrupted,
+        escalation: Escalation,
+    ) -> None:
+        self._service = service
+        self._view = view
+        self._terminal = terminal
+        self._clock = clock
+        self._interruption = interruption
+        self._escalation = escalation
+        self.foreground: Foreground | None = None
+
+    @property
+    def slots(self) -> int | None:
+        """The room of the service."""
+        return self._service.slots
+
+    async def run_process(
+        self,
+        options: RunOptions,
+        *,
+        check: bool = True,
+        task_status: trio.TaskStatus[Attempt] = trio.TASK_STATUS_IGNORED,
+    ) -> CommandResult:
+        """Run a command to its end."""
+        status = _Status(task_status, self._interruption)
+        if options.stdout is not Stdio.INHERIT:
+            return await self._service.run_process(options, check=check, task_status=status)
+        if not self._terminal.is_ours:
+            await trio.lowlevel.checkpoint()
+            raise ProcessError(_IN_BACKGROUND if self._terminal.exists else _NO_TERMINAL)
+        async with self._view.aside():
+            status.started_with = self._lend
+            try:
+                result = await self._service.run_process(options, check=check, task_status=status)
+            except BaseException:
+                self._take_back(restore=True)
+                raise
+            self._take_back(restore=result.exit_code is None or result.exit_code < 0)
+        if result.exit_code == -signal.SIGINT and not self._interruption.number:
+            self._escalation.receive(signal.SIGINT)  # Ctrl-C went to the task alone, and was meant for us, too
+        return result
+
+    def _lend(self, process: ManagedProcess) -> None:
+        if process.pid is not None:
+            keep_terminal(process.pid)
+        self.foreground = Foreground(process, self._terminal, self._clock)
+
+    def _take_back(self, *, restore: bool) -> None:
+        if self.foreground is not None:
+            self.foreground.take_back(restore=restore)
+            self.foreground = None
+
+
+@final
+class _Status:
+    """Hands the running process on: the `trio.TaskStatus` of an attempt."""
+
+    def __init__(self, status: trio.TaskStatus[Attempt], interruption: Interrupted) -> None:
+        self._status = status
+        self._interruption = interruption
+        self.started_with: Callable[[ManagedProcess], object] | None = None
+
+    def started(self, value: ManagedProcess | None = None) -> None:
+        """Hand it on."""
+        assert value is not None
+        if self.started_with is not None:
+            self.started_with(value)
+        self._status.started(_Attempt(value, self._interruption))
+
+
+@final
+class _Attempt:
+    """A running attempt that is stopped by the signal that stops the run: programs clean up after that one.
+
+    Attributes:
+        id: The id of its process.
+    """
+
+    def __init__(self, process: ManagedProcess, interruption: Interrupted) -> None:
+        self._process = process
+        self._interruption = interruption
+        self.id = process.id
+
+    async def stop(self, grace_period: float | None = None, *, reason: EndReason = EndReason.STOPPED) -> CommandResult:
+        """Stop it; a stop signal of its own goes before the one that came."""
+        number = self._interruption.number
+        if self._interruption.stopping.is_set() and reason is EndReason.STOPPED:
+            reason = EndReason.CANCELLED
+            if number and stop_signal_of(self._process) == signal.SIGTERM:
+                ask_to_stop(self._process, stop_signal=number, grace_period=grace_period, reason=reason)
+        return await self._process.stop(grace_period, reason=reason)

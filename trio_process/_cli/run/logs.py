@@ -1,0 +1,62 @@
+"""`--logs DIR`: a file per task with what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+
+from ..._core import OptionError
+from ..._pipeline import RunSpec
+
+_LONGEST: Final = 200  # bytes of a file name; 255 are allowed
+_PLAIN: Final = " +,=@:[](){}"  # what a name keeps, beside letters, digits and _.-~
+
+
+def log_name(task: str) -> str:
+    """Return the name of a task's log: the task's own where a file can be named so.
+
+    >>> log_name("test-3.11"), log_name("docs/html"), log_name("..")
+    ('test-3.11.log', 'docs%2Fhtml.log', '%2E..log')
+    """
+    name = "".join(char if char.isalnum() else quote(char, safe=_PLAIN, errors="backslashreplace") for char in task)
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name.encode()) > _LONGEST:
+        digest = hashlib.sha256(task.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        name = name.encode()[: _LONGEST - 13].decode(errors="ignore") + "-" + digest
+    return name + ".log"
+
+
+def logged_to(directory: Path, specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return specs that write to files in a directory, which is made; files of an earlier run are emptied.
+
+    A task with a log file of its own keeps that, and the directory gets a link to it; one that has the terminal has none.
+
+    Raises:
+        OptionError: The directory can't be written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return [_logged(directory.absolute() / log_name(spec.name), spec) for spec in specs]
+    except OSError as error:
+        raise OptionError(f"--logs {str(directory)!r}: {error.strerror or error}") from error
+
+
+def _logged(path: Path, spec: RunSpec) -> RunSpec:
+    if spec.interactive:
+        return spec
+    with suppress(FileNotFoundError):
+        path.unlink()
+    own = spec.options.log_file
+    if own is None:
+        path.touch()
+        changes: dict[str, Any] = {"log_file": path}  # a field by its constructor alone
+        return attrs.evolve(spec, **changes)
+    path.symlink_to(Path(own).absolute())
+    return spec

@@ -1,0 +1,196 @@
+"""`Screen`: our terminal while the live view is on it. It never blocks, and leaves nothing behind.
+
+Every write goes through a descriptor of our own that doesn't block: a terminal that nobody reads (Ctrl-S, a stuck ssh)
+would otherwise hold the whole program up, its signal handlers too. What the terminal doesn't take is kept, and no new frame
+is drawn until it has taken the rest of the last one.
+
+While a frame is drawn, the terminal doesn't wrap: where it counts a character wider than we do, a line would take two rows,
+and the next frame would begin one row too low. While the view is on, nothing that is typed is echoed into it, and a task
+that writes to the terminal is stopped (TOSTOP, termios(3)) instead of tearing it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import termios
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, final
+
+import trio
+
+from ..output import OutputLost
+from ..terminal import Terminal, background_may_write
+
+STDOUT: Final = 1
+PATIENCE: Final = 2.0
+"""Seconds after which a terminal that takes nothing is given up."""
+
+_NO_WRAP: Final = "\x1b[?7l"  # DECAWM, as every terminal since the VT100 has it
+_WRAP: Final = "\x1b[?7h"
+_HIDE_CURSOR: Final = "\x1b[?25l"
+_SHOW_CURSOR: Final = "\x1b[?25h"
+_END_OF_LINE: Final = "\x1b[0m\x1b[K\n"
+_CLEAR_BELOW: Final = "\x1b[J"
+_CANCEL: Final = "\x18"  # ends an escape sequence of which only a part was written (ECMA-48, CAN)
+_LFLAG: Final = 3
+_LOOK: Final = 0.1  # seconds
+
+
+@final
+class Screen:
+    """The terminal behind our stdout.
+
+    Args:
+        terminal: Our controlling terminal, which says whether we are in the foreground.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._descriptor = _reopened(STDOUT)
+        self._pending = b""
+        self._last_taken = time.monotonic()
+        self._is_lost = False
+        self._is_impatient = False
+        self._settings: list[Any] | None = None
+        self._rows: Sequence[int] = ()  # the cells of each line of the last frame
+        self._width = 0
+        self._is_on = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the view is on the terminal."""
+        return self._is_on
+
+    def enter(self) -> None:
+        """Hide the cursor, and turn echo off."""
+        if self._is_on or not self._is_ours():
+            return
+        self._is_on = True
+        self._rows = ()
+        with suppress(termios.error, OSError):
+            self._settings = termios.tcgetattr(STDOUT)
+            changed = [*self._settings]
+            changed[_LFLAG] = (changed[_LFLAG] & ~termios.ECHO) | termios.TOSTOP
+            with background_may_write():
+                termios.tcsetattr(STDOUT, termios.TCSANOW, changed)
+        self._put(_HIDE_CURSOR)
+
+    def draw(self, lines: Sequence[str], cells: Sequence[int], width: int) -> None:
+        """Replace the last frame; left out while the terminal has not taken that."""
+        if not self._is_on or not self._is_ours() or not self.flush():
+            return
+        up = self._height_now(width)
+        body = "".join([line + _END_OF_LINE for line in lines])
+        self._put((f"\x1b[{up}A" if up else "") + "\r" + _NO_WRAP + body + _CLEAR_BELOW + _WRAP)
+        self._rows, self._width = tuple(cells), width
+
+    def _height_now(self, width: int) -> int:
+        """Return how many rows the last frame takes: a window that was made narrower has wrapped its lines anew."""
+        if width >= self._width:
+            return len(self._rows)
+        return sum(max(1, math.ceil(cells / width)) for cells in self._rows)
+
+    def leave(self) -> None:
+        """Show the cursor, and turn echo on; the last frame stays."""
+        if self._is_on:
+            self._is_on = False
+            self._put(_WRAP + _SHOW_CURSOR)
+            self._restore_settings()
+
+    def give_up(self) -> None:
+        """Do the same at once, for an exit in the middle of a signal handler: what can't be written is left out."""
+        if self._is_on:
+            self._restore_settings()
+            with suppress(OSError):
+                os.write(self._descriptor, f"{_CANCEL}\x1b[0m{_WRAP}{_SHOW_CURSOR}\r\n".encode())
+
+    def write(self, text: str) -> None:
+        """Write a text, and wait until it is taken, but not for long.
+
+        Raises:
+            OutputLost: The terminal is gone, or has taken nothing for some time.
+        """
+        self._put(text)
+        self.drain()
+
+    async def write_soon(self, text: str) -> None:
+        """Write a text, and wait until it is taken: as long as it takes, until `lose_patience`; raises as `write` does."""
+        self._put(text)
+        while not self.flush():
+            if self._is_impatient:
+                self._check_patience()
+            with trio.move_on_after(_LOOK):
+                await trio.lowlevel.wait_writable(self._descriptor)
+                await trio.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
+
+    def lose_patience(self) -> None:
+        """Let `write_soon` give up as `write` does: nothing else is waited for any more."""
+        self._is_impatient = True
+        self._last_taken = time.monotonic()
+
+    def drain(self) -> None:
+        """Wait until the terminal has taken everything; raises as `write` does."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        while not self.flush():
+            self._check_patience()
+            if poll.poll(_LOOK * 1000):
+                time.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
+
+    def _check_patience(self) -> None:
+        if time.monotonic() > self._last_taken + PATIENCE:
+            self._is_lost = True
+            self._pending = b""
+            raise OutputLost from TimeoutError(f"the terminal has taken nothing for {PATIENCE:g} s")
+
+    def flush(self) -> bool:
+        """Write what the terminal takes now; return whether that was everything.
+
+        Raises:
+            OutputLost: The terminal is gone.
+        """
+        if not self._pending:
+            self._last_taken = time.monotonic()
+            return True
+        try:
+            written = os.write(self._descriptor, self._pending)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._pending = b""
+            self._is_lost = True
+            raise OutputLost from error
+        self._pending = self._pending[written:]
+        if written:
+            self._last_taken = time.monotonic()
+        return not self._pending
+
+    def close(self) -> None:
+        """Close our descriptor."""
+        os.close(self._descriptor)
+
+    def _put(self, text: str) -> None:
+        if not self._is_lost:
+            self._pending += text.encode("utf-8", "backslashreplace")
+
+    def _is_ours(self) -> bool:
+        """Return whether we may write: in the background the terminal is the shell's."""
+        return not self._terminal.exists or self._terminal.is_with(os.getpgrp())
+
+    def _restore_settings(self) -> None:
+        if self._settings is not None and self._is_ours():
+            with suppress(termios.error, OSError), background_may_write():
+                termios.tcsetattr(STDOUT, termios.TCSANOW, self._settings)
+        self._settings = None
+
+
+def _reopened(terminal: int) -> int:
+    """Return a descriptor that doesn't block; O_NONBLOCK on the one we have would be seen by all who share it."""
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it is another user's, as after su(1)
+        return os.dup(terminal)
