@@ -95,7 +95,7 @@ class Runner:
                 specs are stopped.
             timeout: Seconds for the whole run; then running specs are stopped as timed out, and the others skipped.
             cleanup_timeout: Seconds that specs with `when="failure"` or `"always"` have after a halt, from the moment when
-                only such specs are left; None for as long as they take. With 0 none of them outlives a halt.
+                only such specs are left; None for as long as they take.
             stopping: Once this event is set, such as `daemon.stopping`, nothing new starts, and running specs are
                 stopped as by `on_failure="kill"`; the run still ends with results, not with an exception.
             updates: Receives a `RunUpdate` at every change, and is closed in the end. The run never waits for its

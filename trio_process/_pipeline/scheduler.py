@@ -174,13 +174,14 @@ class Scheduler:
     def _go_on(self) -> None:
         """Begin what has become ready, and limit the time for cleaning up once nothing else is left after a halt."""
         limit, cause = self._settings.cleanup_timeout, self._machine.cause
-        if cause is not None and cause.halt not in ENDS_CLEANUP and limit is not None:
+        is_halted = cause is not None and cause.halt not in ENDS_CLEANUP
+        if is_halted and limit is not None and not self._machine.unfinished and not self._is_cleaning:
+            self._is_cleaning = True
             if limit == 0:
                 self._halt(Halt.CLEANUP)
-            elif not self._machine.unfinished and not self._is_cleaning:
-                self._is_cleaning = True
+            else:
                 self._watchers.start_soon(self._halt_later, limit, Halt.CLEANUP)
-        if self._settings.eager and self._nursery is not None:
+        if self._settings.eager and self._nursery is not None and not (is_halted and limit == 0):
             self._admit(self._machine.take_ready())
 
     def _admit(self, ready: Iterable[int]) -> None:

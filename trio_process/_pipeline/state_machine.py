@@ -151,11 +151,12 @@ class StateMachine:
         """Begin nothing new; end what runs, if that kind of halt does. Specs that clean up are spared by most kinds."""
         if self.cause is not None and cause.halt.value <= self.cause.halt.value:
             return
+        if self.cause is None:
+            self._halted_by = cause.spec
         if all(progress.result is not None for progress in self._progress):
             return  # nothing is left to halt
         self.cause = cause
         self._halts.add(cause.halt)
-        self._halted_by = self._halted_by or cause.spec
         concerned = [
             index for index, when in enumerate(self._plan.when) if when == "success" or cause.halt in ENDS_CLEANUP
         ]
