@@ -35,7 +35,7 @@ def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
     for column in ("CODE", "DAEMON", "PID", "AGE", "HEALTH", "PROJECT"):
         table.add_column(column, justify="right" if column in {"PID", "AGE"} else "left", overflow="fold")
     for entry in entries:
-        age = "" if entry["age"] is None else in_seconds(round(entry["age"]))
+        age = "-" if entry["age"] is None else in_seconds(round(entry["age"])) if entry["age"] >= 1 else "0 s"
         cells = [
             entry["code"],
             entry["daemon"],

@@ -3,8 +3,10 @@
 from .daemon import Daemon
 from .health import (
     Address,
+    Answer,
     HealthCheck,
     HealthServer,
+    ask,
     corked,
     import_http,
     judge,
@@ -17,23 +19,38 @@ from .health import (
     serving,
     wait_for_health,
     wait_for_ready,
+    why_not_connected,
 )
 from .options import DaemonOptions
 from .pidfile import PIDFile, read_pid
-from .registry import DaemonEntry, Registry, default_registry, file_names, open_daemon
+from .registry import (
+    DaemonEntry,
+    NotHereError,
+    Registration,
+    Registry,
+    default_registry,
+    file_names,
+    find_daemon,
+    open_daemon,
+)
 
 __all__ = [
     "Address",
+    "Answer",
     "Daemon",
     "DaemonEntry",
     "DaemonOptions",
     "HealthCheck",
     "HealthServer",
+    "NotHereError",
     "PIDFile",
+    "Registration",
     "Registry",
+    "ask",
     "corked",
     "default_registry",
     "file_names",
+    "find_daemon",
     "import_http",
     "judge",
     "listening",
@@ -47,4 +64,5 @@ __all__ = [
     "serving",
     "wait_for_health",
     "wait_for_ready",
+    "why_not_connected",
 ]

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from .._core import RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
+from .._core import CommandFailedError, RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
 
 _KILLING: Final = 0.5  # seconds that what is killed at the deadline takes to be gone
 _NAGGING: Final = 5.0  # seconds between two records of what does not end
@@ -88,6 +88,11 @@ async def _supervise(main: Callable[[], Awaitable[object]], policy: RestartPolic
 
 
 def _log_restart(failure: Exception | None, ran: float, delay: float) -> None:
+    if isinstance(failure, CommandFailedError):
+        # the command, how it ended and when; a traceback of ours would say nothing about it
+        logger.warning("%s; restarting in %s", str(failure).partition("\n")[0], in_seconds(delay))
+        logger.debug("where main failed:", exc_info=failure)
+        return
     how = "returned" if failure is None else f"failed ({type(failure).__name__}: {failure})"
     logger.warning("main %s after %s; restarting in %s", how, in_seconds(ran), in_seconds(delay), exc_info=failure)
 

@@ -14,14 +14,15 @@ import click
 import trio
 
 from ..._core import DaemonError, OptionError, ProcessError, in_seconds
-from ..._daemon import default_registry
+from ..._daemon import NotHereError, default_registry, find_daemon
 from ..output import OutputLost, complain, show, tell, without_output
 from ..text import one_line
-from .files import Order, Place, described
+from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
 from .readiness import check_tcp, check_url
-from .start import Interrupted, launch
-from .stop import stop_daemon
+from .start import Interrupted, check_startable
+from .start import start as start_daemon
+from .stop import reload_daemon, stop_daemon
 
 NOT_RUNNING: Final = 3
 """The exit status of `status` for a daemon that is not running (LSB Core, "Init Script Actions")."""
@@ -41,7 +42,7 @@ class _Seconds(click.FloatRange):
         """Refuse what is not a number, too."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return found
 
 
@@ -54,10 +55,13 @@ def _key(command: _F) -> _F:
     return click.argument("code")(click.argument("daemon")(command))
 
 
-def _patience(command: _F) -> _F:
-    return click.option("--timeout", type=_Seconds(), default=30.0, show_default=True, help="Seconds before SIGKILL.")(
-        command
-    )
+def _with_timeout(command: _F) -> _F:
+    return click.option(
+        "--timeout",
+        type=_Seconds(),
+        default=None,
+        help="Seconds before SIGKILL  [default: the grace it was started with and 10 more, at least 30]",
+    )(command)
 
 
 def _checked(rule: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
@@ -75,9 +79,12 @@ def _said() -> Iterator[None]:
     """Turn what goes wrong into one line on stderr and an exit status: 1, or 128+N after a signal."""
     try:
         yield
-    except (ProcessError, OSError) as error:
+    except ProcessError as error:
         lines = [one_line(line) for line in f"trio-process daemon: {error}".split("\n")]
         raise SystemExit("\n".join(lines)) from None
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        raise SystemExit(one_line(f"trio-process daemon: {named}{error.strerror or error}")) from None
     except OutputLost as error:
         raise SystemExit(without_output(error)) from None
 
@@ -96,7 +103,7 @@ def _said() -> Iterator[None]:
     metavar="[HOST]:PORT",
     default="",
     callback=_checked(check_tcp),
-    help="Healthy when somebody accepts there.",
+    help="Healthy when this port accepts connections.",
 )
 @click.option("--settle", type=_Seconds(), default=1.0, show_default=True, help="Else: alive that long, in seconds.")
 @click.option("--timeout", type=_Seconds(), default=30.0, show_default=True, help="How long to wait for that.")
@@ -111,40 +118,55 @@ def start(code: str, daemon: str, command: Sequence[str], **options: Any) -> Non
             directory = os.getcwd()
         except FileNotFoundError:
             raise DaemonError("the current directory was removed; change to one that is there") from None
-        _start(Order(code=code, daemon=daemon, command=command, directory=directory, **options))
+        _start(DaemonSpec(code=code, daemon=daemon, command=command, directory=directory, **options))
 
 
-def _start(order: Order) -> None:
-    place = Place(order.code, order.daemon)
-    begun = time.monotonic()
+def _start(spec: DaemonSpec) -> None:
+    files = StateFiles(spec.code, spec.daemon)
+    began = time.monotonic()
+    key = one_line(f"{spec.code}/{spec.daemon}")
     try:
-        entry, pid = trio.run(launch, order, place)
+        entry, pid = trio.run(start_daemon, spec, files)
     except Interrupted as interrupted:
-        complain(f"{one_line(f'{order.code}/{order.daemon}')} was interrupted, and stopped again")
+        complain(f"{key} was interrupted, and stopped again")
         raise SystemExit(_SIGNALLED + interrupted.number) from None
-    after = in_seconds(time.monotonic() - begun)
-    key = one_line(f"{order.code}/{order.daemon}")
-    tell(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {place.log_file}")
+    after = in_seconds(time.monotonic() - began)
+    tell(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {files.log_file}")
 
 
 @daemon.command()
-@_patience
+@_with_timeout
 @_key
-def stop(code: str, daemon: str, timeout: float) -> None:
-    """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened."""
+def stop(code: str, daemon: str, timeout: float | None) -> None:
+    """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."""
     with _said():
-        tell(one_line(stop_daemon(code, daemon, timeout)))
+        stopped = stop_daemon(code, daemon, timeout)
+        tell(one_line(stopped.text))
+    raise SystemExit(1 if stopped.killed else 0)
 
 
 @daemon.command()
-@_patience
+@_with_timeout
 @_key
-def restart(code: str, daemon: str, timeout: float) -> None:
-    """Stop a daemon, and start it as it was started last."""
+def restart(code: str, daemon: str, timeout: float | None) -> None:
+    """Stop a daemon, and start it as it was started last; one that can't be started again is left as it is."""
     with _said():
-        order = Place(code, daemon).order()
-        tell(one_line(stop_daemon(code, daemon, timeout)))
-        _start(order)
+        files = StateFiles(code, daemon)
+        spec = files.spec()
+        check_startable(spec, files)
+        try:
+            tell(one_line(stop_daemon(code, daemon, timeout).text))
+        except NotHereError as error:  # after a boot, say; one that runs elsewhere holds the PID file
+            tell(one_line(str(error)))
+        _start(spec)
+
+
+@daemon.command()
+@_key
+def reload(code: str, daemon: str) -> None:
+    """Send SIGHUP to the command of a daemon."""
+    with _said():
+        tell(one_line(reload_daemon(code, daemon)))
 
 
 @daemon.command()
@@ -153,16 +175,26 @@ def restart(code: str, daemon: str, timeout: float) -> None:
 def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Print whether a daemon runs; the exit status is 0 if it does, 3 if not."""
     with _said():
-        entry = default_registry().get(code, daemon)
+        files = StateFiles(code, daemon)
+        entry, claim, hidden = find_daemon(default_registry(), code, daemon, files.pid_file)
+    known: dict[str, Any] = {"code": code, "daemon": daemon}
+    if claim is not None:
+        known = described(entry) if entry is not None else {**known, "pid": claim.pid}
+        state = files.state(claim.pid)
+        if state is not None:
+            known |= {"command": state.command, "restarts": state.restarts}
     if as_json:
-        known: dict[str, Any] = {"code": code, "daemon": daemon} if entry is None else described(entry)
-        show(json.dumps({**known, "running": entry is not None}))
-    elif entry is None:
-        tell(one_line(f"{code}/{daemon} is not running"))
+        show(json.dumps({**known, "running": claim is not None, **({"hidden": hidden} if hidden else {})}))
+    elif claim is None:
+        tell(one_line(hidden or f"{code}/{daemon} is not running"))
     else:
-        lines = [f"{one_line(name):8} {one_line(str(value))}" for name, value in described(entry).items()]
-        tell("\n".join([*lines, f"{'log':8} {Place(code, daemon).log_file}"]))
-    raise SystemExit(0 if entry is not None else NOT_RUNNING)
+        if "command" in known and known["command"] is None:
+            known["command"] = "waiting to restart"
+        lines = [
+            f"{one_line(name):8} {one_line('-' if value is None else str(value))}" for name, value in known.items()
+        ]
+        tell("\n".join([*lines, f"{'log':8} {files.log_file}"]))
+    raise SystemExit(0 if claim is not None else NOT_RUNNING)
 
 
 @daemon.command()

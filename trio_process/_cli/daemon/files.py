@@ -1,11 +1,10 @@
-"""Where the command line keeps what belongs to one daemon: its PID file, its log, and how it was started."""
+"""Where the command line keeps what belongs to one daemon: its PID file, its log, its state, and how it was started."""
 
 from __future__ import annotations
 
 import json
 import os
-import pwd
-import tempfile
+import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +12,23 @@ from typing import Any, Final, final
 
 import attrs
 
-from ..._core import DaemonError, write_atomically
+from ..._core import (
+    DaemonError,
+    distrust_temporary_home,
+    home_directory,
+    is_temporary_home,
+    make_directories,
+    user_name,
+    write_atomically,
+)
 from ..._daemon import DaemonEntry, file_names
 
+REAPING: Final = 5.0
+"""Seconds that the shutdown of a resident takes beyond the grace of its command, at most."""
+
 _NAME_MAX: Final = 200  # leaves room for the endings
+_PRIVATE: Final = 0o700
+_ROOT: Final = 0
 
 
 def _words(command: Iterable[str]) -> tuple[str, ...]:
@@ -25,8 +37,8 @@ def _words(command: Iterable[str]) -> tuple[str, ...]:
 
 @final
 @attrs.frozen(kw_only=True)
-class Order:
-    """How a daemon was asked for; kept in a file, so that `restart` can ask again."""
+class DaemonSpec:
+    """How a daemon is to be started; kept in a file, so that `restart` can start it the same way."""
 
     code: str
     daemon: str
@@ -46,7 +58,23 @@ class Order:
 
 
 @final
-class Place:
+@attrs.frozen(kw_only=True)
+class ResidentState:
+    """What the supervisor process of a daemon reports of its command.
+
+    Args:
+        resident: The PID of the supervisor process.
+        command: The PID of the command, None while it waits to be started again.
+        restarts: How often the command was started again.
+    """
+
+    resident: int
+    command: int | None = None
+    restarts: int = 0
+
+
+@final
+class StateFiles:
     """The files of one daemon, below `$XDG_STATE_HOME/trio-process` (XDG Base Directory Specification).
 
     Raises:
@@ -57,80 +85,113 @@ class Place:
         DaemonEntry(code, daemon)  # the one home of the rules for keys
         self.directory: Final = _state_home() / "trio-process"
         name = file_names(code, daemon, _NAME_MAX)[-1].removesuffix(".json")  # the one that no other key can have
-        # a path is printed, and typed: what is replaced, the digest in the name still tells apart
+        # a path is printed, and typed: where characters are replaced, the digest still tells names apart
         self._name = "".join(char if char.isprintable() else "_" for char in name)
         self.pid_file: Final = self.directory / f"{self._name}.pid"
         self.log_file: Final = self.directory / f"{self._name}.log"
-        self.order_file: Final = self.directory / f"{self._name}.order.json"
+        self.spec_file: Final = self.directory / f"{self._name}.order.json"
+        self.state_file: Final = self.directory / f"{self._name}.state.json"
         self._key = f"{code}/{daemon}"
 
-    def hand_over(self, order: Order) -> Path:
-        """Write an order for a resident to read; return its file. It is kept once that one is who runs."""
+    def hand_over(self, spec: DaemonSpec) -> Path:
+        """Write a spec for a resident to read; return its file. The resident keeps it once it is the one that runs.
+
+        Raises:
+            DaemonError: It can't be written, or others can write to the directory.
+        """
+        path = self.directory / f"{self._name}.{os.getpid()}.order.json"
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_home(self.directory)
+            make_directories(self.directory, _PRIVATE)
+            self._check_owner()
+            write_atomically(path, spec.encoded(), mode=0o600)
         except OSError as error:
             raise DaemonError(
-                f"the directory {self.directory} could not be made: {error.strerror}; set XDG_STATE_HOME to one that "
-                "can be written to"
+                f"{path} could not be written: {error.strerror or error}; make room, or set XDG_STATE_HOME to a directory "
+                "that can be written to"
             ) from error
-        self._refuse_strangers()
-        path = self.directory / f"{self._name}.{os.getpid()}.order.json"
-        write_atomically(path, order.encoded(), mode=0o600)
         return path
 
-    def keep(self, order: Order) -> None:
+    def keep(self, spec: DaemonSpec) -> None:
         """Write down how the daemon is started, for `restart`."""
-        write_atomically(self.order_file, order.encoded(), mode=0o600)
+        write_atomically(self.spec_file, spec.encoded(), mode=0o600)
 
-    def order(self) -> Order:
+    def spec(self) -> DaemonSpec:
         """Return how the daemon was started last.
 
         Raises:
             DaemonError: It never was, or what was written down can't be read.
         """
         try:
-            found = read_order(self.order_file)
-            self._refuse_strangers()
+            found = read_spec(self.spec_file)
+            self._check_owner()
         except FileNotFoundError:
             raise DaemonError(
                 f"{self._key} was never started here; start it with: trio-process daemon start … -- COMMAND"
             ) from None
         except (OSError, ValueError, TypeError) as error:
-            raise DaemonError(f"{self.order_file} can't be read ({error}); start the daemon anew") from error
+            raise DaemonError(f"{self.spec_file} can't be read ({error}); start the daemon anew") from error
         return found
 
-    def _refuse_strangers(self) -> None:
-        """Keep to a directory of ours: who owns it decides what `restart` runs."""
-        if self.directory.stat().st_uid not in (0, os.geteuid()):
+    def report(self, state: ResidentState) -> None:
+        """Write down how the command is, for `status`.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        write_atomically(self.state_file, json.dumps(attrs.asdict(state)).encode() + b"\n", mode=0o600)
+
+    def state(self, resident: int) -> ResidentState | None:
+        """Return how the command of a resident is; None if that resident has not reported."""
+        try:
+            found = ResidentState(**json.loads(self.state_file.read_bytes()))
+            self._check_owner()
+        except (OSError, ValueError, TypeError, DaemonError):
+            return None
+        return found if found.resident == resident else None
+
+    def _check_owner(self) -> None:
+        """Keep to a directory of this user: its owner decides what `restart` runs."""
+        status = self.directory.stat()
+        if status.st_uid not in (_ROOT, os.geteuid()):
             raise DaemonError(
-                f"{self.directory} belongs to another user; set XDG_STATE_HOME to a directory of your own"
+                f"{self.directory} belongs to another user, {user_name(status.st_uid)}; set XDG_STATE_HOME to a directory of "
+                "your own"
             )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            if status.st_uid != os.geteuid():
+                raise DaemonError(f"others can write to {self.directory}; run chmod go-w {self.directory}")
+            self.directory.chmod(_PRIVATE)
 
 
-def read_order(path: Path) -> Order:
-    """Return the order in a file."""
+def read_spec(path: Path) -> DaemonSpec:
+    """Return the spec in a file."""
     found: dict[str, Any] = json.loads(path.read_bytes())
-    return Order(**found)
+    return DaemonSpec(**found)
 
 
 def _state_home() -> Path:
-    told = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(told):  # "if a relative path is encountered, consider it invalid and ignore it"
-        return Path(told)
-    home = os.environ.get("HOME") or _home_of_user()
-    if os.path.isabs(home):
-        return Path(home, ".local", "state")
-    return Path(tempfile.gettempdir(), f"trio-process-{os.geteuid()}")  # some containers know neither
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # "if a relative path is encountered, consider it invalid and ignore it"
+        return Path(given)
+    return home_directory() / ".local" / "state"
 
 
-def _home_of_user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
-        return ""
+def _check_home(directory: Path) -> None:
+    """Refuse a directory that stands for a home, and that another user has made first."""
+    for home in directory.parents:
+        if is_temporary_home(home):
+            if why := distrust_temporary_home(home):
+                raise DaemonError(
+                    f"{home} can't stand for a home directory: {why}; set XDG_STATE_HOME to one of your own"
+                )
+            make_directories(home, _PRIVATE)
 
 
 def described(entry: DaemonEntry) -> dict[str, Any]:
-    """Return an entry as the registry's file has it, with the age in seconds."""
-    age = (datetime.now(UTC) - entry.started).total_seconds() if entry.started is not None else None
+    """Return an entry as the registry's file has it, with the age in seconds: 0 for a start in the future, None if unknown."""
+    started = entry.started
+    # Go's zero time stands for no time
+    known = started is not None and started.year > 1
+    age = max(0.0, (datetime.now(UTC) - started).total_seconds()) if started is not None and known else None
     return {**entry.to_dict(), "age": age if age is None else round(age, 1)}

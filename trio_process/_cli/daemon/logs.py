@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 from ..._core import DaemonError
 from ..._daemon import default_registry
 from ..output import writing
-from .files import Place
+from .files import StateFiles
 
 _PAUSE: Final = 100  # milliseconds: files tell nobody that they grow
 
@@ -22,25 +22,25 @@ def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
         DaemonError: There is no log.
         OutputLost: Nobody reads what is printed, or it can't be written.
     """
-    place = Place(code, daemon)
+    files = StateFiles(code, daemon)
     try:
-        file = place.log_file.open("rb")
+        file = files.log_file.open("rb")
     except FileNotFoundError:
-        raise DaemonError(f"{code}/{daemon} has no log yet ({place.log_file})") from None
+        raise DaemonError(f"{code}/{daemon} has no log yet ({files.log_file})") from None
     with file:
         kept = file.readlines()  # by newlines only: a progress bar in its carriage returns is one
         _print(b"".join(kept[-lines:] if lines else []))
         if follow:
-            _follow(code, daemon, place, file)
+            _follow(code, daemon, files, file)
 
 
-def _follow(code: str, daemon: str, place: Place, file: BinaryIO) -> None:
+def _follow(code: str, daemon: str, files: StateFiles, file: BinaryIO) -> None:
     reader = select.poll()
     reader.register(sys.stdout.fileno(), 0)  # nothing but its errors: POLLERR when the last reader has left
     while True:
         # asked before the log is read to its end, as what is written in between would be missed
         runs = default_registry().get(code, daemon) is not None
-        newer = _newer(file, place)
+        newer = _newer(file, files)
         _print(file.read())
         if newer is not None:
             file.close()
@@ -49,13 +49,13 @@ def _follow(code: str, daemon: str, place: Place, file: BinaryIO) -> None:
             return
 
 
-def _newer(file: BinaryIO, place: Place) -> BinaryIO | None:
+def _newer(file: BinaryIO, files: StateFiles) -> BinaryIO | None:
     """Return the file that has the log's name, if this one was rotated away; one that was emptied is read anew."""
     status = os.fstat(file.fileno())
     if status.st_size < file.tell():
         file.seek(0)
     try:
-        newer = place.log_file.open("rb")
+        newer = files.log_file.open("rb")
     except FileNotFoundError:
         return None  # deleted: there is nothing newer to read
     if os.path.samestat(os.fstat(newer.fileno()), status):

@@ -1,35 +1,46 @@
-"""When a daemon that was just started counts as healthy: by URL, by a line, by a port, or by being alive."""
+"""When a daemon that was just started counts as healthy: by URL, by a line, by a port, or by being alive.
+
+A target that answers proves nothing about the process that answers. So the resident reports each command that it starts,
+and each end: the target must answer while one and the same command is running, and that command must still be running a
+moment later. A command that ends meanwhile begins anew, if the resident starts another one.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
+import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import trio
 
 from ..._core import DaemonError, OptionError, open_scope
-from ..._daemon import parse_address
+from ..._daemon import Address, ask, parse_address, why_not_connected
 from ..._process import ManagedProcess
-from .files import Order
+from .files import DaemonSpec
 
 _PAUSE: Final = 0.05
 _ONE_ATTEMPT: Final = 5.0
+_CONFIRMED_AFTER: Final = 0.2
+_BEFORE_THE_START: Final = 1.0
+_QUICK: Final = 1.0  # seconds in which a command that puts itself into the background has exited
 
 
 def check_url(url: str) -> str:
     """Return a URL that can be asked, or raise an `OptionError`."""
     try:
         parts = urlsplit(url)
-        # port: the attribute raises for one that is none
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # port: the attribute raises for a value that isn't a port
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fine = False
-    if not fine or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
+        valid = False
+    if not valid or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
         raise OptionError(f"takes http://HOST:PORT/PATH, got {url!r}")
     return url
 
@@ -45,8 +56,142 @@ def check_tcp(address: str) -> str:
     return address
 
 
-async def messages(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
-    """Yield what the resident says, until it hangs up or dies."""
+async def refuse_answering_target(spec: DaemonSpec) -> None:
+    """Refuse a start whose target answers already: it would tell nothing about the command.
+
+    Raises:
+        DaemonError: It answers.
+    """
+    for target, attempt in _targets(spec):
+        why = "no answer"
+        with trio.move_on_after(_BEFORE_THE_START):
+            why = await attempt()
+        if not why:
+            raise DaemonError(
+                f"{spec.code}/{spec.daemon} was not started: another program answers at {target} already; stop it, or choose "
+                "another address"
+            )
+
+
+async def wait_until_healthy(spec: DaemonSpec, resident: ManagedProcess, messages: trio.abc.ReceiveStream) -> int:
+    """Wait until the daemon is healthy; return the PID of its command.
+
+    Args:
+        spec: What it takes.
+        resident: The supervisor process.
+        messages: What the resident reports.
+
+    Raises:
+        DaemonError: It ended, or was not healthy in time.
+    """
+    command = _Command()
+    pid = 0
+    with trio.move_on_after(spec.timeout):
+        async with open_scope() as nursery:
+            nursery.start_soon(command.follow, messages, resident)
+            pid = await _become_healthy(spec, command)
+            nursery.cancel_scope.cancel()
+    if pid:
+        return pid
+    if command.over:
+        raise DaemonError(command.why_over(spec))
+    reasons = [reason for reason in (command.refusal, command.last_end) if reason]
+    raise DaemonError(": ".join([f"it was not healthy within {spec.timeout:g} s", *reasons]))
+
+
+@final
+class _Command:
+    """What the resident has reported of its command so far."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.over = False  # the resident has ended
+        self.refusal = "its command has not run yet"  # or why the target was not healthy when it was asked last
+        self.last_end = ""
+        self._ready = 0
+        self._failed = ""
+        self._quick_success = False
+        self._started = 0.0
+        self._changed = trio.Event()
+        self._life: trio.CancelScope | None = None
+
+    async def follow(self, messages: trio.abc.ReceiveStream, resident: ManagedProcess) -> None:
+        """Take in reports until the resident closes the pipe or dies."""
+        async for message in _parsed(messages):
+            self._take(message)
+        await resident.done.wait()
+        self.over = True
+        self._end_life()
+        self._wake()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "running" in message:
+            self.pid, self._ready, self._started = message["running"], 0, trio.current_time()
+        elif "ready" in message:
+            self._ready = message["ready"]
+        elif "ended" in message:
+            self._quick_success = message["success"] and trio.current_time() < self._started + _QUICK
+            self.last_end = f"its command {message['how']}"
+            self.pid = 0
+            self._end_life()
+        elif "failed" in message:
+            self._failed = str(message["failed"])
+        self._wake()
+
+    async def running(self) -> int:
+        """Wait for a command that runs; return its PID, 0 if there will be none."""
+        while not self.pid and not self.over:
+            await self._changed.wait()
+        return self.pid
+
+    async def ready(self) -> None:
+        """Wait for the ready line of the command that runs."""
+        while self._ready != self.pid:
+            await self._changed.wait()
+
+    def life(self) -> trio.CancelScope:
+        """Return a scope that is cancelled when the command that runs has ended."""
+        self._life = trio.CancelScope()
+        return self._life
+
+    def why_over(self, spec: DaemonSpec) -> str:
+        """Return why there will be no healthy command."""
+        if self._failed:
+            return self._failed
+        if not self.last_end:
+            return "it ended before its command ran"
+        line = f" and wrote no line with {spec.ready_line!r}" if spec.ready_line else ""
+        hint = "; a program that puts itself into the background can't be watched: run it in the foreground"
+        return f"{self.last_end} before it was healthy{line}{hint if self._quick_success else ''}"
+
+    def _end_life(self) -> None:
+        if self._life is not None:
+            self._life.cancel()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+async def _become_healthy(spec: DaemonSpec, command: _Command) -> int:
+    """Return the PID of the command that is healthy, 0 if there will be none."""
+    targets = _targets(spec)
+    while pid := await command.running():
+        with command.life():
+            if spec.ready_line:
+                command.refusal = f"it has written no line with {spec.ready_line!r}"
+                await command.ready()
+            for _, attempt in targets:
+                while why := await attempt():
+                    command.refusal = why
+                    await trio.sleep(_PAUSE)
+            command.refusal = ""
+            await trio.sleep(_CONFIRMED_AFTER if targets or spec.ready_line else spec.settle)
+            return pid
+    return 0
+
+
+async def _parsed(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
     buffer = b""
     async for data in stream:
         *lines, buffer = (buffer + data).split(b"\n")
@@ -54,77 +199,62 @@ async def messages(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, An
             yield json.loads(line)
 
 
-async def wait_until_healthy(order: Order, resident: ManagedProcess, said: trio.abc.ReceiveStream) -> int:
-    """Wait until the daemon is healthy; return the PID of its command.
-
-    Raises:
-        DaemonError: It ended, or was not healthy in time.
-    """
-    pid = 0
-    ready = False
-    with trio.move_on_after(order.timeout) as scope:
-        async for message in messages(said):
-            if "failed" in message:
-                await resident.done.wait()
-                raise DaemonError(str(message["failed"]))
-            pid = message.get("running", pid)
-            ready = ready or "ready" in message
-        if order.ready_line and not ready:
-            await resident.done.wait()
-            raise DaemonError(f"it ended before it wrote a line with {order.ready_line!r}")
-        if not pid:
-            await resident.done.wait()
-            raise DaemonError("it ended before its command ran")
-        await _while_alive(resident, order)
-    if scope.cancelled_caught:
-        raise DaemonError(f"it was not healthy within {order.timeout:g} s")
-    return pid
+def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+    """Return what a spec has asked, and for each a function that asks once: why it is not healthy, or an empty str."""
+    targets: list[tuple[str, Callable[[], Awaitable[str]]]] = []
+    if spec.health_url:
+        parts = urlsplit(spec.health_url)
+        shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        targets.append((shown, lambda: _ask(spec.health_url)))
+    if spec.tcp:
+        targets.append((spec.tcp, lambda: _connect(spec.tcp)))
+    return targets
 
 
-async def _while_alive(resident: ManagedProcess, order: Order) -> None:
-    """Wait for what the order asks for, as long as there is somebody who can fulfil it."""
-    async with open_scope() as nursery:
-
-        async def watch() -> None:
-            await resident.done.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(watch)
-        if order.health_url:
-            await _answers(order.health_url)
-        if order.tcp:
-            await _accepts(order.tcp)
-        if not (order.health_url or order.tcp or order.ready_line):
-            await trio.sleep(order.settle)
-    if not resident.is_running:
-        raise DaemonError("it ended before it was healthy")
+async def _ask(url: str) -> str:
+    parts = urlsplit(url)
+    credentials = _basic(parts.username, parts.password)
+    if parts.scheme == "https":
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return await trio.to_thread.run_sync(_ask_https, bare, credentials, abandon_on_cancel=True)
+    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    answer = await ask(Address(parts.hostname or "", parts.port or 80), path, authorization=credentials)
+    return "" if HTTPStatus.OK <= answer.status < HTTPStatus.BAD_REQUEST else answer.reason
 
 
-async def _answers(url: str) -> None:
-    """Ask until the answer is a success."""
-    while not await trio.to_thread.run_sync(_ask, url, abandon_on_cancel=True):  # noqa: ASYNC110 - nothing tells of it
-        await trio.sleep(_PAUSE)
+def _basic(user: str | None, password: str | None) -> str:
+    """Return the value of the Authorization header for the user and password of a URL (RFC 7617)."""
+    if user is None and password is None:
+        return ""
+    pair = f"{unquote(user or '')}:{unquote(password or '')}".encode()
+    return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
-def _ask(url: str) -> bool:
-    # not through the proxy that the environment may name: what was just started is on this side of it
+def _ask_https(url: str, credentials: str) -> str:
+    # not through the proxy that the environment may name: the command that was just started is on this side of it
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"Authorization": credentials} if credentials else {})  # noqa: S310 - https
     try:
-        with opener.open(url, timeout=_ONE_ATTEMPT) as answer:
-            return bool(answer.status < HTTPStatus.BAD_REQUEST)
-    except (OSError, ValueError, HTTPException):
-        # nobody listens yet, or it says that it is not healthy (HTTPError is an OSError), or does not speak HTTP (yet)
-        return False
+        with opener.open(request, timeout=_ONE_ATTEMPT):
+            return ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"HTTP status {error.code} {error.reason}"
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid: {error.reason.verify_message}"
+        if isinstance(error.reason, OSError):
+            return why_not_connected(error.reason, urlsplit(url).hostname or "")
+        return str(error.reason)
+    except (OSError, ValueError, HTTPException) as error:
+        return str(error) or type(error).__name__
 
 
-async def _accepts(address: str) -> None:
-    """Connect until somebody accepts."""
+async def _connect(address: str) -> str:
     target = parse_address(address)
-    while True:
-        try:
-            stream = await trio.open_tcp_stream(target.reachable_host, target.port)
-        except OSError:
-            await trio.sleep(_PAUSE)
-        else:
-            await stream.aclose()
-            return
+    try:
+        stream = await trio.open_tcp_stream(target.reachable_host, target.port)
+    except (OSError, UnicodeError) as error:
+        return why_not_connected(error, target.host)
+    stream.socket.close()
+    return ""

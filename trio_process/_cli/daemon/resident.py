@@ -1,8 +1,10 @@
 """The resident: what `daemon start` leaves in the background, a `Daemon` around a command that knows nothing of us.
 
-    python -m trio_process._cli.daemon.resident ORDER_FILE
+    python -m trio_process._cli.daemon.resident SPEC_FILE
 
-It tells who started it how that went, a JSON object per line on stdout, and lets go of that once it has nothing to say.
+It reports to its parent, the command `daemon start`, how the command is, a JSON object per line on stdout: `running` and
+`ready` with the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends.
+Once the parent has left, nobody reads that, and the resident goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Final, final
@@ -18,10 +23,19 @@ from urllib.parse import urlsplit
 
 import trio
 
-from ..._core import CommandResult, EndReason, ProcessError, RestartPolicy, RunOptions, Stdio
-from ..._daemon import Daemon, DaemonEntry
-from ..._process import Program, Service, ServiceOptions
-from .files import Order, Place, read_order
+from ..._core import (
+    CommandResult,
+    EndReason,
+    ProcessError,
+    RegistryError,
+    RestartPolicy,
+    RunOptions,
+    Stdio,
+    open_scope,
+)
+from ..._daemon import Daemon, DaemonEntry, Registration, default_registry
+from ..._process import ManagedProcess, Program, Service, ServiceOptions
+from .files import REAPING, DaemonSpec, ResidentState, StateFiles, read_spec
 
 LOG_SIZE: Final = 10 * 2**20
 _POLICIES: Final = {
@@ -30,52 +44,54 @@ _POLICIES: Final = {
     "always": RestartPolicy.always,
 }
 _CAPTURED: Final = 65536  # enough to find a line that says the command is ready
-_REAPING: Final = 5.0  # seconds that the shutdown takes beyond the command's own grace, at most
+_RENEW_EVERY: Final = 10.0  # seconds
+
+_logger = logging.getLogger("trio_process")
 
 
 @final
-class Starter:
-    """Who started us, and waits at the other end of our stdout."""
+class ParentPipe:
+    """The pipe to the command `daemon start`, which waits at the other end of our stdout."""
 
     def __init__(self) -> None:
-        self._listens = True
+        self._open = True
 
-    def tell(self, **said: object) -> bool:
-        """Say something; return whether there was anybody to hear it."""
-        if self._listens:
+    def report(self, **message: object) -> bool:
+        """Send a message; return whether the parent is still there."""
+        if self._open:
             try:
-                os.write(1, json.dumps(said).encode() + b"\n")
+                os.write(1, json.dumps(message).encode() + b"\n")
             except OSError:
-                self.hang_up()  # it has left: the daemon runs on
-        return self._listens
+                self.close()  # the parent has left: the daemon runs on
+        return self._open
 
-    def hang_up(self) -> None:
-        """Let it see the end of what we have to say."""
-        if self._listens:
-            self._listens = False
+    def close(self) -> None:
+        """Let the parent see the end of the messages."""
+        if self._open:
+            self._open = False
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.close(null)
 
 
 def main() -> int:
-    """Run the daemon that an order file describes; return the exit status."""
+    """Run the daemon that a spec file describes; return the exit status."""
     path = Path(sys.argv[1])
-    order = read_order(path)
+    spec = read_spec(path)
     path.unlink()
-    place = Place(order.code, order.daemon)
-    # "watched": the log is rotated, and a message shall not end in the oldest part, or in one that is deleted
+    files = StateFiles(spec.code, spec.daemon)
+    # "watched": the log is rotated, and a message must not end in the oldest part, or in a deleted one
     logging.basicConfig(
         format="%(asctime)s trio-process: %(message)s",
         level=logging.INFO,
-        handlers=[WatchedFileHandler(place.log_file, encoding="utf-8", errors="backslashreplace")],
+        handlers=[WatchedFileHandler(files.log_file, encoding="utf-8", errors="backslashreplace")],
     )
-    starter = Starter()
+    parent = ParentPipe()
     try:
-        result = trio.run(_live, order, place, starter)
+        result = trio.run(_Resident(spec, files, parent).run)
     except (ProcessError, OSError) as error:
-        if not starter.tell(failed=str(error)):
-            logging.getLogger("trio_process").error("%s", error)  # noqa: TRY400 - its text is for people
+        if not parent.report(failed=str(error)):
+            _logger.error("%s", error)  # noqa: TRY400 - its text is for people
         return 1
     if result is None or result.reason is EndReason.STOPPED or result.reason is EndReason.CANCELLED:
         return 0
@@ -83,64 +99,139 @@ def main() -> int:
     return result.exit_code if result.exit_code >= 0 else 128 - result.exit_code
 
 
-async def _live(order: Order, place: Place, starter: Starter) -> CommandResult | None:
-    entry = DaemonEntry(
-        code=order.code,
-        daemon=order.daemon,
-        health=_address(order.health_url),
-        project=order.directory,
-        binary=_binary(order),
-    )
-    last: list[CommandResult] = []
+@final
+class _Resident:
+    """Runs the command of a spec as often as its policy says, and reports how it is."""
 
-    async def serve() -> None:
-        last[:] = [await _serve(order, place, starter)]
-        last[0].check()
+    def __init__(self, spec: DaemonSpec, files: StateFiles, parent: ParentPipe) -> None:
+        self._spec = spec
+        self._files = files
+        self._parent = parent
+        self._process: ManagedProcess | None = None
+        self._starts = 0
+        self._last: CommandResult | None = None
 
-    async with Daemon(
-        pid_file=place.pid_file,
-        registry_entry=entry,
-        restart=_POLICIES[order.restart](),
-        shutdown_timeout=order.grace + _REAPING,
-    ) as daemon:
-        place.keep(order)  # not before we are the one who runs: a start that is refused changes nothing
-        await daemon.run(serve)
-    return last[0] if last else None
+    async def run(self) -> CommandResult | None:
+        """Return how the command ended last; None if it never ran."""
+        spec = self._spec
+        async with Daemon(
+            pid_file=self._files.pid_file,
+            restart=_POLICIES[spec.restart](),
+            shutdown_timeout=spec.grace + REAPING,
+        ) as daemon:
+            daemon.on_reload(self._pass_hangup_on)
+            async with self._registered():
+                self._files.keep(spec)  # only now that it is the one that runs: a refused start changes nothing
+                await daemon.run(self._run_once)
+        return self._last
+
+    @asynccontextmanager
+    async def _registered(self) -> AsyncIterator[None]:
+        """Keep an entry in the registry, and write it again if it is removed: a resident without one is hard to find."""
+        spec = self._spec
+        registration = Registration(
+            default_registry(),
+            DaemonEntry(
+                code=spec.code,
+                daemon=spec.daemon,
+                health=health_address(spec.health_url),
+                project=spec.directory,
+                binary=_binary(spec),
+            ),
+        )
+        try:
+            async with open_scope() as nursery:
+                nursery.start_soon(_renew, registration)
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            registration.withdraw()
+
+    async def _run_once(self) -> None:
+        spec = self._spec
+        options = RunOptions(
+            command=spec.command[0],
+            args=spec.command[1:],
+            cwd=spec.directory,
+            name=f"{spec.code}/{spec.daemon}",
+            stdin=Stdio.NULL,
+            buffer_size=_CAPTURED,
+            log_file=self._files.log_file,
+            log_max_bytes=LOG_SIZE,
+        )
+        self._starts += 1
+        async with Service(options=ServiceOptions(guardian=True, grace_period=spec.grace)) as service:
+            process = await service.start_with_options(options)
+            self._process = process
+            self._report_state(process.pid)
+            self._parent.report(running=process.pid)
+            try:
+                async with open_scope() as nursery:
+                    if spec.ready_line:
+                        nursery.start_soon(self._await_ready_line, process)
+                    await process.wait(check=False)
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._process = None
+            self._last = process.result()
+            self._report_state(None)
+            self._parent.report(ended=process.pid, how=how_it_ended(self._last), success=self._last.exit_code == 0)
+        self._last.check()
+
+    async def _await_ready_line(self, process: ManagedProcess) -> None:
+        with suppress(ProcessError):  # it ended before
+            await process.wait_for_line(self._spec.ready_line)
+            self._parent.report(ready=process.pid)
+
+    def _report_state(self, command: int | None) -> None:
+        try:
+            self._files.report(ResidentState(resident=os.getpid(), command=command, restarts=self._starts - 1))
+        except OSError as error:
+            _logger.warning("%s could not be written: %s", self._files.state_file, error.strerror)
+
+    def _pass_hangup_on(self) -> None:
+        process = self._process
+        if process is None or process.pid is None or process.exit_code is not None:
+            _logger.info("SIGHUP is not passed on: the command is not running")
+            return
+        # to the command alone, as `systemctl reload` does: other members of its group may die of it
+        os.kill(process.pid, signal.SIGHUP)
 
 
-async def _serve(order: Order, place: Place, starter: Starter) -> CommandResult:
-    """Run the command once, and say when it runs and when it has written its ready line."""
-    options = RunOptions(
-        command=order.command[0],
-        args=order.command[1:],
-        cwd=order.directory,
-        name=f"{order.code}/{order.daemon}",
-        stdin=Stdio.NULL,
-        buffer_size=_CAPTURED,
-        log_file=place.log_file,
-        log_max_bytes=LOG_SIZE,
-    )
-    async with Service(options=ServiceOptions(guardian=True, grace_period=order.grace)) as service:
-        process = await service.start_with_options(options)
-        starter.tell(running=process.pid)
-        if order.ready_line:
-            await process.wait_for_line(order.ready_line)
-            starter.tell(ready=True)
-        starter.hang_up()
-        await process.wait(check=False)
-        return process.result()
+async def _renew(registration: Registration) -> None:
+    while True:
+        await trio.sleep(_RENEW_EVERY)
+        try:
+            if registration.renew():
+                _logger.warning("the registry entry had been removed, and was written again")
+        except (RegistryError, OSError) as error:
+            _logger.warning("the registry entry is gone, and can't be written again: %s", error)
 
 
-def _binary(order: Order) -> str:
+def how_it_ended(result: CommandResult) -> str:
+    """Return how a command ended, in a few words."""
+    if result.signal_name is not None:
+        return f"was killed by {result.signal_name}"
+    return f"ended with exit status {result.exit_code}"
+
+
+def health_address(url: str) -> str:
+    """Return the address of a health URL for the registry, without user and password; empty for https.
+
+    Readers of the registry ask the address over plain HTTP.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{parts.port or 80}"
+
+
+def _binary(spec: DaemonSpec) -> str:
     try:
-        return str(Program(order.command[0]).find())
+        return str(Program(spec.command[0]).find())
     except ProcessError:
-        return order.command[0]  # the start will say what is wrong with it
-
-
-def _address(url: str) -> str:
-    """Return the host and port of a health URL, as registries have it; a user and password in it are nobody's business."""
-    return urlsplit(url).netloc.rpartition("@")[2]
+        return spec.command[0]  # the start will say what is wrong with it
 
 
 if __name__ == "__main__":

@@ -1,26 +1,34 @@
-"""Starting a resident, and waiting until what it runs is healthy; Ctrl-C takes it back."""
+"""Starting a resident, and waiting until its command is healthy; Ctrl-C undoes it."""
 
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import sys
 from typing import Final
 
 import trio
 
-from ..._core import DaemonError, ShutdownDeadline, enter_deadline, escape_controls, last_lines, open_scope
-from ..._daemon import DaemonEntry, default_registry
+from ..._core import (
+    DaemonError,
+    Escalation,
+    ShutdownDeadline,
+    enter_deadline,
+    escape_controls,
+    last_lines,
+    open_scope,
+    stop_signals,
+)
+from ..._daemon import DaemonEntry, default_registry, read_pid
 from ..._process import ManagedProcess, Service
-from ..terminal import SIGNALS
-from .files import Order, Place
-from .readiness import wait_until_healthy
+from .files import DaemonSpec, StateFiles
+from .readiness import refuse_answering_target, wait_until_healthy
 
 _SHOWN_LINES: Final = 20
 _STUCK_AFTER: Final = 10.0  # above what the resident takes itself, beyond the command's grace
 
 
-class Interrupted(Exception):  # noqa: N818 - what it is, and not an error of anybody's
+class Interrupted(Exception):  # noqa: N818 - an exit by a signal, not an error
     """A signal came while a daemon was being started, and it was stopped again."""
 
     def __init__(self, number: int) -> None:
@@ -28,50 +36,66 @@ class Interrupted(Exception):  # noqa: N818 - what it is, and not an error of an
         self.number = number
 
 
-async def launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
+def check_startable(spec: DaemonSpec, files: StateFiles) -> None:
+    """Check whatever makes a start impossible, before `restart` stops a daemon that runs well.
+
+    Raises:
+        DaemonError: The directory or the program is missing, or the state can't be written.
+    """
+    where = f"{spec.code}/{spec.daemon} can't be started again"
+    advice = "what runs now was left as it is"
+    if not os.path.isdir(spec.directory) or not os.access(spec.directory, os.X_OK):
+        raise DaemonError(f"{where}: there is no directory {spec.directory} that this user may enter; {advice}")
+    command = spec.command[0]
+    path = os.environ.get("PATH", os.defpath)
+    if "/" in command:
+        if shutil.which(os.path.join(spec.directory, command)) is None:
+            raise DaemonError(f"{where}: there is no program {command!r} that this user may execute; {advice}")
+    elif shutil.which(command, path=path) is None:
+        raise DaemonError(f"{where}: there is no program {command!r} on the PATH ({path}); {advice}")
+    files.hand_over(spec).unlink()
+
+
+async def start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
     """Start a daemon; return its entry and the PID of its command.
 
     Raises:
         DaemonError: It did not start, or was not healthy in time; it was stopped again.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came; a second one ends the grace.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; a second one ends the grace, a third one exits at once.
     """
-    deadline, came = ShutdownDeadline(), list[int]()
+    deadline, scope = ShutdownDeadline(), trio.CancelScope()
+    escalation = Escalation(stop=lambda _: scope.cancel(), hurry=lambda _: deadline.advance(trio.current_time()))
+    heard = stop_signals()
     leave_deadline = enter_deadline(deadline)
     try:
         async with open_scope() as nursery:
-            scope = trio.CancelScope()
 
             async def listen(*, task_status: trio.TaskStatus[None]) -> None:
-                # under nohup the end of the terminal is to be ignored
-                heard = [
-                    number
-                    for number in SIGNALS
-                    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-                ]
                 with trio.open_signal_receiver(*heard) as received:
                     task_status.started()
                     async for number in received:
-                        if came:
-                            deadline.advance(trio.current_time())
-                        came.append(number)
-                        scope.cancel()
+                        escalation.receive(number)
 
-            await nursery.start(listen)
+            if heard:
+                await nursery.start(listen)
             with scope:
-                return await _launch(order, place)
+                return await _start(spec, files)
     finally:
         leave_deadline()
-    raise Interrupted(came[0])
+    assert escalation.first is not None, "nothing else cancels the scope"
+    raise Interrupted(escalation.first)
 
 
-async def _launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
-    handed_over = place.hand_over(order)
-    written = place.log_file.stat().st_size if place.log_file.exists() else 0
+async def _start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
+    if not read_pid(files.pid_file)[1]:  # else the start is refused by the resident, which names the PID
+        await refuse_answering_target(spec)
+    handed_over = files.hand_over(spec)
+    written = files.log_file.stat().st_size if files.log_file.exists() else 0
     reading, writing = os.pipe()
     try:
-        async with trio.lowlevel.FdStream(reading) as said, Service() as service:
+        async with trio.lowlevel.FdStream(reading) as messages, Service() as service:
             with os.fdopen(writing, "wb") as theirs, trio.CancelScope(shield=True):
-                # shielded: one that is started and not known to us would stay
+                # shielded: a resident that was started but is not known to us would stay
                 resident = await service.start(
                     sys.executable,
                     "-m",
@@ -79,33 +103,33 @@ async def _launch(order: Order, place: Place) -> tuple[DaemonEntry, int]:
                     handed_over,
                     detach=True,
                     stdout=theirs,
-                    log_file=place.log_file,
+                    log_file=files.log_file,
                 )
             try:
-                pid = await wait_until_healthy(order, resident, said)
+                pid = await wait_until_healthy(spec, resident, messages)
             except DaemonError as error:
-                await _take_back(order, resident)
-                log = _quoted(place, written)
-                raise DaemonError(f"{order.code}/{order.daemon} did not start: {error}{log}") from error
+                await _undo_start(spec, resident)
+                log = _quoted(files, written)
+                raise DaemonError(f"{spec.code}/{spec.daemon} did not start: {error}{log}") from error
             except BaseException:
-                await _take_back(order, resident)
+                await _undo_start(spec, resident)
                 raise
-            entry = default_registry().get(order.code, order.daemon)
-            return entry or DaemonEntry(order.code, order.daemon, pid=resident.pid), pid
+            entry = default_registry().get(spec.code, spec.daemon)
+            return entry or DaemonEntry(spec.code, spec.daemon, pid=resident.pid), pid
     finally:
         handed_over.unlink(missing_ok=True)  # the resident takes it, if there ever was one
 
 
-async def _take_back(order: Order, resident: ManagedProcess) -> None:
+async def _undo_start(spec: DaemonSpec, resident: ManagedProcess) -> None:
     if resident.is_running:
         with trio.CancelScope(shield=True):
-            await resident.stop(order.grace + _STUCK_AFTER)
+            await resident.stop(spec.grace + _STUCK_AFTER)
 
 
-def _quoted(place: Place, begin: int) -> str:
+def _quoted(files: StateFiles, begin: int) -> str:
     """Return what this start has written to the log."""
     try:
-        text = place.log_file.read_bytes()[begin:].decode(errors="replace")
+        text = files.log_file.read_bytes()[begin:].decode(errors="replace")
     except OSError:
         return ""
     return "".join(f"\n  {escape_controls(line)}" for line in last_lines(text, _SHOWN_LINES))

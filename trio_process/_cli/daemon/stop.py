@@ -8,44 +8,105 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..._core import DaemonError, in_seconds, read_stat
 from ..._daemon import default_registry, open_daemon
-from .files import Place
+from .files import REAPING, StateFiles
 
 _STUCK_AFTER: Final = 5.0
 _LONGEST_POLL: Final = 1e6  # milliseconds; poll(2) takes an int
+_SHORTEST_WAIT: Final = 30.0
 
 
-def stop_daemon(code: str, daemon: str, timeout: float) -> str:
-    """Stop a daemon; return what happened, for people.
+class Stopped(NamedTuple):
+    """What came of a stop.
+
+    Attributes:
+        text: What happened, for people.
+        killed: Whether it took SIGKILL, so that the daemon may have lost something.
+    """
+
+    text: str
+    killed: bool = False
+
+
+def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped:
+    """Stop a daemon.
+
+    Args:
+        code: The first half of its key.
+        daemon: The second half.
+        timeout: Seconds between SIGTERM and SIGKILL. None waits for the grace that the daemon was started with, plus what
+            its resident needs, and for 30 s at least.
 
     Raises:
+        NotHereError: It can't be judged from here whether it runs.
         DaemonError: It can't be stopped from here, or does not die.
     """
     key = f"{code}/{daemon}"
-    found = open_daemon(default_registry(), code, daemon, Place(code, daemon).pid_file)
+    files = StateFiles(code, daemon)
+    found = open_daemon(default_registry(), code, daemon, files.pid_file)
     if found is None:
-        return f"{key} is not running"
-    _, pid, pidfd = found
-    begun = time.monotonic()
+        return Stopped(f"{key} is not running")
+    pid, pidfd = found.pid, found.pidfd
+    timeout = _wait_for(files) if timeout is None else timeout
+    began = time.monotonic()
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        # one that was suspended gets to act on it, as systemd sees to, too (systemd.kill(5))
+        # a suspended daemon gets to act on it, as systemd sees to, too (systemd.kill(5))
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         if _end((pidfd,), timeout):
-            return f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - begun)}"
-        left = _kill(pidfd, pid)
+            return Stopped(f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}")
+        survivors = _kill(pidfd, pid)
     except ProcessLookupError:
-        return f"{key} (PID {pid}) ended by itself"
+        return Stopped(f"{key} (PID {pid}) ended by itself")
     except PermissionError:
         raise DaemonError(f"{key} (PID {pid}) belongs to another user: stop it as that one, or as root") from None
     finally:
         os.close(pidfd)
     default_registry().get(code, daemon)  # which prunes what it could not take away itself
-    also = f"; still alive of its session: PID {', '.join(map(str, left))}" if left else ""
-    return f"killed {key} (PID {pid}): it had not stopped within {timeout:g} s of SIGTERM{also}"
+    also = f"; still alive of its session: PID {', '.join(map(str, survivors))}" if survivors else ""
+    return Stopped(f"killed {key} (PID {pid}): it had not stopped within {timeout:g} s of SIGTERM{also}", killed=True)
+
+
+def reload_daemon(code: str, daemon: str) -> str:
+    """Send SIGHUP to the command of a daemon, by its resident; return what was done, for people.
+
+    Raises:
+        DaemonError: It does not run, or was not started by the command line: SIGHUP would end most other programs.
+    """
+    key = f"{code}/{daemon}"
+    files = StateFiles(code, daemon)
+    found = open_daemon(default_registry(), code, daemon, files.pid_file)
+    if found is None:
+        raise DaemonError(f"{key} is not running")
+    try:
+        state = files.state(found.pid)
+        if state is None:
+            raise DaemonError(
+                f"{key} (PID {found.pid}) was not started by `trio-process daemon start`, so SIGHUP may end it; if it reloads "
+                f"on SIGHUP, send it with: kill -HUP {found.pid}"
+            )
+        if state.command is None:
+            raise DaemonError(f"the command of {key} is not running; it waits to be restarted")
+        signal.pidfd_send_signal(found.pidfd, signal.SIGHUP)
+    except ProcessLookupError:
+        raise DaemonError(f"{key} is not running") from None
+    except PermissionError:
+        raise DaemonError(f"{key} (PID {found.pid}) belongs to another user") from None
+    finally:
+        os.close(found.pidfd)
+    return f"reloaded {key}: SIGHUP was sent to its command (PID {state.command})"
+
+
+def _wait_for(files: StateFiles) -> float:
+    """Return the seconds that a daemon may take to stop by itself."""
+    try:
+        grace = files.spec().grace
+    except DaemonError:
+        return _SHORTEST_WAIT  # another program's daemon
+    return max(_SHORTEST_WAIT, grace + 2 * REAPING)
 
 
 def _kill(pidfd: int, pid: int) -> list[int]:

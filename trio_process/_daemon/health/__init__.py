@@ -5,17 +5,19 @@ from .checks import HealthCheck, HealthChecks
 from .cork import corked
 from .judge import judge, one_line, reason_of
 from .listen import listening
-from .probe import probe_health, probe_ready, wait_for_health, wait_for_ready
+from .probe import Answer, ask, probe_health, probe_ready, wait_for_health, wait_for_ready, why_not_connected
 from .server import HealthServer, import_http
 from .serving import serving
 from .state import HealthState
 
 __all__ = [
     "Address",
+    "Answer",
     "HealthCheck",
     "HealthChecks",
     "HealthServer",
     "HealthState",
+    "ask",
     "corked",
     "import_http",
     "judge",
@@ -28,4 +30,5 @@ __all__ = [
     "serving",
     "wait_for_health",
     "wait_for_ready",
+    "why_not_connected",
 ]

@@ -37,8 +37,8 @@ def parse_address(value: object, option: str = "addr") -> Address:
     if value.startswith(UNIX_PREFIX):
         return _parse_unix(value, option)
     host, colon, port = value.rpartition(":")
-    if "://" in value or not colon:
-        raise _refused(option, value, "leave out 'http://' and the path" if colon else "the port is missing")
+    if not colon or "/" in value:
+        raise _refused(option, value, "leave out 'http://' and the path" if "/" in value else "the port is missing")
     # isascii: int() would also take other scripts' digits; no sign, no blanks, no underscores
     if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535 and len(port) <= 5):
         raise _refused(option, value, f"the port must be 0 to 65535, not {port!r}")

@@ -8,11 +8,12 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import trio
 
-from ..._core import DaemonError, logger
+from ..._core import DaemonError, logger, make_directories
 from .address import Address
 
 _BACKLOG: Final = 4096  # the kernel takes less if it wants (somaxconn, listen(2)); probes wait there while we are full
@@ -122,8 +123,11 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
     """Bind a unix socket; a dead one at the path makes room, a living one doesn't, and in the end ours is removed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
+        make_directories(Path(path).parent)
         _remove_dead_socket(path)
         sock.bind(path)
+        # whatever the umask; nobody can connect before it listens
+        os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~stat.S_IWOTH)
         ours = _identity(path)
         try:
             yield sock

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+import socket
+from typing import Final, NamedTuple
 
 import trio
 
 from ..._core import checks, escape_controls, in_seconds
 from .address import Address, parse_address
 
+_OK: Final = 200
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.2
 _ONE_ATTEMPT: Final = 6.0  # above the 5 s of a server's own check limit, so that its reason gets through
@@ -73,23 +75,60 @@ async def _probe(addr: str, path: str, timeout: float) -> tuple[bool, str]:  # n
 
 async def _ask_once(address: Address, path: str) -> str:
     """Return why it is not so, or an empty str."""
+    answer = await ask(address, path)
+    return "" if answer.status == _OK else answer.text or answer.reason
+
+
+class Answer(NamedTuple):
+    """What a server answered to one request.
+
+    Attributes:
+        status: The HTTP status, 0 if there was no answer in HTTP.
+        reason: What happened, for people: `"HTTP status 503 Service Unavailable"`, `"connection refused"`.
+        text: The body in one line, shortened and safe to print.
+    """
+
+    status: int
+    reason: str
+    text: str = ""
+
+
+async def ask(address: Address, path: str, *, authorization: str = "") -> Answer:
+    """Send one GET request over plain HTTP; every failure is an answer with status 0.
+
+    Args:
+        address: The server.
+        path: The path, with the query.
+        authorization: The value of the Authorization header (RFC 9110, 11.6.2); empty for none.
+    """
     try:
         with trio.fail_after(_ONE_ATTEMPT):
-            return _verdict(await _get(address, path))
+            return _parse(await _get(address, path, authorization))
     except trio.TooSlowError:
-        return f"no answer within {in_seconds(_ONE_ATTEMPT)}"
-    except ConnectionRefusedError:
-        return "connection refused"
-    except UnicodeError as error:  # IDNA 2008 refuses more than `parse_address`
-        return f"no host name: {error}"
-    except OSError as error:  # not there yet: no such socket or host, or a reset
-        cause = error.__cause__ if error.errno is None and error.__cause__ is not None else error
-        return "connection refused" if _all_refused(cause) else str(cause)
+        return Answer(0, f"no answer within {in_seconds(_ONE_ATTEMPT)}")
     except trio.BrokenResourceError:
-        return "the connection broke"
+        return Answer(0, "the connection broke")
+    except (OSError, UnicodeError) as error:
+        return Answer(0, why_not_connected(error, address.host))
 
 
-async def _get(address: Address, path: str) -> bytes:
+def why_not_connected(error: OSError | UnicodeError, host: str) -> str:
+    """Return for people why a connection could not be opened.
+
+    Args:
+        error: What `trio.open_tcp_stream` or a socket raised.
+        host: The host that was looked up.
+    """
+    if isinstance(error, UnicodeError):  # IDNA 2008 refuses more than `parse_address`
+        return f"not a valid host name: {error}"
+    if isinstance(error, socket.gaierror):
+        return f"the host {host!r} was not found: {error.strerror}"
+    # not there yet: no such socket, or a reset
+    cause = error.__cause__ if error.errno is None and error.__cause__ is not None else error
+    return "connection refused" if _all_refused(cause) else str(cause)
+
+
+async def _get(address: Address, path: str, authorization: str) -> bytes:
     stream: trio.SocketStream
     if address.path:
         stream = await trio.open_unix_socket(address.path)
@@ -98,8 +137,10 @@ async def _get(address: Address, path: str) -> bytes:
     async with stream:
         # HTTP/1.0: the answer ends with the connection, and needs no framing to be understood
         host = "localhost" if address.path else str(address._replace(host=address.host or "localhost"))
-        request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: trio-process\r\nConnection: close\r\n\r\n"
-        await stream.send_all(request.encode())
+        headers = f"Host: {host}\r\nUser-Agent: trio-process\r\nConnection: close\r\n"
+        if authorization:
+            headers += f"Authorization: {authorization}\r\n"
+        await stream.send_all(f"GET {path} HTTP/1.0\r\n{headers}\r\n".encode())
         answer = b""
         while len(answer) < _LONGEST_ANSWER:
             chunk = await stream.receive_some()
@@ -111,16 +152,17 @@ async def _get(address: Address, path: str) -> bytes:
         return answer
 
 
-def _verdict(answer: bytes) -> str:
+def _parse(answer: bytes) -> Answer:
     head, _, body = answer.partition(b"\r\n\r\n")
-    status_line = head.split(b"\r\n", 1)[0].decode("latin-1")
+    status_line = escape_controls(head.split(b"\r\n", 1)[0].decode("latin-1"))
     protocol, _, rest = status_line.partition(" ")
     if not protocol.startswith("HTTP/1."):
-        return "the server does not speak HTTP" if answer else "the server closed the connection without an answer"
-    if rest[:3] == "200":
-        return ""
+        return Answer(
+            0, "the server does not speak HTTP" if answer else "the server closed the connection without an answer"
+        )
     text = escape_controls("; ".join(body.decode("utf-8", "replace").split("\n")).strip("; \r"))
-    return text[:_LONGEST_REASON] or f"HTTP status {rest.strip()}"
+    status = int(rest[:3]) if rest[:3].isascii() and rest[:3].isdigit() else 0
+    return Answer(status, f"HTTP status {rest.strip()}"[:_LONGEST_REASON], text[:_LONGEST_REASON])
 
 
 def _all_refused(error: BaseException) -> bool:

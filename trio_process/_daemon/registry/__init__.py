@@ -2,13 +2,16 @@
 
 from .entry import DaemonEntry
 from .naming import file_names
-from .owner import open_daemon
-from .registry import Registry, default_registry
+from .owner import NotHereError, find_daemon, open_daemon
+from .registry import Registration, Registry, default_registry
 
 __all__ = [
     "DaemonEntry",
+    "NotHereError",
+    "Registration",
     "Registry",
     "default_registry",
     "file_names",
+    "find_daemon",
     "open_daemon",
 ]

@@ -25,6 +25,10 @@ from .registry import Registry
 _ROOT: Final = 0
 
 
+class NotHereError(DaemonError):
+    """An entry can't be judged from here: its daemon may run in another container, or was one of an earlier boot."""
+
+
 class OpenedDaemon(NamedTuple):
     """A daemon that runs, and a pidfd of its process, which the caller closes."""
 
@@ -55,12 +59,13 @@ def open_daemon(registry: Registry, code: str, daemon: str, pid_file: Path | Non
     Raises:
         OptionError: `code` or `daemon` can't be a key.
         RegistryError: The registry can't be read or trusted.
+        NotHereError: Its entry can't be judged from here.
         DaemonError: It may run, but no process here is proven to be it.
     """
     entry, claim, hidden = find_daemon(registry, code, daemon, pid_file)
     if claim is None:
         if hidden:
-            raise DaemonError(f"{hidden}; nothing was signalled")
+            raise NotHereError(f"{hidden}; nothing was signalled")
         return None
     key = f"{code}/{daemon}"
     try:

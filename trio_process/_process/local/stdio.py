@@ -54,7 +54,7 @@ class Descriptors:
             target = self._null
         else:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            target = self._own(os.open(options.log_file, flags, 0o666))
+            target = self._own(os.open(options.log_file, flags, 0o644))
             self.log = open_at_end(options.log_file)
         stdout = target if options.stdout is Stdio.PIPE else self._open_output(options.stdout, Stream.STDOUT)
         if options.stderr is Stdio.STDOUT:

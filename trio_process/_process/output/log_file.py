@@ -45,7 +45,7 @@ class LogFile:
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o666)
+        self._descriptor = os.open(self._path, flags, 0o644)  # whatever the umask
         self._size = os.fstat(self._descriptor).st_size
 
     def write(self, stream: Stream, data: bytes) -> None:
