@@ -96,8 +96,8 @@ class Agent:
     )
 
     def __init__(self, name: str, host: str) -> None:
-        self.name = name
-        self.host = host
+        self.name: str = name
+        self.host: str = host
         self._state = AgentState.QUEUED
         self._pid: int | None = None
         self._slots = 0
@@ -201,7 +201,7 @@ class Roster:
     def __init__(self) -> None:
         self.agents: list[Agent] = []
         self.failures: list[ClusterError] = []
-        self.changed = trio.lowlevel.ParkingLot()
+        self.changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self._waiting: list[_Waiter] = []
         self._launching = True
         self._open_ended = False

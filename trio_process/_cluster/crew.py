@@ -47,7 +47,7 @@ class Crew:
     """
 
     def __init__(self, options: ServiceOptions, heartbeat: float, start_timeout: float | None) -> None:
-        self.roster = Roster()
+        self.roster: Roster = Roster()
         self._options = options
         self._heartbeat = heartbeat
         self._start_timeout = math.inf if start_timeout is None else start_timeout

@@ -35,13 +35,13 @@ class Link:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self.parser = Parser()
+        self.parser: Parser = Parser()
         self._queue: deque[bytes] = deque([MAGIC])
         self._wake = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._writing = False
         self.broken: BaseException | None = None
-        self.heard = trio.current_time()
+        self.heard: float = trio.current_time()
         self._sent = trio.current_time()
 
     def send(self, message: Message) -> None:

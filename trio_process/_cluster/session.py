@@ -87,7 +87,7 @@ class Session:
         self, agent: Agent, channel: Channel, roster: Roster, options: ServiceOptions, heartbeat: float
     ) -> None:
         self.agent = agent
-        self.link = Link(channel.stream)
+        self.link: Link = Link(channel.stream)
         self.hello: Hello | None = None
         self._channel = channel
         self._roster = roster

@@ -92,7 +92,7 @@ class Parser:
         self._buffer = bytearray()
         self._in_preamble = preamble
         self._error: WireError | None = None
-        self.skipped = b""
+        self.skipped: bytes = b""
 
     def feed(self, data: bytes | bytearray) -> list[Frame]:
         """Take in the next bytes and return the frames that are complete now.

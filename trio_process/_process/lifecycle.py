@@ -123,18 +123,18 @@ class Lifecycle:
         "last_output", "managed_ref", "output", "phase", "record", "stopping",
     )  # fmt: skip
 
-    done = LazyEvent("_done", lambda child: child.phase is Phase.ENDED)
-    settled = LazyEvent("_settled", lambda child: child.is_settled, keep=False)
+    done: LazyEvent = LazyEvent("_done", lambda child: child.phase is Phase.ENDED)
+    settled: LazyEvent = LazyEvent("_settled", lambda child: child.is_settled, keep=False)
 
     def __init__(self, host: LifecycleHost, id: str, options: RunOptions, buffer_size: float) -> None:  # noqa: A002 - the contract's name
-        self.host = host
-        self.phase = Phase.STARTING
-        self.record = Record(id, options)
+        self.host: LifecycleHost = host
+        self.phase: Phase = Phase.STARTING
+        self.record: Record = Record(id, options)
         self.handle: Handle = PendingHandle()
-        self.output = OutputRouter(host.bus, id, options, buffer_size)
+        self.output: OutputRouter = OutputRouter(host.bus, id, options, buffer_size)
         self.managed_ref: ref[object] | None = None
-        self.claims = 0
-        self.last_output = 0.0
+        self.claims: int = 0
+        self.last_output: float = 0.0
         self._done: trio.Event | None = None
         self._settled: trio.Event | None = None
         self._limits: Limits | None = None

@@ -50,7 +50,7 @@ class ManagedProcess:
 
     def __init__(self, child: Lifecycle) -> None:
         self._child = child
-        self.id = child.record.id
+        self.id: str = child.record.id
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.id}: {self.command!r}, {self.status}, pid {self.pid}>"

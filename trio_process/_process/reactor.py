@@ -30,7 +30,7 @@ class Timer:
     __slots__ = ("_callback", "deadline")
 
     def __init__(self, deadline: float, callback: Callback) -> None:
-        self.deadline = deadline
+        self.deadline: float = deadline
         self._callback: Callback | None = callback
 
     def cancel(self) -> None:

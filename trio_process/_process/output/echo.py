@@ -47,7 +47,7 @@ class Echo:
         self._broken: set[Stream] = set()
         self._more = trio.Event()
         self._room = RoomWaiters()
-        self.flushed = trio.Event()
+        self.flushed: trio.Event = trio.Event()
         self._patience = trio.CancelScope(shield=True)
 
     @property

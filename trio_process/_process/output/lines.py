@@ -191,7 +191,7 @@ class LineCursor:
         self._offset = 0  # up to where it was read
         self._seen = 0  # newlines up to there
         self._skip: set[Stream] = set()  # streams whose next line has lost its beginning
-        self.missed = 0
+        self.missed: int = 0
 
     def read(self) -> list[OutputLine]:
         """Return the lines that were completed since the last time."""

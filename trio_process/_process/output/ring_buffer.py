@@ -54,7 +54,7 @@ class RingBuffer:
         self._held = 0  # bytes in blocks and tail
         self._total = 0  # bytes ever written
         self._lost_lines = 0  # newlines in the blocks that were thrown away
-        self.in_line = False  # whether something came after the last newline, kept or not
+        self.in_line: bool = False  # whether something came after the last newline, kept or not
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append `data`; return its length, always."""

@@ -84,10 +84,10 @@ class OutputRouter:
         # where the capture can't tell how a line begins that somebody joins in the middle of
         self._always_splits = not size or not is_direct(options.encoding)
         self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
-        self.capture = Capture(size)
+        self.capture: Capture = Capture(size)
         self.sinks: tuple[Sink, ...] = ()
         self._rest = options.max_output  # how many more bytes it may write
-        self.over_limit = False
+        self.over_limit: bool = False
         self.echo: Echo | None = None
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
 
