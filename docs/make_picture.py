@@ -4,6 +4,7 @@ It runs the pipeline below as `trio-process run` does, looks at the live view te
 there is the most to see.
 """
 
+import math
 import sys
 import tempfile
 from collections import Counter
@@ -17,14 +18,15 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from trio_process._cli.run.board import Board
-from trio_process._cli.run.drive import Settings, drive
-from trio_process._cli.run.live import LiveView
 from trio_process._cli.run.render import frame
-from trio_process._pipeline import SpecState, read_pipeline
+from trio_process._cli.text import cells, without_sequences
+from trio_process._core import ActionProcessOutput, Subscription
+from trio_process._pipeline import Runner, RunUpdate, SpecState, read_pipeline
+from trio_process._process import Service
 
 PICTURE = Path(__file__).parent / "_static" / "live-view.svg"
 COMMAND = "trio-process run"
-WIDTH = 92
+WIDTH = 76
 JOBS = 5
 
 PIPELINE = """
@@ -111,10 +113,10 @@ FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="htt
 """
 
 
-def console() -> Console:
-    """Return a terminal of the picture's size that nobody sees."""
+def console(width: int = WIDTH) -> Console:
+    """Return a terminal that exists in memory only."""
     return Console(
-        file=StringIO(), record=True, width=WIDTH, height=30, force_terminal=True, color_system="truecolor",
+        file=StringIO(), record=True, width=width, height=30, force_terminal=True, color_system="truecolor",
         markup=False, emoji=False, highlight=False, legacy_windows=False, _environ={},
     )  # fmt: skip
 
@@ -141,18 +143,42 @@ async def run(directory: Path) -> RenderableType:
     specs = [task.spec for task in read_pipeline(path).tasks]
     board = Board(specs, trio.current_time)
     best: list[tuple[tuple[int, int], RenderableType]] = []
-    async with trio.open_nursery() as nursery:
+    async with Service() as service, trio.open_nursery() as nursery:
         nursery.start_soon(film, board, best)
-        await drive(specs, Settings(jobs=JOBS), board, LiveView(board, console()), lossless=False)
+        updates, received = trio.open_memory_channel[RunUpdate](math.inf)
+        nursery.start_soon(follow, board, received)
+        nursery.start_soon(read, board, service.subscribe(ActionProcessOutput))
+        await Runner(service, max_parallel=JOBS).run_all(specs, schedule="eager", updates=updates)
         nursery.cancel_scope.cancel()
     return best[0][1]
+
+
+async def follow(board: Board, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
+    """Take in what happens to the tasks."""
+    async for update in updates:
+        board.update(update)
+
+
+async def read(board: Board, output: Subscription[ActionProcessOutput]) -> None:
+    """Take in what the tasks write."""
+    with output:
+        async for event in output:
+            board.line(event.name, [event.line])
+
+
+def measured(picture: RenderableType) -> int:
+    """Return how many columns a picture takes: it should have no empty room on its right side."""
+    seen = console()
+    with seen.capture() as captured:
+        seen.print(picture)
+    return max(cells(without_sequences(line).rstrip()) for line in captured.get().split("\n"))
 
 
 def main(picture: Path) -> None:
     """Make the picture."""
     with tempfile.TemporaryDirectory() as directory:
         best = trio.run(run, Path(directory))
-    canvas = console()
+    canvas = console(measured(best))
     canvas.print(Text.assemble(("$ ", "dim"), COMMAND))
     canvas.print(best)
     title = f"{COMMAND}: a line per task, with its state, its time and its last line, and a bar for the whole"
