@@ -6,8 +6,12 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 
+import pytest
 import trio
 from support import is_gone, wait_until
+
+from trio_process import ProcessError
+from trio_process._process.containment.cgroup import Cgroups
 
 _TAGS = count(1)
 
@@ -44,6 +48,7 @@ async def some_with_tag(tag, number=1, timeout=60):
 
 _PROGRAM = """
 import os, signal, sys
+import pytest
 import trio
 from trio_process import *
 
@@ -105,3 +110,14 @@ def a_stranger(*command, **options):
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def cgroups_can_be_made():
+    try:
+        Cgroups(f"test-{os.getpid()}").close()
+    except ProcessError:
+        return False
+    return True
+
+
+needs_cgroups = pytest.mark.skipif(not cgroups_can_be_made(), reason="no cgroup can be made here")

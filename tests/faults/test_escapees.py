@@ -1,17 +1,31 @@
 """Descendants that leave the group: found and killed however their process ends, and nobody else is."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import trio
-from harness import a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
-from support import python, runtime_of, sh, state_of, wait_until
+from harness import (
+    a_stranger,
+    needs_cgroups,
+    new_tag,
+    none_with_tag,
+    program,
+    read_line,
+    running,
+    some_with_tag,
+    with_tag,
+)
+from support import python, runtime_of, sh, state_of, wait_gone, wait_until
 
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
 from trio_process._process.containment import cgroup
-from trio_process._process.containment.cgroup import Cgroups
 from trio_process._process.containment.descendants import Lineage
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
@@ -25,32 +39,23 @@ _ESCAPES = {
 }
 
 
-_UNSEEN_BY_THE_MARKER = {
+_WITHOUT_ENVIRONMENT = {
     "empty environment": "env -i setsid sleep $1 &",
     "empty and forked twice": "(env -i setsid sh -c 'sleep $1 & exit' sh $1 &);",
 }
 
 
-def cgroups_can_be_made():
-    try:
-        Cgroups(f"test-{os.getpid()}").close()
-    except ProcessError:
-        return False
-    return True
-
-
-needs_cgroups = pytest.mark.skipif(not cgroups_can_be_made(), reason="no cgroup can be made here")
 _by_marker = [pytest.param((name, "marker"), id=f"{name}, by marker") for name in _ESCAPES]
 _by_cgroup = [
     pytest.param((name, "cgroup"), id=f"{name}, by cgroup", marks=needs_cgroups)
-    for name in ("daemon", *_UNSEEN_BY_THE_MARKER)
+    for name in ("daemon", *_WITHOUT_ENVIRONMENT)
 ]
 
 
 @pytest.fixture(params=[*_by_marker, *_by_cgroup])
 def case(request):
     name, mechanism = request.param
-    return {**_ESCAPES, **_UNSEEN_BY_THE_MARKER}[name], mechanism
+    return {**_ESCAPES, **_WITHOUT_ENVIRONMENT}[name], mechanism
 
 
 def options(mechanism="auto"):
@@ -259,18 +264,111 @@ async def test_with_kill_group_off_what_is_left_lives_on():
         await none_with_tag(tag)
 
 
-async def test_what_neither_group_nor_marker_can_see_lives_on():
+async def test_what_has_neither_group_nor_marks_lives_on():
     tag = new_tag()
+    # a limit of its own in place of ours, an empty environment, and a session of its own
+    escape = "env -i setsid sh -c 'ulimit -R unlimited; exec sleep $1' sh $1 & read x"
     with trio.fail_after(20):
         async with Service(options=options()) as service:
             assert service.statistics().containment == "environment marker"
-            process = await service.start(*sh("env -i setsid sleep $1 & read x", tag))
-            await some_with_tag(tag)  # it has left the group, and its environment
+            process = await service.start("bash", "-c", escape.replace("sh -c", "bash -c"), "bash", tag)
+            await some_with_tag(tag)
             await process.send_input("\n")
             assert await process.wait() == 0
         (left,) = with_tag(tag)  # explanation/faults.md says so; containment="cgroup" is for those who need more
         os.kill(left, signal.SIGKILL)
         await none_with_tag(tag)
+
+
+TITLED = """
+use POSIX;
+if (fork()) { sleep 1 while !-e $ARGV[0]; exit }
+POSIX::setsid();
+$0 = "myworker" . "x" x 5000;
+open(my $file, ">", "$ARGV[0].new"); print $file $$; close $file; rename "$ARGV[0].new", $ARGV[0];
+sleep 60;
+"""
+
+THREADED = """
+import ctypes, os, sys, threading
+if os.fork():
+    while not os.path.exists(sys.argv[1]):
+        pass
+    os._exit(0)
+os.setsid()
+libc = ctypes.PyDLL(None)
+threading.Thread(target=lambda: ctypes.CDLL(None).sleep(60)).start()
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+libc.pthread_exit(None)
+"""
+
+
+_AFTER_ONE_RUN = """
+import json
+command, file = json.loads(sys.argv[1]), sys.argv[2]
+async with Service(options=ServiceOptions(drain_grace=0.02)) as service:
+    result = await service.run(*command, file)
+    escapee = int(open(file).read())
+    try:
+        state = open(f"/proc/{escapee}/stat").read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        state = "X"  # a zombie stays one where PID 1 doesn't reap
+    print(result.exit_code, state in "ZX", flush=True)
+"""
+
+_AS_PID = "echo $$ >$1.new; mv $1.new $1; exec sleep 60"
+_WAIT = "& until [ -e $0 ]; do :; done"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("perl", "-e", TITLED),
+        (sys.executable, "-c", THREADED),
+        ("sh", "-c", f"env -i PATH=$PATH setsid sh -c '{_AS_PID}' sh $0 {_WAIT}"),
+        ("sh", "-c", f"(env -i PATH=$PATH setsid sh -c '{_AS_PID}' sh $0 & exit) {_WAIT}"),
+    ],
+    ids=["a title over its environment", "its main thread has exited", "an empty environment", "empty, forked twice"],
+)
+async def test_an_escapee_without_its_environment_dies_with_its_process(command, tmp_path):
+    # in a program of its own: it has one thread, other than a worker of pytest-xdist
+    with trio.fail_after(60):
+        async with running(program(_AFTER_ONE_RUN, json.dumps(command), str(tmp_path / "pid"))) as owner:
+            assert await read_line(owner) == "0 True"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
+@pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="there is no ssh-agent")
+async def test_an_agent_that_hides_its_environment_from_an_ordinary_user_dies_too(tmp_path):
+    tmp_path.chmod(0o777)
+    for parent in list(tmp_path.parents)[:-2]:
+        if parent.stat().st_uid == os.getuid() and parent != Path(tempfile.gettempdir()):
+            parent.chmod(parent.stat().st_mode | 0o111)
+    become = "import json\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    command = ("sh", "-c", "eval $(ssh-agent -s) >/dev/null; echo $SSH_AGENT_PID >$0")
+    with trio.fail_after(60):
+        async with running(program(become + _AFTER_ONE_RUN, json.dumps(command), str(tmp_path / "pid"))) as owner:
+            assert await read_line(owner) == "0 True"
+
+
+async def test_with_a_guardian_an_escapee_without_its_environment_dies_after_sigkill_of_the_owner(tmp_path):
+    file = tmp_path / "pid"
+    script = f"""
+async with Service(options=ServiceOptions(guardian=True)) as service:
+    await service.start("perl", "-e", {TITLED!r}, {str(file)!r})
+    while not os.path.exists({str(file)!r}):
+        await trio.sleep(0.01)
+    print("ready", flush=True)
+    await trio.sleep_forever()
+"""
+    with trio.fail_after(60):
+        async with running(program(script)) as owner:
+            assert await read_line(owner) == "ready"
+            os.kill(owner.pid, signal.SIGKILL)
+            await owner.wait()
+            await wait_gone(int(file.read_text()))
 
 
 @needs_cgroups

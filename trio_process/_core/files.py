@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -154,6 +155,21 @@ def make_directories(path: Path, mode: int = 0o755) -> None:
         except FileExistsError:
             if not directory.is_dir():  # else another process was quicker
                 raise
+
+
+_OWN: Final = re.compile(r"/(?:dev/(?:(stdin)|(stdout)|(stderr)|fd/(\d{1,9}))|proc/self/fd/(\d{1,9}))")
+
+
+def own_descriptor(path: str | os.PathLike[str]) -> int | None:
+    """Return the descriptor of this process that a path names (`/dev/stdout`, `/dev/fd/3`, `/proc/self/fd/3`), else None.
+
+    Such a path is to be duplicated, not opened: opened anew, a socket fails and a pipe or file gets another position.
+    """
+    found = _OWN.fullmatch(os.fsdecode(path))
+    if found is None:
+        return None
+    stdin, stdout, stderr, *numbers = found.groups()
+    return 0 if stdin else 1 if stdout else 2 if stderr else int(numbers[0] or numbers[1])
 
 
 def open_regular(

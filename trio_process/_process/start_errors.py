@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+import sys
+from typing import Final
 
 from .._core import ProcessStartError, ProgramNotFoundError, RunOptions, command_line, escape_controls
 
+_LONGEST_COMMAND: Final = 2000  # characters
 
-def start_error(options: RunOptions, error: OSError) -> ProcessStartError:  # noqa: C901 - a case for each errno
-    """Return the error of a spawn that failed, saying what was wrong and what to do."""
-    typed = escape_controls(command_line(options.shown_command, options.shown_args))
-    if len(typed) > 2000:
-        typed = typed[:2000] + " […]"
+
+def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -> ProcessStartError:
+    """Return the error of a spawn that failed, saying what was wrong and what to do.
+
+    Args:
+        options: The process.
+        error: What the kernel said.
+        opening: Whether it came from opening a standard stream, and not from the fork or the exec.
+    """
+    typed = _typed(options)
     cwd = options.shown_cwd
     where = f" in {cwd}" if cwd is not None else ""
     kind = ProcessStartError
@@ -22,8 +29,9 @@ def start_error(options: RunOptions, error: OSError) -> ProcessStartError:  # no
         why = f"the directory cwd={cwd!r} {'is a file' if os.path.exists(cwd) else 'does not exist'}"
     elif cwd is not None and error.errno == errno.EACCES and not os.access(cwd, os.X_OK):
         why = f"the directory cwd={cwd!r} may not be entered by this user"
-    elif _names_another_file(options, error):
-        why = f"{error.filename!r}: {error.strerror}"
+    elif opening and error.errno not in (errno.EMFILE, errno.ENFILE):
+        file = f"{os.fspath(error.filename)!r}: " if error.filename is not None else "a standard stream of its: "
+        why = f"{file}{error.strerror}"
     elif isinstance(error, FileNotFoundError):
         kind = ProgramNotFoundError
         why = _why_not_found(command, cwd or "")
@@ -45,28 +53,43 @@ def start_error(options: RunOptions, error: OSError) -> ProcessStartError:  # no
     return kind(f"can't start `{typed}`{where}: {why}")
 
 
+LAUNCHED: Final = b"="
+"""What a launcher reports just before it becomes the command."""
+
+
 def launch_error(options: RunOptions, report: bytes) -> ProcessStartError:
-    """Return the error of a child whose launcher has failed: what could not be applied, or the exec itself."""
+    """Return the error of a child whose launcher has failed: what could not be applied, the exec, or the launcher itself."""
     import json  # noqa: PLC0415 - kept out of the import time
 
-    step, number, text = json.loads(report)
+    failure = report.removeprefix(LAUNCHED)
+    if not failure:
+        return launcher_error(options, f"sys.executable, {sys.executable!r}, ended without running it")
+    step, number, text = json.loads(failure)
     error = OSError(number, os.strerror(number), options.shown_command) if number else OSError(text)
     if not step:
         failed = start_error(options, error)
     else:
-        typed = escape_controls(command_line(options.shown_command, options.shown_args))
         why = os.strerror(number) if number else text
         forbidden = number in (errno.EPERM, errno.EACCES)  # the latter by setpriority(2)
         advice = "; that takes a privilege which this process does not have" if forbidden else ""
-        failed = ProcessStartError(f"can't start `{typed}`: {step} could not be applied: {why}{advice}")
+        failed = ProcessStartError(f"can't start `{_typed(options)}`: {step} could not be applied: {why}{advice}")
     failed.__cause__ = error
     return failed
 
 
-def _names_another_file(options: RunOptions, error: OSError) -> bool:
-    """Return whether the error is of a file given for a standard stream."""
-    files = [target for target in (options.stdin, options.stdout, options.stderr) if isinstance(target, Path)]
-    return error.filename is not None and any(error.filename in (file, str(file)) for file in files)
+def launcher_error(options: RunOptions, why: str) -> ProcessStartError:
+    """Return the error of a start that needs the launcher, where that can't be run."""
+    set_options = [f"{name}=" for name in ("limits", "nice", "user") if getattr(options, name) not in (None, {})]
+    needed = " and ".join(set_options) or "a cgroup, or to unblock its stop signal"
+    return ProcessStartError(
+        f"can't start `{_typed(options)}`: a Python interpreter has to run first, for {needed}, and {why}; "
+        "set sys.executable to an interpreter, or do without"
+    )
+
+
+def _typed(options: RunOptions) -> str:
+    typed = escape_controls(command_line(options.shown_command, options.shown_args))
+    return typed if len(typed) <= _LONGEST_COMMAND else typed[:_LONGEST_COMMAND] + " […]"
 
 
 def _why_not_found(command: str, cwd: str) -> str:

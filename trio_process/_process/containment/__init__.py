@@ -3,6 +3,7 @@
 from .cgroup import Cgroups
 from .descendants import Lineage, Target, state_of
 from .guardian import Guardian
+from .limit_mark import LimitMarks, inherited_limit_mark
 from .strategies import CgroupContainment, Containment, MarkerContainment
 from .sweep import Sweeper
 
@@ -11,9 +12,11 @@ __all__ = [
     "Cgroups",
     "Containment",
     "Guardian",
+    "LimitMarks",
     "Lineage",
     "MarkerContainment",
     "Sweeper",
     "Target",
+    "inherited_limit_mark",
     "state_of",
 ]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, final
 
-from ..._core import read_stat
+from ..._core import ProcStat, read_stat
 from ..backend import Survivor
 from ..environment import MARKER
+from .limit_mark import limit_mark_of
 from .strategies import Containment
 
 _NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
@@ -165,11 +167,14 @@ class Lineage:
 class _Scanner:
     """One look at many processes, for the descendants of several leaders."""
 
-    __slots__ = ("_groups", "_leaders", "_seen", "_tokens", "found", "sure")
+    __slots__ = ("_groups", "_leaders", "_limits", "_oldest", "_seen", "_tokens", "found", "sure")
 
     def __init__(self, targets: Collection[Target], leaders: Collection[int]) -> None:
         self._groups = {one.pid for one in targets}
         self._tokens = {one.containment.token.encode(): one.pid for one in targets if one.containment.token}
+        self._limits = {one.containment.limit: one.pid for one in targets if one.containment.limit}
+        age = max((one.age for one in targets), default=0.0) + 1
+        self._oldest = (time.clock_gettime(time.CLOCK_BOOTTIME) - age) * os.sysconf("SC_CLK_TCK")
         self._leaders = leaders
         self._seen: set[int] = set()
         self.found: dict[int, list[Survivor]] = {}
@@ -183,10 +188,12 @@ class _Scanner:
             stat = read_stat(pid)
             if stat is None or stat.dead or stat.kernel:
                 continue
-            leader = self._leader(pid, stat.group)
+            leader = self._leader(pid, stat)
             if leader is not None:
-                self._seen.add(pid)
-                self.found.setdefault(leader, []).append(Survivor(pid, stat.state, stat.command))
+                process = _process_of(pid)
+                if process not in self._leaders and process not in self._seen:
+                    self._seen.add(process)
+                    self.found.setdefault(leader, []).append(Survivor(process, stat.state, stat.command))
 
     def among(self, pids: Iterable[int], leader: int) -> None:
         """Take these for descendants, unless they are dead."""
@@ -196,17 +203,19 @@ class _Scanner:
                 self._seen.add(pid)
                 self.found.setdefault(leader, []).append(Survivor(pid, stat.state, stat.command))
 
-    def _leader(self, pid: int, group: int) -> int | None:
-        if group in self._groups:
-            return group
+    def _leader(self, pid: int, stat: ProcStat) -> int | None:
+        if stat.group in self._groups:
+            return stat.group
         if not self._tokens:
             return None
         marks = _tokens_of(pid)
-        if marks is None:
+        known = (marks or set()) & self._tokens.keys()
+        if known:
+            return self._tokens[known.pop()]
+        leader = self._limits.get(limit_mark_of(pid)) if stat.started >= self._oldest else None
+        if leader is None and marks is None:
             self.sure = False
-            return None
-        known = marks & self._tokens.keys()
-        return self._tokens[known.pop()] if known else None
+        return leader
 
 
 def _all_pids() -> list[int]:
@@ -228,6 +237,8 @@ def _tokens_of(pid: int) -> set[bytes] | None:
     data = _read(path)
     if data is not None and not data:
         stat = read_stat(pid)
+        if stat is not None and stat.state == "Z":
+            return _tokens_of_threads(pid)
         if stat is not None and not stat.dead and not stat.environment[1]:
             return None
         data = _read(path)  # there is one by now, or it was started with an empty one
@@ -239,6 +250,22 @@ def _tokens_of(pid: int) -> set[bytes] | None:
         return set()
     end = data.find(b"\0", begin)
     return set(data[begin + len(prefix) : end if end >= 0 else None].split(b";"))
+
+
+def _tokens_of_threads(pid: int) -> set[bytes]:
+    """Return the tokens of a process whose main thread has exited, and its environment with it; other threads have one."""
+    try:
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return set()
+    return set().union(*[_tokens_of(thread) or () for thread in threads if thread != pid])
+
+
+def _process_of(pid: int) -> int:
+    """Return the PID of the process that an id belongs to: those handed out are of threads, too (proc_pid_status(5))."""
+    data = _read(f"/proc/{pid}/status") or b""
+    begin = data.find(b"\nTgid:")
+    return int(data[begin + 6 :].split(None, 1)[0]) if begin >= 0 else pid
 
 
 def _read(path: str) -> bytes | None:
@@ -284,5 +311,5 @@ def _signal(left: Survivor, target: Target, number: int, *, to_members: bool) ->
 def _escaped(pid: int, target: Target) -> bool:
     if pid in target.containment.members():
         return True
-    token = target.containment.token
-    return bool(token) and token.encode() in (_tokens_of(pid) or ())
+    token, limit = target.containment.token, target.containment.limit
+    return (bool(token) and token.encode() in (_tokens_of(pid) or ())) or (bool(limit) and limit_mark_of(pid) == limit)

@@ -12,7 +12,7 @@ import signal
 from subprocess import DEVNULL, Popen
 from typing import Final, final
 
-from ..._core import logger
+from ..._core import close_in_forks, forget_descriptor, logger
 from ..reactor import Reactor
 from ..reap import open_pidfd
 
@@ -33,11 +33,11 @@ done
 round=0 quiet=0
 while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
     round=$((round + 1)) quiet=$((quiet + 1))
-    found=$(grep -lasF -- "$1" /proc/[0-9]*/environ 2>/dev/null)
+    found=$(grep -lasF -- "$1" /proc/[0-9]*/environ; grep -ls -- "^Max realtime timeout  *$3[0-9]" /proc/[0-9]*/limits)
     [ -z "$found" ] || quiet=0
     for path in $found; do
         pid=${path#/proc/}
-        kill -s KILL "${pid%/environ}" 2>/dev/null
+        kill -s KILL "${pid%/*}" 2>/dev/null
     done
 done
 while [ -n "$2" ] && [ -d "$2" ] && [ "$round" -lt 100 ]; do
@@ -54,13 +54,15 @@ class Guardian:
     It is in a session of its own and ignores the terminal's signals; it holds none of our descriptors but its pipe.
 
     Args:
-        token: What marks our children.
+        token: What marks our children in their environment.
+        limit: The digits that their resource limits begin with; see `limit_mark`.
         reactor: Watches it: one that is killed is replaced.
         cgroup: The directory of the cgroup that our children are in, if they are in one.
     """
 
-    def __init__(self, token: str, reactor: Reactor, cgroup: str = "") -> None:
+    def __init__(self, token: str, limit: int, reactor: Reactor, cgroup: str = "") -> None:
         self._token = token
+        self._limit = limit
         self._cgroup = cgroup
         self._reactor = reactor
         self._groups: set[int] = set()
@@ -76,7 +78,7 @@ class Guardian:
         try:
             os.set_blocking(ours, False)
             child = Popen(
-                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", self._token, self._cgroup],
+                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", self._token, self._cgroup, str(self._limit)],
                 stdin=theirs,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
@@ -93,6 +95,7 @@ class Guardian:
             os.close(theirs)
         self.pid = child.pid
         self._pipe = ours
+        close_in_forks(ours)  # a fork that lives on would keep it from seeing our end
         self._reactor.watch(self._pidfd, self._replace)
         self._tell("".join(f"+{group}\n" for group in self._groups))
 
@@ -139,6 +142,7 @@ class Guardian:
             return
         self._reactor.forget(self._pidfd)
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # before its pipe ends: there is nothing for it to do
+        forget_descriptor(self._pipe)
         os.close(self._pipe)
         assert self.pid is not None
         os.waitpid(self.pid, 0)  # SIGKILL ends even a stopped one at once

@@ -18,6 +18,10 @@ class Containment(Protocol):
         """The value of the marker in their environment, empty for none."""
 
     @property
+    def limit(self) -> int:
+        """The value of the resource limit that marks them, 0 for none."""
+
+    @property
     def cgroup(self) -> str:
         """The directory of the cgroup that the child is started in, empty for none."""
 
@@ -40,19 +44,21 @@ class Containment(Protocol):
 
 @final
 class MarkerContainment:
-    """Descendants are known by a marker in their environment.
+    """Descendants are known by a marker in their environment, and by a resource limit.
 
     Args:
         token: The value of the marker; empty for a detached or adopted process, whose descendants are left alone.
+        limit: The value of the resource limit, 0 for none; see `limit_mark`.
     """
 
-    __slots__ = ("token",)
+    __slots__ = ("limit", "token")
 
     cgroup = ""
     populated = None
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, limit: int = 0) -> None:
         self.token = token
+        self.limit = limit
 
     def members(self) -> list[int]:
         """Return none: each environment has to be looked at."""
@@ -75,13 +81,15 @@ class CgroupContainment:
 
     Args:
         token: The value of the marker.
+        limit: The value of the resource limit.
         group: The cgroup.
     """
 
-    __slots__ = ("_group", "token")
+    __slots__ = ("_group", "limit", "token")
 
-    def __init__(self, token: str, group: Cgroup) -> None:
+    def __init__(self, token: str, limit: int, group: Cgroup) -> None:
         self.token = token
+        self.limit = limit
         self._group = group
 
     @property

@@ -12,9 +12,11 @@ from ..containment import (
     Cgroups,
     Containment,
     Guardian,
+    LimitMarks,
     Lineage,
     MarkerContainment,
     Sweeper,
+    inherited_limit_mark,
 )
 from ..reactor import Reactor
 from ..reap import kill_group
@@ -39,6 +41,7 @@ class LocalBackend:
     def __init__(self, reactor: Reactor, *, guarded: bool, in_cgroups: bool = False) -> None:
         self._guarded = guarded
         self._token = f"{os.getpid()}.{os.urandom(6).hex()}"
+        self._limits = LimitMarks()
         self._spawner = Spawner()
         try:
             self._lineage = Lineage()
@@ -75,7 +78,9 @@ class LocalBackend:
             self._shared.guardian = self._start_guardian(options)
         containment = self._containment(id, options, number)
         try:
-            spawned = self._spawner.spawn(options, containment.token, containment.cgroup)
+            with inherited_limit_mark(containment.limit) as mark:
+                spawned = self._spawner.spawn(options, containment.token, containment.cgroup)
+                mark(spawned.pid)
         except BaseException:
             containment.close()
             raise
@@ -85,11 +90,13 @@ class LocalBackend:
 
     def _containment(self, name: str, options: RunOptions, number: int) -> Containment:
         """Return what tells the descendants of a child; no cgroup where something may outlive its end."""
-        token = "" if options.detach else f"{self._token}-{number}"
-        if self._cgroups is None or options.detach or not options.kill_group:
-            return MarkerContainment(token)
+        if options.detach:
+            return MarkerContainment("")
+        token, limit = f"{self._token}-{number}", self._limits.of(number)
+        if self._cgroups is None or not options.kill_group:
+            return MarkerContainment(token, limit)
         try:
-            return CgroupContainment(token, self._cgroups.make(name))
+            return CgroupContainment(token, limit, self._cgroups.make(name))
         except OSError as error:
             raise ProcessStartError(
                 f"can't start `{options.shown_command}`: no cgroup could be made for it: {error.strerror}"
@@ -98,7 +105,7 @@ class LocalBackend:
     def _start_guardian(self, options: RunOptions) -> Guardian:
         try:
             path = self._cgroups.path if self._cgroups is not None else ""
-            return Guardian(self._token, self._shared.reactor, path)
+            return Guardian(self._token, self._limits.prefix, self._shared.reactor, path)
         except OSError as error:
             raise start_error(options, error) from error
 

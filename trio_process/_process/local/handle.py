@@ -46,7 +46,7 @@ from .. import backend, reap
 from ..backend import ExitInfo, HandleOwner, Survivor, Swept
 from ..containment import Containment, Target
 from ..output import FileTail
-from ..start_errors import launch_error
+from ..start_errors import LAUNCHED, launch_error
 from .launch import launcher_report
 from .spawn import Spawned
 from .stdin_pipe import StdinPipe, no_stdin
@@ -147,7 +147,7 @@ class LocalHandle:
         except BaseException:
             self._give_up()
             raise
-        if not report:
+        if report == LAUNCHED:
             return None
         self._give_up()
         return launch_error(options, report)

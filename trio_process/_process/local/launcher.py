@@ -1,14 +1,15 @@
-"""What the child itself has to do before exec: cgroup, limits, niceness, user. Run as a script of its own, never imported.
+"""What the child itself has to do before exec: cgroup, limits, niceness, user, signals. Run as a script, never imported.
 
-`Popen` can do none of this without giving up vfork (60 to 90 ms at 2 GB of memory). So this file is spawned like any
-child; it applies what it was told and becomes the command. What fails is written to a close-on-exec pipe, whose silent
-end says that the exec has succeeded.
+`Popen` can do none of this without giving up vfork (60 to 90 ms at 2 GB of memory). So this source is run like any
+child; it applies what it was given and becomes the command. A pipe, closed by the exec, carries its report: `=` just before the
+exec, and a failure as JSON. An end without the `=` means that the launcher itself has failed.
 
-    python -I -S launcher.py STATUS_DESCRIPTOR SPEC EXECUTABLE ARGUMENT...
+    python -I -S -c SOURCE STATUS_DESCRIPTOR SPEC EXECUTABLE ARGUMENT...
 """
 
 import json
 import os
+import signal
 import sys
 
 
@@ -49,8 +50,14 @@ if __name__ == "__main__":
     except OSError:
         environment = dict(os.environb)
     try:
-        apply(json.loads(spec))
+        settings = json.loads(spec)
+        apply(settings)
         step = ""
+        # Python ignores these two, and what is ignored stays so across an exec (execve(2)): `yes | head` would never end
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, settings["unblock"])
+        os.write(int(status), b"=")
         os.execve(executable, argv, environment)  # noqa: S606 - this is what it is for
     except (OSError, ValueError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0

@@ -6,18 +6,18 @@ No `preexec_fn` and no `user=`: both make `Popen` fork instead of vfork, which c
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
-from typing import Final, NamedTuple, final
+from functools import lru_cache
+from pkgutil import get_data
+from typing import NamedTuple, final
 
 from ..._core import OptionError, RunOptions, Stream, find_user
-from ..environment import Environment, encoded, executable
+from ..environment import Environment, encoded, executable, find_program
 from ..reap import open_pidfd
-from ..start_errors import start_error
+from ..start_errors import launcher_error, start_error
 from . import fork_exec
 from .stdio import Descriptors
-
-_LAUNCHER: Final = str(Path(__file__).with_name("launcher.py"))
 
 
 class Spawned(NamedTuple):
@@ -58,7 +58,7 @@ class Spawner:
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
-            raise start_error(options, error) from error
+            raise start_error(options, error, opening=descriptors.is_opening) from error
         except UnicodeEncodeError as error:
             descriptors.close_ours()
             raise OptionError(
@@ -82,9 +82,11 @@ class Spawner:
         program = executable(options.command, path, options.cwd)
         argv = [encoded(options.command), *[encoded(argument) for argument in options.args]]
         stdin, stdout, stderr = descriptors.open(options)
-        if options.limits or options.nice is not None or options.user is not None or cgroup:
-            argv = self._launcher(descriptors, argv, program, options, cgroup)
-            program = os.fsencode(sys.executable)
+        unblock = (
+            [int(options.stop_signal)] if options.stop_signal in signal.pthread_sigmask(signal.SIG_BLOCK, ()) else []
+        )
+        if options.limits or options.nice is not None or options.user is not None or cgroup or unblock:
+            program, argv = self._launcher(descriptors, [program, *argv], options, cgroup, unblock)
         return fork_exec.Image(
             argv,
             program,
@@ -99,13 +101,44 @@ class Spawner:
         )
 
     def _launcher(
-        self, descriptors: Descriptors, argv: list[bytes], program: bytes, options: RunOptions, cgroup: str
-    ) -> list[bytes]:
-        """Return the command that becomes the command once it has applied what only the child can (launcher.py)."""
+        self, descriptors: Descriptors, command: list[bytes], options: RunOptions, cgroup: str, unblock: list[int]
+    ) -> tuple[bytes, list[bytes]]:
+        """Return what becomes the command once it has applied what only the child can (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
         import json  # noqa: PLC0415 - kept out of the import time
 
-        spec = json.dumps({"nice": options.nice, "limits": dict(options.limits), "user": account, "cgroup": cgroup})
+        limits = dict(options.limits)
+        spec = json.dumps(
+            {"nice": options.nice, "limits": limits, "user": account, "cgroup": cgroup, "unblock": unblock}
+        )
+        python = interpreter(options)
         status = descriptors.open_launch()
-        launcher = [sys.executable, "-I", "-S", "-X", "utf8", _LAUNCHER, str(status), spec]
-        return [*[os.fsencode(word) for word in launcher], program, *argv]
+        launcher = [python, "-I", "-S", "-X", "utf8", "-c", _launcher_source(), str(status), spec]
+        return os.fsencode(python), [*[os.fsencode(word) for word in launcher], *command]
+
+
+def interpreter(options: RunOptions) -> str:
+    """Return the Python that runs the launcher.
+
+    Raises:
+        ProcessStartError: There is none: the program is frozen, or embeds Python.
+    """
+    python = sys.executable
+    if not python or getattr(sys, "frozen", False):  # then it is this very program, which would be started again
+        try:
+            python = find_program("python3", os.environ.get("PATH", os.defpath))
+        except OSError:
+            raise launcher_error(
+                options, f"sys.executable is {sys.executable!r}, and there is no python3 on the PATH"
+            ) from None
+    elif not os.access(python, os.X_OK):
+        raise launcher_error(options, f"sys.executable is {python!r}, which can't be executed")
+    return python
+
+
+@lru_cache
+def _launcher_source() -> str:
+    """Return the source of the launcher; a zip has it, too."""
+    source = get_data(__package__, "launcher.py")
+    assert source is not None, "the package has no launcher.py"
+    return source.decode()

@@ -8,7 +8,7 @@ from typing import Final, final
 
 import trio
 
-from ..._core import ProcessNotRunningError, StdinNotAvailableError
+from ..._core import ProcessNotRunningError, StdinNotAvailableError, close_in_forks, forget_descriptor
 
 _DYING: Final = 0.01  # seconds: a process that ends closes its files a moment before its exit can be seen
 
@@ -25,6 +25,7 @@ class StdinPipe:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        close_in_forks(descriptor)  # a fork that lives on would keep the child from its end of file
         self._writing: trio.Lock | None = None
 
     async def write(self, data: bytes, has_exited: Callable[[], bool]) -> None:
@@ -64,6 +65,7 @@ class StdinPipe:
         """Close it and wake the writer; twice is fine."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
+            forget_descriptor(descriptor)
             trio.lowlevel.notify_closing(descriptor)
             os.close(descriptor)
 

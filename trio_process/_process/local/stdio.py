@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any, Final, final
 
-from ..._core import RunOptions, Stdio, Stream
+from ..._core import RunOptions, Stdio, Stream, own_descriptor
 from ..output import open_at_end
 
 PIPE_CAPACITY: Final = 65536
@@ -22,7 +21,16 @@ Ends = tuple[int | None, int | None, int | None]
 
 @final
 class Descriptors:
-    """The descriptors that one spawn opens: whose they are decides who closes them when it ends or fails."""
+    """The descriptors that one spawn opens: whose they are decides who closes them when it ends or fails.
+
+    Args:
+        null: The null device, which all spawns share.
+
+    Attributes:
+        stdin, outputs, log, launch: Our ends.
+        passed: What the child inherits beside its standard streams.
+        is_opening: Whether an error comes from opening them, and not from the fork or the exec.
+    """
 
     def __init__(self, null: int) -> None:
         self._null = null
@@ -32,6 +40,7 @@ class Descriptors:
         self.log: int | None = None
         self.launch: int | None = None
         self.passed: tuple[int, ...] = ()
+        self.is_opening = False
 
     def open(self, options: RunOptions) -> Ends:
         """Open what a child's standard streams are connected to.
@@ -39,8 +48,12 @@ class Descriptors:
         Raises:
             OSError: A file or pipe can't be opened; what was opened before is ours to close.
         """
-        if options.detach:
-            return self._open_detached(options)
+        self.is_opening = True
+        ends = self._open_detached(options) if options.detach else self._open_attached(options)
+        self.is_opening = False
+        return ends
+
+    def _open_attached(self, options: RunOptions) -> Ends:
         stdin = self._open_stdin(options)
         stdout = self._open_output(options.stdout, Stream.STDOUT)
         stderr = stdout if options.stderr is Stdio.STDOUT else self._open_output(options.stderr, Stream.STDERR)
@@ -98,10 +111,12 @@ class Descriptors:
                 pass  # pipe(7): a user with very many pipes gets smaller ones
             finally:
                 os.close(ours)
-        with tempfile.TemporaryFile() as file:
-            file.write(data)
-            file.seek(0)
-            return self._own(os.dup(file.fileno()))
+        held = self._own(os.memfd_create("trio-process stdin", os.MFD_CLOEXEC))  # needs no directory
+        written = 0
+        while written < len(data):
+            written += os.write(held, memoryview(data)[written:])
+        os.lseek(held, 0, os.SEEK_SET)
+        return held
 
     def _open_output(self, target: Any, stream: Stream) -> int | None:
         if isinstance(target, Stdio):
@@ -141,8 +156,15 @@ class Descriptors:
 def open_path(path: Path, flags: int) -> int:
     """Open the file that a standard stream of a child was given.
 
-    Opening a FIFO waits for its other side (fifo(7)), and we with it; so it is refused.
+    A path that names a descriptor of ours duplicates it. Opening a FIFO waits for its other side (fifo(7)), and we with
+    it; so it is refused.
     """
+    own = own_descriptor(path)
+    if own is not None:
+        try:
+            return os.dup(own)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except OSError as error:
@@ -153,6 +175,6 @@ def open_path(path: Path, flags: int) -> int:
         if descriptor >= 0:
             os.close(descriptor)
         why = "it is a FIFO, and opening one waits for its other side; open it yourself, and give the open file"
-        raise OSError(errno.EINVAL, why, path)
+        raise OSError(errno.EINVAL, why, str(path))
     os.set_blocking(descriptor, True)
     return descriptor

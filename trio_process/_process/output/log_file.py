@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final, final
 
-from ..._core import ProcessStartError, RunOptions, Stream, logger
+from ..._core import ProcessStartError, RunOptions, Stream, logger, own_descriptor
 from .lines import LineBuffer
 
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**20
@@ -42,10 +42,14 @@ class LogFile:
         self._descriptor = -1
         self._size = 0
         self._open()
+        if own_descriptor(path) is not None:
+            self._limit = 0  # there is no file that could be rotated
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o644)  # whatever the umask
+        own = own_descriptor(self._path)
+        mode = 0o644  # whatever the umask
+        self._descriptor = os.open(self._path, flags, mode) if own is None else os.dup(own)
         self._size = os.fstat(self._descriptor).st_size
 
     def write(self, stream: Stream, data: bytes) -> None:
