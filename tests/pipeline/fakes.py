@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_process._core import CommandResult, EndReason, ProgramNotFoundError, RunOptions, Status
+from trio_process._core import (
+    CommandResult,
+    EndReason,
+    ProgramNotFoundError,
+    RunOptions,
+    Status,
+    shown_args,
+    shown_command,
+)
 from trio_process._pipeline import RunSpec
 
 GRACE = 0.5
@@ -97,8 +105,8 @@ class FakeExecutor:
         attempt.result = CommandResult(
             id=attempt.id,
             name=name,
-            command=options.shown_command,
-            args=options.shown_args,
+            command=shown_command(options),
+            args=shown_args(options),
             exit_code=code,
             signal_name="SIGTERM" if code < 0 else None,
             status=Status.KILLED if code < 0 else Status.EXITED,

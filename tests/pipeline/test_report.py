@@ -11,7 +11,7 @@ from fakes import FAILS, FOREVER, Does, FakeExecutor, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_process._core import CommandResult, EndReason, Secret, Status
+from trio_process._core import CommandResult, EndReason, Secret, Status, masker_for, shown_args
 from trio_process._pipeline import RunAllResult, Runner, RunResult, RunSpec, SpecState, to_dot, to_mermaid
 
 ODD = [
@@ -174,8 +174,8 @@ def test_a_secret_shows_in_no_report():
     secret = Secret("hunter2")
     one = RunSpec(name="a", command="x", args=["-p", secret], env={"P": secret})
     ended = CommandResult(
-        command="x", args=one.options.shown_args, exit_code=9, status=Status.KILLED, reason=EndReason.KILLED,
-        output_bytes=b"the password is hunter2", masker=one.options.masker(),
+        command="x", args=shown_args(one.options), exit_code=9, status=Status.KILLED, reason=EndReason.KILLED,
+        output_bytes=b"the password is hunter2", masker=masker_for(one.options),
     )  # fmt: skip
     for error in (ended.failure(), None):
         result = whole(

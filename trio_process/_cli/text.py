@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import click
 
-from .._core import command_line, escape_controls
+from .._core import command_line, escape_controls, shown_args, shown_command
 
 if TYPE_CHECKING:
     from .._pipeline import RunSpec
@@ -73,10 +73,10 @@ def without_sequences(text: str) -> str:
 
 def typed(spec: RunSpec) -> str:
     """Return a command as one would type it; a script for `sh -e` or `sh -c` without that, and in one line."""
-    args = spec.options.shown_args
-    if spec.options.shown_command == "sh" and args[:-1] in _SHELLS:
+    args = shown_args(spec.options)
+    if shown_command(spec.options) == "sh" and args[:-1] in _SHELLS:
         return one_line(args[-1].strip())
-    return one_line(command_line(spec.options.shown_command, args))
+    return one_line(command_line(shown_command(spec.options), args))
 
 
 def clock(seconds: float) -> str:

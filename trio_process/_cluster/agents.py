@@ -17,6 +17,9 @@ from .._core import (
     ServiceClosedError,
     Status,
     logger,
+    shown_args,
+    shown_command,
+    shown_cwd,
 )
 
 if TYPE_CHECKING:
@@ -38,10 +41,10 @@ class LostStartError(ClusterError):
     def result(self, options: RunOptions) -> CommandResult:
         """Return this as the result of a run."""
         return CommandResult(
-            command=options.shown_command,
-            args=options.shown_args,
+            command=shown_command(options),
+            args=shown_args(options),
             name=options.name,
-            cwd=options.shown_cwd,
+            cwd=shown_cwd(options),
             status=Status.FAILED,
             reason=EndReason.LOST,
             lost=str(self),

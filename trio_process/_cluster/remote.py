@@ -29,6 +29,7 @@ from .._core import (
     RunOptions,
     Stdio,
     Stream,
+    shown_command,
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import LostStartError, Place, Roster
@@ -288,7 +289,7 @@ class RemoteHandle:
         if self._answered.is_set():
             self._end_with(ExitInfo(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
             return
-        self._failure = LostStartError(f"`{self._options.shown_command}` was lost while it was started: {why}")
+        self._failure = LostStartError(f"`{shown_command(self._options)}` was lost while it was started: {why}")
         self._answered.set()
 
     # output
@@ -354,7 +355,7 @@ class RemoteHandle:
 
     def survivor(self) -> Survivor:
         """Return what the agent could not kill, as far as it has said."""
-        return self._survivors[0] if self._survivors else Survivor(self.pid, "?", self._options.shown_command)
+        return self._survivors[0] if self._survivors else Survivor(self.pid, "?", shown_command(self._options))
 
     def _report_exit(self) -> None:
         # without a sweep its life would end now: the end is reported once the agent has drained its pipes

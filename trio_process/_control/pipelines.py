@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from .._core import command_line, shown
+from .._core import command_line, shown, shown_args
 from .._pipeline import RunSpec, RunUpdate, SpecState
 from .hub import Hub, stamp
 
@@ -39,7 +39,7 @@ class Step:
         return {
             "name": self.spec.name,
             "state": self.state.value,
-            "command": command_line(shown(options.command), options.shown_args),
+            "command": command_line(shown(options.command), shown_args(options)),
             "after": list(self.spec.after),
             "allowFailure": self.spec.allow_failure,
             "started": self.started,

@@ -56,7 +56,19 @@ from .forks import close_in_forks, closed_in_forks, forget_descriptor
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .option_names import check_names, refuse_unknown, unknown_option
-from .options import MAX_LINE, OutputTarget, RunOptions, StdinSource, find_user, make_options
+from .options import (
+    MAX_LINE,
+    OutputTarget,
+    RunOptions,
+    StdinSource,
+    find_user,
+    make_options,
+    masker_for,
+    shown_args,
+    shown_command,
+    shown_cwd,
+    with_stdin_pipe,
+)
 from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import (
@@ -181,6 +193,7 @@ __all__ = [
     "logger",
     "make_directories",
     "make_options",
+    "masker_for",
     "member",
     "nearest",
     "note_failure",
@@ -195,6 +208,9 @@ __all__ = [
     "read_uids",
     "refuse_unknown",
     "shown",
+    "shown_args",
+    "shown_command",
+    "shown_cwd",
     "signal_name",
     "signal_number",
     "started_at",
@@ -203,5 +219,6 @@ __all__ = [
     "unknown_option",
     "unlock",
     "user_name",
+    "with_stdin_pipe",
     "write_atomically",
 ]

@@ -215,34 +215,34 @@ class RunOptions:
         if self.stdout is Stdio.INHERIT or self.stderr is Stdio.INHERIT:
             raise OptionError("a detached process does not share our terminal: use log_file instead of Stdio.INHERIT")
 
-    @property
-    def shown_command(self) -> str:
-        """The command as people may see it, secrets masked."""
-        return self.masker()(shown(self.command)) if self.env else shown(self.command)
 
-    @property
-    def shown_args(self) -> tuple[str, ...]:
-        """The arguments as people may see them, secrets masked."""
-        args = self.args
-        texts = args if _all_text(args) else tuple([shown(arg) for arg in args])
-        masker = self.masker() if self.env else NO_SECRETS  # a secret of the environment may be part of an argument
-        return tuple(map(masker, texts)) if masker else texts  # type: ignore[arg-type, return-value]
+def shown_command(options: RunOptions) -> str:
+    """Return the command as people may see it."""
+    return shown(options.command)
 
-    @property
-    def shown_cwd(self) -> str | None:
-        """The directory as people may see it."""
-        return None if self.cwd is None else os.fsdecode(self.cwd)
 
-    def with_stdin_pipe(self) -> RunOptions:
-        """Return the same with a pipe as stdin."""
-        twin = copy.copy(self)  # all is checked already: attrs.evolve would check it again
-        object.__setattr__(twin, "stdin", Stdio.PIPE)
-        return twin
+def shown_args(options: RunOptions) -> tuple[str, ...]:
+    """Return the arguments as people may see them, secrets masked."""
+    args = options.args
+    return args if _all_text(args) else tuple([shown(arg) for arg in args])  # type: ignore[return-value]
 
-    def masker(self) -> Masker:
-        """Return what masks the secrets among the arguments and the environment."""
-        secrets = [value for value in (*self.args, *self.env.values()) if isinstance(value, Secret)]
-        return Masker(secrets) if secrets else NO_SECRETS
+
+def shown_cwd(options: RunOptions) -> str | None:
+    """Return the directory as people may see it."""
+    return None if options.cwd is None else os.fsdecode(options.cwd)
+
+
+def with_stdin_pipe(options: RunOptions) -> RunOptions:
+    """Return the same options with a pipe as stdin."""
+    twin = copy.copy(options)  # all is checked already: attrs.evolve would check it again
+    object.__setattr__(twin, "stdin", Stdio.PIPE)
+    return twin
+
+
+def masker_for(options: RunOptions) -> Masker:
+    """Return what masks the secrets among the arguments and the environment."""
+    secrets = [value for value in (*options.args, *options.env.values()) if isinstance(value, Secret)]
+    return Masker(secrets) if secrets else NO_SECRETS
 
 
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))

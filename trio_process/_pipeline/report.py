@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
-from .._core import CommandFailedError, command_line, escape_controls
+from .._core import CommandFailedError, command_line, escape_controls, masker_for, shown_args, shown_command
 from .result import RunResult
 from .spec import RunSpec
 
@@ -77,7 +77,7 @@ def _case(one: RunResult) -> tuple[str, str]:
         kind_of_error = CommandFailedError if one.error is None else type(one.error)
         told = _attributes(type=kind_of_error.__name__, message=message)
         parts.append(f"<{kind} {told}>{_text(details)}</{kind}>")
-    output = one.spec.options.masker()(one.output)
+    output = masker_for(one.spec.options)(one.output)
     if output:
         parts.append(f"<system-out>{_text(output)}</system-out>")
     return kind, "".join(parts) + "</testcase>"
@@ -173,7 +173,7 @@ def _details(one: RunResult) -> dict[str, Any]:
         "after": list(one.spec.after),
         "attempts": one.attempts,
         "exitCode": one.exit_code,
-        "command": command_line(options.shown_command, options.shown_args),
+        "command": command_line(shown_command(options), shown_args(options)),
         "error": None if one.error is None else str(one.error),
     }
 

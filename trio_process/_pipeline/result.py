@@ -7,7 +7,7 @@ from typing import Any, final
 
 import attrs
 
-from .._core import CommandResult, ProcessError, shown
+from .._core import CommandResult, ProcessError, shown, shown_args, shown_cwd
 from .spec import RunSpec
 
 
@@ -94,8 +94,8 @@ class RunResult:
             "name": self.name,
             "state": self.state.value,
             "command": shown(options.command),
-            "args": list(options.shown_args),
-            "dir": options.shown_cwd,
+            "args": list(shown_args(options)),
+            "dir": shown_cwd(options),
             "after": list(self.spec.after),
             "allowFailure": self.spec.allow_failure,
             "exitCode": self.exit_code,

@@ -38,6 +38,9 @@ from .._core import (
     Status,
     StopFailedError,
     UnitFailedError,
+    shown_args,
+    shown_command,
+    shown_cwd,
 )
 from .result import SpecState
 from .spec import RunSpec
@@ -155,10 +158,10 @@ def never_ran(spec: RunSpec, reason: EndReason) -> CommandResult:
     """Return the result of an attempt that had to end before there was a process."""
     options = spec.options
     return CommandResult(
-        command=options.shown_command,
-        args=options.shown_args,
+        command=shown_command(options),
+        args=shown_args(options),
         name=spec.name,
-        cwd=options.shown_cwd,
+        cwd=shown_cwd(options),
         status=Status.FAILED,
         reason=reason,
     )

@@ -62,6 +62,7 @@ from .._core import (
     RunOptions,
     ServiceClosedError,
     Stream,
+    shown_command,
 )
 from .backend import Handle, LifecycleHost, PendingHandle, Survivor
 from .backpressure import Backpressure
@@ -345,7 +346,7 @@ class Lifecycle:
         """Report a child that SIGKILL has not ended; the service may then be left without it."""
         if self.phase is Phase.RUNNING and not self.handle.has_exited():
             self._enter(Phase.UNKILLABLE)
-            self.record.survivors = (self.handle.survivor()._replace(command=self.record.options.shown_command),)
+            self.record.survivors = (self.handle.survivor()._replace(command=shown_command(self.record.options)),)
             Lifecycle.settled.fire(self)
             self.host.ended(self.record.id)
 
@@ -359,7 +360,7 @@ def check_watched(child: Lifecycle) -> None:
     if child.phase is Phase.ABANDONED:
         record = child.record
         raise ServiceClosedError(
-            f"{record.id} ({record.options.shown_command}, pid {record.pid}) is no longer watched: its service was left "
+            f"{record.id} ({shown_command(record.options)}, pid {record.pid}) is no longer watched: its service was left "
             "while it ran; adopt it in another service"
         )
 

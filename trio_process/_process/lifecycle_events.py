@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import trio
 
-from .._core import ActionProcessExited, ActionProcessKilled, ActionProcessStarted, Bus
+from .._core import (
+    ActionProcessExited,
+    ActionProcessKilled,
+    ActionProcessStarted,
+    Bus,
+    shown_args,
+    shown_command,
+    shown_cwd,
+)
 from .output import Capture
 from .record import Record
 
@@ -18,7 +26,7 @@ def publish_started(bus: Bus, record: Record) -> None:
         return
     assert record.pid is not None
     assert record.started_at is not None
-    command, args, cwd = options.shown_command, options.shown_args, options.shown_cwd
+    command, args, cwd = shown_command(options), shown_args(options), shown_cwd(options)
     bus.publish(ActionProcessStarted(record.id, options.name, command, args, cwd, record.pid, record.started_at))
 
 

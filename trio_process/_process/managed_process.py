@@ -25,7 +25,11 @@ from .._core import (
     Stream,
     checks,
     escape_controls,
+    masker_for,
     member,
+    shown_args,
+    shown_command,
+    shown_cwd,
     signal_name,
     signal_number,
 )
@@ -68,17 +72,17 @@ class ManagedProcess:
     @property
     def command(self) -> str:
         """The command."""
-        return self._child.record.options.shown_command
+        return shown_command(self._child.record.options)
 
     @property
     def args(self) -> tuple[str, ...]:
         """The arguments, secrets masked."""
-        return self._child.record.options.shown_args
+        return shown_args(self._child.record.options)
 
     @property
     def cwd(self) -> str | None:
         """The directory it runs in, None for ours."""
-        return self._child.record.options.shown_cwd
+        return shown_cwd(self._child.record.options)
 
     @property
     def env(self) -> Mapping[str, checks.EnvValue]:
@@ -318,7 +322,7 @@ class ManagedProcess:
             if self._child.record.start_error is not None:
                 raise self._child.record.start_error
             raise self.result().failure(f"no line with {wanted} came before the end")
-        masker = self._child.record.options.masker()
+        masker = masker_for(self._child.record.options)
         quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"
         raise TimeoutError(f"{self.command} wrote no line with {wanted} within {limit:g} s; its last lines:{quoted}")
 
@@ -421,7 +425,7 @@ def stop_signal_of(process: ManagedProcess) -> int:
 
 def masker_of(process: ManagedProcess) -> Masker:
     """Return what masks the secrets of a process in a text; false if it has none."""
-    return process._child.record.options.masker()
+    return masker_for(process._child.record.options)
 
 
 def task_name() -> str | None:

@@ -18,6 +18,10 @@ from .._core import (
     Status,
     StopFailedError,
     Stream,
+    masker_for,
+    shown_args,
+    shown_command,
+    shown_cwd,
     signal_name,
 )
 from .backend import ExitInfo, Handle, Survivor
@@ -96,7 +100,7 @@ class Record:
         self.output_error = error
         self.output_incomplete = True
         killed = "" if self.options.detach else ", so it was killed"  # what is detached does not depend on us
-        error.add_note(f"the output of {self.options.shown_command!r} ({self.id}) could not be taken in{killed}")
+        error.add_note(f"the output of {shown_command(self.options)!r} ({self.id}) could not be taken in{killed}")
 
     def end(self, info: ExitInfo, cause: tuple[EndReason, str | None], exited_at: float) -> None:
         """Note how the child has ended.
@@ -128,7 +132,7 @@ class Record:
     @property
     def label(self) -> str:
         """What log records call it: its id, and its name or command."""
-        return f"process {self.id} ({self.options.name or self.options.shown_command})"
+        return f"process {self.id} ({self.options.name or shown_command(self.options)})"
 
     def duration(self, now: float) -> float:
         """Return how long it has run at `now`, or ran, in seconds."""
@@ -142,9 +146,9 @@ class Record:
         return ProcessInfo(
             id=self.id,
             name=options.name,
-            command=options.shown_command,
-            args=options.shown_args,
-            cwd=options.shown_cwd,
+            command=shown_command(options),
+            args=shown_args(options),
+            cwd=shown_cwd(options),
             started_at=self.started_at,
             running=self.final_duration is None,
             status=self.status,
@@ -161,9 +165,9 @@ class Record:
         return CommandResult(
             id=self.id,
             name=options.name,
-            command=options.shown_command,
-            args=options.shown_args,
-            cwd=options.shown_cwd,
+            command=shown_command(options),
+            args=shown_args(options),
+            cwd=shown_cwd(options),
             exit_code=self.exit_code,
             signal_name=self.signal_name,
             status=self.status,
@@ -183,7 +187,7 @@ class Record:
             lost=self.lost,
             encoding=options.encoding,
             errors=options.errors,
-            masker=options.masker(),
+            masker=masker_for(options),
         )
 
     def _is_ok(self) -> bool:

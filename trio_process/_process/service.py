@@ -26,6 +26,8 @@ from .._core import (
     RunOptions,
     make_options,
     note_failure,
+    shown_command,
+    with_stdin_pipe,
 )
 from .actions import ProcessHandlers
 from .backend import Backend
@@ -156,7 +158,7 @@ class Service(Block, EventSource):
         child = self._runtime.table.get(id)
         if child.phase is not Phase.ENDED:
             raise ProcessError(
-                f"{id} ({child.record.options.shown_command}) is still running; stop it before you remove it"
+                f"{id} ({shown_command(child.record.options)}) is still running; stop it before you remove it"
             )
         self._runtime.table.forget(id)
 
@@ -294,4 +296,4 @@ def piped_stdin(options: RunOptions) -> RunOptions:
     """Return the options of a process that is written to: its stdin is a pipe unless given."""
     if options.stdin is not None or options.detach:
         return options
-    return options.with_stdin_pipe()
+    return with_stdin_pipe(options)

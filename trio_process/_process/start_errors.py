@@ -7,7 +7,16 @@ import os
 import sys
 from typing import Final
 
-from .._core import ProcessStartError, ProgramNotFoundError, RunOptions, command_line, escape_controls
+from .._core import (
+    ProcessStartError,
+    ProgramNotFoundError,
+    RunOptions,
+    command_line,
+    escape_controls,
+    shown_args,
+    shown_command,
+    shown_cwd,
+)
 
 _LONGEST_COMMAND: Final = 2000  # characters
 
@@ -21,10 +30,10 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
         opening: Whether it came from opening a standard stream, and not from the fork or the exec.
     """
     typed = _typed(options)
-    cwd = options.shown_cwd
+    cwd = shown_cwd(options)
     where = f" in {cwd}" if cwd is not None else ""
     kind = ProcessStartError
-    command = options.shown_command
+    command = shown_command(options)
     if cwd is not None and not os.path.isdir(cwd):
         why = f"the directory cwd={cwd!r} {'is a file' if os.path.exists(cwd) else 'does not exist'}"
     elif cwd is not None and error.errno == errno.EACCES and not os.access(cwd, os.X_OK):
@@ -65,7 +74,7 @@ def launch_error(options: RunOptions, report: bytes) -> ProcessStartError:
     if not failure:
         return launcher_error(options, f"sys.executable, {sys.executable!r}, ended without running it")
     step, number, text = json.loads(failure)
-    error = OSError(number, os.strerror(number), options.shown_command) if number else OSError(text)
+    error = OSError(number, os.strerror(number), shown_command(options)) if number else OSError(text)
     if not step:
         failed = start_error(options, error)
     else:
@@ -88,7 +97,7 @@ def launcher_error(options: RunOptions, why: str) -> ProcessStartError:
 
 
 def _typed(options: RunOptions) -> str:
-    typed = escape_controls(command_line(options.shown_command, options.shown_args))
+    typed = escape_controls(command_line(shown_command(options), shown_args(options)))
     return typed if len(typed) <= _LONGEST_COMMAND else typed[:_LONGEST_COMMAND] + " […]"
 
 

@@ -11,7 +11,18 @@ from typing import IO, Any, Final, final
 
 import attrs
 
-from .._core import EnvValue, OptionError, ProcessStartError, RunOptions, Stdio, command_line, make_options
+from .._core import (
+    EnvValue,
+    OptionError,
+    ProcessStartError,
+    RunOptions,
+    Stdio,
+    command_line,
+    make_options,
+    shown_args,
+    shown_command,
+    shown_cwd,
+)
 from .logger import Logger, default_logger, say
 
 LineHandler = Callable[[str], object]
@@ -61,7 +72,7 @@ class Stage:
     @property
     def typed(self) -> str:
         """The command as one would type it, secrets masked."""
-        return command_line(self.options.shown_command, self.options.shown_args)
+        return command_line(shown_command(self.options), shown_args(self.options))
 
     @property
     def takes_input(self) -> bool:
@@ -168,7 +179,7 @@ class Stage:
     def say(self, level: str, message: str, **more: object) -> None:
         """Tell the logger."""
         options = self.options
-        fields = {"cmd": options.shown_command, "args": options.shown_args, "dir": options.shown_cwd, **more}
+        fields = {"cmd": shown_command(options), "args": shown_args(options), "dir": shown_cwd(options), **more}
         say(self.logger or default_logger(), level, message, fields)
 
     def _told(self, **changes: Any) -> Stage:

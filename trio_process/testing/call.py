@@ -6,7 +6,7 @@ from typing import final
 
 import attrs
 
-from .._core import RunOptions, command_line
+from .._core import RunOptions, command_line, shown_args, shown_command
 
 
 @final
@@ -29,12 +29,12 @@ class Call:
     @property
     def command(self) -> str:
         """The command."""
-        return self.options.shown_command
+        return shown_command(self.options)
 
     @property
     def args(self) -> tuple[str, ...]:
         """The arguments, secrets masked."""
-        return self.options.shown_args
+        return shown_args(self.options)
 
     def __repr__(self) -> str:
         return f"<Call {self.id}: {self} at {self.at:g} s>"

@@ -9,7 +9,17 @@ from difflib import SequenceMatcher
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, final
 
-from .._core import OptionError, ProcessError, RunOptions, Secret, command_line, escape_controls, shown
+from .._core import (
+    OptionError,
+    ProcessError,
+    RunOptions,
+    Secret,
+    command_line,
+    escape_controls,
+    shown,
+    shown_args,
+    shown_command,
+)
 from .behaviour import Behaviour
 from .call import Call
 
@@ -98,14 +108,14 @@ class Commands:
 
     def unknown(self, options: RunOptions) -> UnregisteredCommandError:
         """Return the error for a command without a rule, naming the nearest."""
-        typed = command_line(options.shown_command, options.shown_args)
+        typed = command_line(shown_command(options), shown_args(options))
         names = [str(rule) for rule in self._rules]
         if names:
             best = max(names, key=lambda name: SequenceMatcher(None, name, typed).ratio())
             more = f"; did you mean `{best}`?"
         else:
             more = ", and nothing else is."
-        words = ", ".join(repr(word) for word in (options.shown_command, *options.shown_args))
+        words = ", ".join(repr(word) for word in (shown_command(options), *shown_args(options)))
         return UnregisteredCommandError(
             f"`{escape_controls(typed)}` is not registered with this fake{more} Register it with fake.on({words}, lines=[...])"
         )

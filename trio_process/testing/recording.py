@@ -28,6 +28,9 @@ from .._core import (
     RunOptions,
     StdinNotAvailableError,
     Stream,
+    masker_for,
+    shown_args,
+    shown_command,
     signal_name,
     write_atomically,
 )
@@ -56,7 +59,7 @@ class Recorder:
     def _spawn(self, call: Call, spawn: Callable[[], Handle]) -> Handle:
         """Start a real command, and keep what it does."""
         options = call.options
-        run: list[dict[str, Any]] = [{"command": options.shown_command, "args": list(options.shown_args)}]
+        run: list[dict[str, Any]] = [{"command": shown_command(options), "args": list(shown_args(options))}]
         self._runs.append(run)
         try:
             return RecordingHandle(spawn(), options, call, run)
@@ -109,7 +112,7 @@ class RecordingHandle:
         self._run = run
         self._call = call
         self._began = trio.current_time()
-        masker = options.masker()
+        masker = masker_for(options)
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else {}
         self._input_noted = False
         self.pid: int | None = real.pid

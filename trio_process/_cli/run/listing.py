@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..._core import dumps, in_seconds
+from ..._core import dumps, in_seconds, shown_cwd
 from ..._pipeline import PipelineFile, RunSpec, make_plan
 from ..text import cell_ljust, cells, listed, one_line, typed
 
@@ -33,7 +33,7 @@ def tasks_as_json(file: PipelineFile) -> str:
             "table": task.table,
             "description": task.description,
             "command": typed(task.spec),
-            "dir": task.spec.options.shown_cwd,
+            "dir": shown_cwd(task.spec.options),
             "after": list(task.spec.after),
             "when": task.spec.when,
             "allowFailure": task.spec.allow_failure,
@@ -61,8 +61,8 @@ def dry_run(specs: Sequence[RunSpec], directory: str) -> str:
 
 def _details(spec: RunSpec, directory: str) -> list[str]:
     details = [f"after {listed(spec.after)}"] if spec.after else []
-    if spec.options.shown_cwd not in (None, directory):
-        details.append(f"in {one_line(spec.options.shown_cwd or '')}")
+    if shown_cwd(spec.options) not in (None, directory):
+        details.append(f"in {one_line(shown_cwd(spec.options) or '')}")
     if spec.env:
         details.append(f"with {listed(spec.env)}")
     if spec.timeout is not None:

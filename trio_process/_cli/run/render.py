@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..._core import EndReason, in_seconds, last_lines
+from ..._core import EndReason, in_seconds, last_lines, masker_for
 from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
 from ..._process import WANTS_TERMINAL
 from ..text import clock, glimpse, listed, one_line, typed, without_sequences
@@ -248,7 +248,7 @@ def _cause(cause: RootCause) -> Text:
     text = Text.assemble(("FAILED ", style), (one_line(result.name), "bold"), f": {ended_after(result)}{attempts}")
     text.append("\n  $ ", "dim")
     text.append(typed(result.spec))
-    output = result.spec.options.masker()(result.output)
+    output = masker_for(result.spec.options)(result.output)
     for line in last_lines(output, SHOWN_LINES):
         text.append("\n  | ", "dim")
         text.append(glimpse(line))

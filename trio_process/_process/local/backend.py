@@ -6,7 +6,7 @@ import os
 import sys
 from typing import final
 
-from ..._core import ProcessError, ProcessStartError, RunOptions
+from ..._core import ProcessError, ProcessStartError, RunOptions, shown_args, shown_command
 from ..containment import (
     CgroupContainment,
     Cgroups,
@@ -73,7 +73,7 @@ class LocalBackend:
 
         The audit event (PEP 578) lets a test or a sandbox refuse it.
         """
-        sys.audit("trio_process.spawn", options.shown_command, options.shown_args)
+        sys.audit("trio_process.spawn", shown_command(options), shown_args(options))
         if self._guarded and self._shared.guardian is None:
             self._shared.guardian = self._start_guardian(options)
         containment = self._containment(id, options, number)
@@ -99,7 +99,7 @@ class LocalBackend:
             return CgroupContainment(token, limit, self._cgroups.make(name))
         except OSError as error:
             raise ProcessStartError(
-                f"can't start `{options.shown_command}`: no cgroup could be made for it: {error.strerror}"
+                f"can't start `{shown_command(options)}`: no cgroup could be made for it: {error.strerror}"
             ) from error
 
     def _start_guardian(self, options: RunOptions) -> Guardian:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pkgutil import get_data
 from typing import NamedTuple, final
 
-from ..._core import OptionError, RunOptions, Stream, find_user
+from ..._core import OptionError, RunOptions, Stream, find_user, shown_command
 from ..environment import Environment, encoded, executable, find_program
 from ..reap import open_pidfd
 from ..start_errors import launcher_error, start_error
@@ -62,12 +62,12 @@ class Spawner:
         except UnicodeEncodeError as error:
             descriptors.close_ours()
             raise OptionError(
-                f"a text for {options.shown_command!r} can't be encoded: {error}; give it as bytes"
+                f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes"
             ) from None
         except ValueError as error:  # I/O operation on closed file
             descriptors.close_ours()
             raise OptionError(
-                f"a file given to {options.shown_command!r} was closed before the start: {error}"
+                f"a file given to {shown_command(options)!r} was closed before the start: {error}"
             ) from None
         except BaseException:
             descriptors.close_ours()

@@ -7,7 +7,7 @@ from typing import Protocol, final
 
 import trio
 
-from ..._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream
+from ..._core import ActionProcessOutput, Backlog, Bus, EventBatch, RunOptions, Stream, masker_for
 from .capture import Capture
 from .echo import Echo
 from .lines import LineCursor, LineSplitter, Split, is_direct
@@ -77,7 +77,7 @@ class OutputRouter:
         self._known = -1  # the version of the bus that `_targets` was asked of
         self._targets: Sequence[Backlog] = ()
         self._splitters: dict[Stream, LineSplitter] = {}
-        masker = options.masker() if options.redact else None
+        masker = masker_for(options) if options.redact else None
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
         if options.disable_capture:
             size = 0
