@@ -33,8 +33,7 @@ from trio_process._daemon import (
     probe_health,
     read_pid,
 )
-from trio_process._daemon.registry import registry
-from trio_process._daemon.registry.registry import Registration
+from trio_process._daemon.registry import Registration, registration
 from trio_process.testing.hostile import exchange
 
 ENTRY = DaemonEntry("code", "daemon")
@@ -534,7 +533,7 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
     from trio_process._daemon import in_thread as blocking
 
     answer = threading.Event()
-    write = registry._write
+    write = registration.write_entry
     abandon = blocking._Step.abandon
 
     def slow(*args, **keywords):
@@ -548,7 +547,7 @@ async def test_a_registry_that_does_not_answer_is_given_up_and_what_it_did_late_
 
     monkeypatch.setattr(blocking, "_LIMIT", 20.0)
     monkeypatch.setattr(blocking._Step, "abandon", given_up)
-    monkeypatch.setattr(registry, "_write", slow)
+    monkeypatch.setattr(registration, "write_entry", slow)
     with pytest.raises(DaemonError, match="took longer than 200 ms"):
         async with whole(tmp_path):
             pass

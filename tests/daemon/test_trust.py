@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from trio_process._core import RegistryError
-from trio_process._daemon import DaemonEntry, PIDFile, Registry, default_registry, open_daemon
+from trio_process._daemon import Daemon, DaemonEntry, PIDFile, Registry, default_registry, open_daemon, wait_for_health
+from trio_process._process import Service
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
@@ -258,6 +259,34 @@ def test_whatever_the_umask_nothing_is_made_that_others_can_write_to(shared, mon
                 assert not path.stat().st_mode & 0o022, path
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
+async def test_a_unix_socket_gets_its_directory_and_is_not_for_everybody(shared, mask):
+    path = shared / "run" / "app" / "health.sock"
+    before = os.umask(mask)
+    try:
+        async with Daemon(health_addr=f"unix:{path}", signals=False):
+            assert path.is_socket()
+            assert not path.stat().st_mode & stat.S_IWOTH
+            assert not (shared / "run").stat().st_mode & 0o022
+            assert await wait_for_health(f"unix:{path}", timeout=10)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
+async def test_a_log_is_not_for_others_to_write(shared, mask):
+    before = os.umask(mask)
+    try:
+        async with Service() as service:
+            await service.run("sh", "-c", "echo x", log_file=shared / "a.log")
+            process = await service.start("true", log_file=shared / "b.log", detach=True)
+            await process.wait()
+    finally:
+        os.umask(before)
+    for name in ("a.log", "b.log"):
+        assert not (shared / name).stat().st_mode & 0o022
 
 
 # proof before a signal

@@ -31,6 +31,7 @@ from .registry import (
     default_registry,
     file_names,
     find_daemon,
+    hold_entry,
     open_daemon,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "default_registry",
     "file_names",
     "find_daemon",
+    "hold_entry",
     "import_http",
     "judge",
     "listening",

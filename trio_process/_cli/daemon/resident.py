@@ -33,7 +33,7 @@ from ..._core import (
     Stdio,
     open_scope,
 )
-from ..._daemon import Daemon, DaemonEntry, Registration, default_registry
+from ..._daemon import Daemon, DaemonEntry, Registration, default_registry, hold_entry
 from ..._process import ManagedProcess, Program, Service, ServiceOptions
 from .files import REAPING, DaemonSpec, ResidentState, StateFiles, read_spec
 
@@ -129,7 +129,7 @@ class _Resident:
     async def _registered(self) -> AsyncIterator[None]:
         """Keep an entry in the registry, and write it again if it is removed: a resident without one is hard to find."""
         spec = self._spec
-        registration = Registration(
+        registration = hold_entry(
             default_registry(),
             DaemonEntry(
                 code=spec.code,

@@ -3,7 +3,8 @@
 from .entry import DaemonEntry
 from .naming import file_names
 from .owner import NotHereError, find_daemon, open_daemon
-from .registry import Registration, Registry, default_registry
+from .registration import Registration
+from .registry import Registry, default_registry, hold_entry
 
 __all__ = [
     "DaemonEntry",
@@ -13,5 +14,6 @@ __all__ = [
     "default_registry",
     "file_names",
     "find_daemon",
+    "hold_entry",
     "open_daemon",
 ]
