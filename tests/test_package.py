@@ -27,7 +27,18 @@ LAYERS = {
     "cluster": {"_core", "_process", "_cluster"},
     "exec": {"_core", "_process"},
     "testing": {"_core", "_process"},
-    "_cli": {"_core", "_process", "_daemon", "_pipeline", "_supervisor", "exec", "testing", "_control"},
+    "_cli": {
+        "_core",
+        "_process",
+        "_daemon",
+        "_pipeline",
+        "_supervisor",
+        "exec",
+        "testing",
+        "_control",
+        "_cluster",
+        "cluster",
+    },
 }
 
 PUBLIC = ["trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing"]

@@ -38,7 +38,7 @@ class CommandChannel:
     Args:
         process: The command, running.
         proves_death: Whether an exit status of the command can only mean that the agent has ended too.
-        spare: Never signal it; what it stands for ends by the end of its stdin.
+        spare: Don't signal it once its agent is up: that ends by the end of its stdin.
     """
 
     def __init__(self, process: trio.Process, proves_death: Callable[[int], bool], *, spare: bool = False) -> None:
@@ -48,6 +48,7 @@ class CommandChannel:
         self._process = process
         self._proves_death = proves_death
         self._spare = spare
+        self._came_up = False
         self._words: deque[bytes] = deque()
         self._heard_out = trio.Event()
 
@@ -70,6 +71,7 @@ class CommandChannel:
 
     async def died(self, hello: Hello | None) -> None:
         """Return once it is certain that the agent has ended."""
+        self._came_up = self._came_up or hello is not None
         status = await self._process.wait()
         if hello is not None and not self._is_the_agent(hello) and not self._proves_death(status):
             await trio.sleep_forever()
@@ -116,19 +118,25 @@ class CommandChannel:
 
     def give_up(self) -> None:
         """Kill the command, unless it must not be signalled."""
-        if not self._spare and self._process.returncode is None:
-            self._process.kill()
+        if not self._spare:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill the command's group: it may be a shell, with what leads to the agent as its child."""
+        if self._process.returncode is None:  # so it is not reaped, and its group is nobody else's
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         """See the command off."""
         with trio.CancelScope(shield=True):
+            if self._spare and not self._came_up and self._process.returncode is None:
+                self._process.terminate()  # what waits in a queue does not look at its stdin
             with trio.move_on_after(_END):
                 assert self._process.stdin is not None
                 await self._process.stdin.aclose()
                 await self._process.wait()
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            self._kill()
+            await self._process.wait()
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 if stream is not None:
                     await stream.aclose()

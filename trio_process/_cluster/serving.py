@@ -15,6 +15,7 @@ from typing import Any, Final, final
 import trio
 
 from .._core import (
+    CommandResult,
     EndReason,
     ProcessError,
     ProcessNotFoundError,
@@ -57,6 +58,7 @@ from .wire import VERSION, Frame, Kind, WireError
 WELCOME_TIMEOUT: Final = 60.0
 """Seconds in which a client must answer the hello."""
 
+_TOGETHER: Final = 0.25  # seconds between two signals that an engine sends to a whole job at once
 _FAREWELL: Final = 5.0  # seconds for the last messages, once every tree is dead
 
 
@@ -245,6 +247,7 @@ class AgentServer:
                 if process in self._inputs:
                     self._inputs[process].put(None)
             case Signal(_, number):
+                tap.terminated = tap.terminated or number == signal.SIGTERM
                 _signal(service, tap, number)
             case Stop(_, grace):
                 tap.asked_to_end = True
@@ -312,6 +315,21 @@ class AgentServer:
             given.closed = True
             self._link.send(CloseStdin(process))
 
+    async def _was_cut(self, result: CommandResult, tap: Tap) -> bool:
+        """Return whether a process has ended because the agent leaves.
+
+        Engines that end a job send SIGTERM to all of it, to us and to our processes: whose is handled first is chance.
+        """
+        if tap.asked_to_end:
+            return False
+        if result.reason is EndReason.STOPPED:
+            return True
+        if result.exit_code != -signal.SIGTERM or tap.terminated:
+            return False
+        with trio.move_on_after(_TOGETHER):
+            await self._leave.wait()
+        return self._leave.is_set()
+
     async def _report_end(self, managed: ManagedProcess, tap: Tap) -> None:
         await managed.done.wait()
         await tap.flushed()
@@ -328,7 +346,7 @@ class AgentServer:
                 oom_killed=usage.oom_killed,
                 core_dumped=usage.core_dumped,
                 incomplete=result.output_incomplete,
-                cut=result.reason is EndReason.STOPPED and not tap.asked_to_end,
+                cut=await self._was_cut(result, tap),
                 survivors=[list(survivor) for survivor in tap.survivors],
             )
         )
