@@ -21,7 +21,7 @@ LAYERS = {
     "_process": {"_core"},
     "_daemon": {"_core"},
     "_pipeline": {"_core"},
-    "_supervisor": {"_core", "_process", "_daemon"},
+    "_supervisor": {"_core", "_process", "_daemon", "_pipeline"},
     "_control": {"_core", "_process", "_daemon", "_pipeline", "_supervisor"},
     "_cluster": {"_core", "_process"},
     "cluster": {"_core", "_process", "_cluster"},

@@ -104,6 +104,7 @@ from ._supervisor import (
     UnitLines,
     UnitSpec,
     UnitState,
+    load_services,
 )
 
 Info = ProcessInfo
@@ -196,6 +197,7 @@ __all__ = [
     "UnitState",
     "default_registry",
     "load_pipeline",
+    "load_services",
     "probe_health",
     "probe_ready",
     "read_pid",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
 from .._core import ProcessError
+from .._supervisor import load_services
 from .logstore import Query
 from .message import Answer, Request, success
 from .plane import Plane
@@ -140,10 +140,6 @@ async def reload(plane: Plane, request: Request) -> Answer:
         raise Problem(
             "conflict", "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
         )
-    load_services = getattr(
-        sys.modules[__name__.partition(".")[0]], "load_services", None
-    )  # it stands above this layer
-    assert load_services is not None, "what made a supervisor from a file can read it again"
     try:
         units = await trio.to_thread.run_sync(load_services, path)
         plan = supervisor.plan(units) if request.flag("dryRun") else await supervisor.reload(units)

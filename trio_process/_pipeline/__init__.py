@@ -1,7 +1,7 @@
 """Layer 3, orchestration: specs that depend on each other, the order in which they run, and their results."""
 
 from .analysis import RootCause, find_origins, group_by_origin
-from .file import PipelineFile, has_pipeline, load_pipeline, parse_duration, read_pipeline
+from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
@@ -20,6 +20,7 @@ __all__ = [
     "RunSpec",
     "RunUpdate",
     "Runner",
+    "ServiceEntry",
     "SpecState",
     "find_faults",
     "find_origins",

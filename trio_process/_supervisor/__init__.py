@@ -1,6 +1,7 @@
 """Layer 4, supervision: units that are kept running, in the order of their dependencies."""
 
 from .events import UnitChanged
+from .file import load_services, make_units
 from .probe import Probe
 from .reload import ReloadPlan
 from .spec import UnitSpec
@@ -21,4 +22,6 @@ __all__ = [
     "UnitLines",
     "UnitSpec",
     "UnitState",
+    "load_services",
+    "make_units",
 ]

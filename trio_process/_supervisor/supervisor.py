@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Self, TypedDict, Unpack, final
 import trio
 
 from .._core import Block, OptionError, ProcessError, checks, member
+from .._pipeline import read_pipeline
 from .._process import Service, ServiceOptions
 from . import requests
+from .file import make_units
 from .graph import checked
 from .hold import Hold
 from .reload import ReloadPlan
@@ -92,11 +93,10 @@ class Supervisor(Block):
         Raises:
             PipelineError: The file has faults; the text has all of them.
         """
-        # It reads files, which is the business of another layer; and it makes specs, which are of this one.
-        load_services = getattr(sys.modules[__name__.partition(".")[0]], "load_services", None)
-        if load_services is None:
-            raise ProcessError("this version can't read services from a file; give Supervisor a list of UnitSpec")
-        supervisor = cls(load_services(path), **options)
+        file = read_pipeline(path)
+        if file.strategy is not None:
+            options.setdefault("strategy", file.strategy.replace("-", "_"))
+        supervisor = cls(make_units(file), **options)
         supervisor._path = Path(path)
         return supervisor
 

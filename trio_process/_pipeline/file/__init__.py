@@ -2,9 +2,11 @@
 
 from .durations import parse_duration
 from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
+from .service_entry import ServiceEntry
 
 __all__ = [
     "PipelineFile",
+    "ServiceEntry",
     "has_pipeline",
     "load_pipeline",
     "parse_duration",

@@ -65,12 +65,13 @@ FILE_KEYS: Final = {
         TASK_KEYS["env-file"],
         TASK_KEYS["secrets"],
         Key("cleanup-timeout", value_types.DURATION, 'The time for `when = "failure"` and `"always"` after a halt.'),
+        Key("strategy", value_types.STRATEGY, "Which services are restarted together."),
         Key("include", value_types.INCLUDES, "Other files, whose tasks get their name and a colon in front."),
     )
 }
 """The keys at the top that are not tables of tasks."""
 
-TOP_KEYS: Final = ("tasks", "defaults", *FILE_KEYS)
+TOP_KEYS: Final = ("tasks", "services", "defaults", *FILE_KEYS)
 
 # How other tools spell it: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, this package's Python.
 _FOREIGN_TASK: Final = {
@@ -108,7 +109,8 @@ _FOREIGN_TASK: Final = {
     "matrix": "strategy parametrize variants for",
 }
 _FOREIGN_TOP: Final = {
-    "tasks": "task targets target jobs job scripts commands services processes steps recipes",
+    "tasks": "task targets target jobs job scripts commands steps recipes",
+    "services": "service processes units programs daemons",
     "defaults": "settings global globals",
     "defaults.env": "env environment vars variables",
     "env-file": "env_file envfile dotenv env-files",
@@ -174,19 +176,26 @@ def unknown_top_key(name: str) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file, for editors."""
+    from .service_keys import service_schema  # noqa: PLC0415 - that module is built on this one
+
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "trio-process pipeline",
-        "description": "The tasks of `trio-process run`.",
+        "description": "The tasks of `trio-process run`, and the services of `trio-process up`.",
         "type": "object",
         "additionalProperties": False,
-        "anyOf": [{"required": ["tasks"]}, {"required": ["include"]}],
+        "anyOf": [{"required": [name]} for name in ("tasks", "services", "include")],
         "properties": {
             "tasks": {
                 "description": "The tasks by name.",
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": {"$ref": "#/definitions/task"},
+            },
+            "services": {
+                "description": "The services by name.",
+                "type": "object",
+                "additionalProperties": {"$ref": "#/definitions/service"},
             },
             "defaults": {
                 "description": "What holds for every task that does not say otherwise.",
@@ -202,7 +211,8 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": False,
                 "properties": _properties(TASK_KEYS),
                 "oneOf": [{"required": ["run"]}, {"required": ["shell"]}],
-            }
+            },
+            "service": service_schema(),
         },
     }
 

@@ -19,6 +19,7 @@ from ..spec import RunSpec
 if TYPE_CHECKING:
     from .faults import Faults
     from .resolve import Task
+    from .service_entry import ServiceEntry
 
 LARGEST: Final = 16 * 2**20
 """The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
@@ -42,6 +43,9 @@ class PipelineFile:
         procfile: Whether it is a Procfile, whose tasks are meant to run all at the same time.
         default: The tasks of a `run` without names; None for all that are not manual.
         cleanup_timeout: Seconds for cleaning up after a halt, or None for the runner's default.
+        services: Its services, in the order of the file.
+        strategy: Which services are restarted together, as in the file; None for the supervisor's default.
+        faults: Where entries of services note faults that only show when units are made of them.
         is_regular: Whether it is a file that lies in its directory; else, of a pipe, say, nothing can be remembered.
     """
 
@@ -51,6 +55,9 @@ class PipelineFile:
     procfile: bool = False
     default: tuple[str, ...] | None = None
     cleanup_timeout: float | None = None
+    services: tuple[ServiceEntry, ...] = ()
+    strategy: str | None = None
+    faults: Faults | None = attrs.field(default=None, repr=False, eq=False)
     is_regular: bool = True
 
     @property
@@ -93,8 +100,9 @@ def read_pipeline(
 def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> PipelineFile:
     # what reads files is kept out of the import time: it is as much as all the rest of the package
     from .faults import Faults  # noqa: PLC0415
-    from .procfile import is_procfile, read_procfile  # noqa: PLC0415
+    from .procfile import as_services, is_procfile, read_procfile  # noqa: PLC0415
     from .resolve import Task  # noqa: PLC0415
+    from .services import ServiceReader  # noqa: PLC0415
     from .tasks import TaskReader  # noqa: PLC0415
 
     directory, is_regular = _directory(file)
@@ -103,16 +111,27 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
         faults = Faults(str(file))
         specs = read_procfile(text, directory, environ, faults)
         faults.raise_if_any()
-        processes = tuple(Task(spec, spec.name) for spec in specs)
-        return PipelineFile(file, directory, processes, procfile=True, is_regular=is_regular)
+        return PipelineFile(
+            file,
+            directory,
+            tuple(Task(spec, spec.name) for spec in specs),
+            procfile=True,
+            services=tuple(as_services(specs, faults)),
+            faults=faults,
+            is_regular=is_regular,
+        )
     lines = _key_lines(file, text)
     document = _parse(file, text)
     faults = Faults("stdin" if str(file) == STDIN else str(file), lines)
     section, prefix = _section(file, document, faults)
     reader = TaskReader(faults, prefix, directory, environ)
     top = reader.read_top(section)
-    included, others = _include(top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)))
-    tasks = reader.read(section, included)
+    files, others = _include(top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)))
+    tasks = reader.read(section, [task.in_file(name) for name, each in files.items() for task in each.tasks])
+    services = ServiceReader(faults, prefix, directory, reader.variables, reader.defaults).read(
+        section.get("services"), [entry.in_file(name) for name, each in files.items() for entry in each.services]
+    )
+    reader.check_uses(tasks, {entry.name for entry in services})
     default = reader.read_default(top.get("default"), tasks)
     faults.raise_if_any(others)
     _refuse_cycles(tasks, prefix, faults)
@@ -123,6 +142,9 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
         tuple(tasks),
         default=default,
         cleanup_timeout=top.get("cleanup-timeout"),
+        services=tuple(services),
+        strategy=top.get("strategy"),
+        faults=faults,
         is_regular=is_regular,
     )
 
@@ -134,9 +156,9 @@ def _include(
     directory: str,
     environ: dict[str, str],
     includers: Sequence[str],
-) -> tuple[list[Task], list[str]]:
-    """Return the tasks of included files, and the faults that those have."""
-    tasks: list[Task] = []
+) -> tuple[dict[str, PipelineFile], list[str]]:
+    """Return the included files by their names, and the faults that others have."""
+    files: dict[str, PipelineFile] = {}
     others: list[str] = []
     for name, path in paths.items():
         file = Path(directory, path)
@@ -145,10 +167,10 @@ def _include(
             faults.add((*prefix, "include", name), f"a cycle of files: {chain}")
             continue
         try:
-            tasks += [task.in_file(name) for task in _read(file, environ, includers).tasks]
+            files[name] = _read(file, environ, includers)
         except PipelineError as error:
             others += error.faults
-    return tasks, others
+    return files, others
 
 
 def _key(file: Path) -> str:

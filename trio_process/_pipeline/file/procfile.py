@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from ..._core import Written, shown
 from ..spec import RunSpec
 from .commands import as_utf8
 from .env_file import read_env_file
 from .faults import Faults
+from .service_entry import ServiceEntry
 
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST_PORT: Final = 5000
@@ -46,6 +48,23 @@ def read_procfile(text: str, directory: str, environ: Mapping[str, str], faults:
     if not specs and not faults:
         faults.add((), "the file is empty; a Procfile has lines such as `web: python server.py`")
     return specs
+
+
+def as_services(specs: Iterable[RunSpec], faults: Faults) -> Iterator[ServiceEntry]:
+    """Yield the processes as services, run as foreman runs them: never restarted, and the end of one is the end of all."""
+    for spec in specs:
+        script = spec.args[-1]
+        assert isinstance(script, str), "read_procfile makes it of a text"
+        # each replica gets the next port
+        numbered = f"export PORT=$((PORT + ${{TRIO_PROCESS_REPLICA:-1}} - 1))\n{script}"
+        yield ServiceEntry(
+            name=spec.name,
+            command="sh",
+            args=("-c", Written(numbered, shown(script))),
+            options={"cwd": spec.cwd, "env": spec.env, "essential": True},
+            restart={"mode": "never"},
+            report=faults.at(spec.name),
+        )
 
 
 def _read_env(directory: str, environ: Mapping[str, str], faults: Faults) -> dict[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
 
 from ..._core import OptionError
+from ..plan import Suggestions
 from ..spec import RunSpec
 from .commands import Names, as_utf8, read_command
 from .faults import Faults
@@ -53,18 +54,21 @@ class TaskReader:
         prefix: The keys above the tables: none, or `tool.trio-process`.
         directory: The file's directory, absolute.
         environ: The environment for `${NAME}`.
+
+    Attributes:
+        defaults: What stands in `[defaults]`, once `read_top` was called.
+        variables: The variables of the file, likewise.
     """
 
     faults: Faults
     prefix: tuple[str, ...]
     directory: str
     environ: Mapping[str, str]
-    included: Mapping[str, Sequence[Task]] = attrs.field(factory=dict)
-    _defaults: dict[str, Any] = attrs.field(factory=dict, init=False)
-    _variables: Variables = attrs.field(init=False)
+    defaults: dict[str, Any] = attrs.field(factory=dict, init=False)
+    variables: Variables = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._variables = Variables(self.directory, self.environ)
+        self.variables = Variables(self.directory, self.environ)
 
     def read_top(self, section: Mapping[str, Any]) -> dict[str, Any]:
         """Check the keys at the top, and return the values of those that are not tables of tasks."""
@@ -81,8 +85,9 @@ class TaskReader:
 
     def read(self, section: Mapping[str, Any], included: Sequence[Task] = ()) -> list[Task]:
         """Return the tasks of a file, those of included ones among them; they are of use only if no fault was noted."""
-        tables = section.get("tasks", {} if included else None)
-        if not isinstance(tables, dict) or not (tables or included):
+        others = included or "services" in section or "include" in section
+        tables = section.get("tasks", {} if others else None)
+        if not isinstance(tables, dict) or not (tables or others):
             if tables:
                 self._report("tasks")(f"expected tables such as `[tasks.lint]`, got {quoted(tables)}")
             elif not self.faults:
@@ -90,6 +95,15 @@ class TaskReader:
             return []
         unresolved = [task for name, table in tables.items() for task in self._read_task(name, table)]
         return resolve(unresolved, tables, included, lambda table: self._report("tasks", table))
+
+    def check_uses(self, tasks: Sequence[Task], services: Collection[str]) -> None:
+        """Report tasks that use services which the file doesn't have, if it has any."""
+        suggestions = Suggestions(services)
+        for task in tasks if services else ():
+            for name in task.spec.uses:
+                if name not in services:
+                    hint = suggestions.nearest(name)
+                    self._report("tasks", task.table, "uses")(f"no service is named {quoted(name)}{hint}")
 
     def read_default(self, names: Sequence[str] | None, tasks: Sequence[Task]) -> tuple[str, ...] | None:
         """Return the tasks that `default` means, or None if the file has none."""
@@ -101,11 +115,11 @@ class TaskReader:
         return self.faults.at(*self.prefix, *path)
 
     def _read_defaults(self, section: Mapping[str, Any], top: Mapping[str, Any]) -> None:
-        self._defaults = self._checked(section.get("defaults", {}), DEFAULT_KEYS, "defaults")
-        for holder, path in ((top, ()), (self._defaults, ("defaults",))):
-            self._variables.add_default_files(holder.get("env-file", ()), self._report(*path, "env-file"))
-            self._variables.add_default_secrets(holder.get("secrets", ()))
-        self._variables.add_default_env(self._defaults.get("env") or {}, self._report("defaults", "env"))
+        self.defaults = self._checked(section.get("defaults", {}), DEFAULT_KEYS, "defaults")
+        for holder, path in ((top, ()), (self.defaults, ("defaults",))):
+            self.variables.add_default_files(holder.get("env-file", ()), self._report(*path, "env-file"))
+            self.variables.add_default_secrets(holder.get("secrets", ()))
+        self.variables.add_default_env(self.defaults.get("env") or {}, self._report("defaults", "env"))
 
     def _checked(self, table: object, keys: Mapping[str, Key], *path: str) -> dict[str, Any]:
         """Return the values of a table that are valid."""
@@ -146,7 +160,7 @@ class TaskReader:
                 spec=self._spec(name, "-".join((name, *combination)), values, chosen),
                 description=values.get("description", ""),
                 is_manual=values.get("manual", False),
-                takes_arguments=values.get("arguments", self._defaults.get("arguments", True)),
+                takes_arguments=values.get("arguments", self.defaults.get("arguments", True)),
                 after=[(i, interpolate_matrix(item, chosen, after_report, i)) for i, item in after],
             )
 
@@ -168,7 +182,7 @@ class TaskReader:
 
     def _spec(self, table: str, name: str, values: dict[str, Any], matrix: Mapping[str, str]) -> RunSpec | None:
         report = self._report("tasks", table)
-        variables, env = self._variables.of_task(values, matrix, lambda key: self._report("tasks", table, key))
+        variables, env = self.variables.of_task(values, matrix, lambda key: self._report("tasks", table, key))
         command = read_command(values, Names(variables, matrix), report)
         if not command:
             return None
@@ -179,7 +193,7 @@ class TaskReader:
         plain = {
             field: value
             for key, field in _PLAIN.items()
-            if (value := values.get(key, self._defaults.get(key))) is not None
+            if (value := values.get(key, self.defaults.get(key))) is not None
         }
         if "stdin" in values:
             plain["stdin"] = fill(values["stdin"], "stdin")
@@ -206,7 +220,7 @@ class TaskReader:
     def _directory(
         self, table: str, values: Mapping[str, Any], variables: Mapping[str, str], matrix: Mapping[str, str]
     ) -> str:
-        holder, *where = (values, "tasks", table) if "dir" in values else (self._defaults, "defaults")
+        holder, *where = (values, "tasks", table) if "dir" in values else (self.defaults, "defaults")
         if "dir" not in holder:
             return self.directory
         report = self._report(*where, "dir")

@@ -49,18 +49,18 @@ class Kind:
     def check(self, value: object, report: Report) -> Any:
         """Return the value in its plainest shape, or None after reporting what is wrong with it."""
         found = self.read(value, report)
-        if found is _WRONG:
+        if found is WRONG:
             report(f"expected {self.expected}, got {quoted(value)}")
             return None
         return found
 
 
-_WRONG: Final = object()
+WRONG: Final = object()
 
 
 def _text(value: object, report: Report) -> Any:
     if not isinstance(value, str):
-        return _WRONG
+        return WRONG
     return _without_nul(value, report)
 
 
@@ -72,13 +72,13 @@ def _without_nul(value: str, report: Report, *where: str | int) -> str | None:
 
 
 def _filled(value: object, report: Report) -> Any:
-    return _text(value, report) if value else _WRONG
+    return _text(value, report) if value else WRONG
 
 
 def _list(value: object, report: Report) -> Any:
     """Check a list of strings; every wrong item is reported at its own place."""
     if not isinstance(value, list):
-        return _WRONG
+        return WRONG
     good = True
     for index, item in enumerate(value):
         if not isinstance(item, str):
@@ -91,12 +91,12 @@ def _list(value: object, report: Report) -> Any:
 
 
 def _words(value: object, report: Report) -> Any:
-    return _WRONG if not value else _text(value, report) if isinstance(value, str) else _list(value, report)
+    return WRONG if not value else _text(value, report) if isinstance(value, str) else _list(value, report)
 
 
 def _paths(value: object, report: Report) -> Any:
     found = _list([value] if isinstance(value, str) else value, report)
-    if found and found is not _WRONG and "" in found:
+    if found and found is not WRONG and "" in found:
         report("expected the path of a file, got an empty string")
         return None
     return found
@@ -104,7 +104,7 @@ def _paths(value: object, report: Report) -> Any:
 
 def _variables(value: object, report: Report) -> Any:
     if not isinstance(value, dict):
-        return _WRONG
+        return WRONG
     good = True
     for name, item in value.items():
         if not name or "=" in name or "\0" in name:
@@ -124,7 +124,7 @@ def _seconds(value: object, _report: Report, *, positive: bool = False) -> Any:
         found = float(value)
     else:
         found = None
-    return _WRONG if found is None or (positive and found == 0) else found
+    return WRONG if found is None or (positive and found == 0) else found
 
 
 def _positive_seconds(value: object, report: Report) -> Any:
@@ -134,18 +134,18 @@ def _positive_seconds(value: object, report: Report) -> Any:
 def _whole(least: int) -> Callable[[Any, Report], Any]:
     def read(value: object, _report: Report) -> Any:
         right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
-        return value if right else _WRONG
+        return value if right else WRONG
 
     return read
 
 
 def _flag(value: object, _report: Report) -> Any:
-    return value if isinstance(value, bool) else _WRONG
+    return value if isinstance(value, bool) else WRONG
 
 
 def _codes(value: object, report: Report) -> Any:
     if not isinstance(value, list) or not value:
-        return _WRONG
+        return WRONG
     good = True
     for index, code in enumerate(value):
         if not isinstance(code, int) or isinstance(code, bool) or not 0 <= code <= _HIGHEST_CODE:
@@ -157,7 +157,7 @@ def _codes(value: object, report: Report) -> Any:
 def _matrix(value: object, report: Report) -> Any:
     """Check a matrix; 3.10 without quotes is 3.1 to every parser, so that fractions are refused."""
     if not isinstance(value, dict) or not value:
-        return _WRONG
+        return WRONG
     good = True
     for name, choices in value.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -263,16 +263,16 @@ def _signal(value: object, _report: Report) -> Any:
     if isinstance(value, str):
         name = value.upper()
         found = signal.Signals.__members__.get(name if name.startswith("SIG") else f"SIG{name}")
-        return _WRONG if found is None else int(found)
-    return value if type(value) is int and value in set(signal.valid_signals()) else _WRONG
+        return WRONG if found is None else int(found)
+    return value if type(value) is int and value in set(signal.valid_signals()) else WRONG
 
 
 def _choice(*choices: str) -> Callable[[Any, Report], Any]:
-    return lambda value, _report: value if value in choices else _WRONG
+    return lambda value, _report: value if value in choices else WRONG
 
 
 def _between(least: int, most: int) -> Callable[[Any, Report], Any]:
-    return lambda value, _report: value if type(value) is int and least <= value <= most else _WRONG
+    return lambda value, _report: value if type(value) is int and least <= value <= most else WRONG
 
 
 def _limits(value: object, report: Report) -> Any:
@@ -282,7 +282,7 @@ def _limits(value: object, report: Report) -> Any:
     from ..._core import nearest  # noqa: PLC0415 - as above
 
     if not isinstance(value, dict):
-        return _WRONG
+        return WRONG
     known = sorted(name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_"))
     found: dict[str, Any] = {}
     for name, given in value.items():
@@ -303,7 +303,7 @@ def _resources(value: object, report: Report) -> Any:
     from ..._core import nearest  # noqa: PLC0415 - only where resources are asked for
 
     if not isinstance(value, dict):
-        return _WRONG
+        return WRONG
     found: dict[str, int] = {}
     for name, given in value.items():
         if name not in _RESOURCES:
@@ -332,7 +332,7 @@ def _env_files(value: object, report: Report) -> Any:
         where = (index,) if len(value) > 1 else ()
         table = {"path": item} if isinstance(item, str) else item
         if not isinstance(table, dict) or not isinstance(table.get("path"), str):
-            return _WRONG
+            return WRONG
         for key in table.keys() - {"path", "optional"}:
             report("unknown key; an env file has `path` and `optional`", *where, key)
         optional = table.get("optional", False)
@@ -347,7 +347,7 @@ def _env_files(value: object, report: Report) -> Any:
 
 def _variable_names(value: object, report: Report) -> Any:
     found = _list(value, report)
-    if found and found is not _WRONG:
+    if found and found is not WRONG:
         wrong = [name for name in found if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)]
         for name in wrong:
             report(f"{quoted(name)} can't be the name of a variable; list names, not values")
@@ -357,7 +357,7 @@ def _variable_names(value: object, report: Report) -> Any:
 
 def _paths_by_name(value: object, report: Report) -> Any:
     if not isinstance(value, dict):
-        return _WRONG
+        return WRONG
     good = True
     for name, path in value.items():
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
@@ -464,4 +464,10 @@ INCLUDES: Final = Kind(
         "propertyNames": {"pattern": "^[A-Za-z0-9_.-]+$"},
         "additionalProperties": _FILLED_STRING,
     },
+)
+FILLED: Final = Kind(expected="a text that is not empty", read=_filled, schema=_FILLED_STRING)
+STRATEGY: Final = Kind(
+    expected='"one-for-one", "one-for-all" or "rest-for-one"',
+    read=_choice("one-for-one", "one-for-all", "rest-for-one"),
+    schema={"enum": ["one-for-one", "one-for-all", "rest-for-one"]},
 )

@@ -1,0 +1,85 @@
+"""`load_services`: the services of a pipeline file as units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .._core import OptionError, RestartMode, RestartPolicy
+from .._pipeline import PipelineFile, ServiceEntry, read_pipeline
+from .probe import Probe
+from .spec import UnitSpec
+
+
+def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[UnitSpec]:
+    r"""Return the units of a pipeline file: what stands below `[services]`, or the lines of a Procfile.
+
+    Args:
+        path: The file, as for `load_pipeline`.
+
+    Returns:
+        A unit per service, in the order of the file; an empty list if there is none.
+
+    Raises:
+        PipelineError: The file can't be read or has faults, in its tasks too; `faults` has all of them, each with file,
+            line and key.
+        OptionError: `path` is not a path.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     file = pathlib.Path(directory, "trio-process.toml")
+    ...     _ = file.write_text('[services.web]\nrun = "python -m web"\nready = { tcp = "127.0.0.1:8000" }')
+    ...     [unit] = load_services(file)
+    >>> unit.name, unit.command, unit.args
+    ('web', 'python', ('-m', 'web'))
+    """
+    return make_units(read_pipeline(path))
+
+
+def make_units(file: PipelineFile) -> list[UnitSpec]:
+    """Return the units of a file that was read.
+
+    Raises:
+        PipelineError: A service has faults that only its unit knows.
+    """
+    units = [unit for entry in file.services if (unit := _unit(entry)) is not None]
+    if file.faults is not None:
+        file.faults.raise_if_any()
+    return units
+
+
+def _unit(entry: ServiceEntry) -> UnitSpec | None:
+    options: dict[str, Any] = dict(entry.options)
+    for key, table in (("ready", entry.ready), ("live", entry.live)):
+        if table is not None:
+            try:
+                options[key] = _probe(table)
+            except OptionError as error:
+                entry.report(str(error), key)
+    if entry.restart is not None:
+        try:
+            options["restart"] = _policy(entry.restart)
+        except OptionError as error:
+            entry.report(str(error), "restart")
+    try:
+        return UnitSpec(name=entry.name, command=entry.command, args=entry.args, after=entry.after, **options)
+    except OptionError as error:
+        entry.report(str(error))
+        return None
+
+
+def _probe(table: Mapping[str, Any]) -> Probe:
+    """Return the probe of `{ kind, target, keywords… }`."""
+    keywords = {key.replace("-", "_"): value for key, value in table.items() if key not in ("kind", "target")}
+    kind, target = table["kind"], table["target"]
+    if kind == "command":
+        return Probe.command(*target, **keywords)
+    make: Any = getattr(Probe, kind)
+    probe: Probe = make(target, **keywords)
+    return probe
+
+
+def _policy(table: Mapping[str, Any]) -> RestartPolicy:
+    fields: dict[str, Any] = {key.replace("-", "_"): value for key, value in table.items()}
+    return RestartPolicy(**{**fields, "mode": RestartMode(fields["mode"].replace("-", "_"))})
