@@ -110,7 +110,7 @@ class Lifecycle:
         record: What is known of it.
         handle: The child itself; a `PendingHandle` until it has started.
         host: Its service.
-        output: Where its output goes; `last_output` is when something was last read, on Trio's clock.
+        output: Where its output goes; `last_output` is when some was last read, on Trio's clock.
         managed_ref: A weak reference to its `ManagedProcess`, None while there is none.
         stopping: What was asked of it, None while nothing was.
         backpressure: Its slow consumers, None while there were none.
@@ -158,13 +158,13 @@ class Lifecycle:
         """Take over a child that was just spawned, or one that was detached at `started_at`."""
         now = trio.current_time()
         pending, self.handle = self.handle, handle
-        record = self.record
-        record.begin(handle, started_at, now)
+        self.record.begin(handle, started_at, now)
         self.last_output = now
         self._enter(Phase.RUNNING)
-        if record.options.timeout is not None or record.options.idle_timeout is not None:
+        options = self.record.options
+        if options.timeout is not None or options.idle_timeout is not None:
             self._limits = Limits(self)
-        publish_started(self.host.bus, record)
+        publish_started(self.host.bus, self.record)
         handle.begin(self)
         if isinstance(pending, PendingHandle):
             for request in pending.requests:
@@ -225,7 +225,7 @@ class Lifecycle:
 
     def exited(self) -> None:
         """Called when the child has exited: read on until its pipes are silent, then sweep."""
-        if self.phase not in ALIVE:
+        if not self.is_alive:
             return
         self._exited_at = trio.current_time()
         if self._limits is not None:
@@ -268,12 +268,11 @@ class Lifecycle:
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:
-        handle, stopping = self.handle, self.stopping
-        handle.close_outputs()
-        if stopping is not None:
-            stopping.cancel()
-        info = handle.reap()
-        cause = stopping.cause(info.exit_code) if stopping is not None else reason_of((), info.exit_code)
+        self.handle.close_outputs()
+        info = self.handle.reap()
+        if self.stopping is not None:
+            self.stopping.cancel()
+        cause = self.stopping.cause(info.exit_code) if self.stopping is not None else reason_of((), info.exit_code)
         self.record.end(info, cause, self._exited_at)
         self.record.survivors = survivors
         self._enter(Phase.ENDED)

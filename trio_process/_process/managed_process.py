@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -42,12 +43,10 @@ _QUOTED = 20  # lines that an error of wait_for_line quotes
 
 @final
 class ManagedProcess:
-    """A process of a service: its state, its output, and the ways to end it.
-
-    It is made by `Service.start`, `open` and `run_process`. Its `id` is its key in the service.
+    """A process of a service: its state, its output, and the ways to end it; made by `start`, `open` and `run_process`.
 
     Attributes:
-        id: The key, unique in this Python process.
+        id: Its key in the service, such as `proc-1-9f86d08188`; no other program has it.
     """
 
     __slots__ = ("__weakref__", "_child", "id")
@@ -145,7 +144,7 @@ class ManagedProcess:
             ProcessStartError: It never ran; with or without `check`.
             ServiceClosedError: It is detached, and its service was left: nobody learns of its end.
         """
-        await self._wait()
+        await _wait_ended(self._child)
         if self._child.record.start_error is not None:
             raise self._child.record.start_error
         if self._child.record.output_error is not None:
@@ -154,17 +153,6 @@ class ManagedProcess:
             self.result().check()
         assert self._child.record.exit_code is not None
         return self._child.record.exit_code
-
-    async def _wait(self) -> None:
-        """Wait until its record is final."""
-        self._child.claims += 1
-        try:
-            await self._child.settled.wait()
-            check_watched(self._child)
-            if self._child.phase is not Phase.ENDED:
-                await self.done.wait()  # it could not be killed, so far
-        finally:
-            self._child.claims -= 1
 
     def kill(self) -> None:
         """Send SIGKILL to the group; one that has ended is left alone.
@@ -192,27 +180,16 @@ class ManagedProcess:
             OptionError: There is no such signal.
         """
         number = signal_number(sig)
-        self._check_running(f"sent {signal_name(number)}")
+        _check_running(self._child, f"sent {signal_name(number)}")
         self._child.ask(Request(EndReason.SIGNALLED, number, task_name()))
 
     def suspend(self) -> None:
         """Stop the group with SIGSTOP, until `resume`; a stopped process still dies on `stop`."""
-        self._check_running("suspended")
-        self._send_job_control(SIGSTOP)
+        _send_job_control(self._child, SIGSTOP, "suspended")
 
     def resume(self) -> None:
         """Let the group go on, with SIGCONT."""
-        self._check_running("resumed")
-        self._send_job_control(SIGCONT)
-
-    def _send_job_control(self, number: int) -> None:
-        """Send SIGSTOP or SIGCONT to the group (signal(7)); neither is a request for the end."""
-        self._child.handle.signal(number, group=self._child.record.options.kill_group)
-
-    def _check_running(self, what: str) -> None:
-        check_watched(self._child)
-        if self._child.phase not in SIGNALLABLE:
-            raise ProcessNotRunningError(f"{self.id} ({self.command}) can't be {what}: it is {self.status}")
+        _send_job_control(self._child, SIGCONT, "resumed")
 
     async def stop(
         self, grace_period: float | None = None, *, reason: EndReason | str = EndReason.STOPPED
@@ -255,11 +232,7 @@ class ManagedProcess:
         check_watched(self._child)
         if self._child.phase not in SIGNALLABLE:
             raise ProcessNotRunningError(f"{self.id} ({self.command}) takes no input: it is {self.status}")
-        try:
-            raw = data.encode(self._child.record.options.encoding) if isinstance(data, str) else bytes(data)
-        except UnicodeEncodeError as error:
-            raise OptionError(f"the text can't be encoded: {error}; give it as bytes, or choose an encoding") from None
-        await self._child.handle.write_stdin(raw)
+        await self._child.handle.write_stdin(_encoded(data, self._child.record.options.encoding))
 
     async def close_stdin(self) -> None:
         """Close the child's stdin, so that it reads the end of file; closing twice is fine.
@@ -308,23 +281,9 @@ class ManagedProcess:
         """
         if not isinstance(getattr(pattern, "pattern", pattern), str) or not isinstance(pattern, (str, re.Pattern)):
             raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
-        limit = checks.seconds("timeout", timeout) if timeout is not None else float("inf")
-        wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
+        limit = checks.seconds("timeout", timeout) if timeout is not None else math.inf
         await trio.lowlevel.checkpoint()
-        lines = self.lines()
-        last: deque[str] = deque(maxlen=_QUOTED)
-        with trio.move_on_after(limit) as scope:
-            found = await lines._search(pattern, last)
-            if found is not None:
-                return found
-            await self._wait()
-        if not scope.cancelled_caught:
-            if self._child.record.start_error is not None:
-                raise self._child.record.start_error
-            raise self.result().failure(f"no line with {wanted} came before the end")
-        masker = masker_for(self._child.record.options)
-        quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"
-        raise TimeoutError(f"{self.command} wrote no line with {wanted} within {limit:g} s; its last lines:{quoted}")
+        return await _find_line(self, pattern, limit)
 
     def info(self) -> ProcessInfo:
         """Return a frozen snapshot."""
@@ -405,6 +364,61 @@ def process_of(child: Lifecycle) -> ManagedProcess:
         )  # a plain reference would make a cycle, and thousands of those wait for the collector
     assert isinstance(process, ManagedProcess)
     return process
+
+
+async def _wait_ended(child: Lifecycle) -> None:
+    """Wait until the record is final."""
+    child.claims += 1
+    try:
+        await child.settled.wait()
+        check_watched(child)
+        if child.phase is not Phase.ENDED:
+            await child.done.wait()  # it could not be killed, so far
+    finally:
+        child.claims -= 1
+
+
+async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], limit: float) -> OutputLine:
+    """Return the first line that contains `pattern`; it has to come within `limit` seconds."""
+    record = process._child.record
+    wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
+    last: deque[str] = deque(maxlen=_QUOTED)
+    lines = process.lines()
+    with trio.move_on_after(limit) as scope:
+        found = await lines._search(pattern, last)
+        if found is not None:
+            return found
+        await _wait_ended(process._child)
+    if not scope.cancelled_caught:
+        if record.start_error is not None:
+            raise record.start_error
+        raise process.result().failure(f"no line with {wanted} came before the end")
+    masker = masker_for(record.options)
+    quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"
+    raise TimeoutError(f"{process.command} wrote no line with {wanted} within {limit:g} s; its last lines:{quoted}")
+
+
+def _check_running(child: Lifecycle, action: str) -> None:
+    """Raise unless there is a child that can be "sent SIGHUP", or whatever the action is called."""
+    check_watched(child)
+    if child.phase not in SIGNALLABLE:
+        record = child.record
+        raise ProcessNotRunningError(
+            f"{record.id} ({shown_command(record.options)}) can't be {action}: it is {record.status}"
+        )
+
+
+def _send_job_control(child: Lifecycle, number: int, action: str) -> None:
+    """Send SIGSTOP or SIGCONT to the group (signal(7)); neither is a request for the end."""
+    _check_running(child, action)
+    child.handle.signal(number, group=child.record.options.kill_group)
+
+
+def _encoded(data: str | bytes, encoding: str) -> bytes:
+    try:
+        return data.encode(encoding) if isinstance(data, str) else bytes(data)
+    except UnicodeEncodeError as error:
+        raise OptionError(f"the text can't be encoded: {error}; give it as bytes, or choose an encoding") from None
 
 
 def ask_to_stop(

@@ -26,13 +26,12 @@ from .._core import (
     RunOptions,
     make_options,
     note_failure,
-    shown_command,
     with_stdin_pipe,
 )
 from .actions import ProcessHandlers
 from .backend import Backend
 from .end_reason import Request
-from .lifecycle import Phase, check_watched
+from .lifecycle import check_watched
 from .managed_process import ManagedProcess, process_of, task_name
 from .options import ServiceOptions, ServiceStatistics
 from .reactor import Reactor
@@ -155,12 +154,7 @@ class Service(Block, EventSource):
         Raises:
             ProcessError: It is still running.
         """
-        child = self._runtime.table.get(id)
-        if child.phase is not Phase.ENDED:
-            raise ProcessError(
-                f"{id} ({shown_command(child.record.options)}) is still running; stop it before you remove it"
-            )
-        self._runtime.table.forget(id)
+        self._runtime.table.remove(id)
 
     def clear(self) -> None:
         """Forget all processes that have ended."""

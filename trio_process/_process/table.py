@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import final
 
-from .._core import OptionError, ProcessNotFoundError
+from .._core import OptionError, ProcessError, ProcessNotFoundError, shown_command
 from .lifecycle import Lifecycle, Phase
 
 
@@ -77,6 +77,19 @@ class Table:
             self.held -= self._holding.pop(key)
             if self.held <= self._retain_bytes:
                 return
+
+    def remove(self, key: str) -> None:
+        """Drop the record of a process that has ended.
+
+        Raises:
+            ProcessError: It is still running.
+            ProcessNotFoundError: There is none.
+        """
+        child = self.get(key)
+        if child.phase is not Phase.ENDED:
+            command = shown_command(child.record.options)
+            raise ProcessError(f"{key} ({command}) is still running; stop it before you remove it")
+        self.forget(key)
 
     def forget(self, key: str) -> None:
         """Drop the record of a finished process."""
