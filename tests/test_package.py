@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import is_typeddict
 
+import public_attributes
 import pytest
 
 import trio_process
@@ -255,6 +256,14 @@ def test_a_public_class_has_one_name_but_for_the_two_aliases():
                 names.setdefault(value, set()).add(each)
     twice = {frozenset(found) for found in names.values() if len(found) > 1}
     assert twice == {frozenset({"Info", "ProcessInfo"}), frozenset({"Process", "ManagedProcess"})}
+
+
+def test_what_a_public_class_shows_is_a_deliberate_act():
+    """A new attribute without an underscore becomes a promise; `python tests/public_attributes.py` writes the list anew."""
+    listed = public_attributes.FILE.read_text().splitlines()
+    found = public_attributes.found()
+    new = sorted(set(found) - set(listed))
+    assert found == listed, "run `python tests/public_attributes.py` if this is meant:\n" + "\n".join(new)
 
 
 def undocumented(value, name):

@@ -97,7 +97,7 @@ async def test_the_way_out_is_in_strict_reverse(tmp_path, monkeypatch):
     release = PIDFile.release
     monkeypatch.setattr(PIDFile, "release", lambda self: (look("release"), release(self)))
     async with daemon:
-        checkup = type(daemon.health.state.checkup)
+        checkup = type(daemon.health._state.checkup)
 
         async def aclose(_):
             look("server")
@@ -172,7 +172,7 @@ async def test_it_can_be_entered_again_but_not_twice(tmp_path):
     for _ in range(2):
         async with daemon:
             assert not daemon.ready
-            assert len(daemon.health.state.checkup) == 0
+            assert len(daemon.health._state.checkup) == 0
             daemon.health.add_check(lambda: "down")
             daemon.set_ready(True)
             with pytest.raises(DaemonError, match="entered already"):

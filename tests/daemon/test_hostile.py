@@ -83,7 +83,7 @@ async def test_a_hung_check_and_a_client_that_waits_for_it_do_not_hold_up_the_st
                     answers.append(await hostile.exchange(server.addr, PROBE))
 
                 nursery.start_soon(ask)
-                while not server.state.checkup._round:
+                while not server._state.checkup._round:
                     await trio.sleep(0.01)
                 began = trio.current_time()
             assert trio.current_time() - began < STOP_BOUND

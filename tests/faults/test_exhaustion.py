@@ -18,11 +18,11 @@ from trio_process import (
     ActionProcessOutput,
     ProcessNotFoundError,
     ProcessStartError,
-    RingBuffer,
     Service,
     ServiceOptions,
     Status,
 )
+from trio_process._process.output import Ring
 from trio_process._process.output.capture import Capture
 from trio_process._process.reactor import Reactor
 
@@ -303,7 +303,7 @@ async def test_output_that_cannot_be_taken_in_is_an_error_for_all_who_wait(monke
             lines = process.lines()
             await some_with_tag(tag)
             with monkeypatch.context() as patch:
-                patch.setattr(RingBuffer, "write", fail)
+                patch.setattr(Ring, "write", fail)
                 await process.send_input("go\n")
                 for wait in (process.wait, lines.__anext__):
                     with pytest.raises(MemoryError) as caught:
@@ -382,7 +382,7 @@ async def test_a_detached_process_lives_on_where_its_log_cannot_be_followed(monk
     with trio.fail_after(20):
         async with Service() as service:
             with monkeypatch.context() as patch:
-                patch.setattr(RingBuffer, "write", fail)
+                patch.setattr(Ring, "write", fail)
                 process = await service.start(
                     *sh("echo hello; exec sleep 1000"), detach=True, log_file=tmp_path / "log"
                 )

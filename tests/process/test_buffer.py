@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process import DEFAULT_BUFFER_SIZE, OptionError, RingBuffer, Stream
+from trio_process._process.output import Ring
 from trio_process._process.output.capture import Capture
 
 sizes = st.one_of(st.integers(0, 40), st.just(5000), st.just(math.inf))
@@ -20,7 +21,7 @@ def tail(data, size):
 
 @given(sizes, st.lists(chunks, max_size=12))
 def test_a_ring_keeps_exactly_the_last_bytes(size, written):
-    ring = RingBuffer(size)
+    ring, public = Ring(size), RingBuffer(size)
     whole = b""
     for chunk in written:
         assert ring.write(chunk) == len(chunk)
@@ -29,6 +30,8 @@ def test_a_ring_keeps_exactly_the_last_bytes(size, written):
         assert ring.bytes() == kept
         assert len(ring) == len(kept)
         assert ring.dropped == len(whole) - len(kept)
+        assert public.write(chunk) == len(chunk)
+        assert (public.bytes(), len(public), public.dropped) == (ring.bytes(), len(ring), ring.dropped)
         assert (ring.start, ring.total) == (len(whole) - len(kept), len(whole))
     for offset in {ring.start, (ring.start + ring.total) // 2, max(ring.start, ring.total - 1), ring.total}:
         assert ring.since(offset) == whole[offset:]
@@ -141,7 +144,7 @@ def test_a_ring_that_could_not_grow_says_what_it_has_lost():
             self.close()  # as CPython's own does then
             raise MemoryError
 
-    ring = RingBuffer(math.inf)
+    ring = Ring(math.inf)
     ring.write(b"abc")
     ring._all = Full()
     with pytest.raises(MemoryError):

@@ -90,7 +90,7 @@ class Daemon(Block):
                 self._state.checkup.add(check)
         else:
             self._server = HealthServer(options.health_addr, checks=options.health_checks, ready=options.ready)
-            self._state = self._server.state
+            self._state = self._server._state
 
     @property
     def health(self) -> HealthServer | None:

@@ -47,7 +47,7 @@ class HealthServer(Block):
     ...     server.set_ready(True)
     """
 
-    __slots__ = ("_addr", "_app", "_bound", "_closing", "_max_connections", "state")
+    __slots__ = ("_addr", "_app", "_bound", "_closing", "_max_connections", "_state")
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class HealthServer(Block):
         self._closing = trio.Event()
         self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
         #: What it knows; for a Daemon, which shares it. Not part of the contract.
-        self.state: HealthState = HealthState(
+        self._state: HealthState = HealthState(
             ready=rules.flag("ready", ready),
             check_timeout=rules.seconds("check_timeout", check_timeout, positive=True),
         )
         for check in checks:
-            self.state.checkup.add(check)
+            self._state.checkup.add(check)
 
     @property
     def addr(self) -> str:
@@ -81,7 +81,7 @@ class HealthServer(Block):
     @property
     def ready(self) -> bool:
         """Whether `/ready` answers 200."""
-        return self.state.ready
+        return self._state.ready
 
     @property
     def app(self) -> QuartTrio:
@@ -102,7 +102,7 @@ class HealthServer(Block):
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
         """Say whether new work may be sent here."""
-        self.state.set_ready(ready)
+        self._state.set_ready(ready)
 
     def add_check(self, check: HealthCheck, name: str | None = None) -> None:
         """Ask `check`, too, from the next probe on.
@@ -115,7 +115,7 @@ class HealthServer(Block):
         Raises:
             OptionError: `check` is not callable, or is a generator function.
         """
-        self.state.checkup.add(check, None if name is None else rules.text("name", name, empty=False))
+        self._state.checkup.add(check, None if name is None else rules.text("name", name, empty=False))
 
     def remove_check(self, name: str) -> None:
         """Remove the check called `name`.
@@ -123,13 +123,13 @@ class HealthServer(Block):
         Raises:
             OptionError: No check is called so; the text names the nearest one.
         """
-        self.state.checkup.remove(name)
+        self._state.checkup.remove(name)
 
     def _health_app(self) -> HealthApp:
         if self._app is None:
             from .app import HealthApp  # noqa: PLC0415 - the HTTP stack is most of the import time
 
-            self._app = HealthApp(self.state)
+            self._app = HealthApp(self._state)
         return self._app
 
     def _refuse_entry(self) -> None:
@@ -146,18 +146,18 @@ class HealthServer(Block):
 
                 self._closing = trio.Event()
                 app = self._health_app()
-                async with open_server(app, self.state, listeners, max_connections=self._max_connections):
+                async with open_server(app, self._state, listeners, max_connections=self._max_connections):
                     self._bound = str(bound)
                     try:
                         yield
                     finally:
                         self._closing.set()
-                        self.state.set_stopping(True)
+                        self._state.set_stopping(True)
                         with trio.CancelScope(shield=True):
-                            await self.state.checkup.aclose()
+                            await self._state.checkup.aclose()
         finally:
             self._bound = ""
-            self.state.set_stopping(False)
+            self._state.set_stopping(False)
 
     def _block(self) -> AbstractAsyncContextManager[None]:
         return self._serve()

@@ -6,7 +6,7 @@ from .echo import Echo, echo_chunks
 from .lines import LineCursor, OutputLine
 from .log_file import open_log
 from .redact import Redactor
-from .ring_buffer import DEFAULT_BUFFER_SIZE, RingBuffer
+from .ring_buffer import DEFAULT_BUFFER_SIZE, Ring, RingBuffer
 from .router import Consumer, OutputRouter
 from .tail import FileTail, open_at_end
 
@@ -21,6 +21,7 @@ __all__ = [
     "OutputLine",
     "OutputRouter",
     "Redactor",
+    "Ring",
     "RingBuffer",
     "echo_chunks",
     "open_at_end",

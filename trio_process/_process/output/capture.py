@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import final
 
 from ..._core import Stream
-from .ring_buffer import RingBuffer
+from .ring_buffer import Ring
 
 
 @final
@@ -23,8 +23,8 @@ class Capture:
 
     def __init__(self, size: float) -> None:
         self._size = size
-        self._rings: dict[Stream, RingBuffer] = {}
-        self._both: RingBuffer | None = None
+        self._rings: dict[Stream, Ring] = {}
+        self._both: Ring | None = None
         self._last: Stream | None = None  # who wrote last
         self._switches = array("Q")  # the offsets in `_both` at which the other stream took over
 
@@ -32,7 +32,7 @@ class Capture:
         """Keep a chunk of one stream."""
         ring = self._rings.get(stream)
         if ring is None:
-            ring = self._rings[stream] = RingBuffer(self._size)
+            ring = self._rings[stream] = Ring(self._size)
             self._both = ring if self._both is None else self._both.copy()
         both = self._both
         assert both is not None
@@ -46,12 +46,12 @@ class Capture:
         if both is not ring:
             both.write(data)
 
-    def _forget_old_switches(self, both: RingBuffer) -> None:
+    def _forget_old_switches(self, both: Ring) -> None:
         stale = bisect_right(self._switches, both.start)
         if stale > len(self._switches) // 2:  # at most as often as that many were added
             del self._switches[:stale]
 
-    def ring(self, stream: Stream | None) -> RingBuffer | None:
+    def ring(self, stream: Stream | None) -> Ring | None:
         """Return the buffer of a stream, of both for None; None before its first byte."""
         return self._both if stream is None else self._rings.get(stream)
 
@@ -96,7 +96,7 @@ class Capture:
             ring.release()
         self._switches = array("Q")
 
-    def _distinct(self) -> list[RingBuffer]:
+    def _distinct(self) -> list[Ring]:
         rings = [*self._rings.values()]
         if self._both is not None and self._both not in rings:
             rings.append(self._both)

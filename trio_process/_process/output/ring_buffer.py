@@ -18,22 +18,11 @@ _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes obj
 
 
 @final
-class RingBuffer:
-    """Keeps exactly the last `size` bytes of what is written to it; memory grows with what is written.
+class Ring:
+    """The bytes behind a `RingBuffer`, with what the capture of a process needs of them: offsets and lines.
 
     Args:
         size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
-
-    Raises:
-        OptionError: The size is negative, or no whole number.
-
-    Attributes:
-        capacity: The size.
-        dropped: How many bytes were overwritten.
-
-    >>> ring = RingBuffer(4)
-    >>> ring.write(b"abcdef"), ring.bytes(), ring.dropped
-    (6, b'cdef', 2)
     """
 
     # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
@@ -42,7 +31,7 @@ class RingBuffer:
     __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity", "in_line")
 
     def __init__(self, size: float) -> None:
-        self.capacity = checks.whole("size", size, infinite=True)
+        self.capacity: int | float = checks.whole("size", size, infinite=True)
         self._block = int(max(1, min(_BLOCK, self.capacity)))
         self.reset()
 
@@ -120,10 +109,6 @@ class RingBuffer:
         """Return what is kept."""
         return self.since(self.start)
 
-    def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
-        """Return what is kept, decoded; a character that the edge cuts through is replaced."""
-        return self.bytes().decode(encoding, errors)
-
     def since(self, offset: int) -> builtins.bytes:
         """Return what was written from `offset` on; it must not be before `start`."""
         if self._all is not None:
@@ -172,9 +157,9 @@ class RingBuffer:
         self._block = 1
         self.capacity = 0
 
-    def copy(self) -> RingBuffer:
+    def copy(self) -> Ring:
         """Return an independent buffer with the same content; the blocks are shared."""
-        twin = RingBuffer(self.capacity)
+        twin = Ring(self.capacity)
         if self._all is not None:
             twin._all = BytesIO(self._all.getvalue())
             twin._all.seek(0, SEEK_END)
@@ -183,3 +168,53 @@ class RingBuffer:
         twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
         twin.in_line = self.in_line
         return twin
+
+
+@final
+class RingBuffer:
+    """Keeps exactly the last `size` bytes of what is written to it; memory grows with what is written.
+
+    Args:
+        size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
+
+    Raises:
+        OptionError: The size is negative, or no whole number.
+
+    >>> ring = RingBuffer(4)
+    >>> ring.write(b"abcdef"), ring.bytes(), ring.dropped
+    (6, b'cdef', 2)
+    """
+
+    __slots__ = ("_ring",)
+
+    def __init__(self, size: float) -> None:
+        self._ring = Ring(size)
+
+    @property
+    def capacity(self) -> int | float:
+        """The size, in bytes."""
+        return self._ring.capacity
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes were overwritten."""
+        return self._ring.start
+
+    def write(self, data: builtins.bytes | bytearray | memoryview) -> int:
+        """Append `data`; return its length, always."""
+        return self._ring.write(data)
+
+    def bytes(self) -> bytes:
+        """Return what is kept."""
+        return self._ring.bytes()
+
+    def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        """Return what is kept, decoded; a character that the edge cuts through is replaced."""
+        return self._ring.bytes().decode(encoding, errors)
+
+    def reset(self) -> None:
+        """Forget everything, `dropped` too."""
+        self._ring.reset()
+
+    def __len__(self) -> int:
+        return len(self._ring)
