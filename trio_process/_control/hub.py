@@ -22,6 +22,9 @@ from .message import encode
 TICK: Final = 0.05
 """Seconds that events are gathered before they are written."""
 
+_AT_ONCE: Final = 8  # clients that are written to in one pass of the scheduler: between them, probes get their turn
+_REST: Final = 0.01  # seconds between two rounds, however many clients there are
+
 MAX_BACKLOG: Final = 4 * 2**20
 """Bytes that may wait for one client."""
 
@@ -168,7 +171,7 @@ class Client:
 
     Attributes:
         wish: What it wants.
-        wake: Set when there is something to take.
+        wake: Set when it is this client's turn to take what waits.
         hopeless: Whether even its changes of state are too much, so that it must be cut.
     """
 
@@ -189,9 +192,7 @@ class Client:
             return 0
         self._backlog.append(encoded)
         self._weight += encoded.size
-        dropped = self._make_room() if self._weight > MAX_BACKLOG else 0
-        self.wake.set()
-        return dropped
+        return self._make_room() if self._weight > MAX_BACKLOG else 0
 
     def _make_room(self) -> int:
         dropped = 0
@@ -210,7 +211,11 @@ class Client:
     def miss(self, service: str | None, count: int) -> None:
         """Note that lines never came here."""
         self._missed[service or ""] += count
-        self.wake.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._backlog or self._missed)
 
     def take(self) -> list[str]:
         """Return all that waits, gaps first."""
@@ -277,6 +282,7 @@ class Hub:
         self.flush()
         for client in self.clients:
             client.miss(service, count)
+        self._wake.set()
 
     def join(self, wish: Wish) -> Client:
         """Return a new client's backlog: what is published from now on."""
@@ -302,5 +308,10 @@ class Hub:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
+            due = trio.current_time() + TICK
             self.flush()
-            await trio.sleep(TICK)
+            for turn, client in enumerate([client for client in self.clients if client.waiting], 1):
+                client.wake.set()
+                if turn % _AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            await trio.sleep_until(max(due, trio.current_time() + _REST))

@@ -10,7 +10,7 @@ import trio
 
 from .._core import ProcessError, open_scope
 from .._daemon import corked
-from .hub import CHANNELS, TICK, Client, Wish, stamp
+from .hub import CHANNELS, Client, Wish, stamp
 from .message import Receive, Request, Send, encode
 from .plane import Plane
 from .problem import Problem, invalid
@@ -110,8 +110,6 @@ async def _pump(plane: Plane, client: Client, write: _Write) -> None:
         await write(messages)
         if closing:
             return
-        with trio.move_on_after(TICK):
-            await plane.closing.wait()
 
 
 async def serve_hold(plane: Plane, request: Request, receive: Receive, send: Send) -> None:

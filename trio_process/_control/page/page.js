@@ -401,7 +401,7 @@ class Logs {
 		this.press = press;
 		this.count = h('span', { cls: 'end hide-s', 'aria-live': 'off' });
 		const tools = h('div', { cls: 'tools', role: 'toolbar', 'aria-label': 'Logs' }, this.fixed ? null : this.picker(), this.search, this.pauseButton,
-			button('Download', 'down', () => this.download(), { cls: '' }), button('Copy link', 'link', () => this.link(), { cls: '', title: 'Copy a link to this view' }), this.count);
+			button('Download', 'down', () => this.download(), { cls: '' }), button('Copy link', 'link', () => this.link(), { cls: '' }), this.count);
 		this.space = div('space');
 		this.scroll = h('div', { cls: 'scroll', tabindex: '0', role: 'log', 'aria-live': 'off', 'aria-label': 'Log lines' }, this.space);
 		this.jump = h('button', { type: 'button', cls: 'jump main', hidden: true, onclick: () => this.toEnd() }, 'Newest lines');
