@@ -124,7 +124,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
-AcceptEnv *
+SetEnv PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin
 MaxStartups 100
 MaxSessions 100
 """

@@ -84,7 +84,7 @@ class Board:
         if update.state is SpecState.RUNNING:
             row.attempts += 1
             row.started = row.started if row.started is not None else self.clock()
-        if update.state in (SpecState.RUNNING, SpecState.RETRYING):
+        if update.state in (SpecState.QUEUED, SpecState.RUNNING, SpecState.RETRYING):
             self.running[update.name] = row
         elif update.state in FINAL:
             self._end(update, row)

@@ -26,6 +26,7 @@ from .last_run import failed_last_time, remember
 from .listing import dry_run, list_tasks, tasks_as_json
 from .live import LiveView
 from .logs import logged_to
+from .place import VARIABLE, parse_executor
 from .plain import PlainView
 from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
@@ -108,6 +109,13 @@ class _RunCommand(click.Command):
     "ended, or lines as they come [default: live on a terminal, else prefix].",
 )
 @click.option("--logs", metavar="DIR", type=click.Path(), help="Write the output of each task to DIR/TASK.log.")
+@click.option(
+    "--executor",
+    default="local",
+    envvar=VARIABLE,
+    metavar="WHERE",
+    help="Where to run tasks: local, local:N (agents), ssh:HOST,..., slurm:N[?SRUN OPTIONS], dask:ADDRESS.",
+)
 @click.option("--dry-run", "dry", is_flag=True, help="Print what would be run, wave by wave.")
 @click.option("--list", "listing", is_flag=True, help="Print the tasks of the file.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print them as JSON.")
@@ -131,6 +139,7 @@ def run(
     timeout: float | None,
     output: str | None,
     logs: str | None,
+    executor: str,
     dry: bool,  # noqa: FBT001 - as above
     listing: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
@@ -147,6 +156,7 @@ def run(
         if output == "live" and not sys.stdout.isatty():
             raise OptionError("--output live needs a terminal; choose prefix, group or raw")
         wanted = parse_reports(reports)
+        launcher = parse_executor(executor)
         found = read_pipeline(file if file is not None else find_file(Path()))
         found = give_arguments(found, tasks, click.get_current_context().meta[_EXTRA])
         names = select(found, tasks)
@@ -155,10 +165,11 @@ def run(
             names = [name for name in names if name in failed]
         specs = with_needs(found, names)
         settings = RunSettings(
-            jobs=jobs if jobs is not None else _default_jobs(found),
+            jobs=jobs if jobs is not None or launcher is not None else _default_jobs(found),
             schedule=schedule,
             on_failure=on_failure,
             timeout=timeout,
+            launcher=launcher,
         )
         if only_failed and not specs:
             show("nothing failed last time")

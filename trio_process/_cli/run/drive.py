@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
 
 import attrs
 import trio
@@ -26,12 +26,16 @@ from ..._core import (
     stop_signals,
 )
 from ..._pipeline import RunAllResult, Runner, RunSpec, RunUpdate
-from ..._process import ManagedProcess, Service, ServiceOptions
+from ..._process import ManagedProcess
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
 from ..terminal import Terminal, heard
 from .board import Board, Change, receive_all
 from .executor import TerminalExecutor
+from .place import Place
+
+if TYPE_CHECKING:
+    from ..._cluster import Launcher
 
 _QUIT: Final = 128 + signal.SIGQUIT
 
@@ -66,6 +70,7 @@ class RunSettings:
     schedule: str = "eager"
     on_failure: str = "continue"
     timeout: float | None = None
+    launcher: Launcher | None = None
 
 
 class Outcome(NamedTuple):
@@ -161,7 +166,7 @@ async def drive(
     terminal = Terminal()
     try:
         with _handling(interruption, view) as escalation:
-            run = _Run(board, view, clock, interruption, terminal, escalation)
+            run = _Run(board, view, clock, interruption, terminal, escalation, Place(settings.launcher))
             async with open_scope() as listening:
                 await listening.start(run.job_control)
                 return await run(specs, settings, lossless=lossless)
@@ -182,13 +187,14 @@ class _Run:
         interruption: Interruption,
         terminal: Terminal,
         escalation: Escalation,
+        place: Place,
     ) -> None:
         self._board = board
         self._view = view
         self._clock = clock
         self._interruption = interruption
-        self._service = Service(options=ServiceOptions(guardian=True))
-        self._executor = TerminalExecutor(self._service, view, terminal, clock, interruption, escalation)
+        self._place = place
+        self._executor = TerminalExecutor(place, view, terminal, clock, interruption, escalation)
         self._lost: OutputLost | None = None
 
     async def __call__(self, specs: Sequence[RunSpec], settings: RunSettings, *, lossless: bool) -> Outcome:
@@ -197,7 +203,7 @@ class _Run:
             updates, received = trio.open_memory_channel[RunUpdate](math.inf)
             # signals cancel this only: the view goes on until everything is stopped, and shows that
             with updates, self._interruption.scope:
-                async with self._service:
+                async with self._place.entered():
                     output = self._subscribe(lossless=lossless)
                     changed, changes = trio.open_memory_channel[Change](math.inf)
                     showing.start_soon(self._follow, received, changed)
@@ -214,8 +220,8 @@ class _Run:
 
     def _subscribe(self, *, lossless: bool) -> Subscription[Any]:
         if lossless:
-            return self._service.subscribe(ActionProcessOutput, ActionProcessExited)
-        return self._service.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)
+            return self._place.source.subscribe(ActionProcessOutput, ActionProcessExited)
+        return self._place.source.subscribe(ActionProcessOutput, overflow=Overflow.DROP_OLDEST)
 
     async def _follow(
         self, updates: trio.MemoryReceiveChannel[RunUpdate], changed: trio.MemorySendChannel[Change]
@@ -253,7 +259,7 @@ class _Run:
         """Stop the tasks, and then us, until SIGCONT."""
         suspended: list[ManagedProcess] = []
         with self._view.suspended():
-            for process in self._service.running():
+            for process in self._place.running():
                 process.suspend()
                 suspended.append(process)
             self._clock.suspend(number, group=False)  # the others of our group were signalled, too

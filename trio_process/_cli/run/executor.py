@@ -10,9 +10,10 @@ import trio
 
 from ..._core import CommandResult, EndReason, Escalation, ProcessError, RunOptions, Stdio
 from ..._pipeline import Attempt
-from ..._process import ManagedProcess, Service, ask_to_stop, keep_terminal, stop_signal_of
+from ..._process import ManagedProcess, ask_to_stop, keep_terminal, stop_signal_of
 from ..job_control import Foreground, SuspendableClock
 from ..terminal import Terminal
+from .place import Place
 
 if TYPE_CHECKING:
     from .drive import View
@@ -32,10 +33,10 @@ class Interrupted(Protocol):
 
 @final
 class TerminalExecutor:
-    """Runs attempts on a service.
+    """Runs attempts, here or on a cluster.
 
     Args:
-        service: Runs them.
+        place: The services that run them.
         view: Steps aside for a task that has the terminal.
         terminal: Our terminal.
         clock: The clock of this run of Trio.
@@ -48,14 +49,14 @@ class TerminalExecutor:
 
     def __init__(
         self,
-        service: Service,
+        place: Place,
         view: View,
         terminal: Terminal,
         clock: SuspendableClock,
         interruption: Interrupted,
         escalation: Escalation,
     ) -> None:
-        self._service = service
+        self._place = place
         self._view = view
         self._terminal = terminal
         self._clock = clock
@@ -65,8 +66,13 @@ class TerminalExecutor:
 
     @property
     def slots(self) -> int | None:
-        """The room of the service."""
-        return self._service.slots
+        """The room of the service that runs all but what has the terminal."""
+        return self._place.there.slots
+
+    def has_place(self, options: RunOptions) -> bool:
+        """Return whether an attempt would find a place at once."""
+        has_place = getattr(self._place.there, "has_place", None)
+        return has_place is None or options.stdout is Stdio.INHERIT or has_place(options)
 
     async def run_process(
         self,
@@ -78,14 +84,14 @@ class TerminalExecutor:
         """Run a command to its end."""
         status = _Status(task_status, self._interruption)
         if options.stdout is not Stdio.INHERIT:
-            return await self._service.run_process(options, check=check, task_status=status)
+            return await self._place.there.run_process(options, check=check, task_status=status)
         if not self._terminal.is_ours:
             await trio.lowlevel.checkpoint()
             raise ProcessError(_IN_BACKGROUND if self._terminal.exists else _NO_TERMINAL)
         async with self._view.aside():
             status.started_with = self._lend
             try:
-                result = await self._service.run_process(options, check=check, task_status=status)
+                result = await self._place.here.run_process(options, check=check, task_status=status)
             except BaseException:
                 self._take_back(restore=True)
                 raise

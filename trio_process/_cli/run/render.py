@@ -33,9 +33,11 @@ _ASCII_SPINNER: Final = "|/-\\"
 _FRAMES_A_SECOND: Final = 10
 _MARKS: Final = {  # state: mark, the same in ASCII, style
     SpecState.PENDING: ("·", ".", "dim"),
+    SpecState.QUEUED: ("◦", "q", "cyan"),
     SpecState.RUNNING: ("", "", "cyan"),
     SpecState.RETRYING: ("↻", "r", "yellow"),
     SpecState.PASSED: ("✓", "+", "green"),
+    SpecState.UP_TO_DATE: ("✓", "=", "dim green"),
     SpecState.FAILED: ("✗", "x", "bold red"),
     SpecState.SKIPPED: ("–", "-", "dim"),  # noqa: RUF001 - a dash is meant
 }
@@ -117,6 +119,8 @@ def _note(row: Row, board: Board) -> str:
         case SpecState.PENDING:
             waits = board.waits_for(row)
             return f"waits for {listed(waits, most=3)}" if waits else "waits for a free slot"
+        case SpecState.QUEUED:
+            return "waits for a place or a service"
         case SpecState.RETRYING:
             return f"failed; attempt {row.attempts + 1} of {row.spec.retries + 1} follows"
         case SpecState.FAILED | SpecState.SKIPPED if row.result is not None:

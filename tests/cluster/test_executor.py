@@ -1,0 +1,108 @@
+"""`trio-process run --executor`: the same results wherever the tasks run."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+FILE = """
+[tasks.first]
+run = "echo one"
+[tasks.second]
+shell = "cat; echo two; pwd"
+after = ["first"]
+[tasks.bad]
+shell = "echo no >&2; exit 3"
+after = ["first"]
+[tasks.never]
+run = "echo never"
+after = ["bad"]
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "trio-process.toml").write_text(FILE)
+
+    def run(*args, **env):
+        import os
+
+        argv = [sys.executable, "-m", "trio_process", "run", *args]
+        return subprocess.run(
+            argv, cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    return run
+
+
+def outcome(path):
+    found = json.loads(path.read_text())
+    return [(one["name"], one["exitCode"], one["output"]) for one in found["results"]]
+
+
+@pytest.mark.parametrize("kind", ["local", "slurm", "dask", "ssh"])
+def test_the_results_are_the_same_everywhere(kind, run, request, tmp_path):
+    executor = {"local": lambda: "local:2", "slurm": _slurm, "dask": _dask, "ssh": _ssh}[kind](*_given(kind, request))
+    run("--report", f"json={tmp_path}/here")
+    done = run("--report", f"json={tmp_path}/there", "--executor", executor, PATH=_path(kind, tmp_path, request))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert outcome(tmp_path / "there") == outcome(tmp_path / "here")
+
+
+def _given(kind, request):
+    match kind:
+        case "slurm":
+            return (request.getfixturevalue("slurm"),)
+        case "dask":
+            return (request.getfixturevalue("dask_address"),)
+        case "ssh":
+            return (request.getfixturevalue("sshd"),)
+    return ()
+
+
+def _slurm(conf):
+    return "slurm:2?-c2 --mem=100"
+
+
+def _dask(address):
+    return f"dask:{address}"
+
+
+def _ssh(options):
+    return "ssh:127.0.0.1"
+
+
+def _path(kind, tmp_path, request):
+    """Return the PATH; for ssh with a wrapper in front that knows key and port, as a user's ssh_config would."""
+    import os
+
+    if kind != "ssh":
+        return os.environ["PATH"]
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    options = " ".join(request.getfixturevalue("sshd"))
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    return f"{programs}:{os.environ['PATH']}"
+
+
+def test_the_variable_stands_for_the_option(run):
+    assert run("first", TRIO_PROCESS_EXECUTOR="local:1").returncode == 0
+    assert run("first", TRIO_PROCESS_EXECUTOR="elsewhere").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "executor", ["", "lokal", "local:", "local:0", "local:x", "ssh:", "slurm:", "dask:", "slurm:a"]
+)
+def test_what_names_no_executor_is_usage(run, executor):
+    done = run("first", "--executor", executor)
+    assert done.returncode == 2
+    assert "--executor must be" in done.stderr
+
+
+def test_an_engine_that_is_not_installed_says_how_to_install_it(run, tmp_path):
+    done = run("first", "--executor", "ssh:host", PATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "openssh-client" in done.stderr

@@ -1,0 +1,106 @@
+"""Where tasks run: `--executor local | local:N | ssh:HOST[,HOST...] | slurm:N[?SRUN OPTIONS] | dask:ADDRESS`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, final
+
+from ..._core import ClusterError, Core, OptionError
+from ..._process import ManagedProcess, Service, ServiceOptions
+
+if TYPE_CHECKING:
+    from ..._cluster import Launcher
+
+VARIABLE: Final = "TRIO_PROCESS_EXECUTOR"
+"""The environment variable that stands for the option."""
+
+_FORMS: Final = "local, local:N, ssh:HOST[,HOST…], slurm:N[?SRUN OPTIONS] or dask:ADDRESS"
+_PACKAGES: Final = {"ssh": "openssh-client", "srun": "slurm-client"}
+
+
+def parse_executor(text: str) -> Launcher | None:
+    """Return the launcher that an option names, None for this process itself.
+
+    Raises:
+        OptionError: It names none.
+        ClusterError: What it needs is not installed.
+    """
+    if text == "local":
+        return None
+    from ...cluster import dask_agents, local_agents, slurm_agents, ssh_agents  # noqa: PLC0415 - most runs need none
+
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "local" if rest:
+            return local_agents(_count(text, rest))
+        case "ssh" if all(rest.split(",")):
+            _need("ssh")
+            return ssh_agents(*rest.split(","))
+        case "slurm" if rest:
+            count, _, options = rest.partition("?")
+            _need("srun")
+            return slurm_agents(_count(text, count), *shlex.split(options))
+        case "dask" if rest:
+            return dask_agents(rest)
+    raise OptionError(f"--executor must be {_FORMS}, got {text!r}")
+
+
+def _count(text: str, number: str) -> int:
+    if not (number.isascii() and number.isdecimal() and int(number)):
+        raise OptionError(f"--executor must be {_FORMS}, got {text!r}: {number!r} is not a number of agents")
+    return int(number)
+
+
+def _need(program: str) -> None:
+    if shutil.which(program) is None:
+        raise ClusterError(
+            f"there is no program {program!r} on the PATH; on Debian: apt-get install {_PACKAGES[program]}"
+        )
+
+
+@final
+class Place:
+    """The services that a run needs: one here, and one on a cluster where that is asked for.
+
+    Args:
+        launcher: What brings agents up; None to run everything here.
+
+    Attributes:
+        here: Runs what has the terminal.
+        there: Runs everything else.
+        source: Where the events of both are subscribed to.
+    """
+
+    def __init__(self, launcher: Launcher | None) -> None:
+        options = ServiceOptions(guardian=True)
+        if launcher is None:
+            self.here = self.there = Service(options=options)
+            self.source: Core | Service = self.here
+            self._core = None
+            return
+        from ...cluster import ClusterService  # noqa: PLC0415 - most runs need none
+
+        self.source = self._core = Core()
+        self.here = Service(self._core, options)
+        self.there = ClusterService(launcher, self._core, options)
+
+    def running(self) -> list[ManagedProcess]:
+        """Return the processes that run, here and there."""
+        return [*self.here.running(), *(self.there.running() if self.there is not self.here else ())]
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Run the services inside this block.
+
+        Raises:
+            ClusterError: No agent has come up.
+        """
+        if self._core is None:
+            async with self.here:
+                yield
+        else:
+            async with self._core, self.here, self.there:
+                yield
