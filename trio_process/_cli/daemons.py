@@ -1,4 +1,4 @@
-"""`trio-process daemons`: what the registry knows."""
+"""`trio-process daemons`: list the registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .text import one_line
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
-    """List the daemons that run, oldest first; those of go-process too."""
+    """List the running daemons, oldest first, including those of go-process."""
     try:
         entries = [described(entry) for entry in default_registry().list()]
     except RegistryError as error:
@@ -45,7 +45,7 @@ def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
             entry.get("project", ""),
         ]
         table.add_row(*[one_line(cell) for cell in cells])
-    # not console.capture(), which writes to stdout all the same, an empty text
+    # not console.capture(), which also writes an empty text to stdout
     drawn = io.StringIO()
     console = Console(file=drawn, force_terminal=sys.stdout.isatty() or None, highlight=False, markup=False)
     console.print(table, soft_wrap=not console.is_terminal)

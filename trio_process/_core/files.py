@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the locks that prove who made them."""
+"""Files that appear whole or not at all, and the locks that prove which process made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Self, final
 from .identity import tag_file
 
 TEMPORARY: Final = ".trio-process-"
-"""What the name of every temporary file begins with; it ends in `.tmp`, so that nobody's `*.json` finds it."""
+"""The prefix of every temporary file; the suffix is `.tmp`, so that a search for `*.json` doesn't find it."""
 
 _NO_ANONYMOUS: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
@@ -39,7 +39,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0
         mode: Its permissions, less the umask.
 
     Raises:
-        OSError: It could not be written; the old file is untouched, and nothing is left beside it.
+        OSError: It could not be written; the old file is unchanged, and no temporary file remains.
     """
     target = Path(path)
     with Draft(target.parent, data, mode=mode) as draft:
@@ -52,13 +52,13 @@ def _write(_directory: Path, descriptor: int, data: memoryview) -> int:
 
 @final
 class Draft:
-    """A file that is written and synced, but has no name yet; leaving the block without giving it one discards it.
+    """A file that is written and synced, but has no name yet; leaving the block without naming it discards it.
 
-    Where the file system can, it is made without any name (`O_TMPFILE`, open(2)), so that even SIGKILL while it is
-    written leaves nothing behind.
+    If the file system supports it, the file has no name at all until then (`O_TMPFILE`, open(2)), so that even SIGKILL
+    during the write leaves nothing behind.
 
     Args:
-        directory: Where it will be: names can be given in the same file system only.
+        directory: Where it will be; a file can only be named within its file system.
         data: Its whole content.
         mode: Its permissions, less the umask.
         lock: Hold an exclusive `flock` on it before another process can see it; see `keep`.
@@ -92,7 +92,7 @@ class Draft:
             raise
 
     def replace(self, path: Path) -> None:
-        """Give it the name `path`, in the place of whatever has it."""
+        """Name the file `path`, replacing any file of that name."""
         if self._name is None:
             name = _temporary_name(self._directory)
             self._link(name)
@@ -101,7 +101,7 @@ class Draft:
         self._name = None
 
     def create(self, path: Path) -> None:
-        """Give it the name `path`; `FileExistsError` if there is anything of that name, a dangling link too."""
+        """Name the file `path`; raise `FileExistsError` if that name is taken, even by a dangling link."""
         if self._name is None:
             self._link(path)
         else:
@@ -110,7 +110,7 @@ class Draft:
             self._name = None
 
     def keep(self) -> int:
-        """Hand over the descriptor, and with it the lock: it lasts until it is unlocked or every copy is closed."""
+        """Hand over the descriptor and its lock, which lasts until it is unlocked or every copy is closed."""
         descriptor, self._fd = self._fd, -1
         return descriptor
 
@@ -175,17 +175,17 @@ def own_descriptor(path: str | os.PathLike[str]) -> int | None:
 def open_regular(
     path: str | os.PathLike[str], *, follow: bool = True, write: bool = False
 ) -> tuple[int, os.stat_result] | None:
-    """Open a regular file, and never wait: None for a directory, FIFO, socket or device.
+    """Open a regular file without ever blocking; return None for a directory, FIFO, socket or device.
 
     Args:
         path: The file.
-        follow: Follow a symbolic link; else it is not regular.
-        write: For writing too, if that is allowed: over NFS an exclusive lock needs it (flock(2)).
+        follow: Whether to follow a symbolic link; otherwise it counts as not regular.
+        write: Open it for writing too, if that is allowed: over NFS an exclusive lock needs it (flock(2)).
 
     Raises:
-        OSError: It is missing, or may not be read.
+        OSError: It is missing or unreadable.
     """
-    # looked at first, as opening a device or a FIFO can have effects; and again, as it can be replaced in between
+    # checked before, as opening a device or a FIFO can have effects; and after, as it can be replaced in between
     if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
         return None
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
@@ -203,7 +203,7 @@ def open_regular(
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take a `flock` if nobody holds one against it; it belongs to the open file, so a forked child shares it."""
+    """Take a `flock` if no other lock conflicts; it belongs to the open file, so a forked child shares it."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -223,14 +223,14 @@ def is_locked(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Drop a `flock` and close the file; closing alone leaves the lock to a forked child that has a copy."""
-    with suppress(OSError):  # a file system without locks: there is none to drop
+    """Release a `flock` and close the file; closing alone leaves the lock to a forked child that has a copy."""
+    with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
 
 def is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that has this name now."""
+    """Whether this name still belongs to the open file."""
     try:
         return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
     except FileNotFoundError:
@@ -238,8 +238,8 @@ def is_at(path: Path, descriptor: int) -> bool:
 
 
 def _open_draft(directory: Path, mode: int) -> tuple[int, Path | None]:
-    """Open a file without a name, or one with a temporary name where that can't be had."""
-    flags = os.O_RDWR | os.O_CLOEXEC  # for writing too: NFS locks nothing else exclusively
+    """Open a file without a name, or with a temporary one if the file system needs it."""
+    flags = os.O_RDWR | os.O_CLOEXEC  # NFS takes an exclusive lock only on a file open for writing
     if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
         try:
             return os.open(directory, flags | os.O_TMPFILE, mode), None

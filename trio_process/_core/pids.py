@@ -1,8 +1,8 @@
-"""PIDs: how one is read, whether it is alive, and whether it is still the same process. The one home of these rules.
+"""PIDs: how they are parsed, and what the kernel says about a process.
 
 A PID proves little: `int("١٢٣")` is 123, signal 0 reaches zombies, threads and (as PID 0) our own group, and the kernel
-gives the number of a dead process to another one. So a PID is parsed strictly, and believed only together with the time
-at which its process began.
+reuses the number of a dead process. So a PID is parsed strictly here; whether it still means the process that it meant
+when it was written down is the question of `identity`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class ProcStat(NamedTuple):
         threads: How many threads it has; a zombie that has more than one is a live process without its main thread.
         started: Clock ticks from the boot to its start. PID and this together are unique until the next boot.
         command: The name of its program, cut to 15 bytes.
-        status: The wait status of a zombie, for those who may know it (ptrace(2), "access mode"); else None or 0.
-        environment: Where its environment begins and ends in memory; zeros in the midst of an exec, and for those who
-            may not know it.
+        status: The wait status of a zombie; None or 0 if it isn't one, or may not be inspected (ptrace(2), "access mode").
+        environment: Where its environment begins and ends in memory; zeros during an exec, and for a process that may not
+            be inspected.
         kernel: Whether it is a thread of the kernel.
     """
 
@@ -61,10 +61,10 @@ class ProcStat(NamedTuple):
 
 
 def parse_pid(text: str | bytes) -> int:
-    r"""Return the PID that `text` is, or 0 if it is none.
+    r"""Return the PID in `text`, or 0 if it isn't a valid PID.
 
-    ASCII digits, 1 to `MAX_PID`. White space around it and leading zeros are fine (FHS 3.0, section 3.15.2); a sign, an
-    underscore, other scripts' digits and further lines are not.
+    A PID is ASCII digits, 1 to `MAX_PID`. White space around it and leading zeros are allowed (FHS 3.0, section 3.15.2); a
+    sign, an underscore, digits of other scripts and further lines are not.
 
     >>> parse_pid("4711\n"), parse_pid("+4711"), parse_pid("0")
     (4711, 0, 0)
@@ -74,7 +74,7 @@ def parse_pid(text: str | bytes) -> int:
             return 0
         text = text.encode("ascii")
     digits = text.strip(_SPACES)
-    # bytes.isdigit knows ASCII digits alone; the length is checked first, as int() of a million digits takes long
+    # bytes.isdigit accepts ASCII digits only; the length is checked first, as int() of a million digits is slow
     if not digits.isdigit() or len(digits := digits.lstrip(b"0")) > len(str(MAX_PID)):
         return 0
     pid = int(digits or b"0")
@@ -82,7 +82,7 @@ def parse_pid(text: str | bytes) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this PID runs: a zombie does not, nor does a thread; another user's process does.
+    """Whether a process with this PID is running: false for a zombie or a thread, true for another user's process.
 
     >>> is_alive(os.getpid()), is_alive(0), is_alive(2**40)
     (True, False, False)
@@ -91,8 +91,8 @@ def is_alive(pid: int) -> bool:
         return False
     if sys.platform != "linux":
         return _alive_by_signal(pid)  # without a /proc a zombie can't be told from a live process
-    # A pidfd needs no permission, ignores hidepid, refuses a thread's id and turns readable with the exit, so that a
-    # zombie shows as such: all that signal 0 and /proc/PID/stat get wrong or need three looks for (pidfd_open(2)).
+    # A pidfd needs no permission, ignores hidepid, refuses the id of a thread and becomes readable at the exit, so that a
+    # zombie is recognized: signal 0 and /proc/PID/stat get these wrong, or need three system calls (pidfd_open(2)).
     try:
         descriptor = os.pidfd_open(pid)
     except OSError as error:
@@ -110,7 +110,7 @@ def is_alive(pid: int) -> bool:
 def started_at(pid: int) -> float | None:
     """Return when a process began, in seconds since the epoch, or None where that can't be known (without a /proc).
 
-    It is counted from the boot, so a clock that was set in the meantime shifts it as well.
+    It is computed from the boot time, so a step of the wall clock shifts it, too.
     """
     if not 0 < pid <= MAX_PID:
         return None
@@ -146,7 +146,7 @@ def read_stat(pid: int) -> ProcStat | None:
         finally:
             os.close(descriptor)
     except OSError:
-        return None  # gone (ENOENT, ESRCH), hidden (hidepid), or no descriptor left: nothing is known of it
+        return None  # gone (ENOENT, ESRCH), hidden (hidepid), or no descriptor left
     # the command may hold spaces, parentheses and newlines, so count from the last parenthesis
     fields = data[data.rfind(b")") + 2 :].split()
     return ProcStat(
@@ -176,7 +176,7 @@ def read_uids(pid: int) -> frozenset[int] | None:
 
 
 def _began(pid: int) -> float:
-    """Return when `pid` began, `inf` if it is not alive, `-inf` if nobody tells."""
+    """Return when `pid` began, `inf` if it is not alive, `-inf` if its start is hidden."""
     if not is_alive(pid):
         return math.inf
     began = started_at(pid)

@@ -7,13 +7,13 @@ is the one that runs.
 2. After taking a lock, a starter checks that the file still has the name: it may have been removed before the lock.
 3. A file is removed only by the holder of its lock, while it holds it. Unlock-then-remove deletes the next holder's file.
 
-The lock goes with its holder, even on SIGKILL, so a file of ours that nobody locks is stale, whatever process has its PID
+The lock goes with its holder, even on SIGKILL, so a file of ours without a lock is stale, whatever process has its PID
 now. Files of ours are known by the identity beside their content (`tag_file`); nothing depends on a clock.
 
 A program that only writes its PID has no lock. Its file counts as long as the PID is alive and could have written it: the
 process belongs to the owner of the file, or root owns the file. Such a program writes in two steps, first an empty file
 and then the PID, so an empty file is read again for a moment before it counts as stale. What remains: two programs of which
-one writes in place and both start within microseconds can both win, as the writer asks nobody.
+one writes in place and both start within microseconds can both win, as the other one takes no lock.
 
 Where the identity can't be stored (no extended attributes), a file of ours is judged as one of another program.
 """
@@ -257,7 +257,7 @@ def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
         patient: Whether a file without a PID may still get one.
 
     Returns:
-        None if there is no file now. Else what is in the way: a running program if it is settled, or a file that is about
+        None if there is no file now. Otherwise the obstacle: a running program if it is settled, or a file that is about
         to be written or removed.
     """
     try:

@@ -1,4 +1,4 @@
-"""`trio-process daemon`: start, stop, restart, status and logs of commands that know nothing of us."""
+"""`trio-process daemon`: start, stop, restart, reload, status and logs of a command in the background."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def _checked(rule: Callable[[str], str]) -> Callable[[click.Context, click.Param
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Turn what goes wrong into one line on stderr and an exit status: 1, or 128+N after a signal."""
+def _errors_reported() -> Iterator[None]:
+    """Turn an error into one line on stderr and the exit status 1, or 128+N after a signal."""
     try:
         yield
     except ProcessError as error:
@@ -97,7 +97,9 @@ def _said() -> Iterator[None]:
     callback=_checked(check_url),
     help="Healthy when this URL answers with a success.",
 )
-@click.option("--ready-line", metavar="TEXT", default="", help="Healthy when it has written a line with this text.")
+@click.option(
+    "--ready-line", metavar="TEXT", default="", help="Healthy when the command has written a line with this text."
+)
 @click.option(
     "--tcp",
     metavar="[HOST]:PORT",
@@ -105,15 +107,29 @@ def _said() -> Iterator[None]:
     callback=_checked(check_tcp),
     help="Healthy when this port accepts connections.",
 )
-@click.option("--settle", type=_Seconds(), default=1.0, show_default=True, help="Else: alive that long, in seconds.")
-@click.option("--timeout", type=_Seconds(), default=30.0, show_default=True, help="How long to wait for that.")
-@click.option("--grace", type=_Seconds(), default=5.0, show_default=True, help="Between SIGTERM and SIGKILL.")
+@click.option(
+    "--settle",
+    type=_Seconds(),
+    default=1.0,
+    show_default=True,
+    help="Otherwise healthy when the command has been running for this many seconds.",
+)
+@click.option(
+    "--timeout", type=_Seconds(), default=30.0, show_default=True, help="Seconds to wait until it is healthy."
+)
+@click.option(
+    "--grace",
+    type=_Seconds(),
+    default=5.0,
+    show_default=True,
+    help="Seconds between SIGTERM and SIGKILL when it is stopped.",
+)
 @click.option("--restart", type=click.Choice(["never", "on-failure", "always"]), default="never", show_default=True)
 @_key
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def start(code: str, daemon: str, command: Sequence[str], **options: Any) -> None:
     """Start COMMAND in the background as the daemon DAEMON of CODE, and wait until it is healthy."""
-    with _said():
+    with _errors_reported():
         try:
             directory = os.getcwd()
         except FileNotFoundError:
@@ -139,7 +155,7 @@ def _start(spec: DaemonSpec) -> None:
 @_key
 def stop(code: str, daemon: str, timeout: float | None) -> None:
     """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."""
-    with _said():
+    with _errors_reported():
         stopped = stop_daemon(code, daemon, timeout)
         tell(one_line(stopped.text))
     raise SystemExit(1 if stopped.killed else 0)
@@ -150,7 +166,7 @@ def stop(code: str, daemon: str, timeout: float | None) -> None:
 @_key
 def restart(code: str, daemon: str, timeout: float | None) -> None:
     """Stop a daemon, and start it as it was started last; one that can't be started again is left as it is."""
-    with _said():
+    with _errors_reported():
         files = StateFiles(code, daemon)
         spec = files.spec()
         check_startable(spec, files)
@@ -165,7 +181,7 @@ def restart(code: str, daemon: str, timeout: float | None) -> None:
 @_key
 def reload(code: str, daemon: str) -> None:
     """Send SIGHUP to the command of a daemon."""
-    with _said():
+    with _errors_reported():
         tell(one_line(reload_daemon(code, daemon)))
 
 
@@ -174,7 +190,7 @@ def reload(code: str, daemon: str) -> None:
 @_key
 def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Print whether a daemon runs; the exit status is 0 if it does, 3 if not."""
-    with _said():
+    with _errors_reported():
         files = StateFiles(code, daemon)
         entry, claim, hidden = find_daemon(default_registry(), code, daemon, files.pid_file)
     known: dict[str, Any] = {"code": code, "daemon": daemon}
@@ -198,12 +214,12 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
 
 
 @daemon.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what is written, until Ctrl-C or its end.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C or the daemon's end.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines at first."
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
 )
 @_key
 def logs(code: str, daemon: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - a flag of the command line
     """Print the last lines of a daemon's log."""
-    with _said():
+    with _errors_reported():
         print_log(code, daemon, lines=lines, follow=follow)

@@ -8,19 +8,19 @@ import sys
 from typing import BinaryIO, Final
 
 from ..._core import DaemonError
-from ..._daemon import default_registry
+from ..._daemon import default_registry, find_daemon
 from ..output import writing
 from .files import StateFiles
 
-_PAUSE: Final = 100  # milliseconds: files tell nobody that they grow
+_PAUSE: Final = 100  # milliseconds; a file gives no notice that it grows
 
 
 def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
-    """Print the last lines, and with `follow` what comes, until the daemon ends or our reader leaves.
+    """Print the last lines; with `follow`, go on with new ones until the daemon ends or our reader leaves.
 
     Raises:
         DaemonError: There is no log.
-        OutputLost: Nobody reads what is printed, or it can't be written.
+        OutputLost: The output can't be written, or has no reader any more.
     """
     files = StateFiles(code, daemon)
     try:
@@ -28,7 +28,7 @@ def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
     except FileNotFoundError:
         raise DaemonError(f"{code}/{daemon} has no log yet ({files.log_file})") from None
     with file:
-        kept = file.readlines()  # by newlines only: a progress bar in its carriage returns is one
+        kept = file.readlines()  # at newlines only: a progress bar with carriage returns is one line
         _print(b"".join(kept[-lines:] if lines else []))
         if follow:
             _follow(code, daemon, files, file)
@@ -38,8 +38,8 @@ def _follow(code: str, daemon: str, files: StateFiles, file: BinaryIO) -> None:
     reader = select.poll()
     reader.register(sys.stdout.fileno(), 0)  # nothing but its errors: POLLERR when the last reader has left
     while True:
-        # asked before the log is read to its end, as what is written in between would be missed
-        runs = default_registry().get(code, daemon) is not None
+        # asked before the log is read to its end: lines written in between would be missed otherwise
+        runs = find_daemon(default_registry(), code, daemon, files.pid_file)[1] is not None
         newer = _newer(file, files)
         _print(file.read())
         if newer is not None:

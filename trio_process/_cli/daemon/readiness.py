@@ -57,7 +57,7 @@ def check_tcp(address: str) -> str:
 
 
 async def refuse_answering_target(spec: DaemonSpec) -> None:
-    """Refuse a start whose target answers already: it would tell nothing about the command.
+    """Refuse a start whose target answers already: its answer would say nothing about the command.
 
     Raises:
         DaemonError: It answers.

@@ -4,7 +4,7 @@
 
 It reports to its parent, the command `daemon start`, how the command is, a JSON object per line on stdout: `running` and
 `ready` with the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends.
-Once the parent has left, nobody reads that, and the resident goes on.
+Once the parent has left, the resident goes on without reporting.
 """
 
 from __future__ import annotations

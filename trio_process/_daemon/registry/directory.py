@@ -129,7 +129,7 @@ class RegistryDirectory:
         link = path.lstat()
         status = path.stat() if stat.S_ISLNK(link.st_mode) else link
         if link.st_uid not in (_ROOT, os.geteuid()):
-            status = link  # whoever owns a link decides where it leads
+            status = link  # the owner of a link decides where it leads
         why = distrust(status)
         if why is None:
             return
@@ -155,4 +155,4 @@ def _lock(descriptor: int) -> bool:
     try:
         return try_lock(descriptor)
     except OSError:
-        return True  # NFS locks no directories: the file that was judged is compared all the same
+        return True  # NFS locks no directories: removing compares the file that was judged anyway

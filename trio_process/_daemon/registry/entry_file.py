@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
     @property
     def prunable(self) -> bool:
-        """Whether it may go: a dead entry at once; an unreadable or temporary one when nobody can be writing it."""
+        """Whether it may go: a dead entry at once; an unreadable or temporary one once it is too old to be still in progress."""
         if self.distrusted:
             return False
         if self.fields is not None and self.path.endswith(SUFFIX):

@@ -16,7 +16,7 @@ def check_key(option: str, value: object) -> str:
     """Return one half of a key: a str that is not empty, without NUL, lone surrogates and `..` components.
 
     Raises:
-        OptionError: It is none.
+        OptionError: The value is not a valid key.
     """
     name = checks.text(option, value, empty=False)
     if ".." in name.split("/"):
@@ -31,9 +31,9 @@ def check_key(option: str, value: object) -> str:
 def file_names(code: str, daemon: str, limit: int) -> tuple[str, ...]:
     """Return the names that the entry of a key may have, the best one first.
 
-    The first is the one that go-process gives it: `code-daemon.json`, with every `/` as `-`. The second one is for a key
-    whose first name is taken (`a-b` and `c` share theirs with `a` and `b-c`), and ends in a digest of the key alone. A
-    key too long for the file system has only the second, shortened.
+    The first is the name that go-process uses: `code-daemon.json`, with every `/` as `-`. The second is for a key whose
+    first name is taken (`a-b` and `c` share theirs with `a` and `b-c`), and ends in a digest of the key. A key that is
+    too long for the file system has only the second, shortened.
 
     Args:
         code: The first half of the key.
