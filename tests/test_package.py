@@ -51,6 +51,9 @@ WINGS = {
     ("_daemon", "health"): set(),
     ("_daemon", "registry"): {"pidfile"},
     ("_pipeline", "file"): {"plan", "spec"},
+    ("_supervisor", "probes"): set(),
+    ("_supervisor", "rules"): {"entry", "replica", "spec"},  # for types alone
+    ("_supervisor", "runs"): set(),
     ("_cli", "daemon"): {"output", "terminal", "text"},
     ("_cli", "run"): {"duration", "job_control", "limits", "output", "terminal", "text"},
 }

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trio_process._supervisor.state_machine import TABLE
+from trio_process._supervisor import TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "supervisor.md"
 BEGIN, END = "<!-- table of the states: tests/supervisor/test_page.py -->\n", "<!-- end of the table -->\n"

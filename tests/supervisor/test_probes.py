@@ -376,8 +376,7 @@ async def test_a_command_by_itself_has_a_service_of_its_own():
 
 async def test_a_command_that_floods_and_leaves_children_is_bounded_and_leaves_nothing():
     async with Service() as service:
-        from trio_process._supervisor.asker import Asker
-        from trio_process._supervisor.probe_kinds import Place
+        from trio_process._supervisor import Asker, Place
 
         flood = Probe.command("sh", "-c", "sleep 1000 & yes", timeout=0.5)
         ok, why = await Asker(flood._kind, flood.timeout).ask(Place(service))

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from trio_process import RestartLimitError, RestartPolicy, UnitState
-from trio_process._supervisor.state_machine import TABLE, Machine, Outlook, Situation, UnitEvent, decide
+from trio_process._supervisor import TABLE, Machine, Outlook, Situation, UnitEvent, decide
 
 S, E = UnitState, UnitEvent
 

@@ -2,26 +2,34 @@
 
 from .events import UnitChanged
 from .file import load_services, make_units
-from .probe import Probe
+from .probes import Asker, Place, Probe
 from .reload import ReloadPlan
+from .rules import TABLE, Machine, Outlook, Situation, Strategy, UnitCondition, UnitEvent, UnitState, decide
 from .spec import UnitSpec
-from .states import Strategy, UnitCondition, UnitState
 from .supervisor import Supervisor
 from .unit import Unit, UnitInfo
 from .unit_lines import UnitLines
 
 __all__ = [
+    "TABLE",
+    "Asker",
+    "Machine",
+    "Outlook",
+    "Place",
     "Probe",
     "ReloadPlan",
+    "Situation",
     "Strategy",
     "Supervisor",
     "Unit",
     "UnitChanged",
     "UnitCondition",
+    "UnitEvent",
     "UnitInfo",
     "UnitLines",
     "UnitSpec",
     "UnitState",
+    "decide",
     "load_services",
     "make_units",
 ]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import attrs
 
 from .._core import json_ready
-from .states import UnitState
+from .rules import UnitState
 
 
 @final

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._core import OptionError, RestartMode, RestartPolicy
 from .._pipeline import PipelineFile, ServiceEntry, read_pipeline
-from .probe import Probe
+from .probes import Probe
 from .spec import UnitSpec
 
 

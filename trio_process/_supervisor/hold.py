@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from .._core import UnitFailedError, note_failure
-from .states import AT_REST, UnitState
+from .requests import ask_needs
+from .rules import AT_REST, UnitState
 from .unit import Unit
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Hold:
         for replica in entry.active():
             if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
                 replica.ask_start()
-        roster.ask_needs(entry.spec.name)
+        ask_needs(roster, entry.spec.name)
         try:
             unit = await self.wait_ready()
             with self._scope:

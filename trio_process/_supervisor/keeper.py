@@ -27,15 +27,12 @@ import trio
 
 from .._core import CommandFailedError, ProcessError, in_seconds, logger
 from .._daemon import one_line, reason_of
-from .command_run import CommandRun
 from .errors import NotReadyError
-from .main_run import MainRun
 from .probing import Probing
 from .replica import Replica
-from .run import Run
+from .rules import AT_REST, Situation, UnitEvent, UnitState, decide
+from .runs import CommandRun, MainRun, Run
 from .spec import UnitSpec
-from .state_machine import Situation, UnitEvent, decide
-from .states import AT_REST, UnitState
 
 
 @final
@@ -84,7 +81,7 @@ class Keeper:
                 start_asked=wishes.start,
                 restart_asked=wishes.restart,
                 grouped=wishes.grouped,
-                may_start=roster.may_start(replica),
+                may_start=roster.grouping.may_start(replica),
                 outlook=roster.outlook(replica),
                 delay_over=now >= self._delay_until,
                 stuck=replica.survivor is not None,
@@ -133,6 +130,8 @@ class Keeper:
         if run is not None and event is UnitEvent.ENDED:
             self._ask_no_more()
             await run.collect()
+            if decide(replica.state, self._situation()) is not event:
+                return  # another unit's restart came meanwhile, or a stop: then this end is no failure of its own
             event, reason = self._judge(run)
         else:
             if run is not None:

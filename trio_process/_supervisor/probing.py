@@ -8,10 +8,8 @@ from typing import Final, final
 import trio
 
 from .._process import Service
-from .asker import Asker
-from .probe import Probe
-from .probe_kinds import LineKind, Place
-from .run import Run
+from .probes import Asker, LineKind, Place, Probe
+from .runs import Run
 from .spec import REPLICA_VARIABLE, UnitSpec
 
 _UNTIL_READY: Final = 1.0

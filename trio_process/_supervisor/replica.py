@@ -12,10 +12,9 @@ import trio
 from .._core import StopFailedError, UnitFailedError, checks, in_seconds, member
 from .bell import Bell
 from .errors import NotReadyError
-from .run import Run
+from .rules import AT_REST, RUNNING, Machine, Outlook, UnitEvent, UnitState
+from .runs import Run
 from .spec import UnitSpec
-from .state_machine import Machine, Outlook, UnitEvent
-from .states import AT_REST, RUNNING, UnitState
 from .unit import Unit
 from .watchers import Watchers
 

@@ -13,12 +13,12 @@ import trio
 from .._core import OptionError, ProcessError, checks, in_seconds
 from .entry import Entry
 from .errors import NotReadyError
-from .graph import Graph, checked
+from .faults import checked
 from .reload import ReloadPlan, compare
 from .replica import Replica
 from .roster import Roster
+from .rules import AT_REST, Graph, UnitState, missing
 from .spec import UnitSpec
-from .states import AT_REST, UnitState
 
 
 async def start(roster: Roster, name: str) -> None:
@@ -27,7 +27,9 @@ async def start(roster: Roster, name: str) -> None:
     _refuse_beside_survivors(entry)
     entry.asked = True
     roster.refresh()
-    roster.ask_start(name)
+    for replica in entry.active():
+        replica.ask_start()
+    ask_needs(roster, name)
     await roster.until(lambda: _all_ready(roster, entry))
 
 
@@ -104,7 +106,7 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
 
 async def wait(roster: Roster, *, check: bool) -> None:
     """Wait until nothing runs or will run."""
-    await roster.until(lambda: True if all([replica.is_over for replica in roster.replicas()]) else None)
+    await roster.until(lambda: True if all(replica.is_over for replica in roster.replicas()) else None)
     for replica in roster.failed if check else ():
         if replica.state is UnitState.FAILED:
             raise replica.failure()
@@ -151,6 +153,21 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     return found
 
 
+def ask_needs(roster: Roster, name: str) -> None:
+    """Ask for a start of what a unit waits for in vain, and of what that waits for."""
+    waiting = [name]
+    seen = {name}
+    while waiting:
+        for other in missing(roster.entries[waiting.pop()].spec, roster.entries):
+            if other in seen or other not in roster.entries:
+                continue
+            seen.add(other)
+            waiting.append(other)
+            for replica in roster.entries[other].active():
+                if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
+                    replica.ask_start()
+
+
 def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -> None:
     old = dict(roster.entries)
     roster.entries.clear()
@@ -172,8 +189,8 @@ def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -
 
 def _restart(roster: Roster, entry: Entry) -> None:
     for replica in [replica for replica in entry.active() if replica.ask_restart()]:
-        roster.restart_group(replica)
-    roster.ask_needs(entry.spec.name)
+        roster.grouping.restart_with(replica)
+    ask_needs(roster, entry.spec.name)
 
 
 def _refuse_beside_survivors(entry: Entry) -> None:

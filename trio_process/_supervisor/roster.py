@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar, final
 
@@ -10,17 +10,25 @@ import trio
 
 from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, enter_deadline, nearest
 from .._process import Service
-from .command_run import Exits
-from .conditions import hopelessness, missing, outlook_of
 from .entry import Entry
 from .events import UnitChanged
-from .graph import Graph
+from .grouping import Grouping
 from .keeper import Keeper
 from .replica import Replica
+from .rules import (
+    AT_REST,
+    RUNNING,
+    Graph,
+    Outlook,
+    Strategy,
+    UnitState,
+    hopelessness,
+    missing,
+    nearest_running,
+    outlook_of,
+)
+from .runs import Exits
 from .spec import UnitSpec
-from .state_machine import Outlook
-from .states import AT_REST, RUNNING, Strategy, UnitState
-from .stop_order import nearest_running
 
 _T = TypeVar("_T")
 
@@ -63,10 +71,9 @@ class Roster:
         self.stop_graph: Graph = self.graph  # while a reload is under way, it also has the edges of what still runs
         self.closing: bool = False
         self.failed: list[Replica] = []
-        self._strategy = strategy
+        self.grouping: Grouping = Grouping(self, strategy)
         self._end_body = end_body
         self._wanted: set[str] = set()
-        self._grouped: set[Replica] = set()  # still to be stopped, for the restart of another one
         self._pulse = trio.Event()
         for spec in specs.values():
             self.entries[spec.name] = Entry(spec)
@@ -119,7 +126,7 @@ class Roster:
         for number, replica in entry.replicas.items():
             replica.wishes.retired = number > wanted
             if replica.wishes.retired and replica.state in AT_REST:
-                self._ungroup(replica)  # nothing of it runs that a restart would have to stop
+                self.grouping.is_stopped(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
 
     # what is wanted
@@ -138,30 +145,9 @@ class Roster:
         for name in changed & self.entries.keys():
             for replica in self.entries[name].replicas.values():
                 if replica.state in AT_REST:
-                    self._ungroup(replica)
+                    self.grouping.is_stopped(replica)
                 replica.bell.ring()
         self.beat()
-
-    def ask_start(self, name: str) -> None:
-        """Ask for a start of a unit, and of what it needs and doesn't have."""
-        for replica in self.entries[name].active():
-            replica.ask_start()
-        self.ask_needs(name)
-
-    def ask_needs(self, name: str) -> None:
-        """Ask for a start of what a unit waits for in vain, and of what that waits for."""
-        waiting = [name]
-        seen = {name}
-        while waiting:
-            spec = self.entries[waiting.pop()].spec
-            for other in missing(spec, self.entries):
-                if other in seen or other not in self.entries:
-                    continue
-                seen.add(other)
-                waiting.append(other)
-                for replica in self.entries[other].active():
-                    if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
-                        replica.ask_start()
 
     # what a keeper asks
 
@@ -179,34 +165,12 @@ class Roster:
         """Return why it can't be started."""
         return hopelessness(replica.spec, self.entries)
 
-    def may_start(self, replica: Replica) -> bool:
-        """Return whether all that is restarted together with it is stopped."""
-        if not self._grouped:
-            return True
-        if self._strategy is Strategy.ONE_FOR_ALL:
-            return False
-        return self.graph.all_dependents(replica.spec.name).isdisjoint([other.spec.name for other in self._grouped])
-
     def may_stop(self, replica: Replica) -> bool:
         """Return whether all that depends on it and is to be stopped is; after the deadline, nobody waits for anybody."""
         if not replica.is_to_stop or trio.current_time() >= self.deadline.at:
             return True
         dependents = nearest_running(replica.spec.name, self.stop_graph.dependents, self.entries)
         return not any(other.is_to_stop for other in dependents)
-
-    def restart_group(self, origin: Replica) -> None:
-        """Restart what is restarted together with a unit."""
-        match self._strategy:
-            case Strategy.ONE_FOR_ONE:
-                return
-            case Strategy.ONE_FOR_ALL:
-                names: Iterable[str] = self.entries
-            case Strategy.REST_FOR_ONE:
-                names = self.graph.all_dependents(origin.spec.name)
-        for name in names:
-            for replica in self.entries[name].replicas.values():
-                if replica is not origin and replica.ask_grouped():
-                    self._grouped.add(replica)
 
     # what a keeper reports
 
@@ -219,9 +183,9 @@ class Roster:
         new = replica.state
         self._announce(replica, old, reason)
         if not replica.wishes.grouped:
-            self._ungroup(replica)
+            self.grouping.is_stopped(replica)
         if new is UnitState.BACKOFF:
-            self.restart_group(replica)
+            self.grouping.restart_with(replica)
         self._wake_dependents(replica)
         if replica.run is None and (old in RUNNING or old is UnitState.STOPPING):
             for need in nearest_running(replica.spec.name, self.stop_graph.needs, self.entries):
@@ -242,7 +206,7 @@ class Roster:
 
     def dismissed(self, replica: Replica) -> None:
         """Forget a replica whose task has ended because it was to go; after the end, all stay to be looked at."""
-        self._ungroup(replica)
+        self.grouping.is_stopped(replica)
         entry = self.entries.get(replica.spec.name)
         if not self.closing and entry is not None and entry.replicas.get(replica.number) is replica:
             del entry.replicas[replica.number]
@@ -261,23 +225,6 @@ class Roster:
             at=datetime.now(UTC),
         )
         self.service._events_of(None).publish(event)
-
-    def _ungroup(self, replica: Replica) -> None:
-        """Let those start who waited until it is stopped."""
-        replica.wishes.grouped = False
-        if replica in self._grouped:
-            self._grouped.discard(replica)
-            if self._strategy is Strategy.REST_FOR_ONE:
-                self._wake_waiting(self.graph.all_needs([replica.spec.name]))
-            elif not self._grouped:
-                self._wake_waiting(self.entries)
-
-    def _wake_waiting(self, names: Iterable[str]) -> None:
-        for name in names:
-            entry = self.entries.get(name)
-            for replica in entry.replicas.values() if entry is not None else ():
-                if replica.state is UnitState.WAITING:
-                    replica.bell.ring()
 
     def _wake_dependents(self, replica: Replica) -> None:
         for name in self.graph.dependents(replica.spec.name):
@@ -328,4 +275,4 @@ class Roster:
 
     async def wait_gone(self) -> None:
         """Wait until all tasks of units have ended."""
-        await self.until(lambda: True if all([replica.gone for replica in self.replicas()]) else None)
+        await self.until(lambda: True if all(replica.gone for replica in self.replicas()) else None)

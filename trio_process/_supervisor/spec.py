@@ -26,8 +26,8 @@ from .._core import (
     checks,
     member,
 )
-from .probe import Probe
-from .states import UnitCondition
+from .probes import Probe
+from .rules import UnitCondition
 
 REPLICA_VARIABLE: Final = "TRIO_PROCESS_REPLICA"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")

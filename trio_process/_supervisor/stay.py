@@ -12,8 +12,8 @@ from .._core import ShutdownDeadline, current_deadline, enter_deadline, open_sco
 from .._process import Service
 from .replica import Replica
 from .roster import Roster
+from .rules import Strategy, UnitState
 from .spec import UnitSpec
-from .states import Strategy, UnitState
 
 
 @final

@@ -14,13 +14,13 @@ from .._core import Block, OptionError, ProcessError, checks, member
 from .._pipeline import read_pipeline
 from .._process import Service, ServiceOptions
 from . import requests
+from .faults import checked
 from .file import make_units
-from .graph import checked
 from .hold import Hold
 from .reload import ReloadPlan
 from .roster import Roster
+from .rules import Strategy
 from .spec import UnitSpec
-from .states import Strategy
 from .stay import open_roster
 from .unit import Unit
 

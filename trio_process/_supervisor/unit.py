@@ -9,8 +9,8 @@ import attrs
 
 from .._core import json_ready
 from .._process import ManagedProcess
+from .rules import UnitState
 from .spec import UnitSpec
-from .states import UnitState
 from .unit_lines import UnitLines
 
 if TYPE_CHECKING:

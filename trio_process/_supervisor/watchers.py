@@ -10,7 +10,7 @@ import trio
 
 from .._core import ProcessError
 from .._process import ManagedProcess
-from .states import UnitState
+from .rules import UnitState
 from .unit_lines import UnitLines
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import final
 
 import trio
 
-from .._core import ProcessError, in_seconds
-from .._daemon import reason_of
-from .probe_kinds import CallKind, Kind, Place
+from ..._core import ProcessError, in_seconds
+from ..._daemon import reason_of
+from .kinds import CallKind, Kind, Place
 
 
 @final

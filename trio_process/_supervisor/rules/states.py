@@ -7,7 +7,7 @@ from typing import Final
 
 
 class UnitState(StrEnum):
-    """Where a unit stands; `trio_process._supervisor.state_machine` has the table of the transitions."""
+    """Where a unit stands; `trio_process._supervisor.rules.state_machine` has the table of the transitions."""
 
     STOPPED = "stopped"
     WAITING = "waiting"

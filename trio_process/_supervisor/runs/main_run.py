@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import trio
 
-from .._core import OptionError, in_seconds, logger
+from ..._core import OptionError, in_seconds, logger
 from .run import Run
 
 _NAGGING: Final = 5.0  # seconds between two records of what does not end

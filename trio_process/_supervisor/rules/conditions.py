@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .._core import ProcessError
-from .spec import UnitSpec
+from ..._core import ProcessError
 from .state_machine import Outlook
 from .states import HOLDS_IN, HOPELESS_IN, RUNNING, UnitCondition
 
 if TYPE_CHECKING:
-    from .entry import Entry
-    from .replica import Replica
+    from ..entry import Entry
+    from ..replica import Replica
+    from ..spec import UnitSpec
 
 Entries = Mapping[str, "Entry"]
 

@@ -9,9 +9,9 @@ from typing import Any, Final, Self, TypedDict, Unpack, final
 
 import attrs
 
-from .._core import Argument, OptionError, checks, nearest
+from ..._core import Argument, OptionError, checks, nearest
 from .asker import Asker
-from .probe_kinds import (
+from .kinds import (
     PLACEHOLDER,
     CallKind,
     CommandKind,

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple, final
 
-from .._core import RestartLimitError, RestartPolicy, Restarts
+from ..._core import RestartLimitError, RestartPolicy, Restarts
 from .states import AT_REST, UnitState
 
 

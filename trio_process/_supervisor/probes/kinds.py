@@ -14,9 +14,9 @@ import attrs
 import outcome
 import trio
 
-from .._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, shown
-from .._daemon import judge, one_line, parse_address
-from .._process import Service
+from ..._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, shown
+from ..._daemon import judge, one_line, parse_address
+from ..._process import Service
 from .http_get import get_status, parse_url
 
 PLACEHOLDER: Final = "{replica}"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from .._core import StopFailedError
-from .._process import ManagedProcess
+from ..._core import StopFailedError
+from ..._process import ManagedProcess
 
 
 class Run(ABC):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from .._core import OptionError
+from ..._core import OptionError
 
 _LONGEST_ANSWER: Final = 64 * 1024
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .entry import Entry
-    from .replica import Replica
+    from ..entry import Entry
+    from ..replica import Replica
 
 Neighbours = Callable[[str], frozenset[str]]
 

@@ -8,8 +8,8 @@ from typing import final
 
 import trio
 
-from .._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
-from .._process import ManagedProcess, Service
+from ..._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
+from ..._process import ManagedProcess, Service
 from .run import Run
 
 

@@ -1,0 +1,27 @@
+"""The decisions, without tasks, processes and clocks: states and their table, conditions, the order of starts and stops."""
+
+from .conditions import hopelessness, missing, outlook_of
+from .graph import Graph
+from .state_machine import TABLE, Machine, Outlook, Situation, UnitEvent, Verdict, decide
+from .states import AT_REST, RUNNING, Strategy, UnitCondition, UnitState
+from .stop_order import nearest_running
+
+__all__ = [
+    "AT_REST",
+    "RUNNING",
+    "TABLE",
+    "Graph",
+    "Machine",
+    "Outlook",
+    "Situation",
+    "Strategy",
+    "UnitCondition",
+    "UnitEvent",
+    "UnitState",
+    "Verdict",
+    "decide",
+    "hopelessness",
+    "missing",
+    "nearest_running",
+    "outlook_of",
+]

@@ -1,0 +1,68 @@
+"""The dependency graph of the units: who depends on whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from ..spec import UnitSpec
+
+Edges = Mapping[str, frozenset[str]]
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+@final
+class Graph:
+    """Who depends on whom, by the names of the specs.
+
+    Args:
+        edges: For each name, what it depends on.
+    """
+
+    __slots__ = ("_dependents", "_needs")
+
+    def __init__(self, edges: Edges) -> None:
+        self._needs = dict(edges)
+        dependents: dict[str, set[str]] = {}
+        for name, needs in edges.items():
+            for need in needs:
+                dependents.setdefault(need, set()).add(name)
+        self._dependents = {name: frozenset(found) for name, found in dependents.items()}
+
+    @classmethod
+    def of(cls, specs: Iterable[UnitSpec]) -> Graph:
+        """Return the graph of some specs."""
+        return cls({spec.name: frozenset(spec.after) if spec.after else _NONE for spec in specs})
+
+    def with_edges_of(self, other: Graph) -> Graph:
+        """Return a graph with the edges of both, for the time in which units of both run."""
+        names = self._needs.keys() | other._needs.keys()
+        return Graph({name: self.needs(name) | other.needs(name) for name in names})
+
+    def needs(self, name: str) -> frozenset[str]:
+        """Return what a unit depends on itself."""
+        return self._needs.get(name, _NONE)
+
+    def dependents(self, name: str) -> frozenset[str]:
+        """Return what depends on a unit itself."""
+        return self._dependents.get(name, _NONE)
+
+    def all_needs(self, names: Iterable[str]) -> set[str]:
+        """Return some units and all that they depend on, however indirectly."""
+        return _reached(names, self._needs)
+
+    def all_dependents(self, name: str) -> set[str]:
+        """Return all that depend on a unit, however indirectly."""
+        return _reached([name], self._dependents) - {name}
+
+
+def _reached(names: Iterable[str], edges: Edges) -> set[str]:
+    found = set(names)
+    waiting = list(found)
+    while waiting:
+        for other in edges.get(waiting.pop(), _NONE):
+            if other not in found:
+                found.add(other)
+                waiting.append(other)
+    return found
