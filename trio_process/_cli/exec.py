@@ -105,7 +105,7 @@ async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock)
     job_control = heard(*JOB_CONTROL)
     listened = (*stop_signals(), *heard(*_PASSED_ON), *job_control, *CHANGES)
     echo_chunks()  # nobody else writes, so that no line can be torn
-    async with Service(options=ServiceOptions(guardian=True)) as service, open_scope() as nursery:
+    async with Service(options=ServiceOptions(guardian=True, strays="all")) as service, open_scope() as nursery:
         with trio.open_signal_receiver(*listened) as received, clock.following(*job_control):
             run = Run(service, options)
             process = await nursery.start(run)

@@ -10,6 +10,7 @@ from .._core import OptionError, checks
 from .output import DEFAULT_BUFFER_SIZE
 
 CONTAINMENTS: Final = ("auto", "marker", "cgroup")
+STRAYS: Final = ("leave", "descendants", "all")
 
 
 @final
@@ -29,6 +30,9 @@ class ServiceOptions:
         containment: By what descendants are found that have left the group: `"marker"`, a variable in their environment;
             `"cgroup"`, which finds even those that have emptied theirs, and tells `oom_killed` and the peak of memory
             where the kernel counts it (cgroups(7)), but takes 20 ms a start; `"auto"` is the marker.
+        strays: Which orphans to reap that the kernel gives to this process, where it is PID 1 or a subreaper:
+            `"descendants"` of this service's processes, or `"all"` children that the service has not started, which
+            takes the exit status of every child away from `subprocess` and the like. Within a second of their end.
 
     Raises:
         OptionError: A value was refused.
@@ -42,6 +46,7 @@ class ServiceOptions:
     retain_bytes: int | float = 64 * 2**20
     guardian: bool = False
     containment: str = "auto"
+    strays: str = "leave"
 
     def __attrs_post_init__(self) -> None:
         checks.whole("buffer_size", self.buffer_size, infinite=True)
@@ -52,6 +57,8 @@ class ServiceOptions:
         checks.flag("guardian", self.guardian)
         if self.containment not in CONTAINMENTS:
             raise OptionError(f"containment must be one of {', '.join(CONTAINMENTS)}, got {self.containment!r}")
+        if self.strays not in STRAYS:
+            raise OptionError(f"strays must be one of {', '.join(STRAYS)}, got {self.strays!r}")
 
 
 @final

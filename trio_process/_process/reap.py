@@ -110,6 +110,11 @@ def defer_reap(pid: int) -> None:
     _deferred.add(pid)
 
 
+def deferred() -> set[int]:
+    """Return the PIDs noted by `defer_reap`."""
+    return set(_deferred)
+
+
 def reap_deferred() -> None:
     """Reap those of them that have ended."""
     for pid in tuple(_deferred):

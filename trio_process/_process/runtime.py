@@ -51,7 +51,9 @@ def make_backend(reactor: Reactor, options: ServiceOptions) -> Backend:
 
 def make_local_backend(reactor: Reactor, options: ServiceOptions) -> LocalBackend:
     """Return a backend that spawns on this machine."""
-    return LocalBackend(reactor, guarded=options.guardian, in_cgroups=options.containment == "cgroup")
+    return LocalBackend(
+        reactor, guarded=options.guardian, in_cgroups=options.containment == "cgroup", strays=options.strays
+    )
 
 
 @final

@@ -160,7 +160,7 @@ class _Resident:
             log_max_bytes=LOG_SIZE,
         )
         self._starts += 1
-        async with Service(options=ServiceOptions(guardian=True, grace_period=spec.grace)) as service:
+        async with Service(options=ServiceOptions(guardian=True, strays="all", grace_period=spec.grace)) as service:
             process = await service.start_with_options(options)
             self._process = process
             self._report_state(process.pid)

@@ -75,7 +75,7 @@ class Place:
     """
 
     def __init__(self, launcher: Launcher | None) -> None:
-        options = ServiceOptions(guardian=True)
+        options = ServiceOptions(guardian=True, strays="all")
         if launcher is None:
             self.here = self.there = Service(options=options)
             self.source: Core | Service = self.here

@@ -83,6 +83,15 @@ class Lineage:
         """Note that a child is about to be reaped, and its PID to be anybody's."""
         self._alive.discard(pid)
 
+    @property
+    def alive(self) -> set[int]:
+        """The PIDs of our own children that have not been reaped."""
+        return set(self._alive)
+
+    def has_led(self, group: int) -> bool:
+        """Whether a group is that of a child of ours, of the last few hundred."""
+        return group in self._order
+
     def may_have_left_some(self, target: Target) -> bool:
         """Return whether the process can have made others at all; False is certain."""
         populated = target.containment.populated

@@ -37,6 +37,10 @@ class LimitMarks:
         """Return the value of the child of that number."""
         return self.prefix * _CHILDREN + number % _CHILDREN
 
+    def has(self, value: int) -> bool:
+        """Whether a value is of a child of this service."""
+        return value // _CHILDREN == self.prefix
+
 
 @contextmanager
 def inherited_limit_mark(value: int) -> Iterator[Callable[[int], None]]:

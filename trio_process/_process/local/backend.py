@@ -6,7 +6,7 @@ import os
 import sys
 from typing import final
 
-from ..._core import ProcessError, ProcessStartError, RunOptions, shown_args, shown_command
+from ..._core import ProcessError, ProcessStartError, ProcStat, RunOptions, shown_args, shown_command
 from ..containment import (
     CgroupContainment,
     Cgroups,
@@ -15,11 +15,13 @@ from ..containment import (
     LimitMarks,
     Lineage,
     MarkerContainment,
+    StrayReaper,
     Sweeper,
     inherited_limit_mark,
+    limit_mark_of,
 )
 from ..reactor import Reactor
-from ..reap import kill_group
+from ..reap import deferred, kill_group
 from ..start_errors import start_error
 from .handle import LocalHandle, Shared
 from .spawn import Spawned, Spawner
@@ -33,12 +35,13 @@ class LocalBackend:
         reactor: Watches their descriptors.
         guarded: Whether a guardian outlives us.
         in_cgroups: Whether each child has a cgroup of its own.
+        strays: Which orphans are reaped; see `ServiceOptions`.
 
     Raises:
         ProcessError: No cgroups can be made.
     """
 
-    def __init__(self, reactor: Reactor, *, guarded: bool, in_cgroups: bool = False) -> None:
+    def __init__(self, reactor: Reactor, *, guarded: bool, in_cgroups: bool = False, strays: str = "leave") -> None:
         self._guarded = guarded
         self._token = f"{os.getpid()}.{os.urandom(6).hex()}"
         self._limits = LimitMarks()
@@ -55,6 +58,8 @@ class LocalBackend:
             self._lineage.close()
             raise
         self._shared = Shared(reactor, self._lineage, Sweeper(reactor, self._lineage, kill_group))
+        if strays != "leave":
+            StrayReaper(reactor, self._managed_pids, self._is_descendant if strays == "descendants" else None)
 
     @property
     def mechanism(self) -> str:
@@ -108,6 +113,13 @@ class LocalBackend:
             return Guardian(self._token, self._limits.prefix, self._shared.reactor, path)
         except OSError as error:
             raise start_error(options, error) from error
+
+    def _managed_pids(self) -> set[int]:
+        guardian = self.guardian_pid
+        return self._lineage.alive | deferred() | ({guardian} if guardian is not None else set())
+
+    def _is_descendant(self, pid: int, stat: ProcStat) -> bool:
+        return (pid != stat.group and self._lineage.has_led(stat.group)) or self._limits.has(limit_mark_of(pid))
 
     def adopt(self, pid: int, log: int | None) -> LocalHandle:
         """Watch a process that an earlier service has detached."""

@@ -118,6 +118,7 @@ class LocalHandle:
         if spawned.log is not None:
             self._tail = FileTail(spawned.log, shared.reactor, self._receive_log)
         self._shared = shared
+        shared.lineage.add(self.pid)
         self._containment = containment
         self._stop_signal = stop_signal
         self._ours = ours
@@ -167,7 +168,6 @@ class LocalHandle:
     def begin(self, owner: HandleOwner) -> None:
         """Watch the pipes and the pidfd."""
         self._owner = owner
-        self._shared.lineage.add(self.pid)
         try:
             for stream, descriptor in self._outputs.items():
                 self._watch(stream, descriptor)
