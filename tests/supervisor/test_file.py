@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from trio_process import PipelineError, Secret, Supervisor, load_pipeline, load_services
+from trio_process._core import shown_args
 from trio_process._pipeline.file.service_keys import SERVICE_KEYS
 from trio_process._supervisor import Probe, UnitCondition
 
@@ -140,7 +141,7 @@ def test_a_procfile_s_processes_are_never_restarted_and_essential(write):
         "5000",
         "5100",
     )
-    assert web.options.shown_args if hasattr(web.options, "shown_args") else web.options._shown_args == ("-c", "serve")
+    assert shown_args(web.options) == ("-c", "serve")
 
 
 @pytest.mark.parametrize(

@@ -217,14 +217,18 @@ class RunOptions:
 
 
 def shown_command(options: RunOptions) -> str:
-    """Return the command as people may see it."""
-    return shown(options.command)
+    """Return the command as people may see it, secrets masked."""
+    return masker_for(options)(shown(options.command)) if options.env else shown(options.command)
 
 
 def shown_args(options: RunOptions) -> tuple[str, ...]:
     """Return the arguments as people may see them, secrets masked."""
     args = options.args
-    return args if _all_text(args) else tuple([shown(arg) for arg in args])  # type: ignore[return-value]
+    texts = args if _all_text(args) else tuple([shown(arg) for arg in args])
+    masker = (
+        masker_for(options) if options.env else NO_SECRETS
+    )  # a secret of the environment may be part of an argument
+    return tuple(map(masker, texts)) if masker else texts  # type: ignore[arg-type, return-value]
 
 
 def shown_cwd(options: RunOptions) -> str | None:

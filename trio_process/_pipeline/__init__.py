@@ -2,6 +2,7 @@
 
 from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline
+from .memory import LastRun, Memory
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
@@ -12,6 +13,8 @@ from .spec import Attempt, Executor, RunSpec
 __all__ = [
     "Attempt",
     "Executor",
+    "LastRun",
+    "Memory",
     "PipelineFile",
     "Plan",
     "RootCause",

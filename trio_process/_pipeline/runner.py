@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, final
 
+import attrs
 import trio
 
 from .._core import OptionError, PipelineError, checks, nearest
+from .memory import Memory
 from .outbox import open_outbox
 from .plan import Plan, find_faults, make_plan, parallel_plan, sequential_plan
 from .result import RunUpdate
@@ -37,6 +40,10 @@ class Runner:
         max_parallel: How much weight may run at the same time, a spec that weighs more counting as all of it;
             None for no limit but the executor's `slots`. The smaller of the two holds.
         supervisor: A `Supervisor` that keeps the services running which specs name in `uses`.
+        memory: A file that remembers what specs with `inputs` were made from; it is made if it isn't there. With it,
+            such a spec passes as `SpecState.UP_TO_DATE`, without being run, if since its last success nothing has
+            changed of its command, its `env`, its inputs and the outputs of the specs it comes after, and its own
+            outputs are there unchanged. Contents count, not times. Without it, every spec is run.
 
     Raises:
         OptionError: `executor` is not an executor, `supervisor` not a supervisor, or `max_parallel` is not a whole
@@ -51,10 +58,15 @@ class Runner:
     ['test skipped', 'lint failed']
     """
 
-    __slots__ = ("_executor", "_max_parallel", "_supervisor")
+    __slots__ = ("_executor", "_max_parallel", "_memory", "_supervisor")
 
     def __init__(
-        self, executor: Executor, *, max_parallel: int | None = None, supervisor: Supervisor | None = None
+        self,
+        executor: Executor,
+        *,
+        max_parallel: int | None = None,
+        supervisor: Supervisor | None = None,
+        memory: str | os.PathLike[str] | Memory | None = None,
     ) -> None:
         capable = callable(getattr(executor, "run_process", None)) and hasattr(executor, "slots")
         if not capable or isinstance(executor, type):
@@ -68,6 +80,9 @@ class Runner:
         self._executor = executor
         self._max_parallel = max_parallel
         self._supervisor = supervisor
+        if memory is not None and not isinstance(memory, Memory):
+            memory = os.path.abspath(os.fsdecode(checks.path("memory", memory)))
+        self._memory = memory
 
     async def run_all(
         self,
@@ -208,6 +223,10 @@ class Runner:
                 "the executor's slots", self._executor.slots, least=0 if hasattr(self._executor, "has_place") else 1
             )
         await trio.lowlevel.checkpoint()  # also with nothing to run
+        memory = self._memory
+        if isinstance(memory, str):
+            memory = await trio.to_thread.run_sync(Memory, memory)
+        settings = attrs.evolve(settings, memory=memory)
         return await Scheduler(self._executor, specs, plan, settings).run()
 
     def _room(self) -> int | None:

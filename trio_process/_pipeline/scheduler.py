@@ -26,9 +26,11 @@ from .._core import (
     in_seconds,
     open_scope,
 )
+from .memory import Memory
 from .plan import Plan
 from .result import RunUpdate
 from .rules import ENDS_CLEANUP, Cause, Halt, never_ran, ran_to_its_end
+from .run_memory import RunMemory
 from .run_result import RunAllResult
 from .services import HeldServices, Supervisor
 from .spec import Attempt, Executor, RunSpec
@@ -51,6 +53,7 @@ class RunSettings:
         cleanup_timeout: Seconds for cleaning up after a halt, or None for as long as it takes.
         stopping: Halts the run once it is set.
         supervisor: What keeps services running.
+        memory: Knows which specs are up to date.
         report: Called with every update, or None.
     """
 
@@ -61,6 +64,7 @@ class RunSettings:
     cleanup_timeout: float | None = None
     stopping: trio.Event | None = None
     supervisor: Supervisor | None = None
+    memory: Memory | None = None
     report: Callable[[RunUpdate], None] | None = None
 
 
@@ -113,6 +117,7 @@ class Scheduler:
             end=self._end,
         )
         self._is_cleaning = False
+        self._memory = RunMemory(settings.memory, specs)
         self._watchers: trio.Nursery  # of the whole run: what waits for a reason to halt it
         self._nursery: trio.Nursery | None = None  # of the wave that runs
 
@@ -207,7 +212,7 @@ class Scheduler:
                 self._used += weight
                 self._is_exclusive = self._specs[index].interactive
                 self._attempts[index] = attempt = _Attempt(weight)
-                if not self._specs[index].uses:
+                if not self._specs[index].uses and not self._memory.covers(self._specs[index]):
                     self._begin(index, attempt)
                 self._nursery.start_soon(self._attempt, index, name=f"pipeline: {self._specs[index].name}")
             heappop(self._waiting)
@@ -241,21 +246,31 @@ class Scheduler:
         del self._attempts[index]
         self._used -= attempt.weight
         self._is_exclusive = False
-        self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
+        if outcome is not None:
+            self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
+        await self._memory.remember(self._machine.result_of(index))
         self._go_on()
         self._fill()
         if self._machine.may_begin(index):
             await self._delay(index)
             self._admit([index])
 
-    async def _outcome(self, index: int, attempt: _Attempt) -> CommandResult | ProcessError:
+    async def _outcome(self, index: int, attempt: _Attempt) -> CommandResult | ProcessError | None:
+        """Run an attempt and return how it ended; None if none was needed."""
         spec = self._specs[index]
         try:
             with attempt.scope:
                 if attempt.scope.cancel_called:
                     await trio.lowlevel.checkpoint()  # ended before it began
+                if self._memory.covers(spec):
+                    if await self._memory.is_up_to_date(spec) and self._machine.may_begin(index):
+                        self._machine.up_to_date(index)
+                    if not self._machine.may_begin(index):
+                        return None  # up to date, or skipped by a halt meanwhile
                 if spec.uses:
                     await self._wait_for_services(index, attempt)
+                elif self._memory.covers(spec):
+                    self._begin(index, attempt)
                 result = await self._executor.run_process(spec.options, check=False, task_status=attempt)
                 return result if attempt.failure is None or ran_to_its_end(result) else attempt.failure
         except CommandFailedError as error:  # an executor that checks nevertheless

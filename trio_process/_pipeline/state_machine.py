@@ -163,6 +163,10 @@ class StateMachine:
         for index in [index for index in concerned if self._halt(index, cause)]:
             self._settle(index, well=False)
 
+    def result_of(self, index: int) -> RunResult | None:
+        """Return the result of a spec; None if it has none yet."""
+        return self._progress[index].result
+
     def result(self) -> RunAllResult:
         """Return the result of the whole run; every spec must have its own."""
         results = [progress.result for progress in self._progress if progress.result is not None]

@@ -1,0 +1,190 @@
+"""What a spec is made from: digests of its command, its declared environment, its inputs and its dependencies' outputs.
+
+Contents decide, not times. Hashing a file again is avoided while its size, time of change in nanoseconds and inode are the
+same; but never by a file that was changed just before it was hashed, as it may have been changed again within the grain of
+the file system's clock ("racy" in git's words).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, final
+
+import attrs
+
+from .._core import Secret, command_line, shown_args, shown_command
+from .spec import RunSpec
+
+GRAIN: Final = 2 * 10**9
+"""Nanoseconds: the coarsest clock of a file system that is in use (FAT) counts every second one."""
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
+
+_SIZE: Final = 16
+_CHUNK: Final = 2**20
+ABSENT: Final = ""
+"""Stands for the digest of a file that isn't there."""
+
+
+@final
+@attrs.frozen
+class Fingerprint:
+    """What a spec is made from.
+
+    Attributes:
+        command: The digest of its command, directory and standard input.
+        shown: The command as people may see it.
+        env: The digest of each variable that is laid over the environment.
+        inputs: The digest of each input, by its path as the patterns give it.
+        results: The digests of the outputs of its dependencies, by dependency and path.
+    """
+
+    command: str
+    shown: str
+    env: Mapping[str, str]
+    inputs: Mapping[str, str]
+    results: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return {
+            "command": self.command, "shown": self.shown, "env": self.env, "inputs": self.inputs, "results": self.results,
+        }  # fmt: skip
+
+
+@final
+class Digests:
+    """Digests of files, and a cache of them.
+
+    Args:
+        salt: Makes digests of short secrets useless to whoever reads the memory.
+        cached: `(size, time, inode, digest)` of each path.
+
+    Attributes:
+        fresh: What was added to the cache since it was emptied.
+    """
+
+    __slots__ = ("_cached", "_salt", "fresh")
+
+    def __init__(self, salt: bytes, cached: dict[str, tuple[int, int, int, str]]) -> None:
+        self._salt = salt
+        self._cached = cached
+        self.fresh: dict[str, tuple[int, int, int, str]] = {}
+
+    def of_text(self, *parts: str | bytes) -> str:
+        """Return the digest of texts."""
+        digest = self._begin()
+        for part in parts:
+            data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+            digest.update(b"%d:" % len(data) + data)
+        return digest.hexdigest()
+
+    def of_file(self, path: str) -> str:
+        """Return the digest of a file's contents; `ABSENT` if there is no such file, or it can't be read."""
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                return ABSENT
+            known = self._cached.get(path)
+            mark = (found.st_size, found.st_mtime_ns, found.st_ino)
+            if known is not None and known[:3] == mark:
+                return known[3]
+            begun = time.time_ns()
+            digest = self._hash(path)
+            if begun - found.st_mtime_ns > GRAIN and _mark(path) == mark:
+                self._cached[path] = self.fresh[path] = (*mark, digest)
+        except OSError:
+            return ABSENT
+        return digest
+
+    def _begin(self) -> blake2b:
+        from hashlib import blake2b  # noqa: PLC0415 - kept out of the import time
+
+        return blake2b(key=self._salt, digest_size=_SIZE)
+
+    def _hash(self, path: str) -> str:
+        digest = self._begin()
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+def _mark(path: str) -> tuple[int, int, int]:
+    found = os.stat(path)
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def take_fingerprint(spec: RunSpec, dependencies: Iterable[RunSpec], digests: Digests) -> Fingerprint:
+    """Return what a spec would be made from now.
+
+    Args:
+        spec: The spec.
+        dependencies: The specs in its `after`.
+        digests: Hashes files.
+    """
+    return Fingerprint(
+        command=command_digest(spec, digests),
+        shown=_shown(spec),
+        env={name: digests.of_text("" if value is None else _revealed(value)) for name, value in spec.env.items()},
+        inputs=find_files(spec, spec.inputs, digests),
+        results={
+            f"{needed.name}: {path}": digest
+            for needed in dependencies
+            for path, digest in find_files(needed, needed.outputs, digests).items()
+        },
+    )
+
+
+def command_digest(spec: RunSpec, digests: Digests) -> str:
+    """Return the digest of a command, its directory and its standard input."""
+    stdin = spec.stdin if isinstance(spec.stdin, (str, bytes)) else repr(spec.stdin)
+    return digests.of_text(_revealed(spec.command), *map(_revealed, spec.args), _directory(spec), stdin)
+
+
+def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[str, str]:
+    """Return the digests of the files that patterns match, by their paths; a pattern that matches none is absent itself.
+
+    A directory stands for all files below it.
+    """
+    import glob  # noqa: PLC0415 - kept out of the import time
+
+    found: dict[str, str] = {}
+    root = _directory(spec)
+    for pattern in patterns:
+        paths = [pattern] if not glob.has_magic(pattern) else sorted(glob.iglob(pattern, root_dir=root, recursive=True))
+        before = len(found)
+        for path in paths:
+            full = os.path.join(root, path)
+            if os.path.isdir(full):
+                for below in _below(full):
+                    found[os.path.join(path, below)] = digests.of_file(os.path.join(full, below))
+            else:
+                found[path] = digests.of_file(full)
+        if len(found) == before:
+            found.setdefault(pattern, ABSENT)
+    return found
+
+
+def _below(directory: str) -> list[str]:
+    return sorted(
+        os.path.relpath(os.path.join(parent, name), directory)
+        for parent, _, names in os.walk(directory)
+        for name in names
+    )
+
+
+def _directory(spec: RunSpec) -> str:
+    return os.path.abspath(os.fsdecode(spec.cwd)) if spec.cwd is not None else os.getcwd()
+
+
+def _revealed(value: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str | bytes:
+    return value.reveal() if isinstance(value, Secret) else os.fspath(value)
+
+
+def _shown(spec: RunSpec) -> str:
+    return command_line(shown_command(spec.options), shown_args(spec.options))

@@ -1,0 +1,115 @@
+"""A file of records that survives SIGKILL at any moment: each is a line with a checksum, appended in one write.
+
+A line that a crash or a full disk cut short fails its checksum and is left out. Programs that write at the same time take
+turns by flock(2); one that rewrites the file, to drop what is outdated, renames a new one into its place, which the others
+notice by the inode before they write again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, final
+
+from .._core import dumps, is_at, loads, write_atomically
+
+_FAULTS: Final = (ValueError, KeyError, TypeError, RecursionError)
+
+
+@final
+class Journal:
+    """The records of one file, oldest first.
+
+    Args:
+        path: The file; it and its directory are made when the first record is written.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that are whole; none if there is no file.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        for line in data.split(b"\n"):
+            record = _parse(line)
+            if record is not None:
+                yield record
+
+    def append(self, records: Iterable[dict[str, Any]]) -> None:
+        """Append records, all in one write.
+
+        Raises:
+            OSError: The file can't be written.
+        """
+        data = b"".join(map(_format, records))
+        while True:
+            descriptor = self._open()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if not is_at(self._path, descriptor):
+                    continue  # it was rewritten meanwhile
+                if not _ends_a_line(descriptor):
+                    data = b"\n" + data  # what a crash cut short must not spoil the next record
+                os.write(descriptor, data)
+                return
+            finally:
+                os.close(descriptor)
+
+    def rewrite(self, change: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]) -> None:
+        """Replace the records of the file by what `change` makes of them; other writers wait.
+
+        Raises:
+            OSError: The file can't be written; the old one is untouched.
+        """
+        descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if is_at(self._path, descriptor):  # else another program has just done so
+                data = b"".join(map(_format, change(self.read())))
+                write_atomically(self._path, data)
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _ends_a_line(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return not size or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _format(record: dict[str, Any]) -> bytes:
+    text = dumps(record).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        if int(line[:8], 16) != zlib.crc32(line[9:]):
+            return None
+        record = loads(line[9:])
+    except _FAULTS:
+        return None
+    return record if isinstance(record, dict) else None

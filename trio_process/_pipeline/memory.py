@@ -1,0 +1,224 @@
+"""What is remembered of runs: of each spec what it was last made from, and how far the last run got.
+
+One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives whatever
+happens. It is bound to the place of the file: where that was moved, or copied to, nothing is up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, final
+
+import attrs
+
+from .._core import logger
+from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
+from .journal import Journal
+from .result import RunResult
+from .spec import RunSpec
+
+_VERSION: Final = 1
+_MOST_OUTDATED: Final = 1000
+"""How many outdated records are kept, beside as many as there are current ones, before the file is rewritten."""
+
+
+@final
+@attrs.frozen
+class LastRun:
+    """The last run that was remembered.
+
+    Attributes:
+        tasks: What was asked for; nothing for all.
+        arguments: The arguments that were given to these.
+        ends: Of each spec that ended its state, the digest of its command, and why it ran or didn't.
+    """
+
+    tasks: tuple[str, ...]
+    arguments: tuple[str, ...]
+    ends: Mapping[str, tuple[str, str, str]]
+
+
+@final
+class Memory:
+    """Remembers what specs were made from.
+
+    Args:
+        path: The file.
+
+    A file that can't be read or written makes nothing fail: specs are run that need not be, and a log record says why.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._journal = Journal(Path(path))
+        self._place = os.path.realpath(path)
+        self._made: dict[str, dict[str, Any]] = {}
+        self._ends: dict[str, tuple[str, str, str]] = {}
+        self._run: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self._cached: dict[str, tuple[int, int, int, str]] = {}
+        self._reasons: dict[str, str] = {}
+        self._count = 0
+        salt = self._read()
+        if salt is None:
+            # written at once: of two programs that start, the second takes the salt of the first
+            self._try(lambda: self._journal.rewrite(self._founded))
+            salt = self._read() or os.urandom(16)
+        self._digests = Digests(salt, self._cached)
+
+    def reasons(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> list[str]:
+        """Return why a spec has to run, in words; nothing if it is up to date."""
+        return self._judge(spec, dependencies)[0]
+
+    def check(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> Fingerprint | None:
+        """Return None if a spec is up to date; else what it will be made from, to be passed to `passed`."""
+        reasons, fingerprint = self._judge(spec, dependencies)
+        self._reasons[spec.name] = "; ".join(reasons) if reasons else self._since(spec)
+        return fingerprint if reasons else None
+
+    def _judge(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> tuple[list[str], Fingerprint]:
+        fingerprint = take_fingerprint(spec, dependencies, self._digests)
+        made = self._made.get(spec.name)
+        if made is None:
+            return ["it has not passed yet"], fingerprint
+        if made.get("forced"):
+            return ["--force"], fingerprint
+        reasons = _differences(made["from"], fingerprint)
+        outputs = find_files(spec, spec.outputs, self._digests)
+        for path, digest in made["outputs"].items():
+            now = outputs.get(path, ABSENT)
+            if now == ABSENT:
+                reasons.append(f"the output {path} is gone")
+            elif now != digest:
+                reasons.append(f"the output {path} was changed")
+        return reasons, fingerprint
+
+    def passed(self, spec: RunSpec, fingerprint: Fingerprint) -> None:
+        """Remember a success."""
+        outputs = find_files(spec, spec.outputs, self._digests)
+        record = {"made": spec.name, "from": fingerprint.to_dict(), "outputs": outputs, "at": time.time()}
+        self._made[spec.name] = record
+        self._write([record])
+
+    def ended(self, result: RunResult) -> None:
+        """Remember how a spec ended in this run."""
+        reason = self._reasons.get(result.name, "" if result.error is None else str(result.error).partition("\n")[0])
+        end = (result.state.value, command_digest(result.spec, self._digests), reason)
+        self._ends[result.name] = end
+        self._write([{"end": result.name, "is": end}])
+
+    def begin(self, tasks: Iterable[str], arguments: Iterable[str]) -> None:
+        """Remember that a run begins, and what it was asked for."""
+        self._run = (tuple(tasks), tuple(arguments))
+        self._ends.clear()
+        self._write([{"run": self._run[0], "arguments": self._run[1], "at": time.time()}])
+
+    def force(self, names: Iterable[str]) -> None:
+        """Forget what specs were made from, so that they are run."""
+        forced: dict[str, dict[str, Any]] = {name: {"made": name, "forced": True} for name in names}
+        self._made |= forced
+        self._write(list(forced.values()))
+
+    def last_run(self) -> LastRun | None:
+        """Return the last run; None if there was none."""
+        return None if self._run is None else LastRun(*self._run, dict(self._ends))
+
+    def has_passed(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
+        """Return whether a spec passed in the last run, and nothing of it has changed since."""
+        state, command, _ = self._ends.get(spec.name, ("", "", ""))
+        if state not in ("passed", "up_to_date") or command != command_digest(spec, self._digests):
+            return False
+        return not spec.inputs or not self.reasons(spec, dependencies)
+
+    def passed_at(self, name: str) -> float | None:
+        """Return when a spec with inputs last passed, in seconds since the epoch."""
+        at = self._made.get(name, {}).get("at")
+        return None if at is None else float(at)
+
+    def _since(self, spec: RunSpec) -> str:
+        at = self.passed_at(spec.name)
+        moment = "" if at is None else time.strftime(" since %Y-%m-%d %H:%M:%S", time.localtime(at))
+        return f"up to date{moment}"
+
+    def _read(self) -> bytes | None:
+        """Take in the records of the file, and return its salt; None if there is no file, or none of ours."""
+        salt: bytes | None = None
+        try:
+            for record in self._journal.read():
+                self._count += 1
+                if "memory" in record:
+                    if record["memory"] != _VERSION or record["place"] != self._place:
+                        return None  # of another version, or moved
+                    salt = bytes.fromhex(record["salt"])
+                elif salt is not None:
+                    self._take(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.info("nothing is remembered, as %s can't be read: %s", self._journal.path, error)
+            return None
+        return salt
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if "made" in record:
+            self._made[record["made"]] = record
+        elif "end" in record:
+            state, command, reason = record["is"]
+            self._ends[record["end"]] = (state, command, reason)
+        elif "run" in record:
+            self._run = (tuple(record["run"]), tuple(record["arguments"]))
+            self._ends.clear()
+        elif "file" in record:
+            size, changed, inode, digest = record["is"]
+            self._cached[record["file"]] = (size, changed, inode, digest)
+
+    def _write(self, records: list[dict[str, Any]]) -> None:
+        fresh = [{"file": path, "is": mark} for path, mark in self._digests.fresh.items()]
+        self._digests.fresh.clear()
+        self._try(lambda: self._journal.append([*fresh, *records]))
+        self._count += len(fresh) + len(records)
+        current = 2 + len(self._made) + len(self._ends) + len(self._cached)
+        if self._count > _MOST_OUTDATED + 2 * current:
+            self._try(lambda: self._journal.rewrite(_without_outdated))
+            self._count = current
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            logger.info("what was made is not remembered: %s", error)
+
+    def _founded(self, records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        """Return the records of a file that has none of ours for this place."""
+        found = list(records)
+        if found and found[0].get("memory") == _VERSION and found[0].get("place") == self._place:
+            return found
+        return [{"memory": _VERSION, "salt": os.urandom(16).hex(), "place": self._place}]
+
+
+def _without_outdated(records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Yield the records that no later one replaces."""
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in records:
+        kind = next((kind for kind in ("memory", "file", "made", "run", "end") if kind in record), "")
+        if kind == "run":
+            kept = {key: old for key, old in kept.items() if key[0] not in ("run", "end")}
+        kept[kind, "" if kind in ("memory", "run") else str(record.get(kind))] = record
+    return kept.values()
+
+
+def _differences(made: Mapping[str, Any], now: Fingerprint) -> list[str]:
+    reasons = []
+    if made["command"] != now.command:
+        changed = f": {made['shown']} → {now.shown}" if made["shown"] != now.shown else ", in what isn't shown"
+        reasons.append(f"the command differs{changed}")
+    for what, before, after in (
+        ("variable", made["env"], now.env),
+        ("input", made["inputs"], now.inputs),
+        ("result of", made["results"], now.results),
+    ):
+        for name in dict.fromkeys((*before, *after)):
+            old, new = before.get(name, ABSENT), after.get(name, ABSENT)
+            if old != new:
+                how = "is new" if old == ABSENT else "is gone" if new == ABSENT else "changed"
+                reasons.append(f"the {what} {name} {how}")
+    return reasons

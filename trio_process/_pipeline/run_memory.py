@@ -1,0 +1,55 @@
+"""The memory as one run uses it: asked before an attempt, told of every end, from one thread at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .result import RunResult, SpecState
+from .spec import RunSpec
+
+if TYPE_CHECKING:
+    from .fingerprint import Fingerprint
+    from .memory import Memory
+
+
+@final
+class RunMemory:
+    """Finds out which specs of a run are up to date.
+
+    Args:
+        memory: What is remembered; None for nothing.
+        specs: The specs of the run.
+    """
+
+    def __init__(self, memory: Memory | None, specs: Sequence[RunSpec]) -> None:
+        self._memory = memory
+        self._specs = {} if memory is None else {spec.name: spec for spec in specs}
+        self._made_from: dict[str, Fingerprint] = {}
+        self._limiter = trio.CapacityLimiter(1)  # the memory is not made for several threads
+
+    def covers(self, spec: RunSpec) -> bool:
+        """Return whether a spec can be up to date at all."""
+        return self._memory is not None and bool(spec.inputs)
+
+    async def is_up_to_date(self, spec: RunSpec) -> bool:
+        """Return whether a spec need not be run; if it has to, keep what it will be made from."""
+        assert self._memory is not None, "asked only for specs that are covered"
+        if spec.name in self._made_from:
+            return False  # between two attempts
+        needed = [self._specs[name] for name in spec.after if name in self._specs]
+        found = await trio.to_thread.run_sync(self._memory.check, spec, needed, limiter=self._limiter)
+        if found is not None:
+            self._made_from[spec.name] = found
+        return found is None
+
+    async def remember(self, result: RunResult | None) -> None:
+        """Write down how a spec ended, and what it was made from if it passed."""
+        if self._memory is None or result is None:
+            return
+        made_from = self._made_from.get(result.name)
+        if made_from is not None and result.state is SpecState.PASSED:
+            await trio.to_thread.run_sync(self._memory.passed, result.spec, made_from, limiter=self._limiter)
+        await trio.to_thread.run_sync(self._memory.ended, result, limiter=self._limiter)
