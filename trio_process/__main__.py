@@ -13,9 +13,9 @@ def main() -> None:
     try:
         from ._cli.main import main as run  # noqa: PLC0415 - it needs the extra
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        if error.name != "click":
             raise
-        sys.exit(f"trio-process: the command line needs {error.name}; install it with: pip install 'trio-process[cli]'")
+        sys.exit("trio-process: the command line needs click; install it with: pip install 'trio-process[cli]'")
     _fill_standard_streams()
     _forget_coerced_locale()
     run()

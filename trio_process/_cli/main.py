@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, final
 
@@ -20,6 +21,9 @@ _COMMANDS: Final = {
     "daemons": ("daemons", "daemons"),
     "health": ("health", "health"),
 }
+
+EXTRA: Final = ("click", "rich")
+"""What the extra `cli` brings."""
 
 _INTERRUPTED: Final = 128 + 2
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -40,7 +44,12 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, name = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(f".{module}", __package__), name)
+        try:
+            command: click.Command = getattr(import_module(f".{module}", __package__), name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in EXTRA:
+                raise
+            sys.exit(missing(error.name))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -52,7 +61,16 @@ class _Commands(click.Group):
         sys.exit(_INTERRUPTED)
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def missing(name: str) -> str:
+    """Return what to do where a package of the extra is missing."""
+    package = name.partition(".")[0]
+    return f"trio-process: the command line needs {package}; install it with: pip install 'trio-process[cli]'"
+
+
+_HELP: Final = "Run processes, pipelines and daemons; nothing that was started is left behind."
+
+
+@click.command(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trio-process", prog_name="trio-process")
 def cli() -> None:
     """Run processes, pipelines and daemons; nothing that was started is left behind."""
@@ -63,9 +81,15 @@ def main() -> None:
     atexit.register(let_go)
     be_tolerant()
     try:
-        cli(prog_name="trio-process")
+        sys.exit(cli.main(prog_name="trio-process", standalone_mode=False))
+    except click.ClickException as error:
+        with suppress(OSError):  # whatever becomes of the text, the exit status says it
+            error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
     except OSError as error:
-        # the commands tell of their own; what comes here is a text of click's: help, the version, a wrong usage
+        # the commands report theirs; this is a text of click's: help, or the version
         if error.errno not in _UNWRITABLE:
             raise
         lost = OutputLost()

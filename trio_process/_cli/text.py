@@ -54,7 +54,7 @@ def last_state(line: str) -> str:
 
 def cells(text: str) -> int:
     """Return how many columns of a terminal a text takes."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415 - `exec` works without rich
 

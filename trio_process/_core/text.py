@@ -75,8 +75,11 @@ def in_seconds(duration: float) -> str:
 
 
 def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
-    """Return the last lines of `text` that are not empty at its end, each cut to `width` characters."""
-    lines = text.rstrip().splitlines()[-count:]
+    r"""Return the last lines of `text` that are not empty at its end, each cut to `width` characters.
+
+    A line ends at `\n` alone, as everywhere here: not at form feeds, NEL and the like, which programs write within one.
+    """
+    lines = text.rstrip().split("\n")[-count:] if text.rstrip() else []
     return [line if len(line) <= width else line[:width] + " […]" for line in lines]
 
 

@@ -22,7 +22,14 @@ from .local import (
     open_path,
     spawn_with_descriptor_limit,
 )
-from .managed_process import ManagedProcess, OutputLines, ask_to_stop, masker_of, stop_signal_of
+from .managed_process import (
+    ManagedProcess,
+    OutputLines,
+    ask_to_stop,
+    masker_of,
+    stop_signal_of,
+    unfinished_line,
+)
 from .options import ServiceOptions, ServiceStatistics
 from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
 from .program import Program
@@ -67,5 +74,6 @@ __all__ = [
     "start_error",
     "state_of",
     "stop_signal_of",
+    "unfinished_line",
     "use_backend",
 ]

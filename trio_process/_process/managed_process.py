@@ -432,6 +432,11 @@ def ask_to_stop(
     process._child.ask(Request(reason, None, task_name(), grace_period, stop_signal))
 
 
+def unfinished_line(process: ManagedProcess) -> str:
+    """Return the line that a process has begun and not ended."""
+    return process._child.output.unfinished()
+
+
 def stop_signal_of(process: ManagedProcess) -> int:
     """Return the stop signal that a process was started with."""
     return process._child.record.options.stop_signal

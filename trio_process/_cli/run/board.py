@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar, final
 
@@ -27,6 +27,7 @@ class Row:
     started: float | None = None
     ended: float | None = None
     last_line: str = ""
+    unfinished: str = ""
     result: RunResult | None = None
 
     def elapsed(self, now: float) -> float | None:
@@ -57,6 +58,7 @@ class Board:
         rows: A row per task, by name: in the order of the waves, in that of the file within one.
         counts: How many tasks are in each state.
         culprit: The first task whose failure is not allowed, or None.
+        progress: Returns the unfinished line of each running task, for `look`.
         interrupted: What asked for an early end, such as "Ctrl-C"; empty while nothing has.
     """
 
@@ -73,6 +75,7 @@ class Board:
         self.culprit: str | None = None
         self.interrupted = ""
         self.clock = clock
+        self.progress: Callable[[], Iterable[tuple[str | None, str]]] = tuple
         self.begun = clock()
 
     def update(self, update: RunUpdate) -> Change:
@@ -105,6 +108,14 @@ class Board:
         row = self.rows.get(name or "")
         if row is not None:
             row.last_line = next((text for line in reversed(lines) if (text := glimpse(line).strip())), row.last_line)
+
+    def look(self) -> None:
+        """Take in what running tasks have written after their last newline."""
+        for row in self.running.values():
+            row.unfinished = ""
+        for name, line in self.progress():
+            if name in self.rows and line:
+                self.rows[name].unfinished = glimpse(line).strip()
 
     @property
     def done(self) -> int:

@@ -26,7 +26,7 @@ from ..._core import (
     stop_signals,
 )
 from ..._pipeline import RunAllResult, Runner, RunSpec, RunUpdate
-from ..._process import ManagedProcess
+from ..._process import ManagedProcess, unfinished_line
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
 from ..terminal import Terminal, heard
@@ -196,6 +196,7 @@ class _Run:
         self._place = place
         self._executor = TerminalExecutor(place, view, terminal, clock, interruption, escalation)
         self._lost: OutputLost | None = None
+        board.progress = lambda: ((process.name, unfinished_line(process)) for process in self._place.running())
 
     async def __call__(self, specs: Sequence[RunSpec], settings: RunSettings, *, lossless: bool) -> Outcome:
         result: RunAllResult | None = None

@@ -59,6 +59,7 @@ class LiveView:
             self._screen.flush()
 
     def _draw(self) -> None:
+        self._board.look()
         width = self._console.width
         lines, cells = frame_lines(self._board, self._console)
         self._screen.draw(lines, cells, width)

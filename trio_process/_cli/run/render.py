@@ -120,11 +120,17 @@ def _note(row: Row, board: Board) -> str:
             waits = board.waits_for(row)
             return f"waits for {listed(waits, most=3)}" if waits else "waits for a free slot"
         case SpecState.QUEUED:
-            return "waits for a place or a service"
+            return (
+                f"waits for {listed(row.spec.uses, most=3)} to be ready"
+                if row.spec.uses
+                else "waits for a place or a service"
+            )
         case SpecState.RETRYING:
             return f"failed; attempt {row.attempts + 1} of {row.spec.retries + 1} follows"
         case SpecState.FAILED | SpecState.SKIPPED if row.result is not None:
             return ending(row.result)
+        case SpecState.RUNNING if row.unfinished:
+            return row.unfinished
         case _:
             return row.last_line
 
@@ -198,7 +204,7 @@ def ending(result: RunResult) -> str:
     """Return in a few words how a task ended."""
     ended = result.command_result
     if result.passed:
-        words = "passed"
+        words = "up to date" if result.state is SpecState.UP_TO_DATE else "passed"
     elif result.skipped or ended is None or result.error is None:
         words = (
             f"exited with code {result.exit_code}"

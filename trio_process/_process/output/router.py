@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
@@ -40,6 +40,9 @@ class Sink(Protocol):
 
     def finish(self) -> None:
         """Take note that there is no more."""
+
+
+_GLANCE: Final = 4096  # bytes of an unfinished line
 
 
 @final
@@ -150,6 +153,12 @@ class OutputRouter:
             if backlog.full:
                 full = [*(full or ()), backlog]
         return full
+
+    def unfinished(self) -> str:
+        """Return the line that a stream has begun and not ended: a prompt, or progress that ends in carriage returns."""
+        encoding = self._options.encoding if is_direct(self._options.encoding) else "utf-8"
+        partial = next((splitter.partial for splitter in self._splitters.values() if splitter.partial), b"")
+        return partial[-_GLANCE:].decode(encoding, "replace")
 
     def finish(self) -> None:
         """Hand on what has no newline at its end."""
