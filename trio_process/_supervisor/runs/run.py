@@ -67,9 +67,7 @@ class Run(ABC):
         return False
 
     def found(self, *, ready: bool | None = None, alive: bool | None = None, reason: str = "") -> None:
-        """Take in the answer of a probe; one that comes after the end is nobody's."""
-        if self.ended:
-            return
+        """Take in the answer of a probe. It belongs to this run: after the end, nobody looks at it any more."""
         self.reason = reason
         if ready is not None:
             self.ready = ready
