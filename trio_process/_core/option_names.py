@@ -72,9 +72,9 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str = "option"
 def refuse_unknown(cls: _Class) -> _Class:
     """Let an attrs class of keywords raise `OptionError` for arguments that it doesn't take, not `TypeError`.
 
-    A decorator. The signature, and what type checkers see, stay those of attrs.
+    A decorator for classes made with `init=False`: they declare the signature for type checkers themselves.
     """
-    made: Callable[..., None] = cls.__init__  # type: ignore[misc] # of this very class
+    made: Callable[..., None] = cls.__attrs_init__  # type: ignore[attr-defined] # init=False leaves it to us
     fields = [field for field in attrs.fields(cls) if field.init]
     known = frozenset(field.alias or field.name for field in fields)
     required = [field.name for field in fields if field.default is attrs.NOTHING]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter, is_
 from pathlib import Path
 from signal import SIGTERM
-from typing import IO, Any, Final, NamedTuple, final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Unpack, final
 
 import attrs
 
@@ -18,6 +18,7 @@ from . import checks
 from .checks import Argument, EnvValue
 from .enums import Stdio, member, signal_number
 from .errors import OptionError
+from .keywords import RunKeywords
 from .option_names import check_names, refuse_unknown
 from .secret import NO_SECRETS, Masker, Secret
 from .text import nearest, shown
@@ -32,36 +33,12 @@ OutputTarget = Stdio | Path | IO[bytes]
 _SUCCESS: Final = (0,)
 
 
-def _arguments(values: Iterable[Argument]) -> tuple[str | bytes | Secret, ...]:
-    return values if values == () and type(values) is tuple else checks.arguments("args", values)
-
-
-def _stop_signal(value: int | str) -> int:
-    return value if value is SIGTERM else signal_number(value, "stop_signal")
-
-
-def _exit_codes(values: Iterable[int]) -> tuple[int, ...]:
-    if values is _SUCCESS:
-        return _SUCCESS
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise OptionError(f"ok_exit_codes must be a list or tuple of whole numbers, got {values!r}")
-    codes = tuple(values)
-    for code in codes:
-        if not 0 <= checks.whole("ok_exit_codes", code) <= 255:
-            raise OptionError(f"ok_exit_codes must be 0 to 255, got {code!r}")
-    return codes
-
-
-def _log_file(value: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None) -> Path | None:
-    return None if value is None else Path(os.fsdecode(checks.path("log_file", value)))
-
-
 _EMPTY: Final[Mapping[str, Any]] = {}  # stands for "not given"; every instance gets a dict of its own
 
 
 @final
 @refuse_unknown
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, init=False)
 class RunOptions:
     """What to run, and how; the keywords of `Service.start`, `open` and `run` are its fields.
 
@@ -107,7 +84,7 @@ class RunOptions:
     """
 
     command: Argument
-    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
+    args: tuple[str | bytes | Secret, ...] = ()
     cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None
     env: Mapping[str, EnvValue] = _EMPTY
     name: str | None = None
@@ -121,12 +98,12 @@ class RunOptions:
     max_line: int = MAX_LINE
     timeout: float | None = None
     idle_timeout: float | None = None
-    stop_signal: int = attrs.field(default=SIGTERM, converter=_stop_signal)
+    stop_signal: int = SIGTERM
     grace_period: float | None = None
     kill_group: bool = True
     detach: bool = False
-    ok_exit_codes: tuple[int, ...] = attrs.field(default=_SUCCESS, converter=_exit_codes)
-    log_file: Path | None = attrs.field(default=None, converter=_log_file)
+    ok_exit_codes: tuple[int, ...] = _SUCCESS
+    log_file: Path | None = None
     log_max_bytes: int = 0
     log_keep: int = 3
     echo: bool = False
@@ -138,6 +115,14 @@ class RunOptions:
     max_output: int | None = None
     resources: Mapping[str, int] = _EMPTY
 
+    if (
+        TYPE_CHECKING
+    ):  # attrs would take the types of the fields, but a str for a path or a list for a tuple is converted
+
+        def __init__(
+            self, *, command: Argument, args: Iterable[Argument] = (), **options: Unpack[RunKeywords]
+        ) -> None: ...
+
     def __attrs_post_init__(self) -> None:
         # Written out instead of thirty attrs validators, which cost more than the fork: 20 µs where all is default. Most
         # runs give a command and arguments only, and one comparison with the defaults (0.9 µs) answers for the rest.
@@ -145,6 +130,8 @@ class RunOptions:
         if isinstance(self.command, Secret):
             raise OptionError("command must be a str, bytes or path; a Secret can only be an argument")
         put(self, "command", checks.path("command", self.command))
+        if self.args != () or type(self.args) is not tuple:
+            put(self, "args", checks.arguments("args", self.args))
         if all(map(is_, _rest_of(self), _DEFAULTS)):
             for option in _MAPPINGS:
                 put(self, option, {})
@@ -177,6 +164,8 @@ class RunOptions:
         checks.whole("max_line", self.max_line, least=4)  # a character of UTF-8 must fit
         if self.max_output is not None:
             checks.whole("max_output", self.max_output)
+        if self.log_file is not None:
+            object.__setattr__(self, "log_file", Path(os.fsdecode(checks.path("log_file", self.log_file))))
         checks.whole("log_max_bytes", self.log_max_bytes)
         checks.whole("log_keep", self.log_keep)
         for option in ("disable_capture", "echo", "redact"):
@@ -189,6 +178,10 @@ class RunOptions:
             value = getattr(self, option)
             if value is not None:
                 put(self, option, checks.seconds(option, value, positive=option == "idle_timeout"))
+        if self.stop_signal is not SIGTERM:
+            put(self, "stop_signal", signal_number(self.stop_signal, "stop_signal"))
+        if self.ok_exit_codes is not _SUCCESS:
+            put(self, "ok_exit_codes", _exit_codes(self.ok_exit_codes))
         checks.flag("kill_group", self.kill_group)
         checks.flag("detach", self.detach)
 
@@ -318,6 +311,16 @@ def _known_codec(encoding: object, errors: object) -> None:
         raise OptionError(
             f"errors must name an error handler such as 'replace' that can decode, got {errors!r}"
         ) from None
+
+
+def _exit_codes(values: object) -> tuple[int, ...]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise OptionError(f"ok_exit_codes must be a list or tuple of whole numbers, got {values!r}")
+    codes = tuple(values)
+    for code in codes:
+        if not 0 <= checks.whole("ok_exit_codes", code) <= 255:
+            raise OptionError(f"ok_exit_codes must be 0 to 255, got {code!r}")
+    return codes
 
 
 class Account(NamedTuple):
