@@ -338,6 +338,21 @@ def test_a_cold_import_is_light():
     assert done.stdout.split() == []
 
 
+def test_the_upper_layers_are_loaded_when_they_are_asked_for():
+    code = """
+import sys, trio_process
+layers = ("trio_process._supervisor", "trio_process._control")
+assert not any(layer in sys.modules for layer in layers), sys.modules
+from trio_process import Supervisor
+assert "trio_process._supervisor" in sys.modules
+assert "trio_process._control" not in sys.modules
+from trio_process import *
+assert ControlServer is trio_process.ControlServer
+assert not hasattr(trio_process, "NoSuchName")
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
 def test_an_import_changes_nothing_of_the_process():
     code = """
 import os, signal, sys, threading, warnings

@@ -9,7 +9,8 @@
 * `trio_process.exec` says one command well; `trio_process.testing` runs all of this on virtual time.
 """
 
-from ._control import Access, ControlServer
+from typing import TYPE_CHECKING
+
 from ._core import (
     Action,
     ActionDisabledError,
@@ -92,20 +93,55 @@ from ._process import (
     ServiceOptions,
     ServiceStatistics,
 )
-from ._supervisor import (
-    Probe,
-    ReloadPlan,
-    Strategy,
-    Supervisor,
-    Unit,
-    UnitChanged,
-    UnitCondition,
-    UnitInfo,
-    UnitLines,
-    UnitSpec,
-    UnitState,
-    load_services,
-)
+
+if TYPE_CHECKING:
+    from ._control import Access, ControlServer
+    from ._supervisor import (
+        Probe,
+        ReloadPlan,
+        Strategy,
+        Supervisor,
+        Unit,
+        UnitChanged,
+        UnitCondition,
+        UnitInfo,
+        UnitLines,
+        UnitSpec,
+        UnitState,
+        load_services,
+    )
+else:
+    # The two upper layers are half of the import time, and most programs use neither of them: they are loaded when one of
+    # their names is first asked for (PEP 562). All below is loaded at once.
+    _UPPER_LAYERS = {
+        **dict.fromkeys(["Access", "ControlServer"], "_control"),
+        **dict.fromkeys(
+            [
+                "Probe",
+                "ReloadPlan",
+                "Strategy",
+                "Supervisor",
+                "Unit",
+                "UnitChanged",
+                "UnitCondition",
+                "UnitInfo",
+                "UnitLines",
+                "UnitSpec",
+                "UnitState",
+                "load_services",
+            ],
+            "_supervisor",
+        ),
+    }
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module  # noqa: PLC0415 - it is there already, and no name of this package
+
+        if name not in _UPPER_LAYERS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_UPPER_LAYERS[name]}", __name__), name)
+        return value
+
 
 Info = ProcessInfo
 Process = ManagedProcess

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from functools import lru_cache
-from pkgutil import get_data
 from typing import NamedTuple, final
 
 from ..._core import OptionError, RunOptions, Stream, find_user, shown_command
@@ -139,6 +138,8 @@ def interpreter(options: RunOptions) -> str:
 @lru_cache
 def _launcher_source() -> str:
     """Return the source of the launcher; a zip has it, too."""
+    from pkgutil import get_data  # noqa: PLC0415 - 0.6 ms of the import time, and few starts need a launcher
+
     source = get_data(__package__, "launcher.py")
     assert source is not None, "the package has no launcher.py"
     return source.decode()
