@@ -124,7 +124,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
-SetEnv PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin
+AcceptEnv *
 MaxStartups 100
 MaxSessions 100
 """

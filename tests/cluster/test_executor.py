@@ -82,8 +82,13 @@ def _path(kind, tmp_path, request):
         return os.environ["PATH"]
     programs = tmp_path / "bin"
     programs.mkdir()
-    options = " ".join(request.getfixturevalue("sshd"))
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    real, options = shutil.which("ssh"), request.getfixturevalue("sshd")
+    script = f"""#!{sys.executable}
+import os, sys
+remote = sys.argv[-1].replace("python3", {sys.executable!r})
+os.execv({real!r}, ["ssh", *{options!r}, *sys.argv[1:-1], remote])
+"""
+    (programs / "ssh").write_text(script)
     (programs / "ssh").chmod(0o755)
     return f"{programs}:{os.environ['PATH']}"
 
