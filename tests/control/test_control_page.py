@@ -1,5 +1,6 @@
 """The page in a real browser, and what other pages in the same browser can do: nothing."""
 
+import pytest
 import trio
 from browser import Tab, in_browser, needs_chromium, until
 
@@ -126,6 +127,7 @@ def type_the_token(browser, control):
 
 
 @needs_chromium
+@pytest.mark.bound(300)
 async def test_services_are_seen_and_steered_and_logs_read():
     supervisor = Supervisor(specs())
     async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
@@ -134,6 +136,7 @@ async def test_services_are_seen_and_steered_and_logs_read():
 
 
 @needs_chromium
+@pytest.mark.bound(300)
 async def test_pipelines_are_shown_and_a_token_can_be_typed():
     async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
         pipeline = [
@@ -195,6 +198,7 @@ def attack(browser, control, port):
 
 
 @needs_chromium
+@pytest.mark.bound(300)
 async def test_a_foreign_page_can_do_nothing():
     async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
         process = await service.start("sleep", "1000")
@@ -218,6 +222,7 @@ def rebind(browser, port):
 
 
 @needs_chromium
+@pytest.mark.bound(300)
 async def test_a_rebound_name_gets_nothing():
     async with ControlServer("127.0.0.1:0") as control:
         port = control.addr.rpartition(":")[2]

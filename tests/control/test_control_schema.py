@@ -52,6 +52,7 @@ def ask_all(control, mode):
     return count
 
 
+@pytest.mark.bound(400)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 async def test_schemathesis_finds_nothing(tmp_path, mode):
     specs = [UnitSpec(name="web", command="sleep", args=["1000"]), UnitSpec(name="db", command="cat")]

@@ -116,6 +116,7 @@ class _RunCommand(click.Command):
     metavar="WHERE",
     help="Where to run tasks: local, local:N (agents), ssh:HOST,..., slurm:N[?SRUN OPTIONS], dask:ADDRESS.",
 )
+@click.option("--listen", metavar="ADDR", help="Show the run on a page: host:port, or unix:/path.")
 @click.option("--dry-run", "dry", is_flag=True, help="Print what would be run, wave by wave.")
 @click.option("--list", "listing", is_flag=True, help="Print the tasks of the file.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print them as JSON.")
@@ -137,6 +138,7 @@ def run(
     schedule: str,
     on_failure: str,
     timeout: float | None,
+    listen: str | None,
     output: str | None,
     logs: str | None,
     executor: str,
@@ -170,6 +172,7 @@ def run(
             on_failure=on_failure,
             timeout=timeout,
             launcher=launcher,
+            listen=listen,
         )
         if only_failed and not specs:
             show("nothing failed last time")

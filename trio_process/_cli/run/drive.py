@@ -32,6 +32,7 @@ from ..output import OutputLost
 from ..terminal import Terminal, heard
 from .board import Board, Change, receive_all
 from .executor import TerminalExecutor
+from .listen import shown_at
 from .place import Place
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class RunSettings:
     on_failure: str = "continue"
     timeout: float | None = None
     launcher: Launcher | None = None
+    listen: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -197,6 +199,7 @@ class _Run:
         self._executor = TerminalExecutor(place, view, terminal, clock, interruption, escalation)
         self._lost: OutputLost | None = None
         board.progress = lambda: ((process.name, unfinished_line(process)) for process in self._place.running())
+        self._relay: Callable[[RunUpdate], None]
 
     async def __call__(self, specs: Sequence[RunSpec], settings: RunSettings, *, lossless: bool) -> Outcome:
         result: RunAllResult | None = None
@@ -204,7 +207,8 @@ class _Run:
             updates, received = trio.open_memory_channel[RunUpdate](math.inf)
             # signals cancel this only: the view goes on until everything is stopped, and shows that
             with updates, self._interruption.scope:
-                async with self._place.entered():
+                stopping, there = self._interruption.stopping, self._place.there
+                async with self._place.entered(), shown_at(settings.listen, there, specs, stopping) as self._relay:
                     output = self._subscribe(lossless=lossless)
                     changed, changes = trio.open_memory_channel[Change](math.inf)
                     showing.start_soon(self._follow, received, changed)
@@ -214,7 +218,7 @@ class _Run:
                         schedule=settings.schedule,
                         on_failure=settings.on_failure,
                         timeout=settings.timeout,
-                        stopping=self._interruption.stopping,
+                        stopping=stopping,
                         updates=updates,
                     )
         return Outcome(result or self._board.whole(), self._interruption.number, self._lost)
@@ -232,6 +236,7 @@ class _Run:
             while found := await receive_all(updates):
                 for update in found:
                     change = self._board.update(update)
+                    self._relay(update)
                     with suppress(trio.BrokenResourceError):  # the view is lost
                         changed.send_nowait(change)
 

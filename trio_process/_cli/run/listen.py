@@ -1,0 +1,62 @@
+"""`trio-process run --listen ADDR`: the run is shown by a control server while it lasts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from ..._control import ControlServer
+from ..._core import Secret
+from ..._pipeline import RunSpec, RunUpdate
+from ..._process import Service
+from ..output import complain
+
+TOKEN_VARIABLE: Final = "TRIO_PROCESS_TOKEN"  # noqa: S105 - its name
+
+
+def _ignore(update: RunUpdate) -> None:
+    del update
+
+
+@asynccontextmanager
+async def shown_at(
+    addr: str | None, service: Service, specs: Sequence[RunSpec], stopping: trio.Event
+) -> AsyncIterator[Callable[[RunUpdate], None]]:
+    """Show a run at an address for the length of the block.
+
+    Args:
+        addr: Where; None for nowhere.
+        service: What runs the tasks.
+        specs: The tasks.
+        stopping: What stops the run, also from the page.
+
+    Yields:
+        What takes the updates of the run.
+
+    Raises:
+        OptionError: `addr` is not valid, or others can reach it and the environment has no token.
+        DaemonError: It can't be bound.
+    """
+    if addr is None:
+        yield _ignore
+        return
+    token = os.environ.pop(TOKEN_VARIABLE, None)  # the tasks don't get it
+    async with ControlServer(addr, service=service, token=None if token is None else Secret(token)) as control:
+        channel = control.pipeline(os.path.basename(os.getcwd()) or "run", specs, stopping=stopping)
+        # a token belongs on the screen of a person, and not into the log of a machine
+        own = token is None and not addr.startswith("unix:") and sys.stderr.isatty()
+        complain(f"trio-process: this run is shown at {control.login_url.reveal() if own else control.url}")
+
+        def relay(update: RunUpdate) -> None:
+            try:
+                channel.send_nowait(update)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                pass  # the server was left: what comes now is for the summary alone
+
+        with channel:
+            yield relay
