@@ -43,6 +43,7 @@ class Sink(Protocol):
 
 
 _GLANCE: Final = 4096  # bytes of an unfinished line
+_NO_SPLITTERS: Final[dict[Stream, LineSplitter]] = {}  # shared while nothing splits, and never written to
 
 
 @final
@@ -79,7 +80,7 @@ class OutputRouter:
         self._options = options
         self._known = -1  # the version of the bus that `_targets` was asked of
         self._targets: Sequence[Backlog] = ()
-        self._splitters: dict[Stream, LineSplitter] = {}
+        self._splitters = _NO_SPLITTERS
         masker = masker_for(options) if options.redact else None
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
         if options.disable_capture:
@@ -117,7 +118,7 @@ class OutputRouter:
             split = splitter.feed(data)
             full = self._publish(stream, split, weight - splitter.unfinished)
         elif self._splitters:
-            self._splitters.clear()
+            self._splitters = _NO_SPLITTERS
         self.capture.write(stream, data)
         if self._window is not None:
             self._window.write(stream, data)
@@ -135,7 +136,8 @@ class OutputRouter:
         splitter = self._splitters.get(stream)
         if splitter is None:
             options = self._options
-            splitter = self._splitters[stream] = LineSplitter(options.encoding, options.errors, options.max_line)
+            splitter = LineSplitter(options.encoding, options.errors, options.max_line)
+            self._splitters = {**self._splitters, stream: splitter}
             begun = self.capture.unfinished(stream)
             if begun:
                 splitter.feed(begun[-options.max_line :])
@@ -174,7 +176,7 @@ class OutputRouter:
                     splitter = self._splitter(stream)
                     weight = splitter.unfinished
                     self._publish(stream, splitter.finish(), weight)
-        self._splitters.clear()
+        self._splitters = _NO_SPLITTERS
         self._window = None  # those who read from it hold it
         for sink in self.sinks:
             sink.finish()
