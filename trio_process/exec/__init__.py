@@ -1,4 +1,4 @@
-"""One command, said well: an immutable builder, pipes of it, and loggers.
+"""Run one command: commands as immutable values, pipes between them, and loggers.
 
 >>> async def main() -> None:
 ...     version = await Command("git", "--version").output()

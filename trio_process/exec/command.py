@@ -1,4 +1,4 @@
-"""`Command`: one command as a value, said well; and `run_quiet`."""
+"""`Command`: one command as a value; and `run_quiet`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import attrs
 
 from .._core import Argument, CommandFailedError, CommandResult, RunOptions, Stdio, escape_controls
 from .pipe import Pipe, joined
-from .runnable import Verbs
+from .runnable import Runnable
 from .stage import Stage
 
 
 @final
 @attrs.frozen(init=False, repr=False)
-class Command(Verbs):
-    """A command that runs when one of its verbs is awaited; a value, so that each `with_…` returns a new one.
+class Command(Runnable):
+    """A command as an immutable value: each `with_…` returns a new one, and awaiting `run` or `output` runs it.
 
-    Its stdin is the null device and it runs in the caller's directory and environment, unless told otherwise. There is
-    no shell: arguments are handed over as they are. It is stopped, with all that it started, if the caller is
-    cancelled.
+    By default its stdin is the null device, and it runs in the caller's directory and environment. There is no shell:
+    arguments are passed unchanged. If the caller is cancelled, the command is stopped, with everything it started.
 
     Args:
-        program: Looked up on the PATH, or a path with a slash. A relative path means the caller's directory, also with
-            `with_dir`.
-        *args: str, bytes, paths or `Secret`; no numbers.
+        program: Looked up on the PATH, or a path with a slash. A relative path is relative to the
+            caller's directory, even with `with_dir`.
+        *args: str, bytes, paths or `Secret`. Numbers are refused.
 
     Raises:
-        OptionError: A value was refused.
+        OptionError: An argument is invalid.
 
     >>> async def main() -> str:
     ...     return await Command("git", "log", "-1").with_timeout(10).output()
@@ -39,15 +38,15 @@ class Command(Verbs):
 
     def __or__(self, other: object) -> Pipe:
         """Return the pipe in which `other` reads what this one writes."""
-        return joined(self, other) if isinstance(other, Verbs) else NotImplemented
+        return joined(self, other) if isinstance(other, Runnable) else NotImplemented
 
     async def run(self) -> CommandResult:
-        """Run it, and return its result; of its output, the last MiB of each stream is kept.
+        """Run the command and return its result, with the last MiB of each stream.
 
         Raises:
-            CommandFailedError: It did not end well; `CommandTimeoutError` for a timeout.
+            CommandFailedError: It failed; `CommandTimeoutError` for a timeout.
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
-            OptionError: What was given to it as a file is closed.
+            OptionError: A file given to it is closed.
         """
         return await self._run(self._stages)
 
@@ -56,18 +55,18 @@ class Command(Verbs):
 
 
 class _QuietFailedError(CommandFailedError):
-    """A command that was run quietly failed: the text is what it said of it, else the usual account."""
+    """A command run by `run_quiet` failed; the text is its stderr, or the usual one if it wrote none."""
 
     def __str__(self) -> str:
-        said = self.result.to_dict()["stderr"].strip()  # secrets masked
-        return escape_controls(said) or super().__str__()
+        stderr = self.result.to_dict()["stderr"].strip()  # secrets masked
+        return escape_controls(stderr) or super().__str__()
 
 
 async def run_quiet(program: Argument, *args: Argument) -> None:
-    """Run a command for its effect: its stdout is discarded, and its stderr is the text of the error.
+    """Run a command for its effect: stdout is discarded, and stderr becomes the text of the error.
 
     Raises:
-        CommandFailedError: It did not end well; the text is its stderr, trimmed.
+        CommandFailedError: It failed; the text is its stderr, trimmed.
         ProcessStartError: It can't be started.
 
     >>> async def main() -> None:
@@ -76,4 +75,4 @@ async def run_quiet(program: Argument, *args: Argument) -> None:
     try:
         await Command(program, *args).with_stdout(Stdio.NULL).run()
     except CommandFailedError as error:
-        raise _QuietFailedError(error.result) from None  # the same failure, said otherwise
+        raise _QuietFailedError(error.result) from None  # the same failure, with another text

@@ -1,4 +1,4 @@
-"""Running the stages of a pipe side by side, in a service that lives no longer than they do."""
+"""Run the stages of a pipe concurrently, in a service of their own."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from .._core import (
 from .._process import ManagedProcess, Service, ServiceOptions
 from .stage import Stage
 
-_DIED_OF_SIGPIPE: Final = (-SIGPIPE, 128 + SIGPIPE)  # 141: how a shell passes on that its last child did
+_DIED_OF_SIGPIPE: Final = (-SIGPIPE, 128 + SIGPIPE)  # 141 is how a shell reports that its last child did
 
 
-_KEEP_ALL: Final = ServiceOptions(retain_bytes=math.inf)  # of one run, nothing is forgotten
+_KEEP_ALL: Final = ServiceOptions(retain_bytes=math.inf)  # a run is short: keep everything
 
 
 @final
 class Execution:
-    """Commands that run, connected by pipes, and what they have written; made by `executing`."""
+    """Running commands, connected by pipes, and their output; made by `executing`."""
 
     __slots__ = (
         "_all_in",
@@ -61,20 +61,20 @@ class Execution:
         self._stages = stages
         self._service = service
         self._events = events
-        self._places: dict[str, int] = {}  # which stage a process is
+        self._places: dict[str, int] = {}  # process id to stage
         self._results: dict[int, CommandResult] = {}
         self._all_in = trio.Event()
         self._exited = 0
         self._batch: EventBatch | None = None  # the lines whose handler is being called
-        self._handled = 0  # for how many of them it has been
+        self._handled = 0  # how many of them have been handled
         self._turn = trio.Lock()
 
     @trio.lowlevel.enable_ki_protection
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the stages from left to right.
 
-        Our ends of a pipe are closed right after the spawn of the stage that has the other one: while anybody else
-        holds them, a reader gets no end of file and a writer no SIGPIPE (pipe(7)).
+        Our copies of a pipe's ends are closed right after the spawn of the stage that uses them: as long as another
+        process holds one, a reader gets no end of file and a writer no SIGPIPE (pipe(7)).
         """
         with ExitStack() as ours:
             upstream: FileIO | None = None
@@ -90,19 +90,19 @@ class Execution:
                     process = await self._start_stage(place, ends, theirs, nursery)
                     self._places[process.id] = place
                     if stage.feed is not None:
-                        nursery.start_soon(pour, stage.feed, process, name="trio_process stdin")
+                        nursery.start_soon(feed_stdin, stage.feed, process, name="trio_process stdin")
 
     async def _start_stage(
         self, place: int, ends: Mapping[str, IO[bytes]], files: ExitStack, nursery: trio.Nursery
     ) -> ManagedProcess:
         stage = self._stages[place]
         began = trio.current_time()
-        stage.say("debug", "executing command")
+        stage.log("debug", "executing command")
         try:
             options = stage.prepared(ends, files)
             process: ManagedProcess = await nursery.start(self._run_stage, place, options)
         except ProcessError as error:
-            stage.say("error", "command failed", error=str(error), duration=trio.current_time() - began)
+            stage.log("error", "command failed", error=str(error), duration=trio.current_time() - began)
             raise
         return process
 
@@ -114,9 +114,9 @@ class Execution:
             self._all_in.set()
 
     async def receive(self) -> EventBatch | None:
-        """Return the next lines, None once all stages have ended; the handlers of lines have been called."""
+        """Call the handlers for the next lines and return the lines; None once all stages have ended."""
         assert self._events is not None
-        async with self._turn:  # of several tasks, the others find what this one leaves, and the end as well
+        async with self._turn:  # concurrent tasks share the lines, and each of them sees the end
             while self._batch is None:
                 if self._exited == len(self._stages):
                     return None
@@ -130,7 +130,7 @@ class Execution:
             return batch
 
     def _masked(self, batch: EventBatch) -> EventBatch:
-        """Return the lines with the secrets of all stages masked: a stage only knows its own."""
+        """Mask the secrets of all stages: a stage knows only its own, and can print those of another."""
         if len(self._stages) == 1 or not any(stage.options.redact for stage in self._stages):
             return batch
         masker = masker_of(self._stages)
@@ -139,7 +139,7 @@ class Execution:
         )
 
     async def _call_handler(self, batch: EventBatch) -> None:
-        """Call the handler for each line, once: where it is cancelled, the next call goes on behind that line."""
+        """Call the handler once for each line; after a cancellation, the next call resumes behind the cancelled line."""
         stage = self._stages[self._places[batch.id]]
         call = (stage.stdout if batch.stream is Stream.STDOUT else stage.stderr).call
         if call is None:
@@ -150,7 +150,7 @@ class Execution:
                 outcome = call(batch.lines[self._handled - 1])
                 if outcome is not None and isawaitable(outcome):
                     await outcome
-            except StopAsyncIteration as error:  # it would end the loop over the lines without a word (PEP 479)
+            except StopAsyncIteration as error:  # it would silently end the loop over the lines (PEP 479)
                 raise RuntimeError("the handler of lines raised StopAsyncIteration") from error
 
     async def finish(self) -> None:
@@ -161,7 +161,7 @@ class Execution:
         await self._all_in.wait()
 
     def results(self) -> tuple[CommandResult, ...]:
-        """Return the outcome of each stage, once all have ended."""
+        """Return the result of each stage; all must have ended."""
         results = tuple([self._results[place] for place in range(len(self._stages))])
         if len(results) == 1:
             return results
@@ -170,23 +170,23 @@ class Execution:
         return tuple([_shared(result, masker, redact=redact) for result in results])
 
     def report(self) -> None:
-        """Tell the loggers of the stages that failed."""
+        """Log the failures of stages, each to the logger of its stage."""
         results = self.results()
         for place in failed(results):
             error, duration = results[place].error(), results[place].duration
-            self._stages[place].say("error", "command failed", error=str(error), duration=duration)
+            self._stages[place].log("error", "command failed", error=str(error), duration=duration)
 
 
 def _make_pipe(stage: Stage) -> tuple[int, int]:
     try:
         return os.pipe()
     except OSError as error:
-        why = f"no pipe can be made behind it ({error.strerror}); close some files, or raise the limit (ulimit -n)"
-        raise ProcessStartError(f"can't start `{stage.typed}`: {why}") from error
+        why = f"no pipe can be created behind it ({error.strerror}); close some files, or raise the limit (ulimit -n)"
+        raise ProcessStartError(f"can't start `{stage.command_line}`: {why}") from error
 
 
 def masker_of(stages: Sequence[Stage]) -> Masker:
-    """Return what masks the secrets of all stages: what one knows, the next may print."""
+    """Return a masker for the secrets of all stages: one stage can print what another was given."""
     given = [value for stage in stages for value in (*stage.options.args, *stage.options.env.values())]
     return Masker(value for value in given if isinstance(value, Secret))
 
@@ -201,9 +201,10 @@ def _shared(result: CommandResult, masker: Masker, *, redact: bool) -> CommandRe
 
 
 def failed(results: Sequence[CommandResult]) -> list[int]:
-    """Return the places of the stages that failed.
+    """Return the indices of the stages that failed.
 
-    All must be `ok` (pipefail), but for a stage that died of SIGPIPE because the next one wanted no more: `yes | head`.
+    As with pipefail, every stage must be `ok`. An early stage that died of SIGPIPE is fine: the next one had read enough,
+    as in `yes | head`.
     """
     return [
         place
@@ -219,15 +220,15 @@ def failed(results: Sequence[CommandResult]) -> list[int]:
 
 @asynccontextmanager
 async def executing(stages: Sequence[Stage], *, listen: bool = False) -> AsyncIterator[Execution]:
-    """Run the stages, each one's stdout connected to the next one's stdin; leaving the block stops what still runs.
+    """Run the stages, the stdout of each connected to the stdin of the next; leaving the block stops all of them.
 
     Args:
-        stages: What to run.
-        listen: Whether lines are wanted; otherwise only their handlers, where there are any, get them.
+        stages: The commands.
+        listen: Whether the caller reads lines; if not, only line handlers get them.
     """
     listen = listen or any(stage.stdout.call or stage.stderr.call for stage in stages)
     async with Service(options=_KEEP_ALL) as service, open_scope() as nursery:
-        # subscribed before anything runs, so that no line is missed; the end is then an event behind the last line
+        # subscribed before the first start, so that no line is missed; `Exited` comes behind the last line
         events = service.subscribe(ActionProcessOutput, ActionProcessExited) if listen else None
         with events or nullcontext():
             execution = Execution(stages, service, events)
@@ -235,14 +236,14 @@ async def executing(stages: Sequence[Stage], *, listen: bool = False) -> AsyncIt
             yield execution
 
 
-async def pour(feed: AsyncIterable[bytes], process: ManagedProcess) -> None:
-    """Write all that `feed` gives to a process, as long as it wants it."""
+async def feed_stdin(feed: AsyncIterable[bytes], process: ManagedProcess) -> None:
+    """Write the chunks of `feed` to a process until the feed ends or the process stops reading."""
     try:
         async for chunk in feed:
             try:
                 await process.send_input(chunk)
             except (StdinNotAvailableError, ProcessNotRunningError):
-                return  # it wants no more, as `head`; its exit code says whether that is a failure
+                return  # it has read enough, as `head` does; its exit code says whether that is a failure
         await process.close_stdin()
     finally:
         if isasyncgen(feed):

@@ -24,7 +24,7 @@ class Line(str):
     stream: Stream
 
     def __new__(cls, text: str, stream: Stream = Stream.STDOUT) -> Self:
-        """Make one; the stream is stdout unless given."""
+        """Create a line."""
         line = super().__new__(cls, text)
         line.stream = stream
         return line
@@ -37,9 +37,9 @@ class Line(str):
 
 @final
 class Lines:
-    """An async iterator over the lines of a command that runs; made by `lines()`.
+    """An async iterator over the lines of a running command; made by `lines()`.
 
-    It is lossless: a command waits for a slow reader. It ends with the command, and raises there if that failed.
+    No line is lost: a slow reader delays the command. The iterator ends with the command, and raises if that failed.
     """
 
     __slots__ = ("_end", "_execution", "_pending", "_streams")
@@ -65,7 +65,7 @@ class Lines:
 
 
 def check_source(source: object) -> str:
-    """Return which streams are meant."""
+    """Return `source` if it is valid."""
     if source not in ("stdout", "stderr", "all"):
         raise OptionError(f"source must be 'stdout', 'stderr' or 'all', got {source!r}")
     return str(source)

@@ -1,4 +1,4 @@
-"""Loggers: what they look like, the standard library's as one, and the rule that none of them changes an outcome."""
+"""Loggers: the protocol, an adapter for `logging`, and the rule that a logger never changes an outcome."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from .._core import logger as own_logger
 
 @runtime_checkable
 class Logger(Protocol):
-    """What a command reports to; a structlog logger is one as it is.
+    """The protocol of a logger for commands; a structlog logger satisfies it unchanged.
 
     The messages are "executing command" (debug, before it starts) and "command failed" (error, after a failure), the
     fields `cmd`, `args` and `dir`, after a failure `error` (its text) and `duration` (seconds) too. Secrets are masked.
     """
 
     def debug(self, message: str, /, **fields: object) -> object:
-        """Take note of what is about to happen."""
+        """Log what is about to happen."""
 
     def error(self, message: str, /, **fields: object) -> object:
-        """Take note of a failure."""
+        """Log a failure."""
 
 
 @final
 class NopLogger:
-    """The default: says nothing."""
+    """The default logger, which discards everything."""
 
     __slots__ = ()
 
     def debug(self, message: str, /, **fields: object) -> None:
-        """Say nothing."""
+        """Discard the message."""
 
     def error(self, message: str, /, **fields: object) -> None:
-        """Say nothing."""
+        """Discard the message."""
 
 
 @final
 class StdlibLogger:
-    """Writes to a `logging.Logger`: the fields as `key=value` after the message, and as `fields` of the record.
+    """An adapter for `logging.Logger`: fields follow the message as `key=value`, and are the record's `fields`.
 
     Args:
-        logger: Where to write; None for `logging.getLogger("trio_process.exec")`.
+        logger: The logger to write to; None for `logging.getLogger("trio_process.exec")`.
 
     >>> command_logger = StdlibLogger(logging.getLogger("deploy"))
     """
@@ -62,9 +62,9 @@ class StdlibLogger:
 
     def _log(self, level: int, message: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            # not as attributes of the record: "args" is one already, and logging refuses to overwrite it
-            said = " ".join(f"{key}={_written(value)}" for key, value in fields.items() if value is not None)
-            self._logger.log(level, "%s %s", message, said, extra={"fields": fields})
+            # not as attributes of the record: it has an "args" of its own, which logging refuses to overwrite
+            shown = " ".join(f"{key}={_written(value)}" for key, value in fields.items() if value is not None)
+            self._logger.log(level, "%s %s", message, shown, extra={"fields": fields})
 
 
 def _written(value: object) -> str:
@@ -73,27 +73,27 @@ def _written(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else repr(value)
 
 
-_NOTHING_SAID = NopLogger()
-_default: Logger = _NOTHING_SAID
+_NOP = NopLogger()
+_default: Logger = _NOP
 
 
 def set_default_logger(logger: Logger | None) -> None:
-    """Set what commands without a logger of their own report to, in the whole program; None for nothing.
+    """Set the logger of all commands in this program that have none of their own; None for no logging.
 
     Raises:
-        OptionError: It has no `debug` and `error`.
+        OptionError: The logger has no `debug` and `error` methods.
     """
     global _default  # noqa: PLW0603 - the contract asks for one default in the program
-    _default = checked(logger) or _NOTHING_SAID
+    _default = check_logger(logger) or _NOP
 
 
 def default_logger() -> Logger:
-    """Return what commands without a logger of their own report to."""
+    """Return the logger of commands that have none of their own."""
     return _default
 
 
-def checked(logger: Logger | None) -> Logger | None:
-    """Return the logger if it is one; the text of the refusal names the remedy."""
+def check_logger(logger: Logger | None) -> Logger | None:
+    """Return the logger if it is valid; else raise an `OptionError` that says what to do."""
     if logger is None or (callable(getattr(logger, "debug", None)) and callable(getattr(logger, "error", None))):
         if isinstance(logger, logging.Logger):
             raise OptionError(f"a logging.Logger takes no fields; write StdlibLogger({logger!r})")
@@ -101,9 +101,9 @@ def checked(logger: Logger | None) -> Logger | None:
     raise OptionError(f"logger must have the methods debug and error, got {logger!r}")
 
 
-def say(logger: Logger, level: str, message: str, fields: dict[str, object]) -> None:
-    """Tell a logger; if it raises, that is only told to our own."""
+def log(logger: Logger, level: str, message: str, fields: dict[str, object]) -> None:
+    """Log a message. An exception of the logger is logged to `trio_process`, and goes no further."""
     try:
         getattr(logger, level)(message, **fields)
-    except Exception:  # noqa: BLE001 - whatever a stranger's logger raises: the command's outcome is not its business
+    except Exception:  # noqa: BLE001 - whatever a user's logger raises, the outcome of the command is the same
         own_logger.warning("the logger %r raised; the command goes on", logger, exc_info=True)

@@ -8,26 +8,26 @@ import attrs
 
 from .._core import CommandResult, EndReason, OptionError, ResourceUsage, in_seconds
 from .execution import failed, masker_of
-from .runnable import Verbs
+from .runnable import Runnable
 
 
 @final
 @attrs.frozen(kw_only=True)
 class PipeResult(CommandResult):
-    """What is known of a pipe: the results of its stages, and as a `CommandResult` the pipe as a whole.
+    """The result of a pipe: of each stage, and, as a `CommandResult`, of the pipe as a whole.
 
-    The code, signal, status and reason are those of the stage that the pipe failed for, else of the last; `stdout` is
-    the last stage's, `stderr` that of all stages, one after the other.
+    Code, signal, status and reason are those of the stage that made the pipe fail, else of the last stage. `stdout` is
+    that of the last stage, `stderr` that of all stages, one after the other.
 
     Attributes:
         stages: A `CommandResult` each.
-        ok: All stages are, but for those that died of SIGPIPE because the next one wanted no more.
+        ok: Whether all stages are; an early one may have died of SIGPIPE because the next one had read enough.
     """
 
     stages: tuple[CommandResult, ...]
 
     def describe(self) -> str:
-        """Return the account that errors give: the pipe, and each stage that failed."""
+        """Return the text that errors use: the pipe, and each failed stage."""
         places = failed(self.stages)
         typed = self.command.replace("\n", "\\n")
         if not places:
@@ -37,43 +37,42 @@ class PipeResult(CommandResult):
         return f"`{typed}` failed in stage {which} of {len(self.stages)}:\n{accounts}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result, ready for JSON, with the stages' own."""
+        """Return the result, ready for JSON, including those of the stages."""
         return {**super().to_dict(), "stages": [stage.to_dict() for stage in self.stages]}
 
 
 @final
 @attrs.frozen(init=False, repr=False)
-class Pipe(Verbs):
-    """Commands that run side by side, each one's stdout being the next one's stdin; made by `a | b`.
+class Pipe(Runnable):
+    """Commands that run concurrently, the stdout of each connected to the stdin of the next; made by `a | b`.
 
-    The kernel moves the bytes. A pipe is as good as all its stages (pipefail), but for early ones that died of SIGPIPE
-    because the next one wanted no more, as in `yes | head -1`. It is over when all stages are.
+    The kernel moves the bytes. A pipe fails if any stage does (pipefail); an early stage that died of SIGPIPE because the
+    next one had read enough, as in `yes | head -1`, has not failed. The pipe ends when all stages have.
 
     >>> from trio_process.exec import Command
     >>> async def main() -> str:
     ...     return await (Command("ps", "-e") | Command("sort") | Command("head", "-5")).output()
     """
 
-    def __init__(self, *commands: Verbs) -> None:
-        if len(commands) < 2 or not all(isinstance(command, Verbs) for command in commands):
-            raise OptionError(f"a Pipe is made of two commands or more, got {commands!r}")
+    def __init__(self, *commands: Runnable) -> None:
+        if len(commands) < 2 or not all(isinstance(command, Runnable) for command in commands):
+            raise OptionError(f"a Pipe takes two or more commands, got {commands!r}")
         pipe = commands[0]
         for command in commands[1:]:
             pipe = joined(pipe, command)
         object.__setattr__(self, "_stages", pipe._stages)
 
     def __or__(self, other: object) -> Pipe:
-        """Return the pipe in which `other` reads what this one writes."""
-        return joined(self, other) if isinstance(other, Verbs) else NotImplemented
+        """Return a pipe from this command to `other`."""
+        return joined(self, other) if isinstance(other, Runnable) else NotImplemented
 
     async def run(self) -> PipeResult:
-        """Run it, and return its result; of each stage's output, the last MiB of each stream is kept.
+        """Run the pipe and return its result, with the last MiB of each stream of each stage.
 
         Raises:
-            CommandFailedError: A stage did not end well; `.result` is the `PipeResult`. `CommandTimeoutError` if it was
-                for a timeout.
+            CommandFailedError: A stage failed; `.result` is the `PipeResult`. `CommandTimeoutError` for a timeout.
             ProcessStartError: A stage can't be started; the others are stopped.
-            OptionError: What was given to a stage as a file is closed.
+            OptionError: A file given to a stage is closed.
         """
         result = await self._run(self._stages)
         assert isinstance(result, PipeResult)
@@ -82,7 +81,7 @@ class Pipe(Verbs):
     def _result(self, results: tuple[CommandResult, ...]) -> PipeResult:
         last = results[-1]
         bad = [results[place] for place in failed(results)]
-        # bash's pipefail: the rightmost; but a timeout explains the others
+        # the rightmost failure, as with bash's pipefail; but a timeout explains the others
         late = [result for result in bad if result.reason in (EndReason.TIMED_OUT, EndReason.IDLE)]
         decisive = (late or bad or [last])[-1]
         early_stderr = b"".join([result.stderr_bytes for result in results[:-1]])
@@ -110,7 +109,7 @@ class Pipe(Verbs):
 
 
 def _sum(usages: list[ResourceUsage]) -> ResourceUsage:
-    """Return what all stages used, and the largest of their peaks."""
+    """Return the sum of the stages' usage, with the largest of their memory peaks."""
     killed = [usage.oom_killed for usage in usages if usage.oom_killed is not None]
     return ResourceUsage(
         user=sum([usage.user for usage in usages]),
@@ -121,17 +120,19 @@ def _sum(usages: list[ResourceUsage]) -> ResourceUsage:
     )
 
 
-def joined(left: Verbs, right: Verbs) -> Pipe:
-    """Return the pipe from one to the other.
+def joined(left: Runnable, right: Runnable) -> Pipe:
+    """Return a pipe from `left` to `right`.
 
     Raises:
-        OptionError: The one's stdout, or the other's stdin, is somewhere else already.
+        OptionError: The stdout of `left` or the stdin of `right` is redirected already.
     """
     writer, reader = left._stages[-1], right._stages[0]
     if not writer.gives_output:
         raise OptionError(
-            f"`{writer.typed}` has its stdout elsewhere, so that `{reader.typed}` would read nothing of it"
+            f"`{writer.command_line}` has its stdout elsewhere, so that `{reader.command_line}` would read nothing of it"
         )
     if not reader.takes_input:
-        raise OptionError(f"`{reader.typed}` has another stdin, so that it would not read from `{writer.typed}`")
+        raise OptionError(
+            f"`{reader.command_line}` has another stdin, so that it would not read from `{writer.command_line}`"
+        )
     return Pipe._of([*left._stages, *right._stages])

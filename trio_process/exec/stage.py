@@ -1,4 +1,4 @@
-"""`Stage`: all that a command was told, as a value that is checked when it is made."""
+"""`Stage`: one command with all its options, as a value that is validated when it is created."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from .._core import (
     shown_command,
     shown_cwd,
 )
-from .logger import Logger, default_logger, say
+from .logger import Logger, default_logger
+from .logger import log as log_to
 
 LineHandler = Callable[[str], object]
-"""What is called with each line; an async function is awaited."""
+"""A function that is called with each line; an async one is awaited."""
 
 Source = str | bytes | os.PathLike[str] | IO[bytes] | Stdio | AsyncIterable[bytes]
 Target = os.PathLike[str] | IO[bytes] | IO[str] | Stdio | LineHandler
@@ -48,7 +49,7 @@ _VERBS: Final = {
 @final
 @attrs.frozen
 class Redirect:
-    """What `RunOptions` can't say of an output: append to its file, call for each line, flush a file of ours before."""
+    """What `RunOptions` can't express for an output: append to a file, call a handler, flush our file before the start."""
 
     append: bool = False
     call: LineHandler | None = None
@@ -61,7 +62,7 @@ _PLAIN: Final = Redirect()
 @final
 @attrs.frozen(kw_only=True)
 class Stage:
-    """One command of a pipe, or the only one."""
+    """One command of a pipe, or a command by itself."""
 
     options: RunOptions
     feed: AsyncIterable[bytes] | None = None
@@ -70,39 +71,41 @@ class Stage:
     logger: Logger | None = None
 
     @property
-    def typed(self) -> str:
-        """The command as one would type it, secrets masked."""
+    def command_line(self) -> str:
+        """The command as typed in a shell, secrets masked."""
         return command_line(shown_command(self.options), shown_args(self.options))
 
     @property
     def takes_input(self) -> bool:
-        """Whether nothing was said of its stdin, so that a pipe can be put there."""
+        """Whether its stdin is still free for a pipe."""
         return self.options.stdin is None and self.feed is None
 
     @property
     def gives_output(self) -> bool:
-        """Whether its stdout goes nowhere else, so that a pipe can be put there."""
+        """Whether its stdout is still free for a pipe."""
         return self.options.stdout is Stdio.PIPE and self.stdout.call is None
 
     def with_env(self, env: Mapping[str, EnvValue]) -> Stage:
-        """Return the same with more of an environment."""
-        return self._told(env={**self.options.env, **env})
+        """Return the same stage with more environment variables."""
+        return self._with(env={**self.options.env, **env})
 
     def with_dir(self, directory: str | bytes | os.PathLike[str] | None) -> Stage:
-        """Return the same in another directory."""
-        return self._told(cwd=directory)
+        """Return the same stage with another working directory."""
+        return self._with(cwd=directory)
 
     def with_timeout(self, seconds: float | None) -> Stage:
-        """Return the same with another time limit."""
-        return self._told(timeout=seconds)
+        """Return the same stage with another time limit."""
+        return self._with(timeout=seconds)
 
     def with_stdin(self, source: Source) -> Stage:
-        """Return the same with another stdin."""
+        """Return the same stage with another stdin."""
         if source is Stdio.PIPE:
-            raise OptionError("a Command's stdin can't be Stdio.PIPE: nobody would write to it; give the data itself")
+            raise OptionError(
+                "a Command's stdin can't be Stdio.PIPE, which nothing would write to; give the data itself"
+            )
         source = _unwrapped(source)
         if isinstance(source, AsyncIterable):
-            return attrs.evolve(self._told(stdin=Stdio.PIPE), feed=source)
+            return attrs.evolve(self._with(stdin=Stdio.PIPE), feed=source)
         if isinstance(source, os.PathLike):
             source = Path(source)
         elif not isinstance(source, (str, bytes, bytearray)) and not hasattr(source, "fileno"):
@@ -110,42 +113,44 @@ class Stage:
                 "stdin must be str or bytes (data), a pathlib.Path, an open binary file, a Stdio, "
                 f"or an async iterable of bytes; got {source!r}"
             )
-        return attrs.evolve(self._told(stdin=source), feed=None)
+        return attrs.evolve(self._with(stdin=source), feed=None)
 
     def with_output(self, stream: str, target: Target, *, append: bool) -> Stage:
-        """Return the same with another stdout or stderr."""
+        """Return the same stage with another stdout or stderr."""
         given: Any = _unwrapped(target)
         if append and not isinstance(given, os.PathLike):
             raise OptionError(f"append is for a {stream} that goes into a path; got {given!r}")
-        told, redirect = given, _PLAIN
+        option, redirect = given, _PLAIN
         if isinstance(given, os.PathLike):
-            told, redirect = Path(given), Redirect(append=append)
+            option, redirect = Path(given), Redirect(append=append)
         elif hasattr(given, "fileno"):
-            # of a text file, the descriptor below is used: what it has buffered goes out before the command starts
-            told, redirect = getattr(given, "buffer", given), Redirect(file=given)
+            # the descriptor below a text file is used, and its buffer is flushed before the command starts
+            option, redirect = getattr(given, "buffer", given), Redirect(file=given)
         elif callable(given):
-            told, redirect = Stdio.PIPE, Redirect(call=given)
+            option, redirect = Stdio.PIPE, Redirect(call=given)
         changes: dict[str, Any] = {stream: redirect}
-        return attrs.evolve(self._told(**{stream: told}), **changes)
+        return attrs.evolve(self._with(**{stream: option}), **changes)
 
     def with_options(self, options: Mapping[str, Any]) -> Stage:
-        """Return the same with more of `RunOptions`."""
+        """Return the same stage with other fields of `RunOptions`."""
         for option in options:
             if option in _VERBS:
                 raise OptionError(f"{option} is not for with_options; use {_VERBS[option]}")
-        make_options(self.options.command, (), options)  # names the nearest one where a name is unknown
-        return self._told(**options)
+        make_options(self.options.command, (), options)  # raises for an unknown name
+        return self._with(**options)
 
     def prepared(self, ends: Mapping[str, IO[bytes]], files: ExitStack) -> RunOptions:
-        """Return what a service is to run.
+        """Return the options to run it with.
 
         Args:
             ends: Its ends of the pipes to its neighbours.
-            files: Closes what was opened for it.
+            files: Receives the files opened for it, to close them.
         """
         options = self.options
         if isasyncgen(self.feed) and self.feed.ag_frame is None:
-            raise OptionError(f"the async generator that `{self.typed}` was to read was read before; give a new one")
+            raise OptionError(
+                f"the async generator that `{self.command_line}` should read has been read before; give a new one"
+            )
         changes: dict[str, Any] = dict(ends)
         if options.stdin is None:
             changes.setdefault("stdin", Stdio.NULL)
@@ -155,7 +160,7 @@ class Stage:
         for stream in ("stdout", "stderr"):
             if getattr(self, stream).append:
                 changes[stream] = files.enter_context(self._appending(getattr(options, stream)))
-        prepared = attrs.evolve(options, **changes)  # checked again: a file given may have been closed since
+        prepared = attrs.evolve(options, **changes)  # validated again: a file may have been closed since
         for redirect in (self.stdout, self.stderr):
             if redirect.file is not None:
                 self._flush(redirect.file)
@@ -167,25 +172,25 @@ class Stage:
         except OSError as error:
             name = getattr(file, "name", file)
             raise ProcessStartError(
-                f"can't start `{self.typed}`: the buffer of {name!r} can't be written: {error.strerror}"
+                f"can't start `{self.command_line}`: the buffer of {name!r} can't be written: {error.strerror}"
             ) from error
 
     def _appending(self, path: Path) -> IO[bytes]:
         try:
             return path.open("ab", buffering=0)
         except OSError as error:
-            raise ProcessStartError(f"can't start `{self.typed}`: {str(path)!r}: {error.strerror}") from error
+            raise ProcessStartError(f"can't start `{self.command_line}`: {str(path)!r}: {error.strerror}") from error
 
-    def say(self, level: str, message: str, **more: object) -> None:
-        """Tell the logger."""
+    def log(self, level: str, message: str, **more: object) -> None:
+        """Log to the logger of this command."""
         options = self.options
         fields = {"cmd": shown_command(options), "args": shown_args(options), "dir": shown_cwd(options), **more}
-        say(self.logger or default_logger(), level, message, fields)
+        log_to(self.logger or default_logger(), level, message, fields)
 
-    def _told(self, **changes: Any) -> Stage:
+    def _with(self, **changes: Any) -> Stage:
         return attrs.evolve(self, options=attrs.evolve(self.options, **changes))
 
 
 def _unwrapped(file: Any) -> Any:
-    """Return the file that `trio.open_file` wraps, anything else as it is."""
+    """Return the file that `trio.open_file` wraps; anything else unchanged."""
     return file.wrapped if hasattr(file, "wrapped") and hasattr(file, "fileno") else file
