@@ -13,7 +13,7 @@ from trio_process._cli.run.board import Board
 from trio_process._cli.run.plain import MOST_PENDING, PlainView, Writer
 from trio_process._cli.run.render import account, as_text, choose_rows, frame
 from trio_process._cli.run.styles import Prefix
-from trio_process._cli.run.summary import find
+from trio_process._cli.run.summary import summarize
 from trio_process._cli.text import clock, glimpse, listed, logged, typed
 from trio_process._core import (
     ActionProcessExited,
@@ -185,10 +185,10 @@ class TestFrame:
         assert drawn(Board([], Clock()))
 
 
-class TestFindings:
+class TestSummary:
     def test_what_fell_with_a_failure_is_folded_under_it(self):
         specs = [spec("bad"), spec("needs", "bad"), spec("deep", "needs"), spec("ran"), spec("later")]
-        found = find(
+        found = summarize(
             whole(
                 result(specs[0], SpecState.FAILED, code=1),
                 result(specs[1], SpecState.SKIPPED, wave=1),
@@ -204,7 +204,7 @@ class TestFindings:
 
     def test_what_stands_behind_a_stop_is_the_first_failure_whoever_in_our_code_asked_for_it(self):
         specs = [spec("a"), spec("b"), spec("c")]
-        found = find(
+        found = summarize(
             whole(
                 result(specs[0], SpecState.FAILED, code=1),
                 result(specs[1], SpecState.FAILED, code=1),
@@ -216,7 +216,7 @@ class TestFindings:
 
     def test_allowed_failures_come_last_and_skip_nobody(self):
         specs = [spec("may", allow_failure=True), spec("after", "may"), spec("bad")]
-        found = find(
+        found = summarize(
             whole(
                 result(specs[0], SpecState.FAILED, code=1),
                 result(specs[1], wave=1),
@@ -236,26 +236,26 @@ class TestFindings:
             started=0.0,
             duration=1.0,
         )
-        found = find(
+        found = summarize(
             whole(result(spec("bad"), SpecState.FAILED, code=1), cut, result(spec("never"), SpecState.SKIPPED)),
             None,
             interrupted=True,
         )
         assert [cause.result.name for cause in found.causes] == ["bad"]
-        assert (found.interrupted, found.not_run) == (("cut",), ("never",))
+        assert found.interrupted == ("cut",)
 
     def test_a_chain_of_five_thousand_is_no_recursion(self):
         specs = [spec("t0"), *[spec(f"t{n}", f"t{n - 1}") for n in range(1, 5000)]]
         results = [result(specs[0], SpecState.FAILED, code=1)]
         results += [result(one, SpecState.SKIPPED, wave=n) for n, one in enumerate(specs[1:], 1)]
-        [cause] = find(whole(*results), "t0").causes
+        [cause] = summarize(whole(*results), "t0").causes
         assert len(cause.skipped) == 4999
 
 
 class TestAccount:
     def told(self, whole, culprit=None, width=100, **more):
         return as_text(
-            account(whole, find(whole, culprit, interrupted=bool(more.get("interrupted"))), width, **more), width
+            account(whole, summarize(whole, culprit, interrupted=bool(more.get("interrupted"))), width, **more), width
         )
 
     def test_a_failure_is_told_with_its_command_its_last_lines_and_what_fell_with_it(self):

@@ -28,7 +28,7 @@ from .._core import (
 )
 from .._process import ManagedProcess, Service, ServiceOptions, ask_to_stop, echo_chunks
 from .job_control import CHANGES, JOB_CONTROL, Foreground, SuspendableClock
-from .output import complain
+from .output import print_error
 from .terminal import Terminal, heard
 from .text import Duration
 
@@ -74,7 +74,7 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
             disable_capture=True,
         )
     except OptionError as error:
-        complain(f"trio-process exec: {error}")
+        print_error(f"trio-process exec: {error}")
         return USAGE
     notes = Notes()
     logger.addHandler(notes)
@@ -82,13 +82,13 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
     try:
         result = trio.run(_run, options, terminal, clock, clock=clock)
     except ProcessStartError as error:
-        complain(f"trio-process exec: {error}")
+        print_error(f"trio-process exec: {error}")
         return NOT_FOUND if isinstance(error, ProgramNotFoundError) else NOT_EXECUTABLE
     finally:
         logger.removeHandler(notes)
         terminal.close()
     if result.reason is EndReason.TIMED_OUT:
-        complain(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
+        print_error(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
     assert result.exit_code is not None
     if result.exit_code == 0 and notes.lost:
         return LOST  # as the tools of coreutils end when what they wrote is not where it should be
@@ -134,7 +134,7 @@ class Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
         self.lost |= getattr(record, "output_lost", False)
-        complain(f"trio-process exec: {self.format(record)}")
+        print_error(f"trio-process exec: {self.format(record)}")
 
 
 @final

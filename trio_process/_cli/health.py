@@ -7,7 +7,7 @@ import trio
 
 from .._core import OptionError
 from .._daemon import probe_health, probe_ready
-from .output import complain, tell
+from .output import print_error, report
 
 
 @click.command()
@@ -21,7 +21,7 @@ def health(addr: str, ready: bool, timeout: float) -> None:  # noqa: FBT001 - a 
     except OptionError as error:
         raise click.UsageError(str(error)) from None
     if well:
-        tell(f"{addr}: {'ready' if ready else 'healthy'}")
+        report(f"{addr}: {'ready' if ready else 'healthy'}")
     else:
-        complain(f"{addr}: {why}")
+        print_error(f"{addr}: {why}")
     raise SystemExit(0 if well else 1)

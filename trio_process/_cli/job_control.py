@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .output import complain
+from .output import print_error
 from .terminal import WANTS_TERMINAL, Terminal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Foreground:
             self._process.signal(signal.SIGCONT)
             return
         if not self._suspend(number if wants_terminal else signal.SIGTSTP, group=True) and wants_terminal:
-            complain(f"trio-process: stopped, as {self._process.command!r} wants the terminal from the background")
+            print_error(f"trio-process: stopped, as {self._process.command!r} wants the terminal from the background")
             self._process.kill()
 
     def _suspend(self, number: int, *, group: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 import click
 
-from .output import OutputLost, be_tolerant, let_go, without_output
+from .output import OutputLost, discard_unwritten, escape_unencodable, without_output
 
 # each command is imported when it is named: `exec` needs none of what draws the live view of `run`
 _COMMANDS: Final = {
@@ -78,8 +78,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
-    atexit.register(let_go)
-    be_tolerant()
+    atexit.register(discard_unwritten)
+    escape_unencodable()
     try:
         sys.exit(cli.main(prog_name="trio-process", standalone_mode=False))
     except click.ClickException as error:

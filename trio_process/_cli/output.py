@@ -44,7 +44,7 @@ def show(text: str) -> None:
         sys.exit(without_output(error))
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     """Write what was done, or what the exit status says as well. Where that can't be written it is true all the same.
 
     So the command goes on, and what it has to tell goes to stderr; a reader that left wanted no more of it.
@@ -60,14 +60,14 @@ def tell(text: str) -> None:
             write(f"trio-process: stdout can't be written ({error.__cause__}), so it is said here:\n{text}\n")
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Say on stderr what is wrong; where that can't be, the exit status still does."""
     with suppress(OSError):  # it may be the terminal that is gone, or on the disk that is full
-        if takes_more(sys.stderr, _PATIENCE):
+        if is_writable(sys.stderr, _PATIENCE):
             click.echo(text, err=True)
 
 
-def takes_more(file: TextIO, patience: float) -> bool:
+def is_writable(file: TextIO, patience: float) -> bool:
     """Return whether who reads a stream reads it, within some milliseconds: a pager that is left alone would hold us up."""
     try:
         descriptor = file.fileno()
@@ -78,7 +78,7 @@ def takes_more(file: TextIO, patience: float) -> bool:
     return bool(poll.poll(patience))
 
 
-def be_tolerant() -> None:
+def escape_unencodable() -> None:
     """Let what the encoding of our output lacks be escaped, not fail the run."""
     for file in (sys.stdout, sys.stderr):
         reconfigure = getattr(file, "reconfigure", None)
@@ -91,11 +91,11 @@ def without_output(error: OutputLost) -> int:
     _mute(sys.stdout)
     if isinstance(error.__cause__, BrokenPipeError):
         return BROKEN_PIPE  # as a shell shows the end of a command by SIGPIPE, and as silent
-    complain(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
+    print_error(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
     return _FAILED
 
 
-def let_go() -> None:
+def discard_unwritten() -> None:
     """Forget what can't be written: the interpreter tries once more at its end, and would exit with 120 for it."""
     for file in (sys.stdout, sys.stderr):
         try:

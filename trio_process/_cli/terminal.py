@@ -15,9 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, final
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that ask a command to stop."""
-
 WANTS_TERMINAL: Final = (signal.SIGTTIN, signal.SIGTTOU)
 """What stops a background process that reads the terminal or changes its settings (termios(3))."""
 

@@ -15,7 +15,7 @@ import trio
 
 from ..._core import DaemonError, OptionError, ProcessError, in_seconds
 from ..._daemon import NotHereError, default_registry, find_daemon
-from ..output import OutputLost, complain, show, tell, without_output
+from ..output import OutputLost, print_error, report, show, without_output
 from ..text import one_line
 from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
@@ -144,10 +144,10 @@ def _start(spec: DaemonSpec) -> None:
     try:
         entry, pid = trio.run(start_daemon, spec, files)
     except Interrupted as interrupted:
-        complain(f"{key} was interrupted, and stopped again")
+        print_error(f"{key} was interrupted, and stopped again")
         raise SystemExit(_SIGNALLED + interrupted.number) from None
     after = in_seconds(time.monotonic() - began)
-    tell(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {files.log_file}")
+    report(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {files.log_file}")
 
 
 @daemon.command()
@@ -157,7 +157,7 @@ def stop(code: str, daemon: str, timeout: float | None) -> None:
     """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."""
     with _errors_reported():
         stopped = stop_daemon(code, daemon, timeout)
-        tell(one_line(stopped.text))
+        report(one_line(stopped.text))
     raise SystemExit(1 if stopped.killed else 0)
 
 
@@ -171,9 +171,9 @@ def restart(code: str, daemon: str, timeout: float | None) -> None:
         spec = files.spec()
         check_startable(spec, files)
         try:
-            tell(one_line(stop_daemon(code, daemon, timeout).text))
+            report(one_line(stop_daemon(code, daemon, timeout).text))
         except NotHereError as error:  # after a boot, say; one that runs elsewhere holds the PID file
-            tell(one_line(str(error)))
+            report(one_line(str(error)))
         _start(spec)
 
 
@@ -182,7 +182,7 @@ def restart(code: str, daemon: str, timeout: float | None) -> None:
 def reload(code: str, daemon: str) -> None:
     """Send SIGHUP to the command of a daemon."""
     with _errors_reported():
-        tell(one_line(reload_daemon(code, daemon)))
+        report(one_line(reload_daemon(code, daemon)))
 
 
 @daemon.command()
@@ -202,14 +202,14 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
     if as_json:
         show(json.dumps({**known, "running": claim is not None, **({"hidden": hidden} if hidden else {})}))
     elif claim is None:
-        tell(one_line(hidden or f"{code}/{daemon} is not running"))
+        report(one_line(hidden or f"{code}/{daemon} is not running"))
     else:
         if "command" in known and known["command"] is None:
             known["command"] = "waiting to restart"
         lines = [
             f"{one_line(name):8} {one_line('-' if value is None else str(value))}" for name, value in known.items()
         ]
-        tell("\n".join([*lines, f"{'log':8} {files.log_file}"]))
+        report("\n".join([*lines, f"{'log':8} {files.log_file}"]))
     raise SystemExit(0 if claim is not None else NOT_RUNNING)
 
 

@@ -17,7 +17,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
-from ..output import OutputLost, complain, show, without_output, write
+from ..output import OutputLost, print_error, show, without_output, write
 from ..terminal import Terminal
 from ..text import Duration
 from .board import Board
@@ -33,7 +33,7 @@ from .reports import parse_reports, write_reports
 from .screen import Screen
 from .select import find_file, give_arguments, select, with_needs
 from .styles import Group, Prefix, Raw, Style, commands_of
-from .summary import find
+from .summary import summarize
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -230,7 +230,7 @@ class _Command:
                 self._screen.close()
             self._terminal.close()
         for fault in faults:
-            complain(f"trio-process: {fault}")
+            print_error(f"trio-process: {fault}")
         if status:
             return status
         if outcome.signal:
@@ -264,8 +264,8 @@ class _Command:
             if outcome.lost is not None:
                 raise outcome.lost
             width = _PLAIN_WIDTH if self._console is None else self._console.width
-            findings = find(outcome.result, board.culprit, interrupted=bool(outcome.signal))
-            self._write(account(outcome.result, findings, width, board.interrupted))
+            summary = summarize(outcome.result, board.culprit, interrupted=bool(outcome.signal))
+            self._write(account(outcome.result, summary, width, board.interrupted))
         except OutputLost as error:
             status = without_output(error)
             return 128 + outcome.signal if outcome.signal else status
@@ -306,5 +306,5 @@ def _default_jobs(file: PipelineFile) -> int | None:
 
 
 def _refuse(text: str) -> NoReturn:
-    complain(f"trio-process: {text}")
+    print_error(f"trio-process: {text}")
     sys.exit(USAGE)

@@ -14,7 +14,7 @@ from ..._control import ControlServer
 from ..._core import Secret
 from ..._pipeline import RunSpec, RunUpdate
 from ..._process import Service
-from ..output import complain
+from ..output import print_error
 
 TOKEN_VARIABLE: Final = "TRIO_PROCESS_TOKEN"  # noqa: S105 - its name
 
@@ -50,7 +50,7 @@ async def shown_at(
         channel = control.pipeline(os.path.basename(os.getcwd()) or "run", specs, stopping=stopping)
         # a token belongs on the screen of a person, and not into the log of a machine
         own = token is None and not addr.startswith("unix:") and sys.stderr.isatty()
-        complain(f"trio-process: this run is shown at {control.login_url.reveal() if own else control.url}")
+        print_error(f"trio-process: this run is shown at {control.login_url.reveal() if own else control.url}")
 
         def relay(update: RunUpdate) -> None:
             try:

@@ -18,7 +18,7 @@ from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
 from ..._process import WANTS_TERMINAL
 from ..text import clock, glimpse, listed, one_line, typed, without_sequences
 from .board import Board, Row
-from .summary import Findings
+from .summary import Summary
 
 SHOWN_LINES: Final = 20
 """How many of the last lines of a failed task are shown."""
@@ -238,17 +238,17 @@ _ENDINGS: Final = {
 }
 
 
-def account(whole: RunAllResult, findings: Findings, width: int, interrupted: str = "") -> list[RenderableType]:
+def account(whole: RunAllResult, summary: Summary, width: int, interrupted: str = "") -> list[RenderableType]:
     """Return what is told at the end: failures by root cause, the slowest, the critical path, the numbers."""
     parts: list[RenderableType] = []
-    for cause in findings.causes[:SHOWN_CAUSES]:
+    for cause in summary.causes[:SHOWN_CAUSES]:
         parts += [_cause(cause), Text()]
-    if len(findings.causes) > SHOWN_CAUSES:
-        names = listed(cause.result.name for cause in findings.causes[SHOWN_CAUSES:])
+    if len(summary.causes) > SHOWN_CAUSES:
+        names = listed(cause.result.name for cause in summary.causes[SHOWN_CAUSES:])
         parts += [Text(f"more failed: {names}", "red"), Text()]
-    if len(findings.slowest) > 1:
-        parts += [_slowest(findings, width), _critical(findings, whole), Text()]
-    return [*parts, totals(whole, findings, interrupted)]
+    if len(summary.slowest) > 1:
+        parts += [_slowest(summary, width), _critical(summary, whole), Text()]
+    return [*parts, totals(whole, summary, interrupted)]
 
 
 def _cause(cause: RootCause) -> Text:
@@ -269,40 +269,40 @@ def _cause(cause: RootCause) -> Text:
     return text
 
 
-def _slowest(findings: Findings, width: int) -> Table:
-    critical = {result.name for result in findings.critical}
+def _slowest(summary: Summary, width: int) -> Table:
+    critical = {result.name for result in summary.critical}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("slowest", no_wrap=True, overflow="ellipsis", max_width=max(_LEAST_NAME, width // 3))
     table.add_column("took", justify="right", no_wrap=True, min_width=7)
     table.add_column("critical", justify="center", no_wrap=True, min_width=8)
     if width >= _WIDE_ENOUGH:
         table.add_column("ended", no_wrap=True, overflow="ellipsis", max_width=width // 2)
-    for result in findings.slowest[:SHOWN_SLOWEST]:
+    for result in summary.slowest[:SHOWN_SLOWEST]:
         cells = [one_line(result.name), clock(result.duration), "yes" if result.name in critical else ""]
         style = "" if result.passed else "yellow" if result.allowed else "red"
         table.add_row(*map(Text, cells), *([Text(ending(result), style)] if width >= _WIDE_ENOUGH else []))
     return table
 
 
-def _critical(findings: Findings, whole: RunAllResult) -> Text:
-    took = sum(result.duration for result in findings.critical)
-    names = [one_line(result.name) for result in findings.critical]
+def _critical(summary: Summary, whole: RunAllResult) -> Text:
+    took = sum(result.duration for result in summary.critical)
+    names = [one_line(result.name) for result in summary.critical]
     if len(names) > SHOWN_SLOWEST + 2:
         names = [*names[:3], f"{len(names) - 6} more", *names[-3:]]
     path = " → ".join(names)
     return Text.assemble(("critical path  ", "dim"), path, (f"  {clock(took)} of {clock(whole.duration)}", "dim"))
 
 
-def totals(whole: RunAllResult, findings: Findings, interrupted: str = "") -> Text:
+def totals(whole: RunAllResult, summary: Summary, interrupted: str = "") -> Text:
     """Return the last line: the numbers."""
     may_fail = {result.name for result in whole.results if result.allowed}
-    stopped = len({name for cause in findings.causes for name in cause.stopped} - may_fail)
+    stopped = len({name for cause in summary.causes for name in cause.stopped} - may_fail)
     counts = [
         (whole.passed, "passed", "green"),
-        (whole.failed - len(may_fail) - len(findings.interrupted) - stopped, "failed", "bold red"),
+        (whole.failed - len(may_fail) - len(summary.interrupted) - stopped, "failed", "bold red"),
         (stopped, "stopped", "yellow"),
         (len(may_fail), "failed as allowed", "yellow"),
-        (len(findings.interrupted), "interrupted", "yellow"),
+        (len(summary.interrupted), "interrupted", "yellow"),
         (whole.skipped, "not run", "yellow"),
     ]
     text = Text()

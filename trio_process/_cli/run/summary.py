@@ -11,25 +11,23 @@ from ..._pipeline import RootCause, RunAllResult, RunResult, find_origins, group
 
 @final
 @attrs.frozen
-class Findings:
+class Summary:
     """What came out of a run.
 
     Attributes:
         causes: The failures by root cause, those that count before those that are allowed.
         interrupted: Those that ended because the run was interrupted.
-        not_run: Those that did not begin, for no failure of another.
         critical: The chain of dependencies that took longest, in order.
         slowest: Those that took longest, in descending order.
     """
 
     causes: tuple[RootCause, ...]
     interrupted: tuple[str, ...]
-    not_run: tuple[str, ...]
     critical: tuple[RunResult, ...]
     slowest: tuple[RunResult, ...]
 
 
-def find(whole: RunAllResult, culprit: str | None, *, interrupted: bool = False) -> Findings:
+def summarize(whole: RunAllResult, culprit: str | None, *, interrupted: bool = False) -> Summary:
     """Return what came out of a run.
 
     Args:
@@ -40,10 +38,9 @@ def find(whole: RunAllResult, culprit: str | None, *, interrupted: bool = False)
     origins = find_origins(whole.results, halted_by=culprit, interrupted=interrupted)
     aimless = [result for result in whole.results if result.name in origins and origins[result.name] is None]
     ran = [result for result in whole.results if result.started is not None]
-    return Findings(
+    return Summary(
         causes=tuple(sorted(group_by_origin(whole.results, origins), key=lambda cause: cause.result.allowed)),
         interrupted=tuple(result.name for result in aimless if not result.skipped),
-        not_run=tuple(result.name for result in aimless if result.skipped),
         critical=whole.critical_path,
         slowest=tuple(sorted(ran, key=lambda result: -result.duration)),
     )
