@@ -82,17 +82,16 @@ class AlreadyRunningError(DaemonError):
     Attributes:
         pid: The holder's PID, 0 if it could not be read.
         path: The PID file.
-        foreign: Whether another program wrote the file, so that only its PID speaks for it.
     """
 
     def __init__(self, pid: int, path: Path, foreign: bool = False) -> None:  # noqa: FBT001, FBT002 - pickled by position
         super().__init__(pid, path, foreign)
         self.pid = pid
         self.path = path
-        self.foreign = foreign
+        self._foreign = foreign
 
     def __str__(self) -> str:
-        if self.foreign:
+        if self._foreign:
             return (
                 f"already running: the PID file {self.path}, which another program wrote, names PID {self.pid}, and that "
                 "process is alive; stop it first, or remove the file if that PID is something else"

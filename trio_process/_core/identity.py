@@ -36,7 +36,6 @@ from typing import Final, NamedTuple, final
 from .pids import MAX_PID, is_alive, read_stat
 
 _INITIAL: Final = "4026531836"  # PROC_PID_INIT_INO (linux/proc_ns.h)
-_LARGEST: Final = 2**22 if sys.platform == "linux" else MAX_PID  # PID_MAX_LIMIT (proc_sys_kernel(5))
 _ATTRIBUTE: Final = "user.trio_process.holder"  # xattr(7): the user namespace is what an unprivileged owner may write
 _FIELDS: Final = 5
 
@@ -83,7 +82,7 @@ class Viewpoint:
 
     def judge(self, pid: int, identity: ProcessIdentity | None) -> Liveness:
         """Return whether the process that a file names is alive, by the table above."""
-        if not 0 < pid <= _LARGEST:
+        if not 0 < pid <= MAX_PID:
             return Liveness.DEAD  # not a process anywhere
         if identity is not None and (identity.boot, identity.namespace) != self._here:
             return Liveness.UNKNOWN
