@@ -8,12 +8,26 @@ import math
 import sys
 from pathlib import Path
 
-from . import alive, capture, descriptors, health, imports, lines, pipelines, plot, registry, report, runs, subscribers
+from . import (
+    alive,
+    capture,
+    cluster,
+    descriptors,
+    health,
+    imports,
+    lines,
+    pipelines,
+    plot,
+    registry,
+    report,
+    runs,
+    subscribers,
+)
 from .harness import Benchmark, measure
 
 BENCHMARKS: dict[str, Benchmark] = {
     one.name: one
-    for module in (runs, descriptors, lines, capture, subscribers, alive, pipelines, imports, health, registry)
+    for module in (runs, descriptors, lines, capture, subscribers, alive, pipelines, imports, health, registry, cluster)
     for one in module.BENCHMARKS
 }
 """All benchmarks, in the order of the table."""

@@ -13,13 +13,14 @@ from typing import Final, final
 import trio
 
 from .messages import Credit, Message, Ping, encode
-from .wire import DATA_LIMIT, MAGIC, Frame, Kind, Parser, WireError, pack
+from .wire import DATA_LIMIT, MAGIC, Frame, Kind, Parser, WireError, pack, pack_header
 
 WINDOW: Final = 2**20
 """How many bytes of a stream may be under way, or held for a slow reader."""
 
 _READ: Final = 2**18
 _WRITE: Final = 2**18
+_LARGE: Final = 2**14  # bytes from which on a copy costs more than a write(2)
 _BEATS: Final = 4  # pings per heartbeat
 _ENDLESS: Final = 2**62
 
@@ -52,11 +53,14 @@ class Link:
         """Queue what a process reads or wrote."""
         for begin in range(0, len(data), DATA_LIMIT):
             part = data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]
-            self._put(pack(kind, process, part))
+            if len(part) < _LARGE:
+                self._put(pack(kind, process, part))
+            else:
+                self._put(pack_header(kind, process, len(part)), part)
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, *parts: bytes) -> None:
         if self.broken is None:
-            self._queue.append(frame)
+            self._queue += parts
             self._wake.unpark_all()
 
     async def write(self) -> None:
@@ -68,11 +72,7 @@ class Link:
                     self._drained.unpark_all()
                     await self._wake.park()
                 self._writing = True
-                size, parts = 0, []
-                while queue and size < _WRITE:
-                    size += len(queue[0])
-                    parts.append(queue.popleft())
-                await self._stream.send_all(b"".join(parts) if len(parts) > 1 else parts[0])
+                await self._stream.send_all(self._take())
                 self._sent = trio.current_time()
                 self._writing = False
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
@@ -80,6 +80,17 @@ class Link:
         finally:
             self._writing = False
             self._drained.unpark_all()
+
+    def _take(self) -> bytes:
+        """Take the next piece from the queue: a large part as it is, without a copy, or many small ones together."""
+        queue = self._queue
+        if len(queue) == 1 or len(queue[0]) >= _LARGE:
+            return queue.popleft()
+        size, parts = 0, []
+        while queue and len(queue[0]) < _LARGE and size < _WRITE:
+            size += len(queue[0])
+            parts.append(queue.popleft())
+        return b"".join(parts)
 
     async def flush(self) -> None:
         """Wait until everything that is queued was written, or can't be."""

@@ -137,7 +137,7 @@ class TappedHandle:
         if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
             self._waiting += (stream,)
             self._real.pause(stream)
-        self._owner.received(stream, data)
+        self._owner.received(stream, b"")  # a sign of life: lines are made, and the tail is kept, at the client
 
     def _read_on(self) -> None:
         waiting, self._waiting = self._waiting, ()

@@ -72,10 +72,18 @@ def pack(kind: Kind, process: int, body: bytes) -> bytes:
     >>> Parser(preamble=False).feed(pack(Kind.STDOUT, 7, b"hello"))
     [Frame(kind=<Kind.STDOUT: 2>, process=7, body=b'hello')]
     """
-    limit = _LIMITS[kind]
-    if len(body) > limit:
-        raise WireError(f"a frame holds at most {limit} bytes, this one would hold {len(body)}")
-    return _HEADER.pack(len(body), kind, process) + body
+    return pack_header(kind, process, len(body)) + body
+
+
+def pack_header(kind: Kind, process: int, length: int) -> bytes:
+    """Return what stands before a body of that length.
+
+    Raises:
+        WireError: It is too long.
+    """
+    if length > _LIMITS[kind]:
+        raise WireError(f"a frame holds at most {_LIMITS[kind]} bytes, this one would hold {length}")
+    return _HEADER.pack(length, kind, process)
 
 
 @final

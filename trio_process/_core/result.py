@@ -260,15 +260,17 @@ class CommandFailedError(ProcessError):
     Args:
         result: What is known of the run.
         note: A sentence on what was expected of it, put in front of the account.
-
-    Attributes:
-        result: The `CommandResult`.
     """
 
     def __init__(self, result: CommandResult, note: str = "") -> None:
         super().__init__(result, note)
-        self.result: CommandResult = result
+        self._result = result
         self._note = note
+
+    @property
+    def result(self) -> CommandResult:
+        """What is known of the run."""
+        return self._result
 
     def __str__(self) -> str:
         # made when it is read: most failures are only counted
