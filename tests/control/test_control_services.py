@@ -189,6 +189,39 @@ async def test_a_reload_needs_a_file():
         assert (await post(control, "/reload")).code == "conflict"
 
 
+FILE = """
+[services.db]
+run = "sleep 1000"
+
+[services.web]
+run = "sleep 1001"
+after = ["db"]
+"""
+
+
+async def test_a_reload_does_what_has_changed_in_the_file(tmp_path):
+    path = tmp_path / "trio-process.toml"
+    path.write_text(FILE)
+    supervisor = Supervisor.from_file(path)
+    async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
+        await supervisor.wait_ready(timeout=30)
+        pid = supervisor["db"].process.pid
+        path.write_text(FILE.replace("1001", "1002") + '\n[services.mail]\nrun = "sleep 1003"\n')
+        plan = {"added": ["mail"], "changed": {"web": ["args"]}, "removed": [], "kept": ["db"]}
+        assert (await post(control, "/reload?dryRun=true")).data == plan
+        assert supervisor["web"].process.args == ("1001",)
+        assert (await post(control, "/reload")).data == plan
+        await supervisor.wait_ready(timeout=30)
+        assert supervisor["web"].process.args == ("1002",)
+        assert supervisor["db"].process.pid == pid
+        assert {row["id"] for row in (await get(control, "/services")).data} == {"db", "web", "mail"}
+        path.write_text(FILE.replace("run", "rum"))
+        got = await post(control, "/reload")
+        assert got.json["error"]["details"]["field"] == "file"
+        assert len(got.json["error"]["details"]["faults"]) >= 2
+        assert supervisor["mail"].ready  # nothing was changed
+
+
 async def test_metrics_tell_of_every_service():
     async with supervised() as (control, supervisor):
         await supervisor.restart("web")

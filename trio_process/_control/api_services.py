@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from .._core import ProcessError
+from .._core import OptionError, PipelineError, ProcessError
 from .._supervisor import load_services
 from .logstore import Query
 from .message import Answer, Request, success
@@ -133,16 +133,25 @@ async def graph(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as 
 
 
 async def reload(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /reload`: read the file again, and do what has changed in it."""
-    supervisor: Any = plane.services.need()
-    path = getattr(supervisor, "path", None)
+    """Answer `POST /reload`: read the file again, and do what has changed in it; it goes on when the client leaves."""
+    supervisor = plane.services.need()
+    path = supervisor.path
     if path is None:
-        raise Problem(
-            "conflict", "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
-        )
+        reason = "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
+        raise Problem("conflict", reason)
     try:
         units = await trio.to_thread.run_sync(load_services, path)
-        plan = supervisor.plan(units) if request.flag("dryRun") else await supervisor.reload(units)
-    except ProcessError as error:
+        plan = supervisor.plan(units)
+        if not request.flag("dryRun"):
+            outcome = _Outcome(lambda _: supervisor.reload(units), str(path))
+            assert plane.nursery is not None, "requests come while the server serves"
+            plane.nursery.start_soon(outcome.run)
+            with plane.interruptible():
+                await outcome.over.wait()
+            if outcome.error is not None:
+                raise outcome.error
+    except PipelineError as error:
+        raise Problem("invalid_request", str(error), {"field": "file", "faults": list(error.faults)}) from None
+    except OptionError as error:
         raise invalid("file", str(error)) from None
     return success(plan.to_dict())
