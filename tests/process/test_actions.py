@@ -107,7 +107,7 @@ async def test_a_stranger_is_never_signalled():
         async with Service() as stranger, Core(Service) as core:
             process = await stranger.start("sleep", "1000")
             for pid in (process.pid, 1, 0, -1, 2**40):
-                with pytest.raises(ProcessNotFoundError, match="strangers are not signalled"):
+                with pytest.raises(ProcessNotFoundError, match="other processes are never signalled"):
                     await core.process.kill(pid=pid)
             with pytest.raises(ProcessNotFoundError):
                 await core.process.kill("nope")

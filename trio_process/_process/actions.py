@@ -65,18 +65,20 @@ class ProcessHandlers:
             "process.list": self.list,
             "process.get": self.get,
         }
-        self._before: dict[str, Callable[..., Any] | None] = {}  # whom they replaced: a service entered earlier
+        self._before: dict[
+            str, Callable[..., Any] | None
+        ] = {}  # the handlers that they replaced: of a service entered earlier
         self._registered = False
 
     def register(self) -> None:
-        """Let the core run them."""
+        """Register the handlers with the core."""
         self._registered = True
         for name, handler in self._handlers.items():
             self._before[name] = self._core.action(name)._handler
             self._core.action(name, handler)
 
     def unregister(self) -> None:
-        """Take back those that nobody has replaced meanwhile, and let a service that still runs have its own again."""
+        """Unregister the handlers that were not replaced since; a service entered earlier that still runs gets its own back."""
         self._registered = False
         for name, handler in self._handlers.items():
             action = self._core.action(name)
@@ -87,7 +89,7 @@ class ProcessHandlers:
         before = self._before.get(name)
         owner = getattr(before, "__self__", None)
         if not isinstance(owner, ProcessHandlers):
-            return None  # a handler of somebody else's, which a service was to replace for good
+            return None  # a handler that is not of a service: it was replaced for good
         return before if owner._registered else owner._still_there(name)
 
     async def run(self, command: Any, args: Any = (), **options: Any) -> str:
@@ -114,7 +116,9 @@ class ProcessHandlers:
         if found:
             found[0].kill()
             return
-        raise ProcessNotFoundError(f"PID {pid} is no running process of this service, and strangers are not signalled")
+        raise ProcessNotFoundError(
+            f"PID {pid} is not a running process of this service, and other processes are never signalled"
+        )
 
     async def list(self) -> list[str]:
         """Return the ids, in start order."""

@@ -89,7 +89,7 @@ class Handle(Protocol):
         """Whether `launched` has to be awaited before the command itself runs."""
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
-        """Wait until the command itself runs; release the child and return the error if it can't."""
+        """Wait until the command itself runs; if it can't, release the child and return the error."""
 
     def begin(self, owner: HandleOwner) -> None:
         """Start to report to `owner`; the child may be reported as exited before this returns.

@@ -1,4 +1,4 @@
-"""What a child gets of our environment, and the program that its PATH leads to."""
+"""The environment of a child, and the program that its PATH leads to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARKER: Final = MARKER.encode()
 
 
 def encoded(argument: Any) -> bytes:
-    """Return an argument as the child gets it; here alone a secret is revealed."""
+    """Return an argument as the child gets it; a secret is revealed here and nowhere else."""
     return os.fsencode(argument.reveal() if isinstance(argument, Secret) else argument)
 
 
@@ -26,7 +26,7 @@ class Environment:
     """Our environment, encoded once for all children, until it changes."""
 
     def __init__(self) -> None:
-        # a nested service hands its own ancestors' marks on
+        # a nested service passes on the marks of its ancestors
         self._ancestors = os.environb.get(_MARKER, b"")
         self._known: dict[bytes, bytes] = {}
         self._entries: list[bytes] = []
@@ -36,14 +36,14 @@ class Environment:
         # os.environ decodes and checks each value anew, which takes 25 µs; what it is made of is compared in 1 µs
         ours: dict[bytes, bytes] = getattr(os.environb, "_data", None) or dict(os.environb)
         if ours != self._known:
-            ours = self._known = dict(ours)  # a copy, made at once: another thread may write to it meanwhile
+            ours = self._known = dict(ours)  # a copy, made at once: another thread may change it
             self._entries = [name + b"=" + value for name, value in ours.items() if name != _MARKER]
         entries = self._entries
         path = ours.get(b"PATH")
         if overlay:
             merged = {name: value for name, value in ours.items() if name != _MARKER}
             for name, value in overlay.items():
-                if value is None or name == MARKER:  # another mark would hide its descendants from us
+                if value is None or name == MARKER:  # without our mark its descendants could not be found
                     merged.pop(os.fsencode(name), None)
                 else:
                     merged[os.fsencode(name)] = encoded(value)
@@ -52,15 +52,15 @@ class Environment:
         if mark:
             own = mark.encode()
             entries = [*entries, _MARKER + b"=" + (self._ancestors + b";" + own if self._ancestors else own)]
-        # a detached process belongs to nobody, not to our own supervisor either
+        # a detached process has no mark: it belongs to no service, nor to the supervisor of this program
         return entries, os.defpath if path is None else os.fsdecode(path)
 
 
 def executable(command: Any, path: str, cwd: Any) -> bytes:
     """Return the path of a program, looked up on the PATH that the child will have (environ(7), execvp(3)).
 
-    A relative directory in it, an empty one too, is one of the child's own directory, where it is when it execs. What was
-    found is not remembered: a program that comes into an earlier directory is the one that is meant from then on.
+    A relative directory in it, or an empty one, is relative to the directory of the child. What was found is not
+    remembered: a program that is installed into an earlier directory later is the right one from then on.
     """
     name = os.fsdecode(command)
     return os.fsencode(name if "/" in name else find_program(name, path, "" if cwd is None else os.fsdecode(cwd)))
@@ -73,7 +73,7 @@ def find_program(name: str, path: str, cwd: str = "") -> str:
 
     Raises:
         FileNotFoundError: There is none.
-        PermissionError: There is one, but nobody may execute it.
+        PermissionError: There is one, but this user may not execute it.
     """
     candidates = _candidates(name, path)
     for candidate in candidates:

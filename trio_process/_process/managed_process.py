@@ -60,7 +60,7 @@ class ManagedProcess:
 
     @property
     def done(self) -> trio.Event:
-        """Set when the state is final, and all output is in."""
+        """An event, set when the state is final and all output is captured."""
         return self._child.done
 
     @property
@@ -85,7 +85,7 @@ class ManagedProcess:
 
     @property
     def env(self) -> Mapping[str, checks.EnvValue]:
-        """What was laid over our environment; a secret is still one."""
+        """The changes to our environment that it was started with; secrets are still `Secret`."""
         return dict(self._child.record.options.env)
 
     @property
@@ -142,7 +142,7 @@ class ManagedProcess:
         Raises:
             CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
             ProcessStartError: It never ran; with or without `check`.
-            ServiceClosedError: It is detached, and its service was left: nobody learns of its end.
+            ServiceClosedError: It is detached, and its service was left, so its end is not known.
         """
         await _wait_ended(self._child)
         if self._child.record.start_error is not None:
@@ -155,7 +155,7 @@ class ManagedProcess:
         return self._child.record.exit_code
 
     def kill(self) -> None:
-        """Send SIGKILL to the group; one that has ended is left alone.
+        """Send SIGKILL to the group; does nothing once the process has ended.
 
         Raises:
             ServiceClosedError: It is detached, and its service was left.
@@ -164,7 +164,7 @@ class ManagedProcess:
         self._child.ask(Request(EndReason.KILLED, SIGKILL, task_name()))
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group, once; one that has ended is left alone.
+        """Send SIGTERM to the group, once; does nothing once the process has ended.
 
         Raises:
             ServiceClosedError: It is detached, and its service was left.
@@ -188,25 +188,25 @@ class ManagedProcess:
         _send_job_control(self._child, SIGSTOP, "suspended")
 
     def resume(self) -> None:
-        """Let the group go on, with SIGCONT."""
+        """Continue the group, with SIGCONT."""
         _send_job_control(self._child, SIGCONT, "resumed")
 
     async def stop(
         self, grace_period: float | None = None, *, reason: EndReason | str = EndReason.STOPPED
     ) -> CommandResult:
-        """Send the stop signal, wait for the grace, send SIGKILL; return when the group is empty.
+        """Send the stop signal, wait for the grace period, send SIGKILL; return when the group is empty.
 
-        Cancelling it cuts the grace: SIGKILL, reaped, then `trio.Cancelled` goes on.
+        Cancelling it ends the grace period at once: SIGKILL, reaped, then `trio.Cancelled` goes on.
 
         Args:
             grace_period: Seconds; None for that of the process, 0 kills at once.
             reason: What the result gives as the reason.
 
         Returns:
-            The result; of one that had ended already, as it ended.
+            The result; if the process had ended already, how it ended.
 
         Raises:
-            StopFailedError: Something was still alive 5 s after SIGKILL.
+            StopFailedError: A process was still alive 5 s after SIGKILL.
         """
         if grace_period is not None:
             grace_period = checks.seconds("grace_period", grace_period)
@@ -253,7 +253,7 @@ class ManagedProcess:
         return self.output_bytes().decode(options.encoding, options.errors)
 
     def output_bytes(self) -> bytes:
-        """Return the same, not decoded."""
+        """Return what is captured so far, not decoded."""
         return self._child.output.capture.bytes()
 
     def lines(self, source: str = "all") -> OutputLines:
@@ -290,7 +290,7 @@ class ManagedProcess:
         return self._child.record.info(trio.current_time())
 
     def result(self) -> CommandResult:
-        """Return what is known so far, also of a process that is still running."""
+        """Return what is known so far, even of a process that is still running."""
         return self._child.result()
 
 
@@ -361,7 +361,7 @@ def process_of(child: Lifecycle) -> ManagedProcess:
         process = ManagedProcess(child)
         child.managed_ref = ref(
             process
-        )  # a plain reference would make a cycle, and thousands of those wait for the collector
+        )  # a plain reference would make a cycle, which only the garbage collector could free
     assert isinstance(process, ManagedProcess)
     return process
 
@@ -433,7 +433,7 @@ def ask_to_stop(
 
 
 def unfinished_line(process: ManagedProcess) -> str:
-    """Return the line that a process has begun and not ended."""
+    """Return the unfinished last line of a process."""
     return process._child.output.unfinished()
 
 

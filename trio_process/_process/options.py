@@ -1,4 +1,4 @@
-"""`ServiceOptions`, how a service keeps its processes, and `ServiceStatistics`, what became of them."""
+"""`ServiceOptions`, how a service keeps its processes, and `ServiceStatistics`, counts of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class ServiceOptions:
     Args:
         buffer_size: Bytes kept per process and stream; `math.inf` keeps everything.
         grace_period: Seconds between the stop signal and SIGKILL.
-        drain_grace: Seconds of silence after an exit, after which what still holds a pipe is not waited for.
-        drain_limit: Seconds after an exit in which reading ends at the latest.
+        drain_grace: Seconds of silence after an exit until reading ends, although something still holds a pipe.
+        drain_limit: Seconds after an exit until reading ends in any case.
         retain: Finished processes that are remembered.
         retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record. One that
             somebody waits for keeps its own, and so does the one that ended last.
-        guardian: Kill what is left if this process dies of SIGKILL.
-        containment: By what descendants are found that have left the group: `"marker"`, a variable in their environment;
-            `"cgroup"`, which finds even those that have emptied theirs, and tells `oom_killed` and the peak of memory
+        guardian: Kill the processes that are left if this program dies of SIGKILL.
+        containment: How descendants are found that have left the group: `"marker"`, a variable in their environment;
+            `"cgroup"`, which finds even those that have emptied theirs, and reports `oom_killed` and the peak of memory
             where the kernel counts it (cgroups(7)), but takes 20 ms a start; `"auto"` is the marker.
         strays: Which orphans to reap that the kernel gives to this process, where it is PID 1 or a subreaper:
             `"descendants"` of this service's processes, or `"all"` children that the service has not started, which

@@ -1,7 +1,43 @@
-"""One task for all descriptors and deadlines of a service: an epoll with plain callbacks, and a heap of timers.
+"""One task for all descriptors and timers of a service: an epoll with plain callbacks, and a heap of timers.
 
-A task per stream would cost 10 kB and 20 µs a child; a callback costs neither. Callbacks run one after another in the
-service's own task, so that they need no locks; they never block.
+A task per stream would be the obvious design in Trio. It costs 10 kB and 20 µs a child, a nursery around it, and a shield
+inside it; a thousand idle children would hold 10 MB. A callback costs none of that, and callbacks run one after another,
+so what they share needs no lock.
+
+Callbacks
+    They are plain functions, called in the one task that runs `Reactor.run`. They must not block, not even for a
+    millisecond: every other child of the service waits meanwhile, and a child whose pipe is full stops writing. They
+    can't be cancelled, and an exception from one is logged and doesn't end the supervision of the other children.
+
+    The same methods are called from other tasks, for requests; that is safe because nothing here awaits between looking
+    and acting.
+
+Descriptors
+    The epoll is level-triggered: a callback may read once and return, and is called again while there is more. It reads
+    as much as a pipe holds, so one call is the rule.
+
+    A number is reused at once. One batch of events may hold the end of one child's pipe and news of a descriptor that a
+    callback of the same batch closes; a third callback opens another one and gets the same number. `_fresh` holds the
+    numbers watched since the batch was fetched; events for them are dropped, and come again if they hold for the new
+    descriptor. For the same reason a field is set to -1 before its descriptor is closed, everywhere in this package.
+
+    A descriptor is taken out of the epoll before it is closed (`close_watched`). The kernel does that by itself only for
+    the last copy; a fork of this program without exec has a copy, and would keep the closed pipe readable for ever.
+
+    The epoll itself is one descriptor that Trio waits for. Its own mask is never changed while it is waited for.
+
+Timers
+    A heap of times on Trio's clock, so that a `MockClock` drives them. Cancelling a timer leaves it in the heap without its
+    callback; the heap is rebuilt when cancelled timers could fill half of it, since a service that runs many short
+    commands with a long timeout would otherwise keep all of them until then.
+
+    A timer may come before what is readable: after a blocked second both are due. Code that ends something by a
+    timer reads first (`Drain.check`).
+
+`stop`
+    `run` is shielded and returns after `stop`, and only then. What it has fetched before is still served: the rest of the
+    batch of events, and the timers that are due, once. So a callback may come to a child that was abandoned by the same
+    call that stopped the reactor, and must do nothing there (`Phase.ABANDONED`).
 """
 
 from __future__ import annotations
@@ -34,12 +70,12 @@ class Timer:
         self._callback: Callback | None = callback
 
     def cancel(self) -> None:
-        """Never call it."""
+        """Don't call it."""
         self._callback = None
 
     @property
     def callback(self) -> Callback | None:
-        """What to call, None once cancelled."""
+        """The function to call, None once cancelled."""
         return self._callback
 
 
@@ -50,7 +86,7 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
-        # A descriptor's number is reused at once: an event that was fetched for the old one must not reach the new.
+        # watched since the present batch of events was fetched, which is of other descriptors with these numbers
         self._fresh: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._most_timers = _FEW_TIMERS
@@ -69,15 +105,15 @@ class Reactor:
         self._fresh.add(descriptor)
 
     def forget(self, descriptor: int) -> None:
-        """Stop watching a descriptor that stays open."""
+        """Stop watching a descriptor, and leave it open."""
         if self._callbacks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
     def close_watched(self, descriptor: int) -> None:
         """Stop watching a descriptor and close it.
 
-        Closing alone takes it out of the epoll only if nobody else has it (epoll(7), "Q6"): where the program forks
-        without exec, as multiprocessing can, its end would be reported again and again, and nobody could stop that.
+        Closing alone takes it out of the epoll only if it was the last copy (epoll(7), "Q6"). A fork of this program
+        without exec, as multiprocessing makes, has another one: the end would be reported again and again.
         """
         self.forget(descriptor)
         os.close(descriptor)
@@ -93,7 +129,7 @@ class Reactor:
         return timer
 
     def _throw_cancelled_away(self) -> None:
-        """Forget cancelled timers: a service that runs much with a long timeout would hold all of them until then."""
+        """Forget cancelled timers."""
         self._timers = [entry for entry in self._timers if entry[2].callback is not None]
         heapq.heapify(self._timers)
         self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
@@ -114,7 +150,7 @@ class Reactor:
             self._call_timers()
 
     async def _serve(self) -> None:
-        """Call what is ready, until there is a timer to look at; entering a scope for each wait would take 10 µs."""
+        """Call what is ready, until a timer is due; entering a cancel scope for each wait would take 10 µs."""
         descriptor = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
@@ -143,5 +179,5 @@ class Reactor:
     def _call(self, callback: Callback) -> None:
         try:
             callback()
-        except Exception:  # noqa: BLE001 - one child's trouble must not end the others' supervision
+        except Exception:  # noqa: BLE001 - one child's failure must not end the supervision of the others
             logger.exception("a callback of the service failed; this is a bug in trio_process, please report it")

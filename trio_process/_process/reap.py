@@ -1,7 +1,7 @@
-"""The end of a child: watch, signal, reap. The only file that waits for children or signals them.
+"""The end of a child: watch, signal, reap. No other file waits for children or signals them.
 
 The leader is left unreaped (`WNOWAIT`) until its group has been swept: while it is a zombie, neither its PID nor its
-group's id can be given to anybody else, so that a signal only reaches what it was meant for.
+group's id can be given to another process, so a signal only reaches its target.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 
 
 def exit_code_of(pid: int, pidfd: int) -> int | None:
-    """Return the exit code of a process that is not ours to reap, None where the kernel doesn't tell (before 6.15)."""
+    """Return the exit code of a process that is not ours to reap, None where the kernel doesn't say (before 6.15)."""
     request = bytearray(_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, request)
@@ -142,13 +142,13 @@ def _is_reaped(pidfd: int) -> bool:
 
 
 def _reach_group(pid: int, number: int) -> bool:
-    """Signal the group of an unreaped leader; return whether anybody is in it, and not all have left it."""
+    """Signal the group of an unreaped leader; return whether any process is still in it."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
         return False
     except PermissionError:
-        # some member runs as somebody else, by set-user-ID; those that may be signalled have been (kill(2))
+        # some member runs as another user, by set-user-ID; the members that may be signalled have been (kill(2))
         logger.warning("a member of process group %d may not be signalled by this user", pid)
     return True
 
@@ -158,11 +158,11 @@ def signal_leader(pidfd: int, number: int) -> None:
     try:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
-        pass  # it has ended in between: nothing left to signal
+        pass  # it has ended in between: there is nothing to signal
 
 
 def kill_group(pid: int) -> None:
-    """Kill what is left of the group of an unreaped leader; escapees are killed one by one."""
+    """Kill the rest of the group of an unreaped leader; escapees are killed one by one."""
     _reach_group(pid, signal.SIGKILL)
 
 
@@ -172,7 +172,7 @@ def restore_sigchld_default(*, silently: bool = False) -> None:
     With SIGCHLD ignored, the kernel reaps children by itself, and their exit codes are lost (wait(2), "NOTES").
 
     Args:
-        silently: Leave out the log record; an ancestor's setting is nobody's fault here.
+        silently: Leave out the log record; what an ancestor has set is not this program's mistake.
 
     Raises:
         ProcessError: Only the main thread can change it, and this is another one.

@@ -284,7 +284,7 @@ class ServiceRuntime:
 def process_id(number: int) -> str:
     """Return the id of the process with this number in this program, such as `proc-1-9f86d08188`.
 
-    Ids sort as text in the order of the starts: from the ninth on, the number is padded, and nines in front of it tell its
+    Ids sort as text in the order of the starts: from the ninth on, the number is padded, and the nines in front of it give its
     length (8, 909, 910, 989, 990090). The random part is of this program.
     """
     global _program  # noqa: PLW0603 - one program, one random part

@@ -115,20 +115,20 @@ class Service(Block, EventSource):
         """Return the process with this id.
 
         Raises:
-            ProcessNotFoundError: There is none, or it was forgotten.
+            ProcessNotFoundError: There is none with this id, or it was forgotten.
         """
         return process_of(self._runtime.table.get(id))
 
     def list(self) -> list[ManagedProcess]:
-        """Return the processes that run or are remembered, in start order."""
+        """Return the processes that are running or remembered, in start order."""
         return [process_of(child) for child in self._runtime.table]
 
     def running(self) -> builtins.list[ManagedProcess]:
-        """Return the processes that run, in start order."""
+        """Return the running processes, in start order."""
         return [process_of(child) for child in self._runtime.table.running.values()]
 
     async def wait_all(self) -> None:
-        """Wait until nothing runs."""
+        """Wait until no process is running."""
         await trio.lowlevel.checkpoint()
         await self._runtime.wait_idle()
 
@@ -141,7 +141,7 @@ class Service(Block, EventSource):
         self.get(id).signal(sig)
 
     async def stop(self, id: str, grace_period: float | None = None) -> CommandResult:  # noqa: A002 - the contract's name
-        """Stop a process: the stop signal, the grace, SIGKILL."""
+        """Stop a process: the stop signal, the grace period, SIGKILL."""
         return await self.get(id).stop(grace_period)
 
     def output(self, id: str) -> str:  # noqa: A002 - the contract's name
@@ -186,9 +186,9 @@ class Service(Block, EventSource):
         return process
 
     def adopt(self, pid: int, started_at: datetime, **options: Unpack[AdoptKeywords]) -> ManagedProcess:
-        """Watch a detached process of an earlier life again, as if it had been started here.
+        """Watch a detached process of an earlier service again, as if it had been started here.
 
-        Its exit code is known only where the kernel tells it to others than the parent (Linux 6.15), else it is 255.
+        Its exit code is known only where the kernel reports it to processes other than the parent (Linux 6.15), else it is 255.
 
         Args:
             pid: Its PID, as `ManagedProcess.pid` gave it.
@@ -197,7 +197,7 @@ class Service(Block, EventSource):
                 present end), `timeout`, `stop_signal` and so on; `command` is read from `/proc` if it is not given.
 
         Raises:
-            ProcessNotFoundError: There is no such process any more, or its PID is another one's now.
+            ProcessNotFoundError: The process has ended, or its PID belongs to another one now.
         """
         return process_of(self._runtime.adopt(pid, started_at, options))
 
@@ -213,7 +213,7 @@ class Service(Block, EventSource):
         try:
             yield process
         except BaseException as error:
-            # not by the error: that of a body in a nursery of its own is a group, and a clean-up may raise another one
+            # the error doesn't tell: a body in a nursery of its own raises a group, and a clean-up may raise another error
             cancelled = trio.current_effective_deadline() == -math.inf
             with trio.CancelScope(shield=True):
                 try:
@@ -228,7 +228,7 @@ class Service(Block, EventSource):
     ) -> CommandResult:
         """Run a command to its end and return its result; its stdin is null unless given.
 
-        Cancelling it stops the command: the stop signal, the grace, SIGKILL; then `trio.Cancelled` goes on.
+        Cancelling it stops the command: the stop signal, the grace period, SIGKILL; then `trio.Cancelled` goes on.
 
         Args:
             command: The program.

@@ -1,4 +1,4 @@
-"""What a start that failed is due to, in words that say what to do."""
+"""Why a start failed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
         where_it_is = os.fsdecode(error.filename) if error.filename else command
         why = f"{where_it_is!r} is not executable by this user; is it a program, and does it have the x bit (chmod +x)?"
     elif error.errno == errno.ENOEXEC:
-        why = (
-            f"{command!r} is no program: a script needs a first line like #!/bin/sh, or its interpreter as the command"
-        )
+        why = f"{command!r} can't be executed: a script needs a first line like #!/bin/sh, or its interpreter as the command"
     elif error.errno == errno.E2BIG:
         why = "the arguments and the environment are too long for this system (execve(2)); hand data over by stdin or a file"
     elif error.errno in (errno.EMFILE, errno.ENFILE):

@@ -1,8 +1,8 @@
 """Containment by cgroup: each child in one of its own, that no descendant can leave without a privilege.
 
 A marker in the environment can't see a descendant that both emptied its environment and left the group. A cgroup can
-(cgroups(7)); moving a process into one takes the kernel 0.8 to 12 ms, more than a whole short run, so it is for those
-who ask for it.
+(cgroups(7)); moving a process into one takes the kernel 0.8 to 12 ms, more than a whole short run, so it is used
+on request only.
 """
 
 from __future__ import annotations

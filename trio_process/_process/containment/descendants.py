@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What a look has found: the living descendants of each leader by its PID; `sure` unless some could not be told."""
+    """What a scan has found: the living descendants of each leader by its PID; not `sure` if some processes could not be read."""
 
     left: dict[int, list[Survivor]]
     sure: bool
@@ -80,7 +80,7 @@ class Lineage:
         self._order.append(pid)
 
     def discard(self, pid: int) -> None:
-        """Note that a child is about to be reaped, and its PID to be anybody's."""
+        """Note that a child is about to be reaped; its PID may be reused from then on."""
         self._alive.discard(pid)
 
     @property
@@ -130,7 +130,7 @@ class Lineage:
 
     @contextmanager
     def provided(self) -> Iterator[None]:
-        """Have descriptors for a look, also while this process has none left: nobody may be lost for that."""
+        """Provide descriptors for a scan, even if this process has none left, so that no descendant is missed."""
         self._release()
         try:
             yield
@@ -146,12 +146,12 @@ class Lineage:
             while self._loadavg >= 0 and len(self._reserve) < _RESERVE:
                 self._reserve.append(os.dup(self._loadavg))
         except OSError:
-            pass  # somebody else took them meanwhile: what there is must do until the next time
+            pass  # they were taken elsewhere in the meantime: the rest has to do until the next time
 
     def find(self, targets: Collection[Target]) -> Scan:
         """Return the living descendants of each leader; zombies are not alive.
 
-        Who is looked at may fork and exit before its turn comes. So the PIDs handed out meanwhile are looked at too, until
+        A process may fork and exit before the scan comes to it. So the PIDs handed out meanwhile are scanned too, until
         there are none.
         """
         if self._loadavg < 0:
@@ -238,9 +238,9 @@ def state_of(pid: int) -> str:
 
 
 def _tokens_of(pid: int) -> set[bytes] | None:
-    """Return the tokens of all services that a process descends from, None while that can't be told.
+    """Return the tokens of all services that a process descends from, None while that can't be known.
 
-    In the midst of an exec it has no environment: neither the old program's, nor the new one's yet.
+    During an exec it has no environment: neither that of the old program, nor yet that of the new one.
     """
     path = f"/proc/{pid}/environ"
     data = _read(path)
@@ -299,7 +299,7 @@ def kill(left: Survivor, target: Target) -> None:
 
 
 def _signal(left: Survivor, target: Target, number: int, *, to_members: bool) -> None:
-    """Signal one descendant; its PID is looked at again through a pidfd, so that nobody else is hit."""
+    """Signal one descendant; its PID is checked again through a pidfd, so that no other process is hit."""
     try:
         pidfd = os.pidfd_open(left.pid)
     except OSError:

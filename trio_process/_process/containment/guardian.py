@@ -1,7 +1,7 @@
-"""The guardian: a small shell that kills what is left when this process dies of SIGKILL, and cannot do so itself.
+"""The guardian: a small shell that kills our children when this process dies of SIGKILL.
 
 It reads from a pipe which groups live, and learns of our death by that pipe's end. There is no window between a spawn
-and the line that tells of it: our end of the pipe is close-on-exec, so that a child between fork and exec holds a copy,
+and the line that reports it: our end of the pipe is close-on-exec, so that a child between fork and exec holds a copy,
 and the guardian can't see the end before the child has exec'd, with our marker in its environment, by which it is found.
 """
 
@@ -17,7 +17,7 @@ from ..reactor import Reactor
 from ..reap import open_pidfd
 
 # One shell and, at the end, a grep: no interpreter of ours to load (10 MB), and nothing it needs is ever swapped in then.
-# Who is in the midst of an exec has no environment to be known by, so that one look that finds nobody is not enough.
+# During an exec a process has no environment to be recognized by, so one scan that finds none is not enough.
 _SCRIPT: Final = r"""
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU PIPE USR1 USR2 ALRM
 while read -r line; do
@@ -120,7 +120,7 @@ class Guardian:
             self._tell(f"+{group}\n")
 
     def discard(self, group: int) -> None:
-        """Release a group, before its leader is reaped and its id may be anybody's."""
+        """Release a group, before its leader is reaped and its id may be reused."""
         self._groups.discard(group)
         self._tell(f"-{group}\n")
 
@@ -131,7 +131,7 @@ class Guardian:
             if os.write(self._pipe, text.encode()) == len(text):
                 return
         except BrokenPipeError:
-            return  # it has just died, and the next one is told of all groups
+            return  # it has just died, and the next one gets all groups
         except BlockingIOError:
             pass
         # It is stopped, or starved, and its pipe full: a lost line would leave it with a stale group, so it is replaced.

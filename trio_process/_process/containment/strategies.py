@@ -11,7 +11,7 @@ from .cgroup import Cgroup
 
 
 class Containment(Protocol):
-    """What tells the descendants of one child from other processes, beside the process group."""
+    """How the descendants of one child are recognized, beside the process group."""
 
     @property
     def token(self) -> str:
@@ -27,7 +27,7 @@ class Containment(Protocol):
 
     @property
     def populated(self) -> bool | None:
-        """Whether a descendant is alive; None where that can't be told without looking at processes."""
+        """Whether a descendant is alive; None where that can't be known without looking at processes."""
 
     def members(self) -> list[int]:
         """Return the PIDs that are known to be descendants without looking at their environment."""

@@ -16,12 +16,12 @@ from .descendants import Lineage, Target
 _FIRST_LOOK: Final = 0.001
 _LAST_LOOK: Final = 0.05
 _UNSURE: Final = 2.0
-"""Seconds in which what is in the midst of an exec has got its environment, on a busy machine too; then it is nobody's."""
+"""Seconds in which a process has completed an exec even on a busy machine; without our marker then, it isn't a descendant."""
 
 
 @final
 class Sweep:
-    """One process's sweep: when what is left gets killed, and who is told of the end."""
+    """The sweep for one process: when its descendants are killed, and the callback for the end."""
 
     __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "target")
 
@@ -56,7 +56,7 @@ class Sweeper:
         return sweep
 
     def kill_now(self, sweep: Sweep) -> None:
-        """Kill what is left now."""
+        """Kill the descendants now."""
         sweep.kill_from = trio.current_time()
         self._look_at(sweep.kill_from)
 
@@ -100,7 +100,7 @@ class Sweeper:
         return ended
 
     def _kill_groups_unseen(self) -> list[tuple[Sweep, list[Survivor]]]:
-        """Kill the groups at once: without a `/proc` nobody can tell whether anything is left in them to wait for."""
+        """Kill the groups at once: without a `/proc` it can't be known whether anything lives in them."""
         ended, self._sweeps = self._sweeps, []
         for sweep in ended:
             self._kill_group(sweep.target.pid)

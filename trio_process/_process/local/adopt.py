@@ -25,7 +25,7 @@ def adopted_options(pid: int, started_at: datetime, options: Mapping[str, Any]) 
 
 
 def check_identity(pid: object, started_at: object) -> None:
-    """Check what tells one process from all others: its PID and its start."""
+    """Check the identity of a process: its PID and its start."""
     if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
         raise OptionError(f"pid must be a process id, got {pid!r}")
     if not isinstance(started_at, datetime) or started_at.tzinfo is None:

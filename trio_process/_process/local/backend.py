@@ -94,7 +94,7 @@ class LocalBackend:
         return LocalHandle(spawned, self._shared, containment, options.stop_signal)
 
     def _containment(self, name: str, options: RunOptions, number: int) -> Containment:
-        """Return what tells the descendants of a child; no cgroup where something may outlive its end."""
+        """Return how the descendants of a child are recognized; without a cgroup where some may outlive it."""
         if options.detach:
             return MarkerContainment("")
         token, limit = f"{self._token}-{number}", self._limits.of(number)

@@ -9,7 +9,7 @@ Order
     The pidfd becomes readable when the child exits. That is not the moment to reap: wait4(2) would free the PID, and the
     group's id with it, while descendants may still have to be signalled. So `exited` is reported with the child left a
     zombie, the lifecycle drains and sweeps, and `reap` comes last. It goes: close stdin; take the PID out of the
-    lineage, so that the next process with this PID is not taken for ours; tell the guardian to release the group, before
+    lineage, so that the next process with this PID is not taken for ours; have the guardian release the group, before
     its id can be another's; wait4; the containment's figures; close the pidfd.
 
     `_pidfd` is set to -1 before the descriptor is closed, here as everywhere: the kernel hands out the number again at
@@ -28,8 +28,7 @@ Descriptors
     A pipe is never shared with an epoll after it was closed: `Reactor.close_watched` takes it out first, as a fork of this
     program without exec may hold a copy, and the kernel would report that one for ever (epoll(7), "Q6").
 
-What is not here: who asked for what, deadlines, results. A handle obeys, and reports three things: bytes, end of file,
-exit.
+What is not here: requests, deadlines, results. A handle obeys, and reports three things: bytes, end of file, exit.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class LocalHandle:
     Args:
         spawned: The child and its descriptors.
         shared: What all handles of the backend share.
-        containment: What tells its descendants from other processes.
+        containment: How its descendants are recognized.
         stop_signal: What asks escapees to end.
         ours: Whether it is a child of ours; an adopted process isn't.
     """

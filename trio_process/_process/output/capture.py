@@ -29,7 +29,7 @@ class Capture:
         self._size = size
         self._rings = _NO_RINGS
         self._both: Ring | None = None
-        self._last: Stream | None = None  # who wrote last
+        self._last: Stream | None = None  # the stream that was written last
         self._switches = _NO_SWITCHES  # the offsets in `_both` at which the other stream took over
 
     def write(self, stream: Stream, data: builtins.bytes) -> None:

@@ -26,13 +26,13 @@ _by_chunks: Final = trio.lowlevel.RunVar[bool]("trio_process echo by chunks", de
 
 
 def echo_chunks() -> None:
-    """Let `echo` pass on each chunk as it comes, in this whole run of Trio: for a program in which nobody else writes."""
+    """Let `echo` pass on each chunk as it comes, in this whole run of Trio: for a program in which nothing else writes there."""
     _by_chunks.set(True)
 
 
 @final
 class Echo:
-    """Keeps what is to be written until our own stdout or stderr takes it; while too much is kept, the child waits.
+    """Buffers what is to be written until our own stdout or stderr takes it; while the buffer is full, the child waits.
 
     Attributes:
         flushed: Set once everything is written.
@@ -60,7 +60,7 @@ class Echo:
         self._room.add(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Undo `when_room`."""
+        """Don't call `callback` any more."""
         self._room.discard(callback)
 
     def hold_up_notice(self, process: str, seconds: float) -> None:
@@ -84,7 +84,7 @@ class Echo:
         self._more.set()
 
     def give_up_at(self, deadline: float) -> None:
-        """Wait for a reader until then at the latest; what it has not taken by then is lost."""
+        """Wait for a slow reader until `deadline` at most; the rest is lost then."""
         self._patience.deadline = min(self._patience.deadline, deadline)
 
     async def run(self) -> None:
@@ -120,12 +120,12 @@ class Echo:
                 file.flush()
         except (BrokenPipeError, ConnectionResetError):
             self._broken.add(stream)  # the reader has left, as `| head` does, and wants no more
-        except Exception as error:  # noqa: BLE001 - a full disk, a closed file, whatever a stdout of one's own raises
+        except Exception as error:  # noqa: BLE001 - a full disk, a closed file, whatever a custom stdout raises
             self._broken.add(stream)
             if getattr(error, "errno", None) == errno.EIO and _descriptor_is_hung_up(file):
                 return  # so has the reader of a terminal
             text = "our own %s takes no more of what processes write: %s"
-            logger.warning(text, stream, error, extra={"output_lost": True})  # for who has to answer for it
+            logger.warning(text, stream, error, extra={"output_lost": True})  # for the exit status of the command line
 
 
 def _descriptor_is_hung_up(file: IO[str] | None) -> bool:
@@ -198,9 +198,9 @@ def _own(descriptor: int) -> Iterator[int]:
 def _reopened(terminal: int) -> int:
     """Return a descriptor whose writes don't wait: a terminal that has some room would wait for the rest.
 
-    It is opened anew for that, as O_NONBLOCK on the one we have would be seen by all who share it.
+    It is opened anew for that, as O_NONBLOCK on ours would affect every process that shares it.
     """
     try:
         return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # it is somebody else's, as after su(1)
+    except OSError:  # it belongs to another user, as after su(1)
         return os.dup(terminal)

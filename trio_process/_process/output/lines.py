@@ -32,7 +32,7 @@ class Split(NamedTuple):
 class LineSplitter:
     r"""Cuts a stream into lines at `\n` or `\r\n`; a line over `max_line` bytes comes in pieces.
 
-    No character is torn: a cut is placed in front of one that would be. Whatever is no valid text is shown as `errors`
+    A character is never split: the cut is moved in front of it. Bytes that are not valid text are shown as `errors`
     says, but never raises: with "strict", lines are shown as with "backslashreplace".
 
     Args:
@@ -93,12 +93,12 @@ class LineSplitter:
 
     @property
     def unfinished(self) -> int:
-        """How many bytes there are of a line that has no end yet."""
+        """The size of the unfinished line, in bytes."""
         return len(self._carry)
 
     @property
     def partial(self) -> bytes:
-        """Those bytes, as the child wrote them; none where they are kept in another encoding."""
+        """The unfinished line, as the child wrote it; empty where it is kept in another encoding."""
         return bytes(self._carry) if self._decoder is None else b""
 
     def _split_long(self, block: bytes) -> Split:
@@ -177,9 +177,9 @@ class OutputLine(NamedTuple):
 
 @final
 class LineCursor:
-    """Reads the lines of a capture from its beginning on, as fast or as slowly as one likes.
+    """Reads the lines of a capture from its beginning on, at the pace of its reader.
 
-    It delays nobody: what the capture overwrites before it was read is counted, by lines, in `missed`.
+    It delays no process: lines that the capture overwrites before they were read are counted in `missed`.
     """
 
     __slots__ = ("_capture", "_offset", "_seen", "_skip", "_source", "_splitters", "missed")
@@ -240,7 +240,7 @@ class LineBuffer:
     """Holds back what is written after the last newline.
 
     Args:
-        longest: Bytes after which a line that has no end is passed on all the same.
+        longest: Bytes after which a line without an end is passed on anyway.
     """
 
     __slots__ = ("_longest", "_partial")

@@ -13,7 +13,7 @@ from ..._core import MASK, Masker
 class Redactor:
     """Replaces the secrets in a stream of bytes by `***`, with the same outcome wherever its chunks end.
 
-    The end of a chunk that may be the beginning of a secret is held back until the next one tells, or the stream ends.
+    The end of a chunk that may be the beginning of a secret is held back until the next chunk decides, or the stream ends.
     Secrets are looked for as they are written in the stream's encoding, and as the child was given them.
 
     Args:
@@ -29,7 +29,7 @@ class Redactor:
             try:
                 values.add(_encoded(value, encoding))
             except UnicodeEncodeError:
-                pass  # nobody can write it in this encoding: only the bytes given to the child are left to find
+                pass  # it can't be written in this encoding: only the bytes given to the child can be found
         self._values = sorted(values, key=len, reverse=True)
         self._longest = len(self._values[0])
         self._pattern = re.compile(b"|".join(map(re.escape, self._values)))

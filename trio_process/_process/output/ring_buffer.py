@@ -11,7 +11,7 @@ from typing import Final, final
 from ..._core import checks
 
 DEFAULT_BUFFER_SIZE: Final = 2**20
-"""How much of each stream is kept unless told otherwise, in bytes."""
+"""How much of each stream is kept by default, in bytes."""
 
 _NEWLINE: Final = 0x0A
 _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content

@@ -1,4 +1,4 @@
-"""Where a process's output goes: the capture, the subscribers, the log; and who has to wait for whom."""
+"""`OutputRouter`: from a chunk of output to the capture, the subscribers, the log file and the echo."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Consumer(Protocol):
 
 
 class Sink(Protocol):
-    """Something else that gets every byte: a log file."""
+    """A consumer that gets every byte and never waits: a log file."""
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take in a chunk; never raises and never waits."""
 
     def finish(self) -> None:
-        """Take note that there is no more."""
+        """Called when there is no more."""
 
 
 _GLANCE: Final = 4096  # bytes of an unfinished line
@@ -48,9 +48,9 @@ _NO_SPLITTERS: Final[dict[Stream, LineSplitter]] = {}  # shared while nothing sp
 
 @final
 class OutputRouter:
-    """The way of one process's output, from chunk to capture and events.
+    """Routes the output of one process, from chunk to capture and events.
 
-    Lines are only made while somebody wants them. Who begins to listen in the middle of a line still gets it whole: the
+    Lines are only made while there is a subscriber. A subscription made in the middle of a line still gets it whole: the
     part that was written before is taken from the capture.
     """
 
@@ -78,16 +78,16 @@ class OutputRouter:
         self._id = id
         self._name = options.name
         self._options = options
-        self._known = -1  # the version of the bus that `_targets` was asked of
+        self._known = -1  # the version of the bus that `_targets` is of
         self._targets: Sequence[Backlog] = ()
         self._splitters = _NO_SPLITTERS
         masker = masker_for(options) if options.redact else None
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else None
         if options.disable_capture:
             size = 0
-        # where the capture can't tell how a line begins that somebody joins in the middle of
+        # where the beginning of a line can't be taken from the capture
         self._always_splits = not size or not is_direct(options.encoding)
-        self._window: Capture | None = None  # what the readers of lines read from, where nothing is captured
+        self._window: Capture | None = None  # for readers of lines, where nothing is captured
         self.capture: Capture = Capture(size)
         self.sinks: tuple[Sink, ...] = ()
         self._rest = options.max_output  # how many more bytes it may write
@@ -96,7 +96,7 @@ class OutputRouter:
         self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
 
     def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
-        """Hand a chunk to all consumers; return those that are full, None if there are none."""
+        """Pass a chunk to all consumers; return those that are full, None if there are none."""
         if self._rest is not None:
             self._rest -= len(data)
             self.over_limit = self._rest < 0
@@ -157,13 +157,13 @@ class OutputRouter:
         return full
 
     def unfinished(self) -> str:
-        """Return the line that a stream has begun and not ended: a prompt, or progress that ends in carriage returns."""
+        """Return the unfinished line of a stream: a prompt, or progress that ends in carriage returns."""
         encoding = self._options.encoding if is_direct(self._options.encoding) else "utf-8"
         partial = next((splitter.partial for splitter in self._splitters.values() if splitter.partial), b"")
         return partial[-_GLANCE:].decode(encoding, "replace")
 
     def finish(self) -> None:
-        """Hand on what has no newline at its end."""
+        """Pass on what has no newline at its end."""
         if self._redactors is not None:
             for stream, redactor in self._redactors.items():
                 rest = redactor.finish()
@@ -177,7 +177,7 @@ class OutputRouter:
                     weight = splitter.unfinished
                     self._publish(stream, splitter.finish(), weight)
         self._splitters = _NO_SPLITTERS
-        self._window = None  # those who read from it hold it
+        self._window = None  # its readers hold it
         for sink in self.sinks:
             sink.finish()
         if self.echo is not None:
@@ -185,7 +185,7 @@ class OutputRouter:
         self.wake_readers()
 
     def abandon(self) -> None:
-        """Let go of what was not written by lines, and wake the readers: nothing more comes of a child that runs on."""
+        """Write what has no newline, and wake the readers: a child that runs on unwatched sends nothing more."""
         self.close_sinks()
         if self.echo is not None:
             self.echo.finish()
@@ -197,7 +197,7 @@ class OutputRouter:
             sink.finish()
 
     def wake_readers(self) -> None:
-        """Let the readers of lines look again."""
+        """Wake the readers of lines."""
         if self.arrived is not None:
             self.arrived.unpark_all()
 
@@ -215,7 +215,7 @@ class OutputRouter:
         return LineCursor(capture, source, options.encoding, options.errors, options.max_line)
 
     def _open_window(self) -> Capture:
-        """Begin to keep the tail for readers of lines, although nothing is captured."""
+        """Keep the tail for readers of lines from now on, although nothing is captured."""
         if self._window is None:
             self._window = Capture(DEFAULT_BUFFER_SIZE)
             for stream, splitter in self._splitters.items():

@@ -1,4 +1,4 @@
-"""Following a file that a detached process writes, so that its output comes as any other while we live."""
+"""`FileTail`: follows the log file that a detached process writes, so that its output is read like any other."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class FileTail:
         self._timer: Timer | None = None
 
     def resume(self) -> None:
-        """Begin to read, or go on."""
+        """Start to read, or continue."""
         self._paused = False
         if self._descriptor >= 0 and self._timer is None:
             self._timer = self._reactor.call_at(trio.current_time() + self._interval, self._look)
 
     def pause(self) -> None:
-        """Read no more until `resume`; the file waits."""
+        """Stop reading until `resume`."""
         self._paused = True
         if self._timer is not None:
             self._timer.cancel()
@@ -72,7 +72,7 @@ class FileTail:
         """Read what there is now, but no more than `most` bytes; return whether there was something."""
         if self._descriptor < 0:
             return False
-        # no further than to where it ends now: who writes to it may do so for ever
+        # no further than its present end: the writer may go on for ever
         size, place = os.fstat(self._descriptor).st_size, os.lseek(self._descriptor, 0, os.SEEK_CUR)
         if size < place:
             place = os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -88,7 +88,7 @@ class FileTail:
         return some
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading and close the file."""
         self.pause()
         if self._descriptor >= 0:
             os.close(self._descriptor)
