@@ -91,20 +91,20 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
         print_error(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
     assert result.exit_code is not None
     if result.exit_code == 0 and notes.lost:
-        return LOST  # as the tools of coreutils end when what they wrote is not where it should be
+        return LOST  # as coreutils do when their output could not be written
     return result.exit_code if result.exit_code >= 0 else SIGNALLED - result.exit_code
 
 
 def _output(terminal: Terminal, descriptor: int) -> Stdio:
-    """Return where a stream goes: to our terminal directly, to everything else through us."""
+    """Return how a stream is connected: to our terminal directly, to anything else through us."""
     return Stdio.INHERIT if terminal.is_behind(descriptor) else Stdio.PIPE
 
 
 async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock) -> CommandResult:
-    # what the caller has had ignored is ignored by the command, too: it inherits that
+    # signals that our caller ignores are ignored by the command, too, which inherits that
     job_control = heard(*JOB_CONTROL)
     listened = (*stop_signals(), *heard(*_PASSED_ON), *job_control, *CHANGES)
-    echo_chunks()  # nobody else writes, so that no line can be torn
+    echo_chunks()  # the command is the only writer, so no line can be torn
     async with Service(options=ServiceOptions(guardian=True, strays="all")) as service, open_scope() as nursery:
         with trio.open_signal_receiver(*listened) as received, clock.following(*job_control):
             run = Run(service, options)
@@ -121,10 +121,10 @@ async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock)
 
 @final
 class Notes(logging.Handler):
-    """Says on stderr what the service warns of.
+    """Prints the warnings of the service on stderr.
 
     Attributes:
-        lost: Whether some of the command's output could not be passed on; not for a reader that left.
+        lost: Whether some of the command's output could not be passed on; a reader that left doesn't count.
     """
 
     def __init__(self) -> None:
@@ -132,14 +132,14 @@ class Notes(logging.Handler):
         self.lost = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
+        """Print one."""
         self.lost |= getattr(record, "output_lost", False)
         print_error(f"trio-process exec: {self.format(record)}")
 
 
 @final
 class Run:
-    """The command as a task: its status is the process, and `ended` is set once its output is written out."""
+    """The command as a task: `started` receives the process, and `ended` is set once its output is written."""
 
     def __init__(self, service: Service, options: RunOptions) -> None:
         self._service = service
@@ -155,7 +155,7 @@ class Run:
 
 @final
 class Watch:
-    """What signals, the terminal, and a reader that leaves mean for the command."""
+    """Reacts to signals, and to readers of our output that leave."""
 
     def __init__(self, process: ManagedProcess, foreground: Foreground) -> None:
         self._process = process
@@ -174,7 +174,7 @@ class Watch:
                 self._foreground.react(number)
 
     def _stop(self, number: int) -> None:
-        if not self._process.is_running:  # a stuck reader of our output is all that is left
+        if not self._process.is_running:  # only a stuck reader of our output is left
             self._last_words()
             os._exit(SIGNALLED + number)
         ask_to_stop(self._process, stop_signal=number)

@@ -13,7 +13,7 @@ import click
 
 from .output import OutputLost, discard_unwritten, escape_unencodable, without_output
 
-# each command is imported when it is named: `exec` needs none of what draws the live view of `run`
+# a command is imported when it is named: `exec` doesn't need what draws the live view of `run`
 _COMMANDS: Final = {
     "run": ("run.command", "run"),
     "exec": ("exec", "execute"),
@@ -23,7 +23,7 @@ _COMMANDS: Final = {
 }
 
 EXTRA: Final = ("click", "rich")
-"""What the extra `cli` brings."""
+"""The packages that the extra `cli` installs."""
 
 _INTERRUPTED: Final = 128 + 2
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -31,7 +31,7 @@ _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @final
 class _Commands(click.Group):
-    """A group that knows its commands by name."""
+    """A group that imports its commands by name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
@@ -53,16 +53,16 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; of a Ctrl-C that it leaves to us, click would make the word "Aborted!" and the status 1."""
+        """Run a command, and exit with 130 after a Ctrl-C that it doesn't handle; click would print "Aborted!" and exit with 1."""
         try:
             return super().invoke(ctx)
         except* KeyboardInterrupt:
-            pass  # in a group where it fell on a nursery
+            pass  # a group, if a nursery was interrupted
         sys.exit(_INTERRUPTED)
 
 
 def missing(name: str) -> str:
-    """Return what to do where a package of the extra is missing."""
+    """Return the advice for a missing package of the extra."""
     package = name.partition(".")[0]
     return f"trio-process: the command line needs {package}; install it with: pip install 'trio-process[cli]'"
 
@@ -83,13 +83,13 @@ def main() -> None:
     try:
         sys.exit(cli.main(prog_name="trio-process", standalone_mode=False))
     except click.ClickException as error:
-        with suppress(OSError):  # whatever becomes of the text, the exit status says it
+        with suppress(OSError):  # the exit status reports it, even if the text can't be written
             error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(_INTERRUPTED)
     except OSError as error:
-        # the commands report theirs; this is a text of click's: help, or the version
+        # the commands handle their own output; this is a text of click's: help, or the version
         if error.errno not in _UNWRITABLE:
             raise
         lost = OutputLost()

@@ -1,4 +1,4 @@
-"""Our own output, and what is done when it can't be written any more."""
+"""Our own output, and what a command does when it can't be written."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _FAILED: Final = 1
 _PATIENCE: Final = 2000  # milliseconds
 
 
-class OutputLost(Exception):  # noqa: N818 - caught by the command, an error of nobody else's
+class OutputLost(Exception):  # noqa: N818 - never leaves the command line
     """Our stdout can't be written to: its reader has left, the disk is full, the terminal is gone."""
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Make an `OutputLost` of what goes wrong with writing."""
+    """Raise `OutputLost` if a write fails."""
     try:
         yield
     except OSError as error:
@@ -30,14 +30,14 @@ def writing() -> Iterator[None]:
 
 
 def write(text: str) -> None:
-    """Write whole lines, at once."""
+    """Write whole lines, and flush them."""
     with writing():
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
 def show(text: str) -> None:
-    """Write a text that is all there is to tell; a command whose output is lost ends here."""
+    """Write a text that is the purpose of the command; if it can't be written, exit."""
     try:
         write(text + "\n")
     except OutputLost as error:
@@ -45,9 +45,9 @@ def show(text: str) -> None:
 
 
 def report(text: str) -> None:
-    """Write what was done, or what the exit status says as well. Where that can't be written it is true all the same.
+    """Report what was done. That was done even if the text can't be written, so the command goes on.
 
-    So the command goes on, and what it has to tell goes to stderr; a reader that left wanted no more of it.
+    The text then goes to stderr, unless a closed pipe says that its reader has seen enough.
     """
     try:
         write(text + "\n")
@@ -55,20 +55,20 @@ def report(text: str) -> None:
         _mute(sys.stdout)
         if isinstance(error.__cause__, BrokenPipeError):
             return
-        sys.stdout = sys.stderr  # for what comes later, too
+        sys.stdout = sys.stderr  # for later texts, too
         with suppress(OutputLost):  # it may be on the same disk
             write(f"trio-process: stdout can't be written ({error.__cause__}), so it is said here:\n{text}\n")
 
 
 def print_error(text: str) -> None:
-    """Say on stderr what is wrong; where that can't be, the exit status still does."""
-    with suppress(OSError):  # it may be the terminal that is gone, or on the disk that is full
+    """Print an error on stderr; if that can't be written, the exit status still reports it."""
+    with suppress(OSError):  # stderr may be the terminal that is gone, or a file on the full disk
         if is_writable(sys.stderr, _PATIENCE):
             click.echo(text, err=True)
 
 
 def is_writable(file: TextIO, patience: float) -> bool:
-    """Return whether who reads a stream reads it, within some milliseconds: a pager that is left alone would hold us up."""
+    """Return whether a stream takes a write within `patience` milliseconds; an idle pager would block us."""
     try:
         descriptor = file.fileno()
     except (OSError, ValueError):  # in memory
@@ -79,7 +79,7 @@ def is_writable(file: TextIO, patience: float) -> bool:
 
 
 def escape_unencodable() -> None:
-    """Let what the encoding of our output lacks be escaped, not fail the run."""
+    """Escape characters that the encoding of our output lacks, instead of failing."""
     for file in (sys.stdout, sys.stderr):
         reconfigure = getattr(file, "reconfigure", None)
         if reconfigure is not None:
@@ -87,16 +87,16 @@ def escape_unencodable() -> None:
 
 
 def without_output(error: OutputLost) -> int:
-    """Return the exit status of a run whose output is lost, after which nothing more is written there."""
+    """Discard all further output, and return the exit status for output that was lost."""
     _mute(sys.stdout)
     if isinstance(error.__cause__, BrokenPipeError):
-        return BROKEN_PIPE  # as a shell shows the end of a command by SIGPIPE, and as silent
+        return BROKEN_PIPE  # as a shell reports a death by SIGPIPE, and as silently
     print_error(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
     return _FAILED
 
 
 def discard_unwritten() -> None:
-    """Forget what can't be written: the interpreter tries once more at its end, and would exit with 120 for it."""
+    """Discard what can't be written: the interpreter would try again at its exit, and exit with status 120."""
     for file in (sys.stdout, sys.stderr):
         try:
             file.flush()
@@ -105,6 +105,6 @@ def discard_unwritten() -> None:
 
 
 def _mute(file: TextIO) -> None:
-    """Let what is written to a stream, and what its buffer holds, vanish."""
+    """Redirect a stream, and what its buffer holds, to the null device."""
     with open(os.devnull, "w", encoding="utf-8") as null:
         os.dup2(null.fileno(), file.fileno())

@@ -13,7 +13,7 @@ from .._core import command_line, escape_controls, shown_args, shown_command
 if TYPE_CHECKING:
     from .._pipeline import RunSpec
 
-# colours and other text attributes ("select graphic rendition", ECMA-48 8.3.117): the one escape sequence that harms nobody
+# colours and other text attributes ("select graphic rendition", ECMA-48 8.3.117): the only harmless escape sequence
 _COLOUR: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 # all other sequences of a terminal: what moves the cursor, sets titles, and so on (ECMA-48 5.4, xterm's OSC)
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -39,14 +39,14 @@ def logged(line: str) -> str:
 
 
 def glimpse(line: str) -> str:
-    """Return what is left to see of a line of a task: without colours, and after the last carriage return."""
+    """Return the visible rest of a line: without colours, and after its last carriage return."""
     if not line.isprintable():
         line = one_line(last_state(_SEQUENCE.sub("", line)).expandtabs(_TAB))
     return line.rstrip()
 
 
 def last_state(line: str) -> str:
-    """Return what is left to see of a line that was written over by carriage returns, as progress is."""
+    """Return the visible rest of a line that carriage returns have overwritten, as progress bars do."""
     if "\r" not in line:
         return line
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")
@@ -72,7 +72,7 @@ def without_sequences(text: str) -> str:
 
 
 def typed(spec: RunSpec) -> str:
-    """Return a command as one would type it; a script for `sh -e` or `sh -c` without that, and in one line."""
+    """Return a command as typed in a shell; a script for `sh -e` or `sh -c` without that prefix, and in one line."""
     args = shown_args(spec.options)
     if shown_command(spec.options) == "sh" and args[:-1] in _SHELLS:
         return one_line(args[-1].strip())
@@ -92,7 +92,7 @@ def clock(seconds: float) -> str:
 
 
 def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
-    """Return names in a row, those beyond `most` counted only.
+    """Return names separated by commas; names beyond `most` are only counted.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b and 1 more'

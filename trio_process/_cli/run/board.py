@@ -1,4 +1,4 @@
-"""`Board`: what is known of a run while it goes on, for whichever view shows it."""
+"""`Board`: the state of a run in progress, for the view that shows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FINAL: Final = frozenset({SpecState.PASSED, SpecState.UP_TO_DATE, SpecState.FAIL
 @final
 @attrs.define(eq=False)
 class Row:
-    """What is known of one task; times are on the board's clock."""
+    """The state of one task; times are on the board's clock."""
 
     spec: RunSpec
     state: SpecState = SpecState.PENDING
@@ -31,14 +31,14 @@ class Row:
     result: RunResult | None = None
 
     def elapsed(self, now: float) -> float | None:
-        """Return the seconds since it began, or that it took; None if it has not begun."""
+        """Return the seconds since its start, or its duration; None before the start."""
         if self.result is not None and self.result.started is not None:
             return self.result.duration
         return None if self.started is None else (self.ended or now) - self.started
 
 
 class Change(NamedTuple):
-    """What has just happened to a task, as it was then."""
+    """A change of a task, with its state at that moment."""
 
     row: Row
     state: SpecState
@@ -48,7 +48,7 @@ class Change(NamedTuple):
 
 @final
 class Board:
-    """The tasks of one run, in the order in which they can begin.
+    """The tasks of one run, in the order in which they can start.
 
     Args:
         specs: The specs.
@@ -79,7 +79,7 @@ class Board:
         self.begun = clock()
 
     def update(self, update: RunUpdate) -> Change:
-        """Take in an update, and return it with what a view needs of it."""
+        """Apply an update, and return the change for the view."""
         row = self.rows[update.name]
         self.counts[row.state] -= 1
         self.counts[update.state] += 1
@@ -104,13 +104,13 @@ class Board:
                 self.culprit = update.name
 
     def line(self, name: str | None, lines: Sequence[str]) -> None:
-        """Take in the newest lines of a task."""
+        """Apply the newest lines of a task."""
         row = self.rows.get(name or "")
         if row is not None:
             row.last_line = next((text for line in reversed(lines) if (text := glimpse(line).strip())), row.last_line)
 
     def look(self) -> None:
-        """Take in what running tasks have written after their last newline."""
+        """Update the unfinished lines of running tasks."""
         for row in self.running.values():
             row.unfinished = ""
         for name, line in self.progress():
@@ -119,12 +119,12 @@ class Board:
 
     @property
     def done(self) -> int:
-        """How many tasks have ended, or will not begin."""
+        """The number of tasks that have ended or were skipped."""
         return len(self.ended)
 
     @property
     def elapsed(self) -> float:
-        """How long the run has gone on, in seconds."""
+        """Seconds since the start of the run."""
         return self.clock() - self.begun
 
     def waits_for(self, row: Row) -> list[str]:
@@ -132,7 +132,7 @@ class Board:
         return [name for name in row.spec.after if name in self.rows and self.rows[name].result is None]
 
     def whole(self) -> RunAllResult:
-        """Return what is known as the result of the whole, for a run that was interrupted."""
+        """Return the results so far, for a run that was cut short."""
         known = [self.rows[spec.name].result for spec in self.specs]
         return RunAllResult(results=tuple([result for result in known if result is not None]), duration=self.elapsed)
 

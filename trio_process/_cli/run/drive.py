@@ -1,4 +1,4 @@
-"""Running a pipeline for the command line: service, runner, view and signals, in the order in which they must end."""
+"""Runs a pipeline for the command line: service, runner, view and signals, nested in the order in which they must end."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class View(Protocol):
     """What shows a run."""
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
-        """Show what comes until both have ended.
+        """Show changes and output until both channels have ended.
 
         Raises:
-            OutputLost: It can't be shown any more.
+            OutputLost: The output can't be written.
         """
 
     def aside(self) -> AbstractAsyncContextManager[None]:
@@ -59,7 +59,7 @@ class View(Protocol):
         """Leave the terminal to the shell while the block runs, which stops us."""
 
     def last_words(self) -> None:
-        """Restore the terminal before this process exits, which can be in the midst of anything; never wait."""
+        """Restore the terminal before an exit from a signal handler; never wait."""
 
 
 @final
@@ -76,7 +76,7 @@ class RunSettings:
 
 
 class Outcome(NamedTuple):
-    """What came of a run: the result, the signal that interrupted it (0 for none), and why it could not be shown."""
+    """The outcome of a run: its result, the signal that interrupted it (0 for none), and why its output was lost."""
 
     result: RunAllResult
     signal: int
@@ -85,15 +85,15 @@ class Outcome(NamedTuple):
 
 @final
 class Interruption:
-    """What ends a run early: the first signal stops the tasks, the second kills them, the third ends this process.
+    """Ends a run early: the first signal stops the tasks, the second kills them, the third ends this process.
 
     Args:
         board: Where it is shown.
 
     Attributes:
         number: The first signal that came, 0 for none.
-        stopping: Set by the first signal, or when there is no sense in going on: halts the run.
-        scope: Cancelled by the second signal, which ends the cleaning up, too.
+        stopping: Halts the run; set by the first signal, and when the output is lost.
+        scope: Cancelled by the second signal, which also ends tasks that clean up.
         deadline: The deadline of every grace, which the second signal advances.
     """
 
@@ -231,7 +231,7 @@ class _Run:
     async def _follow(
         self, updates: trio.MemoryReceiveChannel[RunUpdate], changed: trio.MemorySendChannel[Change]
     ) -> None:
-        """Keep the board, whatever becomes of the view: it has the results of a run that is cut short."""
+        """Keep the board up to date even if the view is lost: it has the results of a run that is cut short."""
         with updates, changed:
             while found := await receive_all(updates):
                 for update in found:

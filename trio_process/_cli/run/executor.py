@@ -1,4 +1,4 @@
-"""What runs the attempts of tasks: a service, the terminal for those that want it, and the signal that stops them."""
+"""Runs the attempts of tasks: lends the terminal to interactive ones, and stops them by the signal that came."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IN_BACKGROUND = "it wants the terminal (interactive = true), and we are in the 
 
 
 class Interrupted(Protocol):
-    """What knows why the run is stopped: by a signal, or not (0)."""
+    """Whether the run is being stopped, and by which signal (0 for none)."""
 
     number: int
     stopping: trio.Event
@@ -40,8 +40,8 @@ class TerminalExecutor:
         view: Steps aside for a task that has the terminal.
         terminal: Our terminal.
         clock: The clock of this run of Trio.
-        interruption: Knows the signal that stops the run.
-        escalation: Is told of a Ctrl-C that went to a task which had the terminal.
+        interruption: Has the signal that stops the run.
+        escalation: Receives a Ctrl-C that went to a task which had the terminal.
 
     Attributes:
         foreground: The task that has the terminal, or None.
@@ -97,7 +97,9 @@ class TerminalExecutor:
                 raise
             self._take_back(restore=result.exit_code is None or result.exit_code < 0)
         if result.exit_code == -signal.SIGINT and not self._interruption.number:
-            self._escalation.receive(signal.SIGINT)  # Ctrl-C went to the task alone, and was meant for us, too
+            self._escalation.receive(
+                signal.SIGINT
+            )  # the terminal sent it to the task alone, but the user means the whole run
         return result
 
     def _lend(self, process: ManagedProcess) -> None:
@@ -113,7 +115,7 @@ class TerminalExecutor:
 
 @final
 class _Status:
-    """Hands the running process on: the `trio.TaskStatus` of an attempt."""
+    """The `trio.TaskStatus` of an attempt: wraps the running process."""
 
     def __init__(self, status: trio.TaskStatus[Attempt], interruption: Interrupted) -> None:
         self._status = status
@@ -121,7 +123,7 @@ class _Status:
         self.started_with: Callable[[ManagedProcess], object] | None = None
 
     def started(self, value: ManagedProcess | None = None) -> None:
-        """Hand it on."""
+        """Pass the process on as an attempt."""
         assert value is not None
         if self.started_with is not None:
             self.started_with(value)
@@ -130,7 +132,7 @@ class _Status:
 
 @final
 class _Attempt:
-    """A running attempt that is stopped by the signal that stops the run: programs clean up after that one.
+    """A running attempt. The signal that stops the run also stops the attempt, as programs clean up after that one.
 
     Attributes:
         id: The id of its process.
@@ -142,7 +144,7 @@ class _Attempt:
         self.id = process.id
 
     async def stop(self, grace_period: float | None = None, *, reason: EndReason = EndReason.STOPPED) -> CommandResult:
-        """Stop it; a stop signal of its own goes before the one that came."""
+        """Stop it; its own stop signal takes precedence over the one that came."""
         number = self._interruption.number
         if self._interruption.stopping.is_set() and reason is EndReason.STOPPED:
             reason = EndReason.CANCELLED

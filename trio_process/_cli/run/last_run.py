@@ -1,4 +1,4 @@
-"""What failed last time, kept beside the pipeline file for `--only-failed`."""
+"""The states of the last run, kept beside the pipeline file for `--only-failed`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from ..._pipeline import PipelineFile, RunAllResult, is_not_needed
 
 DIRECTORY: Final = ".trio-process"
 _VERSION: Final = 1
-_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RecursionError)  # the last of JSON that is too deep
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)  # RecursionError: JSON that is nested too deep
 
 
 def memory_path(file: PipelineFile) -> Path:
-    """Return where the last results of a pipeline file are kept."""
+    """Return the file with the last states of a pipeline file's tasks."""
     return Path(file.directory, DIRECTORY, f"{file.path.name}.json")
 
 
 def failed_last_time(file: PipelineFile) -> list[str]:
-    """Return the tasks that did not pass when they were last run.
+    """Return the tasks that didn't pass when they last ran.
 
     Raises:
         PipelineError: Nothing is known of a last run.
@@ -32,7 +38,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
         found = _read(path)
     except FileNotFoundError:
         raise PipelineError([f"nothing was run yet: {path} is not there; leave --only-failed out"]) from None
-    except _UNREADABLE as error:  # or not written by us
+    except _UNREADABLE as error:  # or another program's file
         raise PipelineError([f"can't read the last results, {path}: {error}; leave --only-failed out"]) from error
     return [name for name, state in found.items() if state != "passed"]
 
@@ -58,7 +64,7 @@ def remember(file: PipelineFile, whole: RunAllResult) -> None:
     try:
         before = _read(path)
     except _UNREADABLE:
-        before = {}  # the first run, or not written by us: begun anew
+        before = {}  # the first run, or another program's file
     now = {
         result.name: "passed" if result.passed or result.allowed or is_not_needed(result) else result.state.value
         for result in whole.results
@@ -69,7 +75,7 @@ def remember(file: PipelineFile, whole: RunAllResult) -> None:
         path.parent.mkdir(exist_ok=True)
         ignored = path.parent / ".gitignore"
         if not ignored.exists():
-            ignored.write_text("*\n")  # as pytest and ruff do with their caches
+            ignored.write_text("*\n")  # as pytest and ruff do in their caches
         write_atomically(path, json.dumps({"version": _VERSION, "tasks": tasks}, indent=1).encode())
     except OSError as error:
         logger.info("the results are not kept for --only-failed: %s", error)

@@ -46,7 +46,7 @@ def tasks_as_json(file: PipelineFile) -> str:
 
 
 def dry_run(specs: Sequence[RunSpec], directory: str) -> str:
-    """Return what would be run, wave by wave; of variables the names only, as values may be secret."""
+    """Return what a run would start, wave by wave; of variables only the names, as values may be secret."""
     width = max([cells(one_line(spec.name)) for spec in specs], default=0)
     lines = []
     for number, wave in enumerate(make_plan(specs).waves):

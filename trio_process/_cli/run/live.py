@@ -1,4 +1,4 @@
-"""The live view: a frame that is drawn anew ten times a second while the run goes on."""
+"""The live view: a frame, redrawn ten times a second during the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .render import frame_lines
 from .screen import Screen
 
 INTERVAL: Final = 0.1
-"""Seconds between two frames: as the eye asks for, at two to three per cent of a processor with 20 rows."""
+"""Seconds between two frames: smooth enough, at two to three per cent of a processor with 20 rows."""
 
 
 @final
@@ -65,7 +65,7 @@ class LiveView:
         self._screen.draw(lines, cells, width)
 
     async def _drop(self, changes: trio.MemoryReceiveChannel[Change]) -> None:
-        """Wait for the end of the run; what has changed is on the board."""
+        """Wait for the end of the run; the board has the changes."""
         with changes:
             async for _ in changes:
                 pass
@@ -90,12 +90,12 @@ class LiveView:
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Leave the terminal to the shell, or to a task; the frame is drawn anew below what they have written."""
+        """Leave the terminal to the shell, or to a task; the next frame is drawn below their output."""
         self._draw()
         self._screen.leave()
         self._screen.flush()
         yield
-        # the next frame turns everything on again
+        # the next frame hides the cursor and echo again
 
     def last_words(self) -> None:
         """Restore the terminal at once."""

@@ -1,4 +1,4 @@
-"""The plain view: a log of what tasks write, for files, pipes, CI and terminals without colours."""
+"""The plain view: a log of the tasks' output, for files, pipes, CI and terminals without colours."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .render import ended_after
 from .styles import Piece, Style
 
 MOST_PENDING: Final = 2**18
-"""How many characters may wait to be written before reading pauses, and with it the tasks."""
+"""The number of characters that may wait to be written before reading pauses, and with it the tasks."""
 
 _AT_ONCE: Final = 2**16  # characters of a file
-_SETTLE: Final = 0.02  # seconds in which what is known of a task that begins has reached the log
+_SETTLE: Final = 0.02  # seconds in which the command of a task that starts reaches the log
 
 
 @final
 class Writer:
-    """Writes texts in order: the reader of our output may be slow, and timeouts and Ctrl-C must go on meanwhile.
+    """Writes texts in order, in a task of its own: timeouts and Ctrl-C must work while a slow reader blocks it.
 
     Args:
         write: Writes one text, and waits until it is taken. Texts end with a newline, so that no line is ever torn.
@@ -42,27 +42,27 @@ class Writer:
         self._is_held = False
 
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Keep what is to be written with the next call of `room` or `close`."""
+        """Queue texts; the next call of `room` or `close` has them written."""
         for piece in pieces:
             self._pieces.append(piece)
             self._size += len(piece) if isinstance(piece, str) else 0
 
     async def room(self) -> None:
-        """Let what was put be written, and wait until there is room for more."""
+        """Have queued texts written, and wait until there is room for more."""
         async with self._changed:
             self._changed.notify_all()
             while self._size > MOST_PENDING:
                 await self._changed.wait()
 
     async def close(self) -> None:
-        """Let what was put be written, and `run` end after it."""
+        """Have queued texts written, and `run` return after them."""
         async with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Write all that was put, and nothing more until the block ends."""
+        """Write all queued texts, and nothing more until the block ends."""
         async with self._changed:
             self._changed.notify_all()
             while self._pieces or self._is_writing:
@@ -77,7 +77,7 @@ class Writer:
                     self._changed.notify_all()
 
     async def run(self) -> None:
-        """Write what comes, until it is closed."""
+        """Write queued texts until `close`."""
         while True:
             async with self._changed:
                 self._is_writing = False
@@ -112,10 +112,10 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[str]:
 
 @attrs.define(eq=False)
 class _TaskLog:
-    """What is written of one task.
+    """The log of one task.
 
-    Its updates and its lines come by different ways. What an update reports must come after the lines of the attempt that
-    it is about, so each text waits until as many attempts have ended.
+    Updates and lines arrive on different channels. The text of an update must follow the lines of its attempt, so each
+    text waits until as many attempts have ended.
 
     Attributes:
         pending: Texts, whether it is the last of this task, and how many attempts must have ended before; no text
@@ -131,13 +131,13 @@ class _TaskLog:
 
 @final
 class PlainView:
-    """Writes what happens on a board, line by line.
+    """Writes a run as lines.
 
     Args:
         board: What is shown.
         write: Writes one text of whole lines.
         style: How lines are shown.
-        finish: Called when the run has ended, and only what waits to be written is left.
+        finish: Called when the run has ended, and only queued texts are left to write.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class PlainView:
         self._logs = {name: _TaskLog() for name in board.rows}
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
-        """Write what comes until both channels have ended."""
+        """Write changes and output until both channels have ended."""
         async with open_scope(wait=True) as writing:
             writing.start_soon(self._writer.run)
             async with open_scope(wait=True) as reading:
@@ -214,7 +214,7 @@ class PlainView:
         self._writer.put(self._style.lines(name, batch.lines))
 
     def _note(self, change: Change) -> None:
-        """Keep the text that reports a change, and how many attempts must have ended before."""
+        """Queue the text of a change, with the number of attempts that must have ended before."""
         pending = self._logs[change.row.spec.name].pending
         if change.state is SpecState.RUNNING:
             pending.append((change.attempts - 1, "", False))

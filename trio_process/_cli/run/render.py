@@ -1,4 +1,4 @@
-"""What a run looks like: the frame of the live view, and the account at its end; rich draws it, nothing here awaits."""
+"""How a run looks: the frame of the live view and the final account, as rich renderables. Nothing here awaits."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .board import Board, Row
 from .summary import Summary
 
 SHOWN_LINES: Final = 20
-"""How many of the last lines of a failed task are shown."""
+"""The number of lines shown of a failed task's output: its last ones."""
 
 SHOWN_CAUSES: Final = 25
-"""How many failures are told in full; beyond that nobody reads, and the reports have them all."""
+"""The number of failures shown in full; the reports have all of them."""
 
 SHOWN_SLOWEST: Final = 5
 
@@ -48,12 +48,12 @@ _FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
 
 
 def terminal_console() -> Console:
-    """Return a console on our terminal that prints what it is given: no markup, no emoji codes, no guessed highlights."""
+    """Return a console on our terminal that prints texts unchanged: without markup, emoji codes and highlighting."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def as_text(parts: Iterable[RenderableType], width: int) -> str:
-    """Return what a console without colours would print."""
+    """Return the output of a console without colours."""
     text = StringIO()
     console = Console(
         file=text, width=width, color_system=None, force_terminal=False, markup=False, emoji=False, highlight=False
@@ -64,7 +64,7 @@ def as_text(parts: Iterable[RenderableType], width: int) -> str:
 
 
 def frame(board: Board, console: Console) -> RenderableType:
-    """Return the live view of a run as it is now: a line per task, as many as fit, and a bar for the whole."""
+    """Return the live view of a run: a line per task, as many as fit, and a bar for the whole run."""
     plain = console.options.ascii_only
     rows, folded = choose_rows(board, max(1, console.height - _FIXED_ROWS))
     if folded is not None:
@@ -86,7 +86,7 @@ def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
 
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
-    """Yield a line per task: mark, name, time, and what it says; set by hand, as every column has its own rule."""
+    """Yield a line per task: mark, name, time and note. Not a table, as each column has its own rule for its width."""
     names = {row.spec.name: one_line(row.spec.name) for row in rows}
     name_width = min(max(map(cell_len, names.values()), default=0), max(_LEAST_NAME, width // 3))
     for row in rows:
@@ -114,7 +114,7 @@ def _mark(row: Row, board: Board, *, plain: bool) -> tuple[str, str]:
 
 
 def _note(row: Row, board: Board) -> str:
-    """Return the last cell of a row: what the task says, or what there is to say of it."""
+    """Return the last cell of a row: the last line of the task, or a note on its state."""
     match row.state:
         case SpecState.PENDING:
             waits = board.waits_for(row)
@@ -142,7 +142,7 @@ def _note_style(row: Row) -> str:
 
 
 def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
-    """Return the rows that fit, in their order, and a line that counts the others.
+    """Return the rows that fit, in their order, and a line with the number of the others.
 
     What runs goes before what failed, that before what waits, and that before what has ended, the latest first.
     """
@@ -166,12 +166,12 @@ def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
 
 
 def _pending(board: Board) -> Iterator[Row]:
-    """Yield the tasks that wait, as the first of them are the next to begin."""
+    """Yield the waiting tasks; the first ones start next."""
     return (row for row in board.rows.values() if row.state is SpecState.PENDING)
 
 
 def bar(board: Board, width: int) -> RenderableType:
-    """Return the bar for the whole: how much has ended, and in words."""
+    """Return the bar for the whole run, and its numbers."""
     skipped = board.counts[SpecState.SKIPPED]
     allowed = sum(row.result is not None and row.result.allowed for row in board.failed.values())
     failed = board.counts[SpecState.FAILED] - allowed
@@ -201,7 +201,7 @@ def bar(board: Board, width: int) -> RenderableType:
 
 
 def ending(result: RunResult) -> str:
-    """Return in a few words how a task ended."""
+    """Return how a task ended, in a few words."""
     ended = result.command_result
     if result.passed:
         words = "up to date" if result.state is SpecState.UP_TO_DATE else "passed"
@@ -239,7 +239,7 @@ _ENDINGS: Final = {
 
 
 def account(whole: RunAllResult, summary: Summary, width: int, interrupted: str = "") -> list[RenderableType]:
-    """Return what is told at the end: failures by root cause, the slowest, the critical path, the numbers."""
+    """Return the final account: failures by root cause, the slowest tasks, the critical path, the numbers."""
     parts: list[RenderableType] = []
     for cause in summary.causes[:SHOWN_CAUSES]:
         parts += [_cause(cause), Text()]

@@ -1,4 +1,4 @@
-"""`--report`: which files are asked for, and writing them."""
+"""`--report`: parses the option, and writes the files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
         if not equals or not name:
             raise OptionError(f"{kind!r} needs a file: {kind}=FILE")
         path = Path(name)
-        if os.path.isdir(path):  # path.is_dir() fails for a name that is too long; writing will tell
+        if os.path.isdir(path):  # path.is_dir() fails for a name that is too long; the write reports that
             raise OptionError(f"{name!r} is a directory; give a file")
         other = taken.setdefault(os.path.realpath(path), kind)
         if other != kind or (kind, path) in found:
@@ -44,7 +44,7 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
 
 
 def write_reports(reports: Iterable[tuple[str, Path]], whole: RunAllResult) -> list[str]:
-    """Write the reports, in directories that are made; return what could not be written."""
+    """Write the reports, creating directories; return an error text for each that can't be written."""
     faults: list[str] = []
     for kind, path in reports:
         try:

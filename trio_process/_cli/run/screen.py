@@ -80,7 +80,7 @@ class Screen:
         self._put(_HIDE_CURSOR)
 
     def draw(self, lines: Sequence[str], cells: Sequence[int], width: int) -> None:
-        """Replace the last frame; left out while the terminal has not taken that."""
+        """Replace the last frame; skipped until the terminal has taken that."""
         if not self._is_on or not self._is_ours() or not self.flush():
             return
         up = self._height_now(width)
@@ -89,7 +89,7 @@ class Screen:
         self._rows, self._width = tuple(cells), width
 
     def _height_now(self, width: int) -> int:
-        """Return how many rows the last frame takes: a window that was made narrower has wrapped its lines anew."""
+        """Return the number of rows of the last frame now: a window that became narrower has rewrapped it."""
         if width >= self._width:
             return len(self._rows)
         return sum(max(1, math.ceil(cells / width)) for cells in self._rows)
@@ -102,14 +102,14 @@ class Screen:
             self._restore_settings()
 
     def give_up(self) -> None:
-        """Do the same at once, for an exit in the middle of a signal handler: what can't be written is left out."""
+        """Do the same from a signal handler that exits: never wait, and skip what can't be written."""
         if self._is_on:
             self._restore_settings()
             with suppress(OSError):
                 os.write(self._descriptor, f"{_CANCEL}\x1b[0m{_WRAP}{_SHOW_CURSOR}\r\n".encode())
 
     def write(self, text: str) -> None:
-        """Write a text, and wait until it is taken, but not for long.
+        """Write a text, and wait until the terminal has taken it.
 
         Raises:
             OutputLost: The terminal is gone, or has taken nothing for some time.
@@ -118,7 +118,11 @@ class Screen:
         self.drain()
 
     async def write_soon(self, text: str) -> None:
-        """Write a text, and wait until it is taken: as long as it takes, until `lose_patience`; raises as `write` does."""
+        """Write a text, and wait until the terminal has taken it; only after `lose_patience` is that time limited.
+
+        Raises:
+            OutputLost: As for `write`.
+        """
         self._put(text)
         while not self.flush():
             if self._is_impatient:
@@ -128,7 +132,7 @@ class Screen:
                 await trio.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
 
     def lose_patience(self) -> None:
-        """Let `write_soon` give up as `write` does: nothing else is waited for any more."""
+        """Limit the time of `write_soon`, too: the run has ended, and nothing else is waited for."""
         self._is_impatient = True
         self._last_taken = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Which pipeline file is meant, and which of its tasks."""
+"""Finds the pipeline file, and selects its tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_file(start: Path) -> Path:
     for directory in (start, *start.parents):
         for name in NAMES:
             path = directory / name
-            # not path.is_file(), which fails where we may not look
+            # not path.is_file(), which fails in directories that may not be searched
             if os.path.isfile(path) and (name != "pyproject.toml" or has_pipeline(path)):
                 return Path(name) if directory == start else path
     known = "no trio-process.toml, no pyproject.toml with [tool.trio-process] and no Procfile"
@@ -37,7 +37,7 @@ def find_file(start: Path) -> Path:
 
 
 def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
-    """Return the tasks that are meant by names: of tasks, or of tables that stand for several.
+    """Return the tasks that names stand for: a task, or a table with several.
 
     Without names these are the file's `default`, or else all that are not manual.
 
@@ -83,7 +83,7 @@ def give_arguments(file: PipelineFile, names: Sequence[str], extra: Sequence[str
 
 
 def with_needs(file: PipelineFile, names: Iterable[str]) -> list[RunSpec]:
-    """Return the specs of tasks and of all that they need, in the order of the file."""
+    """Return the specs of tasks and of all their dependencies, in the order of the file."""
     specs = {spec.name: spec for spec in file.specs}
     wanted = dict.fromkeys(names)
     waiting = list(wanted)

@@ -22,11 +22,11 @@ _COMMANDS: Final = {
 }
 
 Piece = str | IO[str]
-"""What is written: a text of whole lines, or a file of such."""
+"""A text of whole lines, or a file of them."""
 
 
 class Style(Protocol):
-    """Turns what happens to tasks into what is written."""
+    """Formats the log."""
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
         """Show the command of an attempt that begins."""
@@ -35,20 +35,20 @@ class Style(Protocol):
         """Show lines of a task."""
 
     def news(self, name: str, text: str, *, final: bool) -> Iterable[Piece]:
-        """Show what became of an attempt."""
+        """Show how an attempt ended."""
 
     def end(self) -> Iterable[Piece]:
-        """Show what was kept."""
+        """Show what was held back."""
 
 
 def commands_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return how lines begin that the CI system we run in reads as commands."""
+    """Return the beginnings of lines that our CI system reads as commands."""
     found = [starts for name, starts in _COMMANDS.items() if environ.get(name, "").lower() not in {"", "false", "0"}]
     return tuple([start for starts in found for start in starts])
 
 
 def _shown(line: str, front: str, colour: Colour, commands: tuple[str, ...]) -> str:
-    """Return a line as it is written; one that the CI system reads begins with nothing of ours."""
+    """Return a formatted line; a command of the CI system gets no prefix."""
     if line.startswith(commands):
         return f"{logged(line)}\n"
     return f"{front}{colour.feed(logged(line))}\n"
@@ -56,11 +56,11 @@ def _shown(line: str, front: str, colour: Colour, commands: tuple[str, ...]) -> 
 
 @final
 class Prefix:
-    """Each line has the name of its task in front, but for those that the CI system has to read.
+    """Each line is prefixed with its task's name, except commands of the CI system.
 
     Args:
         names: The tasks.
-        commands: How the lines begin that get no prefix.
+        commands: The beginnings of lines that get no prefix.
     """
 
     def __init__(self, names: Iterable[str], commands: tuple[str, ...] = ()) -> None:
@@ -87,13 +87,13 @@ class Prefix:
         return (f"{self._labels[name]} = {text}\n",)
 
     def end(self) -> Iterable[Piece]:
-        """Nothing was kept."""
+        """Nothing was held back."""
         return ()
 
 
 @final
 class Raw:
-    """The lines as they come, and nothing else."""
+    """Lines unchanged, and nothing else."""
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
         """Show nothing."""
@@ -106,22 +106,22 @@ class Raw:
         return ("".join([f"{line}\n" for line in lines]),)
 
     def news(self, name: str, text: str, *, final: bool) -> Iterable[Piece]:
-        """Show nothing; the account at the end has it."""
+        """Show nothing; the final account has it."""
         del name, text, final
         return ()
 
     def end(self) -> Iterable[Piece]:
-        """Nothing was kept."""
+        """Nothing was held back."""
         return ()
 
 
 @final
 class Group:
-    """All lines of a task in one piece, when it has ended; folded where the CI system can do that.
+    """All lines of a task in one piece when it has ended, folded on CI systems that support it.
 
     Args:
         names: The tasks.
-        environ: The environment: GitHub Actions and GitLab CI are known.
+        environ: The environment, by which GitHub Actions and GitLab CI are recognized.
     """
 
     def __init__(self, names: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
@@ -150,7 +150,7 @@ class Group:
         return ()
 
     def news(self, name: str, text: str, *, final: bool) -> Iterable[Piece]:
-        """Show the group once its task has ended, and what became of it below that."""
+        """Show the group once its task has ended, followed by how it ended."""
         shown = f"{one_line(name)} = {text}\n"
         kept = self._kept.get(name)
         if kept is not None and not final:

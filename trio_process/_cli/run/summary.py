@@ -1,4 +1,4 @@
-"""What one wants to know after a run: what failed and what fell with it, what was slow, what the whole had to wait for."""
+"""What the account at the end of a run shows: failures with their consequences, and the slowest tasks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..._pipeline import RootCause, RunAllResult, RunResult, find_origins, group
 @final
 @attrs.frozen
 class Summary:
-    """What came out of a run.
+    """The parts of the account.
 
     Attributes:
-        causes: The failures by root cause, those that count before those that are allowed.
-        interrupted: Those that ended because the run was interrupted.
-        critical: The chain of dependencies that took longest, in order.
-        slowest: Those that took longest, in descending order.
+        causes: The failures by root cause, allowed ones last.
+        interrupted: The tasks that ended because the run was interrupted.
+        critical: The critical path.
+        slowest: The tasks that ran, slowest first.
     """
 
     causes: tuple[RootCause, ...]
@@ -28,12 +28,12 @@ class Summary:
 
 
 def summarize(whole: RunAllResult, culprit: str | None, *, interrupted: bool = False) -> Summary:
-    """Return what came out of a run.
+    """Return the parts of the account of a run.
 
     Args:
         whole: The run.
-        culprit: The first task whose failure was not allowed: what `--on-failure` reacted to.
-        interrupted: Whether it was cancelled.
+        culprit: The first task whose failure was not allowed, to which `--on-failure` reacted.
+        interrupted: Whether a signal ended the run early.
     """
     origins = find_origins(whole.results, halted_by=culprit, interrupted=interrupted)
     aimless = [result for result in whole.results if result.name in origins and origins[result.name] is None]
