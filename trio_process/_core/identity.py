@@ -38,6 +38,7 @@ from .pids import MAX_PID, is_alive, read_stat
 _INITIAL: Final = "4026531836"  # PROC_PID_INIT_INO (linux/proc_ns.h)
 _ATTRIBUTE: Final = "user.trio_process.holder"  # xattr(7): the user namespace is what an unprivileged owner may write
 _FIELDS: Final = 5
+_LONGEST_START: Final = 20  # digits of 2**64
 
 
 class Liveness(Enum):
@@ -161,7 +162,7 @@ def read_tag(descriptor: int, pid: int, modified: int) -> ProcessIdentity | None
 
 def parse_start(text: str) -> int | None:
     """Return a start in clock ticks as `ProcessIdentity` has it, or None."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+    return int(text) if len(text) <= _LONGEST_START and text.isdecimal() and text.isascii() else None
 
 
 def _read_boot() -> str:
