@@ -12,7 +12,7 @@ from trio_process._cluster import messages, wire
 from trio_process._cluster.link import WINDOW, Inflow, Outflow
 from trio_process._cluster.options import pack_options, unpack_options
 from trio_process._cluster.wire import MAGIC, PREAMBLE_LIMIT, Frame, Kind, Parser, WireError, pack
-from trio_process._core import shown_args
+from trio_process._core import Written, shown_args
 
 FRAMES = st.lists(
     st.one_of(
@@ -190,7 +190,7 @@ def test_options_arrive_and_secrets_are_still_secret(args, env, stdin):
         options = RunOptions(command="work", args=args, env=env, stdin=stdin, nice=3, limits={"nofile": 99}, cwd="/")
     except ValueError:
         return  # a NUL, or a lone surrogate
-    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={"G": "0"}, stdin=True)))
+    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={}, stdin=True)))
     arrived = unpack_options(packed, "7")
     assert [type(arg) is Secret for arg in arrived.args] == [type(arg) is Secret for arg in args]
     assert shown_args(arrived) == shown_args(options)
@@ -198,11 +198,18 @@ def test_options_arrive_and_secrets_are_still_secret(args, env, stdin):
         arg.decode(errors="surrogateescape") if isinstance(arg, bytes) else plain(arg) for arg in args
     ]
     assert {name: plain(value) for name, value in arrived.env.items()} == {
-        **{name: plain(value) for name, value in env.items()},
-        "G": "0",
+        name: plain(value) for name, value in env.items()
     }
     # a text for stdin that reads "pipe" stays text: it is streamed, and never a word of the protocol
     assert (arrived.stdin, arrived.cwd, arrived.nice, arrived.grace_period) == (Stdio.PIPE, "/", 3, 2.0)
+
+
+def test_what_placing_adds_to_the_environment_and_how_arguments_are_shown_arrives_too():
+    options = RunOptions(command="work", args=[Written("curl -u me:hunter2", "curl -u ${LOGIN}")], env={"A": "1"})
+    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={"G": "0"}, stdin=False)))
+    arrived = unpack_options(packed, "7")
+    assert arrived.env == {"A": "1", "G": "0"}
+    assert (arrived.args, shown_args(arrived)) == (("curl -u me:hunter2",), ("curl -u ${LOGIN}",))
 
 
 @given(JSON)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .._core import OptionError, RunOptions, Secret, Stdio
+from .._core import OptionError, RunOptions, Secret, Stdio, Written
 from .wire import WireError
 
 _OUTPUTS = (Stdio.PIPE, Stdio.NULL)
@@ -109,16 +109,17 @@ def _our_directory() -> str:
 
 
 def _packed(value: Any) -> str | list[str]:
-    """Return an argument or a value as text; a secret is a list of one."""
+    """Return an argument or a value as text; a secret is a list of one, a text that is shown otherwise a list of two."""
     if isinstance(value, Secret):
         return [value.reveal()]
+    if isinstance(value, Written):
+        return [str(value), value.shown]
     return os.fsdecode(value)
 
 
 def _unpacked(value: Any) -> str | Secret:
     if isinstance(value, list):
-        [secret] = value
-        return Secret(secret)
+        return Secret(*value) if len(value) == 1 else Written(*value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
