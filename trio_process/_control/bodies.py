@@ -1,4 +1,4 @@
-"""Bodies that say what to run, with go-process's keys: `dir`, `env` also as a list, `disableCapture`."""
+"""The bodies of requests that run commands, with the keys of go-process: `dir`, `env` also as a list, `disableCapture`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _fields(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(body: Mapping[str, Any]) -> RunOptions:
-    """Return what a body says to run.
+    """Return the `RunOptions` that a body describes.
 
     Raises:
         Problem: An option was refused; the text names it.

@@ -1,4 +1,4 @@
-"""The feed: what happens on a service's bus goes into the log store and to the hub, at the pace of the bus."""
+"""The feed: events of a service's bus go into the log store and to the hub, at the pace of the bus."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Origin:
 
 
 class Feed:
-    """Takes in what happens in one service.
+    """Takes in the events of one service.
 
     Args:
         plane: Where it goes.
@@ -128,7 +128,7 @@ class Feed:
 
 
 def leaders(plane: Plane) -> dict[str, int]:
-    """Return the PIDs of what is measured: of each replica, and of each other process that runs, by its label."""
+    """Return the PIDs to measure, by label: of each replica, and of each other running process."""
     found: dict[str, int] = {}
     for unit in plane.services.units():
         if unit.process is not None and unit.process.pid is not None and unit.process.is_running:

@@ -1,4 +1,4 @@
-"""What hypercorn calls for each request: the guard first, then the route."""
+"""The application that hypercorn calls for each request: the guard first, then the route."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Frontend:
         return None  # the client left
 
     async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
-        """Answer what no route is for: by the user's app, if it has a route."""
+        """Answer a request that no route of ours matches: by the user's app, if it has routes."""
         if match.methods:
             allowed = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else [])})
             allow = ", ".join(allowed).encode()

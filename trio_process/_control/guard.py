@@ -1,4 +1,4 @@
-"""The guard: who may pass, decided on a request's head alone, before anything is routed.
+"""The guard: decides on a request's head alone whether it may pass, before anything is routed.
 
 The order is `Host`, `Origin`, token, access; HTTP requests and WebSockets go the same way. A browser attaches cookies to
 whatever a foreign page makes it send, so a cookie alone changes nothing: it needs the `Origin` of our own page.
@@ -119,7 +119,7 @@ class Guard:
         )
 
     def _authenticate(self, head: Head) -> bool:
-        """Return whether only the cookie says who it is."""
+        """Return whether the client is known by the cookie alone."""
         if self._token is None:
             return False
         if head.bearer is not None:

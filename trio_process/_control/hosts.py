@@ -1,4 +1,4 @@
-"""The names by which a server may be called: what keeps a page of another site, or a rebound name, out.
+"""The names by which a server may be called: they keep out pages of other sites, and rebound names.
 
 DNS rebinding makes a browser send requests for `attacker.example` to 127.0.0.1; their `Host` still says
 `attacker.example`. So a `Host` is believed only if it is a name of ours. The port in it is not compared, so that a
@@ -30,7 +30,7 @@ class Authority(NamedTuple):
 
 
 def parse_authority(text: str) -> Authority | None:
-    """Return what a `Host` header says; None if it isn't one: with userinfo, a path, or a port that is none.
+    """Return host and port of a `Host` header; None if it is not valid: userinfo, a path, a port out of range.
 
     >>> parse_authority("Localhost:8700"), parse_authority("user@localhost")
     (Authority(host='localhost', port=8700), None)
@@ -47,7 +47,7 @@ def parse_authority(text: str) -> Authority | None:
 
 
 def parse_origin(text: str) -> tuple[str, Authority] | None:
-    """Return scheme and authority of an `Origin` header; None for `null`, other schemes, and what is none.
+    """Return scheme and authority of an `Origin` header; None for `null`, other schemes and invalid ones.
 
     >>> parse_origin("http://[::1]:8700")
     ('http', Authority(host='::1', port=8700))

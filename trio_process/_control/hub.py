@@ -1,4 +1,4 @@
-"""The event hub: what happens, as messages, to every stream that wants to know.
+"""The event hub: hands events, as messages, to every stream that asked for them.
 
 What is published within 50 ms becomes one *frame*. A frame is encoded once for each kind of wish (channels, services,
 batches or lines), however many clients share it, and a client's backlog holds references to frames. A backlog has a bound:
@@ -73,7 +73,7 @@ class Event(NamedTuple):
     at: float
 
     def messages(self, wish: Wish) -> Iterator[str]:
-        """Yield what it is for a client with that wish."""
+        """Yield its messages for a client with that wish."""
         data = self.data
         if self.channel == "sample":
             if wish.channels and self.channel not in wish.channels:
@@ -95,7 +95,7 @@ class Output(NamedTuple):
     at: float
 
     def messages(self, wish: Wish) -> Iterator[str]:
-        """Yield what they are for a client with that wish."""
+        """Yield their messages for a client with that wish."""
         if not wish.takes(_OUTPUT, self.source.service):
             return
         about = {
@@ -236,7 +236,7 @@ class Client:
 
 @final
 class Hub:
-    """Hands what is published to the clients.
+    """Hands published events to the clients.
 
     Args:
         clock: The wall clock, in seconds since the epoch.
@@ -285,7 +285,7 @@ class Hub:
         self._wake.set()
 
     def join(self, wish: Wish) -> Client:
-        """Return a new client's backlog: what is published from now on."""
+        """Return the backlog of a new client, which gets everything that is published from now on."""
         self.flush()
         client = Client(wish)
         self.clients.add(client)
@@ -296,7 +296,7 @@ class Hub:
         self.clients.discard(client)
 
     def flush(self) -> None:
-        """Hand on what waits."""
+        """Hand the pending events to the clients."""
         if not self._pending:
             return
         frame, self._pending = Frame(self._pending), []
@@ -304,7 +304,7 @@ class Hub:
             self.dropped += client.offer(frame)
 
     async def run(self) -> None:
-        """Hand on what is published, at most once per tick, for ever."""
+        """Hand published events to the clients, at most once per tick, for ever."""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()

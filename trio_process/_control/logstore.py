@@ -76,7 +76,7 @@ class Log:
         self.dropped = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Append a chunk, and forget what is too much."""
+        """Append a chunk, and forget the oldest lines beyond the bounds."""
         self.chunks.append(chunk)
         self.lines += len(chunk.lines)
         self.total += len(chunk.lines)

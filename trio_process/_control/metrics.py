@@ -53,7 +53,7 @@ FAMILIES: Final = {
     "streams_open": "Streams that are open.",
     "probe_ready": "Whether the readiness of a replica is given (1) or not (0).",
 }
-"""The metrics and what they say, in the order in which they come."""
+"""The metrics and their help texts, in the order of the output."""
 
 
 def render(plane: Plane, *, openmetrics: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""`Plane`: what the handlers of one server share."""
+"""`Plane`: the state that the handlers of one server share."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Plane:
             raise Problem("unavailable", "the server is being stopped")
 
     def close(self) -> None:
-        """End what waits, and let streams say good-bye."""
+        """End waiting requests, and let streams send their last message."""
         self.hub.flush()
         self.closing.set()
         for scope in self._waiting:

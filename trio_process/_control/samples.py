@@ -1,4 +1,4 @@
-"""What running services use: CPU, memory and descriptors, measured every two seconds for all of them in one look at /proc."""
+"""The usage of running services: CPU, memory and descriptors, measured every two seconds in one look at /proc."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Stat(NamedTuple):
 
 
 def measure(leaders: Mapping[str, int]) -> dict[str, Used]:
-    """Return what each of the processes, given by name and PID, uses with all its descendants (proc_pid_stat(5)).
+    """Return the usage of each process, given by name and PID, with all its descendants (proc_pid_stat(5)).
 
     It reads all of /proc, and so belongs into a thread.
     """
@@ -108,7 +108,7 @@ class Samples:
         self.loop_lag_max = max(self.loop_lag_max, self.loop_lag)
 
     def add(self, leaders: Mapping[str, int], found: Mapping[str, Used], at: float) -> None:
-        """Take a measurement in; what runs no more is forgotten, but for its seconds of CPU."""
+        """Take a measurement in; of processes that have ended, only the seconds of CPU are kept."""
         for name, used in found.items():
             series = self._series.get(name)
             if series is None:

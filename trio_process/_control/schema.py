@@ -1,4 +1,4 @@
-"""A small part of JSON Schema: what bodies are checked by, and what `openapi.json` shows, are one."""
+"""A small part of JSON Schema: bodies are checked against the schemas that `openapi.json` shows."""
 
 from __future__ import annotations
 
