@@ -65,9 +65,8 @@ class ProcessHandlers:
             "process.list": self.list,
             "process.get": self.get,
         }
-        self._before: dict[
-            str, Callable[..., Any] | None
-        ] = {}  # the handlers that they replaced: of a service entered earlier
+        # the handlers that they replaced: of a service entered earlier
+        self._before: dict[str, Callable[..., Any] | None] = {}
         self._registered = False
 
     def register(self) -> None:

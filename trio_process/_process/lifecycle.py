@@ -364,15 +364,6 @@ def check_watched(child: Lifecycle) -> None:
         )
 
 
-async def wait_settled(child: Lifecycle) -> None:
-    """Wait until a child is done, can't be killed, or is no longer watched; its output is kept meanwhile."""
-    child.claims += 1
-    try:
-        await child.settled.wait()
-    finally:
-        child.claims -= 1
-
-
 async def wait_stopped(child: Lifecycle, by: str | None) -> None:
     """Wait for the end of a child that is being stopped; if cancelled, end its grace period and wait for that."""
     child.claims += 1

@@ -1,4 +1,47 @@
-"""Who belongs to a child, and is it gone: process group, marker, cgroup, sweep, guardian."""
+"""Which processes belong to a child, and are they gone?
+
+A child may start others, and leave them behind: in its process group, or in a session of their own. When it ends, each of
+them is asked to end, killed, and waited for, and nothing else is touched. There is no single way to know them, so four are
+used together; each misses something.
+
+Process group
+    The child leads a group, and its descendants are in it unless they leave. One killpg(2) reaches them all, and it is
+    safe while the leader is an unreaped zombie, since the id can't be reused then. It misses a descendant that has called
+    setsid(2) or setpgid(2): every daemon, `setsid`, an interactive shell's jobs.
+
+Marker (`MarkerContainment`)
+    A variable in the environment of the child, inherited over fork and exec, whatever session a descendant is in. It is
+    read from `/proc/PID/environ`. It misses a process whose environment is empty (`env -i`), hidden (a program that is not
+    dumpable, as ssh-agent) or overwritten (a process title). During an exec there is none for a moment, so a process
+    without an environment is scanned again before it counts as a stranger.
+
+Limit mark
+    A resource limit with an odd value, inherited like the marker, and readable in `/proc/PID/limits` in all of these cases.
+    It misses a program that sets that limit itself.
+
+Cgroup (`CgroupContainment`)
+    The kernel keeps the list, and `cgroup.kill` kills all of it at once; a descendant needs a privilege to leave. It takes a
+    delegated cgroup v2 and up to 20 ms a start, so it is used on request only.
+
+The PID window (`Lineage`)
+    A scan of all of `/proc` costs milliseconds, and most commands leave nothing behind. PIDs are handed out in ascending
+    order, so a descendant has a PID after that of its ancestor. If each PID handed out since the start of the child went to
+    another child of ours, there is nothing to scan; if only a few others were handed out, those few are scanned. On a
+    quiet machine this makes the end of a short command free of any scan. It is not relied on for a child older than two
+    seconds, as a busy machine may have gone through all PIDs once by then.
+
+The sweep (`Sweeper`)
+    One scan serves all children of a service that end at the same time. Escapees get the stop signal once, the rest of the
+    grace period, then SIGKILL through a pidfd whose identity is checked again; after that they are scanned for until they
+    are gone. A process that is still there `STUCK_AFTER` seconds after SIGKILL is reported as a `Survivor`.
+
+The guardian
+    None of this runs after SIGKILL of this program. The guardian is a small shell that reads the ids of live groups from
+    a pipe, and kills groups and marked processes when that pipe ends.
+
+What none of them sees: a descendant without group, environment and limit mark, outside of a cgroup; and a process that a
+descendant had started by another program (systemd-run, at, docker), which is no descendant of anything here.
+"""
 
 from .cgroup import Cgroups
 from .descendants import Lineage, Target, state_of
