@@ -148,7 +148,7 @@ class TestSecrets:
     def test_each_line_of_a_secret_is_masked(self, load):
         spec = load("secrets = ['KEY']\n[tasks.t]\nrun = 'x'\nenv = { KEY = '''first\nsecond''' }")["t"]
         assert spec.env["KEY"] == Secret("first\nsecond")
-        masker = masker_for(spec.options) if hasattr(spec.options, "masker") else spec.options._masker()
+        masker = masker_for(spec.options)
         assert masker("only second, and first\nsecond") == "only ***, and ***"
         assert spec.redact
 

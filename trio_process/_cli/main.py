@@ -1,4 +1,4 @@
-"""The command line: `trio-process run | exec | daemon | daemons | health`."""
+"""The command line: `trio-process run | why | exec | daemon | daemons | health`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .output import OutputLost, discard_unwritten, escape_unencodable, without_o
 # a command is imported when it is named: `exec` doesn't need what draws the live view of `run`
 _COMMANDS: Final = {
     "run": ("run.command", "run"),
+    "why": ("run.why", "why"),
     "exec": ("exec", "execute"),
     "daemon": ("daemon.commands", "daemon"),
     "daemons": ("daemons", "daemons"),

@@ -10,7 +10,15 @@ from .errors import OptionError
 
 
 class Status(StrEnum):
-    """The state of a process; `TRANSITIONS` says which may follow which."""
+    """The state of a process; the last three are final.
+
+    Attributes:
+        PENDING: It was asked for and has not been started. RUNNING or FAILED follows.
+        RUNNING: It has been started. EXITED, FAILED or KILLED follows.
+        EXITED: It has exited, with whatever code.
+        FAILED: It could not be started, or its agent was lost.
+        KILLED: It died of a signal.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -29,14 +37,26 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 
 
 class Stream(StrEnum):
-    """Which of a process's two outputs a line was written to."""
+    """Which of its two output streams a process wrote a line to.
+
+    Attributes:
+        STDOUT: Standard output.
+        STDERR: Standard error.
+    """
 
     STDOUT = "stdout"
     STDERR = "stderr"
 
 
 class Stdio(StrEnum):
-    """What a standard stream of the child is connected to."""
+    """What a standard stream of the child is connected to.
+
+    Attributes:
+        PIPE: A pipe to this program, which reads the output and writes the input.
+        NULL: The null device: no input, and output is discarded.
+        INHERIT: The same stream of this program.
+        STDOUT: For `stderr`: wherever stdout goes.
+    """
 
     PIPE = "pipe"
     NULL = "null"
@@ -45,7 +65,20 @@ class Stdio(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a process ended: the first request that its end can be due to."""
+    """Why a process ended: the first request that the end can be due to.
+
+    Attributes:
+        EXITED: It exited on its own.
+        SIGNALLED: It died of a signal that did not come from this program, or that `ManagedProcess.signal` sent.
+        KILLED: `ManagedProcess.kill` was called.
+        STOPPED: It was stopped: by `ManagedProcess.stop`, or because its service was left.
+        TIMED_OUT: Its `timeout` expired.
+        IDLE: It wrote nothing for `idle_timeout` seconds.
+        CANCELLED: The scope that waited for it was cancelled.
+        FAILED_TO_START: It could not be started.
+        OUTPUT_LIMIT: It wrote more than `max_output` bytes.
+        LOST: The agent that ran it on another machine was lost.
+    """
 
     EXITED = "exited"
     SIGNALLED = "signalled"
@@ -60,7 +93,13 @@ class EndReason(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What happens when a subscriber reads more slowly than events come."""
+    """What happens to new events while the backlog of a subscriber is full.
+
+    Attributes:
+        WAIT: The process waits until there is room: its pipe is not read meanwhile.
+        DROP_OLDEST: The oldest lines in the backlog are dropped.
+        DROP_NEWEST: New lines are dropped.
+    """
 
     WAIT = "wait"
     DROP_OLDEST = "drop_oldest"

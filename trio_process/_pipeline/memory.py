@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -59,6 +59,7 @@ class Memory:
         self._run: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self._cached: dict[str, tuple[int, int, int, str]] = {}
         self._reasons: dict[str, str] = {}
+        self._kept: frozenset[str] = frozenset()
         self._count = 0
         salt = self._read()
         if salt is None:
@@ -73,8 +74,11 @@ class Memory:
 
     def check(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> Fingerprint | None:
         """Return None if a spec is up to date; else what it will be made from, to be passed to `passed`."""
+        if spec.name in self._kept:
+            self._reasons[spec.name] = "it has passed before the run was resumed"
+            return None
         reasons, fingerprint = self._judge(spec, dependencies)
-        self._reasons[spec.name] = "; ".join(reasons) if reasons else self._since(spec)
+        self._reasons[spec.name] = "; ".join(reasons) if reasons else self.since(spec)
         return fingerprint if reasons else None
 
     def _judge(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> tuple[list[str], Fingerprint]:
@@ -108,11 +112,23 @@ class Memory:
         self._ends[result.name] = end
         self._write([{"end": result.name, "is": end}])
 
-    def begin(self, tasks: Iterable[str], arguments: Iterable[str]) -> None:
-        """Remember that a run begins, and what it was asked for."""
+    def begin(self, tasks: Iterable[str], arguments: Iterable[str], keep: Collection[str] = ()) -> None:
+        """Remember that a run begins, and what it was asked for.
+
+        Args:
+            tasks: The names that were given.
+            arguments: The arguments that were given to these.
+            keep: The specs that passed in the last run, and are not run again in this one, which goes on with it.
+        """
         self._run = (tuple(tasks), tuple(arguments))
-        self._ends.clear()
-        self._write([{"run": self._run[0], "arguments": self._run[1], "at": time.time()}])
+        self._kept = frozenset(keep)
+        self._ends = {name: end for name, end in self._ends.items() if name in keep}
+        ends = [{"end": name, "is": end} for name, end in self._ends.items()]
+        self._write([{"run": self._run[0], "arguments": self._run[1], "at": time.time()}, *ends])
+
+    def covers(self, spec: RunSpec) -> bool:
+        """Return whether a spec can be up to date at all."""
+        return bool(spec.inputs) or spec.name in self._kept
 
     def force(self, names: Iterable[str]) -> None:
         """Forget what specs were made from, so that they are run."""
@@ -136,7 +152,8 @@ class Memory:
         at = self._made.get(name, {}).get("at")
         return None if at is None else float(at)
 
-    def _since(self, spec: RunSpec) -> str:
+    def since(self, spec: RunSpec) -> str:
+        """Return in words since when a spec is up to date."""
         at = self.passed_at(spec.name)
         moment = "" if at is None else time.strftime(" since %Y-%m-%d %H:%M:%S", time.localtime(at))
         return f"up to date{moment}"

@@ -32,7 +32,7 @@ class RunMemory:
 
     def covers(self, spec: RunSpec) -> bool:
         """Return whether a spec can be up to date at all."""
-        return self._memory is not None and bool(spec.inputs)
+        return self._memory is not None and self._memory.covers(spec)
 
     async def is_up_to_date(self, spec: RunSpec) -> bool:
         """Return whether a spec need not be run; if it has to, keep what it will be made from."""

@@ -15,6 +15,7 @@ from rich.console import RenderableType
 
 from ..._core import OptionError, ProcessError
 from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
+from ..._supervisor import make_units
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
@@ -22,16 +23,17 @@ from ..terminal import Terminal
 from ..text import Duration
 from .board import Board
 from .drive import Outcome, RunSettings, View, drive
-from .last_run import failed_last_time, remember
+from .last_run import remember
 from .listing import dry_run, list_tasks, tasks_as_json
 from .live import LiveView
 from .logs import logged_to
 from .place import VARIABLE, parse_executor
 from .plain import PlainView
+from .remembered import begin, choose, open_memory, remember_ends
 from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
 from .screen import Screen
-from .select import find_file, give_arguments, select, with_needs
+from .select import find_file
 from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import summarize
 
@@ -129,6 +131,10 @@ class _RunCommand(click.Command):
 )
 @click.option("--only-failed", is_flag=True, help="Run the tasks that didn't pass last time, and their dependencies.")
 @click.option(
+    "--resume", "resuming", is_flag=True, help="Go on with the last run: leave out what passed in it and is unchanged."
+)
+@click.option("--force", is_flag=True, help="Run tasks that are up to date, too.")
+@click.option(
     "--report", "reports", multiple=True, metavar="KIND=FILE,...", help="Write reports: junit=F, json=F, trace=F."
 )
 def run(
@@ -147,6 +153,8 @@ def run(
     as_json: bool,  # noqa: FBT001
     graph: str | None,
     only_failed: bool,  # noqa: FBT001
+    resuming: bool,  # noqa: FBT001
+    force: bool,  # noqa: FBT001
     reports: tuple[str, ...],
 ) -> None:
     """Run the tasks of a pipeline file."""
@@ -160,12 +168,10 @@ def run(
         wanted = parse_reports(reports)
         launcher = parse_executor(executor)
         found = read_pipeline(file if file is not None else find_file(Path()))
-        found = give_arguments(found, tasks, click.get_current_context().meta[_EXTRA])
-        names = select(found, tasks)
-        if only_failed:
-            failed = set(failed_last_time(found))
-            names = [name for name in names if name in failed]
-        specs = with_needs(found, names)
+        extra = click.get_current_context().meta[_EXTRA]
+        memory = open_memory(found) if resuming or not (listing or graph or dry) else None
+        chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
+        specs = chosen.specs
         settings = RunSettings(
             jobs=jobs if jobs is not None or launcher is not None else _default_jobs(found),
             schedule=schedule,
@@ -173,6 +179,9 @@ def run(
             timeout=timeout,
             launcher=launcher,
             listen=listen,
+            cleanup_timeout=found.cleanup_timeout,
+            memory=memory,
+            units=make_units(found) if any(spec.uses for spec in specs) else (),
         )
         if only_failed and not specs:
             show("nothing failed last time")
@@ -183,6 +192,7 @@ def run(
         elif dry:
             show(dry_run(specs, found.directory))
         else:
+            begin(memory, chosen, force=force)
             specs = specs if logs is None else logged_to(Path(logs), specs)
             sys.exit(_Command(found, specs, settings, wanted, output).run())
     except ProcessError as error:
@@ -223,6 +233,7 @@ class _Command:
             outcome, board = trio.run(self._drive, clock, clock=clock)
             # before it is shown: what is lost with the terminal should not be lost for the next run
             remember(self._file, outcome.result)
+            remember_ends(self._settings.memory, outcome.result)
             faults = write_reports(self._reports, outcome.result)
             status = self._show(outcome, board)
         finally:

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
 
@@ -25,8 +25,9 @@ from ..._core import (
     signal_name,
     stop_signals,
 )
-from ..._pipeline import RunAllResult, Runner, RunSpec, RunUpdate
+from ..._pipeline import Memory, RunAllResult, Runner, RunSpec, RunUpdate
 from ..._process import ManagedProcess, unfinished_line
+from ..._supervisor import Supervisor, UnitSpec
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
 from ..terminal import Terminal, heard
@@ -73,6 +74,9 @@ class RunSettings:
     timeout: float | None = None
     launcher: Launcher | None = None
     listen: str | None = None
+    cleanup_timeout: float | None = None
+    memory: Memory | None = None
+    units: Sequence[UnitSpec] = ()
 
 
 class Outcome(NamedTuple):
@@ -213,15 +217,33 @@ class _Run:
                     changed, changes = trio.open_memory_channel[Change](math.inf)
                     showing.start_soon(self._follow, received, changed)
                     showing.start_soon(self._show, changes, output)
-                    result = await Runner(self._executor, max_parallel=settings.jobs).run_all(
-                        specs,
-                        schedule=settings.schedule,
-                        on_failure=settings.on_failure,
-                        timeout=settings.timeout,
-                        stopping=stopping,
-                        updates=updates,
-                    )
+                    result = await self._run(specs, settings, updates, stopping)
         return Outcome(result or self._board.whole(), self._interruption.number, self._lost)
+
+    async def _run(
+        self,
+        specs: Sequence[RunSpec],
+        settings: RunSettings,
+        updates: trio.MemorySendChannel[RunUpdate],
+        stopping: trio.Event,
+    ) -> RunAllResult:
+        async with AsyncExitStack() as stack:
+            supervisor = None
+            if any(spec.uses for spec in specs):
+                # none is started until a task uses it
+                units = [attrs.evolve(unit, enabled=False) for unit in settings.units]
+                supervisor = await stack.enter_async_context(Supervisor(units))
+            cleanup = {} if settings.cleanup_timeout is None else {"cleanup_timeout": settings.cleanup_timeout}
+            runner = Runner(self._executor, max_parallel=settings.jobs, supervisor=supervisor, memory=settings.memory)
+            return await runner.run_all(
+                specs,
+                schedule=settings.schedule,
+                on_failure=settings.on_failure,
+                timeout=settings.timeout,
+                stopping=stopping,
+                updates=updates,
+                **cleanup,
+            )
 
     def _subscribe(self, *, lossless: bool) -> Subscription[Any]:
         if lossless:

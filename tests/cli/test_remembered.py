@@ -1,0 +1,184 @@
+"""`run` and its memory: up to date, `--force`, `why`, `--resume`; and tasks that use services of the file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = """
+[tasks.copy]
+shell = "echo copying; cat src/*.txt >all"
+inputs = "src/*.txt"
+outputs = "all"
+[tasks.count]
+shell = "echo counting; wc -c <all >n"
+after = ["copy"]
+inputs = ["conf"]
+outputs = "n"
+[tasks.always]
+run = "echo always"
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.txt").write_text("a")
+    (tmp_path / "trio-process.toml").write_text(TEXT)
+    return tmp_path
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "CI": "1"}
+
+
+def trio_process(*args, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "trio_process", *args], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+
+
+def ran(done):
+    return {word for word in ("copying", "counting", "always") if f"| {word}" in done.stdout}
+
+
+def test_what_is_up_to_date_is_not_run_unless_forced(place):
+    assert ran(trio_process("run", cwd=place)) == {"copying", "counting", "always"}
+    again = trio_process("run", cwd=place)
+    assert (again.returncode, ran(again)) == (0, {"always"})
+    assert ran(trio_process("run", "--force", cwd=place)) == {"copying", "counting", "always"}
+    assert ran(trio_process("run", "count", cwd=place)) == set()
+    (place / "src" / "b.txt").write_text("b")
+    assert ran(trio_process("run", "count", cwd=place)) == {"copying", "counting"}
+    assert trio_process("run", "--only-failed", cwd=place).stdout == "nothing failed last time\n"
+
+
+def test_why_answers_for_every_task(place):
+    assert trio_process("why", "copy", cwd=place).stdout == "copy: it would run: it has not passed yet\n"
+    trio_process("run", cwd=place)
+    told = trio_process("why", "copy", "always", cwd=place).stdout.splitlines()
+    assert told[0].startswith("copy: up to date since 2")
+    assert told[1:] == [
+        "  last run: ran, passed: it has not passed yet",
+        "always: it would run: it has no `inputs`, so that it always does",
+        "  last run: ran, passed",
+    ]
+    (place / "src" / "a.txt").write_text("A")
+    (place / "all").unlink()
+    assert (
+        "it would run: the input src/a.txt changed; the output all is gone\n"
+        in trio_process("why", "copy", cwd=place).stdout
+    )
+    trio_process("run", cwd=place)
+    assert (
+        "last run: ran, passed: the input src/a.txt changed; the output all is gone"
+        in trio_process("why", "copy", cwd=place).stdout
+    )
+    trio_process("run", "--force", cwd=place)
+    assert "last run: ran, passed: --force" in trio_process("why", "copy", cwd=place).stdout
+    trio_process("run", cwd=place)
+    assert "last run: not run: up to date since" in trio_process("why", "copy", cwd=place).stdout
+    (place / "trio-process.toml").write_text(TEXT.replace("echo copying;", "echo copying; false;"))
+    assert "the command differs: " in trio_process("why", "copy", cwd=place).stdout
+    trio_process("run", cwd=place)
+    assert "last run: skipped: skipped: it needs 'copy'" in trio_process("why", "count", cwd=place).stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"), [(["nope"], "no task is named 'nope'"), (["copy", "-f", "x.toml"], "can't read")]
+)
+def test_why_of_what_is_not_there_is_a_usage_error(place, args, said):
+    done = trio_process("why", *args, cwd=place)
+    assert (done.returncode, said in done.stderr) == (2, True)
+
+
+RESUMED = """
+[tasks.first]
+shell = 'echo "first $*" >>log'
+[tasks.second]
+shell = 'echo "second $*" >>log; test -e go || exec sleep 60'
+after = ["first"]
+[tasks.third]
+shell = "echo third >>log"
+after = ["second"]
+[tasks.other]
+shell = "echo other >>log"
+"""
+
+
+def until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_was_cut_short_goes_on(place, number):
+    (place / "trio-process.toml").write_text(RESUMED)
+    log = place / "log"
+    with subprocess.Popen(
+        [sys.executable, "-m", "trio_process", "run", "third", "first", "--", "x"], cwd=place, env=environment(), stdout=subprocess.DEVNULL
+    ) as one:  # fmt: skip
+        until(lambda: log.exists() and "second" in log.read_text())
+        one.send_signal(number)
+        one.wait(timeout=60)
+    (place / "go").touch()
+    done = trio_process("run", "--resume", cwd=place)
+    assert done.returncode == 0, done
+    assert log.read_text() == "first x\nsecond \nsecond \nthird\n"
+    assert trio_process("run", "--resume", cwd=place).returncode == 0
+    assert log.read_text() == "first x\nsecond \nsecond \nthird\n"
+    (place / "trio-process.toml").write_text(RESUMED.replace('echo "second $*"', 'echo "changed"'))
+    assert trio_process("run", "--resume", cwd=place).returncode == 0
+    assert log.read_text() == "first x\nsecond \nsecond \nthird\nchanged\nthird\n"
+
+
+def test_what_has_inputs_is_resumed_by_them_and_stays_up_to_date(place):
+    (place / "trio-process.toml").write_text(TEXT.replace("echo counting", "echo counting; test -e go"))
+    assert trio_process("run", cwd=place).returncode == 1
+    (place / "go").touch()
+    assert ran(trio_process("run", "--resume", cwd=place)) == {"counting"}
+    assert ran(trio_process("run", "count", cwd=place)) == set()
+    (place / "src" / "a.txt").write_text("A")
+    assert ran(trio_process("run", "--resume", cwd=place)) == {"copying", "counting"}
+
+
+@pytest.mark.parametrize("args", [["copy"], ["--only-failed"], ["--", "x"]])
+def test_a_resumed_run_takes_no_tasks_and_arguments_of_its_own(place, args):
+    trio_process("run", cwd=place)
+    done = trio_process("run", "--resume", *args, cwd=place)
+    assert (done.returncode, "leave these out" in done.stderr) == (2, True)
+
+
+def test_without_a_run_there_is_nothing_to_resume(place):
+    done = trio_process("run", "--resume", cwd=place)
+    assert (done.returncode, "there is no run to resume" in done.stderr) == (2, True)
+
+
+def test_tasks_use_services_of_their_file_which_end_with_the_last(place):
+    (place / "trio-process.toml").write_text(
+        "[services.db]\nshell = 'echo $$ >pid; echo up; exec sleep 600'\nready = { line = 'up' }\n"
+        "[services.unused]\nshell = 'touch unused; exec sleep 600'\n"
+        "[tasks.test]\nshell = 'kill -0 $(cat pid) && echo it runs'\nuses = ['db']\n[tasks.after]\nshell = 'sleep 0'\nafter = ['test']"
+    )
+    done = trio_process("run", cwd=place)
+    assert (done.returncode, "| it runs" in done.stdout) == (0, True), done
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((place / "pid").read_text()), 0)
+    assert not (place / "unused").exists()
+
+
+def test_a_service_that_can_not_be_ready_fails_the_tasks_that_use_it(place):
+    (place / "trio-process.toml").write_text(
+        "[services.db]\nshell = 'exit 3'\nrestart = 'never'\n[tasks.test]\nrun = 'echo no'\nuses = ['db']\n[tasks.fine]\nrun = 'echo fine'"
+    )
+    done = trio_process("run", cwd=place)
+    assert done.returncode == 1
+    assert "fine | fine" in done.stdout
+    assert "test | no" not in done.stdout

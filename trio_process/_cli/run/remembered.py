@@ -1,0 +1,143 @@
+"""The memory beside a pipeline file: what is up to date, and how far the last run got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..._core import OptionError, PipelineError
+from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec
+from .last_run import DIRECTORY, failed_last_time
+from .select import give_arguments, select, with_needs
+
+
+def open_memory(file: PipelineFile) -> Memory | None:
+    """Return the memory of a pipeline file; None for one that does not lie in its directory, such as a pipe."""
+    if not file.is_regular:
+        return None
+    directory = Path(file.directory, DIRECTORY)
+    with suppress(OSError):  # the memory itself says that it can't be written
+        directory.mkdir(exist_ok=True)
+        ignored = directory / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n")
+    return Memory(directory / f"{file.path.name}.memory")
+
+
+class Chosen(NamedTuple):
+    """What is run: the specs, what was asked for, and the names of the specs that are done already."""
+
+    specs: list[RunSpec]
+    tasks: tuple[str, ...]
+    arguments: tuple[str, ...]
+    done: set[str]
+
+
+def choose(
+    file: PipelineFile,
+    memory: Memory | None,
+    tasks: tuple[str, ...],
+    arguments: tuple[str, ...],
+    *,
+    only_failed: bool,
+    resuming: bool,
+) -> Chosen:
+    """Return what is run.
+
+    Args:
+        file: The file.
+        memory: Its memory.
+        tasks: The names that were given.
+        arguments: The arguments after `--`.
+        only_failed: Only what didn't pass last time, with what it needs.
+        resuming: Go on with the last run.
+
+    Raises:
+        ProcessError: It can't be chosen so; the text says why.
+    """
+    if resuming:
+        if tasks or arguments or only_failed:
+            raise OptionError("--resume goes on with the last run, its tasks and arguments; leave these out")
+        return resume(file, memory)
+    file = give_arguments(file, tasks, arguments)
+    names = select(file, tasks)
+    if only_failed:
+        failed = set(failed_last_time(file))
+        names = [name for name in names if name in failed]
+    return Chosen(with_needs(file, names), tasks, arguments, set())
+
+
+def begin(memory: Memory | None, chosen: Chosen, *, force: bool) -> None:
+    """Write down that a run begins; with `force`, nothing is up to date."""
+    if memory is None:
+        return
+    memory.begin(chosen.tasks, chosen.arguments, chosen.done)
+    if force:
+        memory.force(spec.name for spec in chosen.specs if spec.inputs)
+
+
+def resume(file: PipelineFile, memory: Memory | None) -> Chosen:
+    """Return the last run, and how far it got.
+
+    Raises:
+        PipelineError: There was none, or it had tasks that the file doesn't have any more.
+    """
+    last = None if memory is None else memory.last_run()
+    if memory is None or last is None:
+        raise PipelineError(["there is no run to resume; leave --resume out"])
+    given = give_arguments(file, last.tasks, last.arguments)
+    specs = with_needs(given, select(given, last.tasks))
+    by_name = {spec.name: spec for spec in specs}
+    done: set[str] = set()
+    for spec in _dependencies_first(specs):
+        if all(name in done for name in spec.after) and memory.has_passed(spec, [by_name[name] for name in spec.after]):
+            done.add(spec.name)
+    return Chosen(specs, last.tasks, last.arguments, done)
+
+
+def _dependencies_first(specs: Sequence[RunSpec]) -> Iterable[RunSpec]:
+    pending = {spec.name: spec for spec in specs}
+    while pending:
+        ready = [spec for spec in pending.values() if not any(name in pending for name in spec.after)]
+        yield from ready
+        for spec in ready:
+            del pending[spec.name]
+
+
+def remember_ends(memory: Memory | None, result: RunAllResult) -> None:
+    """Write down the ends that the run itself does not: of specs that were skipped or could not run."""
+    for one in result.results if memory is not None else ():
+        if not one.attempts and not one.passed:
+            assert memory is not None, "there are results to go through"
+            memory.ended(one)
+
+
+def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> str:
+    """Return for tasks why they ran or did not, and whether they would run now."""
+    if memory is None:
+        raise PipelineError([f"of {str(file.path)!r} nothing is remembered"])
+    last = memory.last_run()
+    specs = {spec.name: spec for spec in file.specs}
+    lines: list[str] = []
+    for name in select(file, names):
+        spec = specs[name]
+        state, _, reason = ("", "", "") if last is None else last.ends.get(name, ("", "", ""))
+        lines.append(f"{name}: {_now(spec, [specs[needed] for needed in spec.after], memory)}")
+        if state:
+            because = f": {reason}" if reason else ""
+            lines.append(f"  last run: {_WORDS.get(state, state)}{because}")
+    return "\n".join(lines)
+
+
+_WORDS = {"passed": "ran, passed", "failed": "ran, failed", "up_to_date": "not run", "skipped": "skipped"}
+
+
+def _now(spec: RunSpec, dependencies: Sequence[RunSpec], memory: Memory) -> str:
+    if not spec.inputs:
+        return "it would run: it has no `inputs`, so that it always does"
+    reasons = memory.reasons(spec, dependencies)
+    if reasons:
+        return f"it would run: {'; '.join(reasons)}"
+    return memory.since(spec)

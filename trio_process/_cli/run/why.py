@@ -1,0 +1,35 @@
+"""`trio-process why`: why a task ran, or did not, and whether it would run now."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..._core import ProcessError
+from ..._pipeline import read_pipeline
+from ..output import print_error, show
+from .remembered import explain, open_memory
+from .select import find_file
+
+_USAGE = 2
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(),
+    help="The pipeline file [default: the nearest one in this or a parent directory].",
+)
+def why(tasks: tuple[str, ...], file: str | None) -> None:
+    """Explain why tasks ran or were not run, and whether they would run now."""
+    try:
+        found = read_pipeline(file if file is not None else find_file(Path()))
+        show(explain(found, tasks, open_memory(found)))
+    except ProcessError as error:
+        print_error(f"trio-process: {error}")
+        sys.exit(_USAGE)
