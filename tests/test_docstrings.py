@@ -7,8 +7,10 @@ import importlib
 import inspect
 import io
 import pkgutil
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import trio
@@ -19,6 +21,7 @@ import trio_process.exec
 import trio_process.testing
 from trio_process.testing import hostile
 
+ROOT = Path(__file__).parents[1]
 LIMIT = 60  # seconds
 CHECKER = doctest.OutputChecker()
 
@@ -113,3 +116,22 @@ def test_the_example_of_a_docstring_runs(test):
     main = names.get("main")
     if inspect.iscoroutinefunction(main) and not any("trio.run(main" in example.source for example in test.examples):
         trio.run(bounded, main)
+
+
+NAME = re.compile(r"~?[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
+CODE = re.compile(r"``.+?``|`([^`]+)`", re.DOTALL)
+
+
+def test_single_backticks_hold_dotted_names_and_nothing_else():
+    """They are a role, which cuts `~/.core/daemons` to "core/daemons" and loses what is between angle brackets."""
+    faults = []
+    for base in (ROOT / "trio_process", ROOT / "pytest_trio_process"):
+        for path in base.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Module)):
+                    for found in CODE.finditer(ast.get_docstring(node) or ""):
+                        if found[1] is not None and not NAME.fullmatch(found[1]):
+                            faults.append(
+                                f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}: {found[0]}"
+                            )
+    assert not faults, "use double backticks:\n" + "\n".join(faults)

@@ -1,4 +1,4 @@
-"""`python -m trio_process`, and the console script `trio-process`."""
+"""``python -m trio_process``, and the console script ``trio-process``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _forget_coerced_locale() -> None:
 
 
 def _fill_standard_streams() -> None:
-    """Put the null device where a standard stream is closed, as in `trio-process run >&-`.
+    """Put the null device where a standard stream is closed, as in ``trio-process run >&-``.
 
     Python has None for such a stream, and the next file or pipe that anybody opens gets its number: what a child writes to
     its stdout would go there.

@@ -1,8 +1,8 @@
-"""The other end of a `ClusterService`: `python -m trio_process.agent` serves one client, and ends with it.
+"""The other end of a `ClusterService`: ``python -m trio_process.agent`` serves one client, and ends with it.
 
-It speaks over its stdin and stdout; with `--call-back` it reads one line of JSON from stdin, which says where to connect
+It speaks over its stdin and stdout; with ``--call-back`` it reads one line of JSON from stdin, which says where to connect
 to and by which token, and falls back to stdin and stdout where that fails. It is started by a launcher of
-`trio_process.cluster`, or by whatever else can run a command and hand its stdin and stdout on (`kubectl exec -i`, say).
+`trio_process.cluster`, or by whatever else can run a command and hand its stdin and stdout on (``kubectl exec -i``, say).
 """
 
 from __future__ import annotations

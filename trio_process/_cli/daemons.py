@@ -1,4 +1,4 @@
-"""`trio-process daemons`: list the registry."""
+"""``trio-process daemons``: list the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trio-process exec`: one command, streamed, with its exit status passed on."""
+"""``trio-process exec``: one command, streamed, with its exit status passed on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trio-process health`: ask a health server."""
+"""``trio-process health``: ask a health server."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def without_sequences(text: str) -> str:
 
 
 def typed(spec: RunSpec) -> str:
-    """Return a command as typed in a shell; a script for `sh -e` or `sh -c` without that prefix, and in one line."""
+    """Return a command as typed in a shell; a script for ``sh -e`` or ``sh -c`` without that prefix, and in one line."""
     args = shown_args(spec.options)
     if shown_command(spec.options) == "sh" and args[:-1] in _SHELLS:
         return one_line(args[-1].strip())
@@ -80,7 +80,7 @@ def typed(spec: RunSpec) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration in at most eight characters, for less than 100 hours: `"37 ms"`, `"0.4 s"`, `"12.3 s"`, `"3:05"`, `"1:02:03"`."""
+    """Return a duration in at most eight characters, for less than 100 hours: ``"37 ms"``, ``"0.4 s"``, ``"12.3 s"``, ``"3:05"``, ``"1:02:03"``."""
     if seconds < _TENTH:
         return f"{seconds * 1000:.0f} ms"
     if seconds < _MINUTE:
@@ -104,7 +104,7 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
 
 @final
 class Duration(click.ParamType[float]):
-    """Seconds, or a text such as `10m`."""
+    """Seconds, or a text such as ``10m``."""
 
     name = "duration"
 

@@ -6,7 +6,7 @@ same layer below it, so a handle here has little to do:
 * The pipes are at the other end, where they are drained. `open_streams` is 0 here, so that no time of ours cuts that drain
   short; until it is over, the process is "sweeping" as far as its life here is concerned.
 * Output that comes while its life reads no more is held, at most `WINDOW` bytes, as no credit is given for it.
-* No descriptor, no PID of this machine, no look into `/proc`.
+* No descriptor, no PID of this machine, no look into ``/proc``.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def _registry(plane: Plane) -> Registry:
 
 
 async def list_daemons(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /daemons`."""
+    """Answer ``GET /daemons``."""
     _registry(plane)
     try:
         entries = await plane.daemons.look()
@@ -46,12 +46,12 @@ async def _entry(plane: Plane, request: Request) -> DaemonEntry:
 
 
 async def get_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /daemons/CODE/DAEMON`."""
+    """Answer ``GET /daemons/CODE/DAEMON``."""
     return success((await _entry(plane, request)).to_dict())
 
 
 async def health_of_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /daemons/CODE/DAEMON/health`."""
+    """Answer ``GET /daemons/CODE/DAEMON/health``."""
     entry = await _entry(plane, request)
     healthy, reason = False, "no health endpoint configured"
     if entry.health:
@@ -63,7 +63,7 @@ async def health_of_daemon(plane: Plane, request: Request) -> Answer:
 
 
 async def stop_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /daemons/CODE/DAEMON/stop`: SIGTERM, to a process that is proved to be the daemon's."""
+    """Answer ``POST /daemons/CODE/DAEMON/stop``: SIGTERM, to a process that is proved to be the daemon's."""
     entry = await _entry(plane, request)
     try:
         found = await trio.to_thread.run_sync(open_daemon, _registry(plane), entry.code, entry.daemon)

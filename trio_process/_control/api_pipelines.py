@@ -14,17 +14,17 @@ from .problem import Problem
 
 
 async def list_pipelines(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /pipelines`."""
+    """Answer ``GET /pipelines``."""
     return success(plane.pipelines.rows())
 
 
 async def get_pipeline(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /pipelines/ID`."""
+    """Answer ``GET /pipelines/ID``."""
     return success(_pipeline(plane, request).to_dict())
 
 
 async def stop_pipeline(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /pipelines/ID/stop`."""
+    """Answer ``POST /pipelines/ID/stop``."""
     pipeline = _pipeline(plane, request)
     if pipeline.ended is None:
         if pipeline.stopping is None:
@@ -45,7 +45,7 @@ def _pipeline(plane: Plane, request: Request) -> Pipeline:
 
 
 async def run_pipeline(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /pipelines/run`: 200 whatever becomes of it."""
+    """Answer ``POST /pipelines/run``: 200 whatever becomes of it."""
     service = plane.need_service()
     specs = specs_of(request.body)
     stopping = trio.Event()

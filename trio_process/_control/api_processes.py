@@ -25,19 +25,19 @@ _INPUT_PATIENCE: Final = 10.0  # seconds in which a process must read what is wr
 
 
 async def list_processes(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /processes`."""
+    """Answer ``GET /processes``."""
     service = plane.need_service()
     processes = service.running() if request.flag("runningOnly") else service.list()
     return success([process.info().to_dict() for process in processes])
 
 
 async def get_process(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /processes/ID`."""
+    """Answer ``GET /processes/ID``."""
     return success(_process(plane, request).info().to_dict())
 
 
 async def output_of_process(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /processes/ID/output`."""
+    """Answer ``GET /processes/ID/output``."""
     process = _process(plane, request)
     mask = masked(process)
     try:
@@ -48,7 +48,7 @@ async def output_of_process(plane: Plane, request: Request) -> Answer:
 
 
 async def wait_for_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/wait`: 200 whatever the exit code."""
+    """Answer ``POST /processes/ID/wait``: 200 whatever the exit code."""
     process = _process(plane, request)
     limit = request.wait if "wait" in request.query else None
     with plane.interruptible(limit) as scope:
@@ -57,7 +57,7 @@ async def wait_for_process(plane: Plane, request: Request) -> Answer:
 
 
 async def write_to_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/input`."""
+    """Answer ``POST /processes/ID/input``."""
     process = _process(plane, request)
     try:
         with plane.interruptible(_INPUT_PATIENCE) as scope:
@@ -70,7 +70,7 @@ async def write_to_process(plane: Plane, request: Request) -> Answer:
 
 
 async def close_stdin_of_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/close-stdin`."""
+    """Answer ``POST /processes/ID/close-stdin``."""
     try:
         await _process(plane, request).close_stdin()
     except (ProcessNotRunningError, StdinNotAvailableError) as error:
@@ -79,13 +79,13 @@ async def close_stdin_of_process(plane: Plane, request: Request) -> Answer:
 
 
 async def kill_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/kill`."""
+    """Answer ``POST /processes/ID/kill``."""
     _process(plane, request).kill()
     return success({"killed": True})
 
 
 async def signal_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/signal`."""
+    """Answer ``POST /processes/ID/signal``."""
     process = _process(plane, request)
     wanted: Any = request.body["signal"]
     if isinstance(wanted, str) and wanted.isascii() and wanted.isdigit():
@@ -102,7 +102,7 @@ async def signal_process(plane: Plane, request: Request) -> Answer:
 
 
 async def stop_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/ID/stop`."""
+    """Answer ``POST /processes/ID/stop``."""
     process = _process(plane, request)
     grace: float | None = request.body.get("gracePeriod")
     assert plane.nursery is not None, "requests come while the server serves"
@@ -123,7 +123,7 @@ async def _stop(process: ManagedProcess, grace: float | None) -> None:
 
 
 async def start_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes`."""
+    """Answer ``POST /processes``."""
     try:
         process = await plane.need_service().start_with_options(options_of(request.body))
     except ProcessStartError as error:
@@ -132,7 +132,7 @@ async def start_process(plane: Plane, request: Request) -> Answer:
 
 
 async def run_process(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /processes/run`: the output, or 409 with the result."""
+    """Answer ``POST /processes/run``: the output, or 409 with the result."""
     options = options_of(request.body)
     try:
         with plane.interruptible():

@@ -12,26 +12,26 @@ _TEXT: Final = b"text/plain; charset=utf-8"
 
 
 async def metrics(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /metrics`."""
+    """Answer ``GET /metrics``."""
     openmetrics = b"application/openmetrics-text" in request.headers.get(b"accept", b"")
     body = render(plane, openmetrics=openmetrics)
     return Answer(200, body, OPENMETRICS if openmetrics else PROMETHEUS)
 
 
 async def health(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /health`: the server answers, so the loop runs."""
+    """Answer ``GET /health``: the server answers, so the loop runs."""
     return Answer(200, b"ok\n", _TEXT)
 
 
 async def ready(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /ready`: whether all that is wanted is ready."""
+    """Answer ``GET /ready``: whether all that is wanted is ready."""
     if plane.services.all_ready() and not plane.closing.is_set():
         return Answer(200, b"ready\n", _TEXT)
     return Answer(503, b"not ready\n", _TEXT)
 
 
 async def session(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /session`: give a cookie for the token."""
+    """Answer ``POST /session``: give a cookie for the token."""
     assert plane.guard is not None, "requests come while the server serves"
     plane.guard.check_token(request.body["token"])
     answer = success({"access": plane.access.value})
@@ -39,7 +39,7 @@ async def session(plane: Plane, request: Request) -> Answer:
 
 
 async def openapi(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /openapi.json`."""
+    """Answer ``GET /openapi.json``."""
     from .openapi import document  # noqa: PLC0415 - made from the table, which names this function
 
     return Answer(200, encode(document()))

@@ -20,13 +20,13 @@ _MOST = 5000
 
 
 async def list_services(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /services`."""
+    """Answer ``GET /services``."""
     plane.services.need()
     return success(plane.services.rows())
 
 
 async def get_service(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /services/NAME`."""
+    """Answer ``GET /services/NAME``."""
     return success(_state(plane, request.path["name"]))
 
 
@@ -38,22 +38,22 @@ def _state(plane: Plane, name: str) -> dict[str, Any]:
 
 
 async def start_service(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /services/NAME/start`."""
+    """Answer ``POST /services/NAME/start``."""
     return await _deed(plane, request, plane.services.need().start, "started")
 
 
 async def stop_service(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /services/NAME/stop`."""
+    """Answer ``POST /services/NAME/stop``."""
     return await _deed(plane, request, plane.services.need().stop, "stopped")
 
 
 async def restart_service(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /services/NAME/restart`."""
+    """Answer ``POST /services/NAME/restart``."""
     return await _deed(plane, request, plane.services.need().restart, "restarted")
 
 
 async def scale_service(plane: Plane, request: Request) -> Answer:
-    """Answer `PUT /services/NAME/replicas`."""
+    """Answer ``PUT /services/NAME/replicas``."""
     supervisor = plane.services.need()
     replicas = request.body["replicas"]
 
@@ -101,14 +101,14 @@ class _Outcome:
 
 
 async def logs_of_service(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /services/NAME/logs`."""
+    """Answer ``GET /services/NAME/logs``."""
     name = request.path["name"]
     units = plane.services.named(name)
     return success(await plane.logs.read({units[0].spec.name}, _query(request)))
 
 
 async def all_logs(plane: Plane, request: Request) -> Answer:
-    """Answer `GET /logs`."""
+    """Answer ``GET /logs``."""
     plane.need_service()
     return success(await plane.logs.read(request.names("service"), _query(request)))
 
@@ -127,13 +127,13 @@ def _query(request: Request) -> Query:
 
 
 async def graph(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /graph`."""
+    """Answer ``GET /graph``."""
     plane.services.need()
     return success(plane.services.graph())
 
 
 async def reload(plane: Plane, request: Request) -> Answer:
-    """Answer `POST /reload`: read the file again, and do what has changed in it; it goes on when the client leaves."""
+    """Answer ``POST /reload``: read the file again, and do what has changed in it; it goes on when the client leaves."""
     supervisor = plane.services.need()
     path = supervisor.path
     if path is None:

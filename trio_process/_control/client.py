@@ -40,7 +40,7 @@ class ControlClient:
     """Talks to a control server; each request has a connection of its own.
 
     Args:
-        addr: `unix:/path`, or `host:port`.
+        addr: ``unix:/path``, or ``host:port``.
         token: The server's token; not needed on a unix socket.
 
     >>> client = ControlClient("unix:/run/app.sock")
@@ -72,7 +72,7 @@ class ControlClient:
 
         Args:
             method: The HTTP method.
-            path: What follows `/api/process`, each segment percent-encoded (`urllib.parse.quote(name, safe="")`).
+            path: What follows ``/api/process``, each segment percent-encoded (``urllib.parse.quote(name, safe="")``).
             body: What is sent as JSON; None for nothing.
             query: The parameters; those that are None are left out.
 

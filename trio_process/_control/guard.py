@@ -150,7 +150,7 @@ class Guard:
         return Problem("unauthorized", message, headers=_CHALLENGE)
 
     def session_cookie(self) -> bytes:
-        """Return the `Set-Cookie` of a session, which ends with the browser or with this server."""
+        """Return the ``Set-Cookie`` of a session, which ends with the browser or with this server."""
         return f"{self.cookie_name}={self._session}; HttpOnly; SameSite=Strict; Path=/".encode("ascii")
 
 

@@ -2,7 +2,7 @@
 
 DNS rebinding makes a browser send requests for `attacker.example` to 127.0.0.1; their `Host` still says
 `attacker.example`. So a `Host` is believed only if it is a name of ours. The port in it is not compared, so that a
-forwarded port (`ssh -L`, a container's) works; an `Origin` must name the same port, as other programs may serve pages on
+forwarded port (``ssh -L``, a container's) works; an `Origin` must name the same port, as other programs may serve pages on
 other ports of this machine.
 """
 
@@ -84,7 +84,7 @@ class Names:
     Args:
         bound: The hosts it is bound to.
         port: The port it is bound to.
-        hosts: Further names, `host` or `host:port`, such as a proxy's.
+        hosts: Further names, `host` or ``host:port``, such as a proxy's.
         anything: Whether every `Host` is right: on a unix socket.
 
     Raises:

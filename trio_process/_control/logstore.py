@@ -174,7 +174,7 @@ class LogStore:
         return found
 
     async def read(self, services: Collection[str], query: Query) -> dict[str, Any]:
-        """Return a page of lines, the oldest first, as `GET /logs` answers it.
+        """Return a page of lines, the oldest first, as ``GET /logs`` answers it.
 
         Args:
             services: Whose lines; none for all.

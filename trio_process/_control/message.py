@@ -52,12 +52,12 @@ def _finite(value: Any) -> Any:
 
 
 def success(data: Any, status: int = 200) -> Answer:
-    """Return the answer `{"success": true, "data": …}`."""
+    """Return the answer ``{"success": true, "data": …}``."""
     return Answer(status, encode({"success": True, "data": data}))
 
 
 def failure(problem: Problem) -> Answer:
-    """Return the answer `{"success": false, "error": …}`."""
+    """Return the answer ``{"success": false, "error": …}``."""
     return Answer(problem.status, encode(problem.envelope()), headers=problem.headers)
 
 
@@ -67,8 +67,8 @@ class Request:
     """One request that has passed the guard.
 
     Attributes:
-        method: `"GET"`, …
-        path: The values of the route's `{…}` segments, decoded.
+        method: ``"GET"``, …
+        path: The values of the route's ``{…}`` segments, decoded.
         query: The parameters of the query; of one that is there several times, the last.
         headers: The headers, by lower-case name.
         body: The JSON object that was sent; empty if there was none.

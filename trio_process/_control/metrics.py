@@ -1,4 +1,4 @@
-"""`GET /metrics`: OpenMetrics 1.0 text, or Prometheus text for clients that don't ask for it.
+"""``GET /metrics``: OpenMetrics 1.0 text, or Prometheus text for clients that don't ask for it.
 
 Labels come from the file and from route templates alone, so that no client can make up new series.
 """

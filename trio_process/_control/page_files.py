@@ -30,12 +30,12 @@ def _read(name: str) -> bytes:
 
 
 async def index(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /`."""
+    """Answer ``GET /``."""
     return Answer(200, _read("index.html"), _TYPES["index.html"], ((b"content-security-policy", CSP),))
 
 
 async def page_file(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer `GET /page/NAME`."""
+    """Answer ``GET /page/NAME``."""
     name = request.path["file"]
     if name not in _TYPES:
         raise Problem("not_found", f"the page has no file {name!r}")

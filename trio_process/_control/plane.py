@@ -32,9 +32,9 @@ class Plane:
     """What the handlers of one server share.
 
     Args:
-        supervisor: What `/services` are about, None for nothing.
-        service: What `/processes` are about; None for the supervisor's.
-        registry: What `/daemons` are about, None for nothing.
+        supervisor: What ``/services`` are about, None for nothing.
+        service: What ``/processes`` are about; None for the supervisor's.
+        registry: What ``/daemons`` are about, None for nothing.
         access: What clients may do.
         max_streams: How many streams may be open.
 

@@ -1,6 +1,6 @@
 """The table of routes, and how a path finds its route.
 
-Routes go by the raw path: it is cut at `/` first and decoded then, so that a name with a `/` in it is one segment (`%2F`).
+Routes go by the raw path: it is cut at ``/`` first and decoded then, so that a name with a ``/`` in it is one segment (``%2F``).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Route:
     """One route.
 
     Attributes:
-        method: `"GET"`, `"POST"` or `"PUT"`.
-        path: The whole path, with `{name}` for a segment that is a value.
+        method: ``"GET"``, ``"POST"`` or ``"PUT"``.
+        path: The whole path, with ``{name}`` for a segment that is a value.
         handler: Answers; for a stream None.
         stream: Answers in pieces, for as long as the client reads.
         need: What the guard asks for.

@@ -30,22 +30,22 @@ class ControlServer(Block):
     """A server for what runs: an HTTP API, an event stream, metrics and a page.
 
     Args:
-        addr: `host:port`, `:port` (all interfaces), `[::1]:port` or `unix:/path`; port 0 takes a free one.
+        addr: ``host:port``, ``:port`` (all interfaces), ``[::1]:port`` or ``unix:/path``; port 0 takes a free one.
         supervisor: Whose services are shown; it need not be entered yet, so that a server around it shows its stop.
         service: Whose processes are shown; None for the supervisor's.
         registry: Whose daemons are shown.
         access: What clients may do.
         token: What a client must know; None for one that is made. On a unix socket none is needed: its file is for
             its owner alone.
-        page: Whether `/` is a page.
-        hosts: Further names of the server, `host` or `host:port`, such as that of a proxy in front of it.
+        page: Whether ``/`` is a page.
+        hosts: Further names of the server, `host` or ``host:port``, such as that of a proxy in front of it.
         max_streams: How many event streams may be open at once.
 
     Raises:
         OptionError: A value was refused, or the address is not loopback and no token was given.
 
     Entering raises a `DaemonError`, an `OSError` too, if the address can't be bound. Over TCP everything but the page's
-    files, `/health` and `/ready` needs the token; what a foreign page makes a browser send is refused.
+    files, ``/health`` and ``/ready`` needs the token; what a foreign page makes a browser send is refused.
 
     >>> async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
     ...     assert control.url.startswith("http://127.0.0.1:")
@@ -115,7 +115,7 @@ class ControlServer(Block):
 
     @property
     def url(self) -> str:
-        """Where the page is; of a unix socket `http+unix://` and its path, percent-encoded."""
+        """Where the page is; of a unix socket ``http+unix://`` and its path, percent-encoded."""
         address = self._bound or self._address
         if address.path:
             return f"http+unix://{_quoted(address.path)}/"

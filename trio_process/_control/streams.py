@@ -36,7 +36,7 @@ def wish_of(request: Request) -> Wish:
 
 
 async def serve_events(plane: Plane, request: Request, receive: Receive, send: Send) -> None:
-    """Answer `GET /events` as a stream of Server-Sent Events (HTML standard, section 9.2)."""
+    """Answer ``GET /events`` as a stream of Server-Sent Events (HTML standard, section 9.2)."""
     wish = wish_of(request)
 
     async def write(messages: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ async def body(send: Send, data: bytes) -> None:
 
 
 async def serve_websocket(plane: Plane, request: Request, receive: Receive, send: Send) -> None:
-    """Answer a WebSocket handshake at `/events`; what the client sends is ignored."""
+    """Answer a WebSocket handshake at ``/events``; what the client sends is ignored."""
     wish = wish_of(request)
 
     async def write(messages: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ async def _pump(plane: Plane, client: Client, write: _Write) -> None:
 
 
 async def serve_hold(plane: Plane, request: Request, receive: Receive, send: Send) -> None:
-    """Answer `POST /services/NAME/hold`: hold the service for as long as the client reads."""
+    """Answer ``POST /services/NAME/hold``: hold the service for as long as the client reads."""
     name = request.path["name"]
     plane.services.named(name)
     begun = False

@@ -32,7 +32,7 @@ class Action:
     """A live handle on the action of one name, registered or not; made by `Core.action`.
 
     Attributes:
-        name: The action's name, e.g. `"process.run"`.
+        name: The action's name, e.g. ``"process.run"``.
     """
 
     __slots__ = ("_enabled", "_handler", "_hints", "_signature", "name")
@@ -111,7 +111,7 @@ class Action:
 
 @final
 class ProcessActions:
-    """The `process.*` actions of a core as methods; without a registered `Service` every call raises."""
+    """The ``process.*`` actions of a core as methods; without a registered `Service` every call raises."""
 
     __slots__ = ("_core",)
 
@@ -127,7 +127,7 @@ class ProcessActions:
         """Run a command to its end and return its combined output, whole; options are those of `RunOptions`.
 
         Raises:
-            CommandFailedError: It did not end well; `.result` has the output.
+            CommandFailedError: It did not end well; ``.result`` has the output.
             ActionNotRegisteredError: No service is registered; nothing was run.
         """
         text: str = await self._call("process.run", {"command": command, "args": args}, options)
@@ -184,11 +184,11 @@ class Core(Block, EventSource):
     """Named actions and event broadcast around a set of services, entered in order and left in reverse.
 
     Args:
-        *services: Callables `service(core)` that give an async context manager; the class `Service` is one, and so is
-            `partial(Service, options=...)`. If entering one fails, those already entered are left again.
+        *services: Callables ``service(core)`` that give an async context manager; the class `Service` is one, and so is
+            ``partial(Service, options=...)``. If entering one fails, those already entered are left again.
 
     Attributes:
-        process: The `process.*` actions as methods.
+        process: The ``process.*`` actions as methods.
 
     >>> async def main() -> str:
     ...     async with Core(Service) as core:
@@ -252,7 +252,7 @@ class Core(Block, EventSource):
 
         Args:
             name: The action's name.
-            handler: An async function, called as `handler(**options)`.
+            handler: An async function, called as ``handler(**options)``.
         """
         action = self._actions.get(name)
         if action is None:

@@ -119,7 +119,7 @@ def member(kind: type[_Member], value: object, option: str) -> _Member:
 
 
 def signal_name(number: int) -> str:
-    """Return a signal's name, `"SIGTERM"`; real-time signals have none of their own: `"SIGRTMIN+3"` (signal(7))."""
+    """Return a signal's name, ``"SIGTERM"``; real-time signals have none of their own: ``"SIGRTMIN+3"`` (signal(7))."""
     try:
         return _signal.Signals(number).name
     except ValueError:

@@ -57,7 +57,7 @@ class StopFailedError(ProcessError):
     """Some processes were still alive 5 s after SIGKILL.
 
     Attributes:
-        processes: A tuple of `(pid, state, command)`, the state as in `/proc/PID/stat` (proc_pid_stat(5)).
+        processes: A tuple of ``(pid, state, command)``, the state as in ``/proc/PID/stat`` (proc_pid_stat(5)).
     """
 
     def __init__(self, processes: Iterable[tuple[int, str, str]]) -> None:

@@ -27,7 +27,7 @@ def checkable_hints(handler: Callable[..., Awaitable[Any]]) -> dict[str, tuple[t
 
 
 def _class_of(hint: object) -> type | None:
-    """Return the class that `isinstance` takes for a hint, `list` for `list[str]`; None if there is none.
+    """Return the class that `isinstance` takes for a hint, `list` for ``list[str]``; None if there is none.
 
     Any is a class since 3.11, a protocol need not be checkable, and a typed dictionary is a dict.
     """
@@ -38,5 +38,5 @@ def _class_of(hint: object) -> type | None:
 
 
 def spelled(kinds: tuple[type, ...]) -> str:
-    """Return the names of classes as an error gives them: `int or None`."""
+    """Return the names of classes as an error gives them: ``int or None``."""
     return " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)

@@ -3,8 +3,8 @@
 A PID is a number that the kernel reuses, counted separately in each PID namespace (pid_namespaces(7)) and afresh after
 each boot. So a program that writes a PID down should write down more, and a reader must know where it stands:
 
-* The *boot* is named by `/proc/sys/kernel/random/boot_id`. Another machine that shares the directory has another one.
-* The *namespace* is the inode of `/proc/self/ns/pid`. In another namespace the same number is another process.
+* The *boot* is named by ``/proc/sys/kernel/random/boot_id``. Another machine that shares the directory has another one.
+* The *namespace* is the inode of ``/proc/self/ns/pid``. In another namespace the same number is another process.
 * The *start* is counted in clock ticks from the boot (proc_pid_stat(5), field 22). No clock that is stepped moves it. PID
   and start together are unique within a boot and a namespace.
 
@@ -76,7 +76,7 @@ class Viewpoint:
         self._seen: dict[int, tuple[bool, int | None]] = {}
 
     def identify(self, pid: int) -> ProcessIdentity | None:
-        """Return the identity of a process, to be written down; None where there is no `/proc` to read it from."""
+        """Return the identity of a process, to be written down; None where there is no ``/proc`` to read it from."""
         if not self._here[0] or not self._here[1]:
             return None
         return ProcessIdentity(*self._here, self._look(pid)[1])

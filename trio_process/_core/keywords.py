@@ -54,7 +54,7 @@ class RunInKeywords(RunWithEnvKeywords, total=False):
 class RunKeywords(RunInKeywords, total=False):
     """The keywords of `Service.start`, `open` and `run`: the fields of `RunOptions` but `command` and `args`.
 
-    A function that wraps one of them takes `**options: Unpack[RunKeywords]`, and its callers get the same checks and
+    A function that wraps one of them takes ``**options: Unpack[RunKeywords]``, and its callers get the same checks and
     completions.
 
     >>> from typing import Unpack

@@ -72,7 +72,7 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str = "option"
 def refuse_unknown(cls: _Class) -> _Class:
     """Let an attrs class of keywords raise `OptionError` for arguments that it doesn't take, not `TypeError`.
 
-    A decorator for classes made with `init=False`: they declare the signature for type checkers themselves.
+    A decorator for classes made with ``init=False``: they declare the signature for type checkers themselves.
     """
     made: Callable[..., None] = cls.__attrs_init__  # type: ignore[attr-defined] # init=False leaves it to us
     fields = [field for field in attrs.fields(cls) if field.init]

@@ -48,9 +48,9 @@ class RunOptions:
         cwd: The directory it runs in; None for ours.
         env: What is laid over our environment; a value None removes the name.
         name: A label, shown in every event.
-        stdin: `Stdio.PIPE`, `.NULL`, `.INHERIT`; bytes or str, always data; a `Path` to read; an open binary file.
+        stdin: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``; bytes or str, always data; a `Path` to read; an open binary file.
             None stands for a pipe with `start` and `open`, null with `run`.
-        stdout: `Stdio.PIPE`, `.NULL`, `.INHERIT`, a `Path` (made or truncated), an open binary file.
+        stdout: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``, a `Path` (made or truncated), an open binary file.
         stderr: The same, or `Stdio.STDOUT`.
         disable_capture: Keep nothing of the output; events and lines come as ever.
         buffer_size: Bytes kept per stream; None for the service's, `math.inf` for everything.
@@ -71,9 +71,9 @@ class RunOptions:
         umask: The child's file mode creation mask (umask(2)).
         user: The user to run as, by name or number, with its groups (initgroups(3)).
         nice: The niceness, -20 to 19 (setpriority(2)).
-        limits: Resource limits by name, `{"nofile": 4096}` or `{"nofile": (soft, hard)}` (setrlimit(2)).
+        limits: Resource limits by name, ``{"nofile": 4096}`` or ``{"nofile": (soft, hard)}`` (setrlimit(2)).
         max_output: The most bytes of both streams together; more ends the process as `stop` does. None for no limit.
-        resources: What it takes of a machine, `{"cpus": 2, "memory": 2**30, "gpus": 1}`, with memory in bytes. A cluster
+        resources: What it takes of a machine, ``{"cpus": 2, "memory": 2**30, "gpus": 1}``, with memory in bytes. A cluster
             places it by them; a local service ignores them.
 
     Raises:
@@ -250,7 +250,7 @@ _DEFAULTS: Final = tuple(field.default for field in _REST)
 
 
 def make_options(command: object, args: tuple[object, ...], options: Mapping[str, Any]) -> RunOptions:
-    """Return the `RunOptions` of a call `f(command, *args, **options)`; an unknown option gets a hint."""
+    """Return the `RunOptions` of a call ``f(command, *args, **options)``; an unknown option gets a hint."""
     check_names(options, _FIELDS)
     if "args" in options:
         raise OptionError("give the arguments after the command, not as args=")

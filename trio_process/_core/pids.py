@@ -1,6 +1,6 @@
 """PIDs: how they are parsed, and what the kernel says about a process.
 
-A PID proves little: `int("١٢٣")` is 123, signal 0 reaches zombies, threads and (as PID 0) our own group, and the kernel
+A PID proves little: ``int("١٢٣")`` is 123, signal 0 reaches zombies, threads and (as PID 0) our own group, and the kernel
 reuses the number of a dead process. So a PID is parsed strictly here; whether it still means the process that it meant
 when it was written down is the question of `identity`.
 """
@@ -27,7 +27,7 @@ _KERNEL_THREAD: Final = 0x00200000  # PF_KTHREAD (linux/sched.h)
 
 
 class ProcStat(NamedTuple):
-    """What `/proc/PID/stat` says (proc_pid_stat(5)).
+    """What ``/proc/PID/stat`` says (proc_pid_stat(5)).
 
     Attributes:
         state: One letter: `R`, `S`, `D`, `T`, `t`, `Z`, `X`, `I`.
@@ -138,7 +138,7 @@ def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
 
 
 def read_stat(pid: int) -> ProcStat | None:
-    """Return what `/proc/PID/stat` says, or None if there is no such process or no `/proc`."""
+    """Return what ``/proc/PID/stat`` says, or None if there is no such process or no ``/proc``."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -176,7 +176,7 @@ def read_uids(pid: int) -> frozenset[int] | None:
 
 
 def _began(pid: int) -> float:
-    """Return when `pid` began, `inf` if it is not alive, `-inf` if its start is hidden."""
+    """Return when `pid` began, `inf` if it is not alive, ``-inf`` if its start is hidden."""
     if not is_alive(pid):
         return math.inf
     began = started_at(pid)

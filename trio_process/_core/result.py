@@ -77,13 +77,13 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
     """What is known of a run: what it wrote, how it ended, why, and who asked for it.
 
     Attributes:
-        id: The id of the process in its service, `""` where there is none.
+        id: The id of the process in its service, ``""`` where there is none.
         name: Its label.
         command: The command.
         args: Its arguments, secrets masked.
         cwd: The directory it ran in, None for ours.
         exit_code: The exit code, -N for death by signal N, None while it runs or if it never ran.
-        signal_name: The signal it died of, e.g. `"SIGTERM"`, else None.
+        signal_name: The signal it died of, e.g. ``"SIGTERM"``, else None.
         status: The state, final once the process has ended.
         reason: Why it ended; None while it runs.
         requested_by: The name of the task that asked for the end, or None.

@@ -107,7 +107,7 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 class Block:
-    """A base for the classes that are entered with `async with`: subclasses write one `_block` generator.
+    """A base for the classes that are entered with ``async with``: subclasses write one `_block` generator.
 
     A process forked inside the block, without exec, ends where it would leave the block: see `forks`.
     """

@@ -13,7 +13,7 @@ MASK: Final = "***"
 
 @final
 class Secret:
-    """A value that shows as `***` wherever a person or a file could see it.
+    """A value that shows as ``***`` wherever a person or a file could see it.
 
     Args:
         value: The text that only the child gets.
@@ -22,7 +22,7 @@ class Secret:
         OptionError: The value is not a str.
 
     Only the child sees the value, in its arguments or environment, where the system shows it to its owner and to
-    root (`/proc/PID/cmdline` and `environ`, proc_pid_environ(5)).
+    root (``/proc/PID/cmdline`` and `environ`, proc_pid_environ(5)).
 
     >>> str(Secret("hunter2"))
     '***'
@@ -66,7 +66,7 @@ class Secret:
 
 @final
 class Masker:
-    """Replaces the values of some secrets by `***`; the longest first, so that no rest of one shows.
+    """Replaces the values of some secrets by ``***``; the longest first, so that no rest of one shows.
 
     Args:
         secrets: The secrets to hide; an empty one hides nothing.

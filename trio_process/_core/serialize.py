@@ -17,7 +17,7 @@ def json_ready(value: Any, rename: Mapping[str, str] = _NO_NAMES) -> dict[str, A
 
     Args:
         value: The instance. A field whose name has an underscore in front is left out.
-        rename: The keys of fields that don't take their own name in camelCase, e.g. `{"cwd": "dir"}`.
+        rename: The keys of fields that don't take their own name in camelCase, e.g. ``{"cwd": "dir"}``.
     """
     named = attrs.fields_dict(type(value)) if attrs.has(type(value)) else value._fields
     return {

@@ -17,7 +17,7 @@ _CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]
 
 @final
 class Written(str):
-    """An argument that people see as it was written: `${TOKEN}`, and not the value that a child gets.
+    """An argument that people see as it was written: ``${TOKEN}``, and not the value that a child gets.
 
     Args:
         value: The value.
@@ -60,7 +60,7 @@ def escape_controls(text: str) -> str:
 
 
 def in_seconds(duration: float) -> str:
-    """Return a duration as people say it: `"3 ms"`, `"1.25 s"`, `"2 min 5 s"`."""
+    """Return a duration as people say it: ``"3 ms"``, ``"1.25 s"``, ``"2 min 5 s"``."""
     if duration == math.inf:
         return "unlimited time"
     if duration < 1:
@@ -77,14 +77,14 @@ def in_seconds(duration: float) -> str:
 def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
     r"""Return the last lines of `text` that are not empty at its end, each cut to `width` characters.
 
-    A line ends at `\n` alone, as everywhere here: not at form feeds, NEL and the like, which programs write within one.
+    A line ends at ``\n`` alone, as everywhere here: not at form feeds, NEL and the like, which programs write within one.
     """
     lines = text.rstrip().split("\n")[-count:] if text.rstrip() else []
     return [line if len(line) <= width else line[:width] + " […]" for line in lines]
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the choice most like `name`, or nothing."""
+    """Return ``"; did you mean 'x'?"`` for the choice most like `name`, or nothing."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for errors: kept out of the import time
 
     choices = list(choices)

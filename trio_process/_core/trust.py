@@ -44,7 +44,7 @@ def user_name(uid: int) -> str:
 
 
 def home_directory() -> Path:
-    """Return the home of this user: an absolute `$HOME`; else what passwd(5) says; else a directory of its own in /tmp.
+    """Return the home of this user: an absolute ``$HOME``; else what passwd(5) says; else a directory of its own in /tmp.
 
     The last one need not exist; see `is_temporary_home`.
     """

@@ -50,7 +50,7 @@ class Daemon(Block):
     went false. A failure on the way in undoes what was done, and goes on as it is: `AlreadyRunningError`, `DaemonError`
     for an address that is taken, `RegistryError`. A daemon can be entered again after it was left.
 
-    With `signals=True`, SIGTERM and SIGINT stop gracefully; a second one ends every wait and grace of this package at
+    With ``signals=True``, SIGTERM and SIGINT stop gracefully; a second one ends every wait and grace of this package at
     once; a third one ends the process with status 128+N. Before `run`, the first one cancels the block's body, and the
     block ends without an exception. SIGHUP calls what `on_reload` was given.
 
@@ -109,7 +109,7 @@ class Daemon(Block):
 
     @property
     def ready(self) -> bool:
-        """Whether new work may be sent here: what `/ready` says."""
+        """Whether new work may be sent here: what ``/ready`` says."""
         return self._state.ready and not self._stopping.is_set()
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
@@ -155,7 +155,7 @@ class Daemon(Block):
             self._session.stop()
 
     async def run(self, main: Callable[..., Awaitable[object]] | None = None, *args: Any) -> None:
-        """Run `main(*args)` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
+        """Run ``main(*args)`` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
 
         Args:
             main: An async function, restarted as `options.restart` says; None only waits for the stop.

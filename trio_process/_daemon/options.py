@@ -41,11 +41,11 @@ class DaemonOptions:
         pid_file: The file that one instance at a time can hold.
         shutdown_timeout: Seconds from the stop on in which all of it must end, `drain` included.
         drain: Seconds in which `main` may end by itself after the stop, before it is cancelled.
-        health_addr: Where `/health` and `/ready` are served; see `HealthServer`.
-        health_checks: What `/health` asks, and the watchdog of systemd.
+        health_addr: Where ``/health`` and ``/ready`` are served; see `HealthServer`.
+        health_checks: What ``/health`` asks, and the watchdog of systemd.
         registry: Where it is announced; None for `default_registry()` if there is an entry.
         registry_entry: As what; `pid` and `health` are filled in, `started`, `project` and `binary` where they are empty.
-        ready: Whether `/ready` says so from the first.
+        ready: Whether ``/ready`` says so from the first.
         restart: When `main` is started again.
         signals: Whether SIGTERM, SIGINT and SIGHUP are handled (in the main thread only).
 

@@ -99,7 +99,7 @@ class PIDFile:
         """Take the file, or raise; no other process can take it before `release`, or before this process is dead.
 
         Raises:
-            AlreadyRunningError: Another process holds it, or this one does already; `.pid` is the holder's.
+            AlreadyRunningError: Another process holds it, or this one does already; ``.pid`` is the holder's.
             DaemonError: It could not be written, or something that is not a PID file is at the path.
         """
         if self.held:
@@ -193,8 +193,8 @@ def read_pid(path: str | os.PathLike[str]) -> tuple[int, bool]:
         path: A PID file, of this package or another program.
 
     Returns:
-        `(0, False)` if it is missing, unreadable or not a PID; `(pid, False)` if the process is dead or a zombie, or has
-        the PID of a holder that is gone; else `(pid, True)`, for the process of another user too.
+        ``(0, False)`` if it is missing, unreadable or not a PID; ``(pid, False)`` if the process is dead or a zombie, or has
+        the PID of a holder that is gone; else ``(pid, True)``, for the process of another user too.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.

@@ -26,7 +26,7 @@ class Notifier:
     """Reports to the service manager; does nothing where there is none.
 
     Args:
-        address: The value of `NOTIFY_SOCKET`; a leading `@` stands for the abstract namespace (unix(7)).
+        address: The value of `NOTIFY_SOCKET`; a leading ``@`` stands for the abstract namespace (unix(7)).
         watchdog: Seconds between two watchdog pings, 0 for none.
 
     Messages keep their order: after STOPPING=1 there is neither READY=1 nor RELOADING=1.
@@ -64,7 +64,7 @@ class Notifier:
             self._send("READY=1")
 
     def reloading(self) -> None:
-        """Report that a reload has begun (with the time that `Type=notify-reload` needs), unless we never were ready."""
+        """Report that a reload has begun (with the time that ``Type=notify-reload`` needs), unless we never were ready."""
         if self._ready and not self._stopping:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 

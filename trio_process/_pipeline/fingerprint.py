@@ -62,7 +62,7 @@ class Digests:
 
     Args:
         salt: Makes digests of short secrets useless to whoever reads the memory.
-        cached: `(size, time, inode, digest)` of each path.
+        cached: ``(size, time, inode, digest)`` of each path.
 
     Attributes:
         fresh: What was added to the cache since it was emptied.

@@ -57,7 +57,7 @@ class Suggestions:
         self._budget = MAX_COMPARED
 
     def nearest(self, name: str) -> str:
-        """Return `"; did you mean 'x'?"` for the choice most like `name`; nothing if there is none, or no budget left."""
+        """Return ``"; did you mean 'x'?"`` for the choice most like `name`; nothing if there is none, or no budget left."""
         if name not in self._known:
             self._budget -= len(self._choices)
             self._known[name] = nearest(name, self._choices) if self._budget >= 0 else ""

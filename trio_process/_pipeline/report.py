@@ -193,7 +193,7 @@ def to_mermaid(specs: Sequence[RunSpec], results: Iterable[RunResult] = ()) -> s
         results: Their results, for the colours; none before the run.
 
     Returns:
-        The text; what goes between "```mermaid" and "```" in Markdown.
+        The text of the diagram, without a Markdown fence around it.
     """
     lines = ["flowchart LR"]
     kinds = _kinds(results)
@@ -215,7 +215,7 @@ def to_dot(specs: Sequence[RunSpec], results: Iterable[RunResult] = ()) -> str:
         results: Their results, for the colours; none before the run.
 
     Returns:
-        The text; `dot -Tsvg` draws it.
+        The text; ``dot -Tsvg`` draws it.
     """
     lines = ["digraph pipeline {", "    rankdir=LR;", "    node [shape=box, style=filled, fillcolor=white];"]
     kinds = _kinds(results)

@@ -19,7 +19,7 @@ An ended attempt:
 | after the runner had asked it to end                      | unchanged  | no                          |
 
 A halt (`on_failure`, `stopping`, the timeout of the whole run) skips what has not begun and ends what runs, except specs
-with `when="failure"` or `"always"`, which clean up: they begin and go on as ever, until the time for cleaning up is over
+with ``when="failure"`` or ``"always"``, which clean up: they begin and go on as ever, until the time for cleaning up is over
 (`Halt.CLEANUP`). Only a Trio cancellation ends these at once, too.
 """
 

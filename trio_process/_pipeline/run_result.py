@@ -48,7 +48,7 @@ class RunAllResult:
 
     @property
     def acceptable(self) -> bool:
-        """Whether every spec passed, failed with leave, or handles failures (`when="failure"`) and had none to handle.
+        """Whether every spec passed, failed with leave, or handles failures (``when="failure"``) and had none to handle.
 
         An allowed failure never skips anything, so that any other skipped spec always points at a failure.
         """

@@ -98,21 +98,21 @@ class Runner:
         """Run specs as their dependencies allow.
 
         Three things halt a run: a failure with the `on_failure` that says so, `timeout`, and `stopping`. Specs with
-        `when="failure"` or `"always"` begin and go on nevertheless.
+        ``when="failure"`` or ``"always"`` begin and go on nevertheless.
 
         Args:
             specs: The specs; the results come in their order.
-            schedule: `"waves"`: each wave is a nursery, and the next begins when it has ended. `"eager"`: a spec starts
+            schedule: ``"waves"``: each wave is a nursery, and the next begins when it has ended. ``"eager"``: a spec starts
                 when its own dependencies have ended, the one with the longest remaining chain first. The results are
                 the same; only of several failed dependencies a skipped spec names the one that failed first.
-            on_failure: What a failure that is not allowed does. `"continue"`: specs that don't depend on it run.
-                `"no-new"`: nothing new starts; specs that have begun finish, their retries too. `"kill"`: running
+            on_failure: What a failure that is not allowed does. ``"continue"``: specs that don't depend on it run.
+                ``"no-new"``: nothing new starts; specs that have begun finish, their retries too. ``"kill"``: running
                 specs are stopped.
             timeout: Seconds for the whole run; then running specs are stopped as timed out, and the others skipped.
-            cleanup_timeout: Seconds that specs with `when="failure"` or `"always"` have after a halt, from the moment when
+            cleanup_timeout: Seconds that specs with ``when="failure"`` or ``"always"`` have after a halt, from the moment when
                 only such specs are left; None for as long as they take.
             stopping: Once this event is set, such as `daemon.stopping`, nothing new starts, and running specs are
-                stopped as by `on_failure="kill"`; the run still ends with results, not with an exception.
+                stopped as by ``on_failure="kill"``; the run still ends with results, not with an exception.
             updates: Receives a `RunUpdate` at every change, and is closed in the end. The run never waits for its
                 reader, only the end does, so read it from another task.
 
@@ -153,7 +153,7 @@ class Runner:
 
         Args:
             specs: The specs, in the order in which they run; `after` is checked, but not obeyed. A spec with
-                `when="failure"` runs if any spec before it failed, one with `"always"` in any case.
+                ``when="failure"`` runs if any spec before it failed, one with ``"always"`` in any case.
             timeout: As for `run_all`.
             cleanup_timeout: As for `run_all`.
             stopping: As for `run_all`.

@@ -1,7 +1,7 @@
 """One run of a pipeline: a nursery per wave, room for the specs that run at the same time, a task per attempt.
 
-The `StateMachine` decides what an end means; this file awaits, and does nothing else. A spec with `when="failure"` or
-`"always"` outlives a halt: once only such specs are left after one, they have `cleanup_timeout` seconds.
+The `StateMachine` decides what an end means; this file awaits, and does nothing else. A spec with ``when="failure"`` or
+``"always"`` outlives a halt: once only such specs are left after one, they have `cleanup_timeout` seconds.
 """
 
 from __future__ import annotations

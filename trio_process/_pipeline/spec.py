@@ -95,15 +95,15 @@ class RunSpec:
         name: The name by which other specs refer to it in `after`, and the label of its process.
         command: The program, as in `RunOptions`.
         after: The names of the specs that must have ended, or been skipped, before it begins.
-        when: `"success"`: it begins if all of those ended well, and is skipped otherwise; an allowed failure counts as
-            a success. `"failure"`: it begins if one of them failed, or was skipped for a failure. `"always"`: it begins
+        when: ``"success"``: it begins if all of those ended well, and is skipped otherwise; an allowed failure counts as
+            a success. ``"failure"``: it begins if one of them failed, or was skipped for a failure. ``"always"``: it begins
             in any case. The last two also run after the run was halted (`run_all`), for cleaning up.
         allow_failure: Its failure is reported, but neither skips its dependents nor ends the run.
         retries: How often it is tried again after a failure.
         retry_delay: Seconds before it is tried again; nothing is held meanwhile, so that other specs may run.
         stdin: As in `RunOptions`; None for an empty one.
         weight: How much of `max_parallel` it takes while it runs; more than there is counts as all of it. None for
-            `resources["cpus"]`, else 1.
+            ``resources["cpus"]``, else 1.
         interactive: It has the terminal: stdin, stdout and stderr are ours, nothing is captured, and no other spec runs
             at the same time.
         uses: The names of the services that it uses; the `supervisor` of the `Runner` keeps them running meanwhile.
@@ -236,7 +236,7 @@ class Executor(Protocol):
     """The place where a pipeline's commands run: a `Service`, a fake, a cluster.
 
     It places and runs one attempt; the graph, retries, the timeout of the whole run and skips are the `Runner`'s. One that
-    may have no place for an attempt that begins also has `has_place(options) -> bool`, so that the attempt is `QUEUED`.
+    may have no place for an attempt that begins also has ``has_place(options) -> bool``, so that the attempt is `QUEUED`.
     """
 
     @property

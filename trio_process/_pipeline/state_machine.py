@@ -57,7 +57,7 @@ class StateMachine:
 
     Attributes:
         cause: What halted the run, or None.
-        unfinished: How many specs without `when="failure"` or `"always"` have no result yet.
+        unfinished: How many specs without ``when="failure"`` or ``"always"`` have no result yet.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The `process.*` actions, by which a core gives permission to run things."""
+"""The ``process.*`` actions, by which a core gives permission to run things."""
 
 from __future__ import annotations
 

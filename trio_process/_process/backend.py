@@ -2,7 +2,7 @@
 
 `Backend` spawns; `Handle` is one child as its `Lifecycle` sees it; `HandleOwner` is what a handle reports to; and
 `LifecycleHost` is what a lifecycle needs of its service. A lifecycle holds no descriptor, no PID that it signals and no
-path in `/proc`: so the same code runs children of this machine, scripts on virtual time, and children on other machines.
+path in ``/proc``: so the same code runs children of this machine, scripts on virtual time, and children on other machines.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class ManagedProcess:
     """A process of a service: its state, its output, and the ways to end it; made by `start`, `open` and `run_process`.
 
     Attributes:
-        id: Its key in the service, such as `proc-1-9f86d08188`; no other program has it.
+        id: Its key in the service, such as ``proc-1-9f86d08188``; no other program has it.
     """
 
     __slots__ = ("__weakref__", "_child", "id")
@@ -115,7 +115,7 @@ class ManagedProcess:
 
     @property
     def signal_name(self) -> str | None:
-        """The signal it died of, e.g. `"SIGTERM"`, else None."""
+        """The signal it died of, e.g. ``"SIGTERM"``, else None."""
         return self._child.record.signal_name
 
     @property
@@ -262,7 +262,7 @@ class ManagedProcess:
         It ends with the process and never delays it.
 
         Args:
-            source: `"all"`, `"stdout"` or `"stderr"`.
+            source: ``"all"``, ``"stdout"`` or ``"stderr"``.
         """
         if source != "all" and source not in Stream.__members__.values():
             raise OptionError(f"source must be 'all', 'stdout' or 'stderr', got {source!r}")

@@ -27,11 +27,11 @@ class ServiceOptions:
         retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record. One that
             somebody waits for keeps its own, and so does the one that ended last.
         guardian: Kill the processes that are left if this program dies of SIGKILL.
-        containment: How descendants are found that have left the group: `"marker"`, a variable in their environment;
-            `"cgroup"`, which finds even those that have emptied theirs, and reports `oom_killed` and the peak of memory
-            where the kernel counts it (cgroups(7)), but takes 20 ms a start; `"auto"` is the marker.
+        containment: How descendants are found that have left the group: ``"marker"``, a variable in their environment;
+            ``"cgroup"``, which finds even those that have emptied theirs, and reports `oom_killed` and the peak of memory
+            where the kernel counts it (cgroups(7)), but takes 20 ms a start; ``"auto"`` is the marker.
         strays: Which orphans to reap that the kernel gives to this process, where it is PID 1 or a subreaper:
-            `"descendants"` of this service's processes, or `"all"` children that the service has not started, which
+            ``"descendants"`` of this service's processes, or ``"all"`` children that the service has not started, which
             takes the exit status of every child away from `subprocess` and the like. Within a second of their end.
 
     Raises:

@@ -54,7 +54,7 @@ class Program:
             **options: The fields of `RunOptions`.
 
         Raises:
-            CommandFailedError: It did not end well; `.result` has the output, trimmed likewise.
+            CommandFailedError: It did not end well; ``.result`` has the output, trimmed likewise.
             ProgramNotFoundError: There is no such program.
         """
         given = {"buffer_size": math.inf, **options}

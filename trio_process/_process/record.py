@@ -126,7 +126,7 @@ class Record:
 
     @property
     def signal_name(self) -> str | None:
-        """The signal that it died of, e.g. `"SIGTERM"`, else None."""
+        """The signal that it died of, e.g. ``"SIGTERM"``, else None."""
         return signal_name(-self.exit_code) if self.exit_code is not None and self.exit_code < 0 else None
 
     @property

@@ -282,7 +282,7 @@ class ServiceRuntime:
 
 
 def process_id(number: int) -> str:
-    """Return the id of the process with this number in this program, such as `proc-1-9f86d08188`.
+    """Return the id of the process with this number in this program, such as ``proc-1-9f86d08188``.
 
     Ids sort as text in the order of the starts: from the ninth on, the number is padded, and the nines in front of it give its
     length (8, 909, 910, 989, 990090). The random part is of this program.

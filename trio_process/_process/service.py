@@ -46,7 +46,7 @@ class Service(Block, EventSource):
         options: How it keeps its processes.
 
     Leaving the block stops every process that is not detached, side by side under one deadline: the stop signal, the
-    grace period, SIGKILL to the group. Call `await service.wait_all()` first to let them finish.
+    grace period, SIGKILL to the group. Call ``await service.wait_all()`` first to let them finish.
 
     >>> async def main() -> str:
     ...     async with Service() as service:
@@ -194,7 +194,7 @@ class Service(Block, EventSource):
             pid: Its PID, as `ManagedProcess.pid` gave it.
             started_at: When it was started, as `ManagedProcess.started_at` gave it.
             **options: The fields of `RunOptions` that matter while it is watched: `name`, `log_file` (followed from its
-                present end), `timeout`, `stop_signal` and so on; `command` is read from `/proc` if it is not given.
+                present end), `timeout`, `stop_signal` and so on; `command` is read from ``/proc`` if it is not given.
 
         Raises:
             ProcessNotFoundError: The process has ended, or its PID belongs to another one now.
@@ -253,7 +253,7 @@ class Service(Block, EventSource):
         check: bool = True,
         task_status: trio.TaskStatus[ManagedProcess] = trio.TASK_STATUS_IGNORED,
     ) -> CommandResult:
-        """Run a command in the caller's nursery: `await nursery.start(service.run_process, RunOptions(...))`.
+        """Run a command in the caller's nursery: ``await nursery.start(service.run_process, RunOptions(...))``.
 
         `task_status` hands over the `ManagedProcess` once it runs. Cancelling the nursery stops the process. If the
         service is left meanwhile, the result is that of a process that was stopped.

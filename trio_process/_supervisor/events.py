@@ -17,7 +17,7 @@ class UnitChanged:
     """A unit went from one state to another; on the bus of the supervisor's service, and never dropped.
 
     Attributes:
-        name: The unit; of further replicas with their number, `web.2`.
+        name: The unit; of further replicas with their number, ``web.2``.
         replica: Its number, from 1.
         old: The state before.
         new: The state now.

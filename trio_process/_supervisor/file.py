@@ -13,7 +13,7 @@ from .spec import UnitSpec
 
 
 def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[UnitSpec]:
-    r"""Return the units of a pipeline file: what stands below `[services]`, or the lines of a Procfile.
+    r"""Return the units of a pipeline file: what stands below ``[services]``, or the lines of a Procfile.
 
     Args:
         path: The file, as for `load_pipeline`.
@@ -70,7 +70,7 @@ def _unit(entry: ServiceEntry) -> UnitSpec | None:
 
 
 def _probe(table: Mapping[str, Any]) -> Probe:
-    """Return the probe of `{ kind, target, keywords… }`."""
+    """Return the probe of ``{ kind, target, keywords… }``."""
     keywords = {key.replace("-", "_"): value for key, value in table.items() if key not in ("kind", "target")}
     kind, target = table["kind"], table["target"]
     if kind == "command":

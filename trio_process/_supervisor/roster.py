@@ -96,7 +96,7 @@ class Roster:
         return found
 
     def replica(self, name: str) -> Replica:
-        """Return the replica of that name, `web` or `web.2`.
+        """Return the replica of that name, `web` or ``web.2``.
 
         Raises:
             ProcessNotFoundError: There is none.

@@ -65,7 +65,7 @@ class UnitSpec:
     """One unit of a `Supervisor`: what is kept running, what it waits for, and when it is started again.
 
     Args:
-        name: What others call it, and the label of its process: letters, digits and `_ - . :`, without a dot and
+        name: What others call it, and the label of its process: letters, digits and ``_ - . :``, without a dot and
             digits at the end.
         command: The program, as in `RunOptions`; this or `main`.
         args: Its arguments, none of them a number.

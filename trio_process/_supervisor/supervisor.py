@@ -120,7 +120,7 @@ class Supervisor(Block):
         return tuple([replica.unit for replica in self._roster.replicas()])
 
     def __getitem__(self, name: str) -> Unit:
-        """Return the unit of that name, `web`, or of a further replica, `web.2`.
+        """Return the unit of that name, `web`, or of a further replica, ``web.2``.
 
         Raises:
             ProcessNotFoundError: There is none.

@@ -23,7 +23,7 @@ class UnitInfo:
     """A snapshot of a unit.
 
     Attributes:
-        name: Its name; of further replicas with their number, `web.2`.
+        name: Its name; of further replicas with their number, ``web.2``.
         service: The name of its spec, `web`.
         replica: Its number, from 1.
         state: Where it stands.
@@ -59,7 +59,7 @@ class UnitInfo:
 
 @final
 class Unit:
-    """One replica of a unit of a `Supervisor`; `supervisor["web"]` is one."""
+    """One replica of a unit of a `Supervisor`; ``supervisor["web"]`` is one."""
 
     __slots__ = ("__weakref__", "_replica")
 
@@ -71,7 +71,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Its name, which is also the label of its process; of further replicas with their number, `web.2`."""
+        """Its name, which is also the label of its process; of further replicas with their number, ``web.2``."""
         return self._replica.name
 
     @property

@@ -63,8 +63,8 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
 def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
     """Return a launcher of agents that commands of your own lead to, one agent each.
 
-    A command has to run `python -m trio_process.agent` somewhere, and to hand its stdin and stdout on as they are:
-    `kubectl exec -i`, `docker run -i`, `machinectl shell`.
+    A command has to run ``python -m trio_process.agent`` somewhere, and to hand its stdin and stdout on as they are:
+    ``kubectl exec -i``, ``docker run -i``, ``machinectl shell``.
 
     Args:
         *argvs: The commands, each a list of its words.
@@ -87,13 +87,13 @@ def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
 def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", options: Sequence[str] = ()) -> Launcher:
     """Return a launcher of agents on other hosts, one each, reached by ssh(1).
 
-    Nobody is asked for a password: keys, or an agent for them, have to be there (`BatchMode=yes`).
+    Nobody is asked for a password: keys, or an agent for them, have to be there (``BatchMode=yes``).
 
     Args:
-        *hosts: The hosts as ssh knows them: `"node1"`, `"me@node2"`.
+        *hosts: The hosts as ssh knows them: ``"node1"``, ``"me@node2"``.
         slots: How many processes each agent offers to run at once; None for the processors that it may use.
         python: The Python on those hosts that has this package: a program on the PATH, or its path.
-        options: Further options of ssh, such as `["-p", "2222"]`.
+        options: Further options of ssh, such as ``["-p", "2222"]``.
 
     >>> launcher = ssh_agents("node1", "node2", python="/opt/venv/bin/python", options=["-p", "2222"])
     """
@@ -122,7 +122,7 @@ def dask_agents(
     offers as many slots as that has threads.
 
     Args:
-        address: The scheduler, `"tcp://scheduler:8786"`.
+        address: The scheduler, ``"tcp://scheduler:8786"``.
         workers: Only these workers, by name or address; None for all.
         security: The `distributed.Security` of the cluster: agents then call back by TLS.
         plaintext: Let agents on other hosts call back unencrypted.

@@ -21,7 +21,7 @@ class ClusterService(Service):
     for `resources` waits until there is room, any other one is started at once.
 
     Args:
-        launcher: What brings agents up: `local_agents(2)`, `ssh_agents("one", "two")` and so on.
+        launcher: What brings agents up: ``local_agents(2)``, ``ssh_agents("one", "two")`` and so on.
         core: The core it belongs to.
         options: How it keeps its processes, and how its agents do.
         start_timeout: Seconds in which the first agent must be up; None for what suits the launcher: 60 s, or as long as

@@ -85,7 +85,7 @@ def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, 
 
     Args:
         count: How many agents.
-        *srun_options: What each job asks for: `"-c4"`, `"--mem=8G"`, `"--gres=gpu:1"`, `"--time=2:00:00"`.
+        *srun_options: What each job asks for: ``"-c4"``, ``"--mem=8G"``, ``"--gres=gpu:1"``, ``"--time=2:00:00"``.
         python: The Python on the nodes that has this package; None for this one, on a shared file system.
         connect_back: Whether agents call back by TCP, which is faster than srun's own streams and as unencrypted as
             they are; those are used where no connection comes about.

@@ -15,7 +15,7 @@ from .stage import Stage
 @final
 @attrs.frozen(init=False, repr=False)
 class Command(Runnable):
-    """A command as an immutable value: each `with_…` returns a new one, and awaiting `run` or `output` runs it.
+    """A command as an immutable value: each ``with_…`` returns a new one, and awaiting `run` or `output` runs it.
 
     By default its stdin is the null device, and it runs in the caller's directory and environment. There is no shell:
     arguments are passed unchanged. If the caller is cancelled, the command is stopped, with everything it started.

@@ -204,7 +204,7 @@ def failed(results: Sequence[CommandResult]) -> list[int]:
     """Return the indices of the stages that failed.
 
     As with pipefail, every stage must be `ok`. An early stage that died of SIGPIPE is fine: the next one had read enough,
-    as in `yes | head`.
+    as in ``yes | head``.
     """
     return [
         place

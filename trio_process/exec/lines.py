@@ -13,7 +13,7 @@ from .execution import Execution
 
 @final
 class Line(str):
-    r"""One line of output, without its `\n` or `\r\n`: a str that knows which stream it was written to.
+    r"""One line of output, without its ``\n`` or ``\r\n``: a str that knows which stream it was written to.
 
     Attributes:
         stream: `Stream.STDOUT` or `Stream.STDERR`.

@@ -39,10 +39,10 @@ class NopLogger:
 
 @final
 class StdlibLogger:
-    """An adapter for `logging.Logger`: fields follow the message as `key=value`, and are the record's `fields`.
+    """An adapter for `logging.Logger`: fields follow the message as ``key=value``, and are the record's `fields`.
 
     Args:
-        logger: The logger to write to; None for `logging.getLogger("trio_process.exec")`.
+        logger: The logger to write to; None for ``logging.getLogger("trio_process.exec")``.
 
     >>> command_logger = StdlibLogger(logging.getLogger("deploy"))
     """

@@ -44,10 +44,10 @@ class PipeResult(CommandResult):
 @final
 @attrs.frozen(init=False, repr=False)
 class Pipe(Runnable):
-    """Commands that run concurrently, the stdout of each connected to the stdin of the next; made by `a | b`.
+    """Commands that run concurrently, the stdout of each connected to the stdin of the next; made by ``a | b``.
 
     The kernel moves the bytes. A pipe fails if any stage does (pipefail); an early stage that died of SIGPIPE because the
-    next one had read enough, as in `yes | head -1`, has not failed. The pipe ends when all stages have.
+    next one had read enough, as in ``yes | head -1``, has not failed. The pipe ends when all stages have.
 
     >>> from trio_process.exec import Command
     >>> async def main() -> str:
@@ -70,7 +70,7 @@ class Pipe(Runnable):
         """Run the pipe and return its result, with the last MiB of each stream of each stage.
 
         Raises:
-            CommandFailedError: A stage failed; `.result` is the `PipeResult`. `CommandTimeoutError` for a timeout.
+            CommandFailedError: A stage failed; ``.result`` is the `PipeResult`. `CommandTimeoutError` for a timeout.
             ProcessStartError: A stage can't be started; the others are stopped.
             OptionError: A file given to a stage is closed.
         """

@@ -75,7 +75,7 @@ class Runnable:
 
         Args:
             source: A str or bytes, which is the data itself; a `Path` to read; an open binary file; `Stdio.INHERIT` or
-                `.NULL`; or an async iterable of bytes, which is read once, as fast as the command reads.
+                ``.NULL``; or an async iterable of bytes, which is read once, as fast as the command reads.
         """
         first, *rest = self._stages
         return self._of([first.with_stdin(source), *rest])
@@ -84,7 +84,7 @@ class Runnable:
         """Return the same command with another stdout, that of the last stage for a pipe.
 
         Args:
-            target: A `Path`; an open file; `Stdio.INHERIT`, `.NULL` or `.PIPE` (captured, the default); or a callable,
+            target: A `Path`; an open file; `Stdio.INHERIT`, ``.NULL`` or ``.PIPE`` (captured, the default); or a callable,
                 called with each line while the command runs (an async one is awaited). A slow callable delays the
                 command; one that raises stops it.
             append: Append to the file at the `Path` instead of replacing it.
@@ -141,7 +141,7 @@ class Runnable:
         """Run the command and return its whole stdout, unchanged.
 
         Raises:
-            CommandFailedError: It failed; `.result` has the output.
+            CommandFailedError: It failed; ``.result`` has the output.
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
             OptionError: Its stdout is redirected, or a file given to it is closed.
         """
@@ -166,7 +166,7 @@ class Runnable:
         does. Leaving the block earlier raises nothing.
 
         Args:
-            source: `"stdout"`, `"stderr"` (that of all stages for a pipe) or `"all"`.
+            source: ``"stdout"``, ``"stderr"`` (that of all stages for a pipe) or ``"all"``.
 
         >>> from trio_process.exec import Command
         >>> async def main() -> None:

@@ -41,7 +41,7 @@ _ERRNOS: Final = {
 
 
 class Read(Enum):
-    """A step: wait for input. In a generator, `line = yield Read.LINE` gives what was read, `""` at the end of input."""
+    """A step: wait for input. In a generator, ``line = yield Read.LINE`` gives what was read, ``""`` at the end of input."""
 
     LINE = "line"
     ALL = "all"
@@ -181,8 +181,8 @@ class Behaviour:
     """What one scripted process does; the keywords of `FakeService.on` are its fields.
 
     Args:
-        lines: What it writes: texts (a line each; bytes are written as they are), `(delay, text)` with the seconds
-            since the item before, `OutputLine(text, stream)`, `Expect(input)` and `Read`; or a dict of such lists by
+        lines: What it writes: texts (a line each; bytes are written as they are), ``(delay, text)`` with the seconds
+            since the item before, ``OutputLine(text, stream)``, ``Expect(input)`` and `Read`; or a dict of such lists by
             stream, each on its own clock; or a generator function, called with the `Call`, that yields such items.
         exit_code: Its exit code after that; -N for death by signal N; None to run until something ends it. A generator
             that returns a number exits with that.

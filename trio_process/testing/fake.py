@@ -66,7 +66,7 @@ class FakeService(Service):
         Args:
             command: The program; or a compiled regular expression that is searched for in the whole command, as one
                 would type it; or a function that is given the `Call` and says whether this is the one.
-            *args: Its exact arguments; `...` as the last stands for any further ones. An argument can be a regular
+            *args: Its exact arguments; ``...`` as the last stands for any further ones. An argument can be a regular
                 expression too, which has to match all of it.
             then: What its second start does, its third and so on; the last one goes for all that follow. Without any
                 other keyword the first of these is for the first start.

@@ -31,7 +31,7 @@ class Attack(Protocol):
 
 
 async def connect(addr: str, *, receive_buffer: int = 0) -> trio.SocketStream:
-    """Return a connection to `host:port` or `unix:/path`.
+    """Return a connection to ``host:port`` or ``unix:/path``.
 
     Args:
         addr: Where to.

@@ -1,4 +1,4 @@
-"""The commands `trio-process daemon …`: a supervisor process in the background, and its files."""
+"""The commands ``trio-process daemon …``: a supervisor process in the background, and its files."""
 
 from .files import described
 

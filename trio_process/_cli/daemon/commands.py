@@ -1,4 +1,4 @@
-"""`trio-process daemon`: start, stop, restart, reload, status and logs of a command in the background."""
+"""``trio-process daemon``: start, stop, restart, reload, status and logs of a command in the background."""
 
 from __future__ import annotations
 

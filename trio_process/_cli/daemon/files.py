@@ -75,7 +75,7 @@ class ResidentState:
 
 @final
 class StateFiles:
-    """The files of one daemon, below `$XDG_STATE_HOME/trio-process` (XDG Base Directory Specification).
+    """The files of one daemon, below ``$XDG_STATE_HOME/trio-process`` (XDG Base Directory Specification).
 
     Raises:
         OptionError: `code` or `daemon` can't be a key of the registry.

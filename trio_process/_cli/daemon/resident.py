@@ -1,8 +1,8 @@
-"""The resident: what `daemon start` leaves in the background, a `Daemon` around a command that knows nothing of us.
+"""The resident: what ``daemon start`` leaves in the background, a `Daemon` around a command that knows nothing of us.
 
     python -m trio_process._cli.daemon.resident SPEC_FILE
 
-It reports to its parent, the command `daemon start`, how the command is, a JSON object per line on stdout: `running` and
+It reports to its parent, the command ``daemon start``, how the command is, a JSON object per line on stdout: `running` and
 `ready` with the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends.
 Once the parent has left, the resident goes on without reporting.
 """
@@ -51,7 +51,7 @@ _logger = logging.getLogger("trio_process")
 
 @final
 class ParentPipe:
-    """The pipe to the command `daemon start`, which waits at the other end of our stdout."""
+    """The pipe to the command ``daemon start``, which waits at the other end of our stdout."""
 
     def __init__(self) -> None:
         self._open = True

@@ -64,7 +64,7 @@ class Colour:
 
 
 def _codes(parameters: str) -> Iterator[tuple[str, str]]:
-    """Yield each code of a sequence, alone and with its own parameters: `38;5;9` is one."""
+    """Yield each code of a sequence, alone and with its own parameters: ``38;5;9`` is one."""
     parts = parameters.split(";")
     place = 0
     while place < len(parts):

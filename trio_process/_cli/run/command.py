@@ -1,4 +1,4 @@
-"""`trio-process run`: the tasks of a pipeline file."""
+"""``trio-process run``: the tasks of a pipeline file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 class _RunCommand(click.Command):
-    """A command that keeps the arguments after `--` apart: they are those of the tasks."""
+    """A command that keeps the arguments after ``--`` apart: they are those of the tasks."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         cut = args.index("--") if "--" in args else len(args)

@@ -1,4 +1,4 @@
-"""The states of the last run, kept beside the pipeline file for `--only-failed`."""
+"""The states of the last run, kept beside the pipeline file for ``--only-failed``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, str]:
 def remember(file: PipelineFile, whole: RunAllResult) -> None:
     """Keep what became of each task; of those that were not run this time, what became of them before.
 
-    A directory that can't be written to is no reason to fail: only `--only-failed` is lost. Of what was read from a pipe,
+    A directory that can't be written to is no reason to fail: only ``--only-failed`` is lost. Of what was read from a pipe,
     nothing is kept.
     """
     if not file.is_regular:

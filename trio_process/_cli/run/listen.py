@@ -1,4 +1,4 @@
-"""`trio-process run --listen ADDR`: the run is shown by a control server while it lasts."""
+"""``trio-process run --listen ADDR``: the run is shown by a control server while it lasts."""
 
 from __future__ import annotations
 

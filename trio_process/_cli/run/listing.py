@@ -1,4 +1,4 @@
-"""What `--list` and `--dry-run` print."""
+"""What ``--list`` and ``--dry-run`` print."""
 
 from __future__ import annotations
 

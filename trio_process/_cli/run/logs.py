@@ -1,4 +1,4 @@
-"""`--logs DIR`: a file per task with what it wrote."""
+"""``--logs DIR``: a file per task with what it wrote."""
 
 from __future__ import annotations
 

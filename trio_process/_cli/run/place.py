@@ -1,4 +1,4 @@
-"""Where tasks run: `--executor local | local:N | ssh:HOST[,HOST...] | slurm:N[?SRUN OPTIONS] | dask:ADDRESS`."""
+"""Where tasks run: ``--executor local | local:N | ssh:HOST[,HOST...] | slurm:N[?SRUN OPTIONS] | dask:ADDRESS``."""
 
 from __future__ import annotations
 

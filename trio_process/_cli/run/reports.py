@@ -1,4 +1,4 @@
-"""`--report`: parses the option, and writes the files."""
+"""``--report``: parses the option, and writes the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRITERS: Final[dict[str, Callable[[RunAllResult], str]]] = {
 
 
 def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
-    """Return the kinds and files of `junit=F,json=F,trace=F`.
+    """Return the kinds and files of ``junit=F,json=F,trace=F``.
 
     Raises:
         OptionError: It is not written so, or a file could not be written.

@@ -1,4 +1,4 @@
-"""How the plain log shows the lines of tasks: `--output prefix`, `group` and `raw`."""
+"""How the plain log shows the lines of tasks: ``--output prefix``, `group` and `raw`."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ class Prefix:
         self._commands = commands
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
-        """Show `NAME $ COMMAND`."""
+        """Show ``NAME $ COMMAND``."""
         return (f"{self._labels[name]} $ {command}\n",)
 
     def lines(self, name: str, lines: Iterable[str]) -> Iterable[Piece]:
-        """Show `NAME | LINE` for each."""
+        """Show ``NAME | LINE`` for each."""
         front, colour = f"{self._labels[name]} | ", self._colours[name]
         if not self._commands:
             return ("".join([f"{front}{colour.feed(logged(line))}\n" for line in lines]),)
         return ("".join([_shown(line, front, colour, self._commands) for line in lines]),)
 
     def news(self, name: str, text: str, *, final: bool) -> Iterable[Piece]:
-        """Show `NAME = TEXT`."""
+        """Show ``NAME = TEXT``."""
         del final
         return (f"{self._labels[name]} = {text}\n",)
 
@@ -133,7 +133,7 @@ class Group:
         self._gitlab = environ.get("GITLAB_CI") == "true"
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
-        """Keep `NAME $ COMMAND`, the head of a group."""
+        """Keep ``NAME $ COMMAND``, the head of a group."""
         kept = self._kept.get(name)
         if kept is None:
             kept = self._kept[name] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - the writer closes it

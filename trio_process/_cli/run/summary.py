@@ -32,7 +32,7 @@ def summarize(whole: RunAllResult, culprit: str | None, *, interrupted: bool = F
 
     Args:
         whole: The run.
-        culprit: The first task whose failure was not allowed, to which `--on-failure` reacted.
+        culprit: The first task whose failure was not allowed, to which ``--on-failure`` reacted.
         interrupted: Whether a signal ended the run early.
     """
     origins = find_origins(whole.results, halted_by=culprit, interrupted=interrupted)

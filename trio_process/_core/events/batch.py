@@ -24,7 +24,7 @@ class EventBatch(Sequence[Any]):
     """An immutable sequence of events: one chunk's lines of one stream of one process, or one other event.
 
     Attributes:
-        id: The process, `""` for an event that belongs to none.
+        id: The process, ``""`` for an event that belongs to none.
         name: Its label.
         stream: Which stream the lines are of, None for another event.
         lines: The texts, without making events; empty for another event.

@@ -128,7 +128,7 @@ def _is_event_class(kind: object) -> bool:
 
 
 def _caller() -> str:
-    """Return `file:line` of the code that subscribed: the first frame outside of this package.
+    """Return ``file:line`` of the code that subscribed: the first frame outside of this package.
 
     Our own context managers are entered through `contextlib`, which is nobody's code either.
     """

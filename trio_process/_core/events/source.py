@@ -66,7 +66,7 @@ class EventSource:
     ) -> Subscription[Any]:
         """Return a subscription to events, from now on: of a service's processes, or of all that a core has.
 
-        A type checker knows what it yields: `subscribe(ActionProcessOutput)` is a `Subscription[ActionProcessOutput]`.
+        A type checker knows what it yields: ``subscribe(ActionProcessOutput)`` is a ``Subscription[ActionProcessOutput]``.
 
         Args:
             *types: Event classes; none means all.

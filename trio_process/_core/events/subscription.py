@@ -60,7 +60,7 @@ class SubscriptionStatistics:
 class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
     """A channel of events, read one by one or, faster, by batches; it can stand in for a `trio.MemoryReceiveChannel`.
 
-    It ends (`trio.EndOfChannel`, the end of an `async for`) once the service or core that it belongs to is closed, or the
+    It ends (`trio.EndOfChannel`, the end of an ``async for``) once the service or core that it belongs to is closed, or the
     one process it is for has exited, and its backlog is read.
 
     A checkpoint is made once per batch, before its first event, and not at every event: the lines of one chunk of output

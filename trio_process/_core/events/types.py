@@ -32,7 +32,7 @@ class ActionProcessStarted:
 
 @final
 class ActionProcessOutput(NamedTuple):
-    r"""One line, without its `\n` or `\r\n`; `partial` marks all pieces of a long line but the last."""
+    r"""One line, without its ``\n`` or ``\r\n``; `partial` marks all pieces of a long line but the last."""
 
     id: str
     name: str | None
@@ -48,7 +48,7 @@ class ActionProcessOutput(NamedTuple):
 @final
 @attrs.frozen
 class ActionProcessKilled:
-    """A process died of a signal; `signal` is its true name, e.g. `"SIGKILL"`."""
+    """A process died of a signal; `signal` is its true name, e.g. ``"SIGKILL"``."""
 
     id: str
     name: str | None

@@ -1,4 +1,4 @@
-"""The addresses of health servers: `host:port`, `:port`, `[::1]:port`, `unix:/path`."""
+"""The addresses of health servers: ``host:port``, ``:port``, ``[::1]:port``, ``unix:/path``."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class HealthApp(QuartTrio):
     """A Quart app that takes routes and hooks while it serves: the block that adds them is entered after the server.
 
     Args:
-        state: What `/health` and `/ready` answer.
+        state: What ``/health`` and ``/ready`` answer.
 
     The two probes are no routes: a route of the user's at one of the paths wins, whatever its function is called, and a
     catch-all route doesn't. With hooks (`before_request` and the like) every request goes through the app, probes too.
@@ -104,7 +104,7 @@ class HealthApp(QuartTrio):
 
 
 async def answer_probe(state: HealthState, method: str, path: str, accept: str) -> Answer:
-    """Return the answer to a request for `/health` or `/ready`: the state, or 405 for a method that changes things.
+    """Return the answer to a request for ``/health`` or ``/ready``: the state, or 405 for a method that changes things.
 
     OPTIONS reports the state, too: load balancers probe with it, and a 200 by itself would keep a sick server in service.
     """

@@ -20,8 +20,8 @@ from .judge import judge, reason_of
 class HealthCheck(Protocol):
     """A sync or async callable without arguments.
 
-    Returning None, True or `""` is healthy. False, a non-empty str (the reason) or an exception instance, and raising, is
-    unhealthy. Of a `(bool, str)` the first decides and the second is the reason; of a `CommandResult` its `ok` decides.
+    Returning None, True or ``""`` is healthy. False, a non-empty str (the reason) or an exception instance, and raising, is
+    unhealthy. Of a ``(bool, str)`` the first decides and the second is the reason; of a `CommandResult` its `ok` decides.
     Anything else is unhealthy and says what was returned. Sync ones run in a worker thread, one at a time each.
 
     >>> def disk_has_room() -> str:

@@ -22,11 +22,11 @@ async def wait_for_health(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 
     """Return whether the daemon at `addr` gets healthy within `timeout`.
 
     Args:
-        addr: Where its health server listens; `:port` is on this machine.
+        addr: Where its health server listens; ``:port`` is on this machine.
         timeout: The longest wait, in seconds.
 
     Returns:
-        True as soon as `GET /health` answers 200; False when the time is up.
+        True as soon as ``GET /health`` answers 200; False when the time is up.
 
     Raises:
         OptionError: `addr` or `timeout` is not valid.
@@ -38,7 +38,7 @@ async def wait_for_health(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 
 
 
 async def wait_for_ready(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 - as above
-    """Return whether the daemon at `addr` gets ready within `timeout` seconds; as `wait_for_health`, of `/ready`."""
+    """Return whether the daemon at `addr` gets ready within `timeout` seconds; as `wait_for_health`, of ``/ready``."""
     return (await _probe(addr, "/ready", timeout))[0]
 
 
@@ -84,7 +84,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: The HTTP status, 0 if there was no answer in HTTP.
-        reason: What happened, for people: `"HTTP status 503 Service Unavailable"`, `"connection refused"`.
+        reason: What happened, for people: ``"HTTP status 503 Service Unavailable"``, ``"connection refused"``.
         text: The body in one line, shortened and safe to print.
     """
 

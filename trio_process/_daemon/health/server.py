@@ -1,4 +1,4 @@
-"""`HealthServer`: `/health` and `/ready` over HTTP, for probes and people."""
+"""`HealthServer`: ``/health`` and ``/ready`` over HTTP, for probes and people."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _HTTP_STACK: Final = ("hypercorn>=0.18,<0.19", "quart>=0.22,<0.23", "quart-trio>
 
 @final
 class HealthServer(Block):
-    """A server for `GET /health` and `GET /ready`, on hypercorn and quart-trio.
+    """A server for ``GET /health`` and ``GET /ready``, on hypercorn and quart-trio.
 
     Args:
-        addr: `host:port`, `:port` (all interfaces), `[::1]:port` or `unix:/path`; port 0 takes a free one.
-        checks: What `/health` asks; see `HealthCheck`.
-        ready: What `/ready` says at first.
+        addr: ``host:port``, ``:port`` (all interfaces), ``[::1]:port`` or ``unix:/path``; port 0 takes a free one.
+        checks: What ``/health`` asks; see `HealthCheck`.
+        ready: What ``/ready`` says at first.
         check_timeout: Seconds that each check may take.
         max_connections: How many are served at once. A newcomer takes the place of the one that is idle for longest;
             if all are at work it waits.
@@ -38,8 +38,8 @@ class HealthServer(Block):
     Raises:
         OptionError: A value was refused.
 
-    `/health` answers 200 `ok`, or 503 with a line `unhealthy: <name>: <why>` per check that failed; `/ready` 200
-    `ready` or 503 `not ready`. With `Accept: application/health+json` or `application/json` both answer in JSON
+    ``/health`` answers 200 `ok`, or 503 with a line ``unhealthy: <name>: <why>`` per check that failed; ``/ready`` 200
+    `ready` or 503 ``not ready``. With ``Accept: application/health+json`` or ``application/json`` both answer in JSON
     (draft-inadarei-api-health-check-06). Entering raises a `DaemonError`, an `OSError` too, if the address can't be had.
 
     >>> async with HealthServer("127.0.0.1:0", ready=False) as server:
@@ -80,14 +80,14 @@ class HealthServer(Block):
 
     @property
     def ready(self) -> bool:
-        """Whether `/ready` answers 200."""
+        """Whether ``/ready`` answers 200."""
         return self._state.ready
 
     @property
     def app(self) -> QuartTrio:
         """The `QuartTrio` app, for your own routes and hooks, even while it serves; made on first access.
 
-        A route at `/health` or `/ready` replaces the server's own answer. Hooks such as `before_request` see probes, too.
+        A route at ``/health`` or ``/ready`` replaces the server's own answer. Hooks such as `before_request` see probes, too.
         Long responses and WebSockets have 64 places of their own, so that probes are always answered; one more gets 503.
         """
         return self._health_app()

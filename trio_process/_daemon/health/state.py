@@ -28,7 +28,7 @@ _NOT_READY: Final = Answer(503, _TEXT, b"not ready\n")
 
 @final
 class HealthState:
-    """The state behind `/health` and `/ready`; a Daemon has one even where it has no server.
+    """The state behind ``/health`` and ``/ready``; a Daemon has one even where it has no server.
 
     Args:
         ready: Whether it is ready from the first.
@@ -48,7 +48,7 @@ class HealthState:
 
     @property
     def ready(self) -> bool:
-        """Whether `/ready` answers 200: never while stopping."""
+        """Whether ``/ready`` answers 200: never while stopping."""
         return self._ready and not self._stopping
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
@@ -89,7 +89,7 @@ class HealthState:
             check_owner.reset(token)
 
     async def health(self, accept: str) -> Answer:
-        """Run the checks and return the answer to `GET /health`."""
+        """Run the checks and return the answer to ``GET /health``."""
         results = await self.checkup.results()
         kind = json_type(accept)
         if not kind:
@@ -100,7 +100,7 @@ class HealthState:
         return _as_json(kind, ok=not any(result.why for result in results), more={"checks": checks})
 
     def readiness(self, accept: str) -> Answer:
-        """Return the answer to `GET /ready`."""
+        """Return the answer to ``GET /ready``."""
         kind = json_type(accept)
         if kind:
             return _as_json(kind, ok=self.ready, more={} if self.ready else {"output": "not ready"})

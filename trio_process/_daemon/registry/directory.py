@@ -49,7 +49,7 @@ class RegistryDirectory:
 
     @classmethod
     def default(cls) -> RegistryDirectory:
-        """Return the directory that go-process uses too: `.core/daemons` in the home directory."""
+        """Return the directory that go-process uses too: ``.core/daemons`` in the home directory."""
         home = home_directory()
         core = home / ".core"
         return cls(core / "daemons", core=core, temporary_home=home if is_temporary_home(home) else None)

@@ -13,7 +13,7 @@ _DIGEST_LENGTH: Final = 16
 
 
 def check_key(option: str, value: object) -> str:
-    """Return one half of a key: a str that is not empty, without NUL, lone surrogates and `..` components.
+    """Return one half of a key: a str that is not empty, without NUL, lone surrogates and ``..`` components.
 
     Raises:
         OptionError: The value is not a valid key.
@@ -32,8 +32,8 @@ def check_key(option: str, value: object) -> str:
 def file_names(code: str, daemon: str, limit: int) -> tuple[str, ...]:
     """Return the names that the entry of a key may have, the best one first.
 
-    The first is the name that go-process uses: `code-daemon.json`, with every `/` as `-`. The second is for a key whose
-    first name is taken (`a-b` and `c` share theirs with `a` and `b-c`), and ends in a digest of the key. A key that is
+    The first is the name that go-process uses: ``code-daemon.json``, with every ``/`` as ``-``. The second is for a key whose
+    first name is taken (``a-b`` and `c` share theirs with `a` and ``b-c``), and ends in a digest of the key. A key that is
     too long for the file system has only the second, shortened.
 
     Args:

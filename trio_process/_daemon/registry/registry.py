@@ -180,7 +180,7 @@ class Registry:
 
 
 def default_registry() -> Registry:
-    """Return the registry of this user, which go-process uses too: `~/.core/daemons`.
+    """Return the registry of this user, which go-process uses too: ``~/.core/daemons``.
 
     The home is an absolute `HOME`; without it (some services run so) the one of the passwd entry; else a directory of
     this user alone in the temporary directory.

@@ -41,7 +41,7 @@ _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
 @final
 @attrs.frozen
 class Names:
-    """What may stand in `${...}`.
+    """What may stand in ``${...}``.
 
     Attributes:
         variables: The variables that a task sees.
@@ -122,7 +122,7 @@ def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
 
 
 def _refuse_a_list_of_commands(run: Sequence[str], report: Report) -> None:
-    """Report `run = ["ruff check", "pytest -q"]`: a list is one command."""
+    """Report ``run = ["ruff check", "pytest -q"]``: a list is one command."""
     first = run[0] if run else ""
     if len(run) > 1 and " " in first.strip() and "/" not in first and not shutil.which(first):
         report(

@@ -1,4 +1,4 @@
-"""Durations as people write them: `1h30m`, `2.5s`, `600`."""
+"""Durations as people write them: ``1h30m``, ``2.5s``, ``600``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> float | None:
-    """Return the seconds that `"600"` or `"1h30m"` stand for, or None.
+    """Return the seconds that ``"600"`` or ``"1h30m"`` stand for, or None.
 
     >>> parse_duration("1m30s")
     90.0

@@ -1,4 +1,4 @@
-"""Files of `NAME=value` lines, as docker compose, Taskfile and just read them."""
+"""Files of ``NAME=value`` lines, as docker compose, Taskfile and just read them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LARGEST: Final = 2**20
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
     r"""Return the variables of a file, and its faults.
 
-    Blank lines and lines that begin with `#` are skipped, and so is `export` in front of a name. A value in single quotes
-    is taken literally. One in double quotes may have several lines, and the escapes `\n`, `\t`, `\r`, `\"`, `\\` and `\$`.
-    A value without quotes ends at ` #`. Nothing is expanded.
+    Blank lines and lines that begin with ``#`` are skipped, and so is `export` in front of a name. A value in single quotes
+    is taken literally. One in double quotes may have several lines, and the escapes ``\n``, ``\t``, ``\r``, ``\"``, ``\\`` and ``\$``.
+    A value without quotes ends at a space and ``#``. Nothing is expanded.
     """
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""`${NAME}`, `${NAME:-default}` and `${matrix.NAME}` in the strings of a pipeline file.
+"""``${NAME}``, ``${NAME:-default}`` and ``${matrix.NAME}`` in the strings of a pipeline file.
 
 A default may hold all of these again, to any depth; like a shell, it is evaluated only if it is used. It ends at the first
-`}` that closes no inner place, and a plain `{` is text.
+``}`` that closes no inner place, and a plain ``{`` is text.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def interpolate(
 
 
 def interpolate_matrix(text: str, matrix: Mapping[str, str], report: Report, *where: str | int) -> str:
-    """Return `text` with its `${matrix.NAME}` filled in, and all else unchanged: for scripts and names."""
+    """Return `text` with its ``${matrix.NAME}`` filled in, and all else unchanged: for scripts and names."""
     if "${" not in text:
         return text
     return _MATRIX_PLACE.sub(lambda match: _value(match[0], match[1], {}, matrix, report, where), text)
@@ -96,7 +96,7 @@ class _Missing(NamedTuple):
 
 
 def _look_up(whole: str, body: str | None, variables: Mapping[str, str], matrix: Mapping[str, str]) -> str | _Missing:
-    """Return what stands for `whole`, which is `${body}` if it is well formed."""
+    """Return what stands for `whole`, which is ``${body}`` if it is well formed."""
     if body is None:
         return _Missing(f"{whole} is not known here; a variable is ${{NAME}}, a value of the matrix ${{matrix.NAME}}")
     if body.startswith(_AXIS):

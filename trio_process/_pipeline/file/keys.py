@@ -14,7 +14,7 @@ from .value_types import Kind
 @final
 @attrs.frozen
 class Key:
-    """One key of a task: its kind of value, what it is for, and whether `[defaults]` may have it."""
+    """One key of a task: its kind of value, what it is for, and whether ``[defaults]`` may have it."""
 
     name: str
     kind: Kind
@@ -153,7 +153,7 @@ _OURS_FOR_TOP: Final = _inverted(_FOREIGN_TOP)
 
 
 def unknown_task_key(name: str, *, defaults: bool = False) -> str:
-    """Return the fault of a key that a task, or `[defaults]`, does not have."""
+    """Return the fault of a key that a task, or ``[defaults]``, does not have."""
     if defaults and name in TASK_KEYS:
         return "can't have a default; say it in each task"
     if name in _EXPLAINED:

@@ -70,7 +70,7 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
 
     Args:
-        path: The file. `pyproject.toml` is read below `[tool.trio-process]`, `Procfile` as a Procfile, all else as TOML.
+        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, all else as TOML.
 
     Returns:
         A spec per task, in the order of the file; what has a matrix, one per combination.

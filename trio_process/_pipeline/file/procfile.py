@@ -1,4 +1,4 @@
-"""Procfiles: one `name: command` per line (https://devcenter.heroku.com/articles/procfile)."""
+"""Procfiles: one ``name: command`` per line (https://devcenter.heroku.com/articles/procfile)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_procfile(path: Path) -> bool:
 
 
 def read_procfile(text: str, directory: str, environ: Mapping[str, str], faults: Faults) -> list[RunSpec]:
-    """Return a spec per line; each command is run by `sh -c`, with `.env` and a `PORT` of its own, as foreman does."""
+    """Return a spec per line; each command is run by ``sh -c``, with ``.env`` and a `PORT` of its own, as foreman does."""
     variables = _read_env(directory, environ, faults)
     specs: list[RunSpec] = []
     lines: dict[str, int] = {}
@@ -68,7 +68,7 @@ def as_services(specs: Iterable[RunSpec], faults: Faults) -> Iterator[ServiceEnt
 
 
 def _read_env(directory: str, environ: Mapping[str, str], faults: Faults) -> dict[str, str]:
-    """Return the variables of `.env` that are not set yet, and the first `PORT`, from there or 5000."""
+    """Return the variables of ``.env`` that are not set yet, and the first `PORT`, from there or 5000."""
     path = Path(directory, ".env")
     found, wrong = read_env_file(path) if path.is_file() else ({}, [])
     for text in wrong:

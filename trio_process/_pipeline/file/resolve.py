@@ -23,7 +23,7 @@ class Task:
         table: The name of the table that it was made from; several tasks if that has a matrix.
         description: Its description.
         is_manual: Whether a `run` without names leaves it out.
-        takes_arguments: Whether it takes the arguments after `--`.
+        takes_arguments: Whether it takes the arguments after ``--``.
     """
 
     spec: RunSpec
@@ -33,7 +33,7 @@ class Task:
     takes_arguments: bool = True
 
     def with_arguments(self, extra: Sequence[str]) -> Task:
-        """Return the task with more arguments: at the end of `run`, as `"$@"` in `shell`."""
+        """Return the task with more arguments: at the end of `run`, as ``"$@"`` in `shell`."""
         return attrs.evolve(self, spec=attrs.evolve(self.spec, args=with_arguments(self.spec.args, extra)))
 
     def in_file(self, prefix: str) -> Task:

@@ -1,4 +1,4 @@
-"""From `[services]` of a pipeline file to entries that a supervisor can make units of.
+"""From ``[services]`` of a pipeline file to entries that a supervisor can make units of.
 
 This layer doesn't know units: an entry holds the values, checked, and reports what is found wrong with them later.
 """
@@ -35,7 +35,7 @@ class ServiceReader:
         prefix: The keys above the tables.
         directory: The file's directory, absolute.
         variables: The variables of the file.
-        defaults: What stands in `[defaults]`.
+        defaults: What stands in ``[defaults]``.
     """
 
     def __init__(

@@ -51,12 +51,12 @@ class TaskReader:
 
     Args:
         faults: Where all faults are noted.
-        prefix: The keys above the tables: none, or `tool.trio-process`.
+        prefix: The keys above the tables: none, or ``tool.trio-process``.
         directory: The file's directory, absolute.
-        environ: The environment for `${NAME}`.
+        environ: The environment for ``${NAME}``.
 
     Attributes:
-        defaults: What stands in `[defaults]`, once `read_top` was called.
+        defaults: What stands in ``[defaults]``, once `read_top` was called.
         variables: The variables of the file, likewise.
     """
 

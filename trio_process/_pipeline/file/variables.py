@@ -1,4 +1,4 @@
-"""The variables of a task: its `env`, that of `[defaults]`, our environment and env files."""
+"""The variables of a task: its `env`, that of ``[defaults]``, our environment and env files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Variables:
     def of_task(
         self, values: Mapping[str, Any], matrix: Mapping[str, str], report_for: Callable[[str], Report]
     ) -> tuple[dict[str, str], dict[str, str | Secret]]:
-        """Return the variables for `${NAME}` in a task, and what is laid over our environment for it."""
+        """Return the variables for ``${NAME}`` in a task, and what is laid over our environment for it."""
         files = self._default_files
         if "env-file" in values:
             files = files | self._read(values["env-file"], matrix, report_for("env-file"))

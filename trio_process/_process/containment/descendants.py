@@ -1,7 +1,7 @@
 """Finding what a process has left behind: members of its group, and escapees that left the group.
 
 Every child carries a marker in its environment, which its descendants inherit, whatever `setsid` or double fork they do.
-Looking through all of `/proc` at each end would cost milliseconds, and mostly find nothing. PIDs are handed out in order
+Looking through all of ``/proc`` at each end would cost milliseconds, and mostly find nothing. PIDs are handed out in order
 (the kernel's `idr_alloc_cyclic`), so that a descendant has a PID after its ancestor's: if every PID handed out since the
 start of a process is one of our own children, there is nothing to look for.
 """
@@ -232,7 +232,7 @@ def _all_pids() -> list[int]:
 
 
 def state_of(pid: int) -> str:
-    """Return the state of a process as one letter (proc_pidread_stat(5)), `?` where it can't be known."""
+    """Return the state of a process as one letter (proc_pidread_stat(5)), ``?`` where it can't be known."""
     stat = read_stat(pid)
     return "?" if stat is None else stat.state
 
@@ -278,7 +278,7 @@ def _process_of(pid: int) -> int:
 
 
 def _read(path: str) -> bytes | None:
-    """Return what a file of `/proc` holds, None if it is gone, or not ours to look into, and so not ours at all."""
+    """Return what a file of ``/proc`` holds, None if it is gone, or not ours to look into, and so not ours at all."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.readall()

@@ -1,7 +1,7 @@
 """The second mark of a child's descendants: a resource limit with an odd value, which every process inherits.
 
-A title overwrites the environment (setproctitle, perl's `$0`), a program that is not dumpable hides it (ssh-agent), `env -i`
-drops it, and it is gone with the main thread. `/proc/PID/limits` can be read in all of these cases, by every user. The
+A title overwrites the environment (setproctitle, perl's ``$0``), a program that is not dumpable hides it (ssh-agent), ``env -i``
+drops it, and it is gone with the main thread. ``/proc/PID/limits`` can be read in all of these cases, by every user. The
 limit is RLIMIT_RTTIME: it concerns processes under real-time scheduling alone, and a value of 2**62 microseconds bounds
 nobody. A program that sets this limit itself is not found by it.
 """

@@ -37,7 +37,7 @@ class Sweep:
 
 @final
 class Sweeper:
-    """Sweeps for all processes of a service at once: one look through `/proc` serves all that end together."""
+    """Sweeps for all processes of a service at once: one look through ``/proc`` serves all that end together."""
 
     def __init__(self, reactor: Reactor, lineage: Lineage, kill_group: Callable[[int], None]) -> None:
         self._reactor = reactor
@@ -48,7 +48,7 @@ class Sweeper:
         self._pause = _FIRST_LOOK
 
     def begin(self, target: Target, kill_from: float, callback: Callable[[list[Survivor], bool], None]) -> Sweep:
-        """Look for what a process left, kill it from `kill_from` on, and call `callback(still_alive, killed)`."""
+        """Look for what a process left, kill it from `kill_from` on, and call ``callback(still_alive, killed)``."""
         sweep = Sweep(target, kill_from, callback)
         self._sweeps.append(sweep)
         self._pause = _FIRST_LOOK
@@ -100,7 +100,7 @@ class Sweeper:
         return ended
 
     def _kill_groups_unseen(self) -> list[tuple[Sweep, list[Survivor]]]:
-        """Kill the groups at once: without a `/proc` it can't be known whether anything lives in them."""
+        """Kill the groups at once: without a ``/proc`` it can't be known whether anything lives in them."""
         ended, self._sweeps = self._sweeps, []
         for sweep in ended:
             self._kill_group(sweep.target.pid)

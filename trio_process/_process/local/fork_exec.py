@@ -18,7 +18,7 @@ _KNOWN: Final = {(3, 11), (3, 12), (3, 13), (3, 14)}
 
 
 class Image(NamedTuple):
-    """What is exec'd, all of it encoded: `environment` as `NAME=value`; None inherits our own stream."""
+    """What is exec'd, all of it encoded: `environment` as ``NAME=value``; None inherits our own stream."""
 
     argv: Sequence[bytes]
     executable: bytes
@@ -118,7 +118,7 @@ def _fork(fork_exec: Callable[..., int], image: Image, reading: int, writing: in
 
 
 def _failure(image: Image, report: bytes) -> OSError:
-    """Return the error that the child has reported, as `NAME:ERRNO:TEXT` (Modules/_posixsubprocess.c)."""
+    """Return the error that the child has reported, as ``NAME:ERRNO:TEXT`` (Modules/_posixsubprocess.c)."""
     name, number, text = report.split(b":", 2)
     code = int(number, 16)
     if name == b"OSError" and code:

@@ -1,8 +1,8 @@
 """What the child itself has to do before exec: cgroup, limits, niceness, user, signals. Run as a script, never imported.
 
 `Popen` can do none of this without giving up vfork (60 to 90 ms at 2 GB of memory). So this source is run like any
-child; it applies what it was given and becomes the command. A pipe, closed by the exec, carries its report: `=` just before the
-exec, and a failure as JSON. An end without the `=` means that the launcher itself has failed.
+child; it applies what it was given and becomes the command. A pipe, closed by the exec, carries its report: ``=`` just before the
+exec, and a failure as JSON. An end without the ``=`` means that the launcher itself has failed.
 
     python -I -S -c SOURCE STATUS_DESCRIPTOR SPEC EXECUTABLE ARGUMENT...
 """

@@ -1,6 +1,6 @@
 """From `RunOptions` to a running child and our ends of its pipes.
 
-No `preexec_fn` and no `user=`: both make `Popen` fork instead of vfork, which costs 60 to 90 ms at 2 GB of memory.
+No `preexec_fn` and no ``user=``: both make `Popen` fork instead of vfork, which costs 60 to 90 ms at 2 GB of memory.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Split(NamedTuple):
 
 @final
 class LineSplitter:
-    r"""Cuts a stream into lines at `\n` or `\r\n`; a line over `max_line` bytes comes in pieces.
+    r"""Cuts a stream into lines at ``\n`` or ``\r\n``; a line over `max_line` bytes comes in pieces.
 
     A character is never split: the cut is moved in front of it. Bytes that are not valid text are shown as `errors`
     says, but never raises: with "strict", lines are shown as with "backslashreplace".
@@ -169,7 +169,7 @@ def _joined(first: Split, second: Split) -> Split:
 
 @final
 class OutputLine(NamedTuple):
-    r"""One line of output, without its `\n` or `\r\n`, and the stream it was written to."""
+    r"""One line of output, without its ``\n`` or ``\r\n``, and the stream it was written to."""
 
     text: str
     stream: Stream

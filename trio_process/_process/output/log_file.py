@@ -23,7 +23,7 @@ class LogFile:
     Args:
         path: The file; it is appended to.
         max_bytes: Rotate before it grows over this size; 0 never does.
-        keep: How many rotated files are kept: `path.1` is the youngest.
+        keep: How many rotated files are kept: ``path.1`` is the youngest.
 
     Raises:
         OSError: It can't be opened.

@@ -11,7 +11,7 @@ from ..._core import MASK, Masker
 
 @final
 class Redactor:
-    """Replaces the secrets in a stream of bytes by `***`, with the same outcome wherever its chunks end.
+    """Replaces the secrets in a stream of bytes by ``***``, with the same outcome wherever its chunks end.
 
     The end of a chunk that may be the beginning of a secret is held back until the next chunk decides, or the stream ends.
     Secrets are looked for as they are written in the stream's encoding, and as the child was given them.

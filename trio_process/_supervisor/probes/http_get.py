@@ -23,7 +23,7 @@ class Target(NamedTuple):
 
 
 def parse_url(url: object) -> Target:
-    """Return the parts of an `http://` or `https://` URL; `OptionError` says what is wrong with another one."""
+    """Return the parts of an ``http://`` or ``https://`` URL; `OptionError` says what is wrong with another one."""
     if not isinstance(url, str) or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
         raise OptionError(f"url must be a str of printable ASCII characters without blanks, got {url!r}")
     try:

@@ -1,4 +1,4 @@
-"""The kinds of probes: each asks once, and answers with `(ok, reason)` or an exception."""
+"""The kinds of probes: each asks once, and answers with ``(ok, reason)`` or an exception."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Probe:
         OptionError: A value was refused; the text names the option.
 
     It is asked again only when it has answered. An answer counts for the run that it was asked for, and for no other.
-    `{replica}` in a text stands for the replica's number, from 1. `await probe()` asks once and returns `(ok, reason)`,
+    ``{replica}`` in a text stands for the replica's number, from 1. ``await probe()`` asks once and returns ``(ok, reason)``,
     so that a probe is a `HealthCheck` too. Of these, `line`, `command` and `call` work on virtual time.
 
     >>> Probe.tcp("127.0.0.1:5432", period=5.0).period
@@ -92,7 +92,7 @@ class Probe:
         """Return the probe that gets a URL; redirects are not followed, and at most 64 KiB are read.
 
         Args:
-            url: An `http://` or `https://` URL.
+            url: An ``http://`` or ``https://`` URL.
             status: The status code, or the codes, that are a success.
             **keywords: `initial_delay` and so on.
         """
@@ -103,7 +103,7 @@ class Probe:
         """Return the probe that connects to an address.
 
         Args:
-            address: `host:port`, `:port` or `[::1]:port`.
+            address: ``host:port``, ``:port`` or ``[::1]:port``.
             **keywords: `initial_delay` and so on.
         """
         return cls(kind=TcpKind(address), **_known(keywords))
@@ -135,7 +135,7 @@ class Probe:
         """Return the probe that calls a function, an async one or a plain one that runs in a thread.
 
         Args:
-            function: It takes no arguments. Healthy is None, True or `""`; `(bool, str)` and a `CommandResult` are
+            function: It takes no arguments. Healthy is None, True or ``""``; ``(bool, str)`` and a `CommandResult` are
                 understood; anything else, and an exception, is unhealthy.
             **keywords: `initial_delay` and so on.
         """

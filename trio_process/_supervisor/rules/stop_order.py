@@ -15,7 +15,7 @@ Neighbours = Callable[[str], frozenset[str]]
 def nearest_running(name: str, neighbours: Neighbours, entries: Mapping[str, Entry]) -> Iterator[Replica]:
     """Yield what runs next to a unit in one direction of the graph, seen through what doesn't run.
 
-    A unit that has completed stands between two others, but nothing of it holds up a stop: with `db ← migrate ← web`,
+    A unit that has completed stands between two others, but nothing of it holds up a stop: with ``db ← migrate ← web``,
     `web` is stopped before `db` although `migrate` has long ended. What is behind a unit that runs is its business.
 
     Args:
