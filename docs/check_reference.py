@@ -9,28 +9,23 @@ compares with the code.
 
 import html.parser
 import importlib
-import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import members
+
 PUBLIC = ("trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing")
 
 # What is public without being in an `__all__` list: the members of `core.process`, the special methods that are the whole point
 # of a class, and the fixtures and the marker of the pytest plugin.
 ALSO = {
-    *(
-        f"core.process.{name}"
-        for name in ("get", "kill", "list", "remove", "run", "run_in", "run_with_env", "signal", "start")
-    ),
+    *(f"core.process.{name}" for name in ("exists", "get", "kill", "list", "run", "run_in", "run_with_env", "start")),
     "trio_process.Supervisor.__getitem__",
     "trio_process.Probe.__call__",
-    "trio_process.testing.hostile",
     "fake_processes",
     "no_leaks",
     "no_real_processes",
 }
-ALSO_PATTERN = re.compile(r"trio_process\.testing\.hostile\.\w+")  # one anchor per program; see `expected`
 
 
 class Anchors(html.parser.HTMLParser):
@@ -51,9 +46,9 @@ def expected() -> set[str]:
     names = set(ALSO)
     for module in PUBLIC:
         names.update(f"{module}.{name}" for name in importlib.import_module(module).__all__)
-    for line in (ROOT / "tests" / "public_attributes.txt").read_text().splitlines():
-        owner, _, members = line.partition(":")
-        names.update(f"{owner}.{member}" for member in members.split())
+    for owner, listed in members.LISTED.items():
+        if not members.is_alias(owner, members.load(owner)):
+            names.update(f"{owner}.{name}" for name in listed)
     hostile = importlib.import_module("trio_process.testing.hostile")
     names.update(f"trio_process.testing.hostile.{name}" for name in hostile.__all__)
     return names
@@ -77,8 +72,11 @@ def main() -> int:
         print(f"no anchor in the reference: {name}")
     for name in sorted(found - wanted):
         print(f"in the reference, but not public: {name}")
+    bare = members.undescribed()
+    for name in bare:
+        print(f"no description: {name}")
     print(f"{len(wanted)} public names, {len(wanted & found)} with an anchor, {len(found - wanted)} anchors too many")
-    return int(wanted != found)
+    return int(wanted != found or bool(bare))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """How Sphinx builds these pages: `nox -s docs`. A warning is an error there."""
 
 import re
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `members`, the extension beside this file
 
 project = "trio-process"
 author = "the contributors to trio-process"
 copyright = "2026, the contributors to trio-process"  # noqa: A001 - Sphinx's name
 version = release = installed_version("trio-process")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "members"]
 exclude_patterns = ["_build", "examples"]
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-# Docstrings set every name in single backticks: a link where the name is one of ours, plain code where it is not.
+# Docstrings set names, and nothing else, in single backticks: a link where the name is one of this package's, else plain code.
 default_role = "py:obj"
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -24,12 +28,10 @@ toc_object_entries_show_parents = "hide"
 suppress_warnings = ["ref.python"]
 
 autodoc_class_signature = "mixed"
-autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True  # attributes are described by their class, not once more as objects of their own
 
 html_theme = "furo"
 html_title = "trio-process"
@@ -38,17 +40,33 @@ html_css_files = ["tables.css"]
 html_copy_source = False
 
 
+# These are made by the package, of parts that are private.
+MADE_HERE = {
+    "trio_process.Action",
+    "trio_process.ManagedProcess",
+    "trio_process.OutputLines",
+    "trio_process.Subscription",
+    "trio_process.Unit",
+    "trio_process.UnitLines",
+    "trio_process.cluster.Agent",
+    "trio_process.exec.Lines",
+    "trio_process.testing.Recorder",
+    "trio_process.testing.Rule",
+}
+
+
 def shorten_defaults(app, what, name, obj, options, signature, returns):  # noqa: ARG001
-    """Show the defaults of an attrs class as one would type them, and leave out what is private."""
+    """Show defaults as they would be typed, and no constructor for classes that only the package makes."""
     if signature:
-        signature = re.sub(r", masker: [^=,]+ = <[^>]+>", "", signature)
+        if name in MADE_HERE:
+            return "", None
         signature = re.sub(r"<([\w.]+): [^>]+>", r"\1", signature).replace("NOTHING", "...")
         signature = signature.replace("Signals.SIG", "signal.SIG")
     return signature, returns
 
 
 class Sentences:
-    """Keeps the docstrings of properties from napoleon, which takes a sentence with a colon for a type and a description."""
+    """Keeps the docstrings of properties from napoleon, which reads a sentence with a colon as a type and a description."""
 
     def __init__(self):
         self.kept = []

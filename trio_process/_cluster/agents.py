@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 
 class AgentState(StrEnum):
-    """Where an agent stands: it was asked for, it serves, it was lost, or it has left in good order."""
+    """The state of an agent.
+
+    Attributes:
+        QUEUED: It was asked for, and has not reported yet.
+        UP: It is connected and takes processes.
+        LOST: The connection broke, or it stopped answering.
+        LEFT: It has left in good order.
+    """
 
     QUEUED = "queued"
     UP = "up"

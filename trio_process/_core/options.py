@@ -65,7 +65,9 @@ class RunOptions:
         kill_group: Signal the whole process group, and sweep what is left of it in the end.
         detach: Own session, and no tie to our life: it survives the service, cancellation and our death.
         ok_exit_codes: The codes that are a success.
-        log_file: Where everything written goes, whole lines; `log_max_bytes` (0: never) rotates it, `log_keep` are kept.
+        log_file: A file to which both streams are appended in whole lines.
+        log_max_bytes: The size in bytes at which the log file is rotated; 0 for never.
+        log_keep: How many rotated log files are kept.
         echo: Write it also to our own stdout and stderr, line by line.
         redact: Mask secrets in captured output, lines and log too.
         umask: The child's file mode creation mask (umask(2)).

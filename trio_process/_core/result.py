@@ -49,7 +49,22 @@ class ResourceUsage:
 @final
 @attrs.frozen(kw_only=True)
 class ProcessInfo:
-    """A snapshot of a process; `duration` is in seconds, `pid` None before the start."""
+    """A snapshot of a process.
+
+    Attributes:
+        id: The id of the process in its service.
+        name: Its label, or None.
+        command: The program.
+        args: Its arguments, secrets masked.
+        cwd: The directory it runs in; None for the current one.
+        started_at: When it was started, timezone-aware; None before that.
+        running: Whether it is running.
+        status: Its state.
+        exit_code: The exit code; -N for death by signal N, None while it runs or if it never ran.
+        duration: How long it has run, in seconds.
+        pid: Its PID; None before the start.
+        host: The host it runs on; None for this one.
+    """
 
     id: str
     name: str | None
@@ -87,7 +102,9 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         status: The state, final once the process has ended.
         reason: Why it ended; None while it runs.
         requested_by: The name of the task that asked for the end, or None.
-        output_bytes: The tail of both streams in the order of arrival; `stdout_bytes` and `stderr_bytes` of each.
+        output_bytes: The tail of both streams in the order of arrival.
+        stdout_bytes: The tail of stdout.
+        stderr_bytes: The tail of stderr.
         dropped: How many bytes of both streams the capture overwrote.
         output_incomplete: Something still held the pipe when the drain ended.
         started_at: When it was started.

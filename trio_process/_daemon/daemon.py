@@ -54,6 +54,9 @@ class Daemon(Block):
     once; a third one ends the process with status 128+N. Before `run`, the first one cancels the block's body, and the
     block ends without an exception. SIGHUP calls what `on_reload` was given.
 
+    Attributes:
+        options: The options it was made with.
+
     >>> async with Daemon(health_addr="127.0.0.1:0", ready=False) as daemon:
     ...     daemon.set_ready(True)
     ...     await daemon.run(serve)

@@ -12,10 +12,17 @@ from .spec import RunSpec
 
 
 class SpecState(StrEnum):
-    """Where a spec stands; the last four are final.
+    """The state of a spec; the last four are final.
 
-    `QUEUED` is sent only by runs in which a spec waits for a service that it uses, or for a place on another machine.
-    `UP_TO_DATE` is a pass without a run: nothing has changed since the last success.
+    Attributes:
+        PENDING: It waits for the specs in its `after`, or for a free slot.
+        QUEUED: It waits for a service that it uses, or for a place on another machine. Other runs never send it.
+        RUNNING: Its command runs.
+        RETRYING: An attempt has failed, and it waits for the next one.
+        PASSED: Its command succeeded.
+        UP_TO_DATE: It passed without being run: nothing has changed since its last success.
+        FAILED: Its last attempt failed.
+        SKIPPED: It was not run.
     """
 
     PENDING = "pending"
@@ -123,7 +130,13 @@ def is_not_needed(result: RunResult) -> bool:
 @final
 @attrs.frozen
 class RunUpdate:
-    """A change: the spec `name` is now in `state`; `result` is set if that state is final, else None."""
+    """A spec has changed its state.
+
+    Attributes:
+        name: The name of the spec.
+        state: Its new state.
+        result: Its result if that state is final, else None.
+    """
 
     name: str
     state: SpecState

@@ -64,7 +64,18 @@ class ServiceOptions:
 @final
 @attrs.frozen(kw_only=True)
 class ServiceStatistics:
-    """A snapshot: how many processes run, were started, could not be, have ended; and how descendants are found."""
+    """A snapshot of the counters of a service.
+
+    Attributes:
+        running: How many processes are running.
+        started: How many have been started.
+        failed: How many could not be started.
+        finished: How many have ended.
+        remembered: How many that have ended are still listed.
+        remembered_bytes: The size of their captured output, in bytes.
+        containment: How descendants are found: ``"marker"`` or ``"cgroup"``.
+        guardian_pid: The PID of the guardian; None without one.
+    """
 
     running: int
     started: int

@@ -24,6 +24,7 @@ class UnitChanged:
         reason: What led to it, for people.
         generation: The number of its run, from 1; 0 before the first one.
         at: When, timezone-aware.
+        never_dropped: True: a subscription waits for room rather than drop it, whatever its `Overflow`.
     """
 
     never_dropped: ClassVar[bool] = True

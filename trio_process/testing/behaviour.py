@@ -41,7 +41,12 @@ _ERRNOS: Final = {
 
 
 class Read(Enum):
-    """A step: wait for input. In a generator, ``line = yield Read.LINE`` gives what was read, ``""`` at the end of input."""
+    """A step: wait for input. In a generator, ``line = yield Read.LINE`` gives what was read, ``""`` at the end of input.
+
+    Attributes:
+        LINE: Read one line.
+        ALL: Read to the end of input.
+    """
 
     LINE = "line"
     ALL = "all"
@@ -50,7 +55,11 @@ class Read(Enum):
 @final
 @attrs.frozen
 class Expect:
-    """A step: read exactly this from stdin; anything else ends the process with code 1, and fails the test."""
+    """A step: read exactly this from stdin; any other input ends the process with code 1, and fails the test.
+
+    Attributes:
+        data: The expected input.
+    """
 
     data: str | bytes
 

@@ -18,6 +18,30 @@ from typing import Final, Protocol
 
 import trio
 
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "bad_chunk",
+    "bad_h2_preface",
+    "bad_h2c_upgrade",
+    "bad_path",
+    "bad_websocket_upgrade",
+    "connect",
+    "crowd",
+    "exchange",
+    "garbage",
+    "half_close",
+    "half_header",
+    "large_header",
+    "never_reads",
+    "reset_mid_response",
+    "silent",
+    "slow_body",
+    "slow_chunks",
+    "slow_header",
+    "tls_hello",
+]
+
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends a reset (socket(7))
 
 
@@ -82,7 +106,7 @@ def _sends(name: str, description: str, data: bytes, *, then: bytes = b"", pause
     return attack
 
 
-silent: Attack = _sends("silent", "Connect and say nothing.", b"")
+silent: Attack = _sends("silent", "Connect and send nothing.", b"")
 slow_header: Attack = _sends(
     "slow_header", "Send a header that never ends.", b"GET /health HTTP/1.1\r\nHost: x\r\n", then=b"A: b\r\n"
 )
@@ -111,27 +135,27 @@ bad_h2c_upgrade: Attack = _sends(
     b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n\r\n",
 )
 bad_h2_preface: Attack = _sends(
-    "bad_h2_preface", "Speak HTTP/2 at once, and badly.", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64
+    "bad_h2_preface", "Speak HTTP/2 at once, with bad frames.", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64
 )
 large_header: Attack = _sends(
     "large_header", "Send a header of 40 kB.", b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n"
 )
-garbage: Attack = _sends("garbage", "Send bytes that are no HTTP.", bytes(range(256)) * 8)
+garbage: Attack = _sends("garbage", "Send bytes that are not HTTP.", bytes(range(256)) * 8)
 tls_hello: Attack = _sends(
-    "tls_hello", "Begin TLS with a server that speaks none.", bytes.fromhex("16030100c8010000c40303") + bytes(200)
+    "tls_hello", "Begin TLS with a server that does not speak it.", bytes.fromhex("16030100c8010000c40303") + bytes(200)
 )
 bad_chunk: Attack = _sends(
     "bad_chunk",
-    "Send a chunk whose size is no number.",
+    "Send a chunk whose size is not a number.",
     b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 )
 bad_path: Attack = _sends(
-    "bad_path", "Ask for a path that is no path.", b"GET http://[x/\xff%ff%00 HTTP/1.1\r\nHost: [\r\n\r\n"
+    "bad_path", "Ask for a path that is not valid.", b"GET http://[x/\xff%ff%00 HTTP/1.1\r\nHost: [\r\n\r\n"
 )
 
 
 async def never_reads(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Send a thousand requests, and more as long as they are taken, and never read an answer."""
+    """Send a thousand requests, then more for as long as the server reads them, and never read an answer."""
     async with await connect(addr, receive_buffer=4096) as stream:
         request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
         with trio.move_on_after(0.2):
@@ -145,7 +169,7 @@ async def never_reads(addr: str, *, task_status: trio.TaskStatus[None] = trio.TA
 
 
 async def reset_mid_response(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Ask, and reset the connection while the answers come; again and again."""
+    """Send requests and reset the connection during the response, again and again."""
     while True:
         try:
             stream = await connect(addr)
@@ -161,7 +185,7 @@ async def reset_mid_response(addr: str, *, task_status: trio.TaskStatus[None] = 
 
 
 async def half_close(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Ask, say that nothing more comes, and stay."""
+    """Send a request, close the sending side, and stay connected."""
     async with await connect(addr) as stream:
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         await stream.send_eof()
@@ -170,7 +194,7 @@ async def half_close(addr: str, *, task_status: trio.TaskStatus[None] = trio.TAS
 
 
 async def crowd(addr: str, count: int = 2000, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Open `count` connections and say nothing on any; what the server closes stays closed."""
+    """Open `count` connections and send nothing; a connection that the server closes is not opened again."""
     streams: list[trio.SocketStream] = []
     try:
         for _ in range(count):

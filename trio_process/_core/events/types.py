@@ -15,7 +15,17 @@ from ..serialize import json_ready
 @final
 @attrs.frozen
 class ActionProcessStarted:
-    """A process runs; `at` is its start, timezone-aware."""
+    """A process has been started.
+
+    Attributes:
+        id: The id of the process.
+        name: Its label, or None.
+        command: The program.
+        args: Its arguments, secrets masked.
+        cwd: The directory it runs in; None for the current one.
+        pid: Its PID.
+        at: When it was started, timezone-aware.
+    """
 
     id: str
     name: str | None
@@ -32,7 +42,15 @@ class ActionProcessStarted:
 
 @final
 class ActionProcessOutput(NamedTuple):
-    r"""One line, without its ``\n`` or ``\r\n``; `partial` marks all pieces of a long line but the last."""
+    r"""A process has written one line.
+
+    Attributes:
+        id: The id of the process.
+        name: Its label, or None.
+        line: The line, decoded, without its ``\n`` or ``\r\n``.
+        stream: The stream it was written to.
+        partial: Whether the line goes on in the next event: it is longer than `RunOptions.max_line`.
+    """
 
     id: str
     name: str | None
@@ -48,7 +66,13 @@ class ActionProcessOutput(NamedTuple):
 @final
 @attrs.frozen
 class ActionProcessKilled:
-    """A process died of a signal; `signal` is its true name, e.g. ``"SIGKILL"``."""
+    """A process has died of a signal.
+
+    Attributes:
+        id: The id of the process.
+        name: Its label, or None.
+        signal: The name of the signal, e.g. ``"SIGKILL"``.
+    """
 
     id: str
     name: str | None
@@ -62,7 +86,18 @@ class ActionProcessKilled:
 @final
 @attrs.frozen
 class ActionProcessExited:
-    """A process has ended, or never began; `error` is set for every end that is not `ok`; `duration` in seconds."""
+    """A process has ended, or could not be started.
+
+    Attributes:
+        id: The id of the process.
+        name: Its label, or None.
+        command: The program.
+        args: Its arguments, secrets masked.
+        exit_code: The exit code; -N for death by signal N, None if it never ran.
+        duration: How long it ran, in seconds.
+        error: What `CommandResult.check` would raise; None if the result is `ok`.
+        reason: Why it ended.
+    """
 
     id: str
     name: str | None

@@ -169,7 +169,12 @@ def _joined(first: Split, second: Split) -> Split:
 
 @final
 class OutputLine(NamedTuple):
-    r"""One line of output, without its ``\n`` or ``\r\n``, and the stream it was written to."""
+    r"""One line of output.
+
+    Attributes:
+        text: The line, decoded, without its ``\n`` or ``\r\n``.
+        stream: The stream it was written to.
+    """
 
     text: str
     stream: Stream

@@ -7,7 +7,20 @@ from typing import Final
 
 
 class UnitState(StrEnum):
-    """Where a unit stands; `trio_process._supervisor.rules.state_machine` has the table of the transitions."""
+    """The state of a unit.
+
+    Attributes:
+        STOPPED: It does not run: it was stopped, or not started yet.
+        WAITING: It waits for the conditions of its dependencies.
+        STARTING: It runs, and is not ready yet.
+        READY: It runs and is ready.
+        UNREADY: It runs, and its readiness probe fails since it was ready.
+        STOPPING: It was asked to stop, and still runs.
+        BACKOFF: It has ended, and waits for its next start.
+        COMPLETED: It has ended successfully, and is not restarted.
+        FAILED: It has failed for good.
+        SKIPPED: It was not started, because a dependency can't meet its condition any more.
+    """
 
     STOPPED = "stopped"
     WAITING = "waiting"
@@ -29,10 +42,13 @@ AT_REST: Final = frozenset({UnitState.STOPPED, UnitState.COMPLETED, UnitState.FA
 
 
 class UnitCondition(StrEnum):
-    """What a unit waits for in another one, at every start; of several replicas, all of them.
+    """The condition of another unit that a unit waits for, at every start; of several replicas, all must meet it.
 
-    `STARTED`: it runs or has completed. `READY`: it is ready or has completed. `COMPLETED`: it has ended well. `ENDED`:
-    it has completed or failed.
+    Attributes:
+        STARTED: It is running or has completed.
+        READY: It is ready or has completed.
+        COMPLETED: It has completed.
+        ENDED: It has completed or failed.
     """
 
     STARTED = "started"
@@ -56,7 +72,13 @@ HOPELESS_IN: Final[dict[UnitCondition, frozenset[UnitState]]] = {
 
 
 class Strategy(StrEnum):
-    """What is restarted together with a unit that is restarted: nothing, all, or its transitive dependents."""
+    """Which other units are restarted together with a unit that is restarted.
+
+    Attributes:
+        ONE_FOR_ONE: None.
+        ONE_FOR_ALL: All of them.
+        REST_FOR_ONE: Those that depend on it, directly or through others.
+    """
 
     ONE_FOR_ONE = "one_for_one"
     ONE_FOR_ALL = "one_for_all"
