@@ -1,4 +1,4 @@
-"""The command line: `trio-process run | why | exec | daemon | daemons | health`."""
+"""The command line: ``trio-process run | why | exec | daemon | daemons | health``."""
 
 from __future__ import annotations
 

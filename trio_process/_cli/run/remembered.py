@@ -50,7 +50,7 @@ def choose(
         file: The file.
         memory: Its memory.
         tasks: The names that were given.
-        arguments: The arguments after `--`.
+        arguments: The arguments after ``--``.
         only_failed: Only what didn't pass last time, with what it needs.
         resuming: Go on with the last run.
 

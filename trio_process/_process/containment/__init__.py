@@ -11,12 +11,12 @@ Process group
 
 Marker (`MarkerContainment`)
     A variable in the environment of the child, inherited over fork and exec, whatever session a descendant is in. It is
-    read from `/proc/PID/environ`. It misses a process whose environment is empty (`env -i`), hidden (a program that is not
+    read from ``/proc/PID/environ``. It misses a process whose environment is empty (``env -i``), hidden (a program that is not
     dumpable, as ssh-agent) or overwritten (a process title). During an exec there is none for a moment, so a process
     without an environment is scanned again before it counts as a stranger.
 
 Limit mark
-    A resource limit with an odd value, inherited like the marker, and readable in `/proc/PID/limits` in all of these cases.
+    A resource limit with an odd value, inherited like the marker, and readable in ``/proc/PID/limits`` in all of these cases.
     It misses a program that sets that limit itself.
 
 Cgroup (`CgroupContainment`)
@@ -24,7 +24,7 @@ Cgroup (`CgroupContainment`)
     delegated cgroup v2 and up to 20 ms a start, so it is used on request only.
 
 The PID window (`Lineage`)
-    A scan of all of `/proc` costs milliseconds, and most commands leave nothing behind. PIDs are handed out in ascending
+    A scan of all of ``/proc`` costs milliseconds, and most commands leave nothing behind. PIDs are handed out in ascending
     order, so a descendant has a PID after that of its ancestor. If each PID handed out since the start of the child went to
     another child of ours, there is nothing to scan; if only a few others were handed out, those few are scanned. On a
     quiet machine this makes the end of a short command free of any scan. It is not relied on for a child older than two
