@@ -1,4 +1,4 @@
-"""`ScriptedBackend`: what a service spawns by when nothing real is to be spawned."""
+"""`ScriptedBackend`: runs scripts where other backends spawn children."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .recording import Recorder
 
 @final
 class ScriptedBackend:
-    """Starts scripts instead of children; while something is being recorded, also children, for what has no script.
+    """Starts scripts instead of children; while a recording is made, a command without a script starts a real child.
 
     Args:
         reactor: The service's.
-        commands: What does what.
-        make_real: Returns what spawns real children.
+        commands: The scripts.
+        make_real: Makes the backend for real children.
     """
 
     def __init__(self, reactor: Reactor, commands: Commands, make_real: Callable[[], Backend]) -> None:
@@ -35,12 +35,12 @@ class ScriptedBackend:
 
     @property
     def mechanism(self) -> str:
-        """By what descendants are found: there are none."""
+        """How descendants are found: a script has none."""
         return "scripted" if self._real is None else self._real.mechanism
 
     @property
     def guardian_pid(self) -> int | None:
-        """There is nothing to guard."""
+        """None: there is nothing to guard."""
         return None if self._real is None else self._real.guardian_pid
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
@@ -59,7 +59,7 @@ class ScriptedBackend:
             raise error
         try:
             return FakeHandle(call, behaviour, self._reactor, number, self._commands.problems.append)
-        except OSError as failure:  # a file that it was to read or write
+        except OSError as failure:  # a file that it is given to read or write
             raise start_error(options, failure) from failure
 
     def _spawn_real(self, call: Call, number: int, recorder: Recorder) -> Handle:
@@ -77,6 +77,6 @@ class ScriptedBackend:
         raise ProcessLookupError(errno.ESRCH, "a FakeService knows no process of an earlier life", pid)
 
     def close(self) -> None:
-        """Let go of what real children needed."""
+        """Close the backend for real children, if there is one."""
         if self._real is not None:
             self._real.close()

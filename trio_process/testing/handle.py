@@ -1,6 +1,6 @@
-"""`FakeHandle`: a child that is only a script. It lives on the reactor's timers, so on Trio's clock and nothing else.
+"""`FakeHandle`: a child that is only a script. It lives on the reactor's timers, so on Trio's clock and on nothing else.
 
-The life of a child, its state machine, is the real one. What is scripted is what the kernel and the program would do:
+The lifecycle of the child, its state machine, is the real one. Scripted is what the kernel and the program would do:
 output through pipes of the real size, signals and their dispositions, stdin, the exit.
 """
 
@@ -34,7 +34,7 @@ from .outputs import FakeOutputs
 from .stdin import FakeStdin, MismatchError
 
 FIRST_PID: Final = 2**22 + 1
-"""Above every PID that a kernel gives (PID_MAX_LIMIT, proc_sys_kernel(5)): no stranger is ever hit by one of ours."""
+"""Above every PID that a kernel gives (PID_MAX_LIMIT, proc_sys_kernel(5)): no stranger is ever hit by a signal of ours."""
 
 _STEPS: Final = 1000  # without a pause: a script that writes for ever must not keep a signal from arriving
 
@@ -62,7 +62,7 @@ def _frame(behaviour: Behaviour, call: Call, now: float) -> _Frame:
 
 @final
 class FakeHandle:
-    """A scripted child, as its life sees it."""
+    """A scripted child, as its lifecycle sees it."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class FakeHandle:
         self._stopped = False
         self._exit_code: int | None = None
 
-    # what the life asks for
+    # what the lifecycle asks for
 
     @property
     def host(self) -> None:
@@ -100,17 +100,17 @@ class FakeHandle:
         return False
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:  # noqa: ARG002 - never asked
-        """Return that nothing was in the way."""
+        """Return None: nothing can go wrong."""
         await trio.lowlevel.checkpoint()
         return None
 
     def begin(self, owner: HandleOwner) -> None:
-        """Start the script, but not before whoever started the process has it in hand."""
+        """Start the script, but not before the caller of `start` has the process."""
         self._owner = owner
         self._let_others_run()
 
     def _let_others_run(self) -> None:
-        """Go on when all tasks that can run have had their turn."""
+        """Continue when all tasks that can run have had their turn."""
         trio.lowlevel.current_trio_token().run_sync_soon(self._soon, self._advance)
 
     def _soon(self, callback: Callable[[], object]) -> None:
@@ -130,7 +130,7 @@ class FakeHandle:
         self._advance()
 
     def read_rest(self) -> None:
-        """Hand over what the pipes hold, and their end once there is nobody to write to them."""
+        """Hand over what the pipes hold, and their end once the script has ended."""
         for stream in self._outputs.read_rest(self._owner, ended=self.has_exited()):
             self._outputs.close_pipe(stream)
             self.open_streams = self._outputs.open_streams
@@ -155,22 +155,22 @@ class FakeHandle:
 
     def sweep(
         self,
-        age: float,  # noqa: ARG002 - it leaves nobody behind
+        age: float,  # noqa: ARG002 - it has no descendants
         kill_from: float,  # noqa: ARG002 - likewise
         callback: Swept,  # noqa: ARG002 - likewise
     ) -> Callable[[], None] | None:
-        """Return None: it leaves nobody behind."""
+        """Return None: it has no descendants."""
         return None
 
     def reap(self) -> ExitInfo:
-        """Tell how it ended."""
+        """Return how it ended."""
         assert self._exit_code is not None
         self.close_stdin()
         self._outputs.close_files()
         return ExitInfo(self._exit_code, ResourceUsage())
 
     def abandon(self) -> None:
-        """Forget the script: what is detached runs on where nobody sees it."""
+        """Forget the script: a detached process runs on unwatched."""
         self._exit_code = 0
         self.close_stdin()
         self._outputs.close_files()
@@ -187,7 +187,7 @@ class FakeHandle:
         return StdinNotAvailableError("its stdin is closed already")
 
     def close_stdin(self) -> None:
-        """Let it read the end of its input."""
+        """End its input."""
         self._stdin.close()
 
     # signals
@@ -224,7 +224,7 @@ class FakeHandle:
     # the script
 
     def _advance(self) -> None:
-        """Do what can be done now; called again whenever there may be more, and any number of times for nothing."""
+        """Do what can be done now; it may be called at any time."""
         for _ in range(_STEPS):
             if self._exit_code is not None or self._stopped:
                 return
@@ -251,7 +251,7 @@ class FakeHandle:
         """Fetch or take a step; whatever goes wrong is a mistake in the test's script, or its `pytest.fail()`."""
         try:
             return what(frame)
-        except BaseException as error:  # noqa: BLE001 - told when the service is left; and it ends the process
+        except BaseException as error:  # noqa: BLE001 - raised when the service is left; and it ends the process
             self._fail("".join(traceback.format_exception(error)), error)
             return True
 
@@ -300,7 +300,7 @@ class FakeHandle:
         return True
 
     def _write(self, stream: Stream, data: bytes) -> None:
-        """Write, or end as most programs do that can't."""
+        """Write; if that fails, end as most programs do then."""
         try:
             self._outputs.write(stream, data, self._owner)
         except BrokenPipeError:
@@ -309,13 +309,13 @@ class FakeHandle:
             self._exit(1)
 
     def _fail(self, why: str, cause: BaseException | None = None) -> None:
-        self._tell(why, cause)
+        self._report_failure(why, cause)
         with suppress(OSError):
             self._outputs.write(Stream.STDERR, f"{why}\n".encode(errors="backslashreplace"), self._owner)
         self._exit(1)
 
-    def _tell(self, why: str, cause: BaseException | None) -> None:
-        """Have it raised when the service is left."""
+    def _report_failure(self, why: str, cause: BaseException | None) -> None:
+        """Have the failure raised when the service is left."""
         if cause is None or isinstance(cause, Exception):
             error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
             error.__cause__ = cause
@@ -333,5 +333,5 @@ class FakeHandle:
             if isinstance(frame.steps, Generator):
                 try:
                     frame.steps.close()
-                except BaseException as error:  # noqa: BLE001 - told when the service is left
-                    self._tell("".join(traceback.format_exception(error)), error)
+                except BaseException as error:  # noqa: BLE001 - raised when the service is left
+                    self._report_failure("".join(traceback.format_exception(error)), error)
