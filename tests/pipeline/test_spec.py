@@ -90,6 +90,14 @@ def test_the_weight_is_by_default_the_number_of_processors():
     assert RunSpec(name="a", command="x", resources={"memory": 1}).weight == 1
 
 
+def test_the_number_of_processors_is_by_default_the_weight():
+    spec = RunSpec(name="a", command="x", weight=3, resources={"memory": 1})
+    assert spec.options.resources == {"cpus": 3, "memory": 1}
+    assert spec.resources == {"memory": 1}
+    assert attrs.evolve(spec, weight=2).options.resources == {"cpus": 2, "memory": 1}
+    assert RunSpec(name="a", command="x").options.resources == {}
+
+
 def test_equal_specs_are_equal_and_print_what_they_were_made_with():
     make = {"name": "a", "command": "x", "args": ["1"], "timeout": 3, "nice": 2}
     assert RunSpec(**make) == RunSpec(**make) != RunSpec(**{**make, "nice": 3})

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _SIZE: Final = 16
 _CHUNK: Final = 2**20
+_LARGE: Final = 2**16
+DIRECTORY: Final = "/"
+"""Stands for the digest of a directory, which has none."""
+
 ABSENT: Final = ""
 """Stands for the digest of a file that isn't there."""
 
@@ -66,14 +70,16 @@ class Digests:
 
     Attributes:
         fresh: What was added to the cache since it was emptied.
+        quickly: Whether a file of more than 64 KiB is a `BlockingIOError` instead of being hashed.
     """
 
-    __slots__ = ("_cached", "_salt", "fresh")
+    __slots__ = ("_cached", "_salt", "fresh", "quickly")
 
     def __init__(self, salt: bytes, cached: dict[str, tuple[int, int, int, str]]) -> None:
         self._salt = salt
         self._cached = cached
         self.fresh: dict[str, tuple[int, int, int, str]] = {}
+        self.quickly = False
 
     def of_text(self, *parts: str | bytes) -> str:
         """Return the digest of texts."""
@@ -84,19 +90,23 @@ class Digests:
         return digest.hexdigest()
 
     def of_file(self, path: str) -> str:
-        """Return the digest of a file's contents; `ABSENT` if there is no such file, or it can't be read."""
+        """Return the digest of a file's contents; `ABSENT` if there is none, or it can't be read."""
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
-                return ABSENT
+                return DIRECTORY if stat.S_ISDIR(found.st_mode) else ABSENT
             known = self._cached.get(path)
             mark = (found.st_size, found.st_mtime_ns, found.st_ino)
             if known is not None and known[:3] == mark:
                 return known[3]
+            if self.quickly and found.st_size > _LARGE:
+                raise BlockingIOError(path)  # noqa: TRY301 - past the handler below, and only here
             begun = time.time_ns()
             digest = self._hash(path)
             if begun - found.st_mtime_ns > GRAIN and _mark(path) == mark:
                 self._cached[path] = self.fresh[path] = (*mark, digest)
+        except BlockingIOError:
+            raise
         except OSError:
             return ABSENT
         return digest
@@ -160,11 +170,12 @@ def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict
         before = len(found)
         for path in paths:
             full = os.path.join(root, path)
-            if os.path.isdir(full):
-                for below in _below(full):
-                    found[os.path.join(path, below)] = digests.of_file(os.path.join(full, below))
-            else:
-                found[path] = digests.of_file(full)
+            digest = digests.of_file(full)
+            if digest != DIRECTORY:
+                found[path] = digest
+                continue
+            for below in _below(full):
+                found[os.path.join(path, below)] = digests.of_file(os.path.join(full, below))
         if len(found) == before:
             found.setdefault(pattern, ABSENT)
     return found

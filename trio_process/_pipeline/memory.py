@@ -17,10 +17,13 @@ import attrs
 from .._core import logger
 from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
 from .journal import Journal
-from .result import RunResult
+from .result import RunResult, SpecState
 from .spec import RunSpec
 
 _VERSION: Final = 1
+_FEW: Final = 100
+"""The most files that are looked at in the event loop's own thread: some 2 µs each on a local disk."""
+
 _MOST_OUTDATED: Final = 1000
 """How many outdated records are kept, beside as many as there are current ones, before the file is rewritten."""
 
@@ -60,6 +63,7 @@ class Memory:
         self._cached: dict[str, tuple[int, int, int, str]] = {}
         self._reasons: dict[str, str] = {}
         self._kept: frozenset[str] = frozenset()
+        self._unwritten: list[dict[str, Any]] = []
         self._count = 0
         salt = self._read()
         if salt is None:
@@ -72,14 +76,29 @@ class Memory:
         """Return why a spec has to run, in words; nothing if it is up to date."""
         return self._judge(spec, dependencies)[0]
 
-    def check(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> Fingerprint | None:
-        """Return None if a spec is up to date; else what it will be made from, to be passed to `passed`."""
+    def check(self, spec: RunSpec, dependencies: Sequence[RunSpec], *, quickly: bool = False) -> Fingerprint | None:
+        """Return None if a spec is up to date; else what it will be made from, to be passed to `passed`.
+
+        Raises:
+            BlockingIOError: It was to be done `quickly`, and there is a large file to hash.
+        """
+        self._digests.quickly = quickly
         if spec.name in self._kept:
             self._reasons[spec.name] = "it has passed before the run was resumed"
             return None
         reasons, fingerprint = self._judge(spec, dependencies)
         self._reasons[spec.name] = "; ".join(reasons) if reasons else self.since(spec)
         return fingerprint if reasons else None
+
+    def is_quick(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
+        """Return whether `check` only has to look at a few files whose digests are known, so that no thread is needed."""
+        if spec.name in self._kept:
+            return True
+        made = self._made.get(spec.name)
+        if made is None or made.get("forced") or len(made["from"]["inputs"]) + len(made["outputs"]) > _FEW:
+            return False
+        patterns = (*spec.inputs, *spec.outputs, *(pattern for needed in dependencies for pattern in needed.outputs))
+        return not any("*" in pattern or "?" in pattern or "[" in pattern for pattern in patterns)
 
     def _judge(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> tuple[list[str], Fingerprint]:
         fingerprint = take_fingerprint(spec, dependencies, self._digests)
@@ -100,6 +119,7 @@ class Memory:
 
     def passed(self, spec: RunSpec, fingerprint: Fingerprint) -> None:
         """Remember a success."""
+        self._digests.quickly = False
         outputs = find_files(spec, spec.outputs, self._digests)
         record = {"made": spec.name, "from": fingerprint.to_dict(), "outputs": outputs, "at": time.time()}
         self._made[spec.name] = record
@@ -110,7 +130,17 @@ class Memory:
         reason = self._reasons.get(result.name, "" if result.error is None else str(result.error).partition("\n")[0])
         end = (result.state.value, command_digest(result.spec, self._digests), reason)
         self._ends[result.name] = end
-        self._write([{"end": result.name, "is": end}])
+        self._unwritten.append({"end": result.name, "is": end})
+        if (
+            result.state is not SpecState.UP_TO_DATE
+        ):  # what need not be run now need not be run when this run is resumed
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what has been kept back."""
+        records, self._unwritten = self._unwritten, []
+        if records:
+            self._write(records)
 
     def begin(self, tasks: Iterable[str], arguments: Iterable[str], keep: Collection[str] = ()) -> None:
         """Remember that a run begins, and what it was asked for.

@@ -40,7 +40,16 @@ class RunMemory:
         if spec.name in self._made_from:
             return False  # between two attempts
         needed = [self._specs[name] for name in spec.after if name in self._specs]
-        found = await trio.to_thread.run_sync(self._memory.check, spec, needed, limiter=self._limiter)
+        await trio.lowlevel.checkpoint()
+        found: Fingerprint | None = None
+        is_quick = self._limiter.borrowed_tokens == 0 and self._memory.is_quick(spec, needed)
+        if is_quick:
+            try:
+                found = self._memory.check(spec, needed, quickly=True)
+            except BlockingIOError:
+                is_quick = False  # there is a large file to hash
+        if not is_quick:
+            found = await trio.to_thread.run_sync(self._memory.check, spec, needed, limiter=self._limiter)
         if found is not None:
             self._made_from[spec.name] = found
         return found is None
@@ -52,4 +61,12 @@ class RunMemory:
         made_from = self._made_from.get(result.name)
         if made_from is not None and result.state is SpecState.PASSED:
             await trio.to_thread.run_sync(self._memory.passed, result.spec, made_from, limiter=self._limiter)
-        await trio.to_thread.run_sync(self._memory.ended, result, limiter=self._limiter)
+        if result.state is SpecState.UP_TO_DATE and self._limiter.borrowed_tokens == 0:
+            self._memory.ended(result)  # not written at once
+        else:
+            await trio.to_thread.run_sync(self._memory.ended, result, limiter=self._limiter)
+
+    async def close(self) -> None:
+        """Write down what has been kept back."""
+        if self._memory is not None:
+            await trio.to_thread.run_sync(self._memory.flush, limiter=self._limiter)

@@ -132,6 +132,7 @@ class Scheduler:
                 else:
                     for wave in self._plan.waves:
                         await self._run_wave(wave)
+                await self._memory.close()
         except BaseException:
             self._machine.halt(Cause(Halt.CANCEL, "the run was cancelled"))
             raise

@@ -19,9 +19,11 @@ When = Literal["success", "failure", "always"]
 
 _WHEN: Final = ("success", "failure", "always")
 _OF_RUN_OPTIONS: Final = tuple(
-    field.name for field in attrs.fields(RunOptions) if field.name not in ("detach", "stdout", "stderr", "stdin")
+    field.name
+    for field in attrs.fields(RunOptions)
+    if field.name not in ("detach", "stdout", "stderr", "stdin", "resources")
 )
-"""The fields that a spec hands on to its `RunOptions`, and reads from there; `stdin` has a default of its own."""
+"""The fields that a spec hands on to its `RunOptions`, and reads from there; `stdin` and `resources` have defaults of their own."""
 
 _HINTS: Final = {
     "dir": "write cwd=",
@@ -175,16 +177,25 @@ class RunSpec:
         stdin = self.stdin
         if stdin is None:
             stdin = Stdio.INHERIT if self.interactive else Stdio.NULL
-        options = RunOptions(
-            stdin=stdin, stdout=stream, stderr=stream, **{name: given.pop(name) for name in _OF_RUN_OPTIONS}
-        )
+        checked = RunOptions(command="x", resources=self.resources).resources if self.resources else {}
         weight = self.weight
         if weight is None:
-            weight = options.resources.get("cpus", 1)
+            weight = checked.get("cpus", 1)
+        checks.whole("weight", weight, least=1)
+        # on a cluster a spec takes as many processors as it weighs, unless it says how many
+        placed = {"cpus": weight, **checked} if weight > 1 else checked
+        options = RunOptions(
+            stdin=stdin,
+            stdout=stream,
+            stderr=stream,
+            resources=placed,
+            **{name: given.pop(name) for name in _OF_RUN_OPTIONS},
+        )
         given.update(
             options=options,
+            resources=checked,
             retry_delay=checks.seconds("retry_delay", self.retry_delay),
-            weight=checks.whole("weight", weight, least=1),
+            weight=weight,
         )
 
 
