@@ -250,10 +250,10 @@ class TestTheRest:
             done = subprocess.run([*PROGRAM, *words.split()], stdout=full, stderr=full, timeout=60, check=False)
         assert done.returncode == 2
 
-    @pytest.mark.parametrize("words", ["run", "exec"])
+    @pytest.mark.parametrize("words", ["", "run", "why", "exec", "daemon", "daemon start", "daemons", "health"])
     def test_the_help_needs_no_docstrings(self, words):
         def help_of(*flags):
-            command = [sys.executable, *flags, "-m", "trio_process", words, "--help"]
+            command = [sys.executable, *flags, "-m", "trio_process", *words.split(), "--help"]
             return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
         assert help_of("-OO") == help_of()

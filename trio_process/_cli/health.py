@@ -10,12 +10,12 @@ from .._daemon import probe_health, probe_ready
 from .output import print_error, report
 
 
-@click.command()
+@click.command(help="Ask the health server at ADDR until it is healthy; the exit status is 0 if it is, 1 if not.")
 @click.option("--ready", is_flag=True, help="Ask /ready instead of /health.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to keep asking.")
 @click.argument("addr")
 def health(addr: str, ready: bool, timeout: float) -> None:  # noqa: FBT001 - a flag of the command line
-    """Ask the health server at ADDR until it is healthy; the exit status is 0 if it is, 1 if not."""
+    """Ask the health server at ADDR until it is healthy."""
     try:
         well, why = trio.run(probe_ready if ready else probe_health, addr, timeout)
     except OptionError as error:

@@ -46,7 +46,9 @@ class _Seconds(click.FloatRange):
         return found
 
 
-@click.group()
+@click.group(
+    help="Run commands in the background: one instance each, with a PID file, a log and an entry in the registry."
+)
 def daemon() -> None:
     """Run commands in the background: one instance each, with a PID file, a log and an entry in the registry."""
 
@@ -89,7 +91,7 @@ def _errors_reported() -> Iterator[None]:
         raise SystemExit(without_output(error)) from None
 
 
-@daemon.command()
+@daemon.command(help="Start COMMAND in the background as the daemon DAEMON of CODE, and wait until it is healthy.")
 @click.option(
     "--health-url",
     metavar="URL",
@@ -150,22 +152,26 @@ def _start(spec: DaemonSpec) -> None:
     report(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {files.log_file}")
 
 
-@daemon.command()
+@daemon.command(
+    help="Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."
+)
 @_with_timeout
 @_key
 def stop(code: str, daemon: str, timeout: float | None) -> None:
-    """Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."""
+    """Stop a daemon: SIGTERM, wait, SIGKILL."""
     with _errors_reported():
         stopped = stop_daemon(code, daemon, timeout)
         report(one_line(stopped.text))
     raise SystemExit(1 if stopped.killed else 0)
 
 
-@daemon.command()
+@daemon.command(
+    help="Stop a daemon, and start it as it was started last; one that can't be started again is left as it is."
+)
 @_with_timeout
 @_key
 def restart(code: str, daemon: str, timeout: float | None) -> None:
-    """Stop a daemon, and start it as it was started last; one that can't be started again is left as it is."""
+    """Stop a daemon, and start it as it was started last."""
     with _errors_reported():
         files = StateFiles(code, daemon)
         spec = files.spec()
@@ -177,7 +183,7 @@ def restart(code: str, daemon: str, timeout: float | None) -> None:
         _start(spec)
 
 
-@daemon.command()
+@daemon.command(help="Send SIGHUP to the command of a daemon.")
 @_key
 def reload(code: str, daemon: str) -> None:
     """Send SIGHUP to the command of a daemon."""
@@ -185,11 +191,11 @@ def reload(code: str, daemon: str) -> None:
         report(one_line(reload_daemon(code, daemon)))
 
 
-@daemon.command()
+@daemon.command(help="Print whether a daemon runs; the exit status is 0 if it does, 3 if not.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @_key
 def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
-    """Print whether a daemon runs; the exit status is 0 if it does, 3 if not."""
+    """Print whether a daemon runs."""
     with _errors_reported():
         files = StateFiles(code, daemon)
         entry, claim, hidden = find_daemon(default_registry(), code, daemon, files.pid_file)
@@ -213,7 +219,7 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
     raise SystemExit(0 if claim is not None else NOT_RUNNING)
 
 
-@daemon.command()
+@daemon.command(help="Print the last lines of a daemon's log.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C or the daemon's end.")
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."

@@ -16,7 +16,7 @@ from .select import find_file
 _USAGE = 2
 
 
-@click.command()
+@click.command(help="Explain why tasks ran or were not run, and whether they would run now.")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @click.option(
     "-f",
