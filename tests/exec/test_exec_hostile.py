@@ -237,7 +237,7 @@ async def test_a_generator_that_was_read_before_is_refused_instead_of_read_as_em
     command = Command("cat").with_stdin(once())
     with trio.fail_after(10):
         assert await command.output() == "data"
-        with pytest.raises(OptionError, match="was read before"):
+        with pytest.raises(OptionError, match="has been read before"):
             await command.output()
 
 
