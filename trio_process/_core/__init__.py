@@ -1,4 +1,4 @@
-"""Layer 0: values, errors, events, actions, rules. Starts nothing."""
+"""Layer 0: values, errors, events, actions, rules. It starts nothing."""
 
 from . import checks
 from .checks import Argument, EnvValue

@@ -1,4 +1,4 @@
-"""The rules for option values: each raises `OptionError` with a text that says what is expected."""
+"""The rules for option values: each function raises an `OptionError` that says what is expected."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise OptionError(f"{option} must be a number of seconds that a float can hold; for ever is math.inf") from None
+        raise OptionError(
+            f"{option} must be a number of seconds that a float can hold; use math.inf for no limit"
+        ) from None
 
 
 def whole(option: str, value: object, *, least: int = 0, infinite: bool = False) -> int | float:
-    """Return a whole number of at least `least`; with `infinite`, `math.inf` is one too."""
+    """Return a whole number of at least `least`; with `infinite`, `math.inf` is allowed."""
     if infinite and value == math.inf:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int):
@@ -37,7 +39,7 @@ def whole(option: str, value: object, *, least: int = 0, infinite: bool = False)
 
 
 def flag(option: str, value: object) -> bool:
-    """Return a bool that is one: no truthiness of a string that says "false"."""
+    """Return a bool; other values are refused, whatever their truth value."""
     if not isinstance(value, bool):
         raise OptionError(f"{option} must be True or False, got {value!r}")
     return value
@@ -55,7 +57,7 @@ def text(option: str, value: object, *, empty: bool = True) -> str:
 
 
 def path(option: str, value: object) -> str | bytes:
-    """Return what the file system is given for a str, bytes or `os.PathLike`."""
+    """Return the path of a str, bytes or `os.PathLike`, as the file system gets it."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise OptionError(f"{option} must be a str, bytes or path, got {value!r}")
     found: str | bytes = os.fspath(value)
@@ -67,8 +69,8 @@ def path(option: str, value: object) -> str | bytes:
 
 
 def argument(option: str, value: object) -> str | bytes | Secret:
-    """Return one argument of a command line; empty ones are fine, numbers are not."""
-    if type(value) is str:  # the common case first: this runs for every argument of every command
+    """Return one argument of a command line; it may be empty, and numbers are refused."""
+    if type(value) is str:  # the common case first, as every argument of every command comes here
         if "\0" in value:
             raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
         return value
@@ -87,7 +89,7 @@ def argument(option: str, value: object) -> str | bytes | Secret:
 
 
 def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
-    """Return the arguments as a tuple; a bare str would be a list of letters and is refused."""
+    """Return the arguments as a tuple; a bare str is refused, as it would be a list of letters."""
     if isinstance(values, (str, bytes, Secret)) or not isinstance(values, Iterable):
         raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
     if isinstance(values, Mapping):

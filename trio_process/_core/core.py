@@ -1,4 +1,4 @@
-"""`Core`: named actions and event broadcast. What has no handler can't be done: permission by registration."""
+"""`Core`: named actions and event broadcast. An action without a handler can't run: permission by registration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Instance = TypeVar("_Instance")
 
 @final
 class Action:
-    """A live handle on the action of one name, registered or not; made by `Core.action`.
+    """A live handle on the action with one name, whether registered or not; made by `Core.action`.
 
     Attributes:
         name: The action's name, e.g. ``"process.run"``.
@@ -51,24 +51,24 @@ class Action:
 
     @property
     def enabled(self) -> bool:
-        """Whether it may run, once it exists."""
+        """Whether the action may run, provided that it exists."""
         return self._enabled
 
     def enable(self) -> None:
-        """Let it run again."""
+        """Allow the action to run again."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Let every run raise `ActionDisabledError` until it is enabled again."""
+        """Make every run raise `ActionDisabledError`, until `enable` is called."""
         self._enabled = False
 
     async def run(self, **options: Any) -> Any:
-        """Run the handler with these options, and return its value.
+        """Run the handler with these options and return its value.
 
         Raises:
             ActionNotRegisteredError: There is no handler.
-            ActionDisabledError: It was disabled.
-            ActionOptionError: An option is unknown, missing or of the wrong type; nothing was run.
+            ActionDisabledError: The action is disabled.
+            ActionOptionError: An option is unknown, missing or of the wrong type; the handler did not run.
         """
         if self._handler is None:
             raise ActionNotRegisteredError(
@@ -80,7 +80,7 @@ class Action:
         return await self._handler(**options)
 
     def _set_handler(self, handler: Handler | None) -> None:
-        """Register a handler in place of the one before; None takes it away."""
+        """Register a handler in place of the former one; None removes it."""
         if handler is not None:
             if not callable(handler):
                 raise ActionOptionError(f"the handler of {self.name!r} must be an async function, got {handler!r}")
@@ -120,14 +120,14 @@ class ProcessActions:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a `process.run`."""
+        """Whether `process.run` is registered."""
         return self._core.action("process.run").exists
 
     async def run(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> str:
-        """Run a command to its end and return its combined output, whole; options are those of `RunOptions`.
+        """Run a command to its end and return its whole combined output; the options are those of `RunOptions`.
 
         Raises:
-            CommandFailedError: It did not end well; ``.result`` has the output.
+            CommandFailedError: It failed; ``.result`` has the output.
             ActionNotRegisteredError: No service is registered; nothing was run.
         """
         text: str = await self._call("process.run", {"command": command, "args": args}, options)
@@ -148,18 +148,18 @@ class ProcessActions:
         *args: Argument,
         **options: Unpack[RunWithEnvKeywords],
     ) -> str:
-        """As `run`, in a directory and with an environment laid over ours."""
+        """As `run`, in a directory and with environment variables added to ours."""
         given = {"command": command, "args": args, "cwd": directory, "env": env}
         text: str = await self._call("process.run", given, options)
         return text
 
     async def start(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> str:
-        """Start a command and return its id; it is not tied to the caller."""
+        """Start a command and return its id; cancelling the caller doesn't stop it."""
         key: str = await self._call("process.start", {"command": command, "args": args}, options)
         return key
 
     async def kill(self, id: str | None = None, *, pid: int | None = None) -> None:  # noqa: A002 - the contract's name
-        """Kill a managed process, by id or by PID; a PID that is not managed raises `ProcessNotFoundError`."""
+        """Kill a managed process, by id or PID; any other PID raises `ProcessNotFoundError`."""
         await self._call("process.kill", {"id": id, "pid": pid}, {})
 
     async def list(self) -> builtins.list[str]:
@@ -184,8 +184,8 @@ class Core(Block, EventSource):
     """Named actions and event broadcast around a set of services, entered in order and left in reverse.
 
     Args:
-        *services: Callables ``service(core)`` that give an async context manager; the class `Service` is one, and so is
-            ``partial(Service, options=...)``. If entering one fails, those already entered are left again.
+        *services: Callables ``service(core)`` that return an async context manager, such as the class `Service` or
+            ``partial(Service, options=...)``. If entering one fails, those already entered are left.
 
     Attributes:
         process: The ``process.*`` actions as methods.
@@ -210,7 +210,7 @@ class Core(Block, EventSource):
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
-        if self._bus.closed:  # entered again; before the first time there may be subscribers and services already
+        if self._bus.closed:  # entered again; before the first entry there may already be subscribers
             self._bus = Bus()
         managers: list[AbstractAsyncContextManager[Any]] = []
         body_error: BaseException | None = None
@@ -230,17 +230,17 @@ class Core(Block, EventSource):
                     body_error = None
             except BaseException as error:  # noqa: BLE001 - kept for raise_first
                 if body_error is not None and is_cancellation(body_error):
-                    body_error = error  # what the body was cancelled for, where that came from inside of this manager
+                    body_error = error  # the reason why the body was cancelled, if it came from inside this manager
                 elif error is not body_error:
                     failures.append(error)
         self._bus.close()
         raise_first(body_error, failures)
 
     def service(self, cls: type[_Instance]) -> _Instance:
-        """Return the running instance of a class of service.
+        """Return the running instance of a service class.
 
         Raises:
-            ProcessError: There is none.
+            ProcessError: No such service is running.
         """
         for running in self._running:
             if isinstance(running, cls):
@@ -248,7 +248,7 @@ class Core(Block, EventSource):
         raise ProcessError(f"this core has no {cls.__name__}; enter it as Core({cls.__name__})")
 
     def action(self, name: str, handler: Handler | None = None) -> Action:
-        """Return a live handle on an action; with a handler, register it first: the last registration wins.
+        """Return a live handle on an action; a handler, if given, is registered first, and the last registration wins.
 
         Args:
             name: The action's name.
@@ -258,7 +258,7 @@ class Core(Block, EventSource):
         if action is None:
             action = self._actions[name] = Action(name)
         if handler is not None:
-            if not action.exists:  # registration order, whenever the handle was first asked for
+            if not action.exists:  # in the order of registration, not of the first handle
                 self._actions[name] = self._actions.pop(name)
             action._set_handler(handler)
         return action
@@ -269,7 +269,7 @@ class Core(Block, EventSource):
         return [name for name, action in self._actions.items() if action.exists]
 
     async def broadcast(self, event: object) -> None:
-        """Hand any object to every subscriber, in order; waits for those that are full and lose nothing."""
+        """Send any object to every subscriber, in order; wait for full ones whose policy is `Overflow.WAIT`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         full = self._bus.publish(event)
         for backlog in full:
@@ -283,7 +283,7 @@ class Core(Block, EventSource):
         if not full:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def _events_of(self, id: str | None) -> Bus:  # noqa: A002, ARG002 - an id may be of a process not yet started
+    def _events_of(self, id: str | None) -> Bus:  # noqa: A002, ARG002 - the id may be that of a process not yet started
         return self._bus
 
 

@@ -1,4 +1,4 @@
-"""The words of the package: states, streams, reasons; and the table of the states' transitions."""
+"""The enums: states, streams, reasons, policies; and the table of transitions between states."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ _Member = TypeVar("_Member", bound=StrEnum)
 
 
 def member(kind: type[_Member], value: object, option: str) -> _Member:
-    """Return the member of `kind` that `value` is or names; `OptionError` names the choices."""
+    """Return the member of `kind` that `value` is or names; raise an `OptionError` with the choices if there is none."""
     try:
         return kind(value)  # type: ignore[arg-type]  # anything may be asked: it raises ValueError
     except ValueError:
@@ -128,7 +128,7 @@ def signal_name(number: int) -> str:
 
 
 def signal_number(value: object, option: str = "signal") -> int:
-    """Return the number of a signal given as a member, a number or a name; 0 and the unknown are refused."""
+    """Return the number of a signal given as a member, number or name; 0 and unknown signals are refused."""
     if isinstance(value, str):
         name = value.upper()
         found = _signal.Signals.__members__.get(name if name.startswith("SIG") else "SIG" + name)

@@ -1,4 +1,4 @@
-"""The errors: every one is a `ProcessError`, and carries its data beside the text."""
+"""The errors: each is a `ProcessError`, and has its data as attributes beside the text."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ if TYPE_CHECKING:
 
 
 class ProcessError(Exception):
-    """The root of every error that this package raises."""
+    """The base of all errors that this package raises."""
 
 
 class OptionError(ProcessError, ValueError):
-    """A value was refused: the text names the option, what it got, and what is expected."""
+    """An option is invalid; the message names the option, the value and what was expected."""
 
 
 class ActionOptionError(OptionError):
-    """An action was run with an option that is unknown, missing or of the wrong type."""
+    """An action was called with an option that is unknown, missing or of the wrong type."""
 
 
 class ActionNotRegisteredError(ProcessError, LookupError):
-    """No handler is registered for this action, so that nothing was run."""
+    """No handler is registered for this action."""
 
 
 class ActionDisabledError(ProcessError):
-    """The action has a handler, but was disabled."""
+    """The action has a handler, but is disabled."""
 
 
 class ServiceClosedError(ProcessError):
-    """A process was to be started while, or after, the service was left."""
+    """The service is closing or closed, and starts no more processes."""
 
 
 class ProcessNotFoundError(ProcessError, LookupError):
-    """No process of this service has that id or PID."""
+    """No process of this service has this id or PID."""
 
 
 class ProcessNotRunningError(ProcessError):
-    """The process has not begun yet, or has already ended."""
+    """The process has not started yet, or has already ended."""
 
 
 class StdinNotAvailableError(ProcessError):
-    """There is no stdin to write to: none was asked for, it is closed, or the child closed it."""
+    """The process has no stdin to write to: it was started without one, or one side has closed it."""
 
 
 class ProcessStartError(ProcessError):
@@ -50,7 +50,7 @@ class ProcessStartError(ProcessError):
 
 
 class ProgramNotFoundError(ProcessStartError):
-    """The command was not found: not on the PATH the child would have, or not at its path."""
+    """The program is not on the child's PATH, or not at the given path."""
 
 
 class StopFailedError(ProcessError):
@@ -73,14 +73,14 @@ class StopFailedError(ProcessError):
 
 
 class DaemonError(ProcessError):
-    """A daemon was used out of order, or its parts could not be set up."""
+    """A daemon was used in the wrong state, or a part of it could not be set up."""
 
 
 class AlreadyRunningError(DaemonError):
     """Another process holds the PID file.
 
     Attributes:
-        pid: The holder's PID, 0 if it could not be read.
+        pid: The PID of the holder, 0 if it could not be read.
         path: The PID file.
     """
 
@@ -101,7 +101,7 @@ class AlreadyRunningError(DaemonError):
 
 
 class RestartLimitError(DaemonError):
-    """More restarts were needed than the policy allows; `__cause__` is the last failure."""
+    """The policy allows no more restarts; `__cause__` is the last failure."""
 
 
 class UnitFailedError(ProcessError):
@@ -133,7 +133,7 @@ class RegistryError(ProcessError):
 
 
 class PipelineError(ProcessError):
-    """The specs, or the file they came from, have faults; nothing was run.
+    """The specs, or the file that they came from, have faults; nothing was run.
 
     Attributes:
         faults: A tuple of texts, one per fault.

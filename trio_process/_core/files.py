@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Self, final
 from .identity import tag_file
 
 TEMPORARY: Final = ".trio-process-"
-"""The prefix of every temporary file; the suffix is `.tmp`, so that a search for `*.json` doesn't find it."""
+"""The prefix of every temporary file; the suffix is ``.tmp``, so that a search for ``*.json`` doesn't find it."""
 
 _NO_ANONYMOUS: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 

@@ -1,4 +1,4 @@
-"""`RunOptions`: everything one run of a command can be told, checked when it is made."""
+"""`RunOptions`: all options of one run of a command, validated when it is created."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .secret import NO_SECRETS, Masker, Secret
 from .text import nearest, shown
 
 MAX_LINE: Final = 2**20
-"""The longest line that is delivered whole, in bytes; longer ones come in pieces."""
+"""The longest line that is delivered in one piece, in bytes."""
 
 StdinSource = Stdio | bytes | str | Path | IO[bytes] | None
 OutputTarget = Stdio | Path | IO[bytes]
@@ -33,42 +33,42 @@ OutputTarget = Stdio | Path | IO[bytes]
 _SUCCESS: Final = (0,)
 
 
-_EMPTY: Final[Mapping[str, Any]] = {}  # stands for "not given"; every instance gets a dict of its own
+_EMPTY: Final[Mapping[str, Any]] = {}  # means "not given"; every instance gets a dict of its own
 
 
 @final
 @refuse_unknown
 @attrs.frozen(kw_only=True, init=False)
 class RunOptions:
-    """What to run, and how; the keywords of `Service.start`, `open` and `run` are its fields.
+    """What to run and how; the keywords of `Service.start`, `open` and `run` are its fields.
 
     Args:
-        command: The program. Without a slash it is looked up on the PATH that the child will have.
-        args: Its arguments, none of them a number.
-        cwd: The directory it runs in; None for ours.
-        env: What is laid over our environment; a value None removes the name.
-        name: A label, shown in every event.
-        stdin: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``; bytes or str, always data; a `Path` to read; an open binary file.
-            None stands for a pipe with `start` and `open`, null with `run`.
-        stdout: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``, a `Path` (made or truncated), an open binary file.
+        command: The program. Without a slash it is looked up on the child's PATH.
+        args: Its arguments: str, bytes, paths or `Secret`; numbers are refused.
+        cwd: Its working directory; None for ours.
+        env: Variables added to our environment (`os.environ`); a value of None removes the name.
+        name: A label, which every event has.
+        stdin: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``; bytes or str, which are the data itself; a `Path` to read; an open
+            binary file. None means a pipe for `start` and `open`, and null for `run`.
+        stdout: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``, a `Path` (created or truncated), an open binary file.
         stderr: The same, or `Stdio.STDOUT`.
-        disable_capture: Keep nothing of the output; events and lines come as ever.
-        buffer_size: Bytes kept per stream; None for the service's, `math.inf` for everything.
-        encoding: How the output, and text for stdin, is encoded.
-        errors: What is done with bytes that are not of that encoding. With "strict", `output()` raises and lines show
+        disable_capture: Keep none of the output; events and lines are unchanged.
+        buffer_size: Bytes kept per stream; None for the service's value, `math.inf` for everything.
+        encoding: The encoding of the output, and of text for stdin.
+        errors: The error handler for bytes that can't be decoded. With "strict", ``output()`` raises, and lines show
             them as "backslashreplace" does.
         max_line: The longest line in one piece, in bytes.
-        timeout: Seconds from the start.
-        idle_timeout: Seconds since the last output.
-        stop_signal: What asks it to end.
-        grace_period: Seconds between that and SIGKILL; None for the service's.
-        kill_group: Signal the whole process group, and sweep what is left of it in the end.
-        detach: Own session, and no tie to our life: it survives the service, cancellation and our death.
-        ok_exit_codes: The codes that are a success.
+        timeout: The most seconds that it may run.
+        idle_timeout: The most seconds without output.
+        stop_signal: The signal that asks it to end.
+        grace_period: Seconds between that signal and SIGKILL; None for the service's value.
+        kill_group: Signal the whole process group, and kill the rest of the group when the process has ended.
+        detach: Start it in a session of its own; it survives the service, a cancellation and our death.
+        ok_exit_codes: The exit codes of a success.
         log_file: A file to which both streams are appended in whole lines.
         log_max_bytes: The size in bytes at which the log file is rotated; 0 for never.
-        log_keep: How many rotated log files are kept.
-        echo: Write it also to our own stdout and stderr, line by line.
+        log_keep: The number of rotated log files that are kept.
+        echo: Also write the output to our own stdout and stderr, line by line.
         redact: Mask secrets in captured output, lines and log too.
         umask: The child's file mode creation mask (umask(2)).
         user: The user to run as, by name or number, with its groups (initgroups(3)).
@@ -79,7 +79,7 @@ class RunOptions:
             places it by them; a local service ignores them.
 
     Raises:
-        OptionError: A value was refused; the text names the option.
+        OptionError: An option is invalid; the message names it.
 
     >>> RunOptions(command="git", args=["log", "-1"], timeout=10).args
     ('log', '-1')
@@ -148,7 +148,7 @@ class RunOptions:
         put = object.__setattr__
         if self.cwd is not None:
             put(self, "cwd", checks.path("cwd", self.cwd))
-        # an empty one too: what the caller puts into its own later on was not checked
+        # an empty one is copied too, as what the caller adds to it later isn't checked
         put(self, "env", checks.environment("env", self.env) if self.env != {} else {})
         if self.name is not None:
             checks.text("name", self.name)
@@ -188,7 +188,7 @@ class RunOptions:
         checks.flag("detach", self.detach)
 
     def _check_execution(self) -> None:
-        """Check what concerns the moments before exec, and the place where it happens."""
+        """Check the options that apply before exec, and those for placing the process."""
         if self.umask is not None and not 0 <= checks.whole("umask", self.umask) <= 0o777:
             raise OptionError(f"umask must be 0 to 0o777, got {self.umask!r}")
         if self.user is not None:
@@ -287,7 +287,7 @@ def _target(option: str, value: object) -> OutputTarget:
 
 
 def _file(option: str, value: object) -> IO[bytes]:
-    """Return an open file that has a descriptor; text files are refused: their buffer would be passed by."""
+    """Return an open file that has a descriptor; text files are refused, as their buffer would be bypassed."""
     if hasattr(value, "encoding") or not hasattr(value, "fileno"):
         raise OptionError(f"{option} must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
     try:
@@ -301,7 +301,7 @@ def _known_codec(encoding: object, errors: object) -> None:
     try:
         if not isinstance(encoding, str) or not codecs.lookup(encoding)._is_text_encoding:
             raise LookupError(encoding)  # noqa: TRY301 - as if it were not known
-        # "idna" and "punycode" raise whatever the handler; what a child writes must never
+        # "idna" and "punycode" raise with any handler; output of a child must never raise
         codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)
     except (LookupError, TypeError, ValueError):
         raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
@@ -309,7 +309,7 @@ def _known_codec(encoding: object, errors: object) -> None:
         codecs.lookup_error(errors)(UnicodeDecodeError("ascii", b"\xff", 0, 1, "a test"))  # type: ignore[arg-type]
     except UnicodeDecodeError:
         pass  # "strict"
-    except (LookupError, TypeError, ValueError):  # some only encode: 'xmlcharrefreplace', 'namereplace'; a NUL
+    except (LookupError, TypeError, ValueError):  # handlers that only encode: 'xmlcharrefreplace', 'namereplace'; a NUL
         raise OptionError(
             f"errors must name an error handler such as 'replace' that can decode, got {errors!r}"
         ) from None
@@ -326,7 +326,7 @@ def _exit_codes(values: object) -> tuple[int, ...]:
 
 
 class Account(NamedTuple):
-    """A user to run as: what setuid(2), setgid(2) and setgroups(2) are given."""
+    """A user to run as: the arguments of setuid(2), setgid(2) and setgroups(2)."""
 
     name: str
     user: int
@@ -335,7 +335,7 @@ class Account(NamedTuple):
 
 
 def find_user(user: object) -> Account:
-    """Return the account of a user named, or given by number, with its groups (getgrouplist(3))."""
+    """Return the account of a user, given by name or number, with its groups (getgrouplist(3))."""
     import pwd  # noqa: PLC0415 - only where a user is asked for
 
     if isinstance(user, bool) or not isinstance(user, (str, int)):

@@ -32,7 +32,7 @@ def _mode(value: object) -> RestartMode:
 @final
 @attrs.frozen(kw_only=True)
 class RestartPolicy:
-    """When `Daemon.run` starts its `main` again; made by `never()`, `on_failure()` or `always()`.
+    """When `Daemon.run` starts its `main` again; made by ``never()``, ``on_failure()`` or ``always()``.
 
     Args:
         mode: After which ends.

@@ -1,4 +1,4 @@
-"""What is known of a run: `ProcessInfo`, `ResourceUsage` and `CommandResult`, which tells why it ended."""
+"""The results of a run: `ProcessInfo`, `ResourceUsage`, `CommandResult`, and the errors that carry a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .serialize import json_ready
 from .text import command_line, escape_controls, in_seconds, last_lines
 
 SHOWN_LINES = 20
-"""How many of the last lines an error quotes."""
+"""The number of last lines that an error quotes."""
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -25,14 +25,14 @@ def _texts(values: Iterable[str]) -> tuple[str, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class ResourceUsage:
-    """What a process used, with the children that it waited for (wait4(2), getrusage(2)).
+    """The resources used by a process and the children that it waited for (wait4(2), getrusage(2)).
 
     Attributes:
-        user: Processor seconds in user mode.
-        system: Processor seconds in the kernel.
-        max_rss: The peak of resident memory in bytes, None where the kernel's figure is not the child's own.
-        oom_killed: Whether the out-of-memory killer struck, None where that can't be known (without a cgroup).
-        core_dumped: Whether a core was written.
+        user: CPU seconds in user mode.
+        system: CPU seconds in the kernel.
+        max_rss: Peak resident memory in bytes, None where the kernel's figure is not that of the child alone.
+        oom_killed: Whether the out-of-memory killer killed it; None where that isn't known (without a cgroup).
+        core_dumped: Whether a core dump was written.
     """
 
     user: float = 0.0
@@ -88,30 +88,30 @@ class ProcessInfo:
 
 
 @attrs.frozen(kw_only=True)
-class CommandResult:  # not final: the result of a pipe (trio_process.exec) is one too, with its stages beside
-    """What is known of a run: what it wrote, how it ended, why, and who asked for it.
+class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the stages
+    """The result of a run: its output, how and why it ended, and the task that asked for the end.
 
     Attributes:
-        id: The id of the process in its service, ``""`` where there is none.
+        id: The id of the process in its service, ``""`` if it has none.
         name: Its label.
         command: The command.
         args: Its arguments, secrets masked.
-        cwd: The directory it ran in, None for ours.
-        exit_code: The exit code, -N for death by signal N, None while it runs or if it never ran.
-        signal_name: The signal it died of, e.g. ``"SIGTERM"``, else None.
+        cwd: Its working directory, None for ours.
+        exit_code: The exit code, -N for death by signal N; None while it runs or if it never ran.
+        signal_name: The signal that killed it, e.g. ``"SIGTERM"``, else None.
         status: The state, final once the process has ended.
         reason: Why it ended; None while it runs.
         requested_by: The name of the task that asked for the end, or None.
-        output_bytes: The tail of both streams in the order of arrival.
+        output_bytes: The tail of both streams, in the order of arrival.
         stdout_bytes: The tail of stdout.
         stderr_bytes: The tail of stderr.
-        dropped: How many bytes of both streams the capture overwrote.
-        output_incomplete: Something still held the pipe when the drain ended.
+        dropped: The number of bytes, of both streams, that the capture has overwritten.
+        output_incomplete: Whether another process still held the pipe open when reading ended.
         started_at: When it was started.
-        duration: How long it ran, in seconds.
-        usage: What it used, None before its end.
-        ok: It ended as it should.
-        start_error: Why it never ran, for `FAILED_TO_START`.
+        duration: Seconds from the start to the end.
+        usage: The resources it used, None before its end.
+        ok: Whether it ended as it should.
+        start_error: The error of the start, for `FAILED_TO_START`.
         host: The host it ran on, None for ours.
         lost: What is known of the loss of its agent, for `LOST`.
     """
@@ -163,11 +163,11 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
 
     @property
     def truncated(self) -> bool:
-        """Whether `output` is less than what was written."""
+        """Whether `output` lacks a part of what was written."""
         return self.dropped > 0
 
     def error(self, note: str = "") -> ProcessError | None:
-        """Return the error that `check` would raise, or None."""
+        """Return the error that `check` raises, or None."""
         if self.ok:
             return None
         return self.start_error or self.failure(note)
@@ -183,7 +183,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         """Return this result if it is `ok`.
 
         Raises:
-            CommandFailedError: It is not; `CommandTimeoutError` for a timeout.
+            CommandFailedError: It isn't; `CommandTimeoutError` for a timeout.
             ProcessStartError: It never ran.
         """
         error = self.error()
@@ -198,7 +198,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle it without the secrets: what masks them stays here, so they are masked in the output that travels."""
+        """Pickle the result with secrets masked in its output, as the masker, which holds them, isn't pickled."""
         fields = {field.alias: getattr(self, field.name) for field in attrs.fields(type(self))}
         if self._masker:
             for name in ("output_bytes", "stdout_bytes", "stderr_bytes"):
@@ -212,7 +212,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
         return self._masker(data.decode(self.encoding, "backslashreplace"), cut=self.truncated)
 
     def describe(self) -> str:
-        """Return the account that errors give: the command, why it ended, after how long, its last lines."""
+        """Return the text that errors use: the command, why it ended, after how long, and its last lines."""
         typed = escape_controls(command_line(self.command, self.args)).replace("\n", "\\n")
         where = f" in {self.cwd}" if self.cwd else ""
         account = f"`{typed}`{where} {self._end()} after {in_seconds(self.duration)}"
@@ -228,7 +228,7 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
     def _quotation(self) -> tuple[list[str], str]:
         for data, source in ((self.stderr_bytes, "stderr"), (self.output_bytes, "output")):
             if data.strip():
-                # decoded from a little before the last lines only; errors are never a reason to fail here
+                # only the end is decoded, and never strictly: an error text must not fail
                 end = data[-(SHOWN_LINES * 8192) :]
                 text = end.decode(self.encoding, "backslashreplace")
                 lines = last_lines(self._masker(text, cut=self.truncated or len(end) < len(data)), SHOWN_LINES)
@@ -272,11 +272,11 @@ class CommandResult:  # not final: the result of a pipe (trio_process.exec) is o
 
 
 class CommandFailedError(ProcessError):
-    """A command did not end well.
+    """A command failed.
 
     Args:
-        result: What is known of the run.
-        note: A sentence on what was expected of it, put in front of the account.
+        result: The result of the run.
+        note: What was expected of it; it comes before the description of the result.
     """
 
     def __init__(self, result: CommandResult, note: str = "") -> None:
@@ -286,19 +286,19 @@ class CommandFailedError(ProcessError):
 
     @property
     def result(self) -> CommandResult:
-        """What is known of the run."""
+        """The result of the run."""
         return self._result
 
     def __str__(self) -> str:
-        # made when it is read: most failures are only counted
+        # formatted on demand: most failures are only counted
         account = self.result.describe()
         return f"{self._note}: {account}" if self._note else account
 
 
 class CommandTimeoutError(CommandFailedError, TimeoutError):
-    """A command ran into its `timeout` or its `idle_timeout`."""
+    """A command exceeded its `timeout` or `idle_timeout`."""
 
-    # OSError, a base of TimeoutError, fills its own attributes from two arguments, and would print those
+    # OSError, a base of TimeoutError, takes two arguments as errno and text, and would print those
     def __str__(self) -> str:
         return CommandFailedError.__str__(self)
 

@@ -1,8 +1,8 @@
 """The one way to write an async context manager that holds a nursery, so that no exception group leaks.
 
-A nursery wraps whatever leaves it in an `ExceptionGroup`. A class-based manager that holds one would so turn the
-`ValueError` of its body into a group, two deep when nested. So the body's own error is remembered inside the nursery and
-raised outside of it, and failures of the nursery's tasks are raised bare where there is only one.
+A nursery wraps every exception that leaves it in an `ExceptionGroup`. A class-based manager that holds a nursery would
+turn the `ValueError` of its body into a group, two deep when nested. So the body's own error is remembered inside the
+nursery and raised outside it, and a single failure of the nursery's tasks is raised bare.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
     """Open a nursery whose body's error leaves as the same object.
 
     Args:
-        wait: When the body has ended well, wait for the tasks, instead of cancelling them.
+        wait: When the body ends without an exception, wait for the tasks instead of cancelling them.
     """
     body_error: BaseException | None = None
     failures: list[BaseException] = []
@@ -62,11 +62,11 @@ async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
 
 
 def raise_first(body_error: BaseException | None, failures: list[BaseException]) -> None:
-    """Raise what a block leaves with: its body's error, or its one failure, or a group of several.
+    """Raise the exception that a block is left with: its body's error, its only failure, or a group of several failures.
 
     Args:
-        body_error: What the body raised; the failures become its notes and log records.
-        failures: What went wrong on the way out. A `KeyboardInterrupt` among them goes before everything else.
+        body_error: The exception of the body; the failures become its notes and log records.
+        failures: The exceptions of the way out. A `KeyboardInterrupt` among them takes precedence over all others.
     """
     urgent = next((e for e in failures if isinstance(e, (KeyboardInterrupt, SystemExit))), None)
     if urgent is not None and not isinstance(body_error, (KeyboardInterrupt, SystemExit)):
@@ -85,13 +85,13 @@ def raise_first(body_error: BaseException | None, failures: list[BaseException])
 
 
 def note_failure(error: BaseException, failure: BaseException) -> None:
-    """Keep a failure of the way out that must not hide `error`: as a note on it and as a log record."""
+    """Record a failure of the way out that must not hide `error`, as a note on it and in the log."""
     error.add_note(f"on the way out, this failed too: {failure!r}")
     logger.error("on the way out of a failed block, this failed too: %r", failure, exc_info=failure)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Yield the errors of the nursery's own tasks: one level, as a task's own group is its own business."""
+    """Yield the errors of the nursery's own tasks, one level deep; a group raised by a task stays a group."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup) and is_cancellation(error):
             yield from _leaves(error)
@@ -100,7 +100,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Return whether an error is nothing but `trio.Cancelled`, or several of those in a group."""
+    """Return whether an error is a `trio.Cancelled`, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
@@ -116,13 +116,13 @@ class Block:
 
     @abstractmethod
     def _block(self) -> AbstractAsyncContextManager[None]:
-        """Return the manager of one stay; written with `asynccontextmanager`."""
+        """Return the context manager of one entry; defined with `asynccontextmanager`."""
 
     def __init__(self) -> None:
         self._entered: AbstractAsyncContextManager[None] | None = None
 
     def _refuse_entry(self) -> None:
-        """Raise if the block may not be entered now."""
+        """Raise if the block can't be entered now."""
         if self._entered is not None:
             raise ProcessError(f"this {type(self).__name__} is entered already; make another one")
 

@@ -1,4 +1,4 @@
-"""`Secret`, and the masking of texts that may quote one."""
+"""`Secret`, and the masking of secrets in texts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MASK: Final = "***"
 
 @final
 class Secret:
-    """A value that shows as ``***`` wherever a person or a file could see it.
+    """A value that is shown as ``***`` wherever a person or a file could see it.
 
     Args:
-        value: The text that only the child gets.
+        value: The text, which only the child gets.
 
     Raises:
         OptionError: The value is not a str.
@@ -36,7 +36,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself."""
+        """Return the value."""
         return self._value
 
     def __repr__(self) -> str:
@@ -61,15 +61,15 @@ class Secret:
         return self
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret is not pickled: its value would be written in plain text")
+        raise TypeError("a Secret can't be pickled: its value would be written in plain text")
 
 
 @final
 class Masker:
-    """Replaces the values of some secrets by ``***``; the longest first, so that no rest of one shows.
+    """Replaces the values of secrets by ``***``; longest first, so that no part of one is left.
 
     Args:
-        secrets: The secrets to hide; an empty one hides nothing.
+        secrets: The secrets to hide; an empty one is ignored.
     """
 
     __slots__ = ("_pattern", "values")
@@ -85,7 +85,7 @@ class Masker:
         return self._pattern is not None
 
     def __call__(self, text: str, *, cut: bool = False) -> str:
-        """Return `text` masked; of one that was `cut` off what came before it, the end of a secret at its beginning too."""
+        """Return `text` masked; with `cut`, also a part of a secret at its beginning, where earlier text was cut off."""
         if self._pattern is None:
             return text
         rest = max((_rest_at_beginning(value, text) for value in self.values), default=0) if cut else 0
@@ -93,7 +93,7 @@ class Masker:
 
     def __reduce__(self) -> tuple[type[Masker], tuple[tuple[()]]]:
         if self:
-            raise TypeError("what masks secrets is not pickled: their values would be written in plain text")
+            raise TypeError("a Masker can't be pickled: the values of its secrets would be written in plain text")
         return Masker, ((),)
 
     def __copy__(self) -> Masker:
@@ -104,7 +104,7 @@ class Masker:
 
 
 NO_SECRETS: Final = Masker(())
-"""What masks nothing."""
+"""A masker without secrets."""
 
 
 def _rest_at_beginning(secret: str, text: str) -> int:

@@ -15,7 +15,7 @@ Owners
 
 Readers
     ``grace(seconds)`` is the cancel scope for a wait: it ends after `seconds`, at the deadline, or as soon as the
-    deadline is advanced, whichever comes first. A `Service` reads `current_deadline()` when it is entered and shortens
+    deadline is advanced, whichever comes first. A `Service` reads ``current_deadline()`` when it is entered and shortens
     the grace of each of its children through `watch`, since its children have timers in a reactor and no cancel scope.
 
 Invariants

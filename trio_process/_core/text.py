@@ -1,4 +1,4 @@
-"""How commands, durations and quoted output are written for people."""
+"""Formatting of commands, durations and quoted output for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import final
 
 from .secret import MASK, Secret
 
-# C0, DEL, C1 and the bidirectional controls: what can move a cursor, clear a screen or hide a text
+# C0, DEL, C1 and the bidirectional controls, which can move a cursor, clear a screen or hide text
 _CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
@@ -41,7 +41,7 @@ class Written(str):
 
 
 def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str:
-    """Return an argument as people may see it: a secret masked, bytes decoded as file names are (PEP 383)."""
+    """Return an argument for display: a secret masked, bytes decoded like file names (PEP 383)."""
     if type(argument) is str:
         return argument
     if isinstance(argument, Written):
@@ -50,7 +50,7 @@ def shown(argument: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 
 
 def command_line(command: str, args: Iterable[str]) -> str:
-    """Return a command as one would type it into a shell (a mask needs no quotes)."""
+    """Return a command as typed in a shell; a mask is not quoted."""
     return " ".join(part if part == MASK else shlex.quote(part) for part in (command, *args))
 
 
@@ -60,7 +60,7 @@ def escape_controls(text: str) -> str:
 
 
 def in_seconds(duration: float) -> str:
-    """Return a duration as people say it: ``"3 ms"``, ``"1.25 s"``, ``"2 min 5 s"``."""
+    """Return a duration for people: ``"3 ms"``, ``"1.25 s"``, ``"2 min 5 s"``."""
     if duration == math.inf:
         return "unlimited time"
     if duration < 1:
@@ -84,7 +84,7 @@ def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice most like `name`, or nothing."""
+    """Return ``"; did you mean 'x'?"`` with the choice most similar to `name`, or an empty text."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for errors: kept out of the import time
 
     choices = list(choices)

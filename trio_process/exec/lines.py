@@ -37,7 +37,7 @@ class Line(str):
 
 @final
 class Lines:
-    """An async iterator over the lines of a running command; made by `lines()`.
+    """An async iterator over the lines of a running command; made by ``lines()``.
 
     No line is lost: a slow reader delays the command. The iterator ends with the command, and raises if that failed.
     """

@@ -1,4 +1,4 @@
-"""`Backlog`: what one subscriber has not read yet, and its policy when that gets too much."""
+"""`Backlog`: the events that one subscriber has not read yet, and the policy for a full backlog."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..waiting import RoomWaiters
 from .batch import EventBatch
 
 MAX_WEIGHT: Final = 16 * 2**20
-"""The most text that a backlog holds before its policy strikes, in bytes."""
+"""The most text that a backlog holds before its policy applies, in bytes."""
 
 
 @final
 class Backlog:
-    """What one subscriber has not read yet, and its policy when that gets too much.
+    """The events that one subscriber has not read yet, and the policy for a full backlog.
 
     Counts are of events. With `Overflow.WAIT`, a batch that is being read one by one counts until the next is begun.
     """
@@ -60,7 +60,7 @@ class Backlog:
         self.origin: str = origin  # the line of code that subscribed
 
     def wants(self, kind: type, key: str, name: str | None) -> bool:
-        """Return whether events of that class and process are asked for."""
+        """Return whether events of this class and process are subscribed to."""
         return (
             not self.ended
             and (self._key is None or self._key == key)
@@ -69,17 +69,17 @@ class Backlog:
         )
 
     def sees_end_of(self, key: str) -> bool:
-        """Return whether the end of that process is the end of this backlog."""
+        """Return whether the backlog ends with this process."""
         return self._key == key
 
     @property
     def drops(self) -> bool:
-        """Whether it drops rather than let anybody wait."""
+        """Whether its policy is to drop events, not to delay their producers."""
         return self._overflow is not Overflow.WAIT
 
     @property
     def full(self) -> bool:
-        """Whether whoever produces should wait; a buffer of 0 takes a chunk at a time."""
+        """Whether producers should wait; a buffer of 0 takes one chunk at a time."""
         return (
             self._overflow is Overflow.WAIT
             and not self.closed
@@ -89,7 +89,7 @@ class Backlog:
         )
 
     def offer(self, batch: EventBatch) -> None:
-        """Take a batch in, or what the policy leaves of it."""
+        """Append a batch, or the part of it that the policy keeps."""
         if self.closed or self.ended:
             return
         if self._overflow is Overflow.DROP_NEWEST and batch._droppable:
@@ -128,12 +128,12 @@ class Backlog:
         self._kept = place
 
     def pop(self) -> EventBatch:
-        """Take out the oldest batch."""
+        """Remove and return the oldest batch."""
         self._kept = max(0, self._kept - 1)
         return self.queue.popleft()
 
     def taken(self, count: int, weight: int) -> None:
-        """Note that a batch has been read, and let those go on who waited for room."""
+        """Free the room of a batch that has been read; producers that wait for room resume."""
         self.count -= count
         self.weight -= weight
         if self._room and not self.full:
@@ -148,7 +148,7 @@ class Backlog:
         self._room.discard(callback)
 
     def begin(self) -> Iterator[Any]:
-        """Take out the oldest batch, to be read one by one."""
+        """Remove the oldest batch and return an iterator over its events."""
         batch = self.pop()
         if self.drops:
             # it is out of the backlog: if it counted, it would push out newer events than itself
@@ -193,14 +193,14 @@ class Backlog:
             self.close()
 
     def end(self) -> None:
-        """Let the reader's loop end once the backlog is read; nobody waits for its room any more."""
+        """Make the reader's loop end once the backlog is read; no producer waits for it any longer."""
         self.ended = True
         self._leave_bus()
         self._room.run()
         self.readers.unpark_all()
 
     def close(self) -> None:
-        """Throw away what is there, and delay nobody any more."""
+        """Discard all events; no producer waits for it any longer."""
         if self.closed:
             return
         self.closed = True

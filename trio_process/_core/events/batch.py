@@ -1,4 +1,4 @@
-"""`EventBatch`: what travels on the bus, one chunk's lines or one other event, made into events only when looked at."""
+"""`EventBatch`: the lines of one chunk, or one other event; event objects are made only on access."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class EventBatch(Sequence[Any]):
     Attributes:
         id: The process, ``""`` for an event that belongs to none.
         name: Its label.
-        stream: Which stream the lines are of, None for another event.
+        stream: The stream of the lines, None for another event.
         lines: The texts, without making events; empty for another event.
 
-    `len()` and `lines` cost nothing; the events are made anew at each look.
+    ``len()`` and `lines` cost nothing; iterating and indexing create the events anew each time.
 
     >>> batch = EventBatch(id="1", name=None, stream=Stream.STDOUT, lines=["a", "b"])
     >>> len(batch), batch[0].line
@@ -39,8 +39,8 @@ class EventBatch(Sequence[Any]):
     id: str
     name: str | None
     stream: Stream | None = None
-    lines: tuple[str, ...] = attrs.field(default=(), converter=_frozen)  # every subscriber gets the same one
-    _partial: frozenset[int] = frozenset()  # which of the lines are pieces of a longer one
+    lines: tuple[str, ...] = attrs.field(default=(), converter=_frozen)  # a tuple, as all subscribers share it
+    _partial: frozenset[int] = frozenset()  # the indices of lines that are pieces of a longer one
     _weight: int = attrs.field(default=0, eq=False)  # bytes of text, for the bound on a backlog
     _event: object = None
 
@@ -56,7 +56,7 @@ class EventBatch(Sequence[Any]):
 
     @property
     def _final(self) -> bool:
-        """Whether it is the last of its process."""
+        """Whether it is the last event of its process."""
         return isinstance(self._event, ActionProcessExited)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class EventBatch(Sequence[Any]):
         if self.stream is None:
             return iter((self._event,))
         if not self._partial:
-            # NamedTuple.__new__ is Python code; tuple.__new__ makes the same object three times as fast
+            # NamedTuple.__new__ is Python code; tuple.__new__ creates the same object in a third of the time
             fields = zip(repeat(self.id), repeat(self.name), self.lines, repeat(self.stream), repeat(False))
             return map(tuple.__new__, repeat(ActionProcessOutput), fields)
         return iter([self._output(index) for index in range(len(self.lines))])

@@ -1,8 +1,4 @@
-"""Events: batches inside, events outside.
-
-A `Bus` hands each batch to the `Backlog` of every subscriber that wants it; the subscriber's `Subscription` reads it.
-The backlog is held by the bus, the subscription by its reader alone, so that one that is forgotten can close itself.
-"""
+"""`Bus`: hands each batch to the backlogs of the subscribers that want it."""
 
 from __future__ import annotations
 
@@ -20,11 +16,11 @@ from .subscription import Subscription
 
 @final
 class Bus:
-    """Who wants which events; a bus with a parent hands everything on to it too.
+    """The subscribers of a service or core; a bus passes everything to its parent too.
 
     Args:
         parent: The bus of the core that a service belongs to.
-        has_ended: Says of a process whether it has ended, so that a subscription to it ends at once.
+        has_ended: Returns whether a process has ended; a subscription to such a process ends at once.
     """
 
     __slots__ = ("_backlogs", "_children", "_closed", "_has_ended", "_parent", "_version")
@@ -41,16 +37,16 @@ class Bus:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing comes over it any more."""
+        """Whether it is closed: no more events will come."""
         return self._closed
 
     @property
     def version(self) -> int:
-        """A number that changes whenever the answer of `targets` may change."""
+        """A number that changes whenever the result of `targets` may change."""
         return self._version if self._parent is None else self._version + self._parent.version
 
     def targets(self, kind: type, key: str, name: str | None) -> list[Backlog]:
-        """Return the backlogs that want events of that class and process."""
+        """Return the backlogs that want events of this class and process."""
         backlogs = self._backlogs
         found = [backlog for backlog in backlogs if backlog.wants(kind, key, name)] if backlogs else []
         if self._parent is not None:
@@ -58,7 +54,7 @@ class Bus:
         return found
 
     def publish(self, event: object) -> list[Backlog]:
-        """Hand an event to all who want it; return the backlogs that are full."""
+        """Append an event to all backlogs that want it; return those that are full."""
         batch = batch_of(event)
         targets = self.targets(batch._kind, batch.id, batch.name)
         for backlog in targets:
@@ -68,7 +64,7 @@ class Bus:
         return [backlog for backlog in targets if backlog.full]
 
     def end_of(self, key: str) -> None:
-        """End the subscriptions that are for this one process."""
+        """End the subscriptions to this one process."""
         if self._backlogs:
             for backlog in [backlog for backlog in self._backlogs if backlog.sees_end_of(key)]:
                 backlog.end()
@@ -121,19 +117,19 @@ class Bus:
 
 def _is_event_class(kind: object) -> bool:
     try:
-        issubclass(object, kind)  # type: ignore[arg-type] # that is what is found out: a Protocol refuses it, too
+        issubclass(object, kind)  # type: ignore[arg-type] # the point of the test: a Protocol raises TypeError too
     except TypeError:
         return False
     return isinstance(kind, type)
 
 
 def _caller() -> str:
-    """Return ``file:line`` of the code that subscribed: the first frame outside of this package.
+    """Return ``file:line`` of the code that subscribed: the first frame outside this package.
 
-    Our own context managers are entered through `contextlib`, which is nobody's code either.
+    Frames of `contextlib` are skipped too, as our own context managers are entered through it.
     """
     ours = (__name__.partition(".")[0], "contextlib")
-    frame = sys._getframe(1)  # the one cheap way; inspect.stack reads source files
+    frame = sys._getframe(1)  # cheap, unlike inspect.stack, which reads source files
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,4 +1,4 @@
-"""The four action events of a process's life, in the order in which they come."""
+"""The four action events of a process, in the order in which they are published."""
 
 from __future__ import annotations
 
