@@ -58,7 +58,7 @@ def test_secrets_compare_by_value_and_never_equal_a_str():
 
 
 def test_a_secret_is_not_written_anywhere():
-    with pytest.raises(TypeError, match="can.t be pickled"):
+    with pytest.raises(TypeError, match="be pickled"):
         pickle.dumps(Secret(VALUE))
     with pytest.raises(TypeError) as caught:
         json.dumps({"password": Secret(VALUE)})
@@ -270,7 +270,7 @@ async def test_a_result_travels_without_the_secrets_and_its_error_still_shows_no
     error = pickle.loads(travelled)
     assert str(error) == str(CommandFailedError(result))
     assert (error.result.exit_code, error.result.duration) == (1, result.duration)
-    with pytest.raises(TypeError, match="can.t be pickled"):
+    with pytest.raises(TypeError, match="be pickled"):
         pickle.dumps(Masker([Secret(VALUE)]))
 
 
