@@ -54,8 +54,9 @@ WINGS = {
     ("_supervisor", "probes"): set(),
     ("_supervisor", "rules"): {"entry", "replica", "spec"},  # for types alone
     ("_supervisor", "runs"): set(),
-    ("_cli", "daemon"): {"output", "terminal", "text"},
-    ("_cli", "run"): {"duration", "job_control", "limits", "output", "terminal", "text"},
+    ("_cli", "daemon"): {"output", "state", "terminal", "text"},
+    ("_cli", "run"): {"find", "job_control", "limits", "output", "terminal", "text"},
+    ("_cli", "services"): {"find", "output", "state", "text"},
 }
 BETWEEN_WINGS = {("_process", "local"): {"containment", "output"}}
 

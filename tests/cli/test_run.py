@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner
 from support import wait_until
 
+from trio_process._cli.find import find_file
 from trio_process._cli.run import command as run_module
-from trio_process._cli.run.select import find_file
 from trio_process._core import PipelineError
 from trio_process._pipeline import read_pipeline
 
@@ -311,7 +311,7 @@ class TestUsage:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def test_no_file_anywhere_is_told(self, cli, monkeypatch):
-        monkeypatch.setattr("trio_process._cli.run.select.NAMES", ("no-such-name-1", "no-such-name-2"))
+        monkeypatch.setattr("trio_process._cli.find.NAMES", ("no-such-name-1", "no-such-name-2"))
         done = cli(text=None)
         assert done.returncode == 2
         assert "name a file with -f" in done.stderr
@@ -334,7 +334,7 @@ class TestFind:
 
     def test_a_directory_of_that_name_is_passed_over(self, tmp_path, monkeypatch):
         (tmp_path / "trio-process.toml").mkdir()
-        monkeypatch.setattr("trio_process._cli.run.select.NAMES", ("trio-process.toml",))
+        monkeypatch.setattr("trio_process._cli.find.NAMES", ("trio-process.toml",))
         with pytest.raises(PipelineError):
             find_file(tmp_path)
 

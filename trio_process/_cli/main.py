@@ -1,4 +1,4 @@
-"""The command line: ``trio-process run | why | exec | daemon | daemons | health``."""
+"""The command line: ``trio-process run | why | exec | up | daemon | daemons | health``, and the commands of services."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ _COMMANDS: Final = {
     "daemon": ("daemon.commands", "daemon"),
     "daemons": ("daemons", "daemons"),
     "health": ("health", "health"),
+    "up": ("services.commands", "up"),
+    "down": ("services.commands", "down"),
+    "ps": ("services.commands", "ps"),
+    "logs": ("services.commands", "logs"),
+    "start": ("services.commands", "start"),
+    "stop": ("services.commands", "stop"),
+    "restart": ("services.commands", "restart"),
+    "scale": ("services.commands", "scale"),
+    "reload": ("services.commands", "reload"),
+    "attach": ("services.commands", "attach"),
+    "ui": ("services.commands", "ui"),
 }
 
 EXTRA: Final = ("click", "rich")

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from .._core import OptionError, PipelineError, ProcessError
-from .._supervisor import load_services
+from .._supervisor import reread
 from .logstore import Query
 from .message import Answer, Request, success
 from .plane import Plane
@@ -140,7 +140,7 @@ async def reload(plane: Plane, request: Request) -> Answer:
         reason = "this supervisor was not made from a file (Supervisor.from_file), so there is none to read"
         raise Problem("conflict", reason)
     try:
-        units = await trio.to_thread.run_sync(load_services, path)
+        units = await trio.to_thread.run_sync(reread, supervisor)
         plan = supervisor.plan(units)
         if not request.flag("dryRun"):
             outcome = _Outcome(lambda _: supervisor.reload(units), str(path))

@@ -2,6 +2,7 @@
 
 from .daemon import Daemon
 from .health import (
+    LONGEST_UNIX_PATH,
     Address,
     Answer,
     HealthCheck,
@@ -36,6 +37,7 @@ from .registry import (
 )
 
 __all__ = [
+    "LONGEST_UNIX_PATH",
     "Address",
     "Answer",
     "Daemon",

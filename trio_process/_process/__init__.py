@@ -31,7 +31,7 @@ from .managed_process import (
     unfinished_line,
 )
 from .options import ServiceOptions, ServiceStatistics
-from .output import DEFAULT_BUFFER_SIZE, OutputLine, Redactor, RingBuffer, echo_chunks
+from .output import DEFAULT_BUFFER_SIZE, LogFile, OutputLine, Redactor, RingBuffer, echo_chunks
 from .program import Program
 from .reactor import Reactor, Timer
 from .runtime import make_local_backend
@@ -51,6 +51,7 @@ __all__ = [
     "HandleOwner",
     "LifecycleHost",
     "LocalBackend",
+    "LogFile",
     "ManagedProcess",
     "OutputLine",
     "OutputLines",

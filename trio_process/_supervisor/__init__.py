@@ -6,7 +6,7 @@ from .probes import Asker, Place, Probe
 from .reload import ReloadPlan
 from .rules import TABLE, Machine, Outlook, Situation, Strategy, UnitCondition, UnitEvent, UnitState, decide
 from .spec import UnitSpec
-from .supervisor import Supervisor
+from .supervisor import Supervisor, reread, supervisor_of
 from .unit import Unit, UnitInfo
 from .unit_lines import UnitLines
 
@@ -32,4 +32,6 @@ __all__ = [
     "decide",
     "load_services",
     "make_units",
+    "reread",
+    "supervisor_of",
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._core import OptionError, RestartMode, RestartPolicy
+import attrs
+
+from .._core import OptionError, RestartMode, RestartPolicy, nearest
 from .._pipeline import PipelineFile, ServiceEntry, read_pipeline
 from .probes import Probe
 from .spec import UnitSpec
@@ -47,6 +49,27 @@ def make_units(file: PipelineFile) -> list[UnitSpec]:
     if file.faults is not None:
         file.faults.raise_if_any()
     return units
+
+
+def only(units: list[UnitSpec], names: Sequence[str]) -> list[UnitSpec]:
+    """Return the units with the named ones and what they need enabled, and no other; without names as they are.
+
+    Raises:
+        OptionError: There is none of a name.
+    """
+    if not names:
+        return units
+    known = {unit.name: unit for unit in units}
+    wanted: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in known:
+            raise OptionError(f"no service is named {name!r}{nearest(name, known)}")
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [needed for needed in known[name].after if needed in known]
+    return [attrs.evolve(unit, enabled=unit.name in wanted) for unit in units]
 
 
 def _unit(entry: ServiceEntry) -> UnitSpec | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Self, TypedDict, Unpack, final
@@ -15,7 +15,7 @@ from .._pipeline import read_pipeline
 from .._process import Service, ServiceOptions
 from . import requests
 from .faults import checked
-from .file import make_units
+from .file import make_units, only
 from .hold import Hold
 from .reload import ReloadPlan
 from .roster import Roster
@@ -81,6 +81,7 @@ class Supervisor(Block):
         self._roster: Roster | None = None
         self._reloading = trio.Lock()
         self._path: Path | None = None
+        self._names: tuple[str, ...] = ()
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Unpack[SupervisorKeywords]) -> Self:
@@ -93,11 +94,16 @@ class Supervisor(Block):
         Raises:
             PipelineError: The file has faults; the text has all of them.
         """
+        return cls._of_file(path, (), options)
+
+    @classmethod
+    def _of_file(cls, path: str | os.PathLike[str], names: Sequence[str], options: SupervisorKeywords) -> Self:
         file = read_pipeline(path)
         if file.strategy is not None:
             options.setdefault("strategy", file.strategy.replace("-", "_"))
-        supervisor = cls(make_units(file), **options)
+        supervisor = cls(only(make_units(file), names), **options)
         supervisor._path = Path(path)
+        supervisor._names = tuple(names)
         return supervisor
 
     # what there is
@@ -257,3 +263,27 @@ class Supervisor(Block):
             shutdown_timeout=self._shutdown_timeout,
         ) as self._roster:
             yield
+
+
+def supervisor_of(path: str | os.PathLike[str], names: Sequence[str] = ()) -> Supervisor:
+    """Return a supervisor of a file that starts the named services and what they need; without names all that are enabled.
+
+    Raises:
+        PipelineError: The file has faults.
+        OptionError: The services have faults together, or there is none of that name.
+    """
+    supervisor = Supervisor._of_file(path, names, {})
+    checked(supervisor._specs)
+    return supervisor
+
+
+def reread(supervisor: Supervisor) -> list[UnitSpec]:
+    """Return the units that the file of a supervisor has now; named ones are started, as before.
+
+    Raises:
+        PipelineError: The file has faults.
+        ProcessError: The supervisor was not made from a file.
+    """
+    if supervisor._path is None:
+        raise ProcessError("this supervisor was not made from a file (Supervisor.from_file), so there is none to read")
+    return only(make_units(read_pipeline(supervisor._path)), supervisor._names)

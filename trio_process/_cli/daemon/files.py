@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,23 +11,14 @@ from typing import Any, Final, final
 
 import attrs
 
-from ..._core import (
-    DaemonError,
-    distrust_temporary_home,
-    home_directory,
-    is_temporary_home,
-    make_directories,
-    user_name,
-    write_atomically,
-)
+from ..._core import DaemonError, write_atomically
 from ..._daemon import DaemonEntry, file_names
+from ..state import check_owner, make_private, state_directory
 
 REAPING: Final = 5.0
 """Seconds that the shutdown of a resident takes beyond the grace of its command, at most."""
 
 _NAME_MAX: Final = 200  # leaves room for the endings
-_PRIVATE: Final = 0o700
-_ROOT: Final = 0
 
 
 def _words(command: Iterable[str]) -> tuple[str, ...]:
@@ -83,7 +73,7 @@ class StateFiles:
 
     def __init__(self, code: str, daemon: str) -> None:
         DaemonEntry(code, daemon)  # the one home of the rules for keys
-        self.directory: Final = _state_home() / "trio-process"
+        self.directory: Final = state_directory()
         name = file_names(code, daemon, _NAME_MAX)[-1].removesuffix(".json")  # the one that no other key can have
         # a path is printed, and typed: where characters are replaced, the digest still tells names apart
         self._name = "".join(char if char.isprintable() else "_" for char in name)
@@ -101,9 +91,7 @@ class StateFiles:
         """
         path = self.directory / f"{self._name}.{os.getpid()}.order.json"
         try:
-            _check_home(self.directory)
-            make_directories(self.directory, _PRIVATE)
-            self._check_owner()
+            make_private(self.directory)
             write_atomically(path, spec.encoded(), mode=0o600)
         except OSError as error:
             raise DaemonError(
@@ -124,7 +112,7 @@ class StateFiles:
         """
         try:
             found = read_spec(self.spec_file)
-            self._check_owner()
+            check_owner(self.directory)
         except FileNotFoundError:
             raise DaemonError(
                 f"{self._key} was never started here; start it with: trio-process daemon start … -- COMMAND"
@@ -145,47 +133,16 @@ class StateFiles:
         """Return how the command of a resident is; None if that resident has not reported."""
         try:
             found = ResidentState(**json.loads(self.state_file.read_bytes()))
-            self._check_owner()
+            check_owner(self.directory)
         except (OSError, ValueError, TypeError, DaemonError):
             return None
         return found if found.resident == resident else None
-
-    def _check_owner(self) -> None:
-        """Keep to a directory of this user: its owner decides what `restart` runs."""
-        status = self.directory.stat()
-        if status.st_uid not in (_ROOT, os.geteuid()):
-            raise DaemonError(
-                f"{self.directory} belongs to another user, {user_name(status.st_uid)}; set XDG_STATE_HOME to a directory of "
-                "your own"
-            )
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            if status.st_uid != os.geteuid():
-                raise DaemonError(f"others can write to {self.directory}; run chmod go-w {self.directory}")
-            self.directory.chmod(_PRIVATE)
 
 
 def read_spec(path: Path) -> DaemonSpec:
     """Return the spec in a file."""
     found: dict[str, Any] = json.loads(path.read_bytes())
     return DaemonSpec(**found)
-
-
-def _state_home() -> Path:
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):  # "if a relative path is encountered, consider it invalid and ignore it"
-        return Path(given)
-    return home_directory() / ".local" / "state"
-
-
-def _check_home(directory: Path) -> None:
-    """Refuse a directory that stands for a home, and that another user has made first."""
-    for home in directory.parents:
-        if is_temporary_home(home):
-            if why := distrust_temporary_home(home):
-                raise DaemonError(
-                    f"{home} can't stand for a home directory: {why}; set XDG_STATE_HOME to one of your own"
-                )
-            make_directories(home, _PRIVATE)
 
 
 def described(entry: DaemonEntry) -> dict[str, Any]:

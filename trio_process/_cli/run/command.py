@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from ..._core import OptionError, ProcessError
 from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
 from ..._supervisor import make_units
+from ..find import find_file
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
@@ -33,7 +34,6 @@ from .remembered import begin, choose, open_memory, remember_ends
 from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
 from .screen import Screen
-from .select import find_file
 from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import summarize
 

@@ -1,39 +1,13 @@
-"""Finds the pipeline file, and selects its tasks."""
+"""Selects the tasks of a pipeline file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Final
 
 import attrs
 
 from ..._core import PipelineError, nearest
-from ..._pipeline import PipelineFile, RunSpec, has_pipeline
-
-NAMES: Final = ("trio-process.toml", "pyproject.toml", "Procfile")
-
-
-def find_file(start: Path) -> Path:
-    """Return the pipeline file of a directory, or of the nearest parent that has one.
-
-    Raises:
-        PipelineError: There is none, or the working directory was removed.
-    """
-    try:
-        start = start.absolute()
-    except OSError as error:  # of getcwd(3)
-        gone = f"can't tell what the working directory is: {error.strerror}"
-        raise PipelineError([f"{gone}; change to another, or name a file with -f"]) from error
-    for directory in (start, *start.parents):
-        for name in NAMES:
-            path = directory / name
-            # not path.is_file(), which fails in directories that may not be searched
-            if os.path.isfile(path) and (name != "pyproject.toml" or has_pipeline(path)):
-                return Path(name) if directory == start else path
-    known = "no trio-process.toml, no pyproject.toml with [tool.trio-process] and no Procfile"
-    raise PipelineError([f"{known}, here or in a parent directory; name a file with -f"])
+from ..._pipeline import PipelineFile, RunSpec
 
 
 def select(file: PipelineFile, names: Sequence[str]) -> list[str]:

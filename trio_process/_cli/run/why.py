@@ -9,9 +9,9 @@ import click
 
 from ..._core import ProcessError
 from ..._pipeline import read_pipeline
+from ..find import find_file
 from ..output import print_error, show
 from .remembered import explain, open_memory
-from .select import find_file
 
 _USAGE = 2
 

@@ -4,7 +4,7 @@ from .capture import Capture
 from .drain import Drain
 from .echo import Echo, echo_chunks
 from .lines import LineCursor, OutputLine
-from .log_file import open_log
+from .log_file import LogFile, open_log
 from .redact import Redactor
 from .ring_buffer import DEFAULT_BUFFER_SIZE, Ring, RingBuffer
 from .router import Consumer, OutputRouter
@@ -18,6 +18,7 @@ __all__ = [
     "Echo",
     "FileTail",
     "LineCursor",
+    "LogFile",
     "OutputLine",
     "OutputRouter",
     "Redactor",

@@ -1,0 +1,322 @@
+"""`up`, `down`, `ps`, `logs` and the other commands of services, as a user runs them."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from support import wait_gone, wait_until
+
+LIMIT = 60
+
+FILE = """
+[services.db]
+run = ["sh", "-c", "echo db is up; exec sleep 1000"]
+ready = { line = "db is up" }
+
+[services.web]
+run = ["sh", "-c", "echo web $TRIO_PROCESS_REPLICA; while read x; do echo got $x; done; exec sleep 1000"]
+after = { db = "ready" }
+replicas = 2
+
+[services.mail]
+run = "sleep 1000"
+enabled = false
+"""
+
+
+class Site:
+    """A directory with a file, and the command line in it."""
+
+    def __init__(self, directory, state):
+        self.directory = directory
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(state), "HOME": str(state), "NO_COLOR": "1"}
+        self.state = state / "trio-process"
+
+    def write(self, text):
+        (self.directory / "trio-process.toml").write_text(text)
+
+    def run(self, *args, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "trio_process", *args],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            **options,
+        )
+
+    def start(self, *args):
+        return subprocess.Popen(
+            [sys.executable, "-m", "trio_process", *args],
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def rows(self):
+        return {row["name"]: row for row in json.loads(self.run("ps", "--json").stdout)}
+
+    def states(self):
+        return {name: row["state"] for name, row in self.rows().items()}
+
+
+@pytest.fixture
+def site():
+    # the path of a unix socket has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="tp") as name:
+        directory, state = Path(name, "p"), Path(name, "s")
+        directory.mkdir()
+        state.mkdir()
+        site = Site(directory, state)
+        site.write(FILE)
+        yield site
+        site.run("down", "--timeout", "30")
+
+
+@contextmanager
+def foreground(site, *args):
+    process = site.start("up", *args)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+
+
+def seen(process, text):
+    """Read lines until one has the text; return all of them."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} never came: {''.join(lines)}")
+
+
+def test_without_an_instance_each_command_says_so_and_down_is_fine(site):
+    for command in (
+        ("ps",),
+        ("logs",),
+        ("start", "db"),
+        ("stop", "db"),
+        ("restart", "db"),
+        ("scale", "db=2"),
+        ("reload",),
+        ("attach",),
+    ):
+        done = site.run(*command)
+        assert done.returncode == 3, command
+        assert "are not running; start them with: trio-process up" in done.stderr
+    done = site.run("down")
+    assert (done.returncode, "are not running" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_order(site, number, status):
+    with foreground(site) as process:
+        lines = seen(process, "web.2 = ready")
+        process.send_signal(number)
+        rest = process.stdout.read()
+        assert process.wait(LIMIT) == status
+    text = "".join(lines)
+    assert "db    | db is up" in text or "db | db is up" in text
+    assert "web.2 | web 2" in text + rest
+    assert rest.index("web   = stopped") < rest.index("db    = stopping")
+    assert not list(site.state.glob("*.sock"))
+
+
+def test_in_the_background_until_down(site):
+    done = site.run("up", "-d", "--wait", "--timeout", "40")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = site.rows()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "db": "ready", "web": "ready", "web.2": "ready", "mail": "stopped"
+    }  # fmt: skip
+    [socket] = site.state.glob("*.sock")
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(site.state.stat().st_mode) == 0o700
+    assert site.run("daemons").stdout.splitlines()[1].startswith("up ")
+    table = site.run("ps").stdout.splitlines()
+    assert table[0].split() == ["SERVICE", "STATE", "SINCE", "PID", "RESTARTS"]
+    assert table[1].split()[:2] == ["db", "ready"]
+    done = site.run("down")
+    assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
+    assert site.run("ps").returncode == 3
+    trio.run(wait_gone, *[row["pid"] for row in rows.values() if row["pid"]])
+
+
+def test_single_services_are_started_stopped_restarted_and_scaled(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    done = site.run("start", "mail")
+    assert (done.returncode, done.stdout) == (0, "mail: ready\n")
+    before = site.rows()["db"]["pid"]
+    assert site.run("restart", "db", "--timeout", "30").returncode == 0
+    assert site.rows()["db"]["pid"] != before
+    assert site.run("scale", "web=1", "mail=3").returncode == 0
+    assert set(site.states()) == {"db", "web", "mail", "mail.2", "mail.3"}
+    assert site.run("stop", "db").stdout == "db: stopped\n"
+    assert site.states()["web"] == "stopped"  # it depends on db
+    for wrong in (("start", "nothing"), ("scale", "web"), ("scale", "web=x"), ("scale", "nothing=1")):
+        done = site.run(*wrong)
+        assert done.returncode == 2, wrong
+        assert done.stderr.startswith("trio-process: ")
+
+
+def test_logs_of_one_or_all_with_their_options(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    lines = site.run("logs").stdout.splitlines()
+    assert sorted(line.split(" | ")[1] for line in lines) == ["db is up", "web 1", "web 2"]
+    assert site.run("logs", "db").stdout == "db | db is up\n"
+    assert site.run("logs", "--grep", "web 2").stdout.split(" | ")[1] == "web 2\n"
+    assert len(site.run("logs", "-n", "1").stdout.splitlines()) == 1
+    assert site.run("logs", "--since", "1h").stdout.splitlines() == lines
+    assert site.run("logs", "--since", "2090-01-01").stdout == ""
+    assert site.run("logs", "--since", "soon").returncode == 2
+    done = site.run("logs", "nothing")
+    assert (done.returncode, "there is no service 'nothing'" in done.stderr) == (2, True)
+
+
+def test_followed_logs_and_an_attached_terminal_see_what_comes(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    follow = site.start("logs", "-f", "web")
+    try:
+        seen(follow, "web 1")
+        typist = subprocess.Popen(
+            [sys.executable, "-m", "trio_process", "attach", "web"],
+            cwd=site.directory, env=site.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            seen(typist, "web   = ready")
+            typist.stdin.write("hello\n")
+            typist.stdin.flush()
+            seen(typist, "got hello")
+            seen(follow, "got hello")
+            typist.send_signal(signal.SIGINT)
+            assert typist.wait(LIMIT) == 130
+        finally:
+            typist.kill()
+            typist.communicate(timeout=LIMIT)
+        assert site.states()["web"] == "ready"  # Ctrl-C leaves, and stops nothing
+        site.run("down")
+        assert follow.wait(LIMIT) == 3
+    finally:
+        follow.kill()
+        follow.communicate(timeout=LIMIT)
+
+
+def test_a_second_up_attaches_and_reports_a_changed_file(site):
+    assert site.run("up", "-d").returncode == 0
+    done = site.run("up", "-d", "mail")
+    assert done.returncode == 0
+    assert "run already (PID " in done.stdout
+    assert "the file has changed" not in done.stdout
+    assert site.states()["mail"] == "ready"
+    site.write(FILE.replace("db is up; exec", "db is up; : ; exec") + '[services.new]\nrun = "sleep 1000"\n')
+    assert "the file has changed" in site.run("up", "-d").stdout
+    assert site.run("reload", "--dry-run").stdout == "would restart or change db (args)\nwould start new\n"
+    assert "new" not in site.states()
+    assert site.run("reload").stdout == "changed db (args)\nstarted new\n"
+    assert site.states()["new"] == "ready"
+    assert site.run("reload").stdout == "nothing has changed\n"
+    site.write("[services.db]\nruns = 3\n")
+    done = site.run("reload")
+    assert (done.returncode, "runs" in done.stderr) == (2, True)
+    assert site.states()["db"] == "ready"
+
+
+async def test_of_two_that_start_at_once_one_is_the_instance(site):
+    processes = [site.start("up", "-d", "--wait", "--timeout", "40") for _ in range(3)]
+    outputs = [await trio.to_thread.run_sync(process.communicate) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert site.states()["db"] == "ready"
+    pids = {path.read_text() for path in site.state.glob("*.pid")}
+    assert len(pids) == 1
+
+
+def test_only_the_named_services_and_what_they_need(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40", "web").returncode == 0
+    assert site.states() == {"db": "ready", "web": "ready", "web.2": "ready", "mail": "stopped"}
+    site.run("down")
+    assert site.run("up", "-d", "--wait", "--timeout", "40", "mail").returncode == 0
+    assert {name: state for name, state in site.states().items() if state == "ready"} == {"mail": "ready"}
+    assert site.run("reload").stdout == "nothing has changed\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[services.db\n",
+        '[services.db]\nrun = "sleep 1"\nafter = ["nothing"]\n',
+        '[services.db]\nready = { tcp = "x" }\n',
+    ],
+)
+def test_a_bad_file_starts_nothing_and_gives_2(site, text):
+    site.write(text)
+    for command in (("up",), ("up", "-d")):
+        done = site.run(*command)
+        assert done.returncode == 2
+        assert done.stderr.startswith("trio-process: ")
+    assert site.run("ps").returncode == 3
+
+
+def test_a_service_that_fails_gives_1(site):
+    site.write('[services.bad]\nrun = ["sh", "-c", "echo broken >&2; exit 3"]\nrestart = "never"\n')
+    done = site.run("up")
+    assert done.returncode == 1
+    assert "bad | broken" in done.stdout
+    assert "bad = failed" in done.stdout
+    done = site.run("up", "-d", "--wait")
+    assert done.returncode == 1
+    assert "bad: failed" in done.stderr
+    assert site.states() == {"bad": "failed"}  # it stays up
+
+
+def test_a_procfile_ends_with_its_first_process(site):
+    (site.directory / "trio-process.toml").unlink()
+    (site.directory / "Procfile").write_text("web: echo up; sleep 1000\nonce: sleep 0.5; echo done\n")
+    done = site.run("up")
+    assert done.returncode == 0
+    assert "once | done" in done.stdout
+    assert "web  = stopped" in done.stdout
+
+
+async def test_sigkill_of_the_instance_leaves_nothing_and_the_next_up_wins(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    pids = [row["pid"] for row in site.rows().values() if row["pid"]]
+    [pid_file] = site.state.glob("*.pid")
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    await wait_gone(*pids)
+    assert list(site.state.glob("*.sock"))  # the socket of a dead instance is only a file
+    done = await trio.to_thread.run_sync(lambda: site.run("up", "-d", "--wait", "--timeout", "40"))
+    assert done.returncode == 0
+    assert site.states()["db"] == "ready"
+
+
+async def test_sighup_reloads_in_the_background(site):
+    assert site.run("up", "-d").returncode == 0
+    site.write(FILE + '[services.new]\nrun = "sleep 1000"\n')
+    [pid_file] = site.state.glob("*.pid")
+    os.kill(int(pid_file.read_text()), signal.SIGHUP)
+    await wait_until(lambda: site.states().get("new") == "ready", LIMIT)
+
+
+def test_the_page_of_an_instance_is_opened_on_loopback(site):
+    assert site.run("up", "-d").returncode == 0
+    done = site.run("ui", "--no-browser")
+    assert done.returncode == 0
+    assert done.stdout.startswith("http://127.0.0.1:")
+    assert "#token=" in done.stdout
+    assert site.run("ui", "--no-browser").stdout == done.stdout  # one server for all who ask

@@ -1,0 +1,279 @@
+"""`trio-process up | down | ps | logs | start | stop | restart | scale | reload | attach | ui`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+from click.shell_completion import CompletionItem
+
+from ..._control import ControlError
+from ..._core import OptionError, PipelineError, ProcessError
+from ..._pipeline import read_pipeline
+from ..find import find_file
+from ..output import OutputLost, print_error, report, show, without_output, write
+from ..text import Duration, clock
+from .deeds import Deeds
+from .down import take_down
+from .follow import attach_to, follow_logs, parse_since
+from .instance import NOT_RUNNING, Instance, NotRunningError
+from .pages import open_page
+from .up import bring_up
+from .view import table
+
+USAGE: Final = 2
+_FAILED: Final = 1
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_REDRAW: Final = 1.0  # seconds
+_CLEAR: Final = "\x1b[H\x1b[2J"
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn every error into a line and the exit status that goes with it."""
+    try:
+        yield
+    except* NotRunningError as group:
+        _end(NOT_RUNNING, group)
+    except* (PipelineError, OptionError) as group:
+        _end(USAGE, group)
+    except* (ProcessError, OSError, TimeoutError) as group:
+        _end(_FAILED, group)
+    except* OutputLost as group:
+        error = _leaf(group)
+        assert isinstance(error, OutputLost)
+        sys.exit(without_output(error))
+    except* KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _leaf(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(status: int, group: BaseExceptionGroup[Any]) -> None:
+    error = _leaf(group)
+    if isinstance(error, PipelineError):
+        for fault in error.faults:
+            print_error(f"trio-process: {fault}")
+    else:
+        print_error(f"trio-process: {error}")
+    sys.exit(status)
+
+
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the services of the file, for a shell's completion."""
+    del parameter
+    try:
+        names = [entry.name for entry in read_pipeline(context.params.get("file") or find_file(Path())).services]
+    except ProcessError:
+        return []
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+_file = click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="The file of the services [default: the nearest one in this or a parent directory].",
+)
+_timeout = click.option("--timeout", type=Duration(), metavar="S", help="Wait at most this long: seconds, or e.g. 10m.")
+
+
+def _names(*, required: bool = False) -> Callable[[Any], Any]:
+    return click.argument("names", nargs=-1, required=required, metavar="SERVICE...", shell_complete=_complete)
+
+
+def _instance(file: Path | None) -> Instance:
+    path = file if file is not None else find_file(Path())
+    if not path.is_file():
+        raise PipelineError([f"can't read {str(path)!r}: No such file"])
+    return Instance(path)
+
+
+def _run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    return trio.run(partial(function, *args))
+
+
+@click.command()
+@_names()
+@_file
+@click.option("-d", "--detach", is_flag=True, help="Leave the services running in the background.")
+@click.option("--wait", is_flag=True, help="With -d: return when all services are ready; status 1 if one isn't.")
+@_timeout
+@click.option("--listen", metavar="ADDR", default="", help="Serve the API and the page at this address, too.")
+def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, timeout: float | None, listen: str) -> None:  # noqa: FBT001 - flags of the command line
+    """Start the services of a file, all or the named ones with what they need, and show them.
+
+    Ctrl-C stops them in their order. Where they run already, this starts the named ones and attaches.
+    """
+    with reported():
+        sys.exit(_run(bring_up, _instance(file), names, detach, wait, timeout, listen))
+
+
+@click.command()
+@_file
+@_timeout
+def down(file: Path | None, timeout: float | None) -> None:
+    """Stop all services of a file, in their order; nothing to stop is fine."""
+    with reported():
+        sys.exit(_run(take_down, _instance(file), timeout))
+
+
+@click.command()
+@_file
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--watch", is_flag=True, help="Print again every second, until Ctrl-C.")
+def ps(file: Path | None, as_json: bool, watch: bool) -> None:  # noqa: FBT001 - as above
+    """List the services of the running instance."""
+    with reported():
+        client = _instance(file).client()
+        while True:
+            rows = _run(client.get, "/services")
+            text = json.dumps(rows, indent=2) if as_json else table(rows, _cells, _HEAD)
+            if not watch:
+                show(text)
+                return
+            write((_CLEAR if sys.stdout.isatty() and not as_json else "") + text + "\n")
+            time.sleep(_REDRAW)  # the program's only thread has nothing else to do
+
+
+_HEAD: Final = ["SERVICE", "STATE", "SINCE", "PID", "RESTARTS", ""]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    since = datetime.fromisoformat(row["since"])
+    ago = clock(max(0.0, (datetime.now(since.tzinfo) - since).total_seconds()))
+    why = row["error"] or (f"waits for {', '.join(row['waitingFor'])}" if row["waitingFor"] else "")
+    pid = str(row["pid"]) if row["pid"] and row["state"] in ("starting", "ready", "unready", "stopping") else "-"
+    return [row["name"], row["state"], ago, pid, str(row["restarts"]), why.partition("\n")[0]]
+
+
+@click.command()
+@_names()
+@click.option("--file", type=click.Path(path_type=Path), help="The file of the services.")  # here, -f is another option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the instance.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines at first."
+)
+@click.option("--since", metavar="T", help="Only lines since then: 10m, 2h, or a time such as 2026-11-29T12:00:00.")
+@click.option("--grep", metavar="TEXT", default="", help="Only lines with this text in them.")
+def logs(
+    names: tuple[str, ...],
+    file: Path | None,
+    follow: bool,  # noqa: FBT001 - as above
+    lines: int,
+    since: str | None,
+    grep: str,
+) -> None:
+    """Print what the services have written."""
+    with reported():
+        moment = -math.inf if since is None else parse_since(since)
+        _run(follow_logs, _instance(file).client(), names, lines, moment, grep, follow)
+
+
+def _deed(word: str, text: str, done: str) -> click.Command:
+    @click.command(word, help=text)
+    @_names(required=True)
+    @_file
+    @_timeout
+    def command(names: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
+        with reported():
+            failures = _run(Deeds(_instance(file).client(), timeout).each, word, names, done)
+            sys.exit(_FAILED if failures else 0)
+
+    return command
+
+
+start = _deed("start", "Start services and what they need; return when they are ready.", "ready")
+stop = _deed(
+    "stop", "Stop services, and before them those that depend on them; return when they are stopped.", "stopped"
+)
+restart = _deed("restart", "Restart services; return when they are ready again.", "ready")
+
+
+@click.command()
+@click.argument("counts", nargs=-1, required=True, metavar="SERVICE=N...")
+@_file
+@_timeout
+def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
+    """Run another number of replicas of services."""
+    with reported():
+        wanted: dict[str, int] = {}
+        for count in counts:
+            found = re.fullmatch(r"(.+)=([0-9]{1,6})", count, re.ASCII)
+            if found is None:
+                raise OptionError(f"write SERVICE=N, as in web=3; got {count!r}")
+            wanted[found[1]] = int(found[2])
+        failures = _run(Deeds(_instance(file).client(), timeout).scale, wanted)
+        sys.exit(_FAILED if failures else 0)
+
+
+@click.command()
+@_file
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
+    """Read the file again: stop what was removed, restart what has changed, start what is new."""
+    with reported():
+        try:
+            plan = _run(partial(_instance(file).client().post, "/reload", dryRun=dry_run))
+        except ControlError as error:
+            if error.code != "invalid_request":
+                raise
+            print_error(f"trio-process: {error}")
+            sys.exit(USAGE)
+        report(described(plan, dry_run=dry_run))
+
+
+def described(plan: dict[str, Any], *, dry_run: bool) -> str:
+    """Return a plan of a reload as text."""
+    words = ("would stop", "would restart or change", "would start") if dry_run else ("stopped", "changed", "started")
+    changed = [f"{name} ({', '.join(fields)})" for name, fields in plan["changed"].items()]
+    lines = [
+        f"{word} {', '.join(names)}"
+        for word, names in zip(words, (plan["removed"], changed, plan["added"]), strict=True)
+        if names
+    ]
+    return "\n".join(lines) or "nothing has changed"
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[SERVICE]", shell_complete=_complete)
+@_file
+def attach(name: str | None, file: Path | None) -> None:
+    """Show what the services do, until Ctrl-C, which stops nothing; with a SERVICE, lines typed go to its stdin."""
+    with reported():
+        _run(attach_to, _instance(file).client(), name)
+
+
+@click.command()
+@_file
+@click.option("--no-browser", is_flag=True, help="Only print where the page is.")
+def ui(file: Path | None, no_browser: bool) -> None:  # noqa: FBT001 - as above
+    """Open the page of the running instance in a browser; without an instance, a page of the daemons that run."""
+    with reported():
+        _run(open_page, _found(file), no_browser)
+
+
+def _found(file: Path | None) -> Instance | None:
+    if file is not None:
+        return _instance(file)
+    try:
+        return _instance(None)
+    except PipelineError:
+        return None

@@ -1,0 +1,90 @@
+"""Asking the running instance for something that takes time, and waiting for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, final
+
+import trio
+
+from ..._control import ControlClient, ControlError
+from ..._core import OptionError, in_seconds, open_scope
+from ..output import print_error, report
+from .instance import NotRunningError, segment
+
+_LONGEST_WAIT: Final = 300  # seconds, of one request
+_LOOK: Final = 0.2  # seconds
+_SETTLED: Final = {"ready": ("ready", "completed"), "stopped": ("stopped", "completed", "failed", "skipped")}
+
+
+@final
+class Deeds:
+    """Asks for one thing after the other, and reports each.
+
+    Args:
+        client: A client of the instance.
+        timeout: Seconds to wait for each, None for as long as it takes.
+    """
+
+    def __init__(self, client: ControlClient, timeout: float | None) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    async def each(self, word: str, names: Sequence[str], done: str) -> int:
+        """Start, stop or restart services side by side; return how many failed."""
+        return await self._together(
+            {name: partial(self._client.post, f"/services/{segment(name)}/{word}") for name in names}, word, done
+        )
+
+    async def scale(self, counts: Mapping[str, int]) -> int:
+        """Scale services side by side; return how many failed."""
+        return await self._together(
+            {
+                name: partial(self._client.put, f"/services/{segment(name)}/replicas", {"replicas": count})
+                for name, count in counts.items()
+            },
+            "scale",
+            "ready",
+        )
+
+    async def _together(self, asks: Mapping[str, Callable[..., Any]], word: str, done: str) -> int:
+        failures = 0
+
+        async def one(name: str, ask: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+            nonlocal failures
+            if not await self._one(name, ask, word, done):
+                failures += 1
+
+        async with open_scope(wait=True) as nursery:
+            for name, ask in asks.items():
+                nursery.start_soon(one, name, ask)
+        return failures
+
+    async def _one(self, name: str, ask: Callable[..., Coroutine[Any, Any, Any]], word: str, done: str) -> bool:
+        wait = _LONGEST_WAIT if self._timeout is None else min(self._timeout, _LONGEST_WAIT)
+        limit = trio.CancelScope() if self._timeout is None else trio.move_on_after(self._timeout)
+        try:
+            with limit:
+                row = await ask(wait=wait)
+                while row.get("state") not in _SETTLED[done] and word != "scale":
+                    await trio.sleep(_LOOK)  # a request waits for five minutes at most
+                    row = await self._client.get(f"/services/{segment(name)}")
+                    if row["state"] in ("failed", "skipped"):
+                        break
+        except ControlError as error:
+            if error.code == "not_found":
+                raise OptionError(str(error)) from None
+            print_error(f"trio-process: {name}: {error}")
+            return False
+        except OSError as error:
+            raise NotRunningError(f"the instance has ended: {error}") from error
+        if limit.cancelled_caught:
+            assert self._timeout is not None
+            print_error(f"trio-process: {name}: not {done} within {in_seconds(self._timeout)}")
+            return False
+        if word != "scale" and row["state"] not in _SETTLED[done]:
+            print_error(f"trio-process: {name}: {row['state']}: {row.get('error') or ''}")
+            return False
+        report(f"{name}: {row['state']}")
+        return True

@@ -1,0 +1,131 @@
+"""The one instance that may run the services of a file: how it is found, and how it is asked.
+
+An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API at a unix socket
+beside it, in the directory where the command line keeps its state. The lock decides whether it runs: the socket of a dead
+instance is only a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Final, final
+from urllib.parse import quote
+
+import attrs
+import trio
+
+from ..._control import ControlClient, ControlError
+from ..._core import DaemonError, ProcessError
+from ..._daemon import LONGEST_UNIX_PATH, read_pid
+from ..state import check_owner, make_private, state_directory
+
+NOT_RUNNING: Final = 3
+_POLL: Final = 0.05  # seconds
+_DIGEST: Final = 16  # characters
+
+
+class NotRunningError(ProcessError):
+    """No instance runs the services of a file."""
+
+
+def _real_path(file: Path) -> Path:
+    return Path(os.path.realpath(file))
+
+
+@final
+@attrs.frozen
+class Instance:
+    """The instance of one file.
+
+    Args:
+        file: The pipeline file; its real path is what counts.
+    """
+
+    file: Path = attrs.field(converter=_real_path)
+
+    @property
+    def pid_file(self) -> Path:
+        """The file whose lock proves that the instance runs."""
+        return self._path("pid")
+
+    @property
+    def log_file(self) -> Path:
+        """Where an instance in the background writes what it and its services have to say."""
+        return self._path("log")
+
+    @property
+    def address(self) -> str:
+        """The address of its control API.
+
+        Raises:
+            DaemonError: The path is too long for a unix socket.
+        """
+        path = self._path("sock")
+        if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
+            raise DaemonError(
+                f"{path} is too long for a unix socket (at most {LONGEST_UNIX_PATH} bytes); set XDG_STATE_HOME to a "
+                "shorter directory"
+            )
+        return f"unix:{path}"
+
+    def prepare(self) -> None:
+        """Make the directory of its files.
+
+        Raises:
+            DaemonError: It can't be made, or can't be trusted.
+        """
+        directory = state_directory()
+        try:
+            make_private(directory)
+        except OSError as error:
+            raise DaemonError(
+                f"{directory} could not be made: {error.strerror or error}; set XDG_STATE_HOME to a directory that can be "
+                "written to"
+            ) from error
+
+    def _path(self, ending: str) -> Path:
+        digest = hashlib.sha256(os.fsencode(self.file)).hexdigest()[:_DIGEST]
+        return state_directory() / f"up-{digest}.{ending}"
+
+    def pid(self) -> int:
+        """Return the PID of the instance, 0 if none runs."""
+        pid, alive = read_pid(self.pid_file)
+        if alive:
+            check_owner(state_directory())
+        return pid if alive else 0
+
+    def client(self) -> ControlClient:
+        """Return a client of the running instance.
+
+        Raises:
+            NotRunningError: None runs.
+        """
+        if not self.pid():
+            raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
+        return ControlClient(self.address)
+
+    async def answers(self) -> bool:
+        """Whether the instance answers at its socket."""
+        try:
+            await ControlClient(self.address).get("/services")
+        except (OSError, ControlError):
+            return False
+        return True
+
+    async def wait_until_it_answers(self, has_ended: Any) -> None:
+        """Wait until the instance answers.
+
+        Raises:
+            DaemonError: It has ended first.
+        """
+        while not await self.answers():
+            if has_ended():
+                raise DaemonError(f"the services of {self.file} did not start")
+            await trio.sleep(_POLL)
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a path."""
+    return quote(name, safe="")

@@ -1,0 +1,52 @@
+"""`trio-process ui`: open the page in a browser, without showing the token to anybody else."""
+
+from __future__ import annotations
+
+import html
+import os
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from ..._control import ControlServer
+from ..._daemon import Daemon, default_registry
+from ..output import report
+from .instance import Instance
+
+_LOOPBACK: Final = "127.0.0.1:0"
+_KEPT: Final = 10.0  # seconds in which a browser has read the file
+
+
+async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noqa: FBT001 - an option of the command line
+    """Open the page of an instance; without one, serve a page of the daemons until a signal comes."""
+    if instance is not None and instance.pid():
+        url = (await instance.client().post("/ui"))["url"]
+        await _show(url, no_browser=no_browser)
+        return
+    async with Daemon() as daemon, ControlServer(_LOOPBACK, registry=default_registry()) as control:
+        await _show(control.login_url.reveal(), no_browser=no_browser, wait=False)
+        report("Ctrl-C ends the page")
+        await daemon.run()
+
+
+async def _show(url: str, *, no_browser: bool, wait: bool = True) -> None:
+    """Open a URL by a file that redirects there: the token is in no argument vector, and in no history of a shell."""
+    page, _, _ = url.partition("#")
+    if no_browser:
+        report(url)
+        return
+    descriptor, name = tempfile.mkstemp(prefix="trio-process-", suffix=".html")  # 0600
+    with os.fdopen(descriptor, "w") as file:
+        target = html.escape(url, quote=True)
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>trio-process</title>\n')
+    try:
+        opened = await trio.to_thread.run_sync(webbrowser.open, Path(name).as_uri())
+        report(f"the page is at {page}" if opened else f"no browser was found; the page is at {url}")
+        if opened and wait:
+            await trio.sleep(_KEPT)
+    finally:
+        if wait:
+            os.unlink(name)

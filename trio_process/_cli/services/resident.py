@@ -1,0 +1,75 @@
+"""What `up -d` leaves in the background: the instance of a file, without a terminal.
+
+    python -m trio_process._cli.services.resident FILE [SERVICE...]
+
+The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold what `--listen` was given, so that the token is in no
+argument vector; they are taken from the environment before the first service starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from ..._core import ProcessError, Stream
+from ..._process import LogFile
+from ..._supervisor import UnitChanged
+from .instance import Instance
+from .serve import ServeSettings, serve
+from .view import Lines
+
+LISTEN: Final = "TRIO_PROCESS_LISTEN"
+TOKEN: Final = "TRIO_PROCESS_TOKEN"  # noqa: S105 - the name of a variable
+LOG_SIZE: Final = 10 * 2**20
+
+_logger = logging.getLogger("trio_process")
+
+
+class _Handler(logging.Handler):
+    """Writes log records into the log of the instance, between the lines of its services."""
+
+    def __init__(self, log: LogFile) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.write(Stream.STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+def main() -> int:
+    """Run the instance; return the exit status."""
+    instance = Instance(Path(sys.argv[1]))
+    settings = ServeSettings(
+        names=tuple(sys.argv[2:]),
+        listen=os.environ.pop(LISTEN, ""),
+        token=os.environ.pop(TOKEN, None),
+        until_done=False,
+    )
+    log = LogFile(instance.log_file, LOG_SIZE)
+    logging.basicConfig(format="%(asctime)s trio-process: %(message)s", level=logging.INFO, handlers=[_Handler(log)])
+    lines = Lines([], colour=False)
+
+    async def emit(event: Any) -> None:
+        if isinstance(event, UnitChanged):
+            text = lines.change(event.name, str(event.new), event.reason)
+        else:
+            text = "".join([lines.output(event.name, line) for line in event.lines])
+        log.write(Stream.STDOUT, text.encode(errors="backslashreplace"))
+
+    try:
+        return trio.run(serve, instance, settings, emit)
+    except (ProcessError, OSError) as error:
+        _logger.error("%s", error)  # noqa: TRY400 - its text is for people
+        print(error, file=sys.stderr)  # noqa: T201 - read by `up -d`
+        return 1
+    finally:
+        log.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Running the services of a file: a daemon around a control server around a supervisor, in this order.
+
+The daemon comes first, so that signals are handled before the first service starts. The control server is around the
+supervisor, so that it shows the stop. When the block is left, the services are stopped in their order, the socket goes
+last but for the lock: whoever finds the lock free finds no service of this file alive.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import FrameType
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from ..._control import Access, ControlServer
+from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
+from ..._daemon import Daemon, DaemonEntry, default_registry
+from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
+from .instance import Instance
+
+FAILED: Final = 1
+_STOPPED_BY: Final = 128
+_LOOPBACK: Final = "127.0.0.1:0"
+
+Emit = Callable[[Any], Awaitable[None]]
+"""Shows an event: an `ActionProcessOutput` batch or a `UnitChanged`."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ServeSettings:
+    """How the services of a file are run.
+
+    Args:
+        names: The services to start, with what they need; none for all that are enabled.
+        listen: A further address of the control server, "" for none.
+        token: Its token, None for one that is made.
+        until_done: Whether to end once nothing runs or will run.
+    """
+
+    names: tuple[str, ...] = ()
+    listen: str = ""
+    token: str | None = None
+    until_done: bool = True
+
+
+async def serve(
+    instance: Instance,
+    settings: ServeSettings,
+    emit: Emit,
+    on_listen: Callable[[ControlServer], object] = lambda _: None,
+) -> int:
+    """Run the services of a file until a signal comes, or an essential one ends; return the exit status.
+
+    Args:
+        instance: The instance of the file.
+        settings: What is started.
+        emit: Shows events; called in order.
+        on_listen: Called with each control server that listens at a TCP address.
+
+    Raises:
+        AlreadyRunningError: Another instance runs.
+        PipelineError: The file has faults.
+        OptionError: A service has faults, or the address is not valid.
+    """
+    supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
+    status = _Status()
+    try:
+        async with (
+            Daemon(
+                pid_file=instance.pid_file,
+                registry_entry=DaemonEntry("up", str(instance.file), project=str(instance.file.parent)),
+            ) as daemon,
+            _shown(supervisor, emit, status),
+            ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
+            _page(control, supervisor, settings, on_listen),
+            supervisor,
+        ):
+            _reload_at_hangup(daemon, supervisor, background=not settings.until_done)
+            with status.noting_signals():
+                await daemon.run(_until_done, supervisor, settings)
+    except ProcessError as error:
+        if not hasattr(error, "unit"):
+            raise
+        logger.error("%s", error)
+        status.has_failed = True
+    return status.code
+
+
+async def _until_done(supervisor: Supervisor, settings: ServeSettings) -> None:
+    if not settings.until_done:
+        await trio.sleep_forever()
+    await supervisor.wait(check=False)
+
+
+def _reload_at_hangup(daemon: Daemon, supervisor: Supervisor, *, background: bool) -> None:
+    """Reload at SIGHUP in the background; in the foreground it means that the terminal is gone, unless it is ignored."""
+    if background:
+
+        async def reload() -> None:
+            plan = await supervisor.reload(await trio.to_thread.run_sync(reread, supervisor))
+            logger.info("reloaded: %s", plan.to_dict())
+
+        daemon.on_reload(reload)
+    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        daemon.on_reload(daemon.stop)
+
+
+@final
+class _Status:
+    """What the exit status is to say."""
+
+    def __init__(self) -> None:
+        self.has_failed = False
+        self._signal = 0
+
+    @property
+    def code(self) -> int:
+        if self._signal:
+            return _STOPPED_BY + self._signal
+        return FAILED if self.has_failed else 0
+
+    @contextmanager
+    def noting_signals(self) -> Iterator[None]:
+        """Note which signal has stopped us; it is handled as before."""
+        handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signal = self._signal or number
+            handler = handled[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+
+        for number in handled:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in handled.items():
+                signal.signal(number, handler)
+
+
+@asynccontextmanager
+async def _shown(supervisor: Supervisor, emit: Emit, status: _Status) -> AsyncIterator[None]:
+    """Show every event of the services, from before the first one starts until after the last one has ended."""
+    with supervisor.service.subscribe(ActionProcessOutput, UnitChanged) as events:
+        async with open_scope(wait=True) as nursery:  # the events end with the supervisor's service, inside
+            nursery.start_soon(_show, events, emit, status)
+            yield
+
+
+async def _show(events: Subscription[Any], emit: Emit, status: _Status) -> None:
+    while True:
+        try:
+            batch: EventBatch = await events.receive_batch()
+        except trio.EndOfChannel:
+            return
+        for event in batch if not batch.lines else [batch]:
+            if isinstance(event, UnitChanged) and event.new is UnitState.FAILED:
+                status.has_failed = True
+            await emit(event)
+
+
+@asynccontextmanager
+async def _page(
+    control: ControlServer,
+    supervisor: Supervisor,
+    settings: ServeSettings,
+    on_listen: Callable[[ControlServer], object],
+) -> AsyncIterator[None]:
+    """Listen at a TCP address: at the given one at once, and at loopback when `trio-process ui` asks for it."""
+    async with AsyncExitStack() as stack:
+        lock = trio.Lock()
+        listening: list[ControlServer] = []
+
+        async def listen(addr: str, token: str | None) -> ControlServer:
+            server = ControlServer(
+                addr, supervisor=supervisor, registry=default_registry(), access=Access.CONTROL, token=token
+            )
+            listening.append(await stack.enter_async_context(server))
+            on_listen(server)
+            return server
+
+        if settings.listen:
+            await listen(settings.listen, settings.token)
+
+        async def ui() -> dict[str, Any]:
+            async with lock:
+                server = listening[0] if listening else await listen(_LOOPBACK, None)
+            return {"success": True, "data": {"url": server.login_url.reveal()}}
+
+        control.app.add_url_rule("/api/process/ui", view_func=ui, methods=["POST"])
+        yield

@@ -1,0 +1,160 @@
+"""`trio-process up`: in the foreground, in the background, or attached to an instance that runs already."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import trio
+
+from ..._control import ControlError, ControlServer
+from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
+from ..._process import Service
+from ..._supervisor import UnitChanged, supervisor_of
+from ..output import print_error, report, write
+from ..text import listed
+from .deeds import Deeds
+from .follow import attach_to
+from .instance import Instance
+from .resident import LISTEN, TOKEN
+from .serve import FAILED, ServeSettings, serve
+from .view import Lines, wants_colour
+
+_LOOK: Final = 0.1  # seconds
+_START: Final = 60.0  # seconds until an instance answers
+_LAST_LINES: Final = 20
+_GOOD: Final = ("ready", "completed")
+_BAD: Final = ("failed", "skipped")
+
+
+async def bring_up(
+    instance: Instance,
+    names: Sequence[str],
+    detach: bool,  # noqa: FBT001 - the options of the command line
+    wait: bool,  # noqa: FBT001 - as above
+    timeout: float | None,  # noqa: ASYNC109 - as above
+    listen: str,
+) -> int:
+    """Do what `up` is asked for; return the exit status."""
+    await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))  # faults are told before anything starts
+    instance.prepare()
+    if instance.pid():
+        return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
+    token = os.environ.pop(TOKEN, None)
+    if detach:
+        await _leave_in_background(instance, names, listen, token)
+        report(f"the services of {instance.file} run in the background; trio-process down stops them")
+        return await _wait_until_ready(instance, timeout) if wait else 0
+    settings = ServeSettings(names=tuple(names), listen=listen, token=token)
+    shown = Lines([], colour=wants_colour())
+
+    async def emit(event: Any) -> None:
+        if isinstance(event, UnitChanged):
+            text = shown.change(event.name, str(event.new), event.reason)
+        else:
+            text = "".join([shown.output(event.name, line) for line in event.lines])
+        await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
+
+    try:
+        return await serve(instance, settings, emit, _announce)
+    except AlreadyRunningError:  # another one was faster
+        return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
+
+
+def _announce(server: ControlServer) -> None:
+    """Say where the page is; the token stands in the address, for the person at this terminal alone."""
+    print_error(f"trio-process: the page is at {server.login_url.reveal() if sys.stderr.isatty() else server.url}")
+
+
+async def _join(
+    instance: Instance,
+    names: Sequence[str],
+    *,
+    detach: bool,
+    wait: bool,
+    timeout: float | None,  # noqa: ASYNC109 - as above
+) -> int:
+    """Start the named services of an instance that runs already, and attach to it."""
+    with trio.move_on_after(_START):
+        await instance.wait_until_it_answers(lambda: not instance.pid())
+    client = instance.client()
+    report(f"the services of {instance.file} run already (PID {instance.pid()})")
+    try:
+        plan = await client.post("/reload", dryRun=True)
+        if plan["added"] or plan["removed"] or plan["changed"]:
+            report("the file has changed since they were started; trio-process reload goes by it")
+    except ControlError as error:
+        report(f"the file has changed since they were started, and has faults: {error}")
+    failures = await Deeds(client, timeout).each("start", names, "ready") if names else 0
+    if detach:
+        return FAILED if failures or (wait and await _wait_until_ready(instance, timeout)) else 0
+    await attach_to(client, None)
+    return FAILED if failures else 0
+
+
+async def _leave_in_background(instance: Instance, names: Sequence[str], listen: str, token: str | None) -> None:
+    """Start an instance in the background, and return when it answers.
+
+    Raises:
+        DaemonError: It has ended; the text has the last lines of its log.
+    """
+    written = instance.log_file.stat().st_size if instance.log_file.exists() else 0
+    environment = {LISTEN: listen or None, TOKEN: token}
+    async with Service() as service:
+        with trio.CancelScope(shield=True):  # an instance that was started but is not known to us would stay
+            resident = await service.start(
+                sys.executable,
+                "-m",
+                "trio_process._cli.services.resident",
+                instance.file,
+                *names,
+                env=environment,
+                detach=True,
+            )
+        try:
+            with trio.fail_after(_START):
+                await instance.wait_until_it_answers(lambda: not resident.is_running)
+        except BaseException as error:
+            if resident.is_running:
+                with trio.CancelScope(shield=True):
+                    await resident.stop(_START)
+            if isinstance(error, (DaemonError, trio.TooSlowError)):
+                raise DaemonError(
+                    f"the services of {instance.file} did not start{_quoted(instance, written)}"
+                ) from None
+            raise
+
+
+def _quoted(instance: Instance, begin: int) -> str:
+    try:
+        text = instance.log_file.read_bytes()[begin:].decode(errors="replace")
+    except OSError:
+        return ""
+    return "".join(f"\n  {line}" for line in text.splitlines()[-_LAST_LINES:])
+
+
+async def _wait_until_ready(instance: Instance, timeout: float | None) -> int:  # noqa: ASYNC109 - as above
+    """Wait until all services that are wanted are ready; return the exit status. The instance stays up either way."""
+    client = instance.client()
+    waits = ""
+    with trio.move_on_after(float("inf") if timeout is None else timeout):
+        while True:
+            rows = [row for row in await client.get("/services") if row["state"] != "stopped" or not row["generation"]]
+            wanted = [row for row in rows if row["state"] != "stopped"]
+            bad = [row for row in wanted if row["state"] in _BAD]
+            if bad:
+                print_error(
+                    "".join(
+                        f"trio-process: {row['name']}: {row['state']}: {row['error'] or ''}\n" for row in bad
+                    ).rstrip()
+                )
+                return FAILED
+            waiting = [row["name"] for row in wanted if row["state"] not in _GOOD]
+            if wanted and not waiting:
+                return 0
+            waits = listed(waiting)
+            await trio.sleep(_LOOK)
+    assert timeout is not None
+    raise ProcessError(f"not ready within {in_seconds(timeout)}: {waits or 'nothing has started'}; they run on")

@@ -1,0 +1,66 @@
+"""What the services write and what becomes of them, a line each, as `up`, `attach` and `logs` show it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final, final
+
+import click
+
+from ..text import cell_ljust, cells, logged, one_line
+
+_COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
+_STATE_COLOURS: Final = {"ready": "green", "failed": "red", "unready": "yellow", "backoff": "yellow"}
+_WIDEST: Final = 24
+
+
+@final
+class Lines:
+    """Formats lines with the name of their service in front.
+
+    Args:
+        names: The names that are known at first, for the width of the column.
+        colour: Whether to colour the names.
+    """
+
+    def __init__(self, names: list[str], *, colour: bool) -> None:
+        self._colour = colour
+        self._width = min(max([cells(one_line(name)) for name in names], default=0), _WIDEST)
+        self._order: dict[str, str] = {}
+
+    def output(self, name: str, line: str) -> str:
+        """Return a line that a service has written."""
+        return f"{self._prefix(name)} | {logged(line)}\n"
+
+    def change(self, name: str, state: str, reason: str) -> str:
+        """Return what has become of a service."""
+        why = f": {one_line(reason)}" if reason else ""
+        word = click.style(state, fg=_STATE_COLOURS.get(state), bold=True) if self._colour else state
+        return f"{self._prefix(name)} = {word}{why}\n"
+
+    def _prefix(self, name: str) -> str:
+        shown = one_line(name)
+        self._width = max(self._width, min(cells(shown), _WIDEST))
+        column = cell_ljust(shown, self._width)
+        if not self._colour:
+            return column
+        return click.style(column, fg=self._order.setdefault(name, _COLOURS[len(self._order) % len(_COLOURS)]))
+
+
+def wants_colour() -> bool:
+    """Whether lines on stdout are coloured (https://no-color.org, FORCE_COLOR)."""
+    import os  # noqa: PLC0415 - read where it is asked
+
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
+def table(rows: list[dict[str, Any]], shown: Callable[[dict[str, Any]], list[str]], head: list[str]) -> str:
+    """Return rows as a table whose columns are as wide as their widest cell."""
+    lines = [head, *[[one_line(cell) for cell in shown(row)] for row in rows]]
+    widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell_ljust(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,64 @@
+"""The directory where the command line keeps its state: `$XDG_STATE_HOME/trio-process` (XDG Base Directory Specification)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from .._core import (
+    DaemonError,
+    distrust_temporary_home,
+    home_directory,
+    is_temporary_home,
+    make_directories,
+    user_name,
+)
+
+_PRIVATE: Final = 0o700
+_ROOT: Final = 0
+
+
+def state_directory() -> Path:
+    """Return the path of the directory, which need not exist."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):  # "if a relative path is encountered, consider it invalid and ignore it"
+        return Path(given) / "trio-process"
+    return home_directory() / ".local" / "state" / "trio-process"
+
+
+def make_private(directory: Path) -> None:
+    """Make the directory, for this user alone.
+
+    Raises:
+        DaemonError: It, or what stands for a home, belongs to another user, or others can write to it.
+        OSError: It can't be made.
+    """
+    for home in directory.parents:
+        if is_temporary_home(home):
+            if why := distrust_temporary_home(home):
+                raise DaemonError(
+                    f"{home} can't stand for a home directory: {why}; set XDG_STATE_HOME to one of your own"
+                )
+            make_directories(home, _PRIVATE)
+    make_directories(directory, _PRIVATE)
+    check_owner(directory)
+
+
+def check_owner(directory: Path) -> None:
+    """Keep to a directory of this user: its owner decides what is run.
+
+    Raises:
+        DaemonError: It belongs to another user, or others can write to it.
+    """
+    status = directory.stat()
+    if status.st_uid not in (_ROOT, os.geteuid()):
+        raise DaemonError(
+            f"{directory} belongs to another user, {user_name(status.st_uid)}; set XDG_STATE_HOME to a directory of "
+            "your own"
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if status.st_uid != os.geteuid():
+            raise DaemonError(f"others can write to {directory}; run chmod go-w {directory}")
+        directory.chmod(_PRIVATE)
