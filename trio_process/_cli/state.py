@@ -1,4 +1,4 @@
-"""The directory where the command line keeps its state: `$XDG_STATE_HOME/trio-process` (XDG Base Directory Specification)."""
+"""The directory where the command line keeps its state: ``$XDG_STATE_HOME/trio-process`` (XDG Base Directory Specification)."""
 
 from __future__ import annotations
 

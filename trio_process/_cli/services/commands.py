@@ -1,4 +1,4 @@
-"""`trio-process up | down | ps | logs | start | stop | restart | scale | reload | attach | ui`."""
+"""``trio-process up | down | ps | logs | start | stop | restart | scale | reload | attach | ui``."""
 
 from __future__ import annotations
 

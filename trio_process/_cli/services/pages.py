@@ -1,4 +1,4 @@
-"""`trio-process ui`: open the page in a browser, without showing the token to anybody else."""
+"""``trio-process ui``: open the page in a browser, without showing the token to anybody else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What `up -d` leaves in the background: the instance of a file, without a terminal.
+"""What ``up -d`` leaves in the background: the instance of a file, without a terminal.
 
     python -m trio_process._cli.services.resident FILE [SERVICE...]
 
-The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold what `--listen` was given, so that the token is in no
+The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold what ``--listen`` was given, so that the token is in no
 argument vector; they are taken from the environment before the first service starts.
 """
 
@@ -65,7 +65,7 @@ def main() -> int:
         return trio.run(serve, instance, settings, emit)
     except (ProcessError, OSError) as error:
         _logger.error("%s", error)  # noqa: TRY400 - its text is for people
-        print(error, file=sys.stderr)  # noqa: T201 - read by `up -d`
+        print(error, file=sys.stderr)  # noqa: T201 - read by ``up -d``
         return 1
     finally:
         log.finish()

@@ -172,7 +172,7 @@ async def _page(
     settings: ServeSettings,
     on_listen: Callable[[ControlServer], object],
 ) -> AsyncIterator[None]:
-    """Listen at a TCP address: at the given one at once, and at loopback when `trio-process ui` asks for it."""
+    """Listen at a TCP address: at the given one at once, and at loopback when ``trio-process ui`` asks for it."""
     async with AsyncExitStack() as stack:
         lock = trio.Lock()
         listening: list[ControlServer] = []

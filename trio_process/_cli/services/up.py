@@ -1,4 +1,4 @@
-"""`trio-process up`: in the foreground, in the background, or attached to an instance that runs already."""
+"""``trio-process up``: in the foreground, in the background, or attached to an instance that runs already."""
 
 from __future__ import annotations
 
