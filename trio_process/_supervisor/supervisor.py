@@ -238,7 +238,7 @@ class Supervisor(Block):
 
     def _known(self) -> Roster:
         if self._roster is None:
-            raise ProcessError("this Supervisor is not entered; use it as ``async with Supervisor(...) as supervisor:``")
+            raise ProcessError("this Supervisor is not entered; use it as `async with Supervisor(...) as supervisor:`")
         return self._roster
 
     def _open(self) -> Roster:
