@@ -2,15 +2,16 @@
 
 import re
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
+
+import trio_process
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `members`, the extension beside this file
 
 project = "trio-process"
 author = "the contributors to trio-process"
 copyright = "2026, the contributors to trio-process"  # noqa: A001 - Sphinx's name
-version = release = installed_version("trio-process")
+version = release = trio_process.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "members"]
 exclude_patterns = ["_build", "examples"]

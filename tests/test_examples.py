@@ -29,7 +29,7 @@ EXAMPLES = DOCS / "examples"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 LIMIT = 120
 
-SERVED = {"daemon.py", "supervisor.py"}  # these run until they are told to end; below they are
+SERVED = {"control.py", "daemon.py", "supervisor.py"}  # these run until they are told to end; below they are
 ELSEWHERE = {"kubernetes_agents.py"}  # tests/cluster/test_launcher.py runs these, with stand-ins for what they need
 TESTS = sorted(path.name for path in EXAMPLES.glob("test_*.py"))
 PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED - ELSEWHERE - set(TESTS))
@@ -37,6 +37,7 @@ PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED - ELSEW
 FENCE = re.compile(r"^(?P<ticks>```+)(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^```+\{(?P<name>[\w-]+)\} *(?P<argument>\S*)")
 MENTIONED_TEST = re.compile(r"\btests/(?P<path>[\w/]+\.py)(?:::(?P<name>\w+))?")
+HOME = "https://github.com/trio-process/trio-process/blob/main/"  # the package index shows the README, too, and has no other file
 LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]*)(?:#(?P<heading>[^)\s]+))?\)")
 
 
@@ -167,6 +168,21 @@ async def test_the_supervisor_builds_serves_restarts_and_stops(tmp_path):
     assert process.returncode == 0
 
 
+def test_the_control_server_answers_a_script_and_ends_when_it_is_told_to(tmp_path):
+    with server([str(EXAMPLES / "control.py"), "unix:app.sock"], tmp_path) as process:
+        assert process.stdout.readline().startswith("http+unix://")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(str(tmp_path / "app.sock"))
+            client.sendall(b"GET /api/process/services HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert b'"success":true' in answer.replace(b" ", b"")
+        assert b'"web.2"' in answer
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+
+
 async def test_the_unit_of_systemd_starts_a_program_that_tells_it_so(tmp_path):
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str
@@ -283,7 +299,7 @@ def test_a_page_names_only_tests_and_pages_that_are_there(page):
                 f"{page.name} names {found[0]}, which is not there"
             )
     if page.parent == ROOT:
-        for found in LINK.finditer(text):
+        for found in LINK.finditer(text.replace(HOME, "")):
             target = ROOT / (found["target"] or page.name)
             assert target.exists(), f"{page.name} links to {found['target']}, which is not there"
             assert not found["heading"] or found["heading"] in anchors(target), (

@@ -146,7 +146,7 @@ else:
 Info = ProcessInfo
 Process = ManagedProcess
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DEFAULT_BUFFER_SIZE",
