@@ -5,10 +5,12 @@ from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse
 from .memory import LastRun, Memory
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
+from .restartable import run_restartable
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
 from .run_result import RunAllResult
 from .runner import Runner
 from .spec import Attempt, Executor, RunSpec
+from .watched import Watched
 
 __all__ = [
     "Attempt",
@@ -25,6 +27,7 @@ __all__ = [
     "Runner",
     "ServiceEntry",
     "SpecState",
+    "Watched",
     "find_faults",
     "find_origins",
     "group_by_origin",
@@ -34,6 +37,7 @@ __all__ = [
     "make_plan",
     "parse_duration",
     "read_pipeline",
+    "run_restartable",
     "to_dot",
     "to_mermaid",
 ]

@@ -156,6 +156,10 @@ class Memory:
         ends = [{"end": name, "is": end} for name, end in self._ends.items()]
         self._write([{"run": self._run[0], "arguments": self._run[1], "at": time.time()}, *ends])
 
+    def release(self, name: str) -> None:
+        """Let a spec be run that `begin` was to keep."""
+        self._kept -= {name}
+
     def covers(self, spec: RunSpec) -> bool:
         """Return whether a spec can be up to date at all."""
         return bool(spec.inputs) or spec.name in self._kept

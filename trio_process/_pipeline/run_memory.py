@@ -54,6 +54,12 @@ class RunMemory:
             self._made_from[spec.name] = found
         return found is None
 
+    def forget(self, spec: RunSpec) -> None:
+        """Forget what this run knows of a spec, which begins anew."""
+        self._made_from.pop(spec.name, None)
+        if self._memory is not None:
+            self._memory.release(spec.name)
+
     async def remember(self, result: RunResult | None) -> None:
         """Write down how a spec ended, and what it was made from if it passed."""
         if self._memory is None or result is None:

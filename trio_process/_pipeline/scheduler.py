@@ -7,9 +7,9 @@ The `StateMachine` decides what an end means; this file awaits, and does nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final, final
 
 import attrs
@@ -54,6 +54,8 @@ class RunSettings:
         stopping: Halts the run once it is set.
         supervisor: What keeps services running.
         memory: Knows which specs are up to date.
+        restarts: Receives names of specs to begin anew, with all that depend on them. The run then goes on until this is
+            closed, or the run is halted by `timeout` or `stopping`; it must be `eager`.
         report: Called with every update, or None.
     """
 
@@ -65,13 +67,14 @@ class RunSettings:
     stopping: trio.Event | None = None
     supervisor: Supervisor | None = None
     memory: Memory | None = None
+    restarts: trio.MemoryReceiveChannel[Collection[str]] | None = None
     report: Callable[[RunUpdate], None] | None = None
 
 
 class _Attempt:
     """What a spec that has begun is doing: it runs, or waits for its next attempt. The attempt's `trio.TaskStatus`."""
 
-    __slots__ = ("begin", "failure", "handle", "reason", "scope", "weight")
+    __slots__ = ("begin", "failure", "handle", "is_outdated", "reason", "scope", "weight")
 
     def __init__(self, weight: float = 0.0) -> None:
         self.weight = weight
@@ -79,6 +82,7 @@ class _Attempt:
         self.scope = trio.CancelScope()  # for what can't be stopped: a start that takes its time, a delay
         self.reason: EndReason | None = None
         self.failure: ProcessError | None = None
+        self.is_outdated = False  # it ends to begin anew
         self.begin: Callable[[], object] | None = None  # called with the start of an attempt that waits for a place
 
     def started(self, value: Attempt | None = None) -> None:
@@ -107,7 +111,7 @@ class Scheduler:
         self._is_exclusive = False  # a spec runs that has the terminal
         self._waiting: list[tuple[int, int]] = []  # a heap: rank, spec
         self._attempts: dict[int, _Attempt] = {}
-        self._services = HeldServices(settings.supervisor, specs, self._fail_users)
+        self._services = HeldServices(settings.supervisor, specs, self._fail_users, keep=settings.restarts is not None)
         self._machine = StateMachine(
             specs,
             plan,
@@ -120,6 +124,8 @@ class Scheduler:
         self._memory = RunMemory(settings.memory, specs)
         self._watchers: trio.Nursery  # of the whole run: what waits for a reason to halt it
         self._nursery: trio.Nursery | None = None  # of the wave that runs
+        self._restarting = trio.CancelScope()
+        self._restarts = 0
 
     async def run(self) -> RunAllResult:
         """Run everything, and return one result for every spec."""
@@ -127,7 +133,9 @@ class Scheduler:
             async with self._services.open(), open_scope() as self._watchers:
                 self._machine.open()
                 self._watch()
-                if self._settings.eager:
+                if self._settings.restarts is not None:
+                    await self._run_restartable(self._settings.restarts)
+                elif self._settings.eager:
                     await self._run_wave(self._machine.take_ready())
                 else:
                     for wave in self._plan.waves:
@@ -145,6 +153,43 @@ class Scheduler:
                 self._admit(wave)
             # a nursery whose tasks all ended well hides a cancellation that kept others out
             await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _run_restartable(self, restarts: trio.MemoryReceiveChannel[Collection[str]]) -> None:
+        """Run specs until `restarts` ends, or the run is halted by something else than a failure."""
+        async with open_scope(wait=True) as self._nursery:
+            self._admit(self._machine.take_ready())
+            with self._restarting, restarts:
+                async for names in restarts:
+                    self._restart(names)
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _restart(self, names: Collection[str]) -> None:
+        """Begin specs anew with all that depend on them; those that run are stopped first."""
+        self._restarts += 1
+        self._is_cleaning = False
+        concerned = dict.fromkeys(index for index, spec in enumerate(self._specs) if spec.name in names)
+        concerned |= dict.fromkeys(self._machine.forgive())
+        found = list(concerned)
+        for index in found:
+            fresh = [dependent for dependent in self._plan.dependents[index] if dependent not in concerned]
+            concerned |= dict.fromkeys(fresh)
+            found += fresh
+        self._waiting = [(rank, index) for rank, index in self._waiting if index not in concerned]
+        heapify(self._waiting)
+        self._reopen([index for index in found if index not in self._attempts])
+        for index in found:
+            attempt = self._attempts.get(index)
+            if attempt is not None and not attempt.is_outdated:
+                attempt.is_outdated = True
+                self._end(index, EndReason.STOPPED)
+        self._go_on()
+        self._fill()
+
+    def _reopen(self, indexes: Collection[int]) -> None:
+        for index in indexes:
+            self._memory.forget(self._specs[index])
+            self._services.forgive(self._specs[index].uses)
+        self._machine.reopen(indexes)
 
     def _watch(self) -> None:
         """Halt the run when its time is over, or it is asked to stop; at once if that is so already."""
@@ -164,6 +209,11 @@ class Scheduler:
         await trio.sleep(seconds)
         self._halt(halt)
 
+    async def _end_cleanup(self, seconds: float, restarts: int) -> None:
+        await trio.sleep(seconds)
+        if restarts == self._restarts:
+            self._halt(Halt.CLEANUP)
+
     async def _halt_on(self, stopping: trio.Event) -> None:
         await stopping.wait()
         self._halt(Halt.STOPPING)
@@ -174,6 +224,8 @@ class Scheduler:
             Halt.STOPPING: "the run was asked to stop",
             Halt.CLEANUP: f"the cleanup_timeout of {in_seconds(self._settings.cleanup_timeout or 0)} ran out",
         }
+        if halt is not Halt.CLEANUP:
+            self._restarting.cancel()
         self._machine.halt(Cause(halt, words[halt]))
         self._go_on()
 
@@ -186,7 +238,7 @@ class Scheduler:
             if limit == 0:
                 self._halt(Halt.CLEANUP)
             else:
-                self._watchers.start_soon(self._halt_later, limit, Halt.CLEANUP)
+                self._watchers.start_soon(self._end_cleanup, limit, self._restarts)
         if self._settings.eager and self._nursery is not None and not (is_halted and limit == 0):
             self._admit(self._machine.take_ready())
 
@@ -247,14 +299,17 @@ class Scheduler:
         del self._attempts[index]
         self._used -= attempt.weight
         self._is_exclusive = False
+        if attempt.is_outdated and attempt.failure is None and self._machine.cause is None:
+            self._reopen([index])
+            outcome = None
         if outcome is not None:
             self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
+        is_retried = not attempt.is_outdated and self._machine.may_begin(index)
         await self._memory.remember(self._machine.result_of(index))
         self._go_on()
         self._fill()
-        if self._machine.may_begin(index):
+        if is_retried:
             await self._delay(index)
-            self._admit([index])
 
     async def _outcome(self, index: int, attempt: _Attempt) -> CommandResult | ProcessError | None:
         """Run an attempt and return how it ended; None if none was needed."""
@@ -264,7 +319,8 @@ class Scheduler:
                 if attempt.scope.cancel_called:
                     await trio.lowlevel.checkpoint()  # ended before it began
                 if self._memory.covers(spec):
-                    if await self._memory.is_up_to_date(spec) and self._machine.may_begin(index):
+                    is_current = await self._memory.is_up_to_date(spec) and not attempt.is_outdated
+                    if is_current and self._machine.may_begin(index):
                         self._machine.up_to_date(index)
                     if not self._machine.may_begin(index):
                         return None  # up to date, or skipped by a halt meanwhile
@@ -307,6 +363,11 @@ class Scheduler:
             with attempt.scope:
                 await trio.sleep(delay)
             del self._attempts[index]
+            if attempt.is_outdated and self._machine.cause is None:
+                self._reopen([index])
+                self._go_on()
+                return
+        self._admit([index])
 
     def _end(self, index: int, reason: EndReason) -> None:
         """End what a spec is doing: stop its process, or stop waiting for its start or its next attempt."""

@@ -44,6 +44,7 @@ class HeldServices:
         supervisor: What keeps them running; None if no spec uses any.
         specs: The specs.
         on_failure: Called with a service that failed while it was held, and its error.
+        keep: Whether to hold services until the whole run ends, as specs may begin anew.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class HeldServices:
         supervisor: Supervisor | None,
         specs: Sequence[RunSpec],
         on_failure: Callable[[str, ProcessError], object],
+        *,
+        keep: bool = False,
     ) -> None:
+        self._is_keeping = keep
         self._supervisor = supervisor
         self._on_failure = on_failure
         self._uses = {spec.name: spec.uses for spec in specs if spec.uses}
@@ -61,7 +65,7 @@ class HeldServices:
 
     def watching(self, report: Callable[[RunUpdate], None] | None) -> Callable[[RunUpdate], None] | None:
         """Return `report`, made to release services as their users end."""
-        if not self._uses:
+        if not self._uses or self._is_keeping:
             return report
 
         def reporting(update: RunUpdate) -> None:
@@ -80,6 +84,8 @@ class HeldServices:
             return
         async with open_scope(wait=True) as self._nursery:
             yield
+            for hold in self._holds.values():
+                hold.released.set()
 
     def are_ready(self, names: Iterable[str]) -> bool:
         """Return whether services are held and ready, taking a hold of those that are not held yet."""
@@ -88,6 +94,12 @@ class HeldServices:
     def have_failed(self, names: Iterable[str]) -> bool:
         """Return whether one of some services can't become ready, or has ended for good."""
         return any([name in self._holds and self._holds[name].failure is not None for name in names])
+
+    def forgive(self, names: Iterable[str]) -> None:
+        """Let services that failed be started again, for a spec that begins anew."""
+        for name in names:
+            if name in self._holds and self._holds[name].failure is not None:
+                del self._holds[name]
 
     async def wait_ready(self, names: Iterable[str]) -> None:
         """Wait until services are ready.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import final
 
 import attrs
@@ -30,7 +30,7 @@ from .spec import RunSpec
 class _Progress:
     """What is known of a spec on its way."""
 
-    __slots__ = ("asked", "attempts", "has_failed_need", "last", "lost", "result", "started", "state")
+    __slots__ = ("asked", "attempts", "has_failed_need", "is_well", "last", "lost", "result", "started", "state")
 
     def __init__(self) -> None:
         self.state = SpecState.PENDING
@@ -39,6 +39,7 @@ class _Progress:
         self.started: float | None = None
         self.asked: Cause | None = None
         self.has_failed_need = False  # a dependency failed, or was skipped for a failure
+        self.is_well = False  # with a result: whether its dependents count it as a success
         self.last: CommandResult | ProcessError | None = None
         self.result: RunResult | None = None
 
@@ -163,6 +164,58 @@ class StateMachine:
         for index in [index for index in concerned if self._halt(index, cause)]:
             self._settle(index, well=False)
 
+    def forgive(self) -> Sequence[int]:
+        """Lift the halt that a failure brought about, and return the specs that it skipped or ended, or that failed."""
+        if self.cause is None:
+            return ()
+        self.cause = self._halted_by = None
+        self._halts.clear()
+        return [
+            index
+            for index, progress in enumerate(self._progress)
+            if progress.asked is not None or (progress.result is not None and not progress.result.passed)
+        ]
+
+    def reopen(self, indexes: Collection[int]) -> None:
+        """Begin specs anew, as if nothing had become of them.
+
+        Args:
+            indexes: Specs of which none is running. With each, the specs that depend on it must be begun anew, too: here,
+                or once they have been stopped.
+        """
+        chosen = sorted(set(indexes) - set(self._plan.broken))
+        for index in chosen:
+            self.unfinished += self._progress[index].result is not None and self._plan.when[index] == "success"
+            self._progress[index] = _Progress()
+            if self._report is not None:
+                self._report(RunUpdate(self._specs[index].name, SpecState.PENDING))
+        self._ready = [index for index in self._ready if index not in indexes]
+        failed = self._recount(chosen)
+        for index in chosen:
+            if not self._is_pending(index):
+                continue  # it has fallen with one that it needs
+            if failed[index] and self._plan.when[index] == "success":
+                needed = self._specs[failed[index][0]].name
+                self._finish(index, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, which failed"))
+                self._settle(index, well=False)
+            elif not self._needs[index] and index not in self._ready and self._admit(index):
+                self._settle(index, well=True)
+
+    def _recount(self, chosen: Iterable[int]) -> dict[int, list[int]]:
+        """Count anew what specs have to wait for, and return which of their dependencies have failed."""
+        needed: dict[int, list[int]] = {index: [] for index in chosen}
+        for place, dependents in enumerate(self._plan.dependents):
+            for dependent in dependents:
+                if dependent in needed:
+                    needed[dependent].append(place)
+        failed: dict[int, list[int]] = {}
+        for index, places in needed.items():
+            ended = [place for place in places if self._progress[place].result is not None]
+            self._needs[index] = len(places) - len(ended)
+            failed[index] = [place for place in ended if not self._progress[place].is_well]
+            self._progress[index].has_failed_need = bool(failed[index])
+        return failed
+
     def result_of(self, index: int) -> RunResult | None:
         """Return the result of a spec; None if it has none yet."""
         return self._progress[index].result
@@ -205,6 +258,7 @@ class StateMachine:
         root = self._specs[index].name
         ended = [(index, well)]
         for place, is_good in ended:
+            self._progress[place].is_well = is_good
             for dependent in self._plan.dependents[place]:
                 self._needs[dependent] -= 1
                 if not self._is_pending(dependent):

@@ -19,11 +19,17 @@ FINAL: Final = frozenset({SpecState.PASSED, SpecState.UP_TO_DATE, SpecState.FAIL
 @final
 @attrs.define(eq=False)
 class Row:
-    """The state of one task; times are on the board's clock."""
+    """The state of one task; times are on the board's clock.
+
+    Attributes:
+        attempts: How often it was run.
+        earlier: How many of these were before it began anew.
+    """
 
     spec: RunSpec
     state: SpecState = SpecState.PENDING
     attempts: int = 0
+    earlier: int = 0
     started: float | None = None
     ended: float | None = None
     last_line: str = ""
@@ -44,6 +50,7 @@ class Change(NamedTuple):
     state: SpecState
     attempts: int
     result: RunResult | None
+    was_running: bool = False
 
 
 @final
@@ -81,6 +88,9 @@ class Board:
     def update(self, update: RunUpdate) -> Change:
         """Apply an update, and return the change for the view."""
         row = self.rows[update.name]
+        was_running = row.state is SpecState.RUNNING
+        if update.state is SpecState.PENDING:
+            self._reopen(row)
         self.counts[row.state] -= 1
         self.counts[update.state] += 1
         row.state = update.state
@@ -91,7 +101,18 @@ class Board:
             self.running[update.name] = row
         elif update.state in FINAL:
             self._end(update, row)
-        return Change(row, update.state, row.attempts, update.result)
+        return Change(row, update.state, row.attempts, update.result, was_running)
+
+    def _reopen(self, row: Row) -> None:
+        """Show a task as one that has not begun; its attempts are still counted, as the log has them all."""
+        name = row.spec.name
+        row.started = row.ended = row.result = None
+        row.last_line = row.unfinished = ""
+        row.earlier = row.attempts
+        for rows in (self.running, self.failed, self.ended):
+            rows.pop(name, None)
+        if self.culprit == name:
+            self.culprit = None
 
     def _end(self, update: RunUpdate, row: Row) -> None:
         row.result = update.result

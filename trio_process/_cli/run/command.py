@@ -36,6 +36,7 @@ from .reports import parse_reports, write_reports
 from .screen import Screen
 from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import summarize
+from .watch import check_watch, resting
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -135,6 +136,12 @@ class _RunCommand(click.Command):
 )
 @click.option("--force", is_flag=True, help="Run tasks that are up to date, too.")
 @click.option(
+    "--watch",
+    "watching",
+    is_flag=True,
+    help="Go on after the run: when inputs change, run the tasks again that they concern.",
+)
+@click.option(
     "--report", "reports", multiple=True, metavar="KIND=FILE,...", help="Write reports: junit=F, json=F, trace=F."
 )
 def run(
@@ -155,6 +162,7 @@ def run(
     only_failed: bool,  # noqa: FBT001
     resuming: bool,  # noqa: FBT001
     force: bool,  # noqa: FBT001
+    watching: bool,  # noqa: FBT001
     reports: tuple[str, ...],
 ) -> None:
     """Run the tasks of a pipeline file."""
@@ -172,6 +180,8 @@ def run(
         memory = open_memory(found) if resuming or not (listing or graph or dry) else None
         chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
         specs = chosen.specs
+        if watching:
+            check_watch(specs, schedule)
         settings = RunSettings(
             jobs=jobs if jobs is not None or launcher is not None else _default_jobs(found),
             schedule=schedule,
@@ -182,6 +192,7 @@ def run(
             cleanup_timeout=found.cleanup_timeout,
             memory=memory,
             units=make_units(found) if any(spec.uses for spec in specs) else (),
+            watch=watching,
         )
         if only_failed and not specs:
             show("nothing failed last time")
@@ -217,6 +228,8 @@ class _Command:
         self._reports = reports
         self._terminal = Terminal()
         self._screen = Screen(self._terminal) if sys.stdout.isatty() else None
+        if output is None and settings.watch:
+            output = "prefix"  # the output of a failure has to be seen before the end
         if output is None:
             output = "live" if wants_live_view(os.environ) and self._is_in_foreground() else "prefix"
         self._output = output
@@ -265,9 +278,13 @@ class _Command:
             case _:
                 style = Prefix(board.rows, commands_of(os.environ))
         write_text: Callable[[str], Awaitable[object]] = _write_in_thread
+
+        def at_rest() -> str:
+            return resting(board) if self._settings.watch and self._output != "raw" and not board.interrupted else ""
+
         if self._screen is None:
-            return PlainView(board, write_text, style)
-        return PlainView(board, self._screen.write_soon, style, self._screen.lose_patience)
+            return PlainView(board, write_text, style, at_rest=at_rest)
+        return PlainView(board, self._screen.write_soon, style, self._screen.lose_patience, at_rest)
 
     def _show(self, outcome: Outcome, board: Board) -> int:
         """Show the account; return the exit status of what can't be shown, else 0."""

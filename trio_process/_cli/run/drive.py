@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
@@ -25,7 +25,7 @@ from ..._core import (
     signal_name,
     stop_signals,
 )
-from ..._pipeline import Memory, RunAllResult, Runner, RunSpec, RunUpdate
+from ..._pipeline import Memory, RunAllResult, Runner, RunSpec, RunUpdate, run_restartable
 from ..._process import ManagedProcess, unfinished_line
 from ..._supervisor import Supervisor, UnitSpec
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
@@ -35,6 +35,7 @@ from .board import Board, Change, receive_all
 from .executor import TerminalExecutor
 from .listen import shown_at
 from .place import Place
+from .watch import watch
 
 if TYPE_CHECKING:
     from ..._cluster import Launcher
@@ -77,6 +78,7 @@ class RunSettings:
     cleanup_timeout: float | None = None
     memory: Memory | None = None
     units: Sequence[UnitSpec] = ()
+    watch: bool = False
 
 
 class Outcome(NamedTuple):
@@ -233,6 +235,8 @@ class _Run:
                 # none is started until a task uses it
                 units = [attrs.evolve(unit, enabled=False) for unit in settings.units]
                 supervisor = await stack.enter_async_context(Supervisor(units))
+            if settings.watch:
+                return await self._run_watched(specs, settings, updates, stopping, supervisor)
             cleanup = {} if settings.cleanup_timeout is None else {"cleanup_timeout": settings.cleanup_timeout}
             runner = Runner(self._executor, max_parallel=settings.jobs, supervisor=supervisor, memory=settings.memory)
             return await runner.run_all(
@@ -244,6 +248,34 @@ class _Run:
                 updates=updates,
                 **cleanup,
             )
+
+    async def _run_watched(
+        self,
+        specs: Sequence[RunSpec],
+        settings: RunSettings,
+        updates: trio.MemorySendChannel[RunUpdate],
+        stopping: trio.Event,
+        supervisor: Supervisor | None,
+    ) -> RunAllResult:
+        async with open_scope() as watching:
+            send, restarts = trio.open_memory_channel[Collection[str]](0)
+            await watching.start(watch, specs, send)
+            try:
+                return await run_restartable(
+                    self._executor,
+                    specs,
+                    restarts,
+                    max_parallel=settings.jobs,
+                    supervisor=supervisor,
+                    memory=settings.memory,
+                    on_failure=settings.on_failure,
+                    timeout=settings.timeout,
+                    cleanup_timeout=30.0 if settings.cleanup_timeout is None else settings.cleanup_timeout,
+                    stopping=stopping,
+                    updates=updates,
+                )
+            finally:
+                watching.cancel_scope.cancel()
 
     def _subscribe(self, *, lossless: bool) -> Subscription[Any]:
         if lossless:

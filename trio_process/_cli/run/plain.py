@@ -138,6 +138,7 @@ class PlainView:
         write: Writes one text of whole lines.
         style: How lines are shown.
         finish: Called when the run has ended, and only queued texts are left to write.
+        at_rest: Returns what to write whenever every task has a result.
     """
 
     def __init__(
@@ -146,7 +147,10 @@ class PlainView:
         write: Callable[[str], Awaitable[object]],
         style: Style,
         finish: Callable[[], object] = lambda: None,
+        at_rest: Callable[[], str] = str,
     ) -> None:
+        self._at_rest = at_rest
+        self._is_resting = False
         self._board = board
         self._writer = Writer(write)
         self._style = style
@@ -219,8 +223,10 @@ class PlainView:
         if change.state is SpecState.RUNNING:
             pending.append((change.attempts - 1, "", False))
         elif change.state is SpecState.RETRYING:
-            attempts = f"attempt {change.attempts + 1} of {change.row.spec.retries + 1}"
+            attempts = f"attempt {change.attempts - change.row.earlier + 1} of {change.row.spec.retries + 1}"
             pending.append((change.attempts, f"failed; {attempts} follows", False))
+        elif change.state is SpecState.PENDING and change.was_running:
+            pending.append((change.attempts, "stopped, as what it is made from has changed", True))
         elif change.state in FINAL and change.result is not None:
             pending.append((change.attempts, ended_after(change.result), True))
 
@@ -232,6 +238,10 @@ class PlainView:
                 self._writer.put(self._style.news(name, text, final=final))
             else:
                 self._announce(name, exits + 1)
+        is_resting = self._board.done == len(self._logs) and not any(log.pending for log in self._logs.values())
+        if is_resting and not self._is_resting:
+            self._writer.put([text] if (text := self._at_rest()) else [])
+        self._is_resting = is_resting
 
     def _announce(self, name: str, attempt: int) -> None:
         """Write the command of a task, once per attempt and before its first line."""
