@@ -30,7 +30,9 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"
 LIMIT = 120
 
 SERVED = {"control.py", "daemon.py", "supervisor.py"}  # these run until they are told to end; below they are
-ELSEWHERE = {"kubernetes_agents.py"}  # tests/cluster/test_launcher.py runs these, with stand-ins for what they need
+ELSEWHERE = {
+    "kubernetes_agents.py"
+}  # tests/cluster/test_agent_launchers.py runs these, with stand-ins for what they need
 TESTS = sorted(path.name for path in EXAMPLES.glob("test_*.py"))
 PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED - ELSEWHERE - set(TESTS))
 

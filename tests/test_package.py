@@ -386,3 +386,13 @@ def test_the_version_is_that_of_the_distribution():
     if json.loads(found.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
         return  # it has the version of the day on which it was installed; test_examples.py reads that of the project
     assert trio_process.__version__ == found.version
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by their base name, and refuses to collect the second."""
+    seen = {}
+    for folder, _, names in os.walk(os.path.dirname(__file__)):
+        for name in names:
+            if name.startswith("test_") and name.endswith(".py"):
+                seen.setdefault(name, []).append(folder)
+    assert not {name: folders for name, folders in seen.items() if len(folders) > 1}

@@ -1,11 +1,11 @@
-"""The page on the supervisor shows the table of the code; `python tests/supervisor/test_page.py` writes it there."""
+"""The page on the supervisor shows the table of the code; `python tests/supervisor/test_state_table_page.py` writes it there."""
 
 from pathlib import Path
 
 from trio_process._supervisor import TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "supervisor.md"
-BEGIN, END = "<!-- table of the states: tests/supervisor/test_page.py -->\n", "<!-- end of the table -->\n"
+BEGIN, END = "<!-- table of the states: tests/supervisor/test_state_table_page.py -->\n", "<!-- end of the table -->\n"
 
 
 def table():
@@ -30,7 +30,7 @@ def test_the_page_shows_the_table_of_the_code():
     text = PAGE.read_text()
     assert BEGIN in text
     assert END in text
-    assert text == with_table(text), "run `python tests/supervisor/test_page.py`"
+    assert text == with_table(text), "run `python tests/supervisor/test_state_table_page.py`"
 
 
 if __name__ == "__main__":
