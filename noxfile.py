@@ -67,7 +67,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests, on every supported Python of this machine. Arguments go to pytest: `nox -s tests -- -k name`."""
     _install(session, "test")
     # most tests wait for a process, so that several at once take half the time; `-- -n0` runs one after the other
-    session.run("python", "-m", "pytest", "-n", "auto", "--maxprocesses", "4", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", *session.posargs)
 
 
 @nox.session

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from trio_process._core.scope import is_cancellation
 
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
+_ENGINES = frozenset({"ssh", "slurm", "dask"})
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
 _FIRST_AGAIN = 300  # the PID after the highest one (RESERVED_PIDS in the kernel's pid.c)
 _PATIENCE = 20.0  # seconds for what was told to end, and for the kernel
@@ -114,6 +115,7 @@ def _bounded(test, bound):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "xdist_group(name): run by one worker; of pytest-xdist")
     config.addinivalue_line(
         "markers", f"bound(seconds): on the real clock, more than the {_BOUND:g} s of an async test"
     )
@@ -129,6 +131,14 @@ def pytest_collection_modifyitems(items):
                 test.hypothesis.inner_test = _bounded(test.hypothesis.inner_test, bound)
         elif inspect.iscoroutinefunction(test):
             item.obj = _bounded(test, bound)
+        for engine in _ENGINES.intersection(_texts(item)):
+            # one worker runs all tests of an engine: each would start a Slurm, a Dask, an sshd of its own
+            item.add_marker(pytest.mark.xdist_group(engine))
+
+
+def _texts(item):
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [value for value in parameters if isinstance(value, str)]
 
 
 @pytest.fixture(autouse=True)
