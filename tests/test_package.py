@@ -343,8 +343,13 @@ def test_a_cold_import_is_light():
 def test_the_upper_layers_are_loaded_when_they_are_asked_for():
     code = """
 import sys, trio_process
-layers = ("trio_process._supervisor", "trio_process._control")
-assert not any(layer in sys.modules for layer in layers), sys.modules
+layers = ("_daemon", "_pipeline", "_supervisor", "_control")
+loaded = [layer for layer in layers if "trio_process." + layer in sys.modules]
+assert not loaded, loaded
+assert {"Daemon", "Runner", "Supervisor", "ControlServer"} <= set(dir(trio_process))
+from trio_process import Daemon
+assert "trio_process._daemon" in sys.modules
+assert "trio_process._pipeline" not in sys.modules
 from trio_process import Supervisor
 assert "trio_process._supervisor" in sys.modules
 assert "trio_process._control" not in sys.modules

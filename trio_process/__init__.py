@@ -56,32 +56,6 @@ from ._core import (
     SubscriptionStatistics,
     UnitFailedError,
 )
-from ._daemon import (
-    Daemon,
-    DaemonEntry,
-    DaemonOptions,
-    HealthCheck,
-    HealthServer,
-    PIDFile,
-    Registry,
-    default_registry,
-    probe_health,
-    probe_ready,
-    read_pid,
-    wait_for_health,
-    wait_for_ready,
-)
-from ._pipeline import (
-    Executor,
-    RootCause,
-    RunAllResult,
-    Runner,
-    RunResult,
-    RunSpec,
-    RunUpdate,
-    SpecState,
-    load_pipeline,
-)
 from ._process import (
     DEFAULT_BUFFER_SIZE,
     ManagedProcess,
@@ -96,6 +70,32 @@ from ._process import (
 
 if TYPE_CHECKING:
     from ._control import Access, ControlServer
+    from ._daemon import (
+        Daemon,
+        DaemonEntry,
+        DaemonOptions,
+        HealthCheck,
+        HealthServer,
+        PIDFile,
+        Registry,
+        default_registry,
+        probe_health,
+        probe_ready,
+        read_pid,
+        wait_for_health,
+        wait_for_ready,
+    )
+    from ._pipeline import (
+        Executor,
+        RootCause,
+        RunAllResult,
+        Runner,
+        RunResult,
+        RunSpec,
+        RunUpdate,
+        SpecState,
+        load_pipeline,
+    )
     from ._supervisor import (
         Probe,
         ReloadPlan,
@@ -111,36 +111,66 @@ if TYPE_CHECKING:
         load_services,
     )
 else:
-    # The two upper layers are half of the import time, and most programs use neither of them: they are loaded when one of
-    # their names is first asked for (PEP 562). All below is loaded at once.
+    # The layers above execution are two thirds of the import time, and most programs use none or one of them: each is loaded
+    # when one of its names is first asked for (PEP 562). What is inside of a layer is loaded at once.
     _UPPER_LAYERS = {
-        **dict.fromkeys(["Access", "ControlServer"], "_control"),
-        **dict.fromkeys(
-            [
-                "Probe",
-                "ReloadPlan",
-                "Strategy",
-                "Supervisor",
-                "Unit",
-                "UnitChanged",
-                "UnitCondition",
-                "UnitInfo",
-                "UnitLines",
-                "UnitSpec",
-                "UnitState",
-                "load_services",
-            ],
-            "_supervisor",
+        "_control": (
+            "Access",
+            "ControlServer",
+        ),
+        "_daemon": (
+            "Daemon",
+            "DaemonEntry",
+            "DaemonOptions",
+            "HealthCheck",
+            "HealthServer",
+            "PIDFile",
+            "Registry",
+            "default_registry",
+            "probe_health",
+            "probe_ready",
+            "read_pid",
+            "wait_for_health",
+            "wait_for_ready",
+        ),
+        "_pipeline": (
+            "Executor",
+            "RootCause",
+            "RunAllResult",
+            "Runner",
+            "RunResult",
+            "RunSpec",
+            "RunUpdate",
+            "SpecState",
+            "load_pipeline",
+        ),
+        "_supervisor": (
+            "Probe",
+            "ReloadPlan",
+            "Strategy",
+            "Supervisor",
+            "Unit",
+            "UnitChanged",
+            "UnitCondition",
+            "UnitInfo",
+            "UnitLines",
+            "UnitSpec",
+            "UnitState",
+            "load_services",
         ),
     }
+    _LAYER_OF = {name: layer for layer, names in _UPPER_LAYERS.items() for name in names}
 
     def __getattr__(name: str) -> object:
         from importlib import import_module  # noqa: PLC0415 - it is there already, and no name of this package
 
-        if name not in _UPPER_LAYERS:
+        if name not in _LAYER_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f".{_UPPER_LAYERS[name]}", __name__), name)
+        value = globals()[name] = getattr(import_module(f".{_LAYER_OF[name]}", __name__), name)
         return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 Info = ProcessInfo
