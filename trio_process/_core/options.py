@@ -240,6 +240,8 @@ def with_stdin_pipe(options: RunOptions) -> RunOptions:
 
 def masker_for(options: RunOptions) -> Masker:
     """Return what masks the secrets among the arguments and the environment."""
+    if not options.env and _all_text(options.args):
+        return NO_SECRETS
     secrets = [value for value in (*options.args, *options.env.values()) if isinstance(value, Secret)]
     return Masker(secrets) if secrets else NO_SECRETS
 

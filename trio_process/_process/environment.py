@@ -56,14 +56,47 @@ class Environment:
         return entries, os.defpath if path is None else os.fsdecode(path)
 
 
-def executable(command: Any, path: str, cwd: Any) -> bytes:
-    """Return the path of a program, looked up on the PATH that the child will have (environ(7), execvp(3)).
+_MANY: Final = 256  # programs to remember
 
-    A relative directory in it, or an empty one, is relative to the directory of the child. What was found is not
-    remembered: a program that is installed into an earlier directory later is the right one from then on.
+
+@final
+class Programs:
+    """Where programs were found on the PATH that a child has (environ(7), execvp(3)).
+
+    What is remembered is a list: the places before the one where the program was, then that one. The exec tries them in
+    this order, so a program that has been installed into an earlier directory since is the one that runs. If the exec of
+    all of them fails, the program has moved or lost its mode, and is looked up anew. So nothing that is remembered
+    has to be looked at before the fork.
     """
-    name = os.fsdecode(command)
-    return os.fsencode(name if "/" in name else find_program(name, path, "" if cwd is None else os.fsdecode(cwd)))
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str | bytes, str], tuple[bytes, ...]] = {}
+
+    def places(self, command: Any, path: str, cwd: Any) -> tuple[bytes, ...]:
+        """Return where a program may be, in the order to try.
+
+        A relative directory of `path`, or an empty one, is relative to `cwd`, the directory of the child.
+
+        Raises:
+            OSError: There is none; see `find_program`.
+        """
+        return self._found.get((command, path)) or (self.look_up(command, path, cwd),)
+
+    def look_up(self, command: Any, path: str, cwd: Any) -> bytes:
+        """Return where a program is now, and remember it; raises as `places` does."""
+        name = os.fsdecode(command)
+        if "/" in name:
+            return os.fsencode(name)
+        found = find_program(name, path, "" if cwd is None else os.fsdecode(cwd))
+        candidates = _candidates(name, path)
+        if len(self._found) >= _MANY:
+            self._found.clear()
+        self._found[command, path] = tuple(map(os.fsencode, candidates[: candidates.index(found) + 1]))
+        return os.fsencode(found)
+
+    def forget(self, command: Any, path: str) -> bool:
+        """Forget where a program was; return whether that was remembered."""
+        return self._found.pop((command, path), None) is not None
 
 
 def find_program(name: str, path: str, cwd: str = "") -> str:

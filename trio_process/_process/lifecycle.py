@@ -84,6 +84,8 @@ class Phase(Enum):
     ENDED = auto()
     ABANDONED = auto()
 
+    __hash__ = object.__hash__  # that of Enum is written in Python, and each step looks a phase up twice
+
 
 NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.STARTING: frozenset({Phase.RUNNING, Phase.ENDED}),

@@ -46,7 +46,7 @@ descendant had started by another program (systemd-run, at, docker), which is no
 from .cgroup import Cgroups
 from .descendants import Lineage, Target, state_of
 from .guardian import Guardian
-from .limit_mark import LimitMarks, inherited_limit_mark, limit_mark_of
+from .limit_mark import InheritedLimitMark, LimitMarks, limit_mark_of
 from .strategies import CgroupContainment, Containment, MarkerContainment
 from .strays import StrayReaper
 from .sweep import Sweeper
@@ -56,13 +56,13 @@ __all__ = [
     "Cgroups",
     "Containment",
     "Guardian",
+    "InheritedLimitMark",
     "LimitMarks",
     "Lineage",
     "MarkerContainment",
     "StrayReaper",
     "Sweeper",
     "Target",
-    "inherited_limit_mark",
     "limit_mark_of",
     "state_of",
 ]

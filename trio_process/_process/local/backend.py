@@ -12,12 +12,12 @@ from ..containment import (
     Cgroups,
     Containment,
     Guardian,
+    InheritedLimitMark,
     LimitMarks,
     Lineage,
     MarkerContainment,
     StrayReaper,
     Sweeper,
-    inherited_limit_mark,
     limit_mark_of,
 )
 from ..reactor import Reactor
@@ -83,9 +83,9 @@ class LocalBackend:
             self._shared.guardian = self._start_guardian(options)
         containment = self._containment(id, options, number)
         try:
-            with inherited_limit_mark(containment.limit) as mark:
+            with InheritedLimitMark(containment.limit) as mark:
                 spawned = self._spawner.spawn(options, containment.token, containment.cgroup)
-                mark(spawned.pid)
+                mark.reach(spawned.pid)
         except BaseException:
             containment.close()
             raise

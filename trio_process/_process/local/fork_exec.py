@@ -11,17 +11,20 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final, NamedTuple
 
 _KNOWN: Final = {(3, 11), (3, 12), (3, 13), (3, 14)}
 
 
 class Image(NamedTuple):
-    """What is exec'd, all of it encoded: `environment` as ``NAME=value``; None inherits our own stream."""
+    """What is exec'd, all of it encoded: `environment` as ``NAME=value``; None inherits our own stream.
+
+    The first of `executables` that can be executed is; the last one is where the program was seen.
+    """
 
     argv: Sequence[bytes]
-    executable: bytes
+    executables: tuple[bytes, ...]
     environment: Sequence[bytes]
     cwd: str | bytes | None
     stdin: int | None
@@ -45,9 +48,8 @@ def spawn_with_descriptor_limit(soft: int, hard: int) -> None:
 @contextmanager
 def _limited() -> Iterator[None]:
     """Have the children's limit during a fork, whose child inherits it: two system calls, and descriptors stay open."""
-    if _childrens_limit is None or _our_limit is None:
-        yield
-        return
+    assert _childrens_limit is not None
+    assert _our_limit is not None
     resource.setrlimit(resource.RLIMIT_NOFILE, _childrens_limit)
     try:
         yield
@@ -85,6 +87,8 @@ def start(image: Image) -> int:
 
 
 def _start(fork_exec: Callable[..., int], image: Image, reading: int, writing: int) -> int:
+    if _childrens_limit is None:
+        return _fork(fork_exec, image, reading, writing)
     with _limited():
         return _fork(fork_exec, image, reading, writing)
 
@@ -92,7 +96,7 @@ def _start(fork_exec: Callable[..., int], image: Image, reading: int, writing: i
 def _fork(fork_exec: Callable[..., int], image: Image, reading: int, writing: int) -> int:
     return fork_exec(
         image.argv,
-        (image.executable,),
+        image.executables,
         True,  # close_fds
         tuple(sorted((*image.passed, writing))) if image.passed else (writing,),
         image.cwd,
@@ -122,15 +126,17 @@ def _failure(image: Image, report: bytes) -> OSError:
     name, number, text = report.split(b":", 2)
     code = int(number, 16)
     if name == b"OSError" and code:
-        return OSError(code, os.strerror(code), image.cwd if text == b"noexec" else os.fsdecode(image.executable))
+        return OSError(code, os.strerror(code), image.cwd if text == b"noexec" else os.fsdecode(image.executables[-1]))
     return OSError(report.decode(errors="replace"))
 
 
 def _start_by_popen(image: Image) -> int:
-    with _limited():
+    directory = os.fsencode(image.cwd or b"")
+    there = (each for each in image.executables if os.access(os.path.join(directory, each), os.X_OK))
+    with nullcontext() if _childrens_limit is None else _limited():
         child = subprocess.Popen(
             image.argv,
-            executable=image.executable,
+            executable=next(there, image.executables[-1]),
             stdin=image.stdin,
             stdout=image.stdout,
             stderr=image.stderr,

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple, final
 
 from ..._core import OptionError, RunOptions, Stream, find_user, shown_command
-from ..environment import Environment, encoded, executable, find_program
+from ..environment import Environment, Programs, encoded, find_program
 from ..reap import open_pidfd
 from ..start_errors import launcher_error, start_error
 from . import fork_exec
@@ -39,6 +39,7 @@ class Spawner:
 
     def __init__(self) -> None:
         self._environment = Environment()
+        self._programs = Programs()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class Spawner:
         """
         descriptors = Descriptors(self._null)
         try:
-            pid = fork_exec.start(self._image(descriptors, options, mark, cgroup))
+            pid = self._start(descriptors, options, mark, cgroup)
             pidfd = open_pidfd(pid)
         except OSError as error:
             descriptors.close_ours()
@@ -76,19 +77,32 @@ class Spawner:
         descriptors.unblock_ours()
         return Spawned(pid, pidfd, descriptors.stdin, descriptors.outputs, descriptors.log, descriptors.launch)
 
-    def _image(self, descriptors: Descriptors, options: RunOptions, mark: str, cgroup: str) -> fork_exec.Image:
+    def _start(self, descriptors: Descriptors, options: RunOptions, mark: str, cgroup: str) -> int:
         environment, path = self._environment.of(options.env, "" if options.detach else mark)
-        program = executable(options.command, path, options.cwd)
+        image = self._image(descriptors, options, environment, path, cgroup)
+        try:
+            return fork_exec.start(image)
+        except OSError:
+            if descriptors.launch is not None or not self._programs.forget(options.command, path):
+                raise
+            place = self._programs.look_up(options.command, path, options.cwd)
+            return fork_exec.start(image._replace(executables=(place,)))
+
+    def _image(
+        self, descriptors: Descriptors, options: RunOptions, environment: list[bytes], path: str, cgroup: str
+    ) -> fork_exec.Image:
+        places = self._programs.places(options.command, path, options.cwd)  # first: it opens, and so truncates, nothing
         argv = [encoded(options.command), *[encoded(argument) for argument in options.args]]
         stdin, stdout, stderr = descriptors.open(options)
-        unblock = (
-            [int(options.stop_signal)] if options.stop_signal in signal.pthread_sigmask(signal.SIG_BLOCK, ()) else []
-        )
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        unblock = [int(options.stop_signal)] if blocked and options.stop_signal in blocked else []
         if options.limits or options.nice is not None or options.user is not None or cgroup or unblock:
-            program, argv = self._launcher(descriptors, [program, *argv], options, cgroup, unblock)
+            program = self._programs.look_up(options.command, path, options.cwd)  # the launcher can't look again
+            launcher, argv = self._launcher(descriptors, [program, *argv], options, cgroup, unblock)
+            places = (launcher,)
         return fork_exec.Image(
             argv,
-            program,
+            places,
             environment,
             options.cwd,  # type: ignore[arg-type]  # a path was turned into str or bytes when the options were made
             stdin,
