@@ -38,7 +38,10 @@ def tasks_as_json(file: PipelineFile) -> str:
             "when": task.spec.when,
             "allowFailure": task.spec.allow_failure,
             "interactive": task.spec.interactive,
+            "manual": task.is_manual,
             "uses": list(task.spec.uses),
+            "inputs": list(task.spec.inputs),
+            "outputs": list(task.spec.outputs),
         }
         for task in file.tasks
     ]
