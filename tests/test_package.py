@@ -56,8 +56,8 @@ WINGS = {
     ("_supervisor", "rules"): {"entry", "replica", "spec"},  # for types alone
     ("_supervisor", "runs"): set(),
     ("_cli", "daemon"): {"output", "state", "terminal", "text"},
-    ("_cli", "run"): {"find", "job_control", "limits", "output", "terminal", "text"},
-    ("_cli", "services"): {"find", "output", "state", "text"},
+    ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "terminal", "text"},
+    ("_cli", "services"): {"find", "instance", "output", "state", "text"},
 }
 BETWEEN_WINGS = {("_process", "local"): {"containment", "output"}}
 

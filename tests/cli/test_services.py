@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -145,8 +146,8 @@ def test_in_the_background_until_down(site):
     assert {name: row["state"] for name, row in rows.items()} == {
         "db": "ready", "web": "ready", "web.2": "ready", "mail": "stopped"
     }  # fmt: skip
-    [socket] = site.state.glob("*.sock")
-    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    [address] = site.state.glob("*.sock")
+    assert stat.S_IMODE(address.stat().st_mode) == 0o600
     assert stat.S_IMODE(site.state.stat().st_mode) == 0o700
     assert site.run("daemons").stdout.splitlines()[1].startswith("up ")
     table = site.run("ps").stdout.splitlines()
@@ -320,3 +321,100 @@ def test_the_page_of_an_instance_is_opened_on_loopback(site):
     assert done.stdout.startswith("http://127.0.0.1:")
     assert "#token=" in done.stdout
     assert site.run("ui", "--no-browser").stdout == done.stdout  # one server for all who ask
+
+
+USED = (
+    FILE
+    + """
+[services.broken]
+run = ["sh", "-c", "exit 3"]
+enabled = false
+restart = "never"
+
+[tasks.see]
+run = ["sh", "-c", "echo seen"]
+uses = ["db"]
+
+[tasks.fail]
+run = "true"
+uses = ["broken"]
+"""
+)
+
+
+def test_run_uses_the_services_of_a_running_instance_and_else_its_own(site):
+    site.write(USED.replace("echo db is up;", "echo start >> starts; echo db is up;"))
+    starts = site.directory / "starts"
+    done = site.run("run", "see")
+    assert (done.returncode, starts.read_text()) == (0, "start\n"), done
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    before = site.rows()["db"]["pid"]
+    done = site.run("run", "see")
+    assert (done.returncode, "seen" in done.stdout) == (0, True)
+    assert starts.read_text() == "start\n" * 2  # ours, and the instance's: no third one
+    assert site.rows()["db"]["pid"] == before
+    done = site.run("run", "fail")
+    assert (done.returncode, "exited with code 3" in done.stdout) == (1, True)
+    assert site.run("stop", "db").returncode == 0
+    assert site.run("run", "see").returncode == 0  # started by the hold
+    assert starts.read_text() == "start\n" * 3
+    assert site.states()["db"] == "stopped"
+
+
+def test_run_names_a_service_that_the_running_instance_does_not_have(site):
+    assert site.run("up", "-d").returncode == 0
+    site.write(USED.replace("services.db", "services.other").replace('"db"', '"other"').replace("db =", "other ="))
+    done = site.run("run", "see")
+    assert (done.returncode, "trio-process reload" in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("command", [("logs", "-f"), ("attach",), ("attach", "db")])
+def test_what_follows_ends_when_its_reader_leaves_though_nothing_comes(site, command):
+    assert site.run("up", "-d", "--wait", "--timeout", "40", "db").returncode == 0
+    process = site.start(*command)
+    try:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(LIMIT) == 141
+    finally:
+        process.kill()
+        process.wait(LIMIT)
+
+
+def test_logs_of_one_replica(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    assert site.run("logs", "web.2").stdout == "web.2 | web 2\n"
+    assert {line.split(" | ")[1] for line in site.run("logs", "web.2", "db").stdout.splitlines()} == {
+        "web 2", "db is up"
+    }  # fmt: skip
+    for command in (("start", ""), ("logs", ""), ("up", "")):
+        done = site.run(*command)
+        assert (done.returncode, done.stderr) == (2, "trio-process: the name of a service is empty\n")
+
+
+def test_an_instance_whose_file_is_deleted_is_found_by_its_path(site):
+    assert site.run("up", "-d").returncode == 0
+    (site.directory / "trio-process.toml").unlink()
+    assert set(site.states()) == {"db", "web", "web.2", "mail"}
+    done = site.run("reload", "-f", "trio-process.toml")
+    assert (done.returncode, "trio-process.toml" in done.stderr) == (2, True)
+    done = site.run("down")
+    assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
+
+
+@pytest.mark.parametrize("option", [(), ("-d",)])
+def test_a_state_directory_or_address_that_can_not_be_used_is_named(site, option):
+    for address in ("nonsense", "127.0.0.1:99999"):
+        done = site.run("up", *option, "--listen", address)
+        assert (done.returncode, address in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    site.environment["XDG_STATE_HOME"] = str(site.directory / ("x" * 120))
+    done = site.run("up", *option)
+    assert (done.returncode, "is too long for a unix socket" in done.stderr) == (1, True)
+
+
+def test_the_background_says_why_it_can_not_listen(site):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = site.run("up", "-d", "--listen", address)
+    assert (done.returncode, address.rpartition(":")[2] in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    assert site.run("ps").returncode == 3

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Final, final
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, NoReturn, final
 
 import trio
 
-from .._core import ProcessError, Secret
+from .._core import ProcessError, Secret, open_scope
 from .._daemon import parse_address
 
 _BASE: Final = "/api/process"
 _LONGEST_HEAD: Final = 64 * 1024
+_OK: Final = 200
 
 
 class ControlError(ProcessError):
@@ -115,6 +116,36 @@ class ControlClient:
             yield _events(reader)
 
     @asynccontextmanager
+    async def held(self, path: str) -> AsyncIterator[None]:
+        """Keep what a POST asks for (``/services/NAME/hold``) for the length of the block, which begins when it is there.
+
+        The block is cancelled when the server ends it.
+
+        Args:
+            path: As for `request`.
+
+        Raises:
+            ControlError: The server has refused it, or has ended it meanwhile.
+            OSError: There is no connection, or it was lost.
+        """
+        ended: list[bytes] = []
+
+        async def watch(reader: AsyncIterator[bytes], scope: trio.CancelScope) -> None:
+            with suppress(OSError):  # the same as an end without a word
+                ended.extend([chunk async for chunk in reader if chunk.strip()])
+            scope.cancel()
+
+        async with self._asked("POST", path, None, {}) as (status, reader):
+            if status != _OK:
+                _refuse(status, b"".join([chunk async for chunk in reader]))
+            async with open_scope() as nursery:
+                nursery.start_soon(watch, reader, nursery.cancel_scope)
+                yield
+                nursery.cancel_scope.cancel()
+                return
+            _refuse(status, ended[-1] if ended else b"")
+
+    @asynccontextmanager
     async def _asked(
         self, method: str, path: str, body: Any, query: dict[str, Any]
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
@@ -124,7 +155,8 @@ class ControlClient:
         else:
             stream = await trio.open_tcp_stream(self._address.reachable_host, self._address.port)
         async with stream:
-            await stream.send_all(self._head(method, path, body, query))
+            with suppress(trio.BrokenResourceError):  # then reading says why, or gives the answer that came first
+                await stream.send_all(self._head(method, path, body, query))
             reader = _Reader(stream)
             status = await reader.head()
             yield status, reader.chunks()
@@ -157,7 +189,10 @@ class _Reader:
         self._length = -1
 
     async def _more(self) -> bool:
-        chunk = await self._stream.receive_some(64 * 1024)
+        try:
+            chunk = await self._stream.receive_some(64 * 1024)
+        except trio.BrokenResourceError as error:
+            raise ConnectionError(f"the connection was lost: {error.__cause__ or error}") from error
         self._data += chunk
         return bool(chunk)
 
@@ -195,6 +230,17 @@ class _Reader:
             chunk = bytes(self._data[end + 2 : end + 2 + size])
             del self._data[: end + 2 + size + 2]
             yield chunk
+
+
+def _refuse(status: int, data: bytes) -> NoReturn:
+    """Raise what a held request has ended with: the error in `data`, or the end of the connection."""
+    import json  # noqa: PLC0415 - kept out of the import time
+
+    with suppress(ValueError):
+        error = json.loads(data).get("error")
+        if error:
+            raise ControlError(status, error["code"], error["message"], error.get("details"))
+    raise ConnectionError("the server closed the connection")
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
 from ..._supervisor import make_units
 from ..find import find_file
+from ..instance import Instance
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
@@ -193,6 +194,7 @@ def run(
             memory=memory,
             units=make_units(found) if any(spec.uses for spec in specs) else (),
             watch=watching,
+            instance=Instance(found.path) if found.is_regular else None,
         )
         if only_failed and not specs:
             show("nothing failed last time")

@@ -28,6 +28,7 @@ from ..._core import (
 from ..._pipeline import Memory, RunAllResult, Runner, RunSpec, RunUpdate, run_restartable
 from ..._process import ManagedProcess, unfinished_line
 from ..._supervisor import Supervisor, UnitSpec
+from ..instance import Instance
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
 from ..terminal import Terminal, heard
@@ -35,6 +36,7 @@ from .board import Board, Change, receive_all
 from .executor import TerminalExecutor
 from .listen import shown_at
 from .place import Place
+from .uses import RunningServices, services_of
 from .watch import watch
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class RunSettings:
     memory: Memory | None = None
     units: Sequence[UnitSpec] = ()
     watch: bool = False
+    instance: Instance | None = None
 
 
 class Outcome(NamedTuple):
@@ -232,9 +235,7 @@ class _Run:
         async with AsyncExitStack() as stack:
             supervisor = None
             if any(spec.uses for spec in specs):
-                # none is started until a task uses it
-                units = [attrs.evolve(unit, enabled=False) for unit in settings.units]
-                supervisor = await stack.enter_async_context(Supervisor(units))
+                supervisor = await stack.enter_async_context(services_of(settings.instance, settings.units))
             if settings.watch:
                 return await self._run_watched(specs, settings, updates, stopping, supervisor)
             cleanup = {} if settings.cleanup_timeout is None else {"cleanup_timeout": settings.cleanup_timeout}
@@ -255,7 +256,7 @@ class _Run:
         settings: RunSettings,
         updates: trio.MemorySendChannel[RunUpdate],
         stopping: trio.Event,
-        supervisor: Supervisor | None,
+        supervisor: Supervisor | RunningServices | None,
     ) -> RunAllResult:
         async with open_scope() as watching:
             send, restarts = trio.open_memory_channel[Collection[str]](0)

@@ -22,13 +22,13 @@ from click.shell_completion import CompletionItem
 from ..._control import ControlError
 from ..._core import OptionError, PipelineError, ProcessError
 from ..._pipeline import read_pipeline
-from ..find import find_file
+from ..find import NAMES, find_file
+from ..instance import NOT_RUNNING, Instance, NotRunningError
 from ..output import OutputLost, print_error, report, show, without_output, write
 from ..text import Duration, clock
 from .deeds import Deeds
 from .down import take_down
 from .follow import attach_to, follow_logs, parse_since
-from .instance import NOT_RUNNING, Instance, NotRunningError
 from .pages import open_page
 from .up import bring_up
 from .view import table
@@ -96,14 +96,38 @@ _timeout = click.option("--timeout", type=Duration(), metavar="S", help="Wait at
 
 
 def _names(*, required: bool = False) -> Callable[[Any], Any]:
-    return click.argument("names", nargs=-1, required=required, metavar="SERVICE...", shell_complete=_complete)
+    return click.argument(
+        "names", nargs=-1, required=required, metavar="SERVICE...", shell_complete=_complete, callback=_not_empty
+    )
+
+
+def _not_empty(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse an empty name, which the route of a request would not carry."""
+    del context, parameter
+    if "" in names:
+        print_error("trio-process: the name of a service is empty")
+        sys.exit(USAGE)
+    return names
 
 
 def _instance(file: Path | None) -> Instance:
-    path = file if file is not None else find_file(Path())
-    if not path.is_file():
+    """Return the instance of a file. One that runs is found by the path of its file even if that is deleted."""
+    try:
+        path = file if file is not None else find_file(Path())
+    except PipelineError as error:
+        try:
+            here = Path.cwd()
+        except OSError:  # it is gone
+            raise error from None
+        places = [place / name for place in (here, *here.parents) for name in NAMES]
+        running = [found for place in places if (found := Instance(place)).pid()]
+        if running:
+            return running[0]
+        raise
+    instance = Instance(path)
+    if not path.is_file() and not instance.pid():
         raise PipelineError([f"can't read {str(path)!r}: No such file"])
-    return Instance(path)
+    return instance
 
 
 def _run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:

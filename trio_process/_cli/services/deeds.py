@@ -10,8 +10,8 @@ import trio
 
 from ..._control import ControlClient, ControlError
 from ..._core import OptionError, in_seconds, open_scope
+from ..instance import NotRunningError, segment
 from ..output import print_error, report
-from .instance import NotRunningError, segment
 
 _LONGEST_WAIT: Final = 300  # seconds, of one request
 _LOOK: Final = 0.2  # seconds

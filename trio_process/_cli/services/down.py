@@ -10,9 +10,9 @@ import trio
 
 from ..._control import ControlClient, ControlError
 from ..._core import ProcessError, in_seconds
+from ..instance import Instance
 from ..output import report
 from ..text import listed
-from .instance import Instance
 
 _POLL: Final = 0.05  # seconds
 _REPORT_EVERY: Final = 2.0  # seconds

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import select
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,13 +17,12 @@ import trio
 from ..._control import ControlClient, ControlError
 from ..._core import OptionError, ProcessError, open_scope
 from ..._pipeline import parse_duration
-from ..output import print_error, write
-from .instance import NotRunningError, segment
+from ..instance import NotRunningError, segment
+from ..output import OutputLost, print_error, write
 from .view import Lines, wants_colour
 
 _PAGE: Final = 5000
 _LOOK: Final = 0.25  # seconds; an event of output comes sooner
-_OLDER: Final = 1000
 
 
 def parse_since(text: str) -> float:
@@ -59,16 +61,40 @@ async def follow_logs(
         grep: Only lines with this text.
         follow: Whether to go on until the instance ends.
     """
-    known = [row["name"] for row in await client.get("/services")]
-    unknown = [name for name in names if name not in {base for row in known for base in (row, row.partition(".")[0])}]
+    rows = await client.get("/services")
+    known = [row["name"] for row in rows]
+    services = {row["name"]: row["service"] for row in rows}
+    unknown = [name for name in names if name not in services]
     if unknown:
         raise OptionError(f"there is no service {unknown[0]!r}; there are {', '.join(known)}")
     shown = Lines(list(names) or known, colour=wants_colour())
-    reader = _Reader(client, names, grep)
+    reader = _Reader(client, [(name, services[name]) for name in names], grep)
     found = await reader.last(lines, since)
     write("".join([shown.output(_name(row), row["line"]) for row in found]))
-    while follow:
-        write("".join([shown.output(_name(row), row["line"]) for row in await reader.more()]))
+    async with until_reader_leaves() as nursery:
+        while follow:
+            write("".join([shown.output(_name(row), row["line"]) for row in await reader.more()]))
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def until_reader_leaves() -> AsyncIterator[trio.Nursery]:
+    """End the block when our reader leaves (``| head -1``), without waiting for the next line to find out.
+
+    Raises:
+        OutputLost: The reader has left.
+    """
+    async with open_scope() as nursery:
+        nursery.start_soon(_watch_reader)
+        yield nursery
+
+
+async def _watch_reader() -> None:
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)  # nothing but its errors: POLLERR when the last reader has left
+    while not reader.poll(0):  # noqa: ASYNC110 - the kernel sets no event of ours
+        await trio.sleep(_LOOK)
+    raise OutputLost from BrokenPipeError(errno.EPIPE, "the reader has left")
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -78,19 +104,28 @@ def _name(row: dict[str, Any]) -> str:
 class _Reader:
     """Reads lines from the log of an instance, by its cursor."""
 
-    def __init__(self, client: ControlClient, names: Sequence[str], grep: str) -> None:
+    def __init__(self, client: ControlClient, names: Sequence[tuple[str, str]], grep: str) -> None:
         self._client = client
-        self._query = {"service": ",".join(names) or None, "grep": grep or None}
+        self._query = {"service": ",".join([service for _, service in names]) or None, "grep": grep or None}
+        self._services = {service for name, service in names if name == service}
+        self._replicas = {name for name, service in names if name != service}
         self._after = 0
+
+    def _wanted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leave out the replicas that were not asked for; the server chooses whole services."""
+        if not self._replicas:
+            return rows
+        return [row for row in rows if row["service"] in self._services or _name(row) in self._replicas]
 
     async def last(self, count: int, since: float) -> list[dict[str, Any]]:
         """Return the last lines, oldest first."""
         answer = await self._client.get("/logs", limit=max(1, min(count, _PAGE)), **self._query)
-        rows = answer["lines"]
         self._after = answer["last"] or 0
-        while len(rows) < count and answer["more"] and rows:
-            answer = await self._client.get("/logs", limit=_PAGE, before=rows[0]["cursor"], **self._query)
-            rows = answer["lines"] + rows
+        rows = self._wanted(answer["lines"])
+        while len(rows) < count and answer["more"] and answer["lines"]:
+            before = answer["lines"][0]["cursor"]
+            answer = await self._client.get("/logs", limit=_PAGE, before=before, **self._query)
+            rows = self._wanted(answer["lines"]) + rows
         return [row for row in rows[-count:] if _moment(row) >= since] if count else []
 
     async def more(self) -> list[dict[str, Any]]:
@@ -104,7 +139,7 @@ class _Reader:
             self._after = rows[-1]["cursor"]
         if len(rows) < _PAGE:
             await trio.sleep(_LOOK)
-        return rows
+        return self._wanted(rows)
 
 
 def _moment(row: dict[str, Any]) -> float:
@@ -119,7 +154,7 @@ async def attach_to(client: ControlClient, name: str | None) -> None:
     shown = Lines([row["name"] for row in rows], colour=wants_colour())
     for row in rows:
         write(shown.change(row["name"], row["state"], row["error"] or ""))
-    async with open_scope() as nursery:
+    async with until_reader_leaves() as nursery:
         if name is not None:
             nursery.start_soon(_type_into, client, name)
         query: dict[str, Any] = {"service": name, "batch": True, "channels": "process.output,service.changed"}
@@ -148,7 +183,7 @@ def _show(shown: Lines, event: dict[str, Any], name: str | None) -> None:
 
 
 async def _type_into(client: ControlClient, name: str) -> None:
-    """Pass lines that are typed on to the stdin of a service, and the end of the file as its end."""
+    """Pass lines that are typed on to the stdin of a service; the end of ours leaves the service's open for others."""
     reading = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     async with reading:
         async for chunk in reading:

@@ -13,8 +13,8 @@ import trio
 
 from ..._control import ControlServer
 from ..._daemon import Daemon, default_registry
+from ..instance import Instance
 from ..output import report
-from .instance import Instance
 
 _LOOPBACK: Final = "127.0.0.1:0"
 _KEPT: Final = 10.0  # seconds in which a browser has read the file

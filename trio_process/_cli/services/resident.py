@@ -19,7 +19,7 @@ import trio
 from ..._core import ProcessError, Stream
 from ..._process import LogFile
 from ..._supervisor import UnitChanged
-from .instance import Instance
+from ..instance import Instance
 from .serve import ServeSettings, serve
 from .view import Lines
 

@@ -20,7 +20,7 @@ from ..._control import Access, ControlServer
 from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
 from ..._daemon import Daemon, DaemonEntry, default_registry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
-from .instance import Instance
+from ..instance import Instance
 
 FAILED: Final = 1
 _STOPPED_BY: Final = 128

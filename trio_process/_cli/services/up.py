@@ -11,13 +11,14 @@ import trio
 
 from ..._control import ControlError, ControlServer
 from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
+from ..._daemon import parse_address
 from ..._process import Service
 from ..._supervisor import UnitChanged, supervisor_of
+from ..instance import Instance
 from ..output import print_error, report, write
 from ..text import listed
 from .deeds import Deeds
 from .follow import attach_to
-from .instance import Instance
 from .resident import LISTEN, TOKEN
 from .serve import FAILED, ServeSettings, serve
 from .view import Lines, wants_colour
@@ -39,7 +40,10 @@ async def bring_up(
 ) -> int:
     """Do what `up` is asked for; return the exit status."""
     await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))  # faults are told before anything starts
+    if listen:
+        parse_address(listen)
     instance.prepare()
+    _ = instance.address  # a path that is too long is reported before anything starts
     if instance.pid():
         return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
     token = os.environ.pop(TOKEN, None)

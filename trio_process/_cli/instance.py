@@ -16,10 +16,10 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from ..._control import ControlClient, ControlError
-from ..._core import DaemonError, ProcessError
-from ..._daemon import LONGEST_UNIX_PATH, read_pid
-from ..state import check_owner, make_private, state_directory
+from .._control import ControlClient, ControlError
+from .._core import DaemonError, ProcessError
+from .._daemon import LONGEST_UNIX_PATH, read_pid
+from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
 _POLL: Final = 0.05  # seconds
