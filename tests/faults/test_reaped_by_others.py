@@ -9,7 +9,7 @@ import sys
 import pytest
 import trio
 
-from trio_process import Service
+from trio_process import Service, ServiceOptions
 
 REAPERS = {
     "a handler": "signal.signal(signal.SIGCHLD, lambda *_: [0 for _ in iter(reap, 0)])",
@@ -52,6 +52,28 @@ def test_a_child_that_something_else_reaps_is_no_failed_start(reaper):
     code = PROGRAM.replace("{reaper}", REAPERS[reaper])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
+def test_a_guardian_that_something_else_reaps_is_no_error(reaper):
+    guarded = PROGRAM.replace("Service()", "Service(options=ServiceOptions(guardian=True))")
+    code = guarded.replace("import Service", "import Service, ServiceOptions").replace("{reaper}", REAPERS[reaper])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+async def test_a_guardian_that_was_killed_and_reaped_is_replaced():
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(guardian=True)) as service:
+            await service.run("true")
+            first = service.statistics().guardian_pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            os.waitpid(first, 0)
+            assert (await service.run("echo", "on")).output == "on\n"
+            while service.statistics().guardian_pid == first:
+                await trio.sleep(0.01)
+            assert (await service.run("echo", "on")).output == "on\n"
 
 
 async def test_sigchld_that_is_ignored_later_is_set_back_with_one_record(caplog):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from subprocess import DEVNULL, Popen
 from typing import Final, final
 
@@ -141,11 +142,13 @@ class Guardian:
         if self._pidfd < 0:
             return
         self._reactor.forget(self._pidfd)
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # before its pipe ends: there is nothing for it to do
+        with suppress(ProcessLookupError):  # it has died, and the application has reaped it
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # before its pipe ends: there is nothing for it to do
         forget_descriptor(self._pipe)
         os.close(self._pipe)
         assert self.pid is not None
-        os.waitpid(self.pid, 0)  # SIGKILL ends even a stopped one at once
+        with suppress(ChildProcessError):  # a handler or a thread of the application has reaped it
+            os.waitpid(self.pid, 0)  # SIGKILL ends even a stopped one at once
         os.close(self._pidfd)
         self._pipe = self._pidfd = -1
         self.pid = None
