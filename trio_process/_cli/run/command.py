@@ -298,6 +298,8 @@ class _Command:
             self._write(account(outcome.result, summary, width, board.interrupted))
         except OutputLost as error:
             status = without_output(error)
+            if isinstance(error.__cause__, TimeoutError):
+                return 0  # a terminal that takes nothing takes nothing away: the status is the run's
             return 128 + outcome.signal if outcome.signal else status
         return 0
 
