@@ -60,7 +60,7 @@ class ScriptedBackend:
         try:
             return FakeHandle(call, behaviour, self._reactor, number, self._commands.problems.append)
         except OSError as failure:  # a file that it is given to read or write
-            raise start_error(options, failure) from failure
+            raise start_error(options, failure, opening=True) from failure
 
     def _spawn_real(self, call: Call, number: int, recorder: Recorder) -> Handle:
         recorder._check_clock()
