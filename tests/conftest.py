@@ -134,6 +134,8 @@ def pytest_collection_modifyitems(items):
         for engine in _ENGINES.intersection(_texts(item)):
             # one worker runs all tests of an engine: each would start a Slurm, a Dask, an sshd of its own
             item.add_marker(pytest.mark.xdist_group(engine))
+            if os.environ.get("TRIO_PROCESS_TEST_ENGINES") == "none":
+                item.add_marker(pytest.mark.skip(reason="engines are tried on one Python alone (noxfile.py)"))
 
 
 def _texts(item):
