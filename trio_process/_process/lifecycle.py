@@ -49,7 +49,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, auto
 from signal import SIGKILL
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 from weakref import ref
 
 import trio
@@ -84,7 +84,8 @@ class Phase(Enum):
     ENDED = auto()
     ABANDONED = auto()
 
-    __hash__ = object.__hash__  # that of Enum is written in Python, and each step looks a phase up twice
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # that of Enum is written in Python, and each step looks a phase up twice
 
 
 NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
