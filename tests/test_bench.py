@@ -16,7 +16,7 @@ SCALE = 0.002
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_our_part_of_a_benchmark_runs_and_yields_every_figure(name):
     benchmark = BENCHMARKS[name]
-    ours = benchmark.contender("trio_process")
+    ours = next(one for one in benchmark.contenders if one.name in ("trio_process", "trio_process, one agent"))
     if ours.missing():
         pytest.skip(f"not installed: {ours.missing()}")
     values = dict(ours.run(SCALE))

@@ -250,7 +250,9 @@ class TestTheRest:
             done = subprocess.run([*PROGRAM, *words.split()], stdout=full, stderr=full, timeout=60, check=False)
         assert done.returncode == 2
 
-    @pytest.mark.parametrize("words", ["", "run", "why", "exec", "daemon", "daemon start", "daemons", "health"])
+    @pytest.mark.parametrize(
+        "words", ["", "run", "why", "exec", "daemon", "daemon start", "daemons", "health", "up", "logs"]
+    )
     def test_the_help_needs_no_docstrings(self, words):
         def help_of(*flags):
             command = [sys.executable, *flags, "-m", "trio_process", *words.split(), "--help"]

@@ -46,6 +46,8 @@ def test_what_is_overridden_is_there_to_be_overridden():
     from trio_process._daemon.health import app, connection
 
     new = {
+        "_ping",
+        "stop_pings",
         "at_work",
         "is_ours",
         "has_hooks",

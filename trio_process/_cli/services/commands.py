@@ -39,6 +39,22 @@ _INTERRUPTED: Final = 128 + signal.SIGINT
 _REDRAW: Final = 1.0  # seconds
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
+# -OO drops docstrings, so the help of each command is a text of its own
+_DOWN_HELP: Final = "Stop all services of a file, in their order; nothing to stop is fine."
+_PS_HELP: Final = "List the services of the running instance."
+_LOGS_HELP: Final = "Print what the services have written."
+_SCALE_HELP: Final = "Run another number of replicas of services."
+_RELOAD_HELP: Final = "Read the file again: stop what was removed, restart what has changed, start what is new."
+_ATTACH_HELP: Final = (
+    "Show what the services do, until Ctrl-C, which stops nothing; with a SERVICE, lines typed go to its stdin."
+)
+_UP_HELP: Final = """Start the services of a file, all or the named ones with what they need, and show them.
+
+Ctrl-C stops them in their order. Where they run already, this starts the named ones and attaches."""
+_UI_HELP: Final = (
+    "Open the page of the running instance in a browser; without an instance, a page of the daemons that run."
+)
+
 
 @contextmanager
 def reported() -> Iterator[None]:
@@ -134,7 +150,7 @@ def _run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return trio.run(partial(function, *args))
 
 
-@click.command()
+@click.command(help=_UP_HELP)
 @_names()
 @_file
 @click.option("-d", "--detach", is_flag=True, help="Leave the services running in the background.")
@@ -150,7 +166,7 @@ def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, time
         sys.exit(_run(bring_up, _instance(file), names, detach, wait, timeout, listen))
 
 
-@click.command()
+@click.command(help=_DOWN_HELP)
 @_file
 @_timeout
 def down(file: Path | None, timeout: float | None) -> None:
@@ -159,7 +175,7 @@ def down(file: Path | None, timeout: float | None) -> None:
         sys.exit(_run(take_down, _instance(file), timeout))
 
 
-@click.command()
+@click.command(help=_PS_HELP)
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Print again every second, until Ctrl-C.")
@@ -188,7 +204,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [row["name"], row["state"], ago, pid, str(row["restarts"]), why.partition("\n")[0]]
 
 
-@click.command()
+@click.command(help=_LOGS_HELP)
 @_names()
 @click.option("--file", type=click.Path(path_type=Path), help="The file of the services.")  # here, -f is another option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the instance.")
@@ -231,7 +247,7 @@ stop = _deed(
 restart = _deed("restart", "Restart services; return when they are ready again.", "ready")
 
 
-@click.command()
+@click.command(help=_SCALE_HELP)
 @click.argument("counts", nargs=-1, required=True, metavar="SERVICE=N...")
 @_file
 @_timeout
@@ -248,7 +264,7 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
         sys.exit(_FAILED if failures else 0)
 
 
-@click.command()
+@click.command(help=_RELOAD_HELP)
 @_file
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
@@ -276,7 +292,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
     return "\n".join(lines) or "nothing has changed"
 
 
-@click.command()
+@click.command(help=_ATTACH_HELP)
 @click.argument("name", required=False, metavar="[SERVICE]", shell_complete=_complete)
 @_file
 def attach(name: str | None, file: Path | None) -> None:
@@ -285,7 +301,7 @@ def attach(name: str | None, file: Path | None) -> None:
         _run(attach_to, _instance(file).client(), name)
 
 
-@click.command()
+@click.command(help=_UI_HELP)
 @_file
 @click.option("--no-browser", is_flag=True, help="Only print where the page is.")
 def ui(file: Path | None, no_browser: bool) -> None:  # noqa: FBT001 - as above
