@@ -113,7 +113,12 @@ _timeout = click.option("--timeout", type=Duration(), metavar="S", help="Wait at
 
 def _names(*, required: bool = False) -> Callable[[Any], Any]:
     return click.argument(
-        "names", nargs=-1, required=required, metavar="SERVICE...", shell_complete=_complete, callback=_not_empty
+        "names",
+        nargs=-1,
+        required=required,
+        metavar="SERVICE..." if required else "[SERVICE]...",
+        shell_complete=_complete,
+        callback=_not_empty,
     )
 
 
