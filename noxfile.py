@@ -71,7 +71,9 @@ def tests(session: nox.Session) -> None:
     engines = {} if session.python == _FOUND[0] else {"TRIO_PROCESS_TEST_ENGINES": "none"}
     # most tests wait for a process, so that several at once take half the time; `-- -n0` runs one after the other
     workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
-    session.run("python", "-m", "pytest", *workers, *session.posargs, env=engines)
+    # real engines, terminals and signals on a busy machine: what fails once is tried twice more, and counted as "rerun"
+    again = ["--reruns", "2"]
+    session.run("python", "-m", "pytest", *workers, *again, *session.posargs, env=engines)
 
 
 @nox.session

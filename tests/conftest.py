@@ -125,13 +125,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         test = getattr(item, "obj", None)
         mark = item.get_closest_marker("bound")
-        bound = mark.args[0] if mark is not None else _BOUND
+        engines = _ENGINES.intersection(_texts(item))
+        bound = mark.args[0] if mark is not None else 2 * _BOUND if engines else _BOUND
         if hasattr(test, "hypothesis"):
             if inspect.iscoroutinefunction(test.hypothesis.inner_test):
                 test.hypothesis.inner_test = _bounded(test.hypothesis.inner_test, bound)
         elif inspect.iscoroutinefunction(test):
             item.obj = _bounded(test, bound)
-        for engine in _ENGINES.intersection(_texts(item)):
+        for engine in engines:
             # one worker runs all tests of an engine: each would start a Slurm, a Dask, an sshd of its own
             item.add_marker(pytest.mark.xdist_group(engine))
             if os.environ.get("TRIO_PROCESS_TEST_ENGINES") == "none":
