@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
+from started import Program, started
 from support import state_of, wait_until
 
 from trio_process._daemon import PIDFile, Registry, probe_health, probe_ready, read_pid, wait_for_health
@@ -19,49 +20,9 @@ ROOT = str(Path(__file__).parents[2])
 ASK = b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
-class Program:
-    """A started program, its lines, and its end."""
-
-    def __init__(self, process):
-        self.process = process
-        self.seen = []
-        self._rest = b""
-
-    async def line(self):
-        while b"\n" not in self._rest:
-            chunk = await self.process.stdout.receive_some()
-            assert chunk, f"it ended before; {self.seen} {await self.errors()}"
-            self._rest += chunk
-        line, _, self._rest = self._rest.partition(b"\n")
-        self.seen.append(line.decode())
-        return self.seen[-1]
-
-    async def lines_to_the_end(self):
-        data = self._rest
-        async for chunk in self.process.stdout:
-            data += chunk
-        return data.decode().split()
-
-    async def errors(self):
-        return b"".join([chunk async for chunk in self.process.stderr]).decode()
-
-
-@asynccontextmanager
-async def program(directory, behaviour="polite", addr="127.0.0.1:0"):
+def program(directory, behaviour="polite", addr="127.0.0.1:0"):
     """Start it; without a health server (`addr=""`) in half the time, where that plays no part."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, PROGRAM, str(directory), addr, behaviour],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
-    with trio.fail_after(60):
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
+    return started(PROGRAM, directory, addr, behaviour)
 
 
 async def readiness(addr):

@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import textwrap
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from started import started
 from support import is_gone, wait_gone
 
 ROOT = str(Path(__file__).parents[2])
@@ -25,47 +23,9 @@ fork = multiprocessing.get_context("fork")
 """
 
 
-class Program:
-    """A started program and its lines."""
-
-    def __init__(self, process):
-        self.process = process
-        self._rest = b""
-
-    async def line(self):
-        while b"\n" not in self._rest:
-            chunk = await self.process.stdout.receive_some()
-            assert chunk, f"it ended before; {self._rest!r} {await self.errors()}"
-            self._rest += chunk
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line.decode()
-
-    async def rest(self):
-        data = self._rest
-        async for chunk in self.process.stdout:
-            data += chunk
-        return data.decode().splitlines()
-
-    async def errors(self):
-        return b"".join([chunk async for chunk in self.process.stderr]).decode()
-
-
-@asynccontextmanager
-async def program(script, *args):
-    code = HEAD + textwrap.dedent(script)
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
-    with trio.fail_after(60):
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
+def program(script, *args):
+    """Start a script, with the names of HEAD."""
+    return started("-c", HEAD + textwrap.dedent(script), *args)
 
 
 FORKED = """
