@@ -1,4 +1,4 @@
-"""What a developer does, each in an environment of its own: `nox -s tests`, `types`, `lint`, `docs`, `demo`, `bench`."""
+"""What a developer does, each in an environment of its own: `nox -s tests`, `types`, `lint`, `docs`, `package`, `demo`, `bench`."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2026.8.10"  # older ones take a `python3.12` on the PATH at its name, even a shim that can't run
-nox.options.sessions = ["tests", "types", "lint", "docs"]
+nox.options.sessions = ["tests", "types", "lint", "docs", "package"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
@@ -101,6 +101,19 @@ def docs(session: nox.Session) -> None:
     _install(session, "docs")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
     session.run("python", "docs/check_reference.py", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build both archives as a release does, check that the package index can show them, and install the wheel."""
+    session.install(*nox.project.dependency_groups(PROJECT, "package"))
+    made = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(made, ignore_errors=True)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(made))
+    archives = [str(path) for path in sorted(made.iterdir())]
+    session.run("twine", "check", "--strict", *archives)
+    session.install("--force-reinstall", "--no-deps", archives[0])
+    session.run("python", "-c", "import importlib.metadata as m; print('trio-process', m.version('trio-process'))")
 
 
 @nox.session
