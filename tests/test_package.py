@@ -168,7 +168,6 @@ def test_wings_are_imported_through_their_door_and_import_one_another_one_way():
 TYPES_GO_ROUND = {
     "_supervisor",
     "_cluster",
-    "_cli",
 }  # their parts are typed by one another; at run time there is no circle
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 from support import wait_gone, wait_until
+from typist import Typist
 
 LIMIT = 60
 
@@ -137,6 +139,69 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
     assert "web.2 | web 2" in text + rest
     assert rest.index("web   = stopped") < rest.index("db    = stopping")
     assert not list(site.state.glob("*.sock"))
+
+
+@contextmanager
+def at_terminal(site, *args):
+    """Run a command at a terminal of its own; yield its PID and the terminal's other end."""
+    pid, master = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(site.directory)
+            os.execve(sys.executable, [sys.executable, "-m", "trio_process", *args], site.environment)
+        finally:
+            os._exit(127)
+    typist = Typist(pid, master)
+    try:
+        yield typist
+    finally:
+        if typist.pid:
+            os.kill(typist.pid, signal.SIGKILL)
+            os.waitpid(typist.pid, 0)
+        if typist.master >= 0:
+            os.close(typist.master)
+
+
+def test_a_terminal_that_is_closed_ends_the_services_and_gives_129(site):
+    with at_terminal(site, "up") as typist:
+        typist.wait_for("web.2")
+        pids = [row["pid"] for row in site.rows().values() if row["pid"]]
+        os.close(typist.master)
+        typist.master = -1
+        assert os.waitstatus_to_exitcode(os.waitpid(typist.pid, 0)[1]) == 129
+        typist.pid = 0
+    trio.run(wait_gone, *pids)
+
+
+def test_nohup_keeps_the_services_of_a_closed_terminal(site):
+    command = ["nohup", sys.executable, "-m", "trio_process", "up"]
+    with open(site.directory / "out", "w") as out:
+        process = subprocess.Popen(command, cwd=site.directory, env=site.environment, stdout=out, stderr=out)
+    try:
+        trio.run(wait_until, lambda: "web.2 = ready" in (site.directory / "out").read_text(), LIMIT)
+        process.send_signal(signal.SIGHUP)
+        assert site.states()["db"] == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 143
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_descriptor_is_no_reason_not_to_run(site, closed):
+    command = ["sh", "-c", f'exec "$0" -m trio_process up {closed}>&-', sys.executable]
+    process = subprocess.Popen(
+        command, cwd=site.directory, env=site.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        trio.run(wait_until, lambda: list(site.state.glob("*.sock")), LIMIT)
+        assert site.run("start", "web").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 143
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_in_the_background_until_down(site):
@@ -359,6 +424,56 @@ def test_run_uses_the_services_of_a_running_instance_and_else_its_own(site):
     assert site.run("run", "see").returncode == 0  # started by the hold
     assert starts.read_text() == "start\n" * 3
     assert site.states()["db"] == "stopped"
+
+
+SHARED = """
+[services.db]
+run = ["sh", "-c", "echo start >> starts; echo db is up; exec sleep 1000"]
+ready = { line = "db is up" }
+
+[tasks.one]
+run = ["sh", "-c", "echo one begins; until [ -e one ]; do sleep 0.02; done"]
+uses = ["db"]
+
+[tasks.two]
+run = ["sh", "-c", "echo two begins; until [ -e two ]; do sleep 0.02; done"]
+uses = ["db"]
+"""
+
+
+def test_no_second_copy_is_started_beside_the_services_of_a_run(site):
+    site.write(SHARED)
+    starts = site.directory / "starts"
+    first = site.start("run", "one")
+    seen(first, "one begins")
+    second = site.start("run", "two")
+    seen(second, "two begins")
+    assert site.rows()["db"]["state"] == "ready"  # the commands of services see those of a run, too
+    (site.directory / "one").touch()
+    assert "another run uses the services" in "".join(seen(first, "waiting until it has ended"))
+    done = site.run("up", "-d", "--timeout", "0.1")
+    assert (done.returncode, "still uses the services after 100 ms" in done.stderr) == (1, True)
+    up = site.start("up", "-d")
+    seen(up, "waiting until it has ended")
+    assert starts.read_text() == "start\n"
+    (site.directory / "two").touch()
+    assert [process.wait(LIMIT) for process in (second, first, up)] == [0, 0, 0]
+    for process in (first, second, up):
+        process.communicate()
+    assert starts.read_text() == "start\n" * 2
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_another_one(site):
+    site.write(SHARED)
+    first = site.start("run", "one")
+    seen(first, "one begins")
+    second = site.start("run", "two")
+    seen(second, "two begins")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(LIMIT) == 143
+    assert second.wait(LIMIT) == 1
+    assert "db" in second.communicate()[0]
+    first.communicate()
 
 
 def test_run_names_a_service_that_the_running_instance_does_not_have(site):

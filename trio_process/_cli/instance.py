@@ -16,13 +16,14 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from .._control import ControlClient, ControlError
+from .._control import ControlClient, ControlError, ControlServer
 from .._core import DaemonError, ProcessError
-from .._daemon import LONGEST_UNIX_PATH, read_pid
+from .._daemon import LONGEST_UNIX_PATH, PIDFile, read_pid
 from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
 _POLL: Final = 0.05  # seconds
+_ROUTE: Final = "/instance"
 _DIGEST: Final = 16  # characters
 
 
@@ -106,6 +107,26 @@ class Instance:
             raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
         return ControlClient(self.address)
 
+    def claim(self) -> PIDFile:
+        """Become the instance, until the file is released.
+
+        Raises:
+            AlreadyRunningError: Another process is.
+            DaemonError: The directory of its files can't be made, or can't be trusted.
+        """
+        self.prepare()
+        pid_file = PIDFile(self.pid_file)
+        pid_file.acquire()
+        return pid_file
+
+    async def command(self) -> str:
+        """Return the command that the running instance is, `up` or `run`; `up` if it doesn't answer."""
+        try:
+            answer = await ControlClient(self.address).get(_ROUTE)
+        except (OSError, ControlError):
+            return "up"
+        return str(answer["command"])
+
     async def answers(self) -> bool:
         """Whether the instance answers at its socket."""
         try:
@@ -124,6 +145,15 @@ class Instance:
             if has_ended():
                 raise DaemonError(f"the services of {self.file} did not start")
             await trio.sleep(_POLL)
+
+
+def announce(server: ControlServer, command: str) -> None:
+    """Let a server at the address of an instance say which command it belongs to."""
+
+    async def answer() -> dict[str, Any]:
+        return {"success": True, "data": {"command": command}}
+
+    server.app.add_url_rule(f"/api/process{_ROUTE}", view_func=answer)
 
 
 def segment(name: str) -> str:

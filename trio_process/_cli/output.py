@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -86,10 +88,19 @@ def escape_unencodable() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def without_output(error: OutputLost) -> int:
+def is_hung_up(error: OutputLost) -> bool:
+    """Return whether output was lost because the terminal is gone: SIGHUP is about to come, or has."""
+    cause = error.__cause__
+    # not isatty, which fails for a terminal that is gone
+    return (
+        isinstance(cause, OSError) and cause.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+    )
+
+
+def without_output(error: OutputLost, *, silent: bool = False) -> int:
     """Discard all further output, and return the exit status for output that was lost."""
     _mute(sys.stdout)
-    if isinstance(error.__cause__, BrokenPipeError):
+    if silent or isinstance(error.__cause__, BrokenPipeError):
         return BROKEN_PIPE  # as a shell reports a death by SIGPIPE, and as silently
     print_error(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
     return _FAILED

@@ -6,7 +6,7 @@ from .probes import Asker, Place, Probe
 from .reload import ReloadPlan
 from .rules import TABLE, Machine, Outlook, Situation, Strategy, UnitCondition, UnitEvent, UnitState, decide
 from .spec import UnitSpec
-from .supervisor import Supervisor, reread, supervisor_of
+from .supervisor import Supervisor, held, reread, supervisor_of, wait_unheld
 from .unit import Unit, UnitInfo
 from .unit_lines import UnitLines
 
@@ -30,8 +30,10 @@ __all__ = [
     "UnitSpec",
     "UnitState",
     "decide",
+    "held",
     "load_services",
     "make_units",
     "reread",
     "supervisor_of",
+    "wait_unheld",
 ]

@@ -112,6 +112,16 @@ async def wait(roster: Roster, *, check: bool) -> None:
             raise replica.failure()
 
 
+def held(roster: Roster) -> tuple[str, ...]:
+    """Return the names of the units that somebody holds."""
+    return tuple([name for name, entry in roster.entries.items() if entry.holds])
+
+
+async def wait_unheld(roster: Roster) -> None:
+    """Wait until nobody holds a unit."""
+    await roster.until(lambda: None if held(roster) else True)
+
+
 def plan(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     """Return what a reload would change.
 
@@ -120,9 +130,9 @@ def plan(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     """
     new = checked(units)
     found = compare({name: entry.spec for name, entry in roster.entries.items() if not entry.removed}, new)
-    held = [name for name in found.removed if roster.entries[name].holds]
-    if held:
-        raise OptionError(f"{', '.join(map(repr, held))} can't be removed while it is held")
+    wanted = [name for name in found.removed if roster.entries[name].holds]
+    if wanted:
+        raise OptionError(f"{', '.join(map(repr, wanted))} can't be removed while it is held")
     return found
 
 

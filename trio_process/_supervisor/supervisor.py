@@ -287,3 +287,13 @@ def reread(supervisor: Supervisor) -> list[UnitSpec]:
     if supervisor._path is None:
         raise ProcessError("this supervisor was not made from a file (Supervisor.from_file), so there is none to read")
     return only(make_units(read_pipeline(supervisor._path)), supervisor._names)
+
+
+def held(supervisor: Supervisor) -> tuple[str, ...]:
+    """Return the names of the units that somebody holds."""
+    return requests.held(supervisor._known())
+
+
+async def wait_unheld(supervisor: Supervisor) -> None:
+    """Wait until nobody holds a unit."""
+    await requests.wait_unheld(supervisor._known())

@@ -24,7 +24,7 @@ from ..output import OutputLost, print_error, show, without_output, write
 from ..terminal import Terminal
 from ..text import Duration
 from .board import Board
-from .drive import Outcome, RunSettings, View, drive
+from .drive import Outcome, RunSettings, drive
 from .last_run import remember
 from .listing import dry_run, list_tasks, tasks_as_json
 from .live import LiveView
@@ -37,6 +37,7 @@ from .reports import parse_reports, write_reports
 from .screen import Screen
 from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import summarize
+from .view import View
 from .watch import check_watch, resting
 
 FAILED: Final = 1

@@ -6,9 +6,9 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import attrs
 import trio
@@ -37,33 +37,13 @@ from .executor import TerminalExecutor
 from .listen import shown_at
 from .place import Place
 from .uses import RunningServices, services_of
+from .view import View
 from .watch import watch
 
 if TYPE_CHECKING:
     from ..._cluster import Launcher
 
 _QUIT: Final = 128 + signal.SIGQUIT
-
-
-class View(Protocol):
-    """What shows a run."""
-
-    async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
-        """Show changes and output until both channels have ended.
-
-        Raises:
-            OutputLost: The output can't be written.
-        """
-
-    def aside(self) -> AbstractAsyncContextManager[None]:
-        """Leave the terminal to a task while the block runs."""
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Leave the terminal to the shell while the block runs, which stops us."""
-
-    def last_words(self) -> None:
-        """Restore the terminal before an exit from a signal handler; never wait."""
 
 
 @final
@@ -235,7 +215,9 @@ class _Run:
         async with AsyncExitStack() as stack:
             supervisor = None
             if any(spec.uses for spec in specs):
-                supervisor = await stack.enter_async_context(services_of(settings.instance, settings.units))
+                supervisor = await stack.enter_async_context(
+                    services_of(settings.instance, settings.units, stopping, self._view)
+                )
             if settings.watch:
                 return await self._run_watched(specs, settings, updates, stopping, supervisor)
             cleanup = {} if settings.cleanup_timeout is None else {"cleanup_timeout": settings.cleanup_timeout}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, final
+from typing import Protocol, final
 
 import trio
 
@@ -14,9 +14,7 @@ from ..._process import ManagedProcess, ask_to_stop, keep_terminal, stop_signal_
 from ..job_control import Foreground, SuspendableClock
 from ..terminal import Terminal
 from .place import Place
-
-if TYPE_CHECKING:
-    from .drive import View
+from .view import View
 
 _NO_TERMINAL = (
     "it wants the terminal (interactive = true), and there is none: run it from a terminal, or leave `interactive` out"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, final
 
 import attrs
+import trio
 
-from ..._control import ControlClient, ControlError
-from ..._core import DaemonError, UnitFailedError
-from ..._supervisor import Supervisor, UnitSpec
-from ..instance import Instance, segment
+from ..._control import ControlClient, ControlError, ControlServer
+from ..._core import AlreadyRunningError, DaemonError, UnitFailedError, open_scope
+from ..._daemon import PIDFile, default_registry
+from ..._supervisor import Supervisor, UnitSpec, held, wait_unheld
+from ..instance import Instance, announce, segment
+from ..output import print_error
+from .view import View
+
+_RETRY: Final = 0.02  # seconds
 
 
 @final
@@ -48,21 +54,69 @@ class RunningServices:
 
 @asynccontextmanager
 async def services_of(
-    instance: Instance | None, units: Sequence[UnitSpec]
+    instance: Instance | None, units: Sequence[UnitSpec], stopping: trio.Event, view: View
 ) -> AsyncIterator[Supervisor | RunningServices]:
     """Open the services that tasks may use for the length of the block; none starts until a task uses it.
+
+    Without a running instance, this process becomes the instance, so that no other one starts a second copy: another
+    `run` uses its services, and an `up` waits for its end.
 
     Args:
         instance: The instance of the file, None if it can't have one (a pipe).
         units: The services of the file.
+        stopping: Set when the run is to end early: then other runs that use the services are not waited for.
+        view: Leaves the terminal for a line about that.
     """
-    if instance is not None and instance.pid():
-        try:
-            await instance.wait_until_it_answers(lambda: not instance.pid())
-        except DaemonError:
-            pass  # it has ended before it answered
-        else:
-            yield RunningServices(instance.client())
-            return
-    async with Supervisor([attrs.evolve(unit, enabled=False) for unit in units]) as supervisor:
+    claim = None if instance is None else await _claim(instance)
+    if instance is not None and isinstance(claim, ControlClient):
+        yield RunningServices(claim)
+        return
+    supervisor = Supervisor([attrs.evolve(unit, enabled=False) for unit in units])
+    async with AsyncExitStack() as stack:
+        if instance is not None and isinstance(claim, PIDFile):
+            stack.callback(claim.release)
+            await stack.enter_async_context(_shared(instance, supervisor))
+        await stack.enter_async_context(supervisor)
         yield supervisor
+        await _let_others_end(supervisor, stopping, view)
+
+
+async def _claim(instance: Instance) -> ControlClient | PIDFile | None:
+    """Return a client of the running instance; or else the lock by which we are it; None where there can be none."""
+    while True:
+        if instance.pid():
+            with suppress(DaemonError):  # it has ended before it answered
+                await instance.wait_until_it_answers(lambda: not instance.pid())
+                return instance.client()
+        try:
+            _ = instance.address
+            return await trio.to_thread.run_sync(instance.claim)
+        except AlreadyRunningError:
+            await trio.sleep(_RETRY)  # another one was faster
+        except DaemonError:  # nobody can start an instance there
+            return None
+
+
+@asynccontextmanager
+async def _shared(instance: Instance, supervisor: Supervisor) -> AsyncIterator[None]:
+    """Serve the address of the instance for the length of the block: `ps`, `logs` and other runs find the services."""
+    async with ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as server:
+        announce(server, "run")
+        yield
+
+
+async def _let_others_end(supervisor: Supervisor, stopping: trio.Event, view: View) -> None:
+    """Wait until no other run holds a service, unless this one is to end early."""
+    if not held(supervisor):
+        return
+    with view.suspended():
+        print_error("trio-process: another run uses the services; waiting until it has ended")
+    async with open_scope() as nursery:
+        nursery.start_soon(_cancel_at, stopping, nursery.cancel_scope)
+        await wait_unheld(supervisor)
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -20,7 +20,8 @@ from ..._control import Access, ControlServer
 from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
 from ..._daemon import Daemon, DaemonEntry, default_registry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
-from ..instance import Instance
+from ..instance import Instance, announce
+from ..output import OutputLost, is_hung_up, without_output
 
 FAILED: Final = 1
 _STOPPED_BY: Final = 128
@@ -68,21 +69,25 @@ async def serve(
         OptionError: A service has faults, or the address is not valid.
     """
     supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
+    stops = _stop_signals(settings)  # the daemon replaces the dispositions
     status = _Status()
+    entry = DaemonEntry("up", str(instance.file), project=str(instance.file.parent))
     try:
-        async with (
-            Daemon(
-                pid_file=instance.pid_file,
-                registry_entry=DaemonEntry("up", str(instance.file), project=str(instance.file.parent)),
-            ) as daemon,
-            _shown(supervisor, emit, status),
-            ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
-            _page(control, supervisor, settings, on_listen),
-            supervisor,
-        ):
-            _reload_at_hangup(daemon, supervisor, background=not settings.until_done)
-            with status.noting_signals():
-                await daemon.run(_until_done, supervisor, settings)
+        async with Daemon(pid_file=instance.pid_file, registry_entry=entry) as daemon:
+            _react_to_hangup(daemon, supervisor, settings, stops)
+            with status.noting(stops):
+                async with (
+                    _shown(supervisor, emit, status),
+                    ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
+                    _page(control, supervisor, settings, on_listen),
+                    supervisor,
+                ):
+                    await daemon.run(_until_done, supervisor, settings)
+    except OutputLost as error:
+        if not status.signal and not is_hung_up(error):
+            raise
+        without_output(error, silent=True)
+        status.signal = status.signal or signal.SIGHUP
     except ProcessError as error:
         if not hasattr(error, "unit"):
             raise
@@ -97,40 +102,55 @@ async def _until_done(supervisor: Supervisor, settings: ServeSettings) -> None:
     await supervisor.wait(check=False)
 
 
-def _reload_at_hangup(daemon: Daemon, supervisor: Supervisor, *, background: bool) -> None:
-    """Reload at SIGHUP in the background; in the foreground it means that the terminal is gone, unless it is ignored."""
-    if background:
+def _stop_signals(settings: ServeSettings) -> tuple[signal.Signals, ...]:
+    """Return the signals that end the services: in the foreground SIGHUP too, unless it is ignored (nohup(1))."""
+    stops = (signal.SIGINT, signal.SIGTERM)
+    if not settings.until_done or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return stops
+    return (*stops, signal.SIGHUP)
+
+
+def _react_to_hangup(
+    daemon: Daemon, supervisor: Supervisor, settings: ServeSettings, stops: tuple[signal.Signals, ...]
+) -> None:
+    """Reload at SIGHUP in the background; in the foreground it says that the terminal is gone."""
+    if signal.SIGHUP in stops:
+        daemon.on_reload(daemon.stop)
+    elif not settings.until_done:
 
         async def reload() -> None:
             plan = await supervisor.reload(await trio.to_thread.run_sync(reread, supervisor))
             logger.info("reloaded: %s", plan.to_dict())
 
         daemon.on_reload(reload)
-    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        daemon.on_reload(daemon.stop)
 
 
 @final
 class _Status:
-    """What the exit status is to say."""
+    """What the exit status is to say.
+
+    Attributes:
+        has_failed: A service has failed.
+        signal: The first signal that asked for the end, 0 while none has.
+    """
 
     def __init__(self) -> None:
         self.has_failed = False
-        self._signal = 0
+        self.signal = 0
 
     @property
     def code(self) -> int:
-        if self._signal:
-            return _STOPPED_BY + self._signal
+        if self.signal:
+            return _STOPPED_BY + self.signal
         return FAILED if self.has_failed else 0
 
     @contextmanager
-    def noting_signals(self) -> Iterator[None]:
+    def noting(self, stops: tuple[signal.Signals, ...]) -> Iterator[None]:
         """Note which signal has stopped us; it is handled as before."""
-        handled = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handled = {number: signal.getsignal(number) for number in stops}
 
         def note(number: int, frame: FrameType | None) -> None:
-            self._signal = self._signal or number
+            self.signal = self.signal or number
             handler = handled[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)
@@ -194,4 +214,5 @@ async def _page(
             return {"success": True, "data": {"url": server.login_url.reveal()}}
 
         control.app.add_url_rule("/api/process/ui", view_func=ui, methods=["POST"])
+        announce(control, "up")
         yield

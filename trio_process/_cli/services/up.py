@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -44,14 +45,43 @@ async def bring_up(
         parse_address(listen)
     instance.prepare()
     _ = instance.address  # a path that is too long is reported before anything starts
-    if instance.pid():
-        return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
     token = os.environ.pop(TOKEN, None)
-    if detach:
-        await _leave_in_background(instance, names, listen, token)
-        report(f"the services of {instance.file} run in the background; trio-process down stops them")
-        return await _wait_until_ready(instance, timeout) if wait else 0
     settings = ServeSettings(names=tuple(names), listen=listen, token=token)
+    while True:
+        await _let_run_end(instance, timeout)
+        if instance.pid():
+            return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
+        if detach:
+            await _leave_in_background(instance, names, listen, token)
+            report(f"the services of {instance.file} run in the background; trio-process down stops them")
+            return await _wait_until_ready(instance, timeout) if wait else 0
+        with suppress(AlreadyRunningError):  # another one was faster
+            return await _stay_in_foreground(instance, settings)
+
+
+async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
+    """Wait for the end of a `run` that has started services of the file for its tasks.
+
+    Raises:
+        ProcessError: It has not ended within `timeout` seconds.
+    """
+    if not (pid := instance.pid()):
+        return
+    with suppress(DaemonError), trio.move_on_after(_START):
+        await instance.wait_until_it_answers(lambda: not instance.pid())
+    if await instance.command() != "run":
+        return
+    report(f"trio-process run (PID {pid}) uses the services of {instance.file}; waiting until it has ended")
+    with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
+        while instance.pid() == pid:  # noqa: ASYNC110 - another process's end
+            await trio.sleep(_LOOK)
+    if limit.cancelled_caught:
+        assert timeout is not None
+        raise ProcessError(f"trio-process run (PID {pid}) still uses the services after {in_seconds(timeout)}")
+
+
+async def _stay_in_foreground(instance: Instance, settings: ServeSettings) -> int:
+    """Run the services and show them until they end or are stopped; return the exit status."""
     shown = Lines([], colour=wants_colour())
 
     async def emit(event: Any) -> None:
@@ -61,10 +91,7 @@ async def bring_up(
             text = "".join([shown.output(event.name, line) for line in event.lines])
         await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
 
-    try:
-        return await serve(instance, settings, emit, _announce)
-    except AlreadyRunningError:  # another one was faster
-        return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
+    return await serve(instance, settings, emit, _announce)
 
 
 def _announce(server: ControlServer) -> None:

@@ -1,0 +1,33 @@
+"""`View`: what shows a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, Protocol
+
+import trio
+
+from ..._core import Subscription
+from .board import Change
+
+
+class View(Protocol):
+    """What shows a run."""
+
+    async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
+        """Show changes and output until both channels have ended.
+
+        Raises:
+            OutputLost: The output can't be written.
+        """
+
+    def aside(self) -> AbstractAsyncContextManager[None]:
+        """Leave the terminal to a task while the block runs."""
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the terminal to the shell while the block runs, which stops us."""
+
+    def last_words(self) -> None:
+        """Restore the terminal before an exit from a signal handler; never wait."""
