@@ -5,13 +5,17 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from trio_process.testing import leaks
+
 pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
 def run(pytester):
     """Return a function that runs a test file in a pytest of its own."""
-    pytester.makeini("[pytest]\ntrio_mode = true\naddopts = --strict-markers -p no:cacheprovider\n")
+    # the plugin that reruns tests would leave a thread and a socket behind in this process: it ends with its process alone
+    options = "--strict-markers -p no:cacheprovider -p no:rerunfailures"
+    pytester.makeini(f"[pytest]\ntrio_mode = true\naddopts = {options}\n")
 
     def run(text, *args):
         pytester.makepyfile(text)
@@ -144,7 +148,7 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
 
 
 def test_a_sync_test_can_leak_too_and_its_own_failure_goes_first(run, monkeypatch):
-    monkeypatch.setattr("trio_process.testing.leaks._PATIENCE", 0.2)
+    monkeypatch.setattr(leaks, "_PATIENCE", 0.2)
     result = run(
         """
         import os
