@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import trio
-from asking import ask, get, post, raw, serving
+from asking import answer, ask, connect, get, post, raw, serving
 
 from trio_process import Access, ControlServer, DaemonEntry, HealthServer, Registry, Secret, Service
 
@@ -171,6 +171,22 @@ async def test_a_field_that_is_refused_is_named(path, body, field):
 async def test_a_body_that_is_no_object_is_a_bad_request(body):
     async with serving() as (control, _):
         assert (await post(control, "/session", body)).code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/processes/x/input", '{"input": "x"}'), ("/processes/x/kill", "{}"), ("/session", "[")]
+)
+async def test_a_refusal_waits_for_no_body_that_was_read(monkeypatch, path, body):
+    monkeypatch.setattr("trio_process._control.frontend._DRAIN_TIMEOUT", 1000)
+    async with serving() as (control, _):
+        head = f"POST /api/process{path} HTTP/1.1\r\nHost: {control.addr}\r\nAuthorization: Bearer {control.token.reveal()}"
+        request = f"{head}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        stream = await connect(control)
+        async with stream:
+            with trio.fail_after(20):
+                for _ in range(3):  # the next one is answered once the one before is over
+                    await stream.send_all(request)
+                    assert 400 <= (await answer(stream)).status < 500
 
 
 @pytest.mark.parametrize("chunked", [False, True])

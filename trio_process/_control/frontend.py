@@ -72,6 +72,7 @@ class Frontend:
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         method = scope["method"]
+        receive = (body := _Body(receive)).receive
         match = self._router.match(method, scope["raw_path"])
         route = match.route
         name = "other" if route is None else route.path
@@ -97,7 +98,7 @@ class Frontend:
         if answer is None:
             return  # the client left before there was one
         self._count(method, name, answer.status)
-        await _respond(scope, receive, send, answer)
+        await _respond(scope, body, send, answer)
 
     def _count(self, method: str, name: str, status: int) -> None:
         known = method if method in ("GET", "HEAD", "POST", "PUT") else "other"
@@ -189,19 +190,37 @@ class _Secured:
         await self._send(message)
 
 
-async def _respond(scope: Any, receive: Receive, send: Send, answer: Answer) -> None:
-    """Send an answer; if the request's body was not read, read some of it first, so that the client gets to read ours."""
+class _Body:
+    """Notes whether the body of a request was read to its end.
+
+    Attributes:
+        unread: Whether some of it may still come.
+    """
+
+    __slots__ = ("_receive", "unread")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.unread = True
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.unread = False
+        return message
+
+
+async def _respond(scope: Any, request: _Body, send: Send, answer: Answer) -> None:
+    """Send an answer; if some of the request's body is unread, read it first, so that the client gets to read the answer."""
     body = b"" if scope["method"] == "HEAD" else answer.body
-    unread = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+    has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
     await send(head_of(answer))
-    if unread and answer.status >= 400:
+    if has_body and request.unread and answer.status >= 400:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         body = b""
         with trio.move_on_after(_DRAIN_TIMEOUT):
-            more = True
-            while more:
-                message = await receive()
-                more = message["type"] == "http.request" and message.get("more_body", False)
+            while request.unread:
+                await request.receive()
     await send({"type": "http.response.body", "body": body})
 
 
