@@ -1,0 +1,12 @@
+"""What all tests of the depot use."""
+
+import pytest
+from depot.store import Store, migrate
+
+
+@pytest.fixture
+def store(tmp_path):
+    migrate(tmp_path)
+    store = Store(tmp_path)
+    yield store
+    store.close()
