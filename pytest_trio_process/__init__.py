@@ -1,8 +1,8 @@
 """The pytest plugin: the fixtures `fake_processes` and `no_leaks`, and the marker `no_real_processes`.
 
-pytest loads it in every environment that has trio-process installed. So it is a package of its own, which imports pytest
-and nothing else: a module inside `trio_process` could not be loaded without all of it, and Trio, and pytest would take
-twice as long to start.
+pytest loads it in every environment that has trio-process installed. So it is a separate package that imports only
+pytest: loading a module inside `trio_process` would also load all of that package and Trio, and double the start-up
+time of pytest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Name what is missing where pytest would say that no plugin handled an async fixture."""
+    """Name the missing plugin, where pytest would only say that no plugin handled an async fixture."""
     if "fake_processes" not in getattr(item, "fixturenames", ()):
         return
     if not item.config.pluginmanager.hasplugin("trio") and item.get_closest_marker("anyio") is None:
@@ -40,7 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Stand around the whole run of a test, its async fixtures included."""
+    """Wrap the whole run of a test, including its async fixtures."""
     leaks = pyfuncitem.stash.get(_LEAKS, None)
     if leaks is not None:
         leaks.reset()
@@ -72,9 +72,9 @@ def no_leaks(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 async def fake_processes() -> AsyncIterator[FakeService]:
-    """Give a `FakeService` that is entered; every `Service` that the test's code makes runs the same scripts.
+    """Provide a `FakeService` that is entered; every `Service` that the tested code creates runs the same scripts.
 
-    So code that makes a service of its own is tested unchanged; `trio_process.exec` and `Program` do, too.
+    So code that creates its own services is tested unchanged; `trio_process.exec` and `Program` are among it.
     """
     from trio_process.testing.fake import FakeService, used_everywhere  # noqa: PLC0415 - only for tests that ask for it
 

@@ -1,6 +1,6 @@
-"""Public: what tests of programs built on this package need.
+"""Public: tools to test programs that are built on this package.
 
-`FakeService` runs scripts instead of processes, on Trio's clock alone. `FaultyDisk` makes a directory's disk full.
+`FakeService` runs scripts instead of processes, on Trio's clock alone. `FaultyDisk` simulates a full disk.
 `trio_process.testing.hostile` has HTTP clients that misbehave. The pytest plugin adds the fixtures `fake_processes` and
 `no_leaks`, and the marker `no_real_processes`.
 """

@@ -1,4 +1,4 @@
-"""The one audit hook (PEP 578) of the testing kit: it sees every spawn of this Python process, whoever asks for it."""
+"""The audit hook (PEP 578) of the testing kit: it sees every spawn of this Python process, from any code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _installed = False
 
 
 class RealProcessError(ProcessError, AssertionError):
-    """A real process was to be started where none may be."""
+    """The code under test tried to start a real process."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def no_real_processes() -> Iterator[list[str]]:
     """Refuse every spawn of this Python process with a `RealProcessError`, in all threads.
 
     Yields:
-        What was refused, a text each, also where the error was caught by the code under test.
+        The refused spawns, as texts, including those whose error the code under test caught.
     """
     refused: list[str] = []
 
@@ -49,7 +49,7 @@ def no_real_processes() -> Iterator[list[str]]:
 
 
 def _install() -> None:
-    """Add the hook, which can't be taken away again: so it is added only where it is wanted, and once."""
+    """Add the hook, once, and only when it is needed: an audit hook can't be removed."""
     global _installed  # noqa: PLW0603 - it is the process that has the hook
     if not _installed:
         _installed = True
@@ -63,7 +63,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _what(event: str, args: tuple[Any, ...]) -> str:
-    """Return the command of an audit event, as one would type it; see "Audit events table" of the Python manual."""
+    """Return the command of an audit event, as typed in a shell; see "Audit events table" of the Python manual."""
     if event == "trio_process.spawn":
         words = [args[0], *args[1]]
     elif event in ("subprocess.Popen", "os.posix_spawn"):
@@ -77,7 +77,7 @@ def _what(event: str, args: tuple[Any, ...]) -> str:
 
 
 def _caller() -> str:
-    """Return where the spawn was asked for: the innermost place outside of this package, Trio and the like."""
+    """Return the place of the call: the innermost frame outside of this package, Trio and the standard library."""
     frame = sys._getframe(2)
     while frame is not None:
         package = frame.f_globals.get("__name__", "").partition(".")[0]

@@ -19,12 +19,12 @@ from .recording import Recorder
 
 @final
 class ScriptedBackend:
-    """Starts scripts instead of children; while a recording is made, a command without a script starts a real child.
+    """Starts scripts instead of children. During a recording, a command without a script starts a real child.
 
     Args:
-        reactor: The service's.
+        reactor: The reactor of the service.
         commands: The scripts.
-        make_real: Makes the backend for real children.
+        make_real: Creates the backend for real children.
     """
 
     def __init__(self, reactor: Reactor, commands: Commands, make_real: Callable[[], Backend]) -> None:
@@ -44,7 +44,7 @@ class ScriptedBackend:
         return None if self._real is None else self._real.guardian_pid
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
-        """Start the script of a command; raises as its behaviour says."""
+        """Start the script of a command, or raise the error that its behaviour has."""
         call = Call(id, options, trio.current_time())
         rule = self._commands.find(call)
         if rule is None:

@@ -45,7 +45,7 @@ class Read(Enum):
 
     Attributes:
         LINE: Read one line.
-        ALL: Read to the end of input.
+        ALL: Read until the end of input.
     """
 
     LINE = "line"
@@ -67,7 +67,7 @@ class Expect:
 @final
 @attrs.frozen
 class ReadBytes:
-    """A step: read that many bytes, whatever they are."""
+    """A step: read this many bytes, whatever they are."""
 
     count: int
 
@@ -98,10 +98,10 @@ Step = Write | Expect | ReadBytes | Read | CloseInput
 
 
 def step_of(item: object) -> Step:
-    """Return the step that an item of `lines` stands for.
+    """Convert an item of `lines` to a step.
 
     Raises:
-        OptionError: It stands for none.
+        OptionError: The item is not valid.
     """
     match item:
         case Write() | Expect() | ReadBytes() | Read() | CloseInput():
@@ -119,7 +119,7 @@ def step_of(item: object) -> Step:
 
 
 def _merged(streams: Mapping[Any, Any]) -> list[Step]:
-    """Return the steps of both streams by the time at which they come; each stream has its own clock."""
+    """Merge the steps of both streams by time; each stream has its own clock."""
     timed: list[tuple[float, Write]] = []
     for name, items in streams.items():
         stream = member(Stream, name, "lines: a stream")
@@ -175,7 +175,7 @@ def _start_error(value: object) -> StartError | None:
 
 
 def check_exit_code(_: object, __: object, value: object) -> None:
-    """Refuse what is no exit code; a validator of attrs."""
+    """Refuse a value that is not a valid exit code; a validator of attrs."""
     if value is not None and not -64 <= checks.whole("exit_code", value, least=-64) <= 255:
         raise OptionError(f"exit_code must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
 
@@ -190,21 +190,22 @@ class Behaviour:
     """What one scripted process does; the keywords of `FakeService.on` are its fields.
 
     Args:
-        lines: What it writes: texts (a line each; bytes are written as they are), ``(delay, text)`` with the seconds
-            since the item before, ``OutputLine(text, stream)``, ``Expect(input)`` and `Read`; or a dict of such lists by
-            stream, each on its own clock; or a generator function, called with the `Call`, that yields such items.
-        exit_code: Its exit code after that; -N for death by signal N; None to run until something ends it. A generator
-            that returns a number exits with that.
-        exit_after: Seconds from the last line, or from the start, to the exit.
-        ignores: The signals that do nothing. With SIGKILL among them it hangs in the kernel and can't be killed.
-        reacts: What it does on a signal, as behaviours: their lines come next, then it exits with their `exit_code`;
-            with None it goes on with what it did.
-        expects: What it reads from its stdin before its first line; anything else ends it with code 1, and fails the
-            test when the service is left.
-        error: It can't be started: an `OSError`, or a class such as `FileNotFoundError`.
+        lines: The output: a list of texts (each is a line; bytes are written unchanged), ``(delay, text)`` with the
+            seconds since the previous item, ``OutputLine(text, stream)``, ``Expect(input)`` and `Read`. Or a dict of such
+            lists by stream, each with its own clock. Or a generator function, called with the `Call`, that yields such
+            items.
+        exit_code: The exit code after the last line; -N for death by signal N; None to run until it is ended. A
+            generator that returns a number exits with that number.
+        exit_after: Seconds between the last line, or the start, and the exit.
+        ignores: Signals that have no effect. With SIGKILL among them, the process hangs in the kernel and can't be killed.
+        reacts: The reaction to a signal, as a behaviour: the process writes its lines, then exits with its `exit_code`;
+            with None it resumes what it was doing.
+        expects: The input that it reads from stdin before its first line. Any other input ends it with code 1, and fails
+            the test when the service is left.
+        error: The error of the start, as an `OSError` or a class such as `FileNotFoundError`.
 
     Raises:
-        OptionError: A value was refused.
+        OptionError: An option is invalid.
 
     >>> Behaviour(lines=["ready", (1.5, "done")]).exit_code
     0
@@ -224,14 +225,14 @@ class Behaviour:
             raise OptionError(f"expects must be str or bytes, got {value!r}")
 
     def _steps(self, call: Call) -> Iterator[Any]:
-        """Return the steps of one run; those of a generator function may be sent what was read."""
+        """Return the steps of one run; a generator function is sent the input that it reads."""
         rest: Iterator[Any] = self.lines(call) if callable(self.lines) else iter(self.lines)
         if callable(self.lines) and not isinstance(rest, Generator):
             raise OptionError(f"lines: a function must be a generator, one with `yield`; {self.lines!r} is not")
         return rest if self.expects is None else _after(Expect(self.expects), rest)
 
     def _failure(self, options: RunOptions) -> ProcessStartError | None:
-        """Return the error of its start, with the text that a real one has."""
+        """Return the error of the start, with the text of a real one."""
         if self.error is None or isinstance(self.error, ProcessStartError):
             return self.error
         error = start_error(options, self.error)
@@ -251,7 +252,7 @@ _FIELDS: Final = tuple(field.name for field in attrs.fields(Behaviour))
 
 
 def make_behaviour(values: Mapping[str, Any]) -> Behaviour:
-    """Return the behaviour with these fields; an unknown one names the nearest."""
+    """Create a behaviour from fields; the error for an unknown field names the nearest one."""
     for name in values:
         if name not in _FIELDS:
             raise OptionError(f"unknown field {name!r} of a behaviour{nearest(name, _FIELDS)}")
@@ -259,7 +260,7 @@ def make_behaviour(values: Mapping[str, Any]) -> Behaviour:
 
 
 def as_behaviour(option: str, value: object) -> Behaviour:
-    """Return a `Behaviour`, also from a dict of its fields."""
+    """Return a `Behaviour`, created from a dict of its fields if necessary."""
     if isinstance(value, Behaviour):
         return value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`Call`: a command that was started, or tried, as the test sees it afterwards."""
+"""`Call`: one attempt to start a command, for the test to inspect."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Call:
 
     Attributes:
         id: The id of the process.
-        options: Everything it was told: `cwd`, `env`, `timeout` and so on.
-        at: When, on Trio's clock.
-        stdin: What was written to it so far, whether it read that or not.
+        options: All options of the start: `cwd`, `env`, `timeout` and so on.
+        at: The time of the start, on Trio's clock.
+        stdin: The input written so far, whether the script has read it or not.
     """
 
     id: str

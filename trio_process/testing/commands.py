@@ -1,4 +1,4 @@
-"""`Commands`: which command does what: matching, and the list of the calls."""
+"""`Commands`: the registered commands, how they are matched, and the list of calls."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Predicate = Callable[[Call], object]
 
 
 class UnregisteredCommandError(ProcessError, LookupError):
-    """A command was started that the fake knows nothing of; the text names the nearest one that it knows."""
+    """A command was started that is not registered; the message names the nearest registered one."""
 
 
 class ScriptError(ProcessError, AssertionError):
-    """A scripted process met what its behaviour does not allow: other input than expected, or a generator that raised."""
+    """A script failed: its input was not the expected input, or its generator raised an exception."""
 
 
 @final
@@ -42,7 +42,7 @@ class Rule:
     """One registration; made by `FakeService.on`.
 
     Attributes:
-        calls: The starts that it has answered.
+        calls: The calls that this registration has matched.
     """
 
     def __init__(self, pattern: Sequence[Any], behaviours: Sequence[Behaviour], *, strict: bool = False) -> None:
@@ -53,7 +53,7 @@ class Rule:
         _check_pattern(pattern)
 
     def _matches(self, call: Call) -> bool:
-        """Return whether it answers this call."""
+        """Return whether the rule matches this call."""
         first, rest = self._pattern[0], self._pattern[1:]
         if isinstance(first, re.Pattern):
             return first.search(str(call)) is not None
@@ -67,7 +67,7 @@ class Rule:
         return len(rest) == len(given) and all(_same(wanted, value) for wanted, value in pairs)
 
     def _next_behaviour(self, call: Call) -> Behaviour:
-        """Take note of a call, and return what it does."""
+        """Record a call, and return the behaviour for it."""
         place = len(self.calls)
         if self._strict and place >= len(self._behaviours):
             raise UnregisteredCommandError(
@@ -89,7 +89,7 @@ class Rule:
 
 @final
 class Commands:
-    """What is registered, the last first, and what was called."""
+    """The registered rules, the latest first, and the calls so far."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -98,7 +98,7 @@ class Commands:
         self._rules: list[Rule] = []
 
     def add(self, rule: Rule) -> Rule:
-        """Register a rule; it wins over those before it."""
+        """Register a rule; it takes precedence over earlier ones."""
         self._rules.append(rule)
         return rule
 
@@ -139,7 +139,7 @@ def _check_pattern(pattern: Sequence[Any]) -> None:
 
 
 def _same(wanted: Any, given: Any) -> bool:
-    """Return whether an argument is the wanted one: a text, a secret, a regular expression, `unittest.mock.ANY`."""
+    """Return whether an argument matches: a text, a secret, a regular expression or `unittest.mock.ANY`."""
     if isinstance(wanted, re.Pattern):
         return wanted.fullmatch(shown(given)) is not None
     if isinstance(wanted, Secret) or isinstance(given, Secret):

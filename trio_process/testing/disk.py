@@ -1,4 +1,4 @@
-"""`FaultyDisk`: a directory whose disk is full, or broken, for all that this package writes there."""
+"""`FaultyDisk`: simulates a full or broken disk for the files that this package writes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .._core import Draft, OptionError, checks
 
 @final
 class FaultyDisk:
-    """Within its block, what this package writes below a directory fails: PID files, registry entries, recordings.
+    """Inside the block, writes of this package below a directory fail: PID files, registry entries, recordings.
 
     Args:
-        directory: Where.
-        room: How many bytes can still be written, all files together; the write that needs more is cut there, as on a
-            real disk, and the next one fails.
-        error: With which errno: `errno.ENOSPC`, `errno.EDQUOT`, `errno.EIO`.
+        directory: The directory.
+        room: How many bytes can still be written to all files together. The write that exceeds it is cut off there, as
+            on a real disk, and the next one fails.
+        error: The errno of a failure: `errno.ENOSPC`, `errno.EDQUOT`, `errno.EIO`.
 
     Attributes:
-        faults: How many writes have failed: a test can see that it has met the fault.
+        faults: How many writes have failed, so that a test can check that it hit the fault.
 
     >>> import pytest
     >>> from trio_process import DaemonError, PIDFile
-    >>> def test_a_full_disk_is_told(tmp_path):
+    >>> def test_a_full_disk_is_reported(tmp_path):
     ...     with FaultyDisk(tmp_path) as disk:
     ...         with pytest.raises(DaemonError):
     ...             PIDFile(tmp_path / "my.pid").acquire()
@@ -52,7 +52,7 @@ class FaultyDisk:
         Draft.write = self._before
 
     def _write(self, directory: Path, descriptor: int, data: memoryview) -> int:
-        """Write what there is room for; raises once there is none."""
+        """Write as much as there is room for; raise once there is none."""
         if not directory.resolve().is_relative_to(self._directory):
             return self._before(directory, descriptor, data)
         granted = min(len(data), self._room)

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 class FakeService(Service):
     """A `Service` whose processes are scripts, usable wherever a `Service` is.
 
-    Everything but the spawn is the real thing: states, events, results, errors, timeouts and grace periods. It lives on
-    Trio's clock alone, so that under `autojump_clock` nothing takes any time; and nothing is spawned.
+    It spawns no processes. Everything else is the real thing: states, events, results, errors, timeouts and grace
+    periods. It uses only Trio's clock, so under `autojump_clock` nothing takes any time.
 
     Args:
-        core: The core it belongs to.
-        options: How it keeps its processes.
+        core: The core that it registers its actions with.
+        options: The options of the service.
 
-    A command that is not registered raises `UnregisteredCommandError`. When the block is left, a script that met what
-    it does not allow (`expects`, an error in a generator) raises `ScriptError`, unless the block failed anyway. What is no
-    `Exception`, as `pytest.fail()` in a generator, is raised as it is.
+    Starting a command that is not registered raises `UnregisteredCommandError`. If a script failed (other input than
+    `expects`, an exception in a generator), leaving the block raises `ScriptError`, unless the block has already failed.
+    An exception that is not an `Exception`, such as that of `pytest.fail()`, is raised unchanged.
 
     >>> async def test_push_is_tried_again(autojump_clock):
     ...     async with FakeService() as fake:
@@ -51,7 +51,7 @@ class FakeService(Service):
 
     @property
     def calls(self) -> list[Call]:
-        """Every start so far, in order, also those that failed."""
+        """All calls so far, in order, including those whose start failed."""
         return self._commands.calls
 
     def on(
@@ -61,22 +61,22 @@ class FakeService(Service):
         then: Iterable[Behaviour | Mapping[str, Any]] = (),
         **behaviour: Unpack[BehaviourKeywords],
     ) -> Rule:
-        """Say what a command does; of several registrations that match, the last one counts.
+        """Register the behaviour of a command; if several registrations match, the last one counts.
 
         Args:
-            command: The program; or a compiled regular expression that is searched for in the whole command, as one
-                would type it; or a function that is given the `Call` and says whether this is the one.
-            *args: Its exact arguments; ``...`` as the last stands for any further ones. An argument can be a regular
-                expression too, which has to match all of it.
-            then: What its second start does, its third and so on; the last one goes for all that follow. Without any
-                other keyword the first of these is for the first start.
-            **behaviour: What it does; the fields of `Behaviour`.
+            command: The program. Or a compiled regular expression, searched for in the whole command as typed in a shell.
+                Or a function that is called with the `Call` and returns whether it matches.
+            *args: The exact arguments; a final ``...`` matches any further ones. An argument can be a regular
+                expression, which must match all of it.
+            then: The behaviours of the second start, the third and so on; the last one applies to all later starts.
+                Without other keywords, the first of them is for the first start.
+            **behaviour: The fields of a `Behaviour`.
 
         Returns:
-            The registration; its `calls` are those that it has answered.
+            The registration; its `calls` are the calls that it has matched.
 
         Raises:
-            OptionError: A value was refused.
+            OptionError: An option is invalid.
 
         >>> def example(fake: FakeService) -> None:
         ...     fake.on("redis-server", ..., lines=["Ready to accept connections"], exit_code=None)
@@ -87,11 +87,11 @@ class FakeService(Service):
         return self._commands.add(Rule((_program(command), *args), behaviours))
 
     def record(self, path: str | os.PathLike[str]) -> Recorder:
-        """Run commands that are not registered for real, and keep what they do in a file to `replay`.
+        """Run commands that are not registered as real processes, and record them in a file for `replay`.
 
-        The file is written when the block of the service is left, or the `with` block of what is returned; not after
-        an exception. It needs the real clock. It holds commands, arguments, output and exit codes with their times.
-        Secrets are masked in it, and neither the environment nor the directory nor the input is in it.
+        The file is written when the block of the service is left, or the `with` block of the returned recorder; not
+        after an exception. A recording needs the real clock. The file holds commands, arguments, output and exit codes
+        with their times. Secrets in it are masked; the environment, the directory and the input are left out.
 
         >>> async def main() -> None:
         ...     async with FakeService() as fake:
@@ -104,13 +104,13 @@ class FakeService(Service):
         return recorder
 
     def replay(self, path: str | os.PathLike[str]) -> None:
-        """Let commands do what a recording says, in the order of their starts.
+        """Register the commands of a recording, each to be started as often, and in the same order, as it was recorded.
 
-        It is strict: what was not recorded, or is started more often than it was, raises `UnregisteredCommandError`.
+        A command that was not recorded, or that is started more often, raises `UnregisteredCommandError`.
 
         Raises:
-            OptionError: The file is no recording.
-            OSError: It can't be read.
+            OptionError: The file is not a valid recording.
+            OSError: The file can't be read.
         """
         for rule in load_recording(path):
             self._commands.add(rule)
@@ -134,7 +134,7 @@ class FakeService(Service):
 
 
 def used_everywhere(fake: FakeService) -> AbstractContextManager[None]:
-    """Let every service that is entered in the block run the scripts of `fake`; for the fixture `fake_processes`."""
+    """Make every service that is entered inside the block run the scripts of `fake`; for the fixture `fake_processes`."""
     return use_backend(fake._make_backend)
 
 

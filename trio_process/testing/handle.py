@@ -1,7 +1,7 @@
-"""`FakeHandle`: a child that is only a script. It lives on the reactor's timers, so on Trio's clock and on nothing else.
+"""`FakeHandle`: a child that is only a script. It uses the reactor's timers, and so only Trio's clock.
 
-The lifecycle of the child, its state machine, is the real one. Scripted is what the kernel and the program would do:
-output through pipes of the real size, signals and their dispositions, stdin, the exit.
+The lifecycle of the child, its state machine, is the real one. The script replaces the kernel and the program: output
+through pipes of the real size, signals and their dispositions, stdin, the exit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HARMLESS: Final = frozenset({signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, sig
 
 @attrs.define(eq=False)
 class _Frame:
-    """A behaviour that is being followed: the program itself, or its reaction to a signal."""
+    """A behaviour in progress: the program itself, or its reaction to a signal."""
 
     steps: Iterator[Any]
     talks: bool  # a generator, which is sent what was read
@@ -92,7 +92,7 @@ class FakeHandle:
 
     @property
     def host(self) -> None:
-        """It runs here."""
+        """None: a script runs on this machine."""
 
     @property
     def launching(self) -> bool:
@@ -100,28 +100,28 @@ class FakeHandle:
         return False
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:  # noqa: ARG002 - never asked
-        """Return None: nothing can go wrong."""
+        """Return None: the start of a script can't fail later."""
         await trio.lowlevel.checkpoint()
         return None
 
     def begin(self, owner: HandleOwner) -> None:
-        """Start the script, but not before the caller of `start` has the process."""
+        """Start the script, after the caller of `start` has been given the process."""
         self._owner = owner
         self._let_others_run()
 
     def _let_others_run(self) -> None:
-        """Continue when all tasks that can run have had their turn."""
+        """Continue when all runnable tasks have had their turn."""
         trio.lowlevel.current_trio_token().run_sync_soon(self._soon, self._advance)
 
     def _soon(self, callback: Callable[[], object]) -> None:
         self._reactor.call_at(trio.current_time(), callback)
 
     def pause(self, stream: Stream) -> None:
-        """Let the pipe fill."""
+        """Stop reading, so that the pipe fills."""
         self._outputs.pause(stream)
 
     def resume(self, stream: Stream) -> None:
-        """Read on, in the reactor's task."""
+        """Resume reading, in the reactor's task."""
         self._outputs.resume(stream)
         self._soon(lambda: self._drain(stream))
 
@@ -130,27 +130,27 @@ class FakeHandle:
         self._advance()
 
     def read_rest(self) -> None:
-        """Hand over what the pipes hold, and their end once the script has ended."""
+        """Deliver the contents of the pipes, and their end of file once the script has ended."""
         for stream in self._outputs.read_rest(self._owner, ended=self.has_exited()):
             self._outputs.close_pipe(stream)
             self.open_streams = self._outputs.open_streams
             self._owner.stream_ended()
 
     def close_outputs(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._outputs.close_pipes()
         self.open_streams = 0
 
     def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - it is alone in its group
-        """Let the signal arrive, in the reactor's task."""
+        """Deliver the signal, in the reactor's task."""
         self._soon(lambda: self._arrived(number))
 
     def has_exited(self) -> bool:
-        """Return whether the script is over."""
+        """Return whether the script has ended."""
         return self._exit_code is not None
 
     def survivor(self) -> Survivor:
-        """Return its PID; a script always dies of SIGKILL, so that this is not asked for."""
+        """Return its PID; never called, because a script always dies of SIGKILL."""
         return Survivor(self.pid, "?", str(self._call))
 
     def sweep(
@@ -170,13 +170,13 @@ class FakeHandle:
         return ExitInfo(self._exit_code, ResourceUsage())
 
     def abandon(self) -> None:
-        """Forget the script: a detached process runs on unwatched."""
+        """Stop watching the script: a detached process keeps running."""
         self._exit_code = 0
         self.close_stdin()
         self._outputs.close_files()
 
     async def write_stdin(self, data: bytes) -> None:
-        """Write to its stdin, which holds as much as a pipe does before the writer waits."""
+        """Write to its stdin; like a pipe, a full one makes the writer wait."""
         await self._stdin.write(data, self._no_stdin)
 
     def _no_stdin(self) -> Exception:
@@ -187,7 +187,7 @@ class FakeHandle:
         return StdinNotAvailableError("its stdin is closed already")
 
     def close_stdin(self) -> None:
-        """End its input."""
+        """Close its stdin."""
         self._stdin.close()
 
     # signals
@@ -224,7 +224,7 @@ class FakeHandle:
     # the script
 
     def _advance(self) -> None:
-        """Do what can be done now; it may be called at any time."""
+        """Do all steps that are due; may be called at any time."""
         for _ in range(_STEPS):
             if self._exit_code is not None or self._stopped:
                 return
@@ -248,7 +248,7 @@ class FakeHandle:
         self._let_others_run()
 
     def _try(self, what: Callable[[_Frame], bool], frame: _Frame) -> bool:
-        """Fetch or take a step; whatever goes wrong is a mistake in the test's script, or its `pytest.fail()`."""
+        """Fetch or do a step; any exception is a mistake in the test's script, or its `pytest.fail()`."""
         try:
             return what(frame)
         except BaseException as error:  # noqa: BLE001 - raised when the service is left; and it ends the process
@@ -300,7 +300,7 @@ class FakeHandle:
         return True
 
     def _write(self, stream: Stream, data: bytes) -> None:
-        """Write; if that fails, end as most programs do then."""
+        """Write; if that fails, end, as most programs do."""
         try:
             self._outputs.write(stream, data, self._owner)
         except BrokenPipeError:
@@ -315,7 +315,7 @@ class FakeHandle:
         self._exit(1)
 
     def _report_failure(self, why: str, cause: BaseException | None) -> None:
-        """Have the failure raised when the service is left."""
+        """Record the failure, which is raised when the service is left."""
         if cause is None or isinstance(cause, Exception):
             error = ScriptError(f"the scripted `{escape_controls(str(self._call))}` failed: {why}")
             error.__cause__ = cause

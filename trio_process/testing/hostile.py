@@ -1,6 +1,6 @@
-"""Hostile HTTP clients over raw sockets, to try a health server, or any other server, with.
+"""Hostile HTTP clients over raw sockets, to test a health server or any other server with.
 
-Each attack is an async function for `nursery.start`: it has begun when the call returns, and goes on until cancelled.
+Each attack is an async function for `nursery.start`: it is in progress when that call returns, until it is cancelled.
 
 >>> async with trio.open_nursery() as nursery:
 ...     for attack in ATTACKS:
@@ -58,8 +58,9 @@ async def connect(addr: str, *, receive_buffer: int = 0) -> trio.SocketStream:
     """Return a connection to ``host:port`` or ``unix:/path``.
 
     Args:
-        addr: Where to.
-        receive_buffer: The size of the kernel's buffer, in bytes, so that not reading is soon felt; 0 for the usual.
+        addr: The address.
+        receive_buffer: The size of the kernel's receive buffer in bytes; a small one soon blocks a server whose responses
+            are not read. 0 for the default.
     """
     if addr.startswith("unix:"):
         return await trio.open_unix_socket(addr.removeprefix("unix:"))
@@ -74,7 +75,7 @@ async def connect(addr: str, *, receive_buffer: int = 0) -> trio.SocketStream:
 
 
 async def exchange(addr: str, data: bytes) -> bytes:
-    """Send `data` and return everything that comes until the server closes."""
+    """Send `data` and return everything that is received until the server closes the connection."""
     async with await connect(addr) as stream:
         await stream.send_all(data)
         answer = b""
@@ -87,7 +88,7 @@ async def exchange(addr: str, data: bytes) -> bytes:
 
 
 def _sends(name: str, description: str, data: bytes, *, then: bytes = b"", pause: float = 0.05) -> Attack:
-    """Make an attack that sends `data`, and then `then` bit by bit; it reads nothing."""
+    """Return an attack that sends `data`, and then `then` bit by bit; it reads nothing."""
 
     async def attack(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with await connect(addr) as stream:
@@ -155,7 +156,7 @@ bad_path: Attack = _sends(
 
 
 async def never_reads(addr: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Send a thousand requests, then more for as long as the server reads them, and never read an answer."""
+    """Send a thousand requests, then more for as long as the server reads them, and never read a response."""
     async with await connect(addr, receive_buffer=4096) as stream:
         request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
         with trio.move_on_after(0.2):

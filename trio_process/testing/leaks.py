@@ -1,4 +1,4 @@
-"""What a test has left behind: children, descriptors, threads, and tasks outside of every nursery of its own."""
+"""Finds leaks of a test: child processes, descriptors, threads, and tasks outside of its nurseries."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _IDLE_THREAD: Final = "Trio thread "  # Trio keeps its worker threads for ten se
 
 @final
 class LeakCheck:
-    """Compares what there is with what there was when it was made, or last `reset`."""
+    """Compares the current state with that at its creation, or at the last `reset`."""
 
     def __init__(self) -> None:
         self._tasks: list[str] = []
         self.reset()
 
     def reset(self) -> None:
-        """Take what there is now as what may be."""
+        """Take the current state as the new baseline."""
         self._before = (_processes(), _descriptors(), _threads())
 
     def find(self) -> list[str]:
-        """Return what is left, a text each; what is just ending has a moment to do so."""
+        """Return the leaks, as texts, after a moment for anything that is just ending."""
         leaks = list(self._look())
         if leaks:
             gc.collect()  # what is only waiting for the collector is nobody's fault
@@ -51,7 +51,7 @@ class LeakCheck:
         yield from (f"thread {thread.name!r}" for thread in _threads() - threads if thread.is_alive())
 
     def watch_tasks(self, test: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Return an async test that takes note of the system tasks which it has started and not ended."""
+        """Return an async test that records the system tasks that it has started and not ended."""
 
         @functools.wraps(test)
         async def watched(*args: Any, **kwargs: Any) -> Any:
@@ -68,14 +68,14 @@ class LeakCheck:
 
 
 def _system_tasks() -> set[trio.lowlevel.Task]:
-    """Return the tasks that no nursery of a test ends: those beside the main one."""
+    """Return the tasks that no nursery of a test ends: the siblings of the main task."""
     root = trio.lowlevel.current_root_task()
     assert root is not None
     return {task for nursery in root.child_nurseries for task in nursery.child_tasks}
 
 
 def _processes() -> dict[int, str]:
-    """Return our children, zombies too, and what else descends from children that this package has started."""
+    """Return our children, including zombies, and other descendants of children that this package has started."""
     found: dict[int, str] = {}
     marks = (f"={os.getpid()}.".encode(), f";{os.getpid()}.".encode())
     for pid in _pids():

@@ -1,4 +1,4 @@
-"""`FakeOutputs`: where a scripted process writes to: pipes of the real size, files, or nowhere."""
+"""`FakeOutputs`: the streams that a scripted process writes to: pipes of the real size, files, or nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FakeOutputs:
     """The outputs of one scripted process.
 
     Raises:
-        OSError: A file can't be opened; nothing is left open then.
+        OSError: A file can't be opened; none is left open.
     """
 
     def __init__(self, options: RunOptions) -> None:
@@ -37,7 +37,7 @@ class FakeOutputs:
         self._targets = {Stream.STDOUT: stdout, Stream.STDERR: stderr}
 
     def _target(self, stream: Stream, target: Any, options: RunOptions) -> Stream | int | None:
-        """Return where a stream goes: a pipe to us, a descriptor, or nowhere."""
+        """Return the target of a stream: a pipe to us, a descriptor, or None."""
         if target is Stdio.PIPE and options.detach:
             return self._log
         if target is Stdio.PIPE:
@@ -58,16 +58,16 @@ class FakeOutputs:
 
     @property
     def open_streams(self) -> int:
-        """How many pipes there are to read from."""
+        """The number of pipes to read from."""
         return len(self._pipes)
 
     @property
     def blocked(self) -> bool:
-        """Whether a write waits for room in its pipe."""
+        """Whether a write is waiting for room in its pipe."""
         return any(len(pipe) > PIPE_CAPACITY for pipe in self._pipes.values())
 
     def write(self, stream: Stream, data: bytes, owner: HandleOwner) -> None:
-        """Write, and let the owner have what is not held back."""
+        """Write, and deliver the data to the owner, unless the stream is paused."""
         target = self._targets[stream]
         if isinstance(target, Stream):
             if target in self._pipes:
@@ -79,7 +79,7 @@ class FakeOutputs:
                 owner.received(Stream.STDOUT, data)
 
     def hand_over(self, stream: Stream, owner: HandleOwner, *, even_if_paused: bool = False) -> None:
-        """Let the owner have what is in a pipe."""
+        """Deliver the contents of a pipe to the owner."""
         pipe = self._pipes.get(stream)
         while pipe and (even_if_paused or stream not in self._paused):
             data = bytes(pipe[:CHUNK])
@@ -87,33 +87,33 @@ class FakeOutputs:
             owner.received(stream, data)
 
     def read_rest(self, owner: HandleOwner, *, ended: bool) -> list[Stream]:
-        """Let the owner have everything; return the streams that are at their end."""
+        """Deliver everything to the owner; return the streams that are at end of file."""
         for stream in list(self._pipes):
             self.hand_over(stream, owner, even_if_paused=True)
         return list(self._pipes) if ended else []
 
     def pause(self, stream: Stream) -> None:
-        """Let a pipe fill."""
+        """Stop reading a pipe, so that it fills."""
         self._paused.add(stream)
 
     def resume(self, stream: Stream) -> None:
-        """Hold back no more."""
+        """Resume reading a pipe."""
         self._paused.discard(stream)
 
     def cut(self) -> None:
-        """Throw away what its process had not got into a pipe yet when it died."""
+        """Discard the data that its process had not yet written to a pipe when it died."""
         for pipe in self._pipes.values():
             del pipe[PIPE_CAPACITY:]
 
     def close_pipe(self, stream: Stream) -> None:
-        """Read no more of a stream; twice is fine."""
+        """Stop reading a stream; can be repeated."""
         self._pipes.pop(stream, None)
 
     def close_pipes(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._pipes.clear()
 
     def close_files(self) -> None:
-        """Close the process's own files; twice is fine."""
+        """Close the process's own files; can be repeated."""
         while self._files:
             os.close(self._files.pop())

@@ -1,4 +1,4 @@
-"""The pytest plugin under the name that it had; it is in the package `pytest_trio_process`."""
+"""The pytest plugin under its former name; it is now the package `pytest_trio_process`."""
 
 from pytest_trio_process import (
     fake_processes,

@@ -1,6 +1,6 @@
-r"""Recordings: what real commands did, written down as JSON lines that one can read and edit.
+r"""Recordings: the actions of real commands, as JSON lines that can be read and edited.
 
-A line with `command` begins a process; the lines after it are what happened to it, with the seconds since its start:
+A line with `command` begins a process; the lines after it are its events, with the seconds since its start:
 
     {"recording": "trio-process", "version": 1}
     {"command": "git", "args": ["push"]}
@@ -43,7 +43,7 @@ HEAD: Final = {"recording": "trio-process", "version": 1}
 
 @final
 class Recorder:
-    """Keeps what real commands do; made by `FakeService.record`, and a context manager for a part of its block."""
+    """Records real commands; created by `FakeService.record`, and a context manager for a part of its block."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -51,13 +51,13 @@ class Recorder:
         self._finished: bool = False
 
     def _check_clock(self) -> None:
-        """Refuse a clock that jumps: it would while a real command runs."""
+        """Refuse a jumping clock: it would jump while a real command runs."""
         clock = trio.lowlevel.current_clock()
         if getattr(clock, "autojump_threshold", float("inf")) != float("inf"):
             raise ProcessError("recording runs real commands, so it needs the real clock; leave autojump_clock out")
 
     def _spawn(self, call: Call, spawn: Callable[[], Handle]) -> Handle:
-        """Start a real command, and keep what it does."""
+        """Start a real command, and record it."""
         options = call.options
         run: list[dict[str, Any]] = [{"command": shown_command(options), "args": list(shown_args(options))}]
         self._runs.append(run)
@@ -105,7 +105,7 @@ def _output(stream: Stream, data: bytes) -> dict[str, str]:
 
 @final
 class RecordingHandle:
-    """A real child whose doings are written down on their way to its life."""
+    """A real child whose events are recorded on their way to its lifecycle."""
 
     def __init__(self, real: Handle, options: RunOptions, call: Call, run: list[dict[str, Any]]) -> None:
         self._real = real
@@ -125,12 +125,12 @@ class RecordingHandle:
     # what the real one tells
 
     def begin(self, owner: HandleOwner) -> None:
-        """Stand between the child and its life."""
+        """Start watching the child, in the place of its lifecycle."""
         self._owner = owner
         self._real.begin(self)
 
     def received(self, stream: Stream, data: bytes) -> None:
-        """Write a chunk down, without the secrets in it."""
+        """Record a chunk, without the secrets in it."""
         redactor = self._redactors.get(stream)
         masked = data if redactor is None else redactor.feed(data)
         if masked:
@@ -139,11 +139,11 @@ class RecordingHandle:
 
     @property
     def kill_at(self) -> float | None:
-        """As its life says."""
+        """When the lifecycle will kill it."""
         return self._owner.kill_at
 
     def output_lost(self, error: Exception) -> None:
-        """Pass it on; what was lost can't be recorded."""
+        """Pass it on; lost output can't be recorded."""
         self._owner.output_lost(error)
 
     def stream_ended(self) -> None:
@@ -152,7 +152,7 @@ class RecordingHandle:
         self._owner.stream_ended()
 
     def exited(self) -> None:
-        """Pass it on; it is written down at the reaping, which knows how it ended."""
+        """Pass it on; `reap` records the end, because it knows the exit code."""
         self._exited_at = round(trio.current_time() - self._began, 3)
         self._owner.exited()
 
@@ -160,7 +160,7 @@ class RecordingHandle:
 
     @property
     def host(self) -> None:
-        """It runs here."""
+        """None: it runs on this machine."""
 
     @property
     def launching(self) -> bool:
@@ -168,7 +168,7 @@ class RecordingHandle:
         return self._real.launching
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
-        """Write down what was in the way."""
+        """Record why the start failed."""
         failure = await self._real.launched(options)
         if failure is not None:
             self._run.append(_start_error(failure))
@@ -192,7 +192,7 @@ class RecordingHandle:
         self.open_streams = self._real.open_streams
 
     def signal(self, number: int, *, group: bool) -> None:
-        """Write a signal down that can still change something; the SIGCONT after a stop signal is a part of the stop."""
+        """Record a signal that can still have an effect; the SIGCONT after a stop signal is a part of the stop."""
         follows_a_signal = number == SIGCONT and "signal" in self._run[-1]
         if not self._real.has_exited() and not follows_a_signal:
             self._note({"signal": signal_name(number)})
@@ -211,7 +211,7 @@ class RecordingHandle:
         return self._real.sweep(age, kill_from, callback)
 
     def reap(self) -> ExitInfo:
-        """Write the end down."""
+        """Record the end."""
         info = self._real.reap()
         for stream, redactor in self._redactors.items():
             rest = redactor.finish()
@@ -221,11 +221,11 @@ class RecordingHandle:
         return info
 
     def abandon(self) -> None:
-        """Pass it on; the recording has no end of it."""
+        """Pass it on; the recording has no end of this process."""
         self._real.abandon()
 
     async def write_stdin(self, data: bytes) -> None:
-        """Write down how much it is, and nothing more: input is where passwords are."""
+        """Record only the size of the input, which may contain passwords."""
         self._call.stdin += data
         self._note({"stdin": len(data)})
         written = self._run[-1]
@@ -236,7 +236,7 @@ class RecordingHandle:
             raise
 
     def close_stdin(self) -> None:
-        """Write it down, once."""
+        """Record it, once."""
         if self.has_stdin and not self._input_noted and not self._real.has_exited():
             self._input_noted = True
             self._note({"stdin": "end"})

@@ -1,4 +1,4 @@
-"""The replay of a recording: its lines, checked, as strict rules for commands."""
+"""Replay: checks the lines of a recording and converts them to strict rules."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def load_recording(path: str | os.PathLike[str]) -> list[Rule]:
     """Return a strict rule for each command of a recording.
 
     Raises:
-        OptionError: It is no recording; the text names the line.
-        OSError: It can't be read.
+        OptionError: The file is not a valid recording; the message names the line.
+        OSError: The file can't be read.
     """
     behaviours: dict[tuple[str, ...], list[Behaviour]] = {}
     for command, happened in _runs(Path(path)):
@@ -33,7 +33,7 @@ def load_recording(path: str | os.PathLike[str]) -> list[Rule]:
 
 @final
 class _AnySecret:
-    """Equals every secret: a recording has only its mask."""
+    """Equals every secret, because a recording has only the mask."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) or other == MASK
@@ -45,7 +45,7 @@ class _AnySecret:
 
 
 class _Event(NamedTuple):
-    """One line: what happened, and when. The value is that of the line, checked and converted."""
+    """One line: an event and its time. The value is checked and converted."""
 
     at: float
     kind: str
@@ -56,7 +56,7 @@ _Runs = list[tuple[tuple[str, ...], list[_Event]]]
 
 
 def _runs(path: Path) -> _Runs:
-    """Return the commands of a file and what happened to each."""
+    """Return the commands of a file, each with its events."""
     runs: _Runs = []
     lines = path.read_text("utf-8").splitlines() or [""]
     for number, text in enumerate(lines, 1):
@@ -116,7 +116,7 @@ _NEVER_IGNORED: Final = tuple(signal_number(name) for name in ("SIGSTOP", "SIGCO
 
 
 def _behaviour(happened: list[_Event]) -> Behaviour:
-    """Return what one recorded run did; from a signal on, that is its reaction to it."""
+    """Return the behaviour of one recorded run; everything after a signal is its reaction to the signal."""
     reacts: dict[int, Behaviour] = {}
     ignores: set[int] = set()
     part, rest = _until_signal(happened)
@@ -140,7 +140,7 @@ def _until_signal(events: list[_Event]) -> tuple[list[_Event], list[_Event]]:
 
 
 def _part(events: list[_Event], begun: float) -> dict[str, Any]:
-    """Return the fields of the behaviour in which these things happen, from `begun` on."""
+    """Return the fields of the behaviour for these events, from `begun` on."""
     steps: list[Any] = []
     now = begun
     fields: dict[str, Any] = {"exit_code": None}

@@ -1,4 +1,4 @@
-"""`FakeStdin`: the input of a scripted process: a pipe of the real size, and what the program has read from it."""
+"""`FakeStdin`: the input of a scripted process: a pipe of the real size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class MismatchError(Exception):
 
 @final
 class FakeStdin:
-    """What a scripted process can read.
+    """The stdin of a scripted process.
 
     Args:
-        call: Gets a copy of everything that is written.
+        call: Receives a copy of everything that is written.
         wake: Called when there is more to read.
 
     Raises:
-        OSError: The file it was given can't be read.
+        OSError: The file given as stdin can't be read.
     """
 
     def __init__(self, call: Call, wake: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ class FakeStdin:
         call.stdin = bytes(self._pipe)
 
     async def write(self, data: bytes, refusal: Callable[[], Exception]) -> None:
-        """Write all of it; a full pipe makes the writer wait, and who writes meanwhile waits for this one."""
+        """Write all of it. A full pipe makes the writer wait; concurrent writers are serialized."""
         async with self._writing:
             rest = memoryview(data)
             while rest:
@@ -63,22 +63,22 @@ class FakeStdin:
                 self._wake()
 
     def close(self) -> None:
-        """Let it read the end of its input after the rest, and wake who is writing; twice is fine."""
+        """Let the script read end of file after the rest, and wake the writers; can be repeated."""
         if not self.closed:
             self.closed = self._ended = True
             self._room.unpark_all()
             self._wake()
 
     def refuse(self) -> None:
-        """Let writers fail, as where the program has closed its end of the pipe."""
+        """Make writers fail, as if the program had closed its end of the pipe."""
         self._refused = True
         self._room.unpark_all()
 
     def take(self, step: Expect | Read | ReadBytes) -> bytes | None:
-        """Return what a step reads, None if that is not all there yet.
+        """Return the input for a step, or None if not all of it has arrived.
 
         Raises:
-            MismatchError: It is not what is expected.
+            MismatchError: The input is not the expected one.
         """
         self._read += self._pipe
         self._pipe.clear()
@@ -112,7 +112,7 @@ class FakeStdin:
 
 
 def _given(options: RunOptions) -> bytes:
-    """Return the input that is given from the beginning on."""
+    """Return the input that is available from the start."""
     source = options.stdin
     if isinstance(source, Stdio) or source is None:
         return b""
