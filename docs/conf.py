@@ -8,6 +8,8 @@ import trio_process
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `members`, the extension beside this file
 
+import members
+
 project = "trio-process"
 author = "the contributors to trio-process"
 copyright = "2026, the contributors to trio-process"  # noqa: A001 - Sphinx's name
@@ -63,7 +65,9 @@ def shorten_defaults(app, what, name, obj, options, signature, returns):  # noqa
             return "", None
         signature = re.sub(r"<([\w.]+): [^>]+>", r"\1", signature).replace("NOTHING", "...")
         signature = signature.replace("Signals.SIG", "signal.SIG")
-    return signature, returns
+        signature = re.sub(r", masker: \S+ = <[^>]*>", "", signature)  # for this package alone
+        signature = members.readable(signature)
+    return signature, returns and members.readable(returns)
 
 
 class Sentences:

@@ -29,6 +29,29 @@ LISTED = {
     )
 }
 SPECIAL = {"trio_process.Supervisor": ["__getitem__"], "trio_process.Probe": ["__call__"]}  # the point of these classes
+# how the types of arguments are shown: what an alias stands for, and the class whose fields a set of keywords has
+ALIASES = {
+    "Argument": "str | bytes | os.PathLike | Secret",
+    "Directory": "str | bytes | os.PathLike",
+    "EnvValue": "str | bytes | os.PathLike | Secret | None",
+    "Predicate": "Callable[[Call], object]",
+    "_Instance": "Instance",
+    "_Reload": "Function",
+}
+KEYWORDS = {
+    "AdoptKeywords": "trio_process.RunOptions",
+    "BehaviourKeywords": "trio_process.testing.Behaviour",
+    "CommandKeywords": "trio_process.RunOptions",
+    "DaemonKeywords": "trio_process.DaemonOptions",
+    "ProbeKeywords": "trio_process.Probe",
+    "RunInKeywords": "trio_process.RunOptions",
+    "RunKeywords": "trio_process.RunOptions",
+    "RunWithEnvKeywords": "trio_process.RunOptions",
+    "SupervisorKeywords": "trio_process.Supervisor",
+}
+BOTH_PATHS = re.compile(r"(~?)(?:os\.)?PathLike\[str\] \| ~?(?:os\.)?PathLike\[bytes\]")
+UNPACKED = re.compile(r"~?(?:typing\.)?Unpack\[~?(?:\w+\.)*(\w+)\]")
+ALIAS = re.compile(rf"(?<![\w.~])(?:{'|'.join(ALIASES)})\b")
 SECTION = re.compile(r"^(Args|Attributes):\n((?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^    (\*{0,2}\w+)(?: \([^)]*\))?: ((?:[^\n]*\n(?:     +[^\n]*\n|\n(?=     ))*))", re.MULTILINE)
 
@@ -45,6 +68,13 @@ def load(path):
             found = getattr(found, part)
         return found
     raise ImportError(path)
+
+
+def readable(types):
+    """Return types, in a signature or alone, without names that are only known inside the package."""
+    types = UNPACKED.sub(lambda found: "~" + KEYWORDS[found[1]], types)
+    types = ALIAS.sub(lambda found: ALIASES[found[0]], types)
+    return BOTH_PATHS.sub(lambda found: f"{found[1]}os.PathLike", types)
 
 
 def own_bases(cls):
@@ -96,7 +126,7 @@ def type_of(cls, name):
         text = (
             str(text).removeprefix("ClassVar[").removeprefix("Final[") if str(text).startswith("Final[") else str(text)
         )
-        return re.sub(r"~?trio_process(?:\._\w+)+(?:\.\w+)*\.(\w+)", r"\1", text)
+        return readable(re.sub(r"~?trio_process(?:\._\w+)+(?:\.\w+)*\.(\w+)", r"\1", text))
     return assigned_type(cls, name)
 
 
@@ -187,7 +217,10 @@ class DescribeMembers(SphinxDirective):
         for name in module.__all__:
             value = getattr(module, name)
             kind = "class" if inspect.isclass(value) else "function" if inspect.isfunction(value) else "data"
-            yield from (f".. auto{kind}:: {path}.{name}", "")
+            yield f".. auto{kind}:: {path}.{name}"
+            if kind == "data":
+                yield "   :no-value:"
+            yield ""
 
     def of_class(self, cls, shown_as):
         """Yield an entry for each public method and property of a class."""
@@ -200,7 +233,7 @@ class DescribeMembers(SphinxDirective):
                 signature = inspect.signature(value)
                 kept = [each for each in signature.parameters.values() if each.name != "self"]
                 text = stringify_signature(signature.replace(parameters=kept), unqualified_typehints=True)
-                yield from (f".. py:method:: {shown_as}.{name}{text}", "   :async:", "")
+                yield from (f".. py:method:: {shown_as}.{name}{readable(text)}", "   :async:", "")
             else:
                 continue
             docstring = inspect.cleandoc(value.__doc__ or "")
