@@ -42,7 +42,7 @@ class ControlServer(Block):
         max_streams: How many event streams may be open at once.
 
     Raises:
-        OptionError: A value was refused, or the address is not loopback and no token was given.
+        OptionError: An option is invalid, or the address is not loopback and no token was given.
 
     Entering raises a `DaemonError`, an `OSError` too, if the address can't be bound. Over TCP everything but the page's
     files, ``/health`` and ``/ready`` needs the token; what a foreign page makes a browser send is refused.

@@ -44,7 +44,7 @@ class RestartPolicy:
             it is never sooner than the backoff.
 
     Raises:
-        OptionError: A value was refused; the text names the option.
+        OptionError: An option is invalid; the message names it.
 
     Backoff and count start anew after a good run: one of at least 10 seconds and of twice the last delay.
     A `ProgramNotFoundError` is final, as no restart makes a program appear; and only an `Exception` is restarted.

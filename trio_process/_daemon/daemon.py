@@ -44,7 +44,7 @@ class Daemon(Block):
         **options: The fields of `DaemonOptions`.
 
     Raises:
-        OptionError: A value was refused.
+        OptionError: An option is invalid.
 
     Entering takes the PID file, starts the health server, and registers; leaving undoes it in reverse, after readiness
     went false. A failure on the way in undoes what was done, and goes on as it is: `AlreadyRunningError`, `DaemonError`

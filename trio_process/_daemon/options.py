@@ -50,7 +50,7 @@ class DaemonOptions:
         signals: Whether SIGTERM, SIGINT and SIGHUP are handled (in the main thread only).
 
     Raises:
-        OptionError: A value was refused; the text names the option.
+        OptionError: An option is invalid; the message names it.
 
     >>> DaemonOptions(health_addr="127.0.0.1:0", drain=2).shutdown_timeout
     30.0

@@ -24,7 +24,7 @@ from .managed_process import ManagedProcess
 
 
 class Runner(Protocol):
-    """What the handlers call of a service."""
+    """The methods of a service that the handlers call."""
 
     async def run_with_options(self, options: RunOptions) -> CommandResult:
         """Run a command to its end."""
@@ -50,8 +50,8 @@ class ProcessHandlers:
     """The handlers of one service, registered with its core while it runs.
 
     Args:
-        service: What they act on.
-        core: Where they are registered.
+        service: The service that they act on.
+        core: The core that they are registered with.
     """
 
     def __init__(self, service: Runner, core: Core) -> None:

@@ -1,4 +1,4 @@
-"""`ManagedProcess`, what a user holds of one child, and `OutputLines`, its lines."""
+"""`ManagedProcess`, the public side of one child, and `OutputLines`, its lines."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _QUOTED = 20  # lines that an error of wait_for_line quotes
 
 @final
 class ManagedProcess:
-    """A process of a service: its state, its output, and the ways to end it; made by `start`, `open` and `run_process`.
+    """A process of a service: its state, its output, and methods to end it; created by `start`, `open` and `run_process`.
 
     Attributes:
-        id: Its key in the service, such as ``proc-1-9f86d08188``; no other program has it.
+        id: Its key in the service, such as ``proc-1-9f86d08188``, unique across programs.
     """
 
     __slots__ = ("__weakref__", "_child", "id")
@@ -90,12 +90,12 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its PID, which is its group's id too; None before the start."""
+        """Its PID, which is also the id of its process group; None before the start."""
         return self._child.record.pid
 
     @property
     def host(self) -> str | None:
-        """The host it runs on, None for ours; its PID is one of that host."""
+        """The host it runs on, where its PID counts; None for this machine."""
         return self._child.record.host
 
     @property
@@ -134,15 +134,15 @@ class ManagedProcess:
         return self._child.phase is not Phase.ENDED
 
     async def wait(self, *, check: bool = True) -> int:
-        """Wait for the end and return the exit code; cancelling it changes nothing.
+        """Wait for the end and return the exit code. Cancelling the wait doesn't affect the process.
 
         Args:
-            check: Raise unless it ended as it should.
+            check: Raise an exception unless the result is `ok`.
 
         Raises:
-            CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
-            ProcessStartError: It never ran; with or without `check`.
-            ServiceClosedError: It is detached, and its service was left, so its end is not known.
+            CommandFailedError: With `check`, the result is not `ok`; `CommandTimeoutError` for a timeout.
+            ProcessStartError: The process never ran; with or without `check`.
+            ServiceClosedError: The process is detached and its service was left, so its end is not known.
         """
         await _wait_ended(self._child)
         if self._child.record.start_error is not None:
@@ -155,25 +155,25 @@ class ManagedProcess:
         return self._child.record.exit_code
 
     def kill(self) -> None:
-        """Send SIGKILL to the group; does nothing once the process has ended.
+        """Send SIGKILL to the group; do nothing if the process has ended.
 
         Raises:
-            ServiceClosedError: It is detached, and its service was left.
+            ServiceClosedError: The process is detached, and its service was left.
         """
         check_watched(self._child)
         self._child.ask(Request(EndReason.KILLED, SIGKILL, task_name()))
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group, once; does nothing once the process has ended.
+        """Send SIGTERM to the group, once; do nothing if the process has ended.
 
         Raises:
-            ServiceClosedError: It is detached, and its service was left.
+            ServiceClosedError: The process is detached, and its service was left.
         """
         check_watched(self._child)
         self._child.ask(Request(EndReason.SIGNALLED, SIGTERM, task_name()))
 
     def signal(self, sig: int | str) -> None:
-        """Send a signal to the group, once; it never escalates by itself.
+        """Send a signal to the group, once; no other signal follows.
 
         Raises:
             ProcessNotRunningError: It has ended.
@@ -184,7 +184,7 @@ class ManagedProcess:
         self._child.ask(Request(EndReason.SIGNALLED, number, task_name()))
 
     def suspend(self) -> None:
-        """Stop the group with SIGSTOP, until `resume`; a stopped process still dies on `stop`."""
+        """Suspend the group with SIGSTOP, until `resume`; `stop` ends a suspended process, too."""
         _send_job_control(self._child, SIGSTOP, "suspended")
 
     def resume(self) -> None:
@@ -196,14 +196,15 @@ class ManagedProcess:
     ) -> CommandResult:
         """Send the stop signal, wait for the grace period, send SIGKILL; return when the group is empty.
 
-        Cancelling it ends the grace period at once: SIGKILL, reaped, then `trio.Cancelled` goes on.
+        Cancelling the call ends the grace period at once: the group gets SIGKILL and is reaped, then `trio.Cancelled`
+        is raised.
 
         Args:
             grace_period: Seconds; None for that of the process, 0 kills at once.
-            reason: What the result gives as the reason.
+            reason: The reason that the result will give.
 
         Returns:
-            The result; if the process had ended already, how it ended.
+            The result, even if the process had already ended by itself.
 
         Raises:
             StopFailedError: A process was still alive 5 s after SIGKILL.
@@ -220,11 +221,11 @@ class ManagedProcess:
         return self.result()
 
     async def send_input(self, data: str | bytes) -> None:
-        """Write to the child's stdin; it ends when all is written, or when the process does.
+        """Write to the child's stdin; return when everything is written.
 
         Raises:
             ProcessNotRunningError: It has ended.
-            StdinNotAvailableError: There is none, it is closed, or the child closed it.
+            StdinNotAvailableError: The child has no stdin, or it is closed, or the child closed it.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise OptionError(f"send_input takes str or bytes, got {data!r}")
@@ -235,7 +236,7 @@ class ManagedProcess:
         await self._child.handle.write_stdin(_encoded(data, self._child.record.options.encoding))
 
     async def close_stdin(self) -> None:
-        """Close the child's stdin, so that it reads the end of file; closing twice is fine.
+        """Close the child's stdin, so that it reads end of file; can be repeated.
 
         Raises:
             StdinNotAvailableError: It was started without a stdin to write to.
@@ -248,18 +249,18 @@ class ManagedProcess:
         self._child.handle.close_stdin()
 
     def output(self) -> str:
-        """Return what is captured so far of both streams in the order of arrival; empty when capture is disabled."""
+        """Return the captured output of both streams so far, in the order of arrival; empty if capture is disabled."""
         options = self._child.record.options
         return self.output_bytes().decode(options.encoding, options.errors)
 
     def output_bytes(self) -> bytes:
-        """Return what is captured so far, not decoded."""
+        """Return the captured output so far, not decoded."""
         return self._child.output.capture.bytes()
 
     def lines(self, source: str = "all") -> OutputLines:
-        """Return an async iterator over the lines: first those still captured, then live ones, none twice.
+        """Return an async iterator over the lines: first those still captured, then new ones as they arrive.
 
-        It ends with the process and never delays it.
+        It yields each line once, ends with the process, and never delays the process.
 
         Args:
             source: ``"all"``, ``"stdout"`` or ``"stderr"``.
@@ -276,8 +277,8 @@ class ManagedProcess:
             timeout: Seconds; None for ever.
 
         Raises:
-            TimeoutError: There was none in time.
-            CommandFailedError: The process ended before.
+            TimeoutError: No such line was written in time.
+            CommandFailedError: The process ended before it wrote such a line.
         """
         if not isinstance(getattr(pattern, "pattern", pattern), str) or not isinstance(pattern, (str, re.Pattern)):
             raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
@@ -290,13 +291,13 @@ class ManagedProcess:
         return self._child.record.info(trio.current_time())
 
     def result(self) -> CommandResult:
-        """Return what is known so far, even of a process that is still running."""
+        """Return the result so far, even while the process is running."""
         return self._child.result()
 
 
 @final
 class OutputLines:
-    """The lines of a process, from the first one that is still captured to the last; made by `ManagedProcess.lines`.
+    """The lines of a process, from the first captured one to the last; created by `ManagedProcess.lines`.
 
     Attributes:
         missed: How many lines the capture overwrote before they were read.
@@ -333,7 +334,7 @@ class OutputLines:
             self._child.claims -= 1
 
     def _take(self) -> bool:
-        """Take in the lines that are there; return whether there are any to hand out."""
+        """Take the available lines; return whether there are any to yield."""
         if not self._pending and not self._finished:
             if self._child.phase in OVER:
                 self._pending = self._cursor.finish()
@@ -345,7 +346,7 @@ class OutputLines:
         return bool(self._pending)
 
     async def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
-        """Return the first line that contains `pattern`, None if there is none; those before go into `last`."""
+        """Return the first line that contains `pattern`, or None; the lines before it are added to `last`."""
         self._take()  # what is captured already is searched even if there is no time
         async for line in self:
             if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
@@ -355,7 +356,7 @@ class OutputLines:
 
 
 def process_of(child: Lifecycle) -> ManagedProcess:
-    """Return the one `ManagedProcess` of a child, so that two looks at a process can be compared."""
+    """Return the `ManagedProcess` of a child, always the same object, so that results can be compared by identity."""
     process = child.managed_ref() if child.managed_ref is not None else None
     if process is None:
         process = ManagedProcess(child)
@@ -379,7 +380,7 @@ async def _wait_ended(child: Lifecycle) -> None:
 
 
 async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], limit: float) -> OutputLine:
-    """Return the first line that contains `pattern`; it has to come within `limit` seconds."""
+    """Return the first line that contains `pattern`, waiting at most `limit` seconds."""
     record = process._child.record
     wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
     last: deque[str] = deque(maxlen=_QUOTED)
@@ -399,7 +400,7 @@ async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], li
 
 
 def _check_running(child: Lifecycle, action: str) -> None:
-    """Raise unless there is a child that can be "sent SIGHUP", or whatever the action is called."""
+    """Raise unless there is a running child; `action`, such as "sent SIGHUP", is named in the error."""
     check_watched(child)
     if child.phase not in SIGNALLABLE:
         record = child.record

@@ -23,19 +23,22 @@ class ServiceOptions:
         grace_period: Seconds between the stop signal and SIGKILL.
         drain_grace: Seconds of silence after an exit until reading ends, although something still holds a pipe.
         drain_limit: Seconds after an exit until reading ends in any case.
-        retain: Finished processes that are remembered.
-        retain_bytes: How much output the finished ones may hold; the oldest lose first theirs, then their record. One that
-            somebody waits for keeps its own, and so does the one that ended last.
-        guardian: Kill the processes that are left if this program dies of SIGKILL.
-        containment: How descendants are found that have left the group: ``"marker"``, a variable in their environment;
-            ``"cgroup"``, which finds even those that have emptied theirs, and reports `oom_killed` and the peak of memory
-            where the kernel counts it (cgroups(7)), but takes 20 ms a start; ``"auto"`` is the marker.
-        strays: Which orphans to reap that the kernel gives to this process, where it is PID 1 or a subreaper:
-            ``"descendants"`` of this service's processes, or ``"all"`` children that the service has not started, which
-            takes the exit status of every child away from `subprocess` and the like. Within a second of their end.
+        retain: How many finished processes are remembered.
+        retain_bytes: How many bytes of output the finished processes may hold together. The oldest lose their output
+            first, then their record. A process that a task waits for keeps its output, and so does the one that ended
+            last.
+        guardian: Kill the remaining processes if this program dies of SIGKILL.
+        containment: How to find descendants that have left the group: ``"marker"``, by a variable in their environment;
+            ``"cgroup"``, which also finds descendants that have emptied their environment, and reports `oom_killed` and
+            the peak of memory where the kernel counts it (cgroups(7)), but takes 20 ms per start; ``"auto"`` is the
+            marker.
+        strays: Which of the orphans to reap that the kernel gives to this process if it is PID 1 or a subreaper:
+            ``"leave"`` for none; ``"descendants"`` of this service's processes; ``"all"`` children that the service has
+            not started, which takes the exit status of their children away from `subprocess` and other libraries. They
+            are reaped within a second of their end.
 
     Raises:
-        OptionError: A value was refused.
+        OptionError: An option is invalid.
     """
 
     buffer_size: int | float = DEFAULT_BUFFER_SIZE

@@ -1,4 +1,4 @@
-"""`Program`: one executable, found once and run for its text."""
+"""`Program`: one executable, looked up once, whose `run` returns its output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Program:
     """An executable by its name.
 
     Args:
-        name: As it is found on the PATH, or a path.
-        path: Where it is; None to look it up on the PATH, once: `find` keeps it here.
+        name: Its name on the PATH, or a path.
+        path: Its path; None to look it up on the PATH, once: `find` stores it here.
 
     >>> async def main() -> str:
     ...     return await Program("git").run("--version")
@@ -31,10 +31,10 @@ class Program:
     path: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
 
     def find(self) -> Path:
-        """Return the absolute path of the executable, and keep it in `path`; a set `path` wins.
+        """Return the absolute path of the executable, and store it in `path`; if `path` is set, return that.
 
         Raises:
-            ProgramNotFoundError: There is none, or it may not be executed.
+            ProgramNotFoundError: There is no such program, or it may not be executed.
         """
         wanted = os.fspath(self.path) if self.path is not None else self.name
         search = os.environ.get("PATH", os.defpath) if "/" not in wanted else ""
@@ -47,14 +47,14 @@ class Program:
         return self.path
 
     async def run(self, *args: Argument, **options: Unpack[RunKeywords]) -> str:
-        """Run it, and return its combined output, whole, without the white space around it.
+        """Run the program, and return all of its combined output, without leading and trailing white space.
 
         Args:
             *args: Its arguments.
             **options: The fields of `RunOptions`.
 
         Raises:
-            CommandFailedError: It did not end well; ``.result`` has the output, trimmed likewise.
+            CommandFailedError: The run failed; ``.result`` has the output, trimmed likewise.
             ProgramNotFoundError: There is no such program.
         """
         given = {"buffer_size": math.inf, **options}

@@ -107,7 +107,7 @@ class Record:
 
         Args:
             info: Its exit code and usage.
-            cause: Why it ended, and the task that asked for it.
+            cause: Why it ended, and the task that requested it.
             exited_at: When it exited, on Trio's clock.
         """
         self.exit_code, self.usage, self.lost = info.exit_code, info.usage, info.lost

@@ -183,7 +183,7 @@ class ServiceRuntime:
 
     @trio.lowlevel.enable_ki_protection
     async def start(self, options: RunOptions) -> Lifecycle:
-        """Start a process. Nothing foreign runs between the spawn and the entry in the table."""
+        """Start a process. No other task runs between the spawn and the entry in the table."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self.check_open()
         restore_sigchld_default()
@@ -261,7 +261,7 @@ class ServiceRuntime:
     # echo
 
     async def _echo(self, echo: Echo) -> None:
-        """Write what is echoed; when the service is left, a reader that is stuck is not waited for long."""
+        """Write echoed output; when the service is left, don't wait long for a stuck reader."""
         self._echoes.add(echo)
         try:
             await echo.run()
@@ -269,11 +269,11 @@ class ServiceRuntime:
             self._echoes.discard(echo)
 
     def bound(self, echo: Echo) -> None:
-        """Wait no longer for a reader of what is echoed than for the pipes of a child that has exited."""
+        """Bound the wait for a reader of echoed output, as the wait for the pipes of an exited child is bounded."""
         echo.give_up_at(trio.current_time() + self.options.drain_limit)
 
     async def flush_echo(self, child: Lifecycle) -> None:
-        """Wait until all that is echoed of a child is written; the caller of a stop doesn't wait for a stuck reader."""
+        """Wait until all echoed output of a child is written; the caller of a stop doesn't wait for a stuck reader."""
         echo = child.output.echo
         if echo is not None:
             if child.stopping is not None:

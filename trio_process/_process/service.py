@@ -39,11 +39,11 @@ from .runtime import ServiceRuntime, make_backend
 
 
 class Service(Block, EventSource):
-    """Spawns, watches, streams and stops processes; when its block is left, what still runs is stopped.
+    """Spawns, watches, streams and stops processes; leaving its block stops the processes still running.
 
     Args:
-        core: The core it belongs to: its actions are registered there, and its events are published there too.
-        options: How it keeps its processes.
+        core: The core that its actions are registered with, and that its events are published to, as well.
+        options: The options of the service.
 
     Leaving the block stops every process that is not detached, side by side under one deadline: the stop signal, the
     grace period, SIGKILL to the group. Call ``await service.wait_all()`` first to let them finish.
@@ -65,7 +65,7 @@ class Service(Block, EventSource):
         self._runtime = ServiceRuntime(core, self._options, self._make_backend)
 
     def _make_backend(self, reactor: Reactor, options: ServiceOptions) -> Backend:
-        """Return what spawns the processes; a subclass decides by this where they live."""
+        """Return the backend that spawns the processes; subclasses override it to spawn them elsewhere."""
         return make_backend(reactor, options)
 
     @property
@@ -75,7 +75,7 @@ class Service(Block, EventSource):
 
     @property
     def options(self) -> ServiceOptions:
-        """How it keeps its processes."""
+        """The options of the service."""
         return self._options
 
     @property
@@ -84,7 +84,7 @@ class Service(Block, EventSource):
         return None
 
     def statistics(self) -> ServiceStatistics:
-        """Return counts, and the mechanism by which descendants are found."""
+        """Return the counts of processes, and how descendants are found."""
         runtime = self._runtime
         runtime.table.trim()
         return ServiceStatistics(
@@ -115,7 +115,7 @@ class Service(Block, EventSource):
         """Return the process with this id.
 
         Raises:
-            ProcessNotFoundError: There is none with this id, or it was forgotten.
+            ProcessNotFoundError: No process has this id, or it was forgotten.
         """
         return process_of(self._runtime.table.get(id))
 
@@ -145,7 +145,7 @@ class Service(Block, EventSource):
         return await self.get(id).stop(grace_period)
 
     def output(self, id: str) -> str:  # noqa: A002 - the contract's name
-        """Return what is captured of a process."""
+        """Return the captured output of a process."""
         return self.get(id).output()
 
     def remove(self, id: str) -> None:  # noqa: A002 - the contract's name
@@ -168,11 +168,11 @@ class Service(Block, EventSource):
     # starting
 
     async def start(self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]) -> ManagedProcess:
-        """Start a process and return it once it runs; the keywords are those of `RunOptions`.
+        """Start a process and return it once it is running; the keywords are the fields of `RunOptions`.
 
         Raises:
             ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
-            ServiceClosedError: The service is not entered, or closing.
+            ServiceClosedError: The service has not been entered, or is closing.
             OptionError: An option is invalid.
         """
         return await self.start_with_options(make_options(command, args, options))
@@ -188,11 +188,11 @@ class Service(Block, EventSource):
     def adopt(self, pid: int, started_at: datetime, **options: Unpack[AdoptKeywords]) -> ManagedProcess:
         """Watch a detached process of an earlier service again, as if it had been started here.
 
-        Its exit code is known only where the kernel reports it to processes other than the parent (Linux 6.15), else it is 255.
+        Its exit code is known only if the kernel reports it to processes other than the parent (Linux 6.15); else it is 255.
 
         Args:
-            pid: Its PID, as `ManagedProcess.pid` gave it.
-            started_at: When it was started, as `ManagedProcess.started_at` gave it.
+            pid: Its PID, from `ManagedProcess.pid`.
+            started_at: When it was started, from `ManagedProcess.started_at`.
             **options: The fields of `RunOptions` that matter while it is watched: `name`, `log_file` (followed from its
                 present end), `timeout`, `stop_signal` and so on; `command` is read from ``/proc`` if it is not given.
 
@@ -205,9 +205,10 @@ class Service(Block, EventSource):
     async def open(
         self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]
     ) -> AsyncIterator[ManagedProcess]:
-        """Start a process and stop it when the block is left; the keywords are those of `RunOptions`.
+        """Start a process and stop it when the block is left; the keywords are the fields of `RunOptions`.
 
-        Survivor while cancelled, the process gets no grace: SIGKILL, reaped, then `trio.Cancelled` goes on.
+        If the block is left by a cancellation, the process gets no grace period: it is killed and reaped, then
+        `trio.Cancelled` is raised.
         """
         process = await self.start(command, *args, **options)
         try:
@@ -226,19 +227,19 @@ class Service(Block, EventSource):
     async def run(
         self, command: Argument, *args: Argument, check: bool = True, **options: Unpack[RunKeywords]
     ) -> CommandResult:
-        """Run a command to its end and return its result; its stdin is null unless given.
+        """Run a command to its end and return its result; without `stdin`, its input is empty.
 
-        Cancelling it stops the command: the stop signal, the grace period, SIGKILL; then `trio.Cancelled` goes on.
+        Cancelling the call stops the command: stop signal, grace period, SIGKILL. Then `trio.Cancelled` is raised.
 
         Args:
             command: The program.
             *args: Its arguments.
-            check: Raise unless it is `ok`.
+            check: Raise an exception unless the result is `ok`.
             **options: The fields of `RunOptions`.
 
         Raises:
-            CommandFailedError: With `check`, unless it is `ok`; `CommandTimeoutError` for a timeout.
-            ProcessStartError: It can't be started.
+            CommandFailedError: With `check`, the result is not `ok`; `CommandTimeoutError` for a timeout.
+            ProcessStartError: The command can't be started.
         """
         return await self.run_process(make_options(command, args, options), check=check)
 
@@ -255,8 +256,8 @@ class Service(Block, EventSource):
     ) -> CommandResult:
         """Run a command in the caller's nursery: ``await nursery.start(service.run_process, RunOptions(...))``.
 
-        `task_status` hands over the `ManagedProcess` once it runs. Cancelling the nursery stops the process. If the
-        service is left meanwhile, the result is that of a process that was stopped.
+        ``nursery.start`` returns the `ManagedProcess` once it is running. Cancelling the nursery stops the process. So does
+        leaving the service; the result then says `STOPPED`.
         """
         if not isinstance(options, RunOptions):
             raise OptionError(f"run_process takes a RunOptions, got {options!r}")
@@ -287,7 +288,7 @@ class Service(Block, EventSource):
 
 
 def piped_stdin(options: RunOptions) -> RunOptions:
-    """Return the options of a process that is written to: its stdin is a pipe unless given."""
+    """Return the options of a process that can be written to: its stdin is a pipe unless another one is given."""
     if options.stdin is not None or options.detach:
         return options
     return with_stdin_pipe(options)

@@ -1,4 +1,4 @@
-"""How one child is brought to its end: the requests for it, the grace period, and the limits that make requests themselves."""
+"""How one child is ended: the requests, the grace period, and the time limits, which make requests themselves."""
 
 from __future__ import annotations
 

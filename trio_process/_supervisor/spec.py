@@ -113,7 +113,7 @@ class UnitSpec:
         options: The `RunOptions` of a command, made from the above; None for an async function.
 
     Raises:
-        OptionError: A value was refused; the text names the option.
+        OptionError: An option is invalid; the message names it.
 
     >>> UnitSpec(name="web", command="python", args=["-m", "web"], after=["db"]).after
     {'db': <UnitCondition.READY: 'ready'>}

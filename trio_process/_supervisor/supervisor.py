@@ -45,7 +45,7 @@ class Supervisor(Block):
         shutdown_timeout: Seconds that leaving may take before every grace ends.
 
     Raises:
-        OptionError: A value was refused; on entering, the specs have faults, and the text names all of them.
+        OptionError: An option is invalid; or, on entering, the specs have faults, and the message names all of them.
 
     Entering starts what is enabled, and doesn't wait for it. Leaving, for any reason, stops all units in reverse
     dependency order, independent ones side by side, under one deadline: `shutdown_timeout`, or what an enclosing `Daemon`

@@ -30,7 +30,7 @@ class ClusterService(Service):
 
     Raises:
         ClusterError: No agent has come up; when it is entered.
-        OptionError: A value was refused.
+        OptionError: An option is invalid.
 
     >>> async def main() -> str:
     ...     async with ClusterService(local_agents(2)) as cluster:

@@ -76,7 +76,7 @@ class EventSource:
             overflow: What happens beyond that: `Overflow.WAIT` slows the processes down, the others drop.
 
         Raises:
-            OptionError: An argument was refused.
+            OptionError: An argument is invalid.
             ProcessNotFoundError: The service has no process with this id.
         """
         return self._events_of(id).subscribe(*types, id=id, name=name, buffer=buffer, overflow=overflow)

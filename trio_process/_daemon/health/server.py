@@ -36,7 +36,7 @@ class HealthServer(Block):
             if all are at work it waits.
 
     Raises:
-        OptionError: A value was refused.
+        OptionError: An option is invalid.
 
     ``/health`` answers 200 `ok`, or 503 with a line ``unhealthy: <name>: <why>`` per check that failed; ``/ready`` 200
     `ready` or 503 ``not ready``. With ``Accept: application/health+json`` or ``application/json`` both answer in JSON

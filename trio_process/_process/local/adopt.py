@@ -1,4 +1,4 @@
-"""Adopting a detached process of an earlier life: is it still the same one, and what is known of it?"""
+"""Adopting a detached process of an earlier service: is it still the same process, and what is known about it?"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_identity(pid: object, started_at: object) -> None:
 
 
 def follow_log(options: RunOptions) -> int | None:
-    """Return a descriptor at the present end of the log file of a detached process, None if it has none."""
+    """Return a descriptor at the current end of the log file of a detached process, None if it has no log file."""
     if options.log_file is None:
         return None
     try:

@@ -29,16 +29,16 @@ from .spawn import Spawned, Spawner
 
 @final
 class LocalBackend:
-    """Children of this process: their descendants are found by group, by a marker in their environment, by cgroup.
+    """Spawns children of this process, whose descendants it finds by group, by a marker in their environment, or by cgroup.
 
     Args:
         reactor: Watches their descriptors.
-        guarded: Whether a guardian outlives us.
-        in_cgroups: Whether each child has a cgroup of its own.
+        guarded: Whether to start a guardian, which outlives us.
+        in_cgroups: Whether each child gets a cgroup of its own.
         strays: Which orphans are reaped; see `ServiceOptions`.
 
     Raises:
-        ProcessError: No cgroups can be made.
+        ProcessError: Cgroups can't be created.
     """
 
     def __init__(self, reactor: Reactor, *, guarded: bool, in_cgroups: bool = False, strays: str = "leave") -> None:
@@ -70,11 +70,11 @@ class LocalBackend:
 
     @property
     def guardian_pid(self) -> int | None:
-        """The guardian, once the first child was started."""
+        """The PID of the guardian, once the first child was started."""
         return self._shared.guardian.pid if self._shared.guardian is not None else None
 
     def spawn(self, id: str, options: RunOptions, number: int) -> LocalHandle:  # noqa: A002 - as in the protocol
-        """Start a child; the guardian knows of it before it can be waited for.
+        """Start a child, and report it to the guardian before it can be waited for.
 
         The audit event (PEP 578) lets a test or a sandbox refuse it.
         """
@@ -94,7 +94,7 @@ class LocalBackend:
         return LocalHandle(spawned, self._shared, containment, options.stop_signal)
 
     def _containment(self, name: str, options: RunOptions, number: int) -> Containment:
-        """Return how the descendants of a child are recognized; without a cgroup where some may outlive it."""
+        """Return how the descendants of a child are recognized: not by a cgroup if some may outlive the child."""
         if options.detach:
             return MarkerContainment("")
         token, limit = f"{self._token}-{number}", self._limits.of(number)
@@ -133,7 +133,7 @@ class LocalBackend:
         return LocalHandle(spawned, self._shared, MarkerContainment(""), ours=False)
 
     def close(self) -> None:
-        """Dismiss the guardian, and close the descriptors that all children share."""
+        """End the guardian, and close the descriptors that all children share."""
         if self._shared.guardian is not None:
             self._shared.guardian.close()
         self._spawner.close()

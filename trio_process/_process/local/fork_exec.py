@@ -1,7 +1,7 @@
 """fork and exec, in one function: CPython's own, with `Popen`, which wraps it, as the fallback.
 
-`Popen` takes 30 µs more of a spawn's 120, most of it to encode the environment anew each time. `_posixsubprocess` is
-private, so it is used for the versions whose `fork_exec` is known, and never again once it has refused its arguments.
+`Popen` takes 30 of a spawn's 120 µs, mostly to encode the environment each time. `_posixsubprocess` is private, so it
+is used only in versions whose `fork_exec` is known, and never again once it has refused its arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _KNOWN: Final = {(3, 11), (3, 12), (3, 13), (3, 14)}
 
 
 class Image(NamedTuple):
-    """What is exec'd, all of it encoded: `environment` as ``NAME=value``; None inherits our own stream.
+    """The arguments of an exec, encoded: `environment` as ``NAME=value``; None for a stream means to inherit ours.
 
     The first of `executables` that can be executed is; the last one is where the program was seen.
     """
@@ -40,14 +40,14 @@ _our_limit: tuple[int, int] | None = None
 
 
 def spawn_with_descriptor_limit(soft: int, hard: int) -> None:
-    """Let children have this limit of descriptors from now on, whatever ours is."""
+    """Start children with this limit of descriptors from now on, whatever our own limit is."""
     global _childrens_limit, _our_limit
     _childrens_limit, _our_limit = (soft, hard), resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Have the children's limit during a fork, whose child inherits it: two system calls, and descriptors stay open."""
+    """Apply the children's limit during a fork, so that the child inherits it: two system calls; open descriptors stay open."""
     assert _childrens_limit is not None
     assert _our_limit is not None
     resource.setrlimit(resource.RLIMIT_NOFILE, _childrens_limit)
@@ -61,7 +61,7 @@ def start(image: Image) -> int:
     """Start a child in a process group of its own; return its PID.
 
     Raises:
-        OSError: The fork or the exec failed; `filename` is the directory if that was it.
+        OSError: The fork or the exec failed; `filename` is the directory if the directory was the cause.
     """
     global _fork_exec  # noqa: PLW0603 - given up for good, for all services
     if _fork_exec is None:

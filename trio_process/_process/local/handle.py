@@ -89,8 +89,8 @@ class LocalHandle:
         spawned: The child and its descriptors.
         shared: What all handles of the backend share.
         containment: How its descendants are recognized.
-        stop_signal: What asks escapees to end.
-        ours: Whether it is a child of ours; an adopted process isn't.
+        stop_signal: The signal that asks escapees to end.
+        ours: Whether it is our child; an adopted process isn't.
     """
 
     __slots__ = (
@@ -131,11 +131,11 @@ class LocalHandle:
 
     @property
     def host(self) -> None:
-        """It runs here."""
+        """None: it runs on this machine."""
 
     @property
     def launching(self) -> bool:
-        """Whether a launcher still has to become the command."""
+        """Whether the launcher is still running in the place of the command."""
         return self._launch is not None
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
@@ -159,7 +159,7 @@ class LocalHandle:
         self.reap()
 
     def _end_now(self) -> None:
-        """Kill the group, and wait for the exit of the child: a moment, as SIGKILL is not refused."""
+        """Kill the group, and wait for the exit of the child; this is short, because SIGKILL can't be ignored."""
         if self._pidfd >= 0:
             reap.signal_group(self.pid, self._pidfd, signal.SIGKILL)
             reap.has_exited(self._pidfd, backend.STUCK_AFTER)
@@ -252,7 +252,7 @@ class LocalHandle:
         self._paused = tuple([paused for paused in self._paused if paused is not stream])
 
     def read_rest(self) -> None:
-        """Read what the pipes hold, a bounded number of times: a descendant that has them may never stop writing."""
+        """Read the contents of the pipes, a bounded number of times: a descendant that holds them may never stop writing."""
         for stream in list(self._outputs):
             for _ in range(_READS_AT_EXIT):
                 if not self._read(stream):
@@ -261,7 +261,7 @@ class LocalHandle:
             self._tail.read()
 
     def close_outputs(self) -> None:
-        """Close our ends of what is still open."""
+        """Close our ends of the pipes that are still open."""
         for stream in list(self._outputs):
             self._close_output(stream)
         if self._tail is not None:
@@ -286,7 +286,7 @@ class LocalHandle:
         return Survivor(self.pid, "?", "") if stat is None else Survivor(self.pid, stat.state, stat.command)
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
-        """Look for the group's members and escapees, if there can be any, and its group's id is surely its own."""
+        """Look for group members and escapees, if there can be any and the id of the group is certainly still this child's."""
         if self._pidfd < 0:
             return None
         target = Target(self.pid, self._containment, age, self._stop_signal)
@@ -311,7 +311,7 @@ class LocalHandle:
         return info
 
     def abandon(self) -> None:
-        """Close what we hold of it; it is reaped some time later, if it ends before we do."""
+        """Close its descriptors; it is reaped later, if it ends before this program."""
         self.close_stdin()
         self.close_outputs()
         self._shared.terminal_watch.discard(self)

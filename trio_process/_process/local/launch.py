@@ -1,4 +1,4 @@
-"""Waits for the launcher of a child, which applies what only the child itself can, and then becomes the command."""
+"""Waits for the launcher of a child, which applies the options that only the child itself can, and execs the command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CHUNK: Final = 65536
 
 
 async def launcher_report(pipe: int) -> bytes:
-    """Return what a launcher has to report, empty once it has become the command; `pipe` is closed.
+    """Return the report of a launcher, empty if it has exec'd the command; `pipe` is closed.
 
-    It takes some 15 ms, in which nothing cancels it: a child whose launcher still runs can't be handed over.
+    This takes some 15 ms and can't be cancelled: a child whose launcher is still running can't be handed over.
     """
     report = b""
     try:

@@ -1,8 +1,8 @@
-"""What the child itself has to do before exec: cgroup, limits, niceness, user, signals. Run as a script, never imported.
+"""Prepares a child before its exec: cgroup, limits, niceness, user, signals. Run as a script, never imported.
 
 `Popen` can do none of this without giving up vfork (60 to 90 ms at 2 GB of memory). So this source is run like any
-child; it applies what it was given and becomes the command. A pipe, closed by the exec, carries its report: ``=`` just before the
-exec, and a failure as JSON. An end without the ``=`` means that the launcher itself has failed.
+child: it applies its settings and execs the command. It reports through a pipe that the exec closes: ``=`` just before
+the exec, or a failure as JSON. End of file without a ``=`` means that the launcher itself has failed.
 
     python -I -S -c SOURCE STATUS_DESCRIPTOR SPEC EXECUTABLE ARGUMENT...
 """
@@ -14,7 +14,7 @@ import sys
 
 
 def apply(spec: dict) -> None:  # type: ignore[type-arg]  # a script that runs before any dependency can be imported
-    """Apply each part; `step` names the one that failed."""
+    """Apply each setting; after a failure, `step` names it."""
     global step  # noqa: PLW0603 - read where the error is reported
     if spec["cgroup"]:
         step = "a cgroup of its own"

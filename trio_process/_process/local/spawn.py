@@ -20,9 +20,9 @@ from .stdio import Descriptors
 
 
 class Spawned(NamedTuple):
-    """A child that runs: its PID, the pidfd to watch it by, and our ends of its pipes.
+    """A running child: its PID, its pidfd, and our ends of its pipes.
 
-    `log` is the file that a detached one writes, to follow it by; `launch` tells how its launcher has fared.
+    `log` is the file that a detached child writes, open for reading; `launch` is the pipe with the launcher's report.
     """
 
     pid: int
@@ -47,10 +47,10 @@ class Spawner:
         os.close(self._null)
 
     def spawn(self, options: RunOptions, mark: str, cgroup: str = "") -> Spawned:
-        """Start a child whose descendants bear `mark`, none if it is empty, in the directory `cgroup` if there is one.
+        """Start a child whose descendants carry `mark` (unless it is empty), in the cgroup of the directory `cgroup` if given.
 
         Raises:
-            ProcessStartError: It can't be started; `ProgramNotFoundError` if there is no such program.
+            ProcessStartError: The child can't be started; `ProgramNotFoundError` if there is no such program.
         """
         descriptors = Descriptors(self._null)
         try:
@@ -116,7 +116,7 @@ class Spawner:
     def _launcher(
         self, descriptors: Descriptors, command: list[bytes], options: RunOptions, cgroup: str, unblock: list[int]
     ) -> tuple[bytes, list[bytes]]:
-        """Return what becomes the command once it has applied what only the child can (launcher.py)."""
+        """Return the launcher that prepares the child and execs the command (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
         import json  # noqa: PLC0415 - kept out of the import time
 
@@ -134,7 +134,7 @@ def interpreter(options: RunOptions) -> str:
     """Return the Python that runs the launcher.
 
     Raises:
-        ProcessStartError: There is none: the program is frozen, or embeds Python.
+        ProcessStartError: There is no such Python: this program is frozen, or embeds Python.
     """
     python = sys.executable
     if not python or getattr(sys, "frozen", False):  # then it is this very program, which would be started again
@@ -151,7 +151,7 @@ def interpreter(options: RunOptions) -> str:
 
 @lru_cache
 def _launcher_source() -> str:
-    """Return the source of the launcher; a zip has it, too."""
+    """Return the source of the launcher, even from a zip file."""
     from pkgutil import get_data  # noqa: PLC0415 - 0.6 ms of the import time, and few starts need a launcher
 
     source = get_data(__package__, "launcher.py")

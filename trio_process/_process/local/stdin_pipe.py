@@ -18,7 +18,7 @@ class StdinPipe:
     """Our end of a child's stdin; concurrent writers are serialized, and nothing else waits for them.
 
     Args:
-        descriptor: The pipe, which doesn't block; it is closed by `close`.
+        descriptor: The pipe, in non-blocking mode; `close` closes it.
     """
 
     __slots__ = ("_descriptor", "_writing")
@@ -32,8 +32,8 @@ class StdinPipe:
         """Write all of `data`, in the caller's own task.
 
         Args:
-            data: What to write.
-            has_exited: Tells a child that has ended from one that has closed its stdin.
+            data: The bytes.
+            has_exited: Returns whether the child has ended, or else has only closed its stdin.
 
         Raises:
             ProcessNotRunningError: The child has ended.
@@ -62,7 +62,7 @@ class StdinPipe:
                     raise StdinNotAvailableError("the child has closed its stdin") from error
 
     def close(self) -> None:
-        """Close it and wake the writer; twice is fine."""
+        """Close the pipe and wake the writer; can be repeated."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             forget_descriptor(descriptor)

@@ -1,4 +1,4 @@
-"""The standard streams of a child: which descriptors are opened for them, and who closes which."""
+"""The standard streams of a child: which descriptors are opened for them, and which side closes each."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Ends = tuple[int | None, int | None, int | None]
 
 @final
 class Descriptors:
-    """The descriptors that one spawn opens: whose they are decides who closes them when it ends or fails.
+    """The descriptors that one spawn opens; each is closed by its owner, this process or the child.
 
     Args:
         null: The null device, which all spawns share.
 
     Attributes:
         stdin, outputs, log, launch: Our ends.
-        passed: What the child inherits beside its standard streams.
-        is_opening: Whether an error comes from opening them, and not from the fork or the exec.
+        passed: The descriptors that the child inherits besides its standard streams.
+        is_opening: Whether an error comes from opening descriptors, and not from the fork or the exec.
     """
 
     def __init__(self, null: int) -> None:
@@ -43,10 +43,10 @@ class Descriptors:
         self.is_opening = False
 
     def open(self, options: RunOptions) -> Ends:
-        """Open what a child's standard streams are connected to.
+        """Open the files and pipes of a child's standard streams.
 
         Raises:
-            OSError: A file or pipe can't be opened; what was opened before is ours to close.
+            OSError: A file or pipe can't be opened; the caller closes those already opened.
         """
         self.is_opening = True
         ends = self._open_detached(options) if options.detach else self._open_attached(options)
@@ -62,7 +62,7 @@ class Descriptors:
         return stdin, stdout, stderr
 
     def _open_detached(self, options: RunOptions) -> Ends:
-        """Open a file, or nothing: a pipe to us would kill the process by SIGPIPE once we are gone."""
+        """Open a file or the null device: a pipe to this program would kill the process with SIGPIPE after our end."""
         if options.log_file is None:
             target = self._null
         else:
@@ -76,7 +76,7 @@ class Descriptors:
         return self._null, stdout, stderr
 
     def open_launch(self) -> int:
-        """Open the pipe by which the launcher tells of a failure; return its end of it."""
+        """Open the pipe for the launcher's report; return the launcher's end."""
         self.launch, theirs = os.pipe()
         self.passed = (theirs,)
         return self._own(theirs)
@@ -99,7 +99,7 @@ class Descriptors:
         return source.fileno()
 
     def _hold(self, data: bytes) -> int:
-        """Return a descriptor to read `data` from: a pipe that holds it all, else an unnamed file."""
+        """Return a descriptor to read `data` from: a pipe if it can hold all of it, else an unnamed file."""
         if len(data) <= PIPE_CAPACITY:
             theirs, ours = os.pipe()
             self._own(theirs)
@@ -133,19 +133,19 @@ class Descriptors:
         return descriptor
 
     def unblock_ours(self) -> None:
-        """Let our ends of the pipes never block us; after the spawn, beside which it costs no time."""
+        """Make our ends of the pipes non-blocking; after the spawn, while the child starts, this costs no time."""
         for descriptor in self.outputs.values():
             os.set_blocking(descriptor, False)
         if self.stdin is not None:
             os.set_blocking(self.stdin, False)
 
     def close_theirs(self) -> None:
-        """Close what only the child needs; it has its own by now."""
+        """Close the child's ends, of which it has its own copies by now."""
         while self._theirs:
             os.close(self._theirs.pop())
 
     def close_ours(self) -> None:
-        """Close what we would have kept, had the spawn not failed."""
+        """Close our ends, after a spawn that failed."""
         for descriptor in (self.stdin, self.log, self.launch, *self.outputs.values()):
             if descriptor is not None:
                 os.close(descriptor)
@@ -154,10 +154,10 @@ class Descriptors:
 
 
 def open_path(path: Path, flags: int) -> int:
-    """Open the file that a standard stream of a child was given.
+    """Open the file for a standard stream of a child.
 
-    A path that names a descriptor of ours duplicates it. Opening a FIFO waits for its other side (fifo(7)), and we with
-    it; so it is refused.
+    A path that names one of our descriptors duplicates that. A FIFO is refused, because opening it would block until
+    another process opens its other end (fifo(7)).
     """
     own = own_descriptor(path)
     if own is not None:

@@ -1,12 +1,12 @@
-"""Ends children that are stopped for wanting the terminal, with a word about it: nothing else would ever wake them.
+"""Ends children that the kernel has stopped because they use the terminal, and says so: nothing else would wake them.
 
 Children run in background groups of our session, so that signals reach whole groups. A background process that reads its
 controlling terminal is stopped by SIGTTIN, one that changes its settings by SIGTTOU (termios(3)): a password prompt of
-ssh, sudo, git or gpg, `stty`, `less`. To us such a child is just silent, for ever.
+ssh, sudo, git or gpg, `stty`, `less`. Seen from here, such a child is just silent, for ever.
 
-A stop is reported to the parent alone, by SIGCHLD, whose handler is the application's, and a pidfd says nothing of it. So
-while we have a controlling terminal (most services don't), running children are asked about a few times a second:
-0.8 µs for each.
+A stop is reported only to the parent, by SIGCHLD, whose handler belongs to the application, and a pidfd doesn't report
+it. So while we have a controlling terminal (most services don't), the running children are polled a few times a second,
+at 0.8 µs each.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _keepers: Final[set[int]] = set()
 
 
 def keep_terminal(pid: int) -> None:
-    """Leave a child alone that its owner lends the terminal to."""
+    """Don't end this child: its owner lends it the terminal."""
     _keepers.add(pid)
 
 
 class Child(Protocol):
-    """A child as it is watched here."""
+    """A child, as the watch sees it."""
 
     @property
     def pid(self) -> int | None:
@@ -53,7 +53,7 @@ class Child(Protocol):
 
 @runtime_checkable
 class Owner(Protocol):
-    """What can be asked to end a child; the tap of an agent can't, and agents have no terminal."""
+    """An owner that can be asked to end its child; an agent's tap can't, but agents have no terminal."""
 
     def received(self, stream: Stream, data: bytes) -> None:
         """Take in output."""
@@ -89,7 +89,7 @@ class TerminalWatch:
             self._reactor.call_at(trio.current_time() + INTERVAL, self._look)
 
     def discard(self, child: Child) -> None:
-        """Watch a child no more."""
+        """Stop watching a child."""
         if self._children.pop(child, None) is not None:
             self._warned.discard(child)
             if child.pid is not None:
@@ -123,7 +123,7 @@ def _has_terminal() -> bool:
 
 
 def _stopped_by(pid: int) -> int:
-    """Return the signal that has stopped a child, 0 if it runs; the news is left for others (waitid(2))."""
+    """Return the signal that has stopped a child, 0 if it is running; the status stays available for other waiters (waitid(2))."""
     with suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return 0 if found is None else found.si_status

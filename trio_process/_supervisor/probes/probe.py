@@ -51,7 +51,7 @@ class Probe:
         successes: After how many successes in a row it is ready.
 
     Raises:
-        OptionError: A value was refused; the text names the option.
+        OptionError: An option is invalid; the message names it.
 
     It is asked again only when it has answered. An answer counts for the run that it was asked for, and for no other.
     ``{replica}`` in a text stands for the replica's number, from 1. ``await probe()`` asks once and returns ``(ok, reason)``,
