@@ -196,8 +196,7 @@ class ManagedProcess:
     ) -> CommandResult:
         """Send the stop signal, wait for the grace period, send SIGKILL; return when the group is empty.
 
-        Cancelling the call ends the grace period at once: the group gets SIGKILL and is reaped, then `trio.Cancelled`
-        is raised.
+        Cancelling the call ends the grace period: the group is killed and reaped, then `trio.Cancelled` is raised.
 
         Args:
             grace_period: Seconds; None for that of the process, 0 kills at once.
