@@ -12,6 +12,7 @@ from . import (
     alive,
     capture,
     cluster,
+    control,
     descriptors,
     health,
     imports,
@@ -27,7 +28,20 @@ from .harness import Benchmark, measure
 
 BENCHMARKS: dict[str, Benchmark] = {
     one.name: one
-    for module in (runs, descriptors, lines, capture, subscribers, alive, pipelines, imports, health, registry, cluster)
+    for module in (
+        runs,
+        descriptors,
+        lines,
+        capture,
+        subscribers,
+        alive,
+        pipelines,
+        imports,
+        health,
+        registry,
+        cluster,
+        control,
+    )
     for one in module.BENCHMARKS
 }
 """All benchmarks, in the order of the table."""

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from trio_process._control.metrics import FAMILIES
+from trio_process._control.api.metrics import FAMILIES
+from trio_process._control.api.routes import BASE
+from trio_process._control.api.table import api_routes
 from trio_process._control.problem import STATUS_OF
-from trio_process._control.routes import BASE
-from trio_process._control.table import api_routes
 
 PAGE = Path(__file__).parent / "reference" / "control.md"
 

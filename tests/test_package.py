@@ -55,11 +55,20 @@ WINGS = {
     ("_supervisor", "probes"): set(),
     ("_supervisor", "rules"): {"entry", "replica", "spec"},  # for types alone
     ("_supervisor", "runs"): set(),
+    ("_control", "api"): {"message", "problem"},
+    ("_control", "gate"): {"problem"},
+    ("_control", "live"): {"message", "problem"},
+    ("_control", "page"): {"message", "problem"},
     ("_cli", "daemon"): {"output", "state", "terminal", "text"},
     ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "terminal", "text"},
     ("_cli", "services"): {"find", "instance", "output", "state", "text"},
 }
-BETWEEN_WINGS = {("_process", "local"): {"containment", "output"}}
+BETWEEN_WINGS = {
+    ("_control", "api"): {"gate", "live", "page"},
+    ("_control", "live"): {"gate"},
+    ("_control", "page"): {"live"},
+    ("_process", "local"): {"containment", "output"},
+}
 
 PUBLIC = ["trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing"]
 

@@ -7,10 +7,10 @@ import trio
 from asking import Refused, ask, connect, events, get, serving, websocket
 
 from trio_process import ControlServer, Runner, RunSpec, Service
-from trio_process._control import hub as hub_module
-from trio_process._control import streams as streams_module
-from trio_process._control.hub import CHANNELS, Frame, Hub, Output, Wish
-from trio_process._control.logstore import MAX_LINES, LogStore, Query, Source
+from trio_process._control.live import hub as hub_module
+from trio_process._control.live import streams as streams_module
+from trio_process._control.live.hub import CHANNELS, Frame, Hub, Output, Wish
+from trio_process._control.live.logstore import MAX_LINES, LogStore, Query, Source
 
 BOTH = pytest.mark.parametrize("follow", [events, websocket])
 

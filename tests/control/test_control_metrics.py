@@ -6,7 +6,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
 from trio_process import Registry, Runner, RunSpec
-from trio_process._control.metrics import FAMILIES
+from trio_process._control.api.metrics import FAMILIES
 
 
 async def metrics(control, accept, read):

@@ -5,7 +5,7 @@ import trio
 from browser import Tab, in_browser, needs_chromium, until
 
 from trio_process import ControlServer, Probe, RestartPolicy, Runner, RunSpec, Service, Supervisor, UnitSpec
-from trio_process._control import page_files
+from trio_process._control.page import files as page_files
 
 STRANGE = (
     r"printf 'nul \000 bidi \342\200\256txet \033]0;title\007\033[31mred\033[0m \033[999;1Hmoved "

@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from trio_process._control.hub import CHANNELS
+from trio_process._control.live.hub import CHANNELS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

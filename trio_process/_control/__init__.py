@@ -1,7 +1,7 @@
 """See and steer what runs: an HTTP API, an event stream, metrics and a page."""
 
-from .access import Access
 from .client import ControlClient, ControlError
+from .gate import Access
 from .server import ControlServer
 
 __all__ = ["Access", "ControlClient", "ControlError", "ControlServer"]

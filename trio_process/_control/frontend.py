@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from .._core import ProcessError, logger, open_scope
-from .access import Access
-from .guard import Guard, Need
+from .api import Match, Route, Router, check, check_query, record
+from .gate import Access, Guard, Need
+from .live import Plane, refuse_websocket, serve_events, serve_websocket, watch_leaving
 from .message import Answer, Message, Receive, Request, Send, failure, head_of, parse_query, read_body
-from .plane import Plane
 from .problem import Problem
-from .routes import Match, Route, Router, check_query
-from .schema import check, record
-from .streams import refuse_websocket, serve_events, serve_websocket, watch_leaving
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio

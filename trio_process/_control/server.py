@@ -12,14 +12,13 @@ from .._core import Block, OptionError, ProcessError, Secret, checks, logger, me
 from .._daemon import Address, Registry, import_http, listening, parse_address, serving
 from .._process import Service
 from .._supervisor import Supervisor
-from .access import Access
-from .hosts import Names, is_loopback
+from .gate import Access, Guard, Names, is_loopback
 
 if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from .._pipeline import RunSpec, RunUpdate
-    from .plane import Plane
+    from .live import Plane
 
 _MAX_CONNECTIONS: Final = 256  # besides streams, which have places of their own
 _LONGEST_TOKEN: Final = 1024
@@ -200,12 +199,9 @@ class ControlServer(Block):
 
     @asynccontextmanager
     async def _open(self, listeners: list[Any], bound: Address, hosts: list[str]) -> AsyncIterator[None]:
-        from .feed import Feed, sample  # noqa: PLC0415 - the HTTP stack comes with it
+        from .api import Router, api_routes, page_routes  # noqa: PLC0415 - what serving takes comes with it
         from .frontend import Frontend  # noqa: PLC0415 - as above
-        from .guard import Guard  # noqa: PLC0415 - as above
-        from .plane import Plane  # noqa: PLC0415 - as above
-        from .routes import Router  # noqa: PLC0415 - as above
-        from .table import api_routes, page_routes  # noqa: PLC0415 - as above
+        from .live import Feed, Plane, sample  # noqa: PLC0415 - as above
 
         names = Names([*hosts, self._address.host], bound.port, self._hosts, anything=bool(bound.path))
         guard = Guard(
@@ -267,4 +263,4 @@ def _is_literal(host: str) -> bool:
 def _import_stack() -> None:
     """Import what serving takes: 200 ms for which, in a thread, the loop goes on."""
     import_http()
-    from . import feed, frontend, openapi, table  # noqa: F401, PLC0415 - for the side effect of being imported
+    from . import api, frontend, live  # noqa: F401, PLC0415 - for the side effect of being imported

@@ -237,7 +237,7 @@ const SHAPES = {
 
 function glyph(name, cls = '') {
 	const [d, solid] = SHAPES[name];
-		return s('svg', { cls: `glyph ${cls}`, viewBox: '0 0 14 14', 'aria-hidden': 'true' }, s('path', { d, cls: `${solid ? 'solid' : ''} ${name === 'spin' ? 'spin' : ''}` }));
+	return s('svg', { cls: `glyph ${cls}`, viewBox: '0 0 14 14', 'aria-hidden': 'true' }, s('path', { d, cls: `${solid ? 'solid' : ''} ${name === 'spin' ? 'spin' : ''}` }));
 }
 
 const look = (state) => LOOK[state] || LOOK.unknown;
@@ -247,9 +247,9 @@ function stateOf(state, label = state) {
 	return h('span', { cls: `state ${colour}` }, glyph(shape), sp('', label));
 }
 
-function pill(state) {
+function pill(state, label = state) {
 	const [colour, shape] = look(state);
-	return h('span', { cls: `pill ${colour}` }, glyph(shape), state);
+	return h('span', { cls: `pill ${colour}` }, glyph(shape), label);
 }
 
 const stopper = (name, act) => button('Stop', 'stop', act, { title: `Stop ${name}`, cls: 'quiet danger' });
@@ -563,7 +563,7 @@ class Logs {
 		const [hms, rest] = clock(row.at);
 		const shown = row.line.length > SHOWN ? `${row.line.slice(0, SHOWN)} […]` : row.line;
 		const who = this.fixed && !this.manyReplicas ? null : sp('who', row.replica > 1 ? `${row.service}.${row.replica}` : row.service);
-		if (who) who.style.color = `light-dark(hsl(${tint(row.service)} 60% 33%), hsl(${tint(row.service)} 55% 70%))`;
+		if (who) who.style.color = `light-dark(oklch(.45 .13 ${tint(row.service)}), oklch(.79 .1 ${tint(row.service)}))`;
 		el.replaceChildren(h('time', {}, hms, h('i', {}, rest)), who || '', sp('src', row.stream === 'stderr' ? sp('sr', 'stderr') : ''), sp('', ...drawn(shown, this.grep)));
 	}
 
@@ -636,7 +636,7 @@ class Logs {
 		this.at = row.cursor;
 		const who = row.replica > 1 ? `${row.service}.${row.replica}` : row.service;
 		this.full.hidden = false;
-		this.full.replaceChildren(h('header', {}, h('b', {}, who), row.stream, new Date(row.at).toLocaleString(), `#${row.cursor}`,
+		this.full.replaceChildren(h('header', {}, h('b', {}, who), ...[row.stream, new Date(row.at).toLocaleString(), `#${row.cursor}`].map((each) => sp('', each)),
 			button('Copy', 'link', () => navigator.clipboard.writeText(plain(row.line)).then(() => toast('Copied'))), button('Close', 'cross', () => { this.full.hidden = true; this.chosen = null; this.at = 0; this.moved?.(); this.draw(); })),
 		h('pre', {}, ...drawn(row.line.slice(0, 200000), this.grep)));
 		this.moved?.();
@@ -1070,7 +1070,7 @@ class PipelineView {
 		if (!pipeline || !specs || !this.body) return;
 		text(this.name, pipeline.name);
 		const shown = pipeline.state === 'running' ? 'starting' : pipeline.state;
-		swap(this.state, pipeline.state, () => { const el = pill(shown); el.lastChild.textContent = pipeline.state; return el; });
+		swap(this.state, pipeline.state, () => pill(shown, pipeline.state));
 		swap(this.acts, `${pipeline.stoppable}${S.access}`, () => pipelineActs(pipeline).map((each) => { each.classList.remove('quiet'); return each; }));
 		const began = new Date(pipeline.began) / 1000, now = Date.now() / 1000;
 		const end = pipeline.ended ? new Date(pipeline.ended) / 1000 : now;

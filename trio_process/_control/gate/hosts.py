@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from .._core import OptionError
+from ..._core import OptionError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address

@@ -7,12 +7,11 @@ import signal
 
 import trio
 
-from .._core import DaemonError, OptionError, RegistryError
-from .._daemon import DaemonEntry, Registry, open_daemon
-from .message import Answer, Request, success
-from .plane import Plane
-from .problem import Problem
-from .watch import probe
+from ..._core import DaemonError, OptionError, RegistryError
+from ..._daemon import DaemonEntry, Registry, open_daemon
+from ..live import Plane, probe
+from ..message import Answer, Request, success
+from ..problem import Problem
 
 
 def _registry(plane: Plane) -> Registry:

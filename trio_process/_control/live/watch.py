@@ -6,8 +6,8 @@ from typing import Any, Final, final
 
 import trio
 
-from .._core import RegistryError, logger
-from .._daemon import DaemonEntry, Registry, probe_health
+from ..._core import RegistryError, logger
+from ..._daemon import DaemonEntry, Registry, probe_health
 from .hub import Hub
 
 PERIOD: Final = 2.0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Iterable
 from typing import Any, Final
 
-from .access import Access
-from .problem import STATUS_OF
+from ..gate import Access
+from ..problem import STATUS_OF
 from .routes import BASE, Route
-from .table import api_routes
 
 _ERROR: Final = {
     "type": "object",
@@ -43,11 +42,10 @@ _SAID: Final = {
 }
 
 
-@cache
-def document() -> dict[str, Any]:
-    """Return the description of the API."""
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the description of an API that has these routes."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in api_routes():
+    for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",

@@ -7,13 +7,11 @@ from typing import Any
 
 import trio
 
-from .._core import OptionError, PipelineError, ProcessError
-from .._supervisor import reread
-from .logstore import Query
-from .message import Answer, Request, success
-from .plane import Plane
-from .problem import Problem, invalid
-from .services import of_failure, row
+from ..._core import OptionError, PipelineError, ProcessError
+from ..._supervisor import reread
+from ..live import Plane, Query, of_failure, row
+from ..message import Answer, Request, success
+from ..problem import Problem, invalid
 
 _LIMIT = 500
 _MOST = 5000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._core import OptionError, RunOptions
-from .._pipeline import RunSpec
-from .problem import Problem, invalid
+from ..._core import OptionError, RunOptions
+from ..._pipeline import RunSpec
+from ..problem import Problem, invalid
 from .schema import ENVIRONMENT, FLAG, NAME, NUMBERS, SECONDS, TEXT, TEXTS, Schema, record
 
 _WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}

@@ -11,14 +11,14 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from .._core import nearest
-from .guard import Need
-from .message import Answer, Receive, Request, Send
-from .problem import invalid
+from ..._core import nearest
+from ..gate import Need
+from ..message import Answer, Receive, Request, Send
+from ..problem import invalid
 from .schema import Schema
 
 if TYPE_CHECKING:
-    from .plane import Plane
+    from ..live import Plane
 
 BASE: Final = "/api/process"
 

@@ -10,8 +10,8 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from .._core import command_line, shown, shown_args
-from .._pipeline import RunSpec, RunUpdate, SpecState
+from ..._core import command_line, shown, shown_args
+from ..._pipeline import RunSpec, RunUpdate, SpecState
 from .hub import Hub, stamp
 
 KEPT: Final = 50

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, final
 
-from .._core import Secret
+from ..._core import Secret
+from ..problem import Problem
 from .access import Access
 from .hosts import Authority, Names, parse_authority
-from .problem import Problem
 
 _WRONG_PER_SECOND: Final = 10
 _SAFE: Final = frozenset({"GET", "HEAD"})

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from .plane import Plane
+from ..live import Plane
 
 OPENMETRICS: Final = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS: Final = b"text/plain; version=0.0.4; charset=utf-8"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import trio
 
-from .._core import OptionError, PipelineError
-from .._pipeline import RunAllResult, Runner
+from ..._core import OptionError, PipelineError
+from ..._pipeline import RunAllResult, Runner
+from ..live import Pipeline, Plane
+from ..message import Answer, Request, success
+from ..problem import Problem
 from .bodies import specs_of
-from .message import Answer, Request, success
-from .pipelines import Pipeline
-from .plane import Plane
-from .problem import Problem
 
 
 async def list_pipelines(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from .._core import (
+from ..._core import (
     ActionProcessExited,
     ActionProcessKilled,
     ActionProcessStarted,
@@ -17,8 +17,8 @@ from .._core import (
     ProcessNotFoundError,
     Subscription,
 )
-from .._process import Service
-from .._supervisor import UnitChanged
+from ..._process import Service
+from ..._supervisor import UnitChanged
 from .logstore import Source
 from .plane import Plane, masked
 from .samples import PERIOD, measure, now

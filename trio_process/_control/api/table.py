@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
-from . import api_daemons, api_pipelines, api_processes, api_root, api_services, page_files
-from .access import Access
+from ..gate import Access, Need
+from ..live import MAX_LINES, Plane, serve_events, serve_hold
+from ..message import Answer, Request, encode
+from ..page import index, page_file
+from . import daemons, pipelines, processes, root, services
 from .bodies import COMMAND, PIPELINE
-from .guard import Need
-from .logstore import MAX_LINES
+from .openapi import document
 from .routes import BASE, Route
 from .schema import FLAG, NAME, SECONDS, Schema, record
-from .streams import serve_events, serve_hold
 
 READ: Final = Need(Access.READ)
 CONTROL: Final = Need(Access.CONTROL, changes=True)
@@ -58,11 +60,11 @@ def _daemons() -> list[Route]:
     one = "/daemons/{code}/{daemon}"
     each: dict[str, Any] = {"tag": "daemons", "statuses": (404, 503)}
     return [
-        _route("GET", "/daemons", READ, "List the daemons that run.", api_daemons.list_daemons, result=_ROWS, tag="daemons", statuses=(503,)),
-        _route("GET", one, READ, "Show a daemon.", api_daemons.get_daemon, result=_OBJECT, **each),
-        _route("GET", f"{one}/health", READ, "Ask a daemon's health server.", api_daemons.health_of_daemon,
+        _route("GET", "/daemons", READ, "List the daemons that run.", daemons.list_daemons, result=_ROWS, tag="daemons", statuses=(503,)),
+        _route("GET", one, READ, "Show a daemon.", daemons.get_daemon, result=_OBJECT, **each),
+        _route("GET", f"{one}/health", READ, "Ask a daemon's health server.", daemons.health_of_daemon,
                result={"type": "object", "required": ["healthy", "address"]}, **each),
-        _route("POST", f"{one}/stop", CONTROL, "Send a daemon SIGTERM.", api_daemons.stop_daemon,
+        _route("POST", f"{one}/stop", CONTROL, "Send a daemon SIGTERM.", daemons.stop_daemon,
                query=_WAIT, result=_done("stopped"), waits=True, tag="daemons", statuses=(202, 404, 409, 503)),
     ]  # fmt: skip
 
@@ -71,7 +73,7 @@ def _processes() -> list[Route]:
     one = "/processes/{id}"
     known: dict[str, Any] = {"tag": "processes", "statuses": (404, 503)}
     alive: dict[str, Any] = {"tag": "processes", "statuses": (404, 409, 503)}
-    api = api_processes
+    api = processes
     return [
         _route("GET", "/processes", READ, "List the processes.", api.list_processes, query={"runningOnly": FLAG},
                result=_ROWS, tag="processes", statuses=(503,)),
@@ -101,7 +103,7 @@ def _services() -> list[Route]:
     one = "/services/{name}"
     deed: dict[str, Any] = {"query": _WAIT, "waits": True, "tag": "services", "statuses": (202, 404, 409, 503)}
     page: dict[str, Any] = {"result": {"type": "object", "required": ["lines", "first", "last", "more"]}, "tag": "logs"}
-    api = api_services
+    api = services
     replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": 1000}}, "replicas")
     return [
         _route("GET", "/services", READ, "List the services, each replica for itself.", api.list_services, result=_ROWS,
@@ -128,7 +130,7 @@ def _services() -> list[Route]:
 
 
 def _pipelines() -> list[Route]:
-    api = api_pipelines
+    api = pipelines
     return [
         _route("GET", "/pipelines", READ, "List the pipelines, the newest first.", api.list_pipelines, result=_ROWS, tag="pipelines"),
         _route("GET", "/pipelines/{id}", READ, "Show a pipeline with its tasks.", api.get_pipeline, result=_OBJECT,
@@ -141,7 +143,6 @@ def _pipelines() -> list[Route]:
 
 
 def _others() -> list[Route]:
-    root = api_root
     filters: dict[str, Schema] = {"channels": _NAMES, "service": _NAMES, "batch": FLAG}
     routes = [
         _route("POST", "/session", LOGIN, "Get a session cookie for the token.", root.session,
@@ -153,12 +154,22 @@ def _others() -> list[Route]:
         ("/metrics", READ, "Read the metrics.", root.metrics, ()),
         ("/health", OPEN, "Ask whether the server answers.", root.health, ()),
         ("/ready", OPEN, "Ask whether all that is wanted is ready.", root.ready, (503,)),
-        ("/openapi.json", READ, "Read this description.", root.openapi, ()),
+        ("/openapi.json", READ, "Read this description.", _openapi, ()),
     ]
     return routes + [
         Route(method="GET", path=path, need=need, summary=summary, handler=handler, statuses=statuses, tag="root")
         for path, need, summary, handler, statuses in at_root
     ]
+
+
+async def _openapi(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
+    """Answer ``GET /openapi.json``."""
+    return Answer(200, _description())
+
+
+@cache
+def _description() -> bytes:
+    return encode(document(api_routes()))
 
 
 def api_routes() -> list[Route]:
@@ -169,13 +180,13 @@ def api_routes() -> list[Route]:
 def page_routes() -> list[Route]:
     """Return the routes of the page."""
     return [
-        Route(method="GET", path="/", need=OPEN, summary="Show the page.", handler=page_files.index, tag="page"),
+        Route(method="GET", path="/", need=OPEN, summary="Show the page.", handler=index, tag="page"),
         Route(
             method="GET",
             path="/page/{file}",
             need=OPEN,
             summary="Read a file of the page.",
-            handler=page_files.page_file,
+            handler=page_file,
             tag="page",
             statuses=(404,),
         ),

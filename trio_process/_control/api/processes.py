@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from .._core import (
+from ..._core import (
     CommandFailedError,
     OptionError,
     ProcessError,
@@ -15,11 +15,11 @@ from .._core import (
     StdinNotAvailableError,
     signal_number,
 )
-from .._process import ManagedProcess
+from ..._process import ManagedProcess
+from ..live import Plane, masked
+from ..message import Answer, Request, success
+from ..problem import Problem, invalid
 from .bodies import options_of
-from .message import Answer, Request, success
-from .plane import Plane, masked
-from .problem import Problem, invalid
 
 _INPUT_PATIENCE: Final = 10.0  # seconds in which a process must read what is written to it
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from .message import Answer, Request, encode, success
+from ..live import Plane
+from ..message import Answer, Request, success
 from .metrics import OPENMETRICS, PROMETHEUS, render
-from .plane import Plane
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 
@@ -36,10 +36,3 @@ async def session(plane: Plane, request: Request) -> Answer:
     plane.guard.check_token(request.body["token"])
     answer = success({"access": plane.access.value})
     return answer._replace(headers=((b"set-cookie", plane.guard.session_cookie()),))
-
-
-async def openapi(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer ``GET /openapi.json``."""
-    from .openapi import document  # noqa: PLC0415 - made from the table, which names this function
-
-    return Answer(200, encode(document()))

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import trio
 
-from .._core import ProcessError, open_scope
-from .._daemon import corked
+from ..._core import ProcessError, open_scope
+from ..._daemon import corked
+from ..message import Receive, Request, Send, encode
+from ..problem import Problem, invalid
 from .hub import CHANNELS, Client, Wish, stamp
-from .message import Receive, Request, Send, encode
 from .plane import Plane
-from .problem import Problem, invalid
 from .services import of_failure
 
 BEAT: Final = 15.0

@@ -6,9 +6,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from .message import Answer, Request
-from .plane import Plane
-from .problem import Problem
+from ..live import Plane
+from ..message import Answer, Request
+from ..problem import Problem
 
 CSP: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -26,7 +26,7 @@ _TYPES: Final = {
 
 @cache
 def _read(name: str) -> bytes:
-    return (files(__package__) / "page" / name).read_bytes()
+    return (files(__package__) / name).read_bytes()
 
 
 async def index(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
-from .._core import ProcessError
-from .._supervisor import Supervisor, Unit, UnitState
-from .problem import Problem
+from ..._core import ProcessError
+from ..._supervisor import Supervisor, Unit, UnitState
+from ..problem import Problem
 
 
 @final

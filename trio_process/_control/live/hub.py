@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple, final
 
 import trio
 
+from ..message import encode
 from .logstore import Source
-from .message import encode
 
 TICK: Final = 0.05
 """Seconds that events are gathered before they are written."""

@@ -11,15 +11,14 @@ from typing import Any, Final, final
 
 import trio
 
-from .._daemon import Registry
-from .._process import ManagedProcess, Service, masker_of
-from .._supervisor import Supervisor
-from .access import Access
-from .guard import Guard
+from ..._daemon import Registry
+from ..._process import ManagedProcess, Service, masker_of
+from ..._supervisor import Supervisor
+from ..gate import Access, Guard
+from ..problem import Problem
 from .hub import Hub, stamp
 from .logstore import LogStore
 from .pipelines import Pipelines
-from .problem import Problem
 from .samples import Samples
 from .services import Services
 from .watch import Daemons

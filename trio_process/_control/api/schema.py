@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._core import nearest
-from .problem import invalid
+from ..._core import nearest
+from ..problem import invalid
 
 Schema = Mapping[str, Any]
 

@@ -1,0 +1,19 @@
+"""The routes of the API, and what answers them.
+
+The router, the guard, `openapi.json` and the documentation all go by the one table of routes.
+"""
+
+from .routes import Match, Route, Router, check_query
+from .schema import check, record
+from .table import api_routes, page_routes
+
+__all__ = [
+    "Match",
+    "Route",
+    "Router",
+    "api_routes",
+    "check",
+    "check_query",
+    "page_routes",
+    "record",
+]

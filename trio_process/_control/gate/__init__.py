@@ -1,0 +1,16 @@
+"""Decide who may come in: by the names of the server, the origin of a page, the token, and the access.
+
+It looks at the head of a request alone, before anything is routed.
+"""
+
+from .access import Access
+from .guard import Guard, Need
+from .hosts import Names, is_loopback
+
+__all__ = [
+    "Access",
+    "Guard",
+    "Names",
+    "Need",
+    "is_loopback",
+]
