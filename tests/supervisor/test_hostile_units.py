@@ -215,3 +215,22 @@ async def test_nothing_is_left_when_the_body_is_cancelled_in_the_middle_of_a_sta
                 await trio.sleep_forever()
     pids = (tmp_path / "pids").read_text().split() if os.path.exists(tmp_path / "pids") else []
     assert all(is_gone(int(pid)) for pid in pids)
+
+
+def tasks_called(text):
+    """Return how many tasks of this run of Trio have a name that begins so."""
+    found, waiting = 0, [trio.lowlevel.current_root_task()]
+    while waiting:
+        task = waiting.pop()
+        found += task.name.startswith(text)
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+async def test_an_idle_unit_has_no_task(autojump_clock):
+    async with supervised([unit(f"u{number}") for number in range(200)]) as (supervisor, _, _):
+        await supervisor.wait_ready(timeout=30)
+        assert tasks_called("keeper") == 0
+        await supervisor.restart("u7")
+        assert tasks_called("keeper") == 0
+    assert {str(one.state) for one in supervisor.units} == {"stopped"}

@@ -1,7 +1,8 @@
-"""`Bell`: wakes one task, cheaply; a `trio.Event` per sleep would cost each idle unit half a kilobyte."""
+"""`Bell`: wakes one task that sleeps, or has it begun where none is there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import trio
@@ -9,39 +10,49 @@ import trio
 
 @final
 class Bell:
-    """Rung by anybody, heard by one task, at the latest when it listens next."""
+    """Rung by anybody, answered by one task, at the latest when it listens next.
 
-    __slots__ = ("_listener", "_rung")
+    A `trio.Event` for each sleep would cost every idle unit half a kilobyte, and a task that sleeps for ever three.
+
+    Attributes:
+        begin: Begins a task that answers; called when the bell rings and there is none.
+    """
+
+    __slots__ = ("_is_attended", "_listener", "_rung", "begin")
 
     def __init__(self) -> None:
+        self.begin: Callable[[], object] | None = None
+        self._is_attended = False
         self._listener: trio.lowlevel.Task | None = None
         self._rung = False
 
     def ring(self) -> None:
-        """Wake the task, or keep it from going to sleep."""
+        """Wake the task, or keep it from going to sleep, or have it begun."""
         self._rung = True
         if self._listener is not None:
             listener, self._listener = self._listener, None
             trio.lowlevel.reschedule(listener)
+        elif not self._is_attended and self.begin is not None:
+            self._is_attended = True
+            self.begin()
 
     def hush(self) -> None:
         """Forget that it was rung: what was to be looked at is being looked at."""
         self._rung = False
+
+    def leave(self) -> bool:
+        """Return whether the task may end, as it has not rung; from then on, the next ring begins another one."""
+        self._is_attended = self._rung
+        return not self._rung
 
     async def wait(self, until: float) -> None:
         """Sleep until it rings, or until a time on Trio's clock."""
         if self._rung:
             await trio.lowlevel.checkpoint()
             return
-        if until == float("inf"):
-            await self._park()
-        else:
-            with trio.CancelScope(deadline=until):
-                await self._park()
-
-    async def _park(self) -> None:
-        self._listener = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        with trio.CancelScope(deadline=until):
+            self._listener = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._listener = None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import Protocol, final
 
-if TYPE_CHECKING:
-    from .hold import Hold
-    from .replica import Replica
-    from .spec import UnitSpec
+from .._core import UnitFailedError
+from .replica import Replica
+from .spec import UnitSpec
+
+
+class Holder(Protocol):
+    """Somebody who needs a unit."""
+
+    def end(self, failure: UnitFailedError) -> None:
+        """End the need: the unit has ended for good, or is stopped."""
 
 
 @final
@@ -27,7 +33,7 @@ class Entry:
     def __init__(self, spec: UnitSpec) -> None:
         self.spec: UnitSpec = spec
         self.asked: bool = spec.enabled
-        self.holds: list[Hold] = []
+        self.holds: list[Holder] = []
         self.removed: bool = False
         self.replicas: dict[int, Replica] = {}
 

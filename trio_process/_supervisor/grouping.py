@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterable, Mapping
+from typing import Protocol, final
 
-from .rules import Strategy, UnitState
+from .entry import Entry
+from .replica import Replica
+from .rules import Graph, Strategy, UnitState
 
-if TYPE_CHECKING:
-    from .replica import Replica
-    from .roster import Roster
+
+class Units(Protocol):
+    """The units, and who needs whom."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The units, by name."""
+
+    @property
+    def graph(self) -> Graph:
+        """Who needs whom."""
 
 
 @final
@@ -17,14 +27,14 @@ class Grouping:
     """The restarts of several units as one: all are stopped before any of them starts again.
 
     Args:
-        roster: The units.
+        units: The units.
         strategy: What is restarted together.
     """
 
-    __slots__ = ("_roster", "_strategy", "_to_stop")
+    __slots__ = ("_strategy", "_to_stop", "_units")
 
-    def __init__(self, roster: Roster, strategy: Strategy) -> None:
-        self._roster = roster
+    def __init__(self, units: Units, strategy: Strategy) -> None:
+        self._units = units
         self._strategy = strategy
         self._to_stop: set[Replica] = set()
 
@@ -34,11 +44,11 @@ class Grouping:
             case Strategy.ONE_FOR_ONE:
                 return
             case Strategy.ONE_FOR_ALL:
-                names: Iterable[str] = self._roster.entries
+                names: Iterable[str] = self._units.entries
             case Strategy.REST_FOR_ONE:
-                names = self._roster.graph.all_dependents(origin.spec.name)
+                names = self._units.graph.all_dependents(origin.spec.name)
         for name in names:
-            for replica in self._roster.entries[name].replicas.values():
+            for replica in self._units.entries[name].replicas.values():
                 if replica is not origin and replica.ask_grouped():
                     self._to_stop.add(replica)
 
@@ -48,7 +58,7 @@ class Grouping:
             return True
         if self._strategy is Strategy.ONE_FOR_ALL:
             return False
-        dependents = self._roster.graph.all_dependents(replica.spec.name)
+        dependents = self._units.graph.all_dependents(replica.spec.name)
         return dependents.isdisjoint([other.spec.name for other in self._to_stop])
 
     def is_stopped(self, replica: Replica) -> None:
@@ -58,13 +68,13 @@ class Grouping:
             return
         self._to_stop.discard(replica)
         if self._strategy is Strategy.REST_FOR_ONE:
-            self._wake_waiting(self._roster.graph.all_needs([replica.spec.name]))
+            self._wake_waiting(self._units.graph.all_needs([replica.spec.name]))
         elif not self._to_stop:
-            self._wake_waiting(self._roster.entries)
+            self._wake_waiting(self._units.entries)
 
     def _wake_waiting(self, names: Iterable[str]) -> None:
         for name in names:
-            entry = self._roster.entries.get(name)
+            entry = self._units.entries.get(name)
             for replica in entry.replicas.values() if entry is not None else ():
                 if replica.state is UnitState.WAITING:
                     replica.bell.ring()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import trio
 
 from .._core import UnitFailedError, note_failure
+from .entry import Entry
 from .requests import ask_needs
+from .roster import Roster
 from .rules import AT_REST, UnitState
 from .unit import Unit
-
-if TYPE_CHECKING:
-    from .entry import Entry
-    from .roster import Roster
 
 
 @final

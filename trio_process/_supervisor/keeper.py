@@ -2,13 +2,15 @@
 
     while not dismissed:
         event = decide(state, situation)
-        if event is None: sleep until the bell rings, or until the next deadline
-        else:             change the state, and do what the new one asks for
+        if event is not None: change the state, and do what the new one asks for
+        elif there is a deadline: sleep until then, or until the bell rings
+        else: end; when the bell rings, another task goes on
 
 * Others set wishes, change what is wanted, and ring the bell; they never hand an event over. So a request is never lost,
   doubled or late, in whatever state it comes.
 * Starting and stopping are done here, inline. What is asked for meanwhile is looked at afterwards, when `decide` is
   asked again.
+* An idle unit has no task, which would be a third of its memory. There is never more than one.
 * All of it runs in a shield. A cancellation from outside must not end this task, or nobody would be there for the ordered
   stop; it reaches a unit as the supervisor's stop, which makes all units unwanted and waits until each task has ended by
   itself.
@@ -39,22 +41,28 @@ from .spec import UnitSpec
 class Keeper:
     """Keeps one replica as it is wanted."""
 
-    __slots__ = ("_delay_until", "_probing", "_replica", "_roster", "_spec")
+    __slots__ = ("_delay_until", "_probing", "_replica", "_spec", "_team")
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._roster = replica.roster
+        self._team = replica.team
         self._spec = replica.spec
         self._delay_until = math.inf
         self._probing: Probing | None = None
+        replica.bell.begin = self.begin
+
+    def begin(self) -> None:
+        """Begin the task."""
+        self._team.tasks.begin(self.keep, f"keeper of {self._replica.name}")
 
     @trio.lowlevel.enable_ki_protection
     async def keep(self) -> None:
-        """Keep it until the supervisor is left, or the unit removed."""
+        """Keep it until there is nothing to do before the bell rings again."""
         replica = self._replica
+        is_idle = False
         with trio.CancelScope(shield=True):
             try:
-                while True:
+                while not is_idle:
                     replica.bell.hush()
                     if replica.spec is not self._spec:
                         self._go_by(replica.spec)
@@ -62,18 +70,22 @@ class Keeper:
                     event = decide(replica.state, situation)
                     if event is not None:
                         await self._handle(event)
-                    elif replica.state in AT_REST and self._roster.may_go(replica):
-                        return
+                    elif replica.state in AT_REST and self._team.may_go(replica):
+                        break
                     else:
-                        await replica.bell.wait(self._alarm(situation))
+                        alarm = self._alarm(situation)
+                        is_idle = alarm == math.inf and replica.bell.leave()
+                        if not is_idle:
+                            await replica.bell.wait(alarm)
             finally:
-                replica.gone = True
-                replica.watchers.dismiss()
-                self._roster.dismissed(replica)
+                if not is_idle:
+                    replica.gone = True
+                    replica.watchers.dismiss()
+                    self._team.dismissed(replica)
 
     def _situation(self) -> Situation:
         """Return what the state machine looks at."""
-        replica, roster = self._replica, self._roster
+        replica, team = self._replica, self._team
         run, wishes, now = replica.run, replica.wishes, trio.current_time()
         if run is None:
             return Situation(
@@ -81,8 +93,8 @@ class Keeper:
                 start_asked=wishes.start,
                 restart_asked=wishes.restart,
                 grouped=wishes.grouped,
-                may_start=roster.grouping.may_start(replica),
-                outlook=roster.outlook(replica),
+                may_start=team.may_start(replica),
+                outlook=team.outlook(replica),
                 delay_over=now >= self._delay_until,
                 stuck=replica.survivor is not None,
             )
@@ -91,7 +103,7 @@ class Keeper:
             start_asked=wishes.start,
             restart_asked=wishes.restart,
             grouped=wishes.grouped,
-            may_stop=roster.may_stop(replica),
+            may_stop=team.may_stop(replica),
             ended=run.ended,
             failed=run.failed is not None,
             ready=self._is_ready(run, now),
@@ -116,7 +128,7 @@ class Keeper:
             return self._delay_until
         if run is None:
             return math.inf
-        alarm = math.inf if situation.may_stop else self._roster.deadline.at
+        alarm = math.inf if situation.may_stop else self._team.deadline.at
         if state is UnitState.STARTING:
             alarm = min(alarm, run.began_at + self._spec.start_timeout)
             settled = math.inf if run.begun_at is None else run.begun_at + self._spec.settle
@@ -165,7 +177,7 @@ class Keeper:
         run = self._replica.run
         match event:
             case UnitEvent.CANT_COME:
-                self._replica.error = error = self._roster.hopelessness(self._replica)
+                self._replica.error = error = self._team.hopelessness(self._replica)
                 return str(error)
             case UnitEvent.START_TIMEOUT | UnitEvent.LIVENESS_LOST if run is not None:
                 return str(run.failed)
@@ -196,27 +208,27 @@ class Keeper:
             how = _account(verdict.error)
             logger.error("unit %s failed: %s", replica.name, how)
             if not isinstance(verdict.error, Exception):
-                self._roster.end_with(verdict.error)
+                self._team.end_with(verdict.error)
         return verdict.event, how
 
     async def _start(self) -> None:
-        replica, roster = self._replica, self._roster
+        replica, team = self._replica, self._team
         replica.run = run = self._make_run()
         await run.begin()
         if run.process is not None:
             replica.watchers.begins(run.process)
         if run.ended:
             return
-        roster.begun(replica)
+        team.begun(replica)
         self._probe(run)
 
     def _make_run(self) -> Run:
-        replica, roster, spec = self._replica, self._roster, self._spec
+        replica, team, spec = self._replica, self._team, self._spec
         ring = replica.bell.ring
         if spec.main is not None:
             takes_status = spec.takes_task_status
-            return MainRun(ring, replica.name, spec.main, roster.nursery, takes_task_status=takes_status)
-        return CommandRun(ring, roster.service, spec.options_of(replica.number, replica.name), roster.exits)
+            return MainRun(ring, replica.name, spec.main, team.nursery, takes_task_status=takes_status)
+        return CommandRun(ring, team.service, spec.options_of(replica.number, replica.name), team.exits)
 
     def _probe(self, run: Run) -> None:
         """Begin to ask what the spec wants asked."""
@@ -224,7 +236,7 @@ class Keeper:
         if spec.ready is None and spec.live is None:
             return
         if self._probing is None:
-            self._probing = Probing(spec, replica.number, replica.name, self._roster.service, self._roster.nursery)
+            self._probing = Probing(spec, replica.number, replica.name, self._team.service, self._team.nursery)
         self._probing.begin(run)
 
     def _became_ready(self) -> None:
@@ -243,7 +255,7 @@ class Keeper:
         if isinstance(run.failure, Exception):
             logger.warning("unit %s, while it was stopped: %s", self._replica.name, _account(run.failure))
         elif run.failure is not None:
-            self._roster.end_with(run.failure)
+            self._team.end_with(run.failure)
 
     def _ask_no_more(self) -> None:
         if self._probing is not None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import attrs
 import trio
 
 from .._core import StopFailedError, UnitFailedError, checks, in_seconds, member
+from .._process import ManagedProcess
 from .bell import Bell
 from .errors import NotReadyError
 from .rules import AT_REST, RUNNING, Machine, Outlook, UnitEvent, UnitState
 from .runs import Run
 from .spec import UnitSpec
+from .team import Team
 from .unit import Unit
+from .unit_lines import UnitLines
 from .watchers import Watchers
-
-if TYPE_CHECKING:
-    from .roster import Roster
-
 
 _ENDS: Final = {
     UnitState.STOPPED: "was stopped",
@@ -58,7 +57,7 @@ class Replica:
     """One replica of a unit.
 
     Args:
-        roster: The units that it is one of.
+        team: The units that it is one of.
         spec: What it is made from.
         number: Its number, from 1.
 
@@ -70,12 +69,12 @@ class Replica:
     """
 
     __slots__ = (
-        "bell", "error", "generation", "gone", "machine", "name", "next_start", "number", "roster", "run",
-        "since", "spec", "survived", "unit", "watchers", "wishes",
+        "bell", "error", "generation", "gone", "machine", "name", "next_start", "number", "run",
+        "since", "spec", "survived", "team", "unit", "watchers", "wishes",
     )  # fmt: skip
 
-    def __init__(self, roster: Roster, spec: UnitSpec, number: int) -> None:
-        self.roster: Roster = roster
+    def __init__(self, team: Team[Replica], spec: UnitSpec, number: int) -> None:
+        self.team: Team[Replica] = team
         self.spec: UnitSpec = spec
         self.number: int = number
         self.name: str = spec.name if number == 1 else f"{spec.name}.{number}"
@@ -100,6 +99,21 @@ class Replica:
         return self.machine.state
 
     @property
+    def restarts(self) -> int:
+        """How often it was started again after an end of its own, since it was last asked for."""
+        return self.machine.restarts
+
+    @property
+    def process(self) -> ManagedProcess | None:
+        """The process of the present run, or else of the last one."""
+        return self.watchers.process if self.run is None else self.run.process
+
+    @property
+    def is_running(self) -> bool:
+        """Whether something of it runs, or is being started or stopped."""
+        return self.run is not None
+
+    @property
     def has_begun(self) -> bool:
         """Whether something of it runs, not only is about to."""
         return self.run is not None and self.run.begun_at is not None
@@ -107,7 +121,7 @@ class Replica:
     @property
     def is_wanted(self) -> bool:
         """Whether it is to run."""
-        return not self.wishes.retired and self.roster.is_wanted(self.spec.name)
+        return not self.wishes.retired and self.team.is_wanted(self.spec.name)
 
     @property
     def is_to_stop(self) -> bool:
@@ -127,7 +141,7 @@ class Replica:
         if self.wishes.pending:
             return False
         if self.state is UnitState.SKIPPED:
-            return self.roster.outlook(self) is Outlook.HOPELESS
+            return self.team.outlook(self) is Outlook.HOPELESS
         return self.state is UnitState.FAILED
 
     @property
@@ -149,7 +163,7 @@ class Replica:
 
     def waiting_for(self) -> tuple[str, ...]:
         """Return the names of what it waits for."""
-        return self.roster.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
+        return self.team.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
 
     def describe(self) -> str:
         """Return where it stands and what it waits for, for an error."""
@@ -231,9 +245,13 @@ class Replica:
         if state is UnitState.STARTING:
             self.generation += 1
         self.watchers.entered(state)
-        self.roster.changed(self, old, reason)
+        self.team.changed(self, old, reason)
 
     # what a user asks of its unit
+
+    def lines(self) -> UnitLines:
+        """Return the lines of the present run, or else of the last one, and of every later one."""
+        return self.watchers.lines()
 
     async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
         """Wait until it is, or has meanwhile been, in one of some states."""
@@ -244,7 +262,7 @@ class Replica:
             found = await self.watchers.wait(wanted, limit)
         else:
             with trio.move_on_after(limit):
-                found = await self.roster.until(lambda: self.state if self.is_over else None)
+                found = await self.team.until(lambda: self.state if self.is_over else None)
         if found is None:
             what = " or ".join(sorted(wanted)) or "at rest"
             raise NotReadyError(f"unit {self.describe()}; it was not {what} within {in_seconds(limit)}")

@@ -90,14 +90,12 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
     def entries() -> list[Entry]:
         return named or [entry for name, entry in roster.entries.items() if roster.is_wanted(name)]
 
-    def check() -> bool | None:
-        found: list[bool] = [_all_ready(roster, entry) is True for entry in entries()]
-        return True if all(found) else None
+    def replicas() -> list[Replica]:
+        return [replica for entry in entries() for replica in entry.active()]
 
     with trio.move_on_after(limit) as scope:
-        await roster.until(check)
-    if scope.cancelled_caught and check() is None:
-        pending = [replica for entry in entries() for replica in entry.active() if not replica.is_ready]
+        await roster.until_all(replicas, lambda replica: _is_ready(roster, replica))
+    if scope.cancelled_caught and (pending := [replica for replica in replicas() if not _is_ready(roster, replica)]):
         raise NotReadyError(
             f"not all units were ready within {in_seconds(limit)}: "
             + "; ".join([replica.describe() for replica in pending])
@@ -106,7 +104,7 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
 
 async def wait(roster: Roster, *, check: bool) -> None:
     """Wait until nothing runs or will run."""
-    await roster.until(lambda: True if all(replica.is_over for replica in roster.replicas()) else None)
+    await roster.until_all(roster.replicas, lambda replica: replica.is_over)
     for replica in roster.failed if check else ():
         if replica.state is UnitState.FAILED:
             raise replica.failure()
@@ -141,7 +139,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     new = checked(units)
     found = plan(roster, new.values())
     old_graph, roster.graph = roster.graph, Graph.of(new.values())
-    roster.stop_graph = roster.graph.with_edges_of(old_graph)
+    roster.order_stops_by(roster.graph.with_edges_of(old_graph))
     going = [roster.entries[name] for name in found.removed]
     coming = [*found.added, *found.changed]
     _put_in_place(roster, new, found)
@@ -159,7 +157,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
         await roster.until(check)
     finally:
         if all([replica.gone for entry in going for replica in entry.replicas.values()]):
-            roster.stop_graph = roster.graph
+            roster.order_stops_by(roster.graph)
     return found
 
 
@@ -216,13 +214,18 @@ def _all_ready(roster: Roster, entry: Entry) -> bool | None:
         UnitFailedError: One can't.
         StopFailedError: One can't, as what SIGKILL did not end is still there.
     """
-    replicas = list(entry.active())
     if not roster.is_wanted(entry.spec.name):
         raise roster.first(entry).failure("was stopped")
-    for replica in replicas:
-        if replica.is_hopeless:
-            raise replica.survivor or replica.failure()
-    return True if all([replica.is_ready for replica in replicas]) else None
+    return True if all([_is_ready(roster, replica) for replica in entry.active()]) else None
+
+
+def _is_ready(roster: Roster, replica: Replica) -> bool:
+    """Return whether a replica is ready; raises as `_all_ready`."""
+    if not roster.is_wanted(replica.spec.name):
+        raise replica.failure("was stopped")
+    if replica.is_hopeless:
+        raise replica.survivor or replica.failure()
+    return replica.is_ready
 
 
 def _has_shrunk(entry: Entry) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar, final
 
@@ -20,15 +20,16 @@ from .rules import (
     RUNNING,
     Graph,
     Outlook,
+    StopOrder,
     Strategy,
     UnitState,
     hopelessness,
     missing,
-    nearest_running,
     outlook_of,
 )
 from .runs import Exits
 from .spec import UnitSpec
+from .tasks import Tasks
 
 _T = TypeVar("_T")
 
@@ -47,8 +48,8 @@ class Roster:
             exception that is no `Exception`.
 
     Attributes:
+        tasks: Begins the tasks of keepers.
         graph: Who needs whom.
-        stop_graph: Who is stopped before whom.
         closing: The block is being left: nothing is wanted any more.
         failed: The replicas that have failed, in that order.
     """
@@ -68,13 +69,18 @@ class Roster:
         self.exits: Exits = Exits(service)
         self.entries: dict[str, Entry] = {}
         self.graph: Graph = Graph.of(specs.values())
-        self.stop_graph: Graph = self.graph  # while a reload is under way, it also has the edges of what still runs
         self.closing: bool = False
         self.failed: list[Replica] = []
         self.grouping: Grouping = Grouping(self, strategy)
+        leave = enter_deadline(deadline)  # for the tasks of the units, and what their functions start
+        self.tasks: Tasks = Tasks(nursery)
+        leave()
+        self._stop_order = StopOrder(self.graph, self.entries)
         self._end_body = end_body
         self._wanted: set[str] = set()
+        self._alive = 0  # replicas that are not gone
         self._pulse = trio.Event()
+        self._upheavals = 0
         for spec in specs.values():
             self.entries[spec.name] = Entry(spec)
 
@@ -101,12 +107,17 @@ class Roster:
         Raises:
             ProcessNotFoundError: There is none.
         """
-        for replica in self.replicas():
-            if replica.name == name:
-                return replica
-        raise ProcessNotFoundError(
-            f"there is no unit {name!r}{nearest(str(name), [replica.name for replica in self.replicas()])}"
-        )
+        entry, number = self.entries.get(name), 1
+        if entry is None:
+            base, _, digits = str(name).rpartition(".")
+            if digits.isascii() and digits.isdecimal():
+                entry, number = self.entries.get(base), int(digits)
+        found = None if entry is None else entry.replicas.get(number)
+        if found is None or found.name != name:
+            raise ProcessNotFoundError(
+                f"there is no unit {name!r}{nearest(str(name), [replica.name for replica in self.replicas()])}"
+            )
+        return found
 
     def first(self, entry: Entry) -> Replica:
         """Return the first replica, for errors that concern all of them."""
@@ -115,14 +126,13 @@ class Roster:
     def populate(self, entry: Entry) -> None:
         """Have as many replicas as the spec says: begin the new ones, bring back those that were to go, retire the rest."""
         wanted = 0 if entry.removed else entry.spec.replicas
-        leave = enter_deadline(self.deadline)  # for the tasks of the units, and what their functions start
         for number in range(1, max(wanted, 1) + 1):
             replica = entry.replicas.get(number)
             if replica is None or replica.gone:
                 replica = entry.replicas[number] = Replica(self, entry.spec, number)
                 replica.wishes.retired = number > wanted
-                self.nursery.start_soon(Keeper(replica).keep, name=f"keeper of {replica.name}")
-        leave()
+                Keeper(replica)
+                self._alive += 1
         for number, replica in entry.replicas.items():
             replica.wishes.retired = number > wanted
             if replica.wishes.retired and replica.state in AT_REST:
@@ -147,7 +157,11 @@ class Roster:
                 if replica.state in AT_REST:
                     self.grouping.is_stopped(replica)
                 replica.bell.ring()
-        self.beat()
+        self.beat(upheaval=True)
+
+    def order_stops_by(self, graph: Graph) -> None:
+        """Stop units in the reverse order of a graph: during a reload also by the edges of what still runs."""
+        self._stop_order = StopOrder(graph, self.entries)
 
     # what a keeper asks
 
@@ -165,12 +179,15 @@ class Roster:
         """Return why it can't be started."""
         return hopelessness(replica.spec, self.entries)
 
+    def may_start(self, replica: Replica) -> bool:
+        """Return whether all that is restarted together with it is stopped."""
+        return self.grouping.may_start(replica)
+
     def may_stop(self, replica: Replica) -> bool:
         """Return whether all that depends on it and is to be stopped is; after the deadline, nobody waits for anybody."""
         if not replica.is_to_stop or trio.current_time() >= self.deadline.at:
             return True
-        dependents = nearest_running(replica.spec.name, self.stop_graph.dependents, self.entries)
-        return not any(other.is_to_stop for other in dependents)
+        return not any(other.is_to_stop for other in self._stop_order.running_dependents(replica.spec.name))
 
     # what a keeper reports
 
@@ -181,6 +198,8 @@ class Roster:
     def changed(self, replica: Replica, old: UnitState, reason: str) -> None:
         """Announce a change of state, and wake everybody whom it concerns."""
         new = replica.state
+        if new is UnitState.STARTING:
+            self._stop_order.runs(replica.spec.name)
         self._announce(replica, old, reason)
         if not replica.wishes.grouped:
             self.grouping.is_stopped(replica)
@@ -188,14 +207,14 @@ class Roster:
             self.grouping.restart_with(replica)
         self._wake_dependents(replica)
         if replica.run is None and (old in RUNNING or old is UnitState.STOPPING):
-            for need in nearest_running(replica.spec.name, self.stop_graph.needs, self.entries):
+            for need in self._stop_order.running_needs(replica.spec.name):
                 need.bell.ring()
         if new is UnitState.FAILED:
             self.failed.append(replica)
         self._end_holds(replica, old)
         if replica.spec.essential and not self.closing and new in AT_REST and new is not UnitState.STOPPED:
             self._end_body(replica)
-        self.beat()
+        self.beat(upheaval=new in (UnitState.FAILED, UnitState.SKIPPED))
 
     def may_go(self, replica: Replica) -> bool:
         """Return whether the task of a replica at rest may end; the first one stays as long as its spec does."""
@@ -205,7 +224,8 @@ class Roster:
         return replica.wishes.retired and (entry.removed or replica.number > 1)
 
     def dismissed(self, replica: Replica) -> None:
-        """Forget a replica whose task has ended because it was to go; after the end, all stay to be looked at."""
+        """Forget a replica that was to go; after the end, all stay to be looked at."""
+        self._alive -= 1
         self.grouping.is_stopped(replica)
         entry = self.entries.get(replica.spec.name)
         if not self.closing and entry is not None and entry.replicas.get(replica.number) is replica:
@@ -246,8 +266,13 @@ class Roster:
 
     # those who wait
 
-    def beat(self) -> None:
-        """Have everybody look again who waits in `until`."""
+    def beat(self, *, upheaval: bool = False) -> None:
+        """Have everybody look again who waits.
+
+        Args:
+            upheaval: What is ready, or was, may be so no more: a unit has failed, or another set of units is wanted.
+        """
+        self._upheavals += upheaval
         pulse, self._pulse = self._pulse, trio.Event()
         pulse.set()
 
@@ -260,6 +285,27 @@ class Roster:
             if found is not None:
                 return found
             await pulse.wait()
+
+    async def until_all(self, replicas: Callable[[], Iterable[Replica]], check: Callable[[Replica], bool]) -> None:
+        """Wait until `check` holds for all replicas of a kind.
+
+        Where nothing has failed, the one that came last in the order is asked after a change, and no other: a chain of
+        a thousand units would be asked a million times.
+
+        Args:
+            replicas: Returns those that count now.
+            check: Whether one is as it is to be; may raise if that can't come.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            upheavals = self._upheavals
+            pending = [replica for replica in replicas() if not check(replica)]
+            if not pending:
+                return
+            while pending and upheavals == self._upheavals:
+                await self._pulse.wait()
+                while pending and check(pending[-1]):
+                    pending.pop()
 
     # the end
 
@@ -274,5 +320,5 @@ class Roster:
             replica.bell.ring()
 
     async def wait_gone(self) -> None:
-        """Wait until all tasks of units have ended."""
-        await self.until(lambda: True if all(replica.gone for replica in self.replicas()) else None)
+        """Wait until all units are gone."""
+        await self.until(lambda: None if self._alive else True)

@@ -109,9 +109,6 @@ class UnitSpec:
         max_output: As there.
         resources: As there.
 
-    Attributes:
-        options: The `RunOptions` of a command, made from the above; None for an async function.
-
     Raises:
         OptionError: An option is invalid; the message names it.
 
@@ -159,7 +156,6 @@ class UnitSpec:
     limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
     max_output: int | None = None
     resources: Mapping[str, int] = attrs.field(factory=dict)
-    options: RunOptions | None = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
@@ -171,21 +167,24 @@ class UnitSpec:
         checks.flag("essential", self.essential)
         checks.flag("enabled", self.enabled)
         checks.whole("replicas", self.replicas)
-        put(self, "options", self._make_options())
-        if self.options is not None:
+        options = self._checked_options()
+        if options is not None:
             for option in PROCESS_OPTIONS:
-                put(self, option, getattr(self.options, option))
+                put(self, option, getattr(options, option))
         for option in ("ready", "live"):
             self._check_probe(option, getattr(self, option))
 
-    def _make_options(self) -> RunOptions | None:
+    def _make_options(self, **changes: Any) -> RunOptions:
         """Return the options of a command; the rules for them are those of `RunOptions`."""
+        assert self.command is not None
+        options = {"name": self.name, **{name: getattr(self, name) for name in _LAID}, **changes}
+        return RunOptions(command=self.command, args=self.args, **options)
+
+    def _checked_options(self) -> RunOptions | None:
         if (self.command is None) == (self.main is None):
             raise OptionError(f"the unit {self.name!r} must have either a command or a main")
         if self.command is not None:
-            return RunOptions(
-                command=self.command, args=self.args, name=self.name, **{name: getattr(self, name) for name in _LAID}
-            )
+            return self._make_options()
         _check_main(self.main)
         for option in ("args", *_LAID):
             if getattr(self, option) != getattr(_PLAIN, option):
@@ -211,10 +210,12 @@ class UnitSpec:
             )
 
     def _is_read(self) -> bool:
-        options = self.options
-        if options is None:
-            return False
-        return options.stdout is Stdio.PIPE or options.stderr is Stdio.PIPE
+        return self.main is None and Stdio.PIPE in (self.stdout, self.stderr)
+
+    @property
+    def options(self) -> RunOptions | None:
+        """The `RunOptions` of a command, made anew, as they would be most of the memory of a spec; None for a function."""
+        return None if self.command is None else self._make_options()
 
     @property
     def takes_task_status(self) -> bool:
@@ -233,17 +234,17 @@ class UnitSpec:
             replica: Its number, from 1.
             label: The label of its process.
         """
-        assert self.options is not None
-        changes: dict[str, Any] = {"env": {**self.options.env, REPLICA_VARIABLE: str(replica)}}
-        if self.options.stdin is None:
+        assert self.command is not None
+        changes: dict[str, Any] = {"env": {**self.env, REPLICA_VARIABLE: str(replica)}}
+        if self.stdin is None:
             changes["stdin"] = Stdio.PIPE
         if replica > 1:
             changes["name"] = label
             for option in ("log_file", "stdout", "stderr"):
-                path = getattr(self.options, option)
+                path = getattr(self, option)
                 if isinstance(path, Path):
                     changes[option] = path.with_name(f"{path.stem}.{replica}{path.suffix}")
-        return attrs.evolve(self.options, **changes)
+        return self._make_options(**changes)
 
 
 _NOT_LAID: Final = {"command", "args", "name", "detach"}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final
 
 import attrs
 
@@ -13,8 +14,58 @@ from .rules import UnitState
 from .spec import UnitSpec
 from .unit_lines import UnitLines
 
-if TYPE_CHECKING:
-    from .replica import Replica
+
+class Source(Protocol):
+    """What a unit shows: the replica behind it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, with its number."""
+
+    @property
+    def number(self) -> int:
+        """Its number, from 1."""
+
+    @property
+    def spec(self) -> UnitSpec:
+        """What it is made from."""
+
+    @property
+    def state(self) -> UnitState:
+        """Its state."""
+
+    @property
+    def process(self) -> ManagedProcess | None:
+        """The process of its present run, or else of the last one."""
+
+    @property
+    def generation(self) -> int:
+        """The number of its run."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again after an end of its own."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it has failed."""
+
+    @property
+    def since(self) -> datetime:
+        """When it came into its state."""
+
+    @property
+    def next_start(self) -> datetime | None:
+        """When it is started again."""
+
+    def waiting_for(self) -> tuple[str, ...]:
+        """Return the names of what it waits for."""
+
+    def lines(self) -> UnitLines:
+        """Return the lines of its runs."""
+
+    async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - as `Unit.wait`
+        """Wait until it is in one of some states."""
 
 
 @final
@@ -63,7 +114,7 @@ class Unit:
 
     __slots__ = ("__weakref__", "_replica")
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Source) -> None:
         self._replica = replica
 
     def __repr__(self) -> str:
@@ -97,8 +148,7 @@ class Unit:
     @property
     def process(self) -> ManagedProcess | None:
         """Its process, or that of its last run while nothing runs; None before the first, and for an async function."""
-        run = self._replica.run
-        return self._replica.watchers.process if run is None else run.process
+        return self._replica.process
 
     @property
     def generation(self) -> int:
@@ -108,7 +158,7 @@ class Unit:
     @property
     def restarts(self) -> int:
         """How often it was started again after an end of its own, since it was last asked for when at rest."""
-        return self._replica.machine.restarts
+        return self._replica.restarts
 
     @property
     def error(self) -> BaseException | None:
@@ -168,4 +218,4 @@ class Unit:
 
         It ends when the unit is removed or the supervisor left, and never delays the process.
         """
-        return UnitLines(self._replica.watchers)
+        return self._replica.lines()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Self, final
+from typing import Self, final
 
 import trio
 
 from .._process import ManagedProcess, OutputLine, OutputLines
-
-if TYPE_CHECKING:
-    from .watchers import Watchers
 
 
 @final
@@ -23,13 +20,12 @@ class UnitLines:
 
     __slots__ = ("__weakref__", "_lines", "_missed", "_more", "_over", "_waiting")
 
-    def __init__(self, watchers: Watchers) -> None:
+    def __init__(self) -> None:
         self._waiting: deque[OutputLines] = deque()
         self._lines: OutputLines | None = None
         self._missed = 0
         self._more = trio.Event()
         self._over = False
-        watchers.add_reader(self)
 
     @property
     def missed(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import Protocol, final
 from weakref import WeakSet
 
 import attrs
@@ -13,8 +13,21 @@ from .._process import ManagedProcess
 from .rules import UnitState
 from .unit_lines import UnitLines
 
-if TYPE_CHECKING:
-    from .replica import Replica
+
+class Watched(Protocol):
+    """A replica, as those see it who wait for its states."""
+
+    @property
+    def name(self) -> str:
+        """Its name, with its number."""
+
+    @property
+    def state(self) -> UnitState:
+        """Its state."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether its state can't change any more."""
 
 
 @attrs.define(eq=False)
@@ -34,7 +47,7 @@ class Watchers:
 
     __slots__ = ("_readers", "_replica", "_waiters", "process")
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Watched) -> None:
         self._replica = replica
         self._waiters: list[_Waiter] = []
         self._readers: WeakSet[UnitLines] | None = None  # made for the first one: hardly any unit has any
@@ -81,8 +94,9 @@ class Watchers:
         for reader in self._readers or ():
             reader._begins(process)
 
-    def add_reader(self, reader: UnitLines) -> None:
-        """Let somebody read the lines of the present run, or else of the last one, and of every later one."""
+    def lines(self) -> UnitLines:
+        """Return the lines of the present run, or else of the last one, and of every later one."""
+        reader = UnitLines()
         if self._readers is None:
             self._readers = WeakSet()
         self._readers.add(reader)
@@ -90,6 +104,7 @@ class Watchers:
             reader._begins(self.process)
         if self._replica.gone:
             reader._ends()
+        return reader
 
     def dismiss(self) -> None:
         """Let everybody go: the unit's task has ended."""

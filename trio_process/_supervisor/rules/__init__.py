@@ -4,7 +4,7 @@ from .conditions import hopelessness, missing, outlook_of
 from .graph import Graph
 from .state_machine import TABLE, Machine, Outlook, Situation, UnitEvent, Verdict, decide
 from .states import AT_REST, RUNNING, Strategy, UnitCondition, UnitState
-from .stop_order import nearest_running
+from .stop_order import StopOrder
 
 __all__ = [
     "AT_REST",
@@ -14,6 +14,7 @@ __all__ = [
     "Machine",
     "Outlook",
     "Situation",
+    "StopOrder",
     "Strategy",
     "UnitCondition",
     "UnitEvent",
@@ -22,6 +23,5 @@ __all__ = [
     "decide",
     "hopelessness",
     "missing",
-    "nearest_running",
     "outlook_of",
 ]

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from ..._core import ProcessError
+from .members import Group, Member, Needing
 from .state_machine import Outlook
 from .states import HOLDS_IN, HOPELESS_IN, RUNNING, UnitCondition
 
-if TYPE_CHECKING:
-    from ..entry import Entry
-    from ..replica import Replica
-    from ..spec import UnitSpec
-
-Entries = Mapping[str, "Entry"]
+Entries = Mapping[str, Group[Member]]
 
 
-def outlook_of(spec: UnitSpec, entries: Entries) -> Outlook:
+def outlook_of(spec: Needing, entries: Entries) -> Outlook:
     """Return whether all conditions of a unit hold now, may come, or one of them can't."""
     outlook = Outlook.HOLD
     for name, condition in spec.after.items():
@@ -30,7 +25,7 @@ def outlook_of(spec: UnitSpec, entries: Entries) -> Outlook:
     return outlook
 
 
-def missing(spec: UnitSpec, entries: Entries) -> tuple[str, ...]:
+def missing(spec: Needing, entries: Entries) -> tuple[str, ...]:
     """Return the names of what a unit waits for."""
     return tuple(
         [
@@ -41,7 +36,7 @@ def missing(spec: UnitSpec, entries: Entries) -> tuple[str, ...]:
     )
 
 
-def hopelessness(spec: UnitSpec, entries: Entries) -> ProcessError:
+def hopelessness(spec: Needing, entries: Entries) -> ProcessError:
     """Return the error of a unit whose condition can't come."""
     for name, condition in spec.after.items():
         for other in _replicas(name, entries):
@@ -52,17 +47,17 @@ def hopelessness(spec: UnitSpec, entries: Entries) -> ProcessError:
     raise AssertionError("asked for a condition that can't come, and all of them can")
 
 
-def holds(other: Replica, condition: UnitCondition) -> bool:
+def holds(other: Member, condition: UnitCondition) -> bool:
     """Return whether a condition holds now, and nobody has asked for what would end that."""
     if other.wishes.pending or other.state not in HOLDS_IN[condition]:
         return False
     return condition is not UnitCondition.STARTED or other.state not in RUNNING or other.has_begun
 
 
-def _is_hopeless(other: Replica, condition: UnitCondition) -> bool:
+def _is_hopeless(other: Member, condition: UnitCondition) -> bool:
     return not other.wishes.pending and other.state in HOPELESS_IN[condition]
 
 
-def _replicas(name: str, entries: Entries) -> Iterator[Replica]:
+def _replicas(name: str, entries: Entries) -> Iterator[Member]:
     entry = entries.get(name)
     return entry.active() if entry is not None else iter(())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
-if TYPE_CHECKING:
-    from ..spec import UnitSpec
+from .members import Needing
 
 Edges = Mapping[str, frozenset[str]]
 _NONE: Final[frozenset[str]] = frozenset()
@@ -31,7 +30,7 @@ class Graph:
         self._dependents = {name: frozenset(found) for name, found in dependents.items()}
 
     @classmethod
-    def of(cls, specs: Iterable[UnitSpec]) -> Graph:
+    def of(cls, specs: Iterable[Needing]) -> Graph:
         """Return the graph of some specs."""
         return cls({spec.name: frozenset(spec.after) if spec.after else _NONE for spec in specs})
 

@@ -3,38 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar, final
 
-if TYPE_CHECKING:
-    from ..entry import Entry
-    from ..replica import Replica
+from .graph import Graph
+from .members import Group, Member
+
+_MemberT = TypeVar("_MemberT", bound=Member)
 
 Neighbours = Callable[[str], frozenset[str]]
 
 
-def nearest_running(name: str, neighbours: Neighbours, entries: Mapping[str, Entry]) -> Iterator[Replica]:
-    """Yield what runs next to a unit in one direction of the graph, seen through what doesn't run.
+@final
+class StopOrder(Generic[_MemberT]):
+    """Which units run next to a unit, seen through what doesn't run.
 
     A unit that has completed stands between two others, but nothing of it holds up a stop: with ``db ← migrate ← web``,
     `web` is stopped before `db` although `migrate` has long ended. What is behind a unit that runs is its business.
 
     Args:
-        name: Where to begin; not yielded itself.
-        neighbours: The dependents of a name, or its needs.
-        entries: The units.
+        graph: The dependencies.
+        entries: The units by name; read at every question.
     """
-    seen = {name}
-    waiting = [name]
-    while waiting:
-        for other in neighbours(waiting.pop()):
-            if other in seen:
-                continue
-            seen.add(other)
-            entry = entries.get(other)
-            running = (
-                [] if entry is None else [replica for replica in entry.replicas.values() if replica.run is not None]
-            )
-            if running:
-                yield from running
-            else:
-                waiting.append(other)
+
+    __slots__ = ("_dependents", "_needs")
+
+    def __init__(self, graph: Graph, entries: Mapping[str, Group[_MemberT]]) -> None:
+        self._dependents = _Direction(graph.dependents, graph.needs, entries)
+        self._needs = _Direction(graph.needs, graph.dependents, entries)
+
+    def running_dependents(self, name: str) -> Iterator[_MemberT]:
+        """Yield the nearest replicas that run and depend on a unit."""
+        return self._dependents.nearest(name)
+
+    def running_needs(self, name: str) -> Iterator[_MemberT]:
+        """Yield the nearest replicas that run and that a unit depends on."""
+        return self._needs.nearest(name)
+
+    def runs(self, name: str) -> None:
+        """Take note that a unit runs from now on."""
+        self._dependents.runs(name)
+        self._needs.runs(name)
+
+
+@final
+class _Direction(Generic[_MemberT]):
+    """The search in one direction of the graph.
+
+    Args:
+        onward: The neighbours in that direction.
+        back: Those in the other one.
+        entries: The units by name.
+    """
+
+    __slots__ = ("_back", "_entries", "_onward", "_quiet")
+
+    def __init__(self, onward: Neighbours, back: Neighbours, entries: Mapping[str, Group[_MemberT]]) -> None:
+        self._onward = onward
+        self._back = back
+        self._entries = entries
+        # names that don't run, nor anything behind them; without it, each stop in a long chain would walk to its end
+        self._quiet: set[str] = set()
+
+    def nearest(self, name: str) -> Iterator[_MemberT]:
+        seen = {name}
+        waiting = [name]
+        found = False
+        while waiting:
+            for other in self._onward(waiting.pop()):
+                if other in seen or other in self._quiet:
+                    continue
+                seen.add(other)
+                entry = self._entries.get(other)
+                running = (
+                    [] if entry is None else [replica for replica in entry.replicas.values() if replica.is_running]
+                )
+                if running:
+                    found = True
+                    yield from running
+                else:
+                    waiting.append(other)
+        if not found:
+            seen.discard(name)
+            self._quiet |= seen
+
+    def runs(self, name: str) -> None:
+        waiting = [name]
+        while waiting:
+            here = waiting.pop()
+            self._quiet.discard(here)
+            waiting += [other for other in self._back(here) if other in self._quiet]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import final
+from typing import Protocol, final
 
 import trio
 
 from ..._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
 from ..._process import ManagedProcess, Service
 from .run import Run
+
+
+class Watching(Protocol):
+    """Somebody who wants to know of the end of a process."""
+
+    def exited(self) -> None:
+        """Hear that it has ended."""
 
 
 @final
@@ -21,26 +28,26 @@ class Exits:
         service: The service of the processes.
     """
 
-    __slots__ = ("_callbacks", "_events")
+    __slots__ = ("_events", "_watching")
 
     def __init__(self, service: Service) -> None:
-        self._callbacks: dict[str, Callable[[], object]] = {}
+        self._watching: dict[str, Watching] = {}
         self._events = service.subscribe(ActionProcessExited)
 
-    def watch(self, process: ManagedProcess, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the process has ended; at once if it has."""
+    def watch(self, process: ManagedProcess, watching: Watching) -> None:
+        """Call `exited` once when the process has ended; at once if it has."""
         if process.is_running:
-            self._callbacks[process.id] = callback
+            self._watching[process.id] = watching
         else:
-            callback()
+            watching.exited()
 
     async def run(self) -> None:
         """Hand on, until it is cancelled or the service is left."""
         with self._events:
             async for event in self._events:
-                callback = self._callbacks.pop(event.id, None)
-                if callback is not None:
-                    callback()
+                watching = self._watching.pop(event.id, None)
+                if watching is not None:
+                    watching.exited()
 
 
 @final
@@ -76,7 +83,11 @@ class CommandRun(Run):
             self._finish(error)
         else:
             self.begun_at = trio.current_time()
-            self._exits.watch(self._process, lambda: self._finish(None))
+            self._exits.watch(self._process, self)
+
+    def exited(self) -> None:
+        """Take note that the process has ended."""
+        self._finish(None)
 
     async def collect(self) -> None:
         """Find out what it ended with: the process is over, so this doesn't wait."""

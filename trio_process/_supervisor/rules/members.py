@@ -1,0 +1,70 @@
+"""What the rules know of specs, of replicas, and of the replicas of a spec together: protocols, for pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TypeVar
+
+from .states import UnitCondition, UnitState
+
+
+class Needing(Protocol):
+    """A spec: its name, and the conditions of others that it waits for."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def after(self) -> Mapping[str, UnitCondition]:
+        """The conditions, by name."""
+
+
+class Wish(Protocol):
+    """What was asked of a replica."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether its state is about to change."""
+
+
+class Member(Protocol):
+    """A replica."""
+
+    @property
+    def name(self) -> str:
+        """Its name, with its number."""
+
+    @property
+    def state(self) -> UnitState:
+        """Its state."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it has failed."""
+
+    @property
+    def wishes(self) -> Wish:
+        """What was asked of it."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of it runs, not only is about to."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether something of it runs, or is being started or stopped."""
+
+
+MemberT_co = TypeVar("MemberT_co", bound=Member, covariant=True)
+
+
+class Group(Protocol[MemberT_co]):
+    """The replicas of one spec."""
+
+    def active(self) -> Iterator[MemberT_co]:
+        """Yield the replicas that count: not those that are being retired."""
+
+    @property
+    def replicas(self) -> Mapping[int, MemberT_co]:
+        """All replicas, by number."""

@@ -1,0 +1,77 @@
+"""`Team`: what a replica and its keeper ask of the units that it is one of, and report to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+from .._core import ProcessError, ShutdownDeadline
+from .._process import Service
+from .rules import Outlook, UnitState
+from .runs import Exits
+from .tasks import Tasks
+
+_T = TypeVar("_T")
+_ReplicaT_contra = TypeVar("_ReplicaT_contra", contravariant=True)
+
+
+class Team(Protocol[_ReplicaT_contra]):
+    """The units of one stay in a supervisor's block, as each of them sees it."""
+
+    @property
+    def service(self) -> Service:
+        """What starts processes."""
+
+    @property
+    def deadline(self) -> ShutdownDeadline:
+        """When every grace ends."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of the units live."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """Begins the tasks of keepers."""
+
+    @property
+    def exits(self) -> Exits:
+        """Reports the ends of processes."""
+
+    def is_wanted(self, name: str) -> bool:
+        """Return whether a unit is to run."""
+
+    def outlook(self, replica: _ReplicaT_contra) -> Outlook:
+        """Return whether all that it waits for is there, may come, or can't."""
+
+    def missing(self, replica: _ReplicaT_contra) -> tuple[str, ...]:
+        """Return the names of what it waits for."""
+
+    def hopelessness(self, replica: _ReplicaT_contra) -> ProcessError:
+        """Return why it can't be started."""
+
+    def may_start(self, replica: _ReplicaT_contra) -> bool:
+        """Return whether all that is restarted together with it is stopped."""
+
+    def may_stop(self, replica: _ReplicaT_contra) -> bool:
+        """Return whether all that depends on it and is to be stopped is."""
+
+    def may_go(self, replica: _ReplicaT_contra) -> bool:
+        """Return whether it is not needed any more once it is at rest."""
+
+    def begun(self, replica: _ReplicaT_contra) -> None:
+        """Report that it runs."""
+
+    def changed(self, replica: _ReplicaT_contra, old: UnitState, reason: str) -> None:
+        """Report a change of its state."""
+
+    def dismissed(self, replica: _ReplicaT_contra) -> None:
+        """Report that it is gone."""
+
+    def end_with(self, error: BaseException) -> None:
+        """End the supervisor's block with an error that is no `Exception`."""
+
+    async def until(self, check: Callable[[], _T | None]) -> _T:
+        """Return what `check` finds, as soon as it is not None."""
