@@ -294,7 +294,14 @@ def test_the_commands_of_the_readme_are_sessions_and_run_in_ci():
 def test_a_page_names_only_tests_and_pages_that_are_there(page):
     text = page.read_text()
     for found in MENTIONED_TEST.finditer(text):
-        path = ROOT / "tests" / found["path"]
+        path = next(
+            (
+                root / "tests" / found["path"]
+                for root in (ROOT, EXAMPLES / "app")
+                if (root / "tests" / found["path"]).is_file()
+            ),
+            ROOT / "tests" / found["path"],
+        )
         assert path.is_file(), f"{page.name} names {found[0]}, which is not there"
         if found["name"]:
             assert re.search(rf"^ *(async )?def {found['name']}\(", path.read_text(), re.MULTILINE), (
