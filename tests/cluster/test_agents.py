@@ -1,6 +1,7 @@
 """Agents as plain subprocesses: coming up or not, placing, flow control, leaving."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -28,6 +29,7 @@ from trio_process import (
     SpecState,
     Stdio,
 )
+from trio_process._cluster import open_command
 from trio_process.cluster import (
     AgentState,
     ClusterService,
@@ -37,6 +39,7 @@ from trio_process.cluster import (
     slurm_agents,
     ssh_agents,
 )
+from trio_process.cluster.dask import _knock
 
 AGENT = [sys.executable, "-m", "trio_process.agent"]
 
@@ -134,10 +137,30 @@ async def test_ssh_to_a_host_without_the_package_says_so(sshd):
         await enter(ssh_agents("127.0.0.1", python="/usr/bin/env python3 -S", options=sshd))
 
 
-async def test_slurm_without_its_configuration_says_so(slurm, monkeypatch):
-    monkeypatch.setenv("SLURM_CONF", "/no/such/slurm.conf")
-    with pytest.raises(ClusterError, match="srun"):
+@pytest.mark.parametrize(
+    ("conf", "why"),
+    [
+        (None, "srun would have tried again and again\n.*cannot stat file"),
+        ("garbage=1\n", "srun exited with code 1\n.*unrecognized key"),
+    ],
+)
+async def test_slurm_without_its_configuration_says_so_at_once(slurm, monkeypatch, tmp_path, conf, why):
+    if conf is not None:
+        (tmp_path / "slurm.conf").write_text(conf)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    begun = trio.current_time()
+    with pytest.raises(ClusterError, match=why):
         await enter(slurm_agents(1))
+    assert trio.current_time() - begun < 20  # srun itself would go on for a minute
+
+
+async def test_a_command_that_is_hopeless_is_not_waited_for():
+    script = "echo starting >&2; echo error: no configuration, retrying >&2; sleep 600"
+    async with open_command(["sh", "-c", script], hopeless=re.compile(b"no config.*retrying")) as channel:
+        await channel.died(None)
+        assert channel.last_words() == (
+            "; sh would have tried again and again\n  starting\n  error: no configuration, retrying"
+        )
 
 
 @pytest.mark.parametrize("connect_back", [True, False])
@@ -172,10 +195,22 @@ def squeue():
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
 
 
-async def test_a_dask_scheduler_that_is_not_there_is_an_error():
-    with socket.socket() as bound, pytest.raises(ClusterError, match="can't be reached"):
+@pytest.mark.parametrize("scheme", ["tcp://", "tls://", ""])
+async def test_a_dask_scheduler_that_is_not_there_is_an_error_at_once(scheme):
+    begun = trio.current_time()
+    with socket.socket() as bound, pytest.raises(ClusterError, match=r"can't be reached.*127\.0\.0\.1"):
         bound.bind(("127.0.0.1", 0))  # and nobody listens
-        await enter(dask_agents(f"tcp://127.0.0.1:{bound.getsockname()[1]}"))
+        await enter(dask_agents(f"{scheme}127.0.0.1:{bound.getsockname()[1]}"))
+    assert trio.current_time() - begun < 20  # Dask itself would go on for half a minute
+
+
+async def test_a_dask_scheduler_that_is_about_to_listen_is_waited_for():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_knock, f"tcp://127.0.0.1:{bound.getsockname()[1]}")
+            await trio.sleep(0.05)
+            bound.listen()
 
 
 # placing

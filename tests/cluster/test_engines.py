@@ -160,6 +160,7 @@ async def test_a_step_that_was_lost_passes_elsewhere(two_agents, tmp_path):
     once = f"if mkdir {tmp_path}/first 2>/dev/null; then kill -9 $PPID; sleep 600; fi; echo passed"
     async with ClusterService(two_agents, heartbeat=60) as cluster:
         await wait_until(lambda: len([agent for agent in cluster.agents if agent.state is AgentState.UP]) == 2)
+        begun = trio.current_time()
         specs = [
             RunSpec(name="lost", command="sh", args=["-c", once], retries=1),
             RunSpec(name="after", command="true", after=["lost"]),
@@ -167,6 +168,7 @@ async def test_a_step_that_was_lost_passes_elsewhere(two_agents, tmp_path):
         result = await Runner(cluster).run_all(specs)
         assert result.success
         assert [(one.attempts, one.output) for one in result.results] == [(2, "passed\n"), (1, "")]
+        assert trio.current_time() - begun < 30  # and not the heartbeat
 
 
 async def test_a_frozen_agent_is_lost_after_the_heartbeat_and_kills_first_when_it_wakes(two_agents):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import signal
 import socket
@@ -39,15 +40,25 @@ class CommandChannel:
         process: The command, running.
         proves_death: Whether an exit status of the command can only mean that the agent has ended too.
         spare: Don't signal it once its agent is up: that ends by the end of its stdin.
+        hopeless: Finds in its stderr that it only tries again what can't succeed: it is terminated then.
     """
 
-    def __init__(self, process: trio.Process, proves_death: Callable[[int], bool], *, spare: bool = False) -> None:
+    def __init__(
+        self,
+        process: trio.Process,
+        proves_death: Callable[[int], bool],
+        *,
+        spare: bool = False,
+        hopeless: re.Pattern[bytes] | None = None,
+    ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.stream: trio.abc.Stream = trio.StapledStream(process.stdin, process.stdout)
         self._process = process
         self._proves_death = proves_death
         self._spare = spare
+        self._hopeless = hopeless
+        self._was_hopeless = False
         self._came_up = False
         self._words: deque[bytes] = deque()
         self._heard_out = trio.Event()
@@ -60,10 +71,18 @@ class CommandChannel:
                 self._words.append(bytes(data))
                 while sum(map(len, self._words)) - len(self._words[0]) > _KEPT:
                     self._words.popleft()
+                self._end_if_hopeless()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # closed by us
         finally:
             self._heard_out.set()
+
+    def _end_if_hopeless(self) -> None:
+        if self._hopeless is None or self._came_up or self._was_hopeless or self._process.returncode is not None:
+            return
+        if self._hopeless.search(b"".join(self._words)):
+            self._was_hopeless = True
+            self._process.terminate()
 
     def _is_the_agent(self, hello: Hello | None) -> bool:
         """Return whether the command is the agent itself, on this machine, and no messenger."""
@@ -113,7 +132,8 @@ class CommandChannel:
         status = self._process.returncode
         text = b"".join(self._words).decode(errors="replace")
         lines = [escape_controls(line) for line in text.splitlines()[-LAST_LINES:] if line.strip()]
-        ended = "" if status is None else f"; {_shown(self._process.args)} {_ended(status)}"
+        how = "would have tried again and again" if self._was_hopeless else status is not None and _ended(status)
+        ended = f"; {_shown(self._process.args)} {how}" if how else ""
         return ended + "".join(f"\n  {line}" for line in lines)
 
     def give_up(self) -> None:
@@ -181,6 +201,7 @@ async def open_command(
     *,
     proves_death: Callable[[int], bool] = lambda status: False,  # noqa: ARG005 - the least that is known
     spare: bool = False,
+    hopeless: re.Pattern[bytes] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[CommandChannel]:
     """Run a command that leads to an agent, in a session of its own: a terminal's Ctrl-C is for us alone.
@@ -200,7 +221,7 @@ async def open_command(
     except OSError as error:
         raise ClusterError(f"{argv[0]} can't be started: {error.strerror}") from error
     _widen(process)
-    channel = CommandChannel(process, proves_death, spare=spare)
+    channel = CommandChannel(process, proves_death, spare=spare, hopeless=hopeless)
     async with open_scope() as nursery:
         nursery.start_soon(channel.read_words)
         try:

@@ -103,7 +103,7 @@ class Crew:
         try:
             frames = await self._shake_hands(session)
         except ClusterError as error:
-            channel.give_up()
+            await session.give_up()
             with trio.move_on_after(1):
                 await channel.died(None)
             await session.link.close()

@@ -31,6 +31,7 @@ class Link:
 
     Attributes:
         broken: Why nothing can be sent any more, None while it can.
+        ended: Whether the other side has closed the connection, or it broke.
         heard: When something was last received, on Trio's clock.
     """
 
@@ -42,6 +43,7 @@ class Link:
         self._drained = trio.lowlevel.ParkingLot()
         self._writing = False
         self.broken: BaseException | None = None
+        self.ended: bool = False
         self.heard: float = trio.current_time()
         self._sent = trio.current_time()
 
@@ -109,6 +111,7 @@ class Link:
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 data = b""
             if not data:
+                self.ended = True
                 return None
             self.heard = trio.current_time()
             frames = self.parser.feed(data)

@@ -32,7 +32,7 @@ from .messages import (
 from .wire import VERSION, Frame, Kind, WireError
 
 _STREAMS: Final = {Kind.STDOUT: Stream.STDOUT, Kind.STDERR: Stream.STDERR}
-_FAREWELL: Final = 7.0  # seconds that an agent without processes has to leave
+_STARTER_ENDS: Final = 2.0  # seconds
 
 
 class Channel(Protocol):
@@ -209,7 +209,7 @@ class Session:
         self._roster.gone(self.agent, AgentState.LEFT if left else AgentState.LOST)
         await self.link.close()
         if not self._said_bye:
-            self._channel.give_up()
+            await self.give_up()
         remotes = list(self._remotes.values())
         if remotes:
             reach = max([remote.grace for remote in remotes])
@@ -218,6 +218,17 @@ class Session:
             why = f"{self.where}: {why}{self._channel.last_words()}"
             for remote in remotes:
                 remote.lose(why)
+
+    async def give_up(self) -> None:
+        """End what led to the agent; but where the stream has ended, it is about to end by itself, and says how.
+
+        The stream of an agent that has died ends a moment before ssh(1), say, reports its exit status. That status proves the
+        death; an ssh that was killed proves nothing, and its processes would be lost only after the heartbeat and the grace.
+        """
+        if self.link.ended:
+            with trio.move_on_after(_STARTER_ENDS):
+                await self._channel.died(self.hello)
+        self._channel.give_up()
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind is not Kind.MESSAGE:

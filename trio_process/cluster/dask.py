@@ -11,7 +11,7 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -28,6 +28,9 @@ from .._cluster import (
     server_context,
 )
 from .._core import ClusterError, open_scope
+
+_CONNECT: Final = 10.0  # seconds
+_PAUSES: Final = (0.1, 0.2, 0.3, 0.0)  # seconds between attempts to connect
 
 
 @final
@@ -137,6 +140,7 @@ class DaskLauncher:
         """Follow what the helper says of the cluster, until the service is left."""
         context = server_context(self.tls) if self.tls is not None else None
         loopback = context is None and not self.plaintext
+        await _knock(self.address)
         async with (
             open_callbacks(context, loopback=loopback) as callbacks,
             open_command(module_argv("trio_process.cluster.dask_helper")) as channel,
@@ -200,6 +204,28 @@ class DaskLauncher:
             crew.roster.failed(agent, ClusterError(text))
             return
         await crew.attend(agent, channel)
+
+
+async def _knock(address: str) -> None:
+    """Connect once: Dask itself would try again for half a minute where nobody listens or no such host is known.
+
+    Raises:
+        ClusterError: Nothing can be reached there.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.partition("/")[0].rpartition(":")
+    if scheme not in ("", "tcp", "tls") or not host or not port.isdecimal():
+        return  # another transport of Dask's, or nothing that it will accept
+    for pause in _PAUSES:
+        try:
+            with trio.move_on_after(_CONNECT):
+                await (await trio.open_tcp_stream(host.strip("[]"), int(port))).aclose()
+        except OSError as error:
+            why = error
+            await trio.sleep(pause)  # it may be about to listen
+        else:
+            return
+    raise ClusterError(f"the Dask scheduler at {address} can't be reached: {why}") from why
 
 
 def _is_loopback(host: str) -> bool:

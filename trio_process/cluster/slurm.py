@@ -7,6 +7,8 @@ srun is never signalled: the end of its stdin, or of the connection, ends the ag
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Final, final
 
 import attrs
@@ -25,6 +27,9 @@ from .._cluster import (
 from .._core import ClusterError, OptionError, checks
 
 _ALWAYS: Final = ("--ntasks=1", "--unbuffered", "--kill-on-bad-exit=0")
+
+_HOPELESS: Final = re.compile(rb"cannot stat file .*retrying|REQUEST_\w+ has authentication error|Munge encode failed")
+"""What srun says before it tries again for a minute: its configuration is missing, or no munged runs."""
 
 
 @final
@@ -60,13 +65,14 @@ class SlurmLauncher:
             argv.append("--call-back")
         try:
             # srun ends when the step has, and with it the agent; its own failures come before there is one
-            async with open_command(argv, proves_death=lambda status: True, spare=True) as channel:  # noqa: ARG005
+            async with open_command(argv, proves_death=lambda status: True, spare=True, hopeless=_HOPELESS) as channel:  # noqa: ARG005
                 if callbacks is None:
                     await crew.attend(agent, channel)
                     return
                 token, calls = callbacks.expect()
                 try:
-                    await channel.stream.send_all(callbacks.config(token))
+                    with suppress(trio.BrokenResourceError):  # it has ended already, which is about to be seen
+                        await channel.stream.send_all(callbacks.config(token))
                     stream = await channel.first_of(calls)
                 finally:
                     callbacks.withdraw(token)

@@ -1,0 +1,85 @@
+"""When the death of an agent is known: at once where its starter says so, else after the heartbeat and the grace.
+
+The ssh of these tests is a stand-in that runs the agent here and ends as the test wants: sshd closes the streams of a dead
+agent a moment before ssh itself ends, and how long that moment is decides who is first.
+"""
+
+import os
+import signal
+import sys
+
+import pytest
+import trio
+
+from trio_process import AgentLostError, ClusterError
+from trio_process.cluster import ClusterService, command_agents, ssh_agents
+
+AT_ONCE = 20.0  # seconds; the heartbeat is longer
+HEARTBEAT = 60.0
+
+SSH = """#!/bin/sh
+for remote; do :; done
+sh -c "$remote"
+status=$?
+exec <&- >&-
+{end}
+"""
+
+
+@pytest.fixture(autouse=True)
+async def _bounded():
+    with trio.fail_after(45):
+        yield
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Return a function that makes a launcher over an ssh which ends by some commands."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def make(end):
+        (tmp_path / "ssh").write_text(SSH.format(end=end))
+        (tmp_path / "ssh").chmod(0o755)
+        return ssh_agents("node", python=sys.executable)
+
+    return make
+
+
+async def lose(cluster, number=signal.SIGKILL, **options):
+    """Kill the agent of a cluster; return the error of a process that it ran, and how long that took."""
+    process = await cluster.start("sleep", "600", **options)
+    begun = trio.current_time()
+    os.kill(cluster.agents[0].pid, number)
+    with pytest.raises(AgentLostError) as lost:
+        await process.wait()
+    return str(lost.value), trio.current_time() - begun
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("end", ["exit $status", "sleep 0.4; exit $status", "exec 2>&-; sleep 0.2; exit 1"])
+async def test_an_agent_behind_ssh_that_dies_is_lost_at_once_however_late_ssh_ends(ssh, end, number):
+    async with ClusterService(ssh(end), heartbeat=HEARTBEAT) as cluster:
+        why, took = await lose(cluster, number)
+        assert took < AT_ONCE
+        assert "ssh exited with code" in why
+
+
+@pytest.mark.parametrize("end", ["exit 255", "kill -9 $$", "sleep 600"])
+async def test_an_ssh_that_proves_nothing_leaves_the_heartbeat_and_the_grace(ssh, end):
+    async with ClusterService(ssh(end), heartbeat=1) as cluster:
+        _, took = await lose(cluster, grace_period=1.5)
+        assert took >= 1.5  # and what was heard last is up to a quarter of the heartbeat old
+
+
+async def test_an_agent_that_a_shell_has_started_is_lost_at_once_if_the_shell_has_become_it():
+    argv = ["sh", "-c", f"exec {sys.executable} -m trio_process.agent"]
+    async with ClusterService(command_agents(argv), heartbeat=HEARTBEAT) as cluster:
+        _, took = await lose(cluster)
+        assert took < AT_ONCE
+
+
+async def test_a_starter_that_fails_slowly_is_quoted_to_its_end():
+    script = "exec >&-; sleep 0.3; echo the reason >&2; exit 3"
+    with pytest.raises(ClusterError, match="sh exited with code 3\n  the reason"):
+        async with ClusterService(command_agents(["sh", "-c", script])):
+            pass
