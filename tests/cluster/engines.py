@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from support import free_port
+from warm import write_stub
 
 from trio_process.cluster import dask_agents, local_agents, slurm_agents, ssh_agents
 
@@ -90,12 +91,41 @@ def _engine(tmp_path_factory, name):
     return Engine(directory)
 
 
+# a warm start, for the contract suite
+
+
+def _warm(tmp_path_factory, module):
+    engine = _engine(tmp_path_factory, "warm")
+    engine.daemon("warm", sys.executable, Path(__file__).with_name("warm.py"), engine.directory / "socket", module)
+    stub = engine.directory / "python"
+    write_stub(stub, engine.directory / "socket")
+    engine.until((engine.directory / "socket").exists, module)
+    return engine, str(stub)
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """Start what agents are forked from; return what stands for the Python that runs them."""
+    engine, stub = _warm(tmp_path_factory, "trio_process.agent")
+    yield stub
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def warm_helper(tmp_path_factory):
+    """Start what Dask's helpers are forked from; return what stands for the Python that runs them."""
+    engine, stub = _warm(tmp_path_factory, "trio_process.cluster.dask_helper")
+    yield stub
+    engine.stop()
+
+
 # plain subprocesses
 
 
 @pytest.fixture
-def agent_launcher():
+def agent_launcher(warm_python, monkeypatch):
     """Return a launcher of agents that are plain subprocesses."""
+    monkeypatch.setattr("trio_process.cluster.launchers.python_argv", lambda: [warm_python])
     return local_agents(1)
 
 
@@ -138,10 +168,22 @@ MaxSessions 100
     engine.stop()
 
 
+@pytest.fixture(scope="session")
+def ssh_master(sshd, tmp_path_factory):
+    """Open a connection that others go by; return the options of ssh for that."""
+    engine = _engine(tmp_path_factory, "master")
+    path = engine.directory / "master"
+    options = [*sshd, "-o", f"ControlPath={path}"]
+    engine.daemon("master", shutil.which("ssh"), *options, "-o", "ControlMaster=yes", "-N", "127.0.0.1")
+    engine.until(path.exists, "the master")
+    yield options
+    engine.stop()
+
+
 @pytest.fixture
-def ssh_launcher(sshd):
+def ssh_launcher(ssh_master, warm_python):
     """Return a launcher of one agent over ssh."""
-    return ssh_agents("127.0.0.1", python=sys.executable, options=sshd)
+    return ssh_agents("127.0.0.1", python=warm_python, options=ssh_master)
 
 
 # Slurm
@@ -232,9 +274,9 @@ def slurm(slurm_conf, monkeypatch):
 
 
 @pytest.fixture
-def slurm_launcher(slurm):
+def slurm_launcher(slurm, warm_python):
     """Return a launcher of one agent on Slurm."""
-    return slurm_agents(1, "-c4", "--mem=200")
+    return slurm_agents(1, "-c4", "--mem=200", python=warm_python)
 
 
 # Dask
@@ -270,10 +312,30 @@ def dask_address(tmp_path_factory):
     engine.stop()
 
 
+@pytest.fixture(scope="session")
+def warm_worker(dask_address, warm_python, tmp_path_factory):
+    """Start a further worker, whose agents are forked; return its name."""
+    engine = _engine(tmp_path_factory, "worker")
+    preload = engine.directory / "preload.py"
+    preload.write_text(
+        f"""
+import types
+import trio_process.cluster.dask_task
+trio_process.cluster.dask_task.sys = types.SimpleNamespace(executable={warm_python!r})
+"""
+    )
+    where = ["--host", "127.0.0.1", "--local-directory", str(engine.directory), "--preload", str(preload)]
+    options = ["--no-nanny", "--nthreads", "4", "--name", "warm", "--no-dashboard", *where]
+    engine.daemon("worker", sys.executable, "-m", "distributed.cli.dask_worker", dask_address, *options)
+    yield "warm"
+    engine.stop()
+
+
 @pytest.fixture
-def dask_launcher(dask_address):
+def dask_launcher(dask_address, warm_worker, warm_helper, monkeypatch):
     """Return a launcher of agents on one worker of Dask's."""
-    return dask_agents(dask_address, workers=["w-0"])
+    monkeypatch.setattr("trio_process.cluster.dask.module_argv", lambda module: [warm_helper, module])
+    return dask_agents(dask_address, workers=[warm_worker])
 
 
 @pytest.fixture

@@ -9,7 +9,20 @@ from worlds import World
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
-from engines import agent_launcher, dask_address, dask_launcher, slurm, slurm_conf, slurm_launcher, ssh_launcher, sshd  # noqa: F401 - fixtures
+from engines import (  # noqa: F401 - fixtures
+    agent_launcher,
+    dask_address,
+    dask_launcher,
+    slurm,
+    slurm_conf,
+    slurm_launcher,
+    ssh_launcher,
+    ssh_master,
+    sshd,
+    warm_helper,
+    warm_python,
+    warm_worker,
+)
 
 
 @pytest.fixture(params=["real", "fake", "agent", "ssh", "slurm", "dask"])

@@ -82,7 +82,7 @@ class CommandChannel:
             return
         if self._hopeless.search(b"".join(self._words)):
             self._was_hopeless = True
-            self._process.terminate()
+            os.killpg(self._process.pid, signal.SIGTERM)  # not reaped, and its group is its own
 
     def _is_the_agent(self, hello: Hello | None) -> bool:
         """Return whether the command is the agent itself, on this machine, and no messenger."""
