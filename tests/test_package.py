@@ -174,19 +174,12 @@ def test_wings_are_imported_through_their_door_and_import_one_another_one_way():
     assert not faults, "\n".join(faults)
 
 
-TYPES_GO_ROUND = {
-    "_cluster",
-}  # their parts are typed by one another; at run time there is no circle
-
-
-def imported_for_types_or_at_once(tree, layer):
+def imported_for_types_or_at_once(tree):
     """Yield the imports of a module that are made at once, and those that only a type checker sees."""
     for node in tree.body:  # later imports may go round
         if isinstance(node, ast.ImportFrom):
             yield node
-        elif (
-            isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING" and layer not in TYPES_GO_ROUND
-        ):
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             yield from (each for each in node.body if isinstance(each, ast.ImportFrom))
 
 
@@ -198,7 +191,7 @@ def test_layers_have_no_cycle_of_modules_not_even_for_types():
             tree = ast.parse(file.read())
         graph[name] = set()
         package = name.split(".") if parts[-1] == "__init__" else name.split(".")[:-1]
-        for node in imported_for_types_or_at_once(tree, parts[0]):
+        for node in imported_for_types_or_at_once(tree):
             if node.level:
                 base = package[: len(package) - node.level + 1]
                 if node.module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import trio
 
@@ -21,9 +21,8 @@ from .._core import (
     shown_command,
     shown_cwd,
 )
-
-if TYPE_CHECKING:
-    from .session import Session
+from .connection import Connection
+from .messages import Hello
 
 
 class AgentState(StrEnum):
@@ -117,7 +116,7 @@ class Agent:
         self._total: int | None = None  # bytes of memory, None if not known
         self._gpus = 0
         self._free_gpus: list[str] = []
-        self._session: Session | None = None
+        self._session: Connection | None = None
 
     def __repr__(self) -> str:
         return f"<Agent {self.name!r} on {self.host}: {self.state}, {self.running} running, {self.slots} slots>"
@@ -177,7 +176,7 @@ class Place:
         self.env = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Connection:
         """The connection to the agent."""
         assert self.agent._session is not None
         return self.agent._session
@@ -231,7 +230,7 @@ class Roster:
         self.agents.append(agent)
         return agent
 
-    def came_up(self, agent: Agent, session: Session, hello: Any) -> None:
+    def came_up(self, agent: Agent, session: Connection, hello: Hello) -> None:
         """Begin to place processes on an agent."""
         agent.host = hello.host
         agent._pid = hello.pid

@@ -33,11 +33,11 @@ from .._core import (
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import LostStartError, Place, Roster
+from .connection import Connection, FromProcess
 from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, pack_options
 from .remote_stdin import RemoteStdin
-from .session import FromProcess, Session
 from .source import open_source
 from .wire import Kind, WireError
 
@@ -136,7 +136,7 @@ class RemoteHandle:
         self._stdin = stdin
         # the start
         self._place: Place | None = None
-        self._session: Session | None = None
+        self._session: Connection | None = None
         self._number = 0  # in that session
         self._answered = trio.Event()
         self._refused = False
@@ -242,16 +242,16 @@ class RemoteHandle:
         self._answered.set()
 
     def _on_started(self, message: Started) -> None:
-        assert self._session is not None
+        assert self._place is not None
         self._answer(message)
         self.pid = message.pid
-        self.host = self._session.agent.host
+        self.host = self._place.agent.host
 
     def _on_failed(self, message: Failed) -> None:
-        assert self._session is not None
+        assert self._place is not None
         self._answer(message)
         kind = ProgramNotFoundError if message.not_found else ProcessStartError
-        self._failure = kind(f"{message.text} (on {self._session.agent.host})")
+        self._failure = kind(f"{message.text} (on {self._place.agent.host})")
         if message.errno is not None:
             self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), message.filename)
 

@@ -9,12 +9,10 @@ import trio
 from .._core import ClusterError, Stream, logger
 from .._process import ServiceOptions
 from .agents import Agent, AgentState, Roster
+from .connection import FromProcess, Remote
 from .link import Link
 from .messages import (
     Bye,
-    CloseStdin,
-    Credit,
-    Exited,
     Failed,
     Hello,
     Leave,
@@ -24,8 +22,6 @@ from .messages import (
     Ping,
     Refused,
     Spawn,
-    Started,
-    Stuck,
     Welcome,
     decode,
 )
@@ -50,25 +46,6 @@ class Channel(Protocol):
 
     def give_up(self) -> None:
         """End what can be ended of it from here."""
-
-
-FromProcess = Started | Failed | Refused | Credit | CloseStdin | Exited | Stuck | Over
-"""The messages that concern one process."""
-
-
-class Remote(Protocol):
-    """A process at the other end, as its session sees it."""
-
-    grace: float
-
-    def receive(self, message: FromProcess) -> None:
-        """Do what a message of the agent's says."""
-
-    def take(self, stream: Stream, data: bytes) -> None:
-        """Take in what it wrote."""
-
-    def lose(self, why: str) -> None:
-        """End it without knowing how it ended: its agent was lost."""
 
 
 @final
