@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import free_port
+from support import free_port, is_gone
 from warm import write_stub
 
 from trio_process.cluster import dask_agents, local_agents, slurm_agents, ssh_agents
@@ -53,20 +53,15 @@ class Engine:
             time.sleep(0.05)
 
     def stop(self):
-        for sig in (signal.SIGTERM, signal.SIGKILL):
-            for pid_file in reversed(self.pid_files):
-                with contextlib.suppress(OSError, ValueError):
-                    os.killpg(int(pid_file.read_text()), sig)
-            end = time.monotonic() + 5
-            while time.monotonic() < end and any(map(_alive, self.pid_files)):
-                time.sleep(0.02)
-
-
-def _alive(pid_file):
-    with contextlib.suppress(OSError, ValueError):
-        os.killpg(int(pid_file.read_text()), 0)
-        return True
-    return False
+        """End all of it: there is nothing that any of them would have to save."""
+        groups = []
+        for pid_file in reversed(self.pid_files):
+            with contextlib.suppress(OSError, ValueError):
+                groups.append(int(pid_file.read_text()))
+                os.killpg(groups[-1], signal.SIGKILL)
+        end = time.monotonic() + 5
+        while time.monotonic() < end and not all(map(is_gone, groups)):
+            time.sleep(0.01)
 
 
 def _answers(port):
