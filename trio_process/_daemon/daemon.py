@@ -38,7 +38,7 @@ _Reload = TypeVar("_Reload", bound=Callable[[], object])
 
 @final
 class Daemon(Block):
-    """A program that runs once, tells how it is, can be found, and ends when it is asked to.
+    """A single-instance program with health checks, a registry entry and graceful shutdown.
 
     Args:
         **options: The fields of `DaemonOptions`.
@@ -46,16 +46,17 @@ class Daemon(Block):
     Raises:
         OptionError: An option is invalid.
 
-    Entering takes the PID file, starts the health server, and registers; leaving undoes it in reverse, after readiness
-    went false. A failure on the way in undoes what was done, and goes on as it is: `AlreadyRunningError`, `DaemonError`
-    for an address that is taken, `RegistryError`. A daemon can be entered again after it was left.
+    Entering takes the PID file, starts the health server and registers the daemon. Leaving sets readiness to false, then
+    undoes these steps in reverse. If entering fails, the completed steps are undone and the error is raised unchanged:
+    `AlreadyRunningError`, `DaemonError` for an address that is in use, `RegistryError`. A daemon can be entered again
+    after it was left.
 
-    With ``signals=True``, SIGTERM and SIGINT stop gracefully; a second one ends every wait and grace of this package at
-    once; a third one ends the process with status 128+N. Before `run`, the first one cancels the block's body, and the
-    block ends without an exception. SIGHUP calls what `on_reload` was given.
+    With ``signals=True``, SIGTERM and SIGINT stop the daemon gracefully. A second signal ends all waits and grace periods
+    of this package at once, a third one ends the process with status 128+N. Before `run`, the first signal cancels the
+    body of the block, and the block ends without an exception. SIGHUP calls the function given to `on_reload`.
 
     Attributes:
-        options: The options it was made with.
+        options: The options it was created with.
 
     >>> async with Daemon(health_addr="127.0.0.1:0", ready=False) as daemon:
     ...     daemon.set_ready(True)
@@ -73,7 +74,7 @@ class Daemon(Block):
         """Return a daemon with these options.
 
         Raises:
-            OptionError: It is something else than a `DaemonOptions`.
+            OptionError: The value is not a `DaemonOptions`.
         """
         if not isinstance(options, DaemonOptions):
             raise OptionError(f"from_options takes DaemonOptions, got {options!r}; keywords go into Daemon(...)")
@@ -102,30 +103,30 @@ class Daemon(Block):
 
     @property
     def health_addr(self) -> str:
-        """Where the health server listens, port 0 resolved; "" without one."""
+        """The address of the health server, with its true port; "" without one."""
         return "" if self._server is None else self._server.addr
 
     @property
     def stopping(self) -> trio.Event:
-        """Set once the daemon is asked to end, or is being left."""
+        """Set when the daemon is asked to stop, or is being left."""
         return self._stopping
 
     @property
     def ready(self) -> bool:
-        """Whether new work may be sent here: what ``/ready`` says."""
+        """Whether the daemon accepts work: the answer of ``/ready``."""
         return self._state.ready and not self._stopping.is_set()
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
-        """Say whether new work may be sent here; systemd is told the first time that it may."""
+        """Set whether the daemon accepts work; the first True is also reported to systemd."""
         self._state.set_ready(ready)
 
     def add_check(self, check: HealthCheck, name: str | None = None) -> None:
-        """Add a health check, with or without a health server: systemd's watchdog asks the checks, too.
+        """Add a health check, with or without a health server: systemd's watchdog runs the checks, too.
 
         Args:
             check: A sync or async callable without arguments; see `HealthCheck`.
-            name: Its name in answers; a check of that name is replaced. None for the name of the function, with a
-                number behind it if that is taken.
+            name: Its name in responses; an existing check with this name is replaced. None for the name of the function,
+                with a number appended if that is taken.
 
         Raises:
             OptionError: `check` is not callable, or is a generator function.
@@ -138,12 +139,12 @@ class Daemon(Block):
         """Remove the check called `name`.
 
         Raises:
-            OptionError: No check is called so; the text names the nearest one.
+            OptionError: No check has this name; the message names the nearest one.
         """
         self._state.checkup.remove(name)
 
     def on_reload(self, function: _Reload) -> _Reload:
-        """Call `function`, sync or async, at every SIGHUP, in place of a function given before.
+        """Call `function`, sync or async, on every SIGHUP; it replaces a function given earlier.
 
         Its errors are logged. Returns the function, so that this can be used as a decorator.
         """
@@ -153,7 +154,7 @@ class Daemon(Block):
         return function
 
     def stop(self) -> None:
-        """Ask `run` to end; at once if it has not begun. Synchronous, and nothing more if it was asked before."""
+        """Ask `run` to end, or to return at once if it is called later. Can be repeated."""
         if self._session is not None:
             self._session.stop()
 
@@ -161,17 +162,17 @@ class Daemon(Block):
         """Run ``main(*args)`` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
 
         Args:
-            main: An async function, restarted as `options.restart` says; None only waits for the stop.
+            main: An async function, restarted according to `options.restart`; None only waits for the stop.
             *args: Its arguments.
 
         Raises:
-            DaemonError: The daemon is not entered, or runs already.
+            DaemonError: The daemon has not been entered, or `run` is already in progress.
             OptionError: `main` is not callable.
             RestartLimitError: `main` ended too often; its last failure is the cause.
 
-        On a stop, readiness goes false and `stopping` is set; `main` may end by itself for `drain` seconds, then it is
-        cancelled. What `main` raises goes on as it is. A `main` that shields itself can't be abandoned: what still runs
-        when `shutdown_timeout` is over is named in a log record, every 5 s.
+        On a stop, readiness becomes false and `stopping` is set. `main` has `drain` seconds to end by itself, then it is
+        cancelled. An exception of `main` is raised unchanged. A `main` that shields itself can't be abandoned: tasks
+        still running after `shutdown_timeout` are named in a log record, every 5 s.
         """
         session = self._session
         if session is None:
@@ -206,7 +207,7 @@ class Daemon(Block):
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
-        """Hold all parts for the length of the block; failures of the way out come together at its end."""
+        """Enter and leave all parts around the block; failures of the exit are raised together at its end."""
         failures: list[BaseException] = []
         self._state.set_stopping(False)
         before = self._state.remember()
@@ -247,7 +248,7 @@ class Daemon(Block):
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
-        """Serve health, or else only end the checks that the watchdog has asked."""
+        """Run the health server; without one, only end the checks that the watchdog has started."""
         if self._server is not None:
             async with self._server:
                 yield

@@ -1,4 +1,4 @@
-"""Synchronous managers that may block, entered and left in a thread, for a bounded time."""
+"""Enters and leaves synchronous context managers that may block, in a thread and for a bounded time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SLICE: Final = 0.05
 async def held_in_thread(
     what: str, manager: AbstractContextManager[_T], failures: list[BaseException]
 ) -> AsyncIterator[_T]:
-    """Hold a synchronous manager for the length of the block.
+    """Enter a synchronous context manager around the block.
 
     Args:
         what: Its name in errors.
-        manager: What is entered and left, each in a thread: its file system may be slow, or not answer at all.
-        failures: Takes what goes wrong on the way out, so that it hides neither the body's error nor another failure.
+        manager: The context manager, entered and left in a thread: its file system may be slow or hang.
+        failures: A list for exceptions of the exit, so that they hide neither the body's error nor another failure.
 
     Raises:
-        DaemonError: Entering took longer than 5 s. When it succeeds after all, it is left again.
+        DaemonError: Entering took longer than 5 s. If it succeeds later, the manager is left again.
     """
     entering = _Step(manager.__enter__, f"enter {what}")
     try:
@@ -81,7 +81,7 @@ class _Step(Generic[_T]):
             self._token.run_sync_soon(self._done.set)
 
     async def wait(self) -> _T:
-        """Return its value; the limit is real time, as it is the kernel that is waited for, on whatever Trio clock."""
+        """Return its value. The limit is real time on any Trio clock, because the wait is for the kernel."""
         await trio.lowlevel.checkpoint_if_cancelled()
         began = time.monotonic()
         while not self._done.is_set():
@@ -97,7 +97,7 @@ class _Step(Generic[_T]):
         return self._result.unwrap()
 
     def abandon(self, undo: Callable[[], Any]) -> None:
-        """Have what it has done, or will have done, undone."""
+        """Undo its effect, now or as soon as the call returns."""
         with self._lock:
             self._undo = undo
             result = self._result

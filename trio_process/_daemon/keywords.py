@@ -1,4 +1,4 @@
-"""The options of a daemon as typed keywords, so that type checkers and editors know them; a test holds them to the class.
+"""The fields of `DaemonOptions` as typed keywords, for type checkers and editors; a test compares them with the class.
 
 Only type checkers import this: nothing here is needed at run time.
 """

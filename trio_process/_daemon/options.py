@@ -1,4 +1,4 @@
-"""`DaemonOptions`: everything a daemon can be told, checked when it is made."""
+"""`DaemonOptions`: all options of a daemon, validated when they are created."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ def _health_checks(value: object) -> tuple[HealthCheck, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class DaemonOptions:
-    """What a `Daemon` is made of; None or empty leaves a part out.
+    """The parts of a `Daemon` and their options; None or empty leaves a part out.
 
     Args:
-        pid_file: The file that one instance at a time can hold.
-        shutdown_timeout: Seconds from the stop on in which all of it must end, `drain` included.
-        drain: Seconds in which `main` may end by itself after the stop, before it is cancelled.
-        health_addr: Where ``/health`` and ``/ready`` are served; see `HealthServer`.
-        health_checks: What ``/health`` asks, and the watchdog of systemd.
-        registry: Where it is announced; None for `default_registry()` if there is an entry.
-        registry_entry: As what; `pid` and `health` are filled in, `started`, `project` and `binary` where they are empty.
-        ready: Whether ``/ready`` says so from the first.
-        restart: When `main` is started again.
-        signals: Whether SIGTERM, SIGINT and SIGHUP are handled (in the main thread only).
+        pid_file: The file that only one instance at a time can hold.
+        shutdown_timeout: Seconds between the stop and the moment by which everything must have ended, including `drain`.
+        drain: Seconds that `main` has to end by itself after the stop, before it is cancelled.
+        health_addr: The address for ``/health`` and ``/ready``; see `HealthServer`.
+        health_checks: The checks that ``/health`` and the watchdog of systemd run.
+        registry: The registry to register with; None for `default_registry()` if there is an entry.
+        registry_entry: The entry; `pid` and `health` are filled in, and so are `started`, `project` and `binary` if they
+            are empty.
+        ready: Whether the daemon accepts work from the start.
+        restart: When to restart `main`.
+        signals: Whether to handle SIGTERM, SIGINT and SIGHUP (in the main thread only).
 
     Raises:
         OptionError: An option is invalid; the message names it.
@@ -83,7 +84,7 @@ _FIELDS: Final = tuple(field.name for field in attrs.fields(DaemonOptions))
 
 
 def options_of(keywords: Mapping[str, Any]) -> DaemonOptions:
-    """Return the options of a call; an unknown one names the nearest."""
+    """Return the options of a call; the error for an unknown one names the nearest."""
     check_names(keywords, _FIELDS)
     return DaemonOptions(**keywords)
 

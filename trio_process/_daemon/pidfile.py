@@ -1,14 +1,14 @@
-"""`PIDFile` and `read_pid`: a program runs once.
+"""`PIDFile` and `read_pid`: only one instance of a program runs.
 
-The protocol, of which every step below is part: the process that holds the `flock` on the file that has the name *now*
-is the one that runs.
+The protocol: the running instance is the process that holds the `flock` on the file that has the name *now*. Every step
+serves this:
 
-1. The file appears under its name whole and locked (flock(2), link(2)), so that no reader meets half of it.
+1. The file appears under its name complete and locked (flock(2), link(2)), so that no reader sees half of it.
 2. After taking a lock, a starter checks that the file still has the name: it may have been removed before the lock.
 3. A file is removed only by the holder of its lock, while it holds it. Unlock-then-remove deletes the next holder's file.
 
-The lock goes with its holder, even on SIGKILL, so a file of ours without a lock is stale, whatever process has its PID
-now. Files of ours are known by the identity beside their content (`tag_file`); nothing depends on a clock.
+The lock ends with its holder, even on SIGKILL, so one of our files without a lock is stale, whatever process has its PID
+now. Our files are recognized by the identity beside their content (`tag_file`); nothing depends on a clock.
 
 A program that only writes its PID has no lock. Its file counts as long as the PID is alive and could have written it: the
 process belongs to the owner of the file, or root owns the file. Such a program writes in two steps, first an empty file
@@ -65,14 +65,14 @@ _ROOT: Final = 0
 
 @final
 class PIDFile:
-    """A file with our PID that one process at a time can hold: a second starter is refused.
+    """A file with our PID that only one process at a time can hold: a second instance is refused.
 
-    Synchronous and quick. The process that takes it is the one that counts: fork into the background first. A child that
-    is forked without exec shares the lock, and keeps it after our death; a program that is started (exec) does not.
+    Synchronous and quick. The lock belongs to the process that takes it, so fork into the background first. A child that
+    is forked without exec shares the lock, and keeps it after our death; a program that is started by exec does not.
 
     Args:
-        path: The file; made absolute, as a daemon may change its directory. Missing parent directories are made. A
-            symbolic link is refused: in a directory that others can write to it could lead anywhere.
+        path: The file; made absolute, because a daemon may change its directory. Missing parent directories are created.
+            A symbolic link is refused: in a directory that others can write to, it could lead anywhere.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.
@@ -92,15 +92,15 @@ class PIDFile:
 
     @property
     def held(self) -> bool:
-        """Whether this object of this process holds it; a forked child does not."""
+        """Whether this object holds the file, in this process; a forked child does not."""
         return self._fd is not None and self._owner == os.getpid()
 
     def acquire(self) -> None:
-        """Take the file, or raise; no other process can take it before `release`, or before this process is dead.
+        """Take the file, or raise; no other process can take it until `release`, or until this process is dead.
 
         Raises:
-            AlreadyRunningError: Another process holds it, or this one does already; ``.pid`` is the holder's.
-            DaemonError: It could not be written, or something that is not a PID file is at the path.
+            AlreadyRunningError: Another process, or already this one, holds the file; ``.pid`` is the PID of the holder.
+            DaemonError: The file could not be written, or the file at the path is not a PID file.
         """
         if self.held:
             raise AlreadyRunningError(os.getpid(), self.path)
@@ -119,13 +119,14 @@ class PIDFile:
         self._owner = os.getpid()
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, and let the next one start; does nothing if it is not held.
+        """Remove the file, if it is still ours, so that the next instance can start; do nothing if it is not held.
 
-        Where it can't be removed (after a change to a user that may not write to the directory, say) it is emptied, which
-        is as good for the next starter, and a warning is logged. A file that another program wrote in the meantime stays.
+        If it can't be removed (because the user has changed, say, and may not write to the directory) it is emptied, which
+        also lets the next instance start, and a warning is logged. A file that another program has written in the
+        meantime is left alone.
 
         Raises:
-            DaemonError: It could neither be removed nor emptied: it names us until we are dead.
+            DaemonError: The file could neither be removed nor emptied: it names this process until it is dead.
         """
         if self._fd is None:
             return
@@ -164,11 +165,11 @@ class PIDFile:
 
 
 class PIDFileState(NamedTuple):
-    """What a PID file says, and whether to believe it.
+    """The content of a PID file, and whether to believe it.
 
     Attributes:
         pid: The PID in it, 0 if there is none.
-        alive: Whether it stands for a running program.
+        alive: Whether its program is running.
         locked: Whether a process holds its lock.
         settled: Whether the PID is known to be the running program's; a locked file may be about to be written or removed.
         identity: The identity beside its content, None if another program wrote it.
@@ -186,15 +187,15 @@ class PIDFileState(NamedTuple):
 def read_pid(path: str | os.PathLike[str]) -> tuple[int, bool]:
     """Return the PID in a file and whether its process is alive, without taking the file.
 
-    A file that is locked is alive. So is one that another program wrote, if its process is and belongs to the owner of
-    the file, or if root owns the file. The time of the file says nothing, as clocks are stepped.
+    The process of a locked file is alive. A file that another program wrote counts if its process is alive and belongs to
+    the owner of the file, or if root owns the file. The time of the file doesn't matter, because clocks are stepped.
 
     Args:
         path: A PID file, of this package or another program.
 
     Returns:
-        ``(0, False)`` if it is missing, unreadable or not a PID; ``(pid, False)`` if the process is dead or a zombie, or has
-        the PID of a holder that is gone; else ``(pid, True)``, for the process of another user too.
+        ``(0, False)`` if the file is missing, unreadable or not a PID file; ``(pid, False)`` if the process is dead or a
+        zombie, or only has the PID of a former holder; else ``(pid, True)``, even for the process of another user.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.
@@ -207,7 +208,7 @@ def read_pid(path: str | os.PathLike[str]) -> tuple[int, bool]:
 
 
 def look_at_pid_file(path: Path) -> PIDFileState | None:
-    """Return what a PID file says; None if it is missing or unreadable."""
+    """Return the state of a PID file; None if it is missing or unreadable."""
     state = _look(path)
     if state is not None and state.locked and not state.settled:
         time.sleep(_PAUSE)  # a starter locks a stale file for a moment to remove it
@@ -232,7 +233,7 @@ def _look(path: Path) -> PIDFileState | None:
 
 
 def _claim(path: Path) -> int:
-    """Return the locked descriptor of a new file at `path`, or raise what is in the way."""
+    """Return the locked descriptor of a new file at `path`, or raise an error that names the obstacle."""
     began = time.monotonic()
     while True:
         waited = time.monotonic() - began
@@ -254,11 +255,11 @@ def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
 
     Args:
         path: The PID file.
-        patient: Whether a file without a PID may still get one.
+        patient: Whether to allow for a file that has no PID yet.
 
     Returns:
-        None if there is no file now. Otherwise the obstacle: a running program if it is settled, or a file that is about
-        to be written or removed.
+        None if there is no file now. Otherwise the obstacle: a running program if its state is settled, or a file that
+        is about to be written or removed.
     """
     try:
         opened = open_regular(path, follow=False, write=True)
@@ -293,7 +294,7 @@ def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
 
 
 def _judge(descriptor: int, status: os.stat_result, *, locked: bool) -> PIDFileState:
-    """Say whether an open file stands for a running program, by the rules in the docstring of this module."""
+    """Return whether the program of an open file is running, by the rules in the docstring of this module."""
     data = os.pread(descriptor, _LONGEST_READ, 0)
     pid = parse_pid(data) if len(data) < _LONGEST_READ else 0
     if not pid:
@@ -307,7 +308,7 @@ def _judge(descriptor: int, status: os.stat_result, *, locked: bool) -> PIDFileS
 
 
 def _could_have_written(pid: int, status: os.stat_result) -> bool:
-    """Whether a process is alive and may be the one that wrote a file."""
+    """Whether a process is alive and may have written a file."""
     if not is_alive(pid):
         return False
     users = read_uids(pid)

@@ -1,4 +1,4 @@
-"""One entry into a daemon's block: its shutdown, its reloads, and what systemd is told of them."""
+"""One entry into a daemon's block: its shutdown, its reloads, and its reports to systemd."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _current: ContextVar[Session | None] = ContextVar("trio_process.session", defaul
 
 @final
 class Session:
-    """What one entry into a daemon's block owns.
+    """The state of one entry into a daemon's block.
 
     Args:
-        options: The daemon's.
+        options: The options of the daemon.
         state: Its readiness and its checks.
-        notifier: Talks to the service manager.
-        reloader: Returns what `on_reload` was given last, or None.
+        notifier: Reports to the service manager.
+        reloader: Returns the function last given to `on_reload`, or None.
 
     Attributes:
-        stopping: Set once the daemon is asked to end, or is being left.
+        stopping: Set when the daemon is asked to stop, or is being left.
         deadline: When everything inside must have ended.
-        entry: Cancelled by a signal that comes while the daemon is being entered.
-        body: Cancelled by a signal outside of `run`, and by the second one anywhere.
+        entry: Cancelled by a signal that arrives while the daemon is being entered.
+        body: Cancelled by a signal outside of `run`, and by the second signal anywhere.
         running: Whether `run` is in progress.
         was_entered: Whether all parts of the daemon were entered.
     """
@@ -63,14 +63,14 @@ class Session:
         self._nursery: trio.Nursery | None = None  # for what goes on beside the body
 
     def signals(self) -> AbstractContextManager[None]:
-        """Return the manager that handles the signals, if they are to be handled."""
+        """Return a context manager that handles the signals, if the options ask for it."""
         if not self._options.signals:
             return nullcontext()
         return handle_signals(Signals(self._on_stop, self._on_hurry, self._on_hangup))
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Put the session and its deadline in place for what is entered inside the block."""
+        """Make the session and its deadline current for everything that is entered inside the block."""
         leave = enter_deadline(self.deadline)
         token = _current.set(self)
         if self._outer is not None:
@@ -85,7 +85,7 @@ class Session:
                 self._outer._cancel_body()
 
     def begin(self, nursery: trio.Nursery) -> None:
-        """Report readiness to the service manager, now and whenever it comes, and feed its watchdog."""
+        """Report readiness to the service manager, now or when it is reached, and send its watchdog pings."""
         self._nursery = nursery
         self.was_entered = True
         self._state.watch_ready(self._notifier.ready)
@@ -93,7 +93,7 @@ class Session:
             nursery.start_soon(feed_watchdog, self._notifier, self._state.checkup)
 
     def leave(self) -> None:
-        """Stop, and neither reload nor report readiness any more."""
+        """Stop, and end reloads and reports of readiness."""
         self.stop()
         self._nursery = None
         self._state.watch_ready(None)
@@ -117,7 +117,7 @@ class Session:
         self._advance_around()
 
     def _cancel_body(self) -> None:
-        """Cancel the body after a signal, unless `run`, or a daemon inside, has its own way to the end."""
+        """Cancel the body after a signal, unless `run` or an inner daemon ends it in an orderly way."""
         if self._signalled and not self.running and not self._inner:
             self.body.cancel()
 
@@ -146,7 +146,7 @@ class Session:
                 self._nursery.start_soon(self._reload)
 
     async def _reload(self) -> None:
-        """Reload once for all signals that came since the last reload began."""
+        """Reload once for all signals that have arrived since the last reload began."""
         while self._reload_asked and not self.stopping.is_set():
             self._reload_asked = False
             function = self._reloader()

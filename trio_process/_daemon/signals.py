@@ -1,10 +1,10 @@
 """The signals of a daemon: the first stops, the second ends every grace, the third exits; SIGHUP reloads.
 
 One set of handlers serves all daemons of the program: it is installed by the first and removed with the last, so that they
-can be left in any order. A signal is handed to every daemon, the newest first, and each counts its own.
+can be left in any order. A signal is passed to every daemon, the newest first, and each counts its own.
 
-Handlers of our own, and not `trio.open_signal_receiver`: the third signal must end the process even if the loop is stuck,
-and a receiver would deliver what came while it closes to the default action, which kills us half-way out.
+Why not `trio.open_signal_receiver`? The third signal must end the process even if the loop is stuck. And a receiver
+passes signals that arrive while it closes to the default action, which would kill the process half-way out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _HANDLED: Final = (*_STOP_SIGNALS, signal.SIGHUP)
 
 @final
 class Signals:
-    """What one daemon does at signals.
+    """How one daemon reacts to signals.
 
     Args:
         stop: Called in the loop with the first SIGTERM or SIGINT.
         hurry: Called in the loop with the second; the third exits.
-        hang_up: Called in the loop at SIGHUP.
+        hang_up: Called in the loop on SIGHUP.
     """
 
     __slots__ = ("_escalation", "_hang_up", "_token")
@@ -46,7 +46,7 @@ class Signals:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether SIGTERM or SIGINT has come."""
+        """Whether SIGTERM or SIGINT has arrived."""
         return self._escalation.first is not None
 
     def receive(self, number: int) -> None:
@@ -62,10 +62,10 @@ class Signals:
 
 @final
 class _Handlers:
-    """The handlers of the process, and the daemons that hear of signals.
+    """The signal handlers of the process, and the daemons that signals are passed to.
 
-    A process forked without exec (`os.fork`, `multiprocessing`) gets back the dispositions that were there before. The
-    signals are blocked while it is being forked: CPython forgets those that come to a fork before its first instruction.
+    A process forked without exec (`os.fork`, `multiprocessing`) gets the previous dispositions back. The signals are
+    blocked during the fork, because CPython loses signals that reach a fork before its first instruction.
     """
 
     def __init__(self) -> None:
@@ -119,10 +119,11 @@ _handlers: Final = _Handlers()
 
 @contextmanager
 def handle_signals(signals: Signals) -> Iterator[None]:
-    """Hand SIGTERM, SIGINT and SIGHUP to `signals` for the length of the block.
+    """Pass SIGTERM, SIGINT and SIGHUP to `signals` inside the block.
 
-    After a stop by signal they are handed on until the blocks around the daemon have been left, too: a `Service` that was
-    entered before it still stops its processes then, and a second signal must end their grace, and not the program.
+    After a stop by signal they are passed on until the blocks around the daemon have been left, too: a `Service` that was
+    entered before it is then still stopping its processes, and a second signal must end their grace period, and not the
+    program.
     """
     if threading.current_thread() is not threading.main_thread():
         logger.warning("signals are not handled: this daemon does not run in the main thread (signals=False says so)")

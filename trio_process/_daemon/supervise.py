@@ -1,4 +1,4 @@
-"""Running `main`: again after its ends, as the policy says, and to its end after a stop."""
+"""Runs `main`, restarts it according to the policy, and ends it after a stop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def run_until_stopped(
     drain: float,
     deadline: ShutdownDeadline,
 ) -> None:
-    """Run `main` as the policy says; after a stop for `drain` seconds more, then cancel it.
+    """Run `main` and restart it according to the policy; after a stop, wait for `drain` seconds, then cancel it.
 
     Args:
-        main: What is run, in this task: its error is the caller's, as it is.
-        policy: When it is started again.
-        stopping: Set when it shall end.
-        stop: Called when a surrounding scope is cancelled, so that everybody hears of it.
-        drain: Seconds in which it may end by itself.
+        main: The async function, run in this task, so that its exception is raised here unchanged.
+        policy: When it is restarted.
+        stopping: Set when it should end.
+        stop: Called when a surrounding scope is cancelled, to start the shutdown.
+        drain: Seconds that it has to end by itself.
         deadline: The deadline of the shutdown; tasks still running after it are named in log records.
     """
     ended = trio.Event()
@@ -100,7 +100,7 @@ def _log_restart(failure: Exception | None, ran: float, delay: float) -> None:
 async def _name_what_hangs(
     ended: trio.Event, deadline: ShutdownDeadline, task: trio.lowlevel.Task, nursery: trio.Nursery
 ) -> None:
-    """Name what still runs, every 5 s from the shutdown's deadline on: a task that shields itself can't be abandoned."""
+    """Log the names of running tasks, every 5 s after the shutdown's deadline: a task that shields itself can't be abandoned."""
     began = trio.current_time()
     with grace(deadline.at - began):
         await ended.wait()
@@ -121,7 +121,7 @@ async def _name_what_hangs(
 
 
 def _tasks_of_main(task: trio.lowlevel.Task, nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
-    """Yield the task that runs main, and those in nurseries that main has opened."""
+    """Yield the task that runs `main`, and the tasks in nurseries that `main` has opened."""
     yield task
     nurseries = task.child_nurseries
     opened = nurseries[nurseries.index(nursery) + 1 :] if nursery in nurseries else []
@@ -133,7 +133,7 @@ def _tasks_of_main(task: trio.lowlevel.Task, nursery: trio.Nursery) -> Iterator[
 
 
 def _place(task: trio.lowlevel.Task) -> str:
-    """Return a task's name and the innermost line of it that is not Trio's own."""
+    """Return a task's name and its innermost line outside of Trio."""
     place = ""
     frame: FrameType
     for frame, line in task.iter_await_frames():

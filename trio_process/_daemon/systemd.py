@@ -23,13 +23,13 @@ _LONGEST_NUMBER: Final = 18  # digits: what fits into 64 bits
 
 @final
 class Notifier:
-    """Reports to the service manager; does nothing where there is none.
+    """Reports to the service manager, if there is one.
 
     Args:
         address: The value of `NOTIFY_SOCKET`; a leading ``@`` stands for the abstract namespace (unix(7)).
         watchdog: Seconds between two watchdog pings, 0 for none.
 
-    Messages keep their order: after STOPPING=1 there is neither READY=1 nor RELOADING=1.
+    Messages keep their order: after STOPPING=1, neither READY=1 nor RELOADING=1 is sent.
     """
 
     __slots__ = ("_ready", "_sender", "_stopping", "watchdog")
@@ -43,7 +43,7 @@ class Notifier:
     @classmethod
     @contextmanager
     def from_environment(cls) -> Iterator[Self]:
-        """Take the variables from the environment for the length of the block, so that no child speaks for us."""
+        """Remove the variables from the environment inside the block, so that no child can send notifications for us."""
         taken = {name: value for name in _VARIABLES if (value := os.environ.pop(name, None)) is not None}
         address = taken.get("NOTIFY_SOCKET", "")
         if address and address[0] not in "/@":
@@ -58,18 +58,18 @@ class Notifier:
             os.environ.update(taken)
 
     def ready(self) -> None:
-        """Report readiness, once; there is no message for the contrary."""
+        """Report readiness, once; the protocol has no message to withdraw it."""
         if not self._ready and not self._stopping:
             self._ready = True
             self._send("READY=1")
 
     def reloading(self) -> None:
-        """Report that a reload has begun (with the time that ``Type=notify-reload`` needs), unless we never were ready."""
+        """Report that a reload has begun (with the time that ``Type=notify-reload`` needs), unless readiness was never reported."""
         if self._ready and not self._stopping:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
-        """Report that the reload is over."""
+        """Report that the reload has ended."""
         if self._ready and not self._stopping:
             self._send("READY=1")
 
@@ -79,7 +79,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Send a watchdog ping; one that finds no room is dropped, as the next one comes soon."""
+        """Send a watchdog ping; if the socket is full it is dropped, because the next one follows soon."""
         if self._sender is not None:
             self._sender.send("WATCHDOG=1", may_drop=True)
 
@@ -90,7 +90,7 @@ class Notifier:
 
 @final
 class _Sender:
-    """Sends datagrams in order and never blocks: what finds no room is sent by a thread, for half a second."""
+    """Sends datagrams in order, without blocking: if the socket is full, a thread keeps trying for half a second."""
 
     def __init__(self, address: str) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -135,7 +135,7 @@ def _log_unsent(message: str, error: OSError) -> None:
 
 
 def _watchdog_interval(variables: dict[str, str]) -> float:
-    """Return half the time that sd_watchdog_enabled(3) gives, 0 if it is not meant for this process."""
+    """Return half of the interval that sd_watchdog_enabled(3) gives, 0 if it is not meant for this process."""
     try:
         pid, usec = (
             _number(variables, name, default) for name, default in (("WATCHDOG_PID", os.getpid()), ("WATCHDOG_USEC", 0))
@@ -156,9 +156,9 @@ def _number(variables: dict[str, str], name: str, default: int) -> int:
 async def feed_watchdog(notifier: Notifier, checks: HealthChecks) -> None:
     """Send a watchdog ping every `notifier.watchdog` seconds, unless the last checks failed; until cancelled.
 
-    The checks have a rhythm of their own, as a check may take longer than the watchdog waits: until there is a verdict,
-    at the limit of a check at the latest, the one before it stands. Waiting for it would get a healthy daemon killed
-    whose checks are slow but pass.
+    The checks run independently of the pings, because a check may take longer than the watchdog's interval. Until a check
+    has a result, at the latest when it times out, its previous result counts. Waiting for the result would get a healthy
+    daemon killed whose checks are slow but pass.
     """
     healthy: bool | None = None
 

@@ -1,7 +1,7 @@
 """The hardened accept loop: hypercorn's HTTP per connection, with nothing that one connection could do to others.
 
-Imported when a health server is entered, not before. hypercorn's own `serve` ends with one bad request (a WebSocket upgrade
-with a byte too many), has no limit of connections, and sees no difference between one at work and one that is idle.
+Imported when a health server is entered, not before. hypercorn's own `serve` is ended by one bad request (a WebSocket
+upgrade with a byte too many), has no limit of connections, and doesn't distinguish busy from idle connections.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CLIENT_GONE: Final = frozenset(
 
 
 class _Server:
-    """The connections of one server, and who may stay when there are too many."""
+    """The connections of one server, and which of them is closed when there are too many."""
 
     def __init__(self, frontend: Application, max_connections: int) -> None:
         self._shared = Surroundings(frontend, self.something_changed)
@@ -91,7 +91,7 @@ class _Server:
             self.something_changed()
 
     def something_changed(self) -> None:
-        """Wake who waits for a connection to end or to fall idle."""
+        """Wake tasks that wait for a connection to end or to become idle."""
         self._changed.set()
         self._changed = trio.Event()
 
@@ -102,7 +102,7 @@ class _Server:
                 await self._changed.wait()
 
     def _evict(self) -> bool:
-        """Cut the connection that has made us wait for longest, so that silent ones can't keep probes out."""
+        """Close the connection whose client has been silent for longest, so that silent clients can't keep probes out."""
         # a probe that has just connected has hardly had the time to ask, and where the loop was held up, we none to read
         latest = trio.current_time() - _FAIR_CHANCE
         idle = [one for one in self._live if one.active_at <= latest and one.may_make_room]
@@ -121,7 +121,7 @@ class _Server:
         await trio.sleep(0.1)
 
     async def reap_idle(self) -> None:
-        """Cut, for ever, the connections whose client has been silent, or at a request's head, for too long."""
+        """Repeatedly close connections whose client has been silent, or has been sending a request's head, for too long."""
         while True:
             await trio.sleep(_IDLE_LIMIT / 10)
             latest = trio.current_time() - _IDLE_LIMIT
@@ -133,7 +133,7 @@ class _Server:
                 connection.stream.cut()
 
     async def finish(self) -> None:
-        """Let requests at work finish, for a moment; idle connections close at once, and in the end all do."""
+        """Close idle connections at once, and the others after their request has finished or a moment has passed."""
         await self._shared.context.terminated.set()  # what is answered from now on is the last on its connection
         self._cut_idle(math.inf)
         with grace(_FAREWELL, shield=True):
@@ -147,7 +147,7 @@ class _Server:
 async def open_server(
     app: HealthApp, state: HealthState, listeners: list[socket.socket], *, max_connections: int
 ) -> AsyncIterator[None]:
-    """Serve `app` at the listeners for the length of the block."""
+    """Serve `app` on the listeners inside the block."""
     async with serve_application(Frontend(app, state), app, listeners, max_connections=max_connections):
         yield
 
@@ -156,13 +156,13 @@ async def open_server(
 async def serve_application(
     frontend: Application, app: QuartTrio, listeners: list[socket.socket], *, max_connections: int
 ) -> AsyncIterator[None]:
-    """Serve any ASGI application at the listeners for the length of the block.
+    """Serve any ASGI application on the listeners inside the block.
 
     Args:
         frontend: Answers the requests.
-        app: The Quart app that `frontend` hands some of them to: it is started before, and shut down after.
-        listeners: Where clients connect.
-        max_connections: How many are served at once.
+        app: The Quart app that `frontend` passes some of them to; it is started before, and shut down after.
+        listeners: The listeners that clients connect to.
+        max_connections: How many connections are served at once.
     """
     server = _Server(frontend, max_connections)
     async with open_scope() as nursery:

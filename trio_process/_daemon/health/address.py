@@ -13,7 +13,7 @@ LONGEST_UNIX_PATH: Final = 107
 
 
 class Address(NamedTuple):
-    """Where a health server listens: a `path` of a unix socket, or a `host` ("" is all interfaces) and a `port`."""
+    """The address of a health server: the `path` of a unix socket, or a `host` ("" is all interfaces) and a `port`."""
 
     host: str = ""
     port: int = 0
@@ -26,12 +26,12 @@ class Address(NamedTuple):
 
     @property
     def reachable_host(self) -> str:
-        """The host that a client on this machine connects to: "all interfaces" is no destination everywhere."""
+        """The host that a client on this machine connects to: "all interfaces" is not a valid destination on every system."""
         return {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - no bind
 
 
 def parse_address(value: object, option: str = "addr") -> Address:
-    """Return what `value` says; `OptionError` says how an address is written."""
+    """Parse an address; the `OptionError` for an invalid one explains the format."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise _refused(option, value, "it must be a non-empty str without NUL")
     if value.startswith(UNIX_PREFIX):

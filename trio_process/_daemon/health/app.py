@@ -31,7 +31,7 @@ _FULL: Final = b"too many streams\n"
 
 
 class _HTTPConnection(TrioASGIHTTPConnection):
-    """One request, protected from Ctrl-C: that is for the program, and would be lost in an answer of "500"."""
+    """One request, protected from Ctrl-C, which is meant for the program and would only cause a response with status 500."""
 
     @trio.lowlevel.enable_ki_protection
     async def handle_messages(self, *args: Any) -> None:
@@ -42,7 +42,7 @@ class _HTTPConnection(TrioASGIHTTPConnection):
         await super().handle_request(*args)
 
     async def _send_response(self, send: Any, response: Any) -> None:
-        """Send a response; one without a known end needs a place among the streams, else the answer is 503."""
+        """Send a response; a response of unknown length needs a free place among the streams, else 503 is sent."""
         if isinstance(getattr(response, "response", None), (DataBody, FileBody, IOBody, list, tuple)):
             await super()._send_response(send, response)
             return
@@ -54,10 +54,11 @@ class HealthApp(QuartTrio):
     """A Quart app that takes routes and hooks while it serves: the block that adds them is entered after the server.
 
     Args:
-        state: What ``/health`` and ``/ready`` answer.
+        state: The state that ``/health`` and ``/ready`` report.
 
-    The two probes are no routes: a route of the user's at one of the paths wins, whatever its function is called, and a
-    catch-all route doesn't. With hooks (`before_request` and the like) every request goes through the app, probes too.
+    The two probes are not routes: a route of the user at one of the paths takes precedence, whatever its function is
+    called, but a catch-all route doesn't. With hooks (such as `before_request`) all requests go through the app, including
+    probes.
     """
 
     asgi_http_class = _HTTPConnection
@@ -75,11 +76,11 @@ class HealthApp(QuartTrio):
         self._own_paths.add(rule.rstrip("/"))
 
     def is_ours(self, path: str) -> bool:
-        """Whether `path` is a probe's, and no route of the user's has taken it."""
+        """Whether `path` is that of a probe, and no route of the user has replaced it."""
         return path in PROBES and path not in self._own_paths
 
     def has_hooks(self) -> bool:
-        """Whether the user wants to see every request: then no answer may be given past the app."""
+        """Whether the user has hooks, which must see every request: then the app must not be bypassed."""
         return bool(
             self.before_request_funcs.get(None)
             or self.after_request_funcs.get(None)
@@ -89,7 +90,7 @@ class HealthApp(QuartTrio):
         )
 
     async def dispatch_request(self, request_context: Any = None) -> Any:
-        """Call the view of a request; a probe that nobody else answers is answered here."""
+        """Call the view of a request; answer a probe here if no view does."""
         request = (request_context or request_ctx).request
         if self.is_ours(request.path) and not isinstance(request.routing_exception, RequestRedirect):
             return _response(
@@ -104,9 +105,10 @@ class HealthApp(QuartTrio):
 
 
 async def answer_probe(state: HealthState, method: str, path: str, accept: str) -> Answer:
-    """Return the answer to a request for ``/health`` or ``/ready``: the state, or 405 for a method that changes things.
+    """Return the answer to a request for ``/health`` or ``/ready``: the state, or 405 for another method.
 
-    OPTIONS reports the state, too: load balancers probe with it, and a 200 by itself would keep a sick server in service.
+    OPTIONS reports the state, too: load balancers probe with it, and a 200 in any case would keep a sick server in
+    service.
     """
     if method not in _METHODS:
         return Answer(405, "text/plain; charset=utf-8", b"method not allowed\n", _ALLOW)
@@ -120,11 +122,11 @@ def _response(answer: Answer) -> Response:
 
 
 class Frontend:
-    """What hypercorn calls: plain probes are answered here, which saves Quart's share of the time.
+    """The application for hypercorn: answers plain probes itself, which saves the time of Quart.
 
     Args:
         app: The Quart app, for everything else.
-        state: What is answered.
+        state: The state that probes report.
     """
 
     __slots__ = ("_app", "_state")
@@ -156,7 +158,7 @@ class Frontend:
                 raise cancelled from None
 
     def _is_plain(self, scope: Any) -> bool:
-        """Whether a request is a probe that can be answered here: no route, no hook and no body is in the way."""
+        """Whether a request is a probe that can be answered here, because there is no route, no hook and no body."""
         if not self._app.is_ours(scope["path"]) or self._app.has_hooks():
             return False
         # nobody would read the body here, and hypercorn waits until somebody does
@@ -189,11 +191,11 @@ class Frontend:
         await send({"type": "websocket.http.response.body", "body": _FULL})
 
     async def _request(self, scope: Any, receive: _Receive, send: _Send) -> None:
-        """Pass a request to Quart, but send its last message when Quart is through.
+        """Pass a request to Quart, but send its last message after Quart has returned.
 
         quart-trio cancels the nursery in which its last `send` is finishing, so that hypercorn never gets to
-        recycle the connection. A shield around `send` would do as well, if it could not wait for ever: for a body that
-        nobody reads any more, which is why the rest is read here.
+        recycle the connection. A shield around `send` would do as well, but could wait for ever for a request body that
+        no task reads any more; that is why the rest of the body is read here.
         """
         last: _Message | None = None
 

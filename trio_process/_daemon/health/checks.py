@@ -1,4 +1,4 @@
-"""Health checks: all at once, each within its limit, one round for all who ask meanwhile."""
+"""Health checks: run concurrently, each with a time limit; concurrent requests share one round."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .judge import judge, reason_of
 class HealthCheck(Protocol):
     """A sync or async callable without arguments.
 
-    Returning None, True or ``""`` is healthy. False, a non-empty str (the reason) or an exception instance, and raising, is
-    unhealthy. Of a ``(bool, str)`` the first decides and the second is the reason; of a `CommandResult` its `ok` decides.
-    Anything else is unhealthy and says what was returned. Sync ones run in a worker thread, one at a time each.
+    None, True and ``""`` mean healthy. False, a non-empty str (the reason), an exception instance and a raised exception
+    mean unhealthy. Of a ``(bool, str)`` the bool decides and the str is the reason; of a `CommandResult` its `ok` decides.
+    Any other value is unhealthy, and the reason names it. A sync check runs in a worker thread, never twice at a time.
 
     >>> def disk_has_room() -> str:
     ...     return "" if shutil.disk_usage("/").free > 1e9 else "less than 1 GB left"
     """
 
     def __call__(self) -> object:
-        """Check; what is returned says whether all is well."""
+        """Run the check and return its result."""
 
 
 check_owner: ContextVar[object] = ContextVar("trio_process.check_owner", default=None)
@@ -39,7 +39,7 @@ _PATIENCE: Final = 0.5  # seconds that cancelled checks get for their clean-up w
 
 
 class CheckResult(NamedTuple):
-    """What one check found: `why` is empty if it passed; `duration` in seconds, `at` for people."""
+    """The result of one check: `why` is empty if it passed; `duration` is in seconds, `at` a time for people."""
 
     name: str
     why: str
@@ -66,9 +66,9 @@ class HealthChecks:
     Args:
         limit: Seconds that each check may take.
 
-    The checks run in Trio's system tasks, which nobody here needs to wait for: one that hangs in a thread, or shields
-    itself, makes an answer "timed out", but never holds up an answer or a stop. (A nursery of our own would wait for it.)
-    System tasks are also protected from KeyboardInterrupt, so that Ctrl-C strikes the program and not a check.
+    The checks run in Trio's system tasks, which need not be waited for: a check that hangs in a thread, or shields itself,
+    is reported as "timed out", but never delays a response or a stop. (A nursery of our own would wait for it.) System
+    tasks are also protected from KeyboardInterrupt, so that Ctrl-C interrupts the program and not a check.
     """
 
     __slots__ = ("_checks", "_limit", "_round")
@@ -82,11 +82,11 @@ class HealthChecks:
         return len(self._checks)
 
     def snapshot(self) -> tuple[_Check, ...]:
-        """Return what `restore` goes back to."""
+        """Return a snapshot for `restore`."""
         return tuple(self._checks)
 
     def restore(self, checks: tuple[_Check, ...]) -> None:
-        """Go back to the checks of a snapshot."""
+        """Restore the checks of a snapshot."""
         self._checks[:] = checks
 
     def drop_added_by(self, owner: object) -> None:
@@ -94,7 +94,7 @@ class HealthChecks:
         self._checks[:] = [check for check in self._checks if check.owner is not owner]
 
     def add(self, check: HealthCheck, name: str | None = None) -> None:
-        """Add a check; a given name replaces the check of that name, a made-up one never does."""
+        """Add a check; a given name replaces an existing check with that name, a generated name never does."""
         if not callable(check):
             raise OptionError(f"a health check must be a callable without arguments, got {check!r}")
         if _is_generator(check):
@@ -110,7 +110,7 @@ class HealthChecks:
         self._checks.append(new)
 
     def remove(self, name: str) -> None:
-        """Remove the check of that name."""
+        """Remove the check with this name."""
         for index, check in enumerate(self._checks):
             if check.name == name:
                 del self._checks[index]
@@ -127,7 +127,7 @@ class HealthChecks:
         return name
 
     async def results(self) -> list[CheckResult]:
-        """Run every check, or wait for the round that is going on, and return what was found."""
+        """Run all checks, or wait for the round in progress, and return the results."""
         if not any(run.is_open() for run in self._round):
             self._round = tuple([check.start(self._limit) for check in self._checks])
         found = [await run.result() for run in self._round]
@@ -136,7 +136,7 @@ class HealthChecks:
         return found
 
     async def aclose(self) -> None:
-        """Cancel the checks that run; those that don't end at once are named and left alone."""
+        """Cancel the running checks; those that don't end at once are named in the log and left alone."""
         running = [check.run for check in self._checks if check.run is not None]
         for run in running:
             run.scope.cancel()
@@ -150,7 +150,7 @@ class HealthChecks:
 
 
 class _Check:
-    """One check, and its run if there is one."""
+    """One check, and its run in progress, if any."""
 
     __slots__ = ("_function", "_is_async", "_limiter", "name", "owner", "run")
 
@@ -164,7 +164,7 @@ class _Check:
         self._limiter = trio.CapacityLimiter(1)
 
     def start(self, limit: float) -> _Run:
-        """Start a run; while an overdue one still goes on, its verdict stands instead."""
+        """Start a run; while an overdue one is still in progress, its result counts instead."""
         if self.run is not None:
             return self.run
         if self._limiter.borrowed_tokens:
@@ -200,7 +200,7 @@ class _Check:
 
 
 class _Run:
-    """One run of one check, for all who wait for it."""
+    """One run of one check, shared by all waiters."""
 
     __slots__ = ("_at", "_duration", "_limit", "_started", "done", "name", "scope", "why")
 
@@ -216,25 +216,25 @@ class _Run:
 
     @classmethod
     def overdue(cls, name: str, limit: float) -> _Run:
-        """Return a run that is over before it began, because the one before it does not end."""
+        """Return a run that has already failed, because the previous one has not ended."""
         run = cls(name, limit)
         run.why = f"timed out after {in_seconds(limit)}, and is still running"
         run.finish()
         return run
 
     def finish(self) -> None:
-        """Let all who wait have the verdict."""
+        """Set the result, and wake all waiters."""
         self._duration = time.perf_counter() - self._started
         if self.why is None and trio.current_time() < self.scope.deadline:
             self.why = "cancelled: the server is being left"
         self.done.set()
 
     def is_open(self) -> bool:
-        """Whether its answer is still to come: not when it has overstayed, even if it goes on."""
+        """Whether the result is still pending; False for an overdue run, even while it is in progress."""
         return not self.done.is_set() and trio.current_time() < self.scope.deadline
 
     async def result(self) -> CheckResult:
-        """Return what was found, at the limit at the latest."""
+        """Return the result, at the latest when the time limit is reached."""
         with trio.CancelScope(deadline=self.scope.deadline):
             await self.done.wait()
         # at its limit: cancelled, or about to be, and perhaps not back yet

@@ -1,6 +1,6 @@
 """One client of a health server: hypercorn's HTTP/1 on a socket that can be cut at any time.
 
-What hypercorn 0.18 does not do by itself, measured: a client that never reads hangs its shutdown; a connection whose client
+It mends what was observed with hypercorn 0.18: a client that never reads hangs its shutdown; a connection whose client
 has left keeps its descriptor; a refused WebSocket stays open; Ctrl-C in its tasks is lost.
 """
 
@@ -40,11 +40,11 @@ _SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of 
 
 @final
 class Surroundings:
-    """What all connections of a server share.
+    """State shared by all connections of a server.
 
     Args:
         frontend: Answers the requests.
-        on_change: Called when a connection falls idle, or its client stops reading.
+        on_change: Called when a connection becomes idle, or its client stops reading.
     """
 
     def __init__(self, frontend: Application, on_change: Callable[[], object]) -> None:
@@ -78,7 +78,7 @@ class Stream:
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes) -> None:
-        """Send at once what the kernel takes, without a checkpoint: the next read is one."""
+        """Send as much as the kernel takes at once, without a checkpoint: the next read is one."""
         if self.held is not None:
             self.held += data
             return
@@ -109,20 +109,20 @@ class Stream:
         await self._stream.aclose()
 
     def has_unread(self) -> bool:
-        """Whether the client has said something that nobody has read yet."""
+        """Whether data of the client has arrived that was not read yet."""
         try:
             return bool(self._raw.recv(1, socket.MSG_PEEK))
         except OSError:  # BlockingIOError: nothing; or it was reset, or cut
             return False
 
     def cut(self) -> None:
-        """Close the socket at once: who is sending gets a `ClosedResourceError`; who reads, or is to read, ends."""
+        """Close the socket at once: a sender gets a `ClosedResourceError`, a present or later reader gets end of file."""
         self.socket.close()
         self.reading.cancel()
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1 alone: a health server gains nothing by HTTP/2, whose flow control can make a response wait for ever."""
+    """Only HTTP/1: a health server gains nothing from HTTP/2, whose flow control can block a response for ever."""
 
     _head = b""
 
@@ -139,14 +139,14 @@ class _Protocol(H11Protocol):
         """Ignore an offer to upgrade, which a server may (RFC 9110, 7.8)."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Leave WebSockets uncompressed: each would be compressed for itself, and messages here are small."""
+        """Leave WebSockets uncompressed: each connection would be compressed separately, and messages here are small."""
         headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
         if len(headers) < len(request.headers):
             request = h11.Request(method=request.method, target=request.target, headers=headers)
         await super()._create_stream(request)
 
     async def _send_h11_event(self, event: Any) -> None:
-        """Send a response's head with the first of its body: one packet, one system call."""
+        """Send a response's head with the first part of its body: one packet, one system call."""
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:
@@ -169,7 +169,7 @@ async def _handle_unmolested(*args: Any) -> None:
 
 
 class _Tasks(TaskGroup):
-    """hypercorn's tasks, in which Ctrl-C does not strike: it would be lost there, as sending the rest fails, too."""
+    """hypercorn's tasks, protected from Ctrl-C, which would be lost there."""
 
     _nursery: trio.Nursery  # hypercorn's own, set on entry
 
@@ -178,7 +178,7 @@ class _Tasks(TaskGroup):
         self._pinging = trio.CancelScope()
 
     def spawn(self, func: Any, *args: Any) -> None:
-        """Start what pings a WebSocket: the one task that hypercorn starts for HTTP/1."""
+        """Start the pings of a WebSocket: the only task that hypercorn starts for HTTP/1."""
         self._nursery.start_soon(self._ping, func, args)
 
     async def _ping(self, func: Any, args: tuple[Any, ...]) -> None:
@@ -186,7 +186,7 @@ class _Tasks(TaskGroup):
             await func(*args)
 
     def stop_pings(self) -> None:
-        """End the pings, whose pauses would keep the connection for as long."""
+        """End the pings, which would otherwise keep the connection open until their next pause ends."""
         self._pinging.cancel()
 
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
@@ -213,14 +213,14 @@ class Connection(TCPServer):
 
     @property
     def at_work(self) -> bool:
-        """Whether a whole request is being answered; else the client is the one who makes us wait."""
+        """Whether a complete request is being answered; otherwise the server is waiting for the client."""
         if not self.busy or self.stream.stalled:
             return False
         return getattr(self.protocol.connection, "their_state", None) is not h11.SEND_BODY
 
     @property
     def may_make_room(self) -> bool:
-        """Whether it is the client who makes us wait, and not we who have not come to read what it has asked."""
+        """Whether the connection is idle on the client's side, with no request unread."""
         return not self.seat.streaming and not self.at_work and (self.busy or not self.stream.has_unread())
 
     async def run(self) -> None:
@@ -253,7 +253,7 @@ class Connection(TCPServer):
             pass  # reset by the client: nobody is left to be told
 
     async def protocol_send(self, event: Event) -> None:
-        """Send, close, or note what the connection is doing."""
+        """Send data, close, or update the state of the connection."""
         if isinstance(event, RawData):
             try:
                 async with self.send_lock:

@@ -16,7 +16,7 @@ class Corkable(Protocol):
     held: bytearray | None
 
     async def send_all(self, data: bytes) -> None:
-        """Send data, or hold it."""
+        """Send data, or buffer it."""
 
 
 current_stream: ContextVar[Corkable | None] = ContextVar("trio_process.current_stream", default=None)
@@ -25,9 +25,9 @@ current_stream: ContextVar[Corkable | None] = ContextVar("trio_process.current_s
 
 @asynccontextmanager
 async def corked() -> AsyncIterator[None]:
-    """Hold back what the block sends to its client, and send it in one piece at the end.
+    """Buffer the data that the block sends to its client, and send it in one piece at the end.
 
-    A client that has left is noticed by the block's next `receive`, as without this.
+    A client that has left is noticed by the block's next `receive`, as without this function.
     """
     stream = current_stream.get()
     if stream is None or stream.held is not None:

@@ -1,4 +1,4 @@
-"""What the answer of a check means: healthy or not, and why; for health checks and for probes."""
+"""Whether the result of a check means healthy, and if not, why; for health checks and for probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST_REASON: Final = 500
 
 
 def judge(found: object) -> str:
-    """Return why what a check returned is unhealthy, "" if it is healthy."""
+    """Return why the result of a check is unhealthy, "" if it is healthy."""
     match found:
         case None | True | "":
             return ""
@@ -40,7 +40,7 @@ def _shown(value: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an error in one line; of a group of one, that one."""
+    """Return an error in one line; for an exception group with a single exception, return that exception."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     try:

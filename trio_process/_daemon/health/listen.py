@@ -1,4 +1,4 @@
-"""Listening sockets, bound by ourselves: none is inherited by a child, and no living socket is replaced."""
+"""Listening sockets, bound by this package so that no child inherits one, and no live socket is replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Place = tuple[socket.AddressFamily, str]
 
 
 class _ListenError(DaemonError, OSError):
-    """The address can't be listened at; `errno` says why."""
+    """The address can't be bound; `errno` says why."""
 
     __str__ = Exception.__str__
 
@@ -40,17 +40,17 @@ class _ListenError(DaemonError, OSError):
 
 @asynccontextmanager
 async def listening(address: Address, *, mode: int | None = None) -> AsyncIterator[tuple[list[socket.socket], Address]]:
-    """Listen at `address` for the length of the block.
+    """Listen on `address` inside the block.
 
     Args:
-        address: Where.
-        mode: The mode of a unix socket's file, set before anybody can connect; None for what the umask leaves.
+        address: The address.
+        mode: The mode of a unix socket's file, set before a client can connect; None to leave it to the umask.
 
     Yields:
         The listeners, and the address with its true port.
 
     Raises:
-        DaemonError: It is taken, or can't be had; an `OSError` too, with its errno.
+        DaemonError: The address is in use, or can't be bound; also an `OSError`, with its errno.
     """
     with ExitStack() as stack:
         try:
@@ -68,7 +68,7 @@ async def listening(address: Address, *, mode: int | None = None) -> AsyncIterat
 
 
 async def _places(host: str) -> list[_Place]:
-    """Return where to bind for a host; IPv4 first, as that one gives the address its name."""
+    """Return the addresses to bind for a host; IPv4 first, because the first one is shown as the address of the server."""
     if not host:
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - ":port" is all interfaces
     try:
@@ -80,7 +80,7 @@ async def _places(host: str) -> list[_Place]:
 
 
 def _tcp_sockets(stack: ExitStack, address: Address, places: Iterable[_Place]) -> tuple[list[socket.socket], Address]:
-    """Bind one port in every place; where port 0 gives one that another place has taken, try the next."""
+    """Bind the same port on every address; if port 0 yields one that is in use on another address, try again."""
     for attempt in range(_PORT_ATTEMPTS):
         with ExitStack() as bound:
             try:
@@ -120,7 +120,7 @@ def _bind_all(stack: ExitStack, places: Iterable[_Place], port: int) -> list[soc
 
 @contextmanager
 def _unix_socket(path: str) -> Iterator[socket.socket]:
-    """Bind a unix socket; a dead one at the path makes room, a living one doesn't, and in the end ours is removed."""
+    """Bind a unix socket, replacing a dead one at the path, but not a live one; remove it at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         make_directories(Path(path).parent)
@@ -140,7 +140,7 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
 
 
 def _remove_dead_socket(path: str) -> None:
-    """Remove a socket that nobody listens at; two starters at once are the PID file's business."""
+    """Remove a socket that no process listens on. Two concurrent starts are left to the PID file."""
     before = _identity(path)
     if before is None:
         return
@@ -157,7 +157,7 @@ def _remove_dead_socket(path: str) -> None:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a socket file from its successor at the same path; None if there is none."""
+    """Return the identity of a socket file, which differs from that of a successor at the same path; None if there is none."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

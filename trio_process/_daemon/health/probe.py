@@ -1,4 +1,4 @@
-"""Asking a health server from outside: `wait_for_health`, `wait_for_ready`, `probe_health`, `probe_ready`."""
+"""Probes a health server from outside: `wait_for_health`, `wait_for_ready`, `probe_health`, `probe_ready`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST_REASON: Final = 500
 
 
 async def wait_for_health(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 - the contract; go-process has it, too
-    """Return whether the daemon at `addr` gets healthy within `timeout`.
+    """Wait until the daemon at `addr` is healthy, for at most `timeout` seconds.
 
     Args:
-        addr: Where its health server listens; ``:port`` is on this machine.
+        addr: The address of its health server; ``:port`` is on this machine.
         timeout: The longest wait, in seconds.
 
     Returns:
-        True as soon as ``GET /health`` answers 200; False when the time is up.
+        True as soon as ``GET /health`` returns 200; False when the time is up.
 
     Raises:
         OptionError: `addr` or `timeout` is not valid.
@@ -38,12 +38,12 @@ async def wait_for_health(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 
 
 
 async def wait_for_ready(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 - as above
-    """Return whether the daemon at `addr` gets ready within `timeout` seconds; as `wait_for_health`, of ``/ready``."""
+    """Wait until the daemon at `addr` is ready, for at most `timeout` seconds; like `wait_for_health`, for ``/ready``."""
     return (await _probe(addr, "/ready", timeout))[0]
 
 
 async def probe_health(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
-    """Return what `wait_for_health` does, and the last reason if it is False (else an empty str).
+    """Return the result of `wait_for_health` and the last reason for a failure (an empty str if healthy).
 
     >>> await probe_health("127.0.0.1:1", timeout=0.1)
     (False, 'connection refused')
@@ -52,12 +52,12 @@ async def probe_health(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: 
 
 
 async def probe_ready(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
-    """Return what `wait_for_ready` does, and the last reason if it is False (else an empty str)."""
+    """Return the result of `wait_for_ready` and the last reason for a failure (an empty str if ready)."""
     return await _probe(addr, "/ready", timeout)
 
 
 async def _probe(addr: str, path: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
-    """Ask until the answer is 200 or the time is up; the pause between doubles from 50 to 200 ms."""
+    """Send requests until the response is 200 or the time is up, with pauses that double from 50 to 200 ms."""
     address = parse_address(addr)
     limit = checks.seconds("timeout", timeout)
     reason = f"no answer within {in_seconds(limit)}"
@@ -74,17 +74,17 @@ async def _probe(addr: str, path: str, timeout: float) -> tuple[bool, str]:  # n
 
 
 async def _ask_once(address: Address, path: str) -> str:
-    """Return why it is not so, or an empty str."""
+    """Return the reason of a failure, or an empty str."""
     answer = await ask(address, path)
     return "" if answer.status == _OK else answer.text or answer.reason
 
 
 class Answer(NamedTuple):
-    """What a server answered to one request.
+    """The response of a server to one request.
 
     Attributes:
         status: The HTTP status, 0 if there was no answer in HTTP.
-        reason: What happened, for people: ``"HTTP status 503 Service Unavailable"``, ``"connection refused"``.
+        reason: The outcome, for people: ``"HTTP status 503 Service Unavailable"``, ``"connection refused"``.
         text: The body in one line, shortened and safe to print.
     """
 
@@ -94,7 +94,7 @@ class Answer(NamedTuple):
 
 
 async def ask(address: Address, path: str, *, authorization: str = "") -> Answer:
-    """Send one GET request over plain HTTP; every failure is an answer with status 0.
+    """Send one GET request over plain HTTP; any failure is returned as a response with status 0.
 
     Args:
         address: The server.
@@ -113,10 +113,10 @@ async def ask(address: Address, path: str, *, authorization: str = "") -> Answer
 
 
 def why_not_connected(error: OSError | UnicodeError, host: str) -> str:
-    """Return for people why a connection could not be opened.
+    """Return the reason why a connection could not be opened, for people.
 
     Args:
-        error: What `trio.open_tcp_stream` or a socket raised.
+        error: The exception of `trio.open_tcp_stream` or a socket.
         host: The host that was looked up.
     """
     if isinstance(error, UnicodeError):  # IDNA 2008 refuses more than `parse_address`

@@ -29,18 +29,19 @@ class HealthServer(Block):
 
     Args:
         addr: ``host:port``, ``:port`` (all interfaces), ``[::1]:port`` or ``unix:/path``; port 0 takes a free one.
-        checks: What ``/health`` asks; see `HealthCheck`.
-        ready: What ``/ready`` says at first.
+        checks: The checks that ``/health`` runs; see `HealthCheck`.
+        ready: Whether ``/ready`` reports readiness at first.
         check_timeout: Seconds that each check may take.
-        max_connections: How many are served at once. A newcomer takes the place of the one that is idle for longest;
-            if all are at work it waits.
+        max_connections: How many connections are served at once. A new one replaces the one that has been idle for
+            longest; if all are busy, it waits.
 
     Raises:
         OptionError: An option is invalid.
 
-    ``/health`` answers 200 `ok`, or 503 with a line ``unhealthy: <name>: <why>`` per check that failed; ``/ready`` 200
-    `ready` or 503 ``not ready``. With ``Accept: application/health+json`` or ``application/json`` both answer in JSON
-    (draft-inadarei-api-health-check-06). Entering raises a `DaemonError`, an `OSError` too, if the address can't be had.
+    ``/health`` returns 200 `ok`, or 503 with a line ``unhealthy: <name>: <why>`` for each failed check; ``/ready`` returns
+    200 `ready` or 503 ``not ready``. With ``Accept: application/health+json`` or ``application/json`` both respond in JSON
+    (draft-inadarei-api-health-check-06). If the address can't be bound, entering raises a `DaemonError` that is also an
+    `OSError`.
 
     >>> async with HealthServer("127.0.0.1:0", ready=False) as server:
     ...     server.add_check(lambda: shutil.disk_usage("/").free > 1e9, name="disk")
@@ -65,7 +66,7 @@ class HealthServer(Block):
         self._app: HealthApp | None = None
         self._closing = trio.Event()
         self._max_connections = int(rules.whole("max_connections", max_connections, least=1))
-        #: What it knows; for a Daemon, which shares it. Not part of the contract.
+        #: Its state, which a Daemon shares. Not part of the contract.
         self._state: HealthState = HealthState(
             ready=rules.flag("ready", ready),
             check_timeout=rules.seconds("check_timeout", check_timeout, positive=True),
@@ -94,23 +95,23 @@ class HealthServer(Block):
 
     @property
     def closing(self) -> trio.Event:
-        """Set when the server begins to close: a handler of a stream that ends then holds up nothing.
+        """Set when the server begins to close, so that handlers of streams can end then and delay nothing.
 
-        A new event after each entry.
+        Each entry creates a new event.
         """
         return self._closing
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
-        """Say whether new work may be sent here."""
+        """Set whether ``/ready`` reports readiness."""
         self._state.set_ready(ready)
 
     def add_check(self, check: HealthCheck, name: str | None = None) -> None:
-        """Ask `check`, too, from the next probe on.
+        """Add a check, which runs from the next probe on.
 
         Args:
             check: A sync or async callable without arguments; see `HealthCheck`.
-            name: Its name in answers; a check of that name is replaced. None for the name of the function, with a
-                number behind it if that is taken.
+            name: Its name in responses; an existing check with this name is replaced. None for the name of the function,
+                with a number appended if that is taken.
 
         Raises:
             OptionError: `check` is not callable, or is a generator function.
@@ -121,7 +122,7 @@ class HealthServer(Block):
         """Remove the check called `name`.
 
         Raises:
-            OptionError: No check is called so; the text names the nearest one.
+            OptionError: No check has this name; the message names the nearest one.
         """
         self._state.checkup.remove(name)
 
@@ -139,7 +140,7 @@ class HealthServer(Block):
     @asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         try:
-            # bound before the stack is imported: a taken port is told at once, and early probes wait in the backlog
+            # bound before the stack is imported: a port in use is reported at once, and early probes wait in the backlog
             async with listening(parse_address(self._addr)) as (listeners, bound):
                 await trio.to_thread.run_sync(import_http)
                 from .accept import open_server  # noqa: PLC0415 - imported when a server is entered, not before
@@ -164,7 +165,7 @@ class HealthServer(Block):
 
 
 def import_http() -> None:
-    """Import the HTTP stack: 200 ms for which, in a thread, the loop goes on."""
+    """Import the HTTP stack, which takes 200 ms: call it in a thread, so that the loop continues."""
     try:
         from . import accept, app  # noqa: F401, PLC0415 - for the side effect of being imported
     except ImportError as error:

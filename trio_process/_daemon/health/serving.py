@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 async def serving(
     frontend: Application, app: QuartTrio, listeners: list[socket.socket], *, max_connections: int
 ) -> AsyncIterator[None]:
-    """Serve an ASGI application at the listeners for the length of the block, as a `HealthServer` does.
+    """Serve an ASGI application on the listeners inside the block, as a `HealthServer` does.
 
     Args:
         frontend: Answers the requests.
-        app: The Quart app that `frontend` hands some of them to.
-        listeners: Where clients connect.
-        max_connections: How many are served at once.
+        app: The Quart app that `frontend` passes some of them to.
+        listeners: The listeners that clients connect to.
+        max_connections: How many connections are served at once.
 
     Raises:
         DaemonError: The HTTP stack can't be imported.

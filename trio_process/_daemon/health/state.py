@@ -1,4 +1,4 @@
-"""What a health server knows and says, without a server: readiness, checks, and the answers."""
+"""The state behind a health server: readiness, checks, and the responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _JSON_TYPES: Final = ("application/health+json", "application/json")
 
 
 class Answer(NamedTuple):
-    """One response; `allow` is the value of its `Allow` header, "" for none."""
+    """One response; `allow` is the value of its `Allow` header, "" for no header."""
 
     status: int
     content_type: str
@@ -28,10 +28,10 @@ _NOT_READY: Final = Answer(503, _TEXT, b"not ready\n")
 
 @final
 class HealthState:
-    """The state behind ``/health`` and ``/ready``; a Daemon has one even where it has no server.
+    """The state behind ``/health`` and ``/ready``; a Daemon has it even without a server.
 
     Args:
-        ready: Whether it is ready from the first.
+        ready: Whether it is ready from the start.
         check_timeout: Seconds that each check may take.
 
     Attributes:
@@ -48,20 +48,20 @@ class HealthState:
 
     @property
     def ready(self) -> bool:
-        """Whether ``/ready`` answers 200: never while stopping."""
+        """Whether ``/ready`` returns 200; never while stopping."""
         return self._ready and not self._stopping
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
-        """Set the readiness; a watcher hears of a change to ready."""
+        """Set the readiness; a change to ready is reported to the watcher."""
         self._ready = bool(ready)
         self._tell()
 
     def set_stopping(self, stopping: bool) -> None:  # noqa: FBT001 - a setter
-        """Say whether everything is being left, so that nobody sends new work."""
+        """Set whether the block is being left, and no new work should be sent."""
         self._stopping = stopping
 
     def watch_ready(self, watcher: Callable[[], object] | None) -> None:
-        """Call `watcher` whenever readiness is set and true, and now if it is; None forgets it."""
+        """Call `watcher` whenever readiness is set to true, and now if it is true; None removes the watcher."""
         self._on_ready = watcher
         self._tell()
 
@@ -70,17 +70,17 @@ class HealthState:
             self._on_ready()
 
     def remember(self) -> tuple[bool, tuple[Any, ...]]:
-        """Return what `restore` goes back to."""
+        """Return a snapshot for `restore`."""
         return self._ready, self.checkup.snapshot()
 
     def restore(self, remembered: tuple[bool, tuple[Any, ...]]) -> None:
-        """Forget readiness and checks that came since: they belonged to one stay of a daemon."""
+        """Restore readiness and checks; later changes belonged to one entry of a daemon."""
         self._ready, checks = remembered
         self.checkup.restore(checks)
 
     @contextmanager
     def checks_of_main(self) -> Iterator[None]:
-        """Forget the checks that an earlier call of `main` has added; those added inside the block belong to this call."""
+        """Remove the checks that an earlier call of `main` has added; those added inside the block belong to this call."""
         self.checkup.drop_added_by(self)
         token = check_owner.set(self)
         try:
@@ -108,7 +108,7 @@ class HealthState:
 
 
 def json_type(accept: str) -> str:
-    """Return the JSON media type that an `Accept` header names, "" for plain text."""
+    """Return the JSON media type that an `Accept` header asks for, "" for plain text."""
     if not accept or accept == "*/*":
         return ""
     named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}

@@ -1,7 +1,7 @@
 """Places for responses without an end and for WebSockets, apart from those of ordinary connections.
 
-A stream is at work for as long as its client likes, so it never gives way to a newcomer. If streams counted as ordinary
-connections, a handful of them would keep the probes out.
+A stream is busy for as long as its client likes, so it never makes room for a new connection. If streams counted as
+ordinary connections, a handful of them would keep the probes out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_STREAMS: Final = 64
 
 @final
 class StreamPlaces:
-    """The places that the streams of one server share.
+    """The places for the streams of one server.
 
     Args:
         limit: How many streams there may be at once.
@@ -34,7 +34,7 @@ class StreamPlaces:
         self._on_change = on_change
 
     def take(self) -> bool:
-        """Take a place; False if there is none."""
+        """Take a place; return False if there is none."""
         if self.taken >= self._limit:
             return False
         self.taken += 1
@@ -49,10 +49,10 @@ class StreamPlaces:
 
 @final
 class Seat:
-    """Where one connection sits: among the ordinary ones, or among the streams.
+    """The place of one connection: among the ordinary ones, or among the streams.
 
     Attributes:
-        streaming: Whether it sits among the streams.
+        streaming: Whether it is among the streams.
     """
 
     __slots__ = ("_places", "streaming")
@@ -63,7 +63,7 @@ class Seat:
 
     @contextmanager
     def among_streams(self) -> Iterator[bool]:
-        """Sit among the streams for the length of the block; yields False if all places are taken."""
+        """Take a place among the streams inside the block; yield False if all places are taken."""
         if self.streaming or not self._places.take():
             yield self.streaming
             return
@@ -81,7 +81,7 @@ current_seat: ContextVar[Seat | None] = ContextVar("trio_process.seat", default=
 
 @contextmanager
 def stream_place() -> Iterator[bool]:
-    """Move the current connection among the streams for the length of the block; yields False if there is no place."""
+    """Move the current connection to the streams inside the block; yield False if there is no place."""
     seat = current_seat.get()
     if seat is None:
         yield True

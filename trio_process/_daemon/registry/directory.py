@@ -35,9 +35,9 @@ class RegistryDirectory:
 
     Args:
         path: The directory, absolute.
-        core: The directory over it, which is judged as well; None if the caller chose the path. Otherwise this package
-            did, and may narrow permissions that a umask has left too wide.
-        temporary_home: The directory over that, if it stands for a home; others can make one of its name first.
+        core: Its parent directory, which is checked, too; None if the caller chose the path. Otherwise this package chose
+            it, and may narrow permissions that a umask has left too wide.
+        temporary_home: The parent of that, if it stands for a home; another user can create one with its name first.
     """
 
     __slots__ = ("_core", "_temporary_home", "path")

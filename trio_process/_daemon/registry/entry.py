@@ -1,4 +1,4 @@
-"""`DaemonEntry`: what the registry knows of one daemon, and how its file is written and read."""
+"""`DaemonEntry`: the registry's record of one daemon, and how its file is written and read."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _BOOT, _NAMESPACE, _START, _NESTED = (f"{_HIDDEN}{name}" for name in ("boot", "p
 @final
 @attrs.frozen
 class DaemonEntry:
-    """What the registry knows of one daemon; `code` and `daemon` are its key.
+    """The registry's record of one daemon; `code` and `daemon` are its key.
 
     Args:
         code: The program it belongs to.
-        daemon: Which of the program's daemons.
-        pid: Its process; None stands for the process that registers it.
+        daemon: The name of the daemon within its program.
+        pid: The PID of its process; None for the process that registers it.
         health: The address of its health server, empty if it has none.
         project: The directory it works in.
         binary: The program file.
-        started: When it was started, timezone-aware; None stands for the time of registration.
-        extra: Further keys of its file, returned unchanged: values that JSON can express.
+        started: When it was started, timezone-aware; None for the time of registration.
+        extra: Further keys of its file, with values that JSON can express; returned unchanged.
 
     Raises:
         OptionError: A value is invalid; the message names it.
@@ -87,8 +87,8 @@ class DaemonEntry:
 def encode(entry: DaemonEntry, identity: ProcessIdentity | None = None) -> bytes:
     """Return the content of an entry's file, as go-process writes it: two spaces, RFC 3339, UTF-8.
 
-    An early go-process knows flat objects alone, and deletes what it can't read. So lists and objects in `extra` are
-    written as a string of JSON, and a key of ours names them.
+    Early versions of go-process understand only flat objects, and delete files that they can't read. So lists and objects
+    in `extra` are written as a string of JSON, and a key of ours names them.
 
     Args:
         entry: The entry; its `pid` and `started` are set.

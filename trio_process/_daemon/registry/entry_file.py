@@ -1,4 +1,4 @@
-"""A file of the registry: what it holds, whether it is believed, whether its daemon lives, and whether it may go."""
+"""A file of the registry: its content, whether it is trusted, whether its daemon is alive, and whether it may be removed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MOST_WARNED: Final = 1000
 
 
 class Found(NamedTuple):
-    """What a file of the directory turned out to be.
+    """The state of one file of the directory.
 
     Attributes:
-        path: Where it is.
-        status: The file when it was judged.
-        liveness: Whether its daemon runs: UNKNOWN if that can't be judged from here, or another user wrote the file.
+        path: Its path.
+        status: The status of the file when it was judged.
+        liveness: Whether its daemon is running: UNKNOWN if that can't be judged from here, or another user wrote the file.
         fields: Its content, None if that is not an entry.
-        locked: Whether a process holds its lock, which proves life.
-        distrusted: Why it is not believed; empty if it is.
+        locked: Whether a process holds its lock, which proves that the daemon is alive.
+        distrusted: Why it is not trusted; empty if it is.
     """
 
     path: str
@@ -42,12 +42,12 @@ class Found(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether its daemon runs."""
+        """Whether its daemon is running."""
         return self.liveness is Liveness.ALIVE
 
     @property
     def hidden(self) -> bool:
-        """Whether it is an entry that can't be judged from here: it is not shown, and stays."""
+        """Whether it is an entry that can't be judged from here: it is neither shown nor removed."""
         return self.liveness is Liveness.UNKNOWN and self.fields is not None
 
     @property
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
     @property
     def prunable(self) -> bool:
-        """Whether it may go: a dead entry at once; an unreadable or temporary one once it is too old to be still in progress."""
+        """Whether it may be removed: a dead entry at once; an unreadable or temporary file when it is too old to be in progress."""
         if self.distrusted:
             return False
         if self.fields is not None and self.path.endswith(SUFFIX):
@@ -65,7 +65,7 @@ class Found(NamedTuple):
         return time.time() - self.status.st_mtime > PRUNE_AFTER
 
     def entry(self) -> DaemonEntry | None:
-        """Return the entry, or None if it has a value that an entry can't have: it is a living daemon's, and stays."""
+        """Return the entry, or None if a value is not valid: the file belongs to a live daemon, and is not removed."""
         assert self.fields is not None, "a file that is not an entry is not alive"
         try:
             return from_fields(self.fields, self.status.st_mtime)
@@ -81,10 +81,10 @@ class Found(NamedTuple):
 
 
 def look(path: str, viewpoint: Viewpoint) -> Found | None:
-    """Return what a file is; None if it is gone, or is not regular.
+    """Return the state of a file; None if it is gone, or is not a regular file.
 
     Raises:
-        OSError: It can't be read, and may be anything.
+        OSError: The file can't be read, so nothing is known about it.
     """
     try:
         # a link could lead out of the directory, and so to a file with another owner

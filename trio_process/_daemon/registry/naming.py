@@ -30,9 +30,9 @@ def check_key(option: str, value: object) -> str:
 
 
 def file_names(code: str, daemon: str, limit: int) -> tuple[str, ...]:
-    """Return the names that the entry of a key may have, the best one first.
+    """Return the file names that the entry of a key may have, the preferred one first.
 
-    The first is the name that go-process uses: ``code-daemon.json``, with every ``/`` as ``-``. The second is for a key whose
+    The first is the one that go-process uses: ``code-daemon.json``, with every ``/`` as ``-``. The second is for a key whose
     first name is taken (``a-b`` and `c` share theirs with `a` and ``b-c``), and ends in a digest of the key. A key that is
     too long for the file system has only the second, shortened.
 

@@ -1,14 +1,14 @@
 """Which process a registered daemon is, so that a signal to it reaches no other process.
 
-A PID in a file proves nothing, and the file may be of another user, boot or container. So the process is opened first
-(pidfd_open(2): from then on its PID can't become another's unnoticed), then it is proven to be the daemon, and only then
-may it be signalled. Proof is one of these, in this order:
+A PID in a file proves nothing, and the file may come from another user, boot or container. So the process is opened first
+(pidfd_open(2): from then on its PID can't be reused unnoticed), then it is proven to be the daemon, and only then may it
+be signalled. Any of these is a proof, tried in this order:
 
 1. It has the locked file open: the entry, or the PID file. Where the file is locked, a process that does not have it open
    is not the daemon.
-2. Its boot, namespace and start are those that were written down with its PID (`Viewpoint.proves`).
+2. Its boot, namespace and start are those recorded with its PID (`Viewpoint.proves`).
 3. For an entry or PID file of another program, such as go-process: root or the user of the process wrote the file, and
-   the process is not younger than the file. Here the time of the file counts, as to refuse is the safe side.
+   the process is not younger than the file. The time of the file may count here, because it can only cause a refusal.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _ROOT: Final = 0
 
 
 class NotHereError(DaemonError):
-    """An entry can't be judged from here: its daemon may run in another container, or was one of an earlier boot."""
+    """An entry can't be judged from here: its daemon may be in another container, or belong to an earlier boot."""
 
 
 class OpenedDaemon(NamedTuple):
-    """A daemon that runs, and a pidfd of its process, which the caller closes."""
+    """A running daemon, and a pidfd of its process, which the caller closes."""
 
     entry: DaemonEntry
     pid: int
@@ -48,19 +48,19 @@ class _Claim(NamedTuple):
 
 
 def open_daemon(registry: Registry, code: str, daemon: str, pid_file: Path | None = None) -> OpenedDaemon | None:
-    """Return a daemon that runs; None if it does not run.
+    """Open a running daemon; return None if it is not running.
 
     Args:
-        registry: Where it is registered.
+        registry: The registry that it is registered with.
         code: The first half of its key.
         daemon: The second half.
-        pid_file: The PID file that it holds, which counts while the registry has no entry of it.
+        pid_file: The PID file that it holds, which is used if the registry has no entry for it.
 
     Raises:
         OptionError: `code` or `daemon` can't be a key.
         RegistryError: The registry can't be read or trusted.
         NotHereError: Its entry can't be judged from here.
-        DaemonError: It may run, but no process here is proven to be it.
+        DaemonError: It may be running, but no process here is proven to be it.
     """
     entry, claim, hidden = find_daemon(registry, code, daemon, pid_file)
     if claim is None:
@@ -85,10 +85,10 @@ def open_daemon(registry: Registry, code: str, daemon: str, pid_file: Path | Non
 def find_daemon(
     registry: Registry, code: str, daemon: str, pid_file: Path | None = None
 ) -> tuple[DaemonEntry | None, _Claim | None, str]:
-    """Return the entry of a daemon that runs, the file that names its process, and why an entry is hidden.
+    """Return the entry of a running daemon, the file that names its process, and why an entry is hidden.
 
-    The entry is None, and the file is the PID file, if the registry has lost the entry. All are empty if the daemon does
-    not run.
+    If the registry has lost the entry, the entry is None and the file is the PID file. All are empty if the daemon is not
+    running.
     """
     found = registry._find(code, daemon)
     if found is not None and found.alive and (entry := found.entry()) is not None and entry.pid is not None:

@@ -1,4 +1,4 @@
-"""`Registration`: an entry that its process holds by a lock."""
+"""`Registration`: an entry that its process holds with a lock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .store import look_at, paths_of, registry_error, write_entry
 
 @final
 class Registration:
-    """An entry that this process holds by a lock until it is withdrawn.
+    """An entry that this process holds with a lock until it is withdrawn.
 
     Args:
-        place: Where it is written.
-        entry: What is written; `pid` None stands for this process, `started` None for now.
+        place: The directory that it is written to.
+        entry: The entry; `pid` None stands for this process, `started` None for now.
 
     Raises:
-        RegistryError: It could not be written.
+        RegistryError: The entry could not be written.
     """
 
     __slots__ = ("_data", "_fd", "_owner", "_path", "_place", "entry")
@@ -31,7 +31,7 @@ class Registration:
         self._owner = os.getpid()
 
     def renew(self) -> bool:
-        """Write the entry again if there is none of its key any more; return whether that was so.
+        """Write the entry again if its key has none any more; return whether it was written.
 
         Raises:
             RegistryError: It could not be written.

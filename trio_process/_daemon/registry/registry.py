@@ -1,7 +1,7 @@
 """`Registry`: which daemons run, in a directory of small files that go-process reads and writes too.
 
-A reader believes only what no other user could have written (`directory`, `entry_file`), and removes only what it can
-judge (`Viewpoint`). What it can't judge is hidden, and stays.
+A reader trusts only files that no other user could have written (`directory`, `entry_file`), and removes only entries
+that it can judge (`Viewpoint`). It hides the others, and leaves them alone.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .store import look_at, paths_of, prune, registry_error, write_entry
 
 @final
 class Registry:
-    """The daemons that run, in a directory of one JSON file each, shared with go-process.
+    """The running daemons, one JSON file each in a directory that is shared with go-process.
 
-    Synchronous: call it from a thread where a slow disk matters. Any number of processes may use it at once.
+    Synchronous: call it in a thread if a slow disk matters. Any number of processes may use it at the same time.
 
     Args:
-        directory: Where the files are; made absolute at once, as a daemon may change its directory. It is made when the
-            first entry is written. It must belong to this user or root, and not be writable by others, unless it has the
-            sticky bit: entries that others wrote are skipped there.
+        directory: The directory of the files; made absolute at once, because a daemon may change its directory. It is
+            created when the first entry is written. It must belong to this user or root, and must not be writable by
+            others, unless it has the sticky bit: then entries that others wrote are skipped.
 
     Raises:
         OptionError: The path is empty, or holds a NUL character.
@@ -52,7 +52,7 @@ class Registry:
         self._place = RegistryDirectory(self.directory)
 
     def register(self, entry: DaemonEntry) -> DaemonEntry:
-        """Write an entry, in the place of an earlier one of its key; it lives as long as its process.
+        """Write an entry, replacing an earlier one with its key; it is valid as long as its process is alive.
 
         Args:
             entry: `pid` None stands for this process, `started` None for now.
@@ -61,15 +61,15 @@ class Registry:
             The entry as written.
 
         Raises:
-            RegistryError: It could not be written; an earlier one is untouched.
+            RegistryError: The entry could not be written; an earlier one is unchanged.
         """
         return write_entry(self._place, entry, lock=False)[0]
 
     @contextmanager
     def registered(self, entry: DaemonEntry) -> Iterator[DaemonEntry]:
-        """Keep an entry while the block runs, with a lock on it that proves life whatever its PID says.
+        """Keep an entry inside the block, with a lock on it that proves that this process is alive, whatever its PID.
 
-        The lock goes with this process, SIGKILL or not, and is seen from other PID namespaces too. A child that was
+        The lock ends with this process, even on SIGKILL, and is visible in other PID namespaces. A child that was
         forked without exec keeps it, and so the entry, after our death. The entry is removed only if it is still ours.
 
         Args:
@@ -79,7 +79,7 @@ class Registry:
             The entry as written.
 
         Raises:
-            RegistryError: It could not be written, or not be removed.
+            RegistryError: The entry could not be written or removed.
         """
         registration = Registration(self._place, entry)
         try:
@@ -93,11 +93,11 @@ class Registry:
         registration.withdraw()
 
     def unregister(self, code: str, daemon: str) -> None:
-        """Remove the entry of this key; one that is missing is fine.
+        """Remove the entry with this key, if there is one.
 
         Raises:
             OptionError: `code` or `daemon` can't be a key.
-            RegistryError: It could not be removed.
+            RegistryError: The entry could not be removed.
         """
         check_key("code", code)
         check_key("daemon", daemon)
@@ -115,20 +115,20 @@ class Registry:
             raise registry_error(self._place, "removed", code, daemon, error) from error
 
     def get(self, code: str, daemon: str) -> DaemonEntry | None:
-        """Return the entry of this key if its daemon runs, else None; a dead one is removed.
+        """Return the entry with this key if its daemon is running, else None; a dead entry is removed.
 
         Raises:
             OptionError: `code` or `daemon` can't be a key.
-            RegistryError: The entry can't be read, or the directory can't be trusted. (One that is missing is None.)
+            RegistryError: The entry can't be read, or the directory can't be trusted. (A missing one is not an error.)
         """
         found = self._find(code, daemon)
         return found.entry() if found is not None and found.alive else None
 
     def list(self) -> list_[DaemonEntry]:
-        """Return the entries whose daemons run, the earliest start first; dead ones are removed.
+        """Return the entries of running daemons, the earliest start first; dead ones are removed.
 
         Raises:
-            RegistryError: The directory can't be read or trusted. (One that is missing has no entries.)
+            RegistryError: The directory can't be read or trusted. (A missing one has no entries.)
         """
         if not self._place.exists():
             return []
@@ -159,7 +159,7 @@ class Registry:
         return entries
 
     def _find(self, code: str, daemon: str) -> Found | None:
-        """Return the file of this key: of a daemon that runs, else one that can't be judged from here, else None."""
+        """Return the file with this key: that of a running daemon, else one that can't be judged from here, else None."""
         check_key("code", code)
         check_key("daemon", daemon)
         paths = paths_of(self._place, code, daemon)
@@ -180,10 +180,10 @@ class Registry:
 
 
 def default_registry() -> Registry:
-    """Return the registry of this user, which go-process uses too: ``~/.core/daemons``.
+    """Return the registry of this user, ``~/.core/daemons``, which go-process uses, too.
 
-    The home is an absolute `HOME`; without it (some services run so) the one of the passwd entry; else a directory of
-    this user alone in the temporary directory.
+    The home directory is an absolute `HOME`; without it, as in some services, that of the passwd entry; else a directory
+    in the temporary directory that belongs to this user alone.
 
     >>> default_registry().directory.name
     'daemons'
@@ -195,10 +195,10 @@ def default_registry() -> Registry:
 
 
 def hold_entry(registry: Registry, entry: DaemonEntry) -> Registration:
-    """Write an entry with a lock, as `Registry.registered` does, and return what can write it again.
+    """Write an entry with a lock, as `Registry.registered` does, and return the `Registration`, which can write it again.
 
     Raises:
-        RegistryError: It could not be written.
+        RegistryError: The entry could not be written.
     """
     return Registration(registry._place, entry)
 

@@ -1,4 +1,4 @@
-"""The changes of a registry's directory: where an entry goes, how it is written, and how a dead one is removed.
+"""Changes in a registry's directory: where an entry is stored, how it is written, and how a dead one is removed.
 
 Every change of what a name in the directory stands for (rename, remove) is made under a `flock` on the directory itself,
 by us. So a reader that finds a dead entry can remove it without hitting a live one that took its name in between.
@@ -23,7 +23,7 @@ from .naming import file_names
 
 
 def paths_of(place: RegistryDirectory, code: str, daemon: str) -> list[Path]:
-    """Return the files that the entry of a key may be in, the best one first; the key is a valid one."""
+    """Return the files that the entry of a valid key may be in, the preferred one first."""
     try:
         limit = os.pathconf(place.path, "PC_NAME_MAX")
     except OSError:
@@ -48,7 +48,7 @@ def write_entry(place: RegistryDirectory, entry: DaemonEntry, *, lock: bool) -> 
 
 
 def _free_path(place: RegistryDirectory, entry: DaemonEntry) -> Path:
-    """Return where an entry goes: where its key has one, so that no reader finds it gone while it moves; or free."""
+    """Return the path for an entry: that of the existing entry, so that it is never missing for a moment, or a free one."""
     free: list[Path] = []
     for path, found in look_at(paths_of(place, entry.code, entry.daemon)):
         if found is None:
@@ -67,7 +67,7 @@ def _free_path(place: RegistryDirectory, entry: DaemonEntry) -> Path:
 
 
 def prune(place: RegistryDirectory, stale: Sequence[Found]) -> None:
-    """Remove files that were judged dead, if they are still the same ones; what can't be removed now stays."""
+    """Remove files that were judged dead, if they are unchanged; a file that can't be removed now is left."""
     if not stale:
         return
     try:
@@ -81,7 +81,7 @@ def prune(place: RegistryDirectory, stale: Sequence[Found]) -> None:
 
 
 def registry_error(place: RegistryDirectory, what: str, code: str, daemon: str, error: OSError) -> RegistryError:
-    """Return the error of a change that failed, with an advice that fits."""
+    """Return the error of a failed change, with suitable advice."""
     advice = (
         "its file system has no locks (flock): use a directory on a local disk"
         if error.errno in NO_LOCKS
@@ -93,6 +93,6 @@ def registry_error(place: RegistryDirectory, what: str, code: str, daemon: str, 
 
 
 def look_at(paths: Iterable[Path]) -> Iterator[tuple[Path, Found | None]]:
-    """Yield each file with what it turned out to be, as of now."""
+    """Yield each file with its current state."""
     viewpoint = Viewpoint()
     return ((path, look(str(path), viewpoint)) for path in paths)
