@@ -152,7 +152,7 @@ class Board:
         """Return the dependencies of a task that have not ended yet."""
         return [name for name in row.spec.after if name in self.rows and self.rows[name].result is None]
 
-    def whole(self) -> RunAllResult:
+    def result(self) -> RunAllResult:
         """Return the results so far, for a run that was cut short."""
         known = [self.rows[spec.name].result for spec in self.specs]
         return RunAllResult(results=tuple([result for result in known if result is not None]), duration=self.elapsed)

@@ -52,7 +52,7 @@ def _read(path: Path) -> dict[str, str]:
     return {str(name): str(state) for name, state in document["tasks"].items()}
 
 
-def remember(file: PipelineFile, whole: RunAllResult) -> None:
+def remember(file: PipelineFile, result: RunAllResult) -> None:
     """Keep what became of each task; of those that were not run this time, what became of them before.
 
     A directory that can't be written to is no reason to fail: only ``--only-failed`` is lost. Of what was read from a pipe,
@@ -66,8 +66,8 @@ def remember(file: PipelineFile, whole: RunAllResult) -> None:
     except _UNREADABLE:
         before = {}  # the first run, or another program's file
     now = {
-        result.name: "passed" if result.passed or result.allowed or is_not_needed(result) else result.state.value
-        for result in whole.results
+        one.name: "passed" if one.passed or one.allowed or is_not_needed(one) else one.state.value
+        for one in result.results
     }
     known = {task.spec.name for task in file.tasks}
     tasks = {name: state for name, state in {**before, **now}.items() if name in known}

@@ -238,7 +238,7 @@ _ENDINGS: Final = {
 }
 
 
-def account(whole: RunAllResult, summary: Summary, width: int, interrupted: str = "") -> list[RenderableType]:
+def account(result: RunAllResult, summary: Summary, width: int, interrupted: str = "") -> list[RenderableType]:
     """Return the final account: failures by root cause, the slowest tasks, the critical path, the numbers."""
     parts: list[RenderableType] = []
     for cause in summary.causes[:SHOWN_CAUSES]:
@@ -247,8 +247,8 @@ def account(whole: RunAllResult, summary: Summary, width: int, interrupted: str 
         names = listed(cause.result.name for cause in summary.causes[SHOWN_CAUSES:])
         parts += [Text(f"more failed: {names}", "red"), Text()]
     if len(summary.slowest) > 1:
-        parts += [_slowest(summary, width), _critical(summary, whole), Text()]
-    return [*parts, totals(whole, summary, interrupted)]
+        parts += [_slowest(summary, width), _critical(summary, result), Text()]
+    return [*parts, totals(result, summary, interrupted)]
 
 
 def _cause(cause: RootCause) -> Text:
@@ -284,33 +284,35 @@ def _slowest(summary: Summary, width: int) -> Table:
     return table
 
 
-def _critical(summary: Summary, whole: RunAllResult) -> Text:
-    took = sum(result.duration for result in summary.critical)
-    names = [one_line(result.name) for result in summary.critical]
+def _critical(summary: Summary, result: RunAllResult) -> Text:
+    took = sum(one.duration for one in summary.critical)
+    names = [one_line(one.name) for one in summary.critical]
     if len(names) > SHOWN_SLOWEST + 2:
         names = [*names[:3], f"{len(names) - 6} more", *names[-3:]]
     path = " → ".join(names)
-    return Text.assemble(("critical path  ", "dim"), path, (f"  {clock(took)} of {clock(whole.duration)}", "dim"))
+    return Text.assemble(("critical path  ", "dim"), path, (f"  {clock(took)} of {clock(result.duration)}", "dim"))
 
 
-def totals(whole: RunAllResult, summary: Summary, interrupted: str = "") -> Text:
+def totals(result: RunAllResult, summary: Summary, interrupted: str = "") -> Text:
     """Return the last line: the numbers."""
-    may_fail = {result.name for result in whole.results if result.allowed}
+    may_fail = {one.name for one in result.results if one.allowed}
+    unchanged = sum(one.state is SpecState.UP_TO_DATE for one in result.results)
     stopped = len({name for cause in summary.causes for name in cause.stopped} - may_fail)
     counts = [
-        (whole.passed, "passed", "green"),
-        (whole.failed - len(may_fail) - len(summary.interrupted) - stopped, "failed", "bold red"),
+        (result.passed - unchanged, "passed", "green"),
+        (unchanged, "up to date", "green"),
+        (result.failed - len(may_fail) - len(summary.interrupted) - stopped, "failed", "bold red"),
         (stopped, "stopped", "yellow"),
         (len(may_fail), "failed as allowed", "yellow"),
         (len(summary.interrupted), "interrupted", "yellow"),
-        (whole.skipped, "not run", "yellow"),
+        (result.skipped, "not run", "yellow"),
     ]
     text = Text()
     for count, word, style in counts:
         if count:
             text.append(", " if text else "")
             text.append(f"{count} {word}", style)
-    text.append(f"{' ' if text else 'nothing to run, '}in {in_seconds(whole.duration)}", "dim")
-    if whole.timed_out:
+    text.append(f"{' ' if text else 'nothing to run, '}in {in_seconds(result.duration)}", "dim")
+    if result.timed_out:
         text.append("; the --timeout ran out", "bold red")
     return Text.assemble((f"{interrupted}: ", "bold yellow"), text) if interrupted else text

@@ -13,7 +13,7 @@ from ..._pipeline import RunAllResult
 
 WRITERS: Final[dict[str, Callable[[RunAllResult], str]]] = {
     "junit": RunAllResult.to_junit,
-    "json": lambda whole: json.dumps(whole.to_dict(), indent=2) + "\n",
+    "json": lambda result: json.dumps(result.to_dict(), indent=2) + "\n",
     "trace": RunAllResult.to_chrome_trace,
 }
 
@@ -43,14 +43,14 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
     return found
 
 
-def write_reports(reports: Iterable[tuple[str, Path]], whole: RunAllResult) -> list[str]:
+def write_reports(reports: Iterable[tuple[str, Path]], result: RunAllResult) -> list[str]:
     """Write the reports, creating directories; return an error text for each that can't be written."""
     faults: list[str] = []
     for kind, path in reports:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not atomically: the path may be /dev/stdout or a pipe
-            path.write_text(WRITERS[kind](whole), encoding="utf-8", errors="backslashreplace")
+            path.write_text(WRITERS[kind](result), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             faults.append(f"can't write the {kind} report {str(path)!r}: {error.strerror or error}")
     return faults

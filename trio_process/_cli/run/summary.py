@@ -27,20 +27,20 @@ class Summary:
     slowest: tuple[RunResult, ...]
 
 
-def summarize(whole: RunAllResult, culprit: str | None, *, interrupted: bool = False) -> Summary:
+def summarize(result: RunAllResult, culprit: str | None, *, interrupted: bool = False) -> Summary:
     """Return the parts of the account of a run.
 
     Args:
-        whole: The run.
+        result: The result of the run.
         culprit: The first task whose failure was not allowed, to which ``--on-failure`` reacted.
         interrupted: Whether a signal ended the run early.
     """
-    origins = find_origins(whole.results, halted_by=culprit, interrupted=interrupted)
-    aimless = [result for result in whole.results if result.name in origins and origins[result.name] is None]
-    ran = [result for result in whole.results if result.started is not None]
+    origins = find_origins(result.results, halted_by=culprit, interrupted=interrupted)
+    aimless = [one for one in result.results if one.name in origins and origins[one.name] is None]
+    ran = [one for one in result.results if one.started is not None]
     return Summary(
-        causes=tuple(sorted(group_by_origin(whole.results, origins), key=lambda cause: cause.result.allowed)),
-        interrupted=tuple(result.name for result in aimless if not result.skipped),
-        critical=whole.critical_path,
-        slowest=tuple(sorted(ran, key=lambda result: -result.duration)),
+        causes=tuple(sorted(group_by_origin(result.results, origins), key=lambda cause: cause.result.allowed)),
+        interrupted=tuple(one.name for one in aimless if not one.skipped),
+        critical=result.critical_path,
+        slowest=tuple(sorted(ran, key=lambda one: -one.duration)),
     )
