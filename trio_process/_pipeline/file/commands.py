@@ -34,6 +34,9 @@ _SHELL_ONLY: Final = (
     (re.compile(r"^~(?=/|$)"), "{0} would stay as it is; write ${{HOME}}"),
     (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
 )
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:,+@%-]+(?: +[A-Za-z0-9_./:,+@%=-]+)*", re.ASCII)
+"""A command without quotes, or anything that a shell would treat differently: a blank is all that separates its words."""
+
 _SCRIPT: Final = ("-e", "-c", "the script")
 _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
 
@@ -74,15 +77,19 @@ def read_command(values: Mapping[str, Any], names: Names, report: Report) -> lis
 
 
 def _word(word: str, names: Names, report: Report, *where: str | int) -> str:
-    value = interpolate(word, names.variables, names.matrix, report, *where)
     if "${" not in word:
-        return as_utf8(value)
+        return as_utf8(word)
+    value = interpolate(word, names.variables, names.matrix, report, *where)
     faults: list[str] = []  # they have been reported with the value
     return as_utf8(value, interpolate_matrix(word, names.matrix, lambda text, *_: faults.append(text)))
 
 
 def _split(text: str, report: Report) -> Sequence[str]:
     """Return the words of a command, split as a shell would; what only a shell can do is reported."""
+    if _PLAIN.fullmatch(text):
+        words = text.split()
+        if words[0] not in _BUILTINS:
+            return words
     try:
         words = shlex.split(text)
         raw = shlex.shlex(text, posix=False, punctuation_chars=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from ..._core import PipelineError, escape_controls
@@ -37,14 +37,15 @@ class Faults:
 
     Args:
         file: The file's name, as people call it.
-        lines: The line of each key of the file that has one of its own.
+        find_lines: Returns the line of each key of the file that has one of its own; called for the first fault.
     """
 
-    __slots__ = ("_file", "_found", "_lines")
+    __slots__ = ("_file", "_find_lines", "_found", "_lines")
 
-    def __init__(self, file: str, lines: Mapping[Path, int] | None = None) -> None:
+    def __init__(self, file: str, find_lines: Callable[[], Mapping[Path, int]] = dict) -> None:
         self._file = file
-        self._lines = lines or {}
+        self._find_lines = find_lines
+        self._lines: Mapping[Path, int] | None = None
         self._found: dict[str, int] = {}
 
     def __bool__(self) -> bool:
@@ -53,6 +54,8 @@ class Faults:
     def add(self, path: Path, text: str, *, line: int | None = None) -> None:
         """Note a fault; the line is that of the innermost key of `path` that has one."""
         if line is None:
+            if self._lines is None:
+                self._lines = self._find_lines()
             line = next((self._lines[path[:cut]] for cut in range(len(path), 0, -1) if path[:cut] in self._lines), None)
         place = self._file if line is None else f"{self._file}:{line}"
         where = f"{key_path(path)}: " if path else ""

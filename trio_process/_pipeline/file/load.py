@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -46,6 +46,7 @@ class PipelineFile:
         services: Its services, in the order of the file.
         strategy: Which services are restarted together, as in the file; None for the supervisor's default.
         faults: Where entries of services note faults that only show when units are made of them.
+        files: What it was read from: itself, included files, and env files; absolute, none if it isn't regular.
         is_regular: Whether it is a file that lies in its directory; else, of a pipe, say, nothing can be remembered.
     """
 
@@ -58,6 +59,7 @@ class PipelineFile:
     services: tuple[ServiceEntry, ...] = ()
     strategy: str | None = None
     faults: Faults | None = attrs.field(default=None, repr=False, eq=False)
+    files: tuple[str, ...] = ()
     is_regular: bool = True
 
     @property
@@ -104,6 +106,7 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
     from .resolve import Task  # noqa: PLC0415
     from .services import ServiceReader  # noqa: PLC0415
     from .tasks import TaskReader  # noqa: PLC0415
+    from .toml_lines import key_lines  # noqa: PLC0415
 
     directory, is_regular = _directory(file)
     text = _read_text(file)
@@ -118,11 +121,12 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
             procfile=True,
             services=tuple(as_services(specs, faults)),
             faults=faults,
+            files=(os.path.abspath(file), os.path.join(directory, ".env")) if is_regular else (),
             is_regular=is_regular,
         )
-    lines = _key_lines(file, text)
+    _refuse_deep_keys(file, text)
     document = _parse(file, text)
-    faults = Faults("stdin" if str(file) == STDIN else str(file), lines)
+    faults = Faults("stdin" if str(file) == STDIN else str(file), lambda: key_lines(text))
     section, prefix = _section(file, document, faults)
     reader = TaskReader(faults, prefix, directory, environ)
     top = reader.read_top(section)
@@ -145,8 +149,14 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
         services=tuple(services),
         strategy=top.get("strategy"),
         faults=faults,
+        files=_files_of(file, reader.variables.files, files.values()) if is_regular else (),
         is_regular=is_regular,
     )
+
+
+def _files_of(file: Path, env_files: Iterable[str], included: Iterable[PipelineFile]) -> tuple[str, ...]:
+    theirs = [path for each in included for path in each.files]
+    return tuple(dict.fromkeys((os.path.abspath(file), *env_files, *theirs)))
 
 
 def _include(
@@ -177,11 +187,14 @@ def _key(file: Path) -> str:
     return os.path.realpath(file)
 
 
-def _key_lines(file: Path, text: str) -> dict[tuple[str | int, ...], int]:
+def _refuse_deep_keys(file: Path, text: str) -> None:
+    """Refuse what takes `tomllib` time in the square of its depth. Keys have no line breaks, so that few texts need a look."""
     from .toml_lines import DEEPEST, TooDeepError, key_lines  # noqa: PLC0415 - as in _read
 
+    if all(line.count(".") < DEEPEST for line in text.split("\n")):
+        return
     try:
-        return key_lines(text)
+        key_lines(text)
     except TooDeepError as error:
         raise PipelineError([f"{file}:{error.line}: a key is nested more than {DEEPEST} deep"]) from None
 

@@ -36,6 +36,11 @@ class Variables:
         self._default_env: dict[str, str] = {}
         self._default_secrets: dict[str, None] = {}
 
+    @property
+    def files(self) -> list[str]:
+        """The env files that were read, or looked for."""
+        return [path for path, _ in self._cache]
+
     def add_default_files(self, files: EnvFiles, report: Report) -> None:
         """Add env files that hold for all tasks."""
         self._default_files |= self._read(files, {}, report)
