@@ -115,7 +115,7 @@ def test_a_bad_value_is_a_fault_with_its_line(faults, line, said):
 @pytest.mark.parametrize(
     ("foreign", "said"),
     [
-        *[(word, "`run`") for word in ("cmds", "commands")],
+        *[(word, "`shell`") for word in ("cmds", "commands")],
         *[(word, "`after`") for word in ("deps", "depends_on", "needs")],
         *[(word, "`env-file`") for word in ("dotenv", "env_file")],
         *[(word, "`inputs`") for word in ("sources", "file_dep")],

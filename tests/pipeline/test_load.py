@@ -212,7 +212,6 @@ class TestFaults:
             ("deps", "after"),
             ("depends_on", "after"),
             ("cmd", "run"),
-            ("cmds", "run"),
             ("command", "run"),
             ("working-directory", "dir"),
             ("cwd", "dir"),

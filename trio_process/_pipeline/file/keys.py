@@ -77,7 +77,7 @@ TOP_KEYS: Final = ("tasks", "services", "defaults", *FILE_KEYS)
 _FOREIGN_TASK: Final = {
     "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre",
     "when": "condition run-if run_if",
-    "run": "cmd cmds command commands args exec execute script scripts steps argv program entrypoint",
+    "run": "cmd command args exec execute argv program entrypoint",
     "shell": "sh bash script-shell",
     "dir": "working-directory working_directory workingDirectory working-dir workdir cwd directory chdir path",
     "env": "environment vars variables envs env-vars env_vars",
@@ -135,6 +135,10 @@ _EXPLAINED: Final = {
     **dict.fromkeys(
         ("vars", "variables"),
         "unknown key; variables are those of the environment: write `env`, and use them as ${NAME}",
+    ),
+    **dict.fromkeys(
+        ("cmds", "commands", "script", "scripts", "steps", "recipe", "commands_pre", "commands_post"),
+        "unknown key; several commands are the lines of one `shell`, a single one is written `run`",
     ),
     **dict.fromkeys(("silent", "quiet", "echo"), "unknown key; how output is shown is said by `--output` of `run`"),
     **dict.fromkeys(
