@@ -13,7 +13,7 @@ from typing import IO, Any, Final, Literal, Protocol, final
 import attrs
 import trio
 
-from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, checks, nearest
+from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, check_names, checks
 
 When = Literal["success", "failure", "always"]
 
@@ -25,19 +25,12 @@ _OF_RUN_OPTIONS: Final = tuple(
 )
 """The fields that a spec hands on to its `RunOptions`, and reads from there; `stdin` and `resources` have defaults of their own."""
 
-_HINTS: Final = {
-    "dir": "write cwd=",
-    "shell": "write command='sh', args=['-c', ...]",
-    "input": "write stdin=",
-    "depends": "write after=",
-    "depends_on": "write after=",
-    "needs": "write after=",
-    "text": "leave it out: output is text, and output_bytes what it was made from",
-    "capture_stdout": "leave it out: output is always captured",
+_NOT_HERE: Final = {
     "detach": "a pipeline waits for its specs; use Service.start for a process that outlives it",
     "stdout": "a pipeline captures the output; use log_file= for a file",
     "stderr": "a pipeline captures the output; use log_file= for a file",
 }
+"""Options of a process that a spec does not take, and why."""
 
 
 def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
@@ -209,9 +202,10 @@ def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
         for option in ("name", "command"):
             if option not in options:
                 raise OptionError(f"RunSpec needs {option}=")
-        for option in options:
-            if option not in _FIELDS:
-                raise OptionError(_unknown(option))
+        for option in options.keys() & _NOT_HERE.keys():
+            raise OptionError(f"unknown option {option!r}; {_NOT_HERE[option]}")
+        if not options.keys() <= _FIELDS:
+            check_names(options, _FIELDS)
         init(self, **options)
 
     return checked
@@ -225,11 +219,6 @@ for _field in _OF_RUN_OPTIONS:
 
 
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunSpec) if field.init)
-
-
-def _unknown(option: str) -> str:
-    hint = _HINTS.get(option)
-    return f"unknown option {option!r}" + (f"; {hint}" if hint is not None else nearest(option, _FIELDS))
 
 
 class Attempt(Protocol):
