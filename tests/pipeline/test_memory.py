@@ -186,7 +186,7 @@ def test_why_names_what_changed(place):
     (place / "src" / "c.txt").write_text("c")
     (place / "o").unlink()
     assert memory.reasons(attrs.evolve(spec, args=["that"], env={"V": "2"}), []) == [
-        "the command differs: make it → make that", "the variable V changed", "the input src/a.txt changed",
+        "the command differs (make it → make that)", "the variable V changed", "the input src/a.txt changed",
         "the input src/b.txt is gone", "the input src/c.txt is new", "the output o is gone",
     ]  # fmt: skip
     memory.force(["a"])
@@ -241,6 +241,23 @@ def test_a_memory_that_was_cut_short_loses_its_last_record_alone(place, cut):
     spec = spec_of(place, name="c", outputs=[])
     again.passed(spec, again.check(spec, []))
     assert Memory(place / "memory").reasons(spec, []) == []
+
+
+def test_a_crash_at_any_byte_of_a_write_loses_nothing_that_was_written_before(place):
+    memory = Memory(place / "memory")
+    specs = [spec_of(place, name=name, outputs=[]) for name in "abc"]
+    sizes = []
+    for spec in specs:
+        memory.passed(spec, memory.check(spec, []))
+        sizes.append((place / "memory").stat().st_size)
+    data = (place / "memory").read_bytes()
+    for size in range(len(data) + 1):
+        (place / "memory").write_bytes(data[:size] + b"\0" * (size % 3))  # a power cut may leave zeros behind
+        again = Memory(place / "memory")
+        kept = [again.passed_at(spec.name) is not None for spec in specs]
+        assert kept[: sum(size >= end for end in sizes)] == [True] * sum(size >= end for end in sizes), size
+        assert kept == sorted(kept, reverse=True)
+        assert again.reasons(specs[0], []) == [] or not kept[0]
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 100, b"{}\n", b"00000000 {}\n", b"not ours at all\n" * 50])

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_process import RunSpec, Service
+from trio_process import Runner, RunSpec, Service
 from trio_process._pipeline import SpecState, run_restartable
 
 LIMIT = 60
@@ -38,8 +38,9 @@ async def running(specs, **options):
             watch = Watch(updates, restarts, trio.Event())
 
             async def run():
+                made = {name: options.pop(name) for name in ("max_parallel", "supervisor", "memory") if name in options}
                 watch.result = await run_restartable(
-                    service, specs, receive, updates=send, stopping=watch.stopping, **options
+                    Runner(service, **made), specs, receive, updates=send, stopping=watch.stopping, **options
                 )
 
             nursery.start_soon(run)

@@ -4,11 +4,11 @@ from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline
 from .memory import LastRun, Memory
 from .plan import Plan, find_faults, make_plan
+from .reasons import because
 from .report import to_dot, to_mermaid
-from .restartable import run_restartable
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
 from .run_result import RunAllResult
-from .runner import Runner
+from .runner import Runner, run_restartable
 from .spec import Attempt, Executor, RunSpec
 from .watched import Watched
 
@@ -28,6 +28,7 @@ __all__ = [
     "ServiceEntry",
     "SpecState",
     "Watched",
+    "because",
     "find_faults",
     "find_origins",
     "group_by_origin",

@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
+import trio
 
 from .._core import Secret, command_line, shown_args, shown_command
+from .patterns import has_wildcard, matches
 from .spec import RunSpec
 
 GRAIN: Final = 2 * 10**9
@@ -83,11 +85,19 @@ class Digests:
 
     def of_text(self, *parts: str | bytes) -> str:
         """Return the digest of texts."""
-        digest = self._begin()
-        for part in parts:
-            data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-            digest.update(b"%d:" % len(data) + data)
-        return digest.hexdigest()
+        encoded = [part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape") for part in parts]
+        return self._begin(b"".join([b"%d:%b" % (len(data), data) for data in encoded])).hexdigest()
+
+    def known(self, path: str) -> str | None:
+        """Return the digest of a file that need not be hashed again; None for all else, also for what isn't there."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        known = self._cached.get(path)
+        if known is None or known[1] != found.st_mtime_ns or known[0] != found.st_size or known[2] != found.st_ino:
+            return None
+        return known[3]
 
     def of_file(self, path: str) -> str:
         """Return the digest of a file's contents; `ABSENT` if there is none, or it can't be read."""
@@ -111,17 +121,27 @@ class Digests:
             return ABSENT
         return digest
 
-    def _begin(self) -> blake2b:
+    def _begin(self, data: bytes = b"") -> blake2b:
         from hashlib import blake2b  # noqa: PLC0415 - kept out of the import time
 
-        return blake2b(key=self._salt, digest_size=_SIZE)
+        return blake2b(data, key=self._salt, digest_size=_SIZE)
 
     def _hash(self, path: str) -> str:
         digest = self._begin()
         with open(path, "rb", buffering=0) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
+                if len(chunk) == _CHUNK:
+                    _give_way()
         return digest.hexdigest()
+
+
+def _give_way() -> None:
+    """Let a run that is ended not wait until a large file has been read."""
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:
+        pass  # not in a thread of Trio's
 
 
 def _mark(path: str) -> tuple[int, int, int]:
@@ -140,7 +160,7 @@ def take_fingerprint(spec: RunSpec, dependencies: Iterable[RunSpec], digests: Di
     return Fingerprint(
         command=command_digest(spec, digests),
         shown=_shown(spec),
-        env={name: digests.of_text("" if value is None else _revealed(value)) for name, value in spec.env.items()},
+        env=env_digests(spec, digests),
         inputs=find_files(spec, spec.inputs, digests),
         results={
             f"{needed.name}: {path}": digest
@@ -153,7 +173,12 @@ def take_fingerprint(spec: RunSpec, dependencies: Iterable[RunSpec], digests: Di
 def command_digest(spec: RunSpec, digests: Digests) -> str:
     """Return the digest of a command, its directory and its standard input."""
     stdin = spec.stdin if isinstance(spec.stdin, (str, bytes)) else repr(spec.stdin)
-    return digests.of_text(_revealed(spec.command), *map(_revealed, spec.args), _directory(spec), stdin)
+    return digests.of_text(_revealed(spec.command), *map(_revealed, spec.args), root_of(spec), stdin)
+
+
+def env_digests(spec: RunSpec, digests: Digests) -> dict[str, str]:
+    """Return the digest of each variable that a spec lays over the environment."""
+    return {name: digests.of_text("" if value is None else _revealed(value)) for name, value in spec.env.items()}
 
 
 def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[str, str]:
@@ -161,12 +186,10 @@ def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict
 
     A directory stands for all files below it.
     """
-    import glob  # noqa: PLC0415 - kept out of the import time
-
     found: dict[str, str] = {}
-    root = _directory(spec)
+    root = root_of(spec)
     for pattern in patterns:
-        paths = [pattern] if not glob.has_magic(pattern) else sorted(glob.iglob(pattern, root_dir=root, recursive=True))
+        paths = sorted(set(matches(root, pattern))) if has_wildcard(pattern) else [pattern]
         before = len(found)
         for path in paths:
             full = os.path.join(root, path)
@@ -189,8 +212,14 @@ def _below(directory: str) -> list[str]:
     )
 
 
-def _directory(spec: RunSpec) -> str:
-    return os.path.abspath(os.fsdecode(spec.cwd)) if spec.cwd is not None else os.getcwd()
+def root_of(spec: RunSpec) -> str:
+    """Return the directory that the patterns of a spec are relative to."""
+    directory = spec.cwd
+    if directory is None:
+        return os.getcwd()
+    if type(directory) is str and directory.startswith("/") and "/." not in directory and "//" not in directory:
+        return directory  # as `abspath` would, at a tenth of its time
+    return os.path.abspath(os.fsdecode(directory))
 
 
 def _revealed(value: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret) -> str | bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -17,10 +19,15 @@ import attrs
 from .._core import logger
 from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
 from .journal import Journal
+from .patterns import has_wildcard
+from .reasons import FORCED, NEW, find_differences, it_ran
+from .records import batches, size_of, without_outdated
 from .result import RunResult, SpecState
 from .spec import RunSpec
+from .unchanged import find_unchanged
 
 _VERSION: Final = 1
+_FAULTS: Final = (ValueError, KeyError, TypeError, AttributeError)
 _FEW: Final = 100
 """The most files that are looked at in the event loop's own thread: some 2 µs each on a local disk."""
 
@@ -63,7 +70,7 @@ class Memory:
         self._cached: dict[str, tuple[int, int, int, str]] = {}
         self._reasons: dict[str, str] = {}
         self._kept: frozenset[str] = frozenset()
-        self._unwritten: list[dict[str, Any]] = []
+        self._unwritten: set[str] = set()
         self._count = 0
         salt = self._read()
         if salt is None:
@@ -84,11 +91,22 @@ class Memory:
         """
         self._digests.quickly = quickly
         if spec.name in self._kept:
-            self._reasons[spec.name] = "it has passed before the run was resumed"
+            self._reasons[spec.name] = "it had passed before the run was resumed"
             return None
         reasons, fingerprint = self._judge(spec, dependencies)
-        self._reasons[spec.name] = "; ".join(reasons) if reasons else self.since(spec)
+        self._reasons[spec.name] = it_ran(reasons) if reasons else self.since(spec)
         return fingerprint if reasons else None
+
+    def find_unchanged(self, specs: Iterable[RunSpec]) -> set[str]:
+        """Return the names of specs that are up to date, as is all that they come after.
+
+        Args:
+            specs: The specs, each behind those that it comes after.
+        """
+        unchanged = find_unchanged(specs, self._made, self._digests)
+        for name in unchanged & self._reasons.keys():
+            del self._reasons[name]  # of a run before this one
+        return unchanged
 
     def is_quick(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
         """Return whether `check` only has to look at a few files whose digests are known, so that no thread is needed."""
@@ -98,16 +116,16 @@ class Memory:
         if made is None or made.get("forced") or len(made["from"]["inputs"]) + len(made["outputs"]) > _FEW:
             return False
         patterns = (*spec.inputs, *spec.outputs, *(pattern for needed in dependencies for pattern in needed.outputs))
-        return not any("*" in pattern or "?" in pattern or "[" in pattern for pattern in patterns)
+        return not any(map(has_wildcard, patterns))
 
     def _judge(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> tuple[list[str], Fingerprint]:
         fingerprint = take_fingerprint(spec, dependencies, self._digests)
         made = self._made.get(spec.name)
         if made is None:
-            return ["it has not passed yet"], fingerprint
+            return [NEW], fingerprint
         if made.get("forced"):
-            return ["--force"], fingerprint
-        reasons = _differences(made["from"], fingerprint)
+            return [FORCED], fingerprint
+        reasons = find_differences(made["from"], fingerprint)
         outputs = find_files(spec, spec.outputs, self._digests)
         for path, digest in made["outputs"].items():
             now = outputs.get(path, ABSENT)
@@ -127,20 +145,20 @@ class Memory:
 
     def ended(self, result: RunResult) -> None:
         """Remember how a spec ended in this run."""
-        reason = self._reasons.get(result.name, "" if result.error is None else str(result.error).partition("\n")[0])
-        end = (result.state.value, command_digest(result.spec, self._digests), reason)
-        self._ends[result.name] = end
-        self._unwritten.append({"end": result.name, "is": end})
-        if (
-            result.state is not SpecState.UP_TO_DATE
-        ):  # what need not be run now need not be run when this run is resumed
-            self.flush()
+        reason = self._reasons.get(result.name)
+        if reason is None:
+            text = "" if result.error is None else str(result.error).partition("\n")[0].removeprefix("skipped: ")
+            reason = self.since(result.spec) if result.state is SpecState.UP_TO_DATE else text
+        self._ends[result.name] = (result.state.value, command_digest(result.spec, self._digests), reason)
+        self._unwritten.add(result.name)
+        if result.state is not SpecState.UP_TO_DATE:
+            self.flush()  # what need not be run now need not be run when this run is resumed
 
     def flush(self) -> None:
         """Write down what has been kept back."""
-        records, self._unwritten = self._unwritten, []
-        if records:
-            self._write(records)
+        ends = {name: self._ends[name] for name in self._unwritten}
+        self._unwritten.clear()
+        self._write(batches("ends", ends))
 
     def begin(self, tasks: Iterable[str], arguments: Iterable[str], keep: Collection[str] = ()) -> None:
         """Remember that a run begins, and what it was asked for.
@@ -153,8 +171,8 @@ class Memory:
         self._run = (tuple(tasks), tuple(arguments))
         self._kept = frozenset(keep)
         self._ends = {name: end for name, end in self._ends.items() if name in keep}
-        ends = [{"end": name, "is": end} for name, end in self._ends.items()]
-        self._write([{"run": self._run[0], "arguments": self._run[1], "at": time.time()}, *ends])
+        begun = {"run": self._run[0], "arguments": self._run[1], "at": time.time()}
+        self._write([begun, *batches("ends", self._ends)])
 
     def release(self, name: str) -> None:
         """Let a spec be run that `begin` was to keep."""
@@ -189,47 +207,54 @@ class Memory:
     def since(self, spec: RunSpec) -> str:
         """Return in words since when a spec is up to date."""
         at = self.passed_at(spec.name)
-        moment = "" if at is None else time.strftime(" since %Y-%m-%d %H:%M:%S", time.localtime(at))
-        return f"up to date{moment}"
+        return "up to date" if at is None else _since(int(at))
 
     def _read(self) -> bytes | None:
         """Take in the records of the file, and return its salt; None if there is no file, or none of ours."""
         salt: bytes | None = None
         try:
             for record in self._journal.read():
-                self._count += 1
                 if "memory" in record:
                     if record["memory"] != _VERSION or record["place"] != self._place:
                         return None  # of another version, or moved
                     salt = bytes.fromhex(record["salt"])
                 elif salt is not None:
-                    self._take(record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                    with suppress(
+                        *_FAULTS
+                    ):  # written by another version: the records that we know are of use all the same
+                        self._count += size_of(record)
+                        self._take(record)
+        except (OSError, *_FAULTS) as error:
             logger.info("nothing is remembered, as %s can't be read: %s", self._journal.path, error)
             return None
         return salt
 
     def _take(self, record: dict[str, Any]) -> None:
         if "made" in record:
+            if not record.get("forced"):
+                Fingerprint(**record["from"])
+                float(record["at"]), dict(record["outputs"])
             self._made[record["made"]] = record
-        elif "end" in record:
-            state, command, reason = record["is"]
-            self._ends[record["end"]] = (state, command, reason)
+        elif "ends" in record:
+            self._ends |= {name: (state, command, why) for name, (state, command, why) in record["ends"].items()}
+        elif "files" in record:
+            self._cached |= {
+                path: (size, changed, inode, digest) for path, (size, changed, inode, digest) in record["files"].items()
+            }
         elif "run" in record:
             self._run = (tuple(record["run"]), tuple(record["arguments"]))
             self._ends.clear()
-        elif "file" in record:
-            size, changed, inode, digest = record["is"]
-            self._cached[record["file"]] = (size, changed, inode, digest)
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        fresh = [{"file": path, "is": mark} for path, mark in self._digests.fresh.items()]
+    def _write(self, records: Iterable[dict[str, Any]]) -> None:
+        written = [*batches("files", self._digests.fresh), *records]
         self._digests.fresh.clear()
-        self._try(lambda: self._journal.append([*fresh, *records]))
-        self._count += len(fresh) + len(records)
+        if not written:
+            return
+        self._try(lambda: self._journal.append(written))
+        self._count += sum(map(size_of, written))
         current = 2 + len(self._made) + len(self._ends) + len(self._cached)
         if self._count > _MOST_OUTDATED + 2 * current:
-            self._try(lambda: self._journal.rewrite(_without_outdated))
+            self._try(lambda: self._journal.rewrite(without_outdated))
             self._count = current
 
     def _try(self, write: Callable[[], None]) -> None:
@@ -246,30 +271,6 @@ class Memory:
         return [{"memory": _VERSION, "salt": os.urandom(16).hex(), "place": self._place}]
 
 
-def _without_outdated(records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Yield the records that no later one replaces."""
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in records:
-        kind = next((kind for kind in ("memory", "file", "made", "run", "end") if kind in record), "")
-        if kind == "run":
-            kept = {key: old for key, old in kept.items() if key[0] not in ("run", "end")}
-        kept[kind, "" if kind in ("memory", "run") else str(record.get(kind))] = record
-    return kept.values()
-
-
-def _differences(made: Mapping[str, Any], now: Fingerprint) -> list[str]:
-    reasons = []
-    if made["command"] != now.command:
-        changed = f": {made['shown']} → {now.shown}" if made["shown"] != now.shown else ", in what isn't shown"
-        reasons.append(f"the command differs{changed}")
-    for what, before, after in (
-        ("variable", made["env"], now.env),
-        ("input", made["inputs"], now.inputs),
-        ("result of", made["results"], now.results),
-    ):
-        for name in dict.fromkeys((*before, *after)):
-            old, new = before.get(name, ABSENT), after.get(name, ABSENT)
-            if old != new:
-                how = "is new" if old == ABSENT else "is gone" if new == ABSENT else "changed"
-                reasons.append(f"the {what} {name} {how}")
-    return reasons
+@cache
+def _since(at: int) -> str:
+    return time.strftime("up to date since %Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -33,6 +33,23 @@ class RunMemory:
     def covers(self, spec: RunSpec) -> bool:
         """Return whether a spec can be up to date at all."""
         return self._memory is not None and self._memory.covers(spec)
+
+    async def find_unchanged(self, order: Iterable[int]) -> set[str]:
+        """Return the names of specs that are up to date, as is all that they come after.
+
+        Args:
+            order: The places of the specs, each behind those that it comes after.
+        """
+        if self._memory is None or not any(map(self._memory.covers, self._specs.values())):
+            return set()
+        specs = list(self._specs.values())
+        ordered = [specs[place] for place in order]
+        return await trio.to_thread.run_sync(self._memory.find_unchanged, ordered, limiter=self._limiter)
+
+    def note(self, result: RunResult | None) -> None:
+        """Keep the end of a spec that is up to date, to be written down later."""
+        if self._memory is not None and result is not None:
+            self._memory.ended(result)
 
     async def is_up_to_date(self, spec: RunSpec) -> bool:
         """Return whether a spec need not be run; if it has to, keep what it will be made from."""

@@ -1,9 +1,9 @@
-"""`Runner`: runs the specs of a pipeline, as their dependencies and the room allow."""
+"""`Runner`: runs the specs of a pipeline, as their dependencies and the room allow; `run_restartable`: and again when asked."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, final
 
 import attrs
@@ -124,21 +124,16 @@ class Runner:
                 nothing was run. (A missing dependency or a cycle is a failed result instead.)
             OptionError: An option is invalid.
         """
-        async with open_outbox(updates) as report:
-            halt = ON_FAILURE[_choice("on_failure", on_failure, ON_FAILURE)]
-            eager = _choice("schedule", schedule, SCHEDULES) == "eager"
-            checked = self._checked(specs)
-            settings = RunSettings(
-                rule=(halt, f"on_failure is {on_failure!r}"),
-                room=self._room,
-                eager=eager,
-                timeout=_seconds("timeout", timeout),
-                cleanup_timeout=_seconds("cleanup_timeout", cleanup_timeout),
-                stopping=_event(stopping),
-                supervisor=self._supervisor,
-                report=report,
-            )
-            return await self._run(checked, make_plan(checked), settings)
+        return await self._run_all(
+            specs,
+            schedule=schedule,
+            restarts=None,
+            on_failure=on_failure,
+            timeout=timeout,
+            cleanup_timeout=cleanup_timeout,
+            stopping=stopping,
+            updates=updates,
+        )
 
     async def run_sequential(
         self,
@@ -216,6 +211,36 @@ class Runner:
             )
             return await self._run(checked, parallel_plan(len(checked)), settings)
 
+    async def _run_all(
+        self,
+        specs: Iterable[RunSpec],
+        *,
+        schedule: str,
+        restarts: trio.MemoryReceiveChannel[Collection[str]] | None,
+        on_failure: str,
+        timeout: float | None,  # noqa: ASYNC109 - as above
+        cleanup_timeout: float | None,
+        stopping: trio.Event | None,
+        updates: trio.MemorySendChannel[RunUpdate] | None,
+    ) -> RunAllResult:
+        async with open_outbox(updates) as report:
+            halt = ON_FAILURE[_choice("on_failure", on_failure, ON_FAILURE)]
+            eager = _choice("schedule", schedule, SCHEDULES) == "eager"
+            checked = self._checked(specs)
+            settings = RunSettings(
+                rule=(halt, f"on_failure is {on_failure!r}"),
+                room=self._room,
+                eager=eager,
+                in_order=True,
+                timeout=_seconds("timeout", timeout),
+                cleanup_timeout=_seconds("cleanup_timeout", cleanup_timeout),
+                stopping=_event(stopping),
+                supervisor=self._supervisor,
+                restarts=restarts,
+                report=report,
+            )
+            return await self._run(checked, make_plan(checked), settings)
+
     async def _run(self, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> RunAllResult:
         if self._executor.slots is not None:
             # none at all is a mistake, unless they come and go
@@ -251,6 +276,51 @@ class Runner:
         if faults:
             raise PipelineError(faults)
         return checked
+
+
+async def run_restartable(
+    runner: Runner,
+    specs: Iterable[RunSpec],
+    restarts: trio.MemoryReceiveChannel[Collection[str]],
+    *,
+    on_failure: str = "continue",
+    timeout: float | None = None,  # noqa: ASYNC109 - as above
+    cleanup_timeout: float | None = 30.0,
+    stopping: trio.Event | None = None,
+    updates: trio.MemorySendChannel[RunUpdate] | None = None,
+) -> RunAllResult:
+    """Run specs as `Runner.run_all` does with ``schedule="eager"``, and again as asked.
+
+    What runs of the specs that begin anew is stopped first; the others go on. The run ends once `restarts` is closed and
+    every spec has a result, or by `timeout` or `stopping`. A halt by `on_failure` is lifted by the next restart. Services
+    that specs use are kept running until the end of the whole run.
+
+    Args:
+        runner: Runs them.
+        specs: The specs.
+        restarts: Receives names of specs; these begin anew, with all that depend on them.
+        on_failure: As for `Runner.run_all`.
+        timeout: As for `Runner.run_all`.
+        cleanup_timeout: As for `Runner.run_all`.
+        stopping: As for `Runner.run_all`.
+        updates: As for `Runner.run_all`; a spec that begins anew is reported as pending.
+
+    Returns:
+        The last result of every spec.
+
+    Raises:
+        PipelineError: As for `Runner.run_all`.
+    """
+    return await runner._run_all(
+        specs,
+        schedule="eager",
+        restarts=restarts,
+        on_failure=on_failure,
+        timeout=timeout,
+        cleanup_timeout=cleanup_timeout,
+        stopping=stopping,
+        updates=updates,
+    )
 
 
 def _seconds(option: str, value: float | None) -> float | None:

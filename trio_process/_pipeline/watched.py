@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from typing import final
 
-from .fingerprint import Digests, find_files
+from .fingerprint import Digests, find_files, root_of
+from .patterns import has_wildcard
 from .spec import RunSpec
 
 
@@ -44,7 +44,7 @@ class Watched:
         """Return the directories that hold all inputs, now and later; of each whether those below belong to it."""
         found: dict[str, bool] = {}
         for spec in self._specs:
-            root = os.path.abspath(os.fsdecode(spec.cwd)) if spec.cwd is not None else os.getcwd()
+            root = root_of(spec)
             for pattern in spec.inputs:
                 directory, is_deep = _directory(root, pattern)
                 found[directory] = found.get(directory, False) or is_deep
@@ -52,7 +52,7 @@ class Watched:
 
 
 def _absolute(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[str, str]:
-    root = os.path.abspath(os.fsdecode(spec.cwd)) if spec.cwd is not None else os.getcwd()
+    root = root_of(spec)
     found = find_files(spec, patterns, digests)
     return {os.path.normpath(os.path.join(root, path)): digest for path, digest in found.items()}
 
@@ -60,13 +60,13 @@ def _absolute(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[
 def _directory(root: str, pattern: str) -> tuple[str, bool]:
     """Return the nearest directory that exists and holds what a pattern matches, and whether it holds it at any depth."""
     parts = pattern.split("/")
-    fixed = next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    fixed = next((place for place, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
     directory = os.path.normpath(
         os.path.join(root, "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else "."))
     )
     is_deep = fixed < len(parts) - 1 or "**" in parts[fixed]
     whole = os.path.join(directory, parts[-1])
-    if not is_deep and not glob.has_magic(pattern) and os.path.isdir(whole):
+    if not is_deep and not has_wildcard(pattern) and os.path.isdir(whole):
         return whole, True
     while not os.path.isdir(directory):
         directory, is_deep = os.path.dirname(directory), True

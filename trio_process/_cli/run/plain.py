@@ -156,6 +156,7 @@ class PlainView:
         self._style = style
         self._finish = finish
         self._logs = {name: _TaskLog() for name in board.rows}
+        self._pending = 0  # the texts of all of them that wait
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
         """Write changes and output until both channels have ended."""
@@ -219,26 +220,31 @@ class PlainView:
 
     def _note(self, change: Change) -> None:
         """Queue the text of a change, with the number of attempts that must have ended before."""
-        pending = self._logs[change.row.spec.name].pending
+        text, before, is_final = "", change.attempts, True
         if change.state is SpecState.RUNNING:
-            pending.append((change.attempts - 1, "", False))
+            before, is_final = change.attempts - 1, False
         elif change.state is SpecState.RETRYING:
             attempts = f"attempt {change.attempts - change.row.earlier + 1} of {change.row.spec.retries + 1}"
-            pending.append((change.attempts, f"failed; {attempts} follows", False))
+            text, is_final = f"failed; {attempts} follows", False
         elif change.state is SpecState.PENDING and change.was_running:
-            pending.append((change.attempts, "stopped, as what it is made from has changed", True))
+            text = "stopped, as what it is made from has changed"
         elif change.state in FINAL and change.result is not None:
-            pending.append((change.attempts, ended_after(change.result), True))
+            text = ended_after(change.result)
+        else:
+            return
+        self._logs[change.row.spec.name].pending.append((before, text, is_final))
+        self._pending += 1
 
     def _report(self, name: str, *, everything: bool = False) -> None:
         log = self._logs[name]
         while log.pending and (everything or log.pending[0][0] <= log.exits):
             exits, text, final = log.pending.popleft()
+            self._pending -= 1
             if text:
                 self._writer.put(self._style.news(name, text, final=final))
             else:
                 self._announce(name, exits + 1)
-        is_resting = self._board.done == len(self._logs) and not any(log.pending for log in self._logs.values())
+        is_resting = self._board.done == len(self._logs) and not self._pending
         if is_resting and not self._is_resting:
             self._writer.put([text] if (text := self._at_rest()) else [])
         self._is_resting = is_resting

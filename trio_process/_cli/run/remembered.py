@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._core import OptionError, PipelineError
-from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec
+from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec, because
 from .last_run import DIRECTORY, failed_last_time
 from .select import give_arguments, select, with_needs
 
@@ -123,21 +123,16 @@ def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> 
     lines: list[str] = []
     for name in select(file, names):
         spec = specs[name]
-        state, _, reason = ("", "", "") if last is None else last.ends.get(name, ("", "", ""))
         lines.append(f"{name}: {_now(spec, [specs[needed] for needed in spec.after], memory)}")
-        if state:
-            because = f": {reason}" if reason else ""
-            lines.append(f"  last run: {_WORDS.get(state, state)}{because}")
+        if last is not None and name in last.ends:
+            state, _, reason = last.ends[name]
+            word = "not run" if state == "up_to_date" else state
+            lines.append(f"  last run: {word}{'; ' if reason else ''}{reason}")
     return "\n".join(lines)
-
-
-_WORDS = {"passed": "ran, passed", "failed": "ran, failed", "up_to_date": "not run", "skipped": "skipped"}
 
 
 def _now(spec: RunSpec, dependencies: Sequence[RunSpec], memory: Memory) -> str:
     if not spec.inputs:
-        return "it would run: it has no `inputs`, so that it always does"
+        return "would run because it has no `inputs`"
     reasons = memory.reasons(spec, dependencies)
-    if reasons:
-        return f"it would run: {'; '.join(reasons)}"
-    return memory.since(spec)
+    return f"would run {because(reasons)}" if reasons else memory.since(spec)

@@ -1,0 +1,68 @@
+"""The files that patterns match: as `glob` has it, but that links which go round cost nothing."""
+
+import glob
+import os
+import time
+
+import pytest
+
+from trio_process import RunSpec
+from trio_process._pipeline.fingerprint import ABSENT, Digests, find_files
+from trio_process._pipeline.patterns import matches
+
+FILES = ("a.py", "b.txt", ".hidden", "sub/c.py", "sub/.d.py", "sub/deep/e.py", ".git/f.py", "sub/x[1].py", "größe/g.py")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in FILES:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def files(root, paths):
+    return {path for path in paths if os.path.isfile(os.path.join(root, path))}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "*.py", "**/*.py", "sub/**/*.py", "sub/*", "s*/**/e.py", "**/deep/*", "**/**/*.py", "nothing/**", "x**", "[ab].*",
+     "sub/x[[]1].py", "./**/*.py", "../*/a.py", "gr*/g.py", "**/.d*", "a.py/**", "**/*", "**"],
+)  # fmt: skip
+def test_the_same_files_match_as_with_glob(tree, pattern):
+    assert files(tree, matches(str(tree), pattern)) == files(tree, glob.glob(pattern, root_dir=tree, recursive=True))
+    if pattern != "**":  # a directory, elsewhere than here, stands for itself
+        shown = f"{tree}/{pattern}"
+        assert files("/", matches("/", shown)) == files("/", glob.glob(shown, recursive=True))
+
+
+@pytest.mark.parametrize("pattern", ["**/*.py", "**", "sub/**", "sub", "**/none"])
+def test_links_that_go_round_are_not_followed(tree, pattern):
+    for n in range(6):
+        (tree / f"round{n}").symlink_to(".")
+        (tree / "sub" / f"round{n}").symlink_to("..")
+    begun = time.monotonic()
+    found = find_files(RunSpec(name="t", command="x", cwd=tree), [pattern], Digests(b"", {}))
+    assert time.monotonic() - begun < 20
+    assert not any("round" in path for path, digest in found.items() if digest != ABSENT)
+
+
+def test_a_directory_stands_for_all_files_in_it_and_names_that_are_not_utf_8_are_kept_apart(tree):
+    for name in (b"\xff", b"\xfe"):
+        with open(os.path.join(os.fsencode(tree), b"sub", name), "wb") as file:
+            file.write(name)
+    found = find_files(RunSpec(name="t", command="x", cwd=tree), ["sub"], Digests(b"", {}))
+    odd = {os.fsdecode(b"sub/" + name) for name in (b"\xff", b"\xfe")}
+    assert set(found) == {"sub/c.py", "sub/.d.py", "sub/deep/e.py", "sub/x[1].py"} | odd
+    assert len(set(found.values())) == len(found)
+    assert find_files(RunSpec(name="t", command="x", cwd=tree), ["sub/**"], Digests(b"", {})) == found
+
+
+def test_what_can_not_be_read_is_absent_and_what_never_ends_is_not_read(tree):
+    os.mkfifo(tree / "fifo")
+    (tree / "loop").symlink_to("loop")
+    spec = RunSpec(name="t", command="x", cwd=tree)
+    names = ["fifo", "loop", "/dev/zero", "x" * 300, "a.py/x"]
+    assert find_files(spec, names, Digests(b"", {})) == dict.fromkeys(names, ABSENT)

@@ -1,0 +1,79 @@
+"""Which specs are up to date before anything runs: found with one look at each file, and without reading large ones.
+
+What is found here passes at once, ten thousand specs as well as one. Everything else (a large file that must be hashed, a
+difference whose reason has to be named) is left to `Memory.check`, spec by spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
+
+from .fingerprint import Digests, command_digest, env_digests, find_files, root_of
+from .spec import RunSpec
+
+
+def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]], digests: Digests) -> set[str]:
+    """Return the names of specs that are up to date, as is all that they come after.
+
+    Args:
+        specs: The specs, each behind those that it comes after.
+        made: What each was last made from, as `Memory` keeps it.
+        digests: Knows the digests of files.
+    """
+    look = _Look(digests)
+    outputs: dict[str, dict[str, str]] = {}
+    for spec in specs:
+        record = made.get(spec.name)
+        if record is None or not spec.inputs or spec.when == "failure" or "from" not in record:
+            continue
+        if any(name not in outputs for name in spec.after):
+            continue
+        before = record["from"]
+        results = {f"{name}: {path}": digest for name in spec.after for path, digest in outputs[name].items()}
+        if (
+            before["command"] == command_digest(spec, digests)
+            and before["env"] == env_digests(spec, digests)
+            and before["results"] == results
+            and before["inputs"] == look.at(spec, spec.inputs)
+            and record["outputs"] == look.at(spec, spec.outputs)
+        ):
+            outputs[spec.name] = record["outputs"]
+    return set(outputs)
+
+
+@final
+class _Look:
+    """Finds the digests of files, with one look at each.
+
+    Args:
+        digests: Knows the digests of files.
+    """
+
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
+        self._seen: dict[str, str | None] = {}
+
+    def at(self, spec: RunSpec, patterns: Sequence[str]) -> dict[str, str] | None:
+        """Return the digests of the files that patterns match, as `find_files` does; None if large files must be read for it."""
+        if not patterns:
+            return {}
+        root, seen, known = root_of(spec), self._seen, self._digests.known
+        found: dict[str, str] = {}
+        for pattern in patterns:
+            path = pattern if pattern.startswith("/") else f"{root}/{pattern}"
+            digest = seen[path] if path in seen else seen.setdefault(path, known(path))
+            if digest is None:
+                return self._at_all(spec, patterns)
+            found[pattern] = digest
+        return found
+
+    def _at_all(self, spec: RunSpec, patterns: Sequence[str]) -> dict[str, str] | None:
+        """Return the same where there are wildcards, directories, and files that were too young to keep their digests."""
+        self._digests.quickly = True
+        try:
+            return find_files(spec, patterns, self._digests)
+        except BlockingIOError:
+            return None
+        finally:
+            self._digests.quickly = False
