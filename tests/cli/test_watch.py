@@ -199,3 +199,94 @@ def test_what_can_not_be_watched_is_refused_with_the_reason(place):
     assert (status, text) == (
         2, "trio-process: --watch needs watchfiles; install it with: pip install 'trio-process[watch]'\n",
     )  # fmt: skip
+
+
+EDITED = """
+[tasks.copy]
+shell = "echo copying >>log; cat src/*.txt"
+inputs = "src/*.txt"
+[tasks.app]
+shell = "echo app ONE; exec sleep 1000"
+"""
+
+
+def replace(path, text):
+    """Write a file as editors do."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.rename(path)
+
+
+def test_the_run_begins_anew_with_a_file_that_was_edited_and_goes_on_with_the_old_one_while_that_has_faults(place):
+    file = place / "trio-process.toml"
+    file.write_text(EDITED)
+    with watching(place) as run:
+        run.wait("| app ONE")
+        run.wait("copy = passed")
+        replace(file, EDITED + "nonsense = 1\n")
+        run.wait("tasks.app.nonsense: unknown key")
+        run.wait("The run goes on with the file as it was.")
+        (place / "src" / "a.txt").write_text("A\n")
+        run.wait("copy = passed", 2)
+        replace(file, EDITED.replace("ONE", "TWO"))
+        run.wait("trio-process.toml has changed; beginning anew")
+        run.wait("| app TWO")
+        run.wait("copy = up to date")
+        (place / "src" / "a.txt").write_text("B\n")
+        run.wait("copy | B")
+        assert run.interrupt() == 128 + signal.SIGINT
+        assert (run.count("| app ONE"), run.count("| app TWO")) == (1, 1)
+    assert (place / "log").read_text() == "copying\n" * 3
+
+
+@pytest.mark.parametrize("edited", ["an included file", "an env file"])
+def test_what_the_file_was_read_from_counts_as_a_part_of_it_and_a_comment_changes_nothing(place, edited):
+    (place / "trio-process.toml").write_text('include = { more = "more.toml" }\nenv-file = "vars"\n')
+    more = '[tasks.copy]\nshell = "echo copied $WORD"\ninputs = "src"\n'
+    (place / "more.toml").write_text(more)
+    (place / "vars").write_text("WORD=one")
+    with watching(place) as run:
+        run.wait("copied $WORD")
+        run.wait("waiting for changes")
+        (place / "more.toml").write_text("# a comment\n" + more)
+        if edited == "an env file":
+            (place / "more.toml").write_text('env-file = "vars"\n' + more)
+            run.wait("| copied one")
+            (place / "vars").write_text("WORD=two")
+            run.wait("| copied two")
+        else:
+            (place / "more.toml").write_text(more.replace("$WORD", "three"))
+            run.wait("| copied three")
+        assert run.interrupt() == 128 + signal.SIGINT
+        assert run.count("beginning anew") == (2 if edited == "an env file" else 1)
+
+
+def test_services_that_tasks_use_keep_running_while_these_begin_anew(place):
+    (place / "trio-process.toml").write_text(
+        "[services.db]\nshell = 'echo $$ >>pids; echo up; exec sleep 600'\nready = { line = 'up' }\n"
+        "[tasks.test]\nshell = 'kill -0 $(cat pids) && cat src/a.txt'\nuses = ['db']\ninputs = 'src'\n"
+    )
+    with watching(place) as run:
+        run.wait("test | a")
+        for word in ("b", "c"):
+            (place / "src" / "a.txt").write_text(f"{word}\n")
+            run.wait(f"test | {word}")
+        assert run.interrupt() == 128 + signal.SIGINT
+    [pid] = (place / "pids").read_text().split()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+def test_what_runs_on_an_agent_is_stopped_there_and_begins_anew(place):
+    (place / "trio-process.toml").write_text(
+        "[tasks.app]\nshell = 'echo $$ >>pids; echo app $(cat app.cfg); exec sleep 1000'\ninputs = 'app.cfg'\n"
+    )
+    with watching(place, "--executor", "local:1") as run:
+        run.wait("| app one")
+        (place / "app.cfg").write_text("two")
+        run.wait("| app two")
+        assert run.interrupt() == 128 + signal.SIGINT
+    first, second = map(int, (place / "pids").read_text().split())
+    for pid in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, final
 
+import attrs
 import click
 import trio
 from click.shell_completion import CompletionItem
 from rich.console import RenderableType
 
 from ..._core import OptionError, ProcessError
-from ..._pipeline import PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
+from ..._pipeline import Memory, PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
 from ..._supervisor import make_units
 from ..find import find_file
 from ..instance import Instance
@@ -31,7 +32,7 @@ from .live import LiveView
 from .logs import logged_to
 from .place import VARIABLE, parse_executor
 from .plain import PlainView
-from .remembered import begin, choose, open_memory, remember_ends
+from .remembered import Chosen, begin, choose, open_memory, remember_ends
 from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
 from .screen import Screen
@@ -181,36 +182,97 @@ def run(
         extra = click.get_current_context().meta[_EXTRA]
         memory = open_memory(found) if resuming or not (listing or graph or dry) else None
         chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
-        specs = chosen.specs
         if watching:
-            check_watch(specs, schedule)
-        settings = RunSettings(
-            jobs=jobs if jobs is not None or launcher is not None else _default_jobs(found),
-            schedule=schedule,
-            on_failure=on_failure,
-            timeout=timeout,
-            launcher=launcher,
-            listen=listen,
-            cleanup_timeout=found.cleanup_timeout,
-            memory=memory,
-            units=make_units(found) if any(spec.uses for spec in specs) else (),
-            watch=watching,
-            instance=Instance(found.path) if found.is_regular else None,
-        )
-        if only_failed and not specs:
+            check_watch(chosen.specs, schedule)
+        if only_failed and not chosen.specs:
             show("nothing failed last time")
         elif listing:
             show(tasks_as_json(found) if as_json else list_tasks(found))
         elif graph is not None:
-            show(_GRAPHS[graph](specs))
+            show(_GRAPHS[graph](chosen.specs))
         elif dry:
-            show(dry_run(specs, found.directory))
+            show(dry_run(chosen.specs, found.directory))
         else:
-            begin(memory, chosen, force=force)
-            specs = specs if logs is None else logged_to(Path(logs), specs)
-            sys.exit(_Command(found, specs, settings, wanted, output).run())
+            settings = RunSettings(
+                jobs=jobs,
+                schedule=schedule,
+                on_failure=on_failure,
+                timeout=timeout,
+                launcher=launcher,
+                listen=listen,
+            )
+            runs = _Runs(settings, wanted, output, None if logs is None else Path(logs), is_watching=watching)
+            sys.exit(runs.run(found, chosen, memory, force=force))
     except ProcessError as error:
         _refuse(str(error))
+
+
+@final
+class _Runs:
+    """The run of a file; with ``--watch``, another one each time the file itself has changed.
+
+    Args:
+        settings: How, as far as that does not depend on the file.
+        reports: The kinds and files of reports.
+        output: How to show output, None for what fits.
+        logs: Where to keep the output of each task.
+        is_watching: Whether to go on after the run.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        reports: Sequence[tuple[str, Path]],
+        output: str | None,
+        logs: Path | None,
+        *,
+        is_watching: bool,
+    ) -> None:
+        self._settings = settings
+        self._reports = reports
+        self._output = output
+        self._logs = logs
+        self._is_watching = is_watching
+        self._next: tuple[PipelineFile, Chosen] | None = None
+
+    def run(self, file: PipelineFile, chosen: Chosen, memory: Memory | None, *, force: bool) -> int:
+        """Run what was chosen, and return the exit status."""
+        while True:
+            begin(memory, chosen, force=force)
+            specs = chosen.specs if self._logs is None else logged_to(self._logs, chosen.specs)
+            settings = self._settings_for(file, chosen, memory)
+            status = _Command(file, specs, settings, self._reports, self._output).run()
+            if status is not None:
+                return status
+            assert self._next is not None, "a run is only outdated by a file that was read again"
+            file, chosen = self._next
+            memory, force = open_memory(file), False
+            show(f"\n{file.path} has changed; beginning anew\n")
+
+    def _settings_for(self, file: PipelineFile, chosen: Chosen, memory: Memory | None) -> RunSettings:
+        settings = self._settings
+        is_local = settings.launcher is None
+
+        units = make_units(file) if any(spec.uses for spec in chosen.specs) else ()
+
+        def reload() -> bool:
+            found = read_pipeline(file.path)
+            again = choose(found, None, chosen.tasks, chosen.arguments, only_failed=False, resuming=False)
+            check_watch(again.specs, settings.schedule)
+            self._next = found, again
+            is_same = again.specs == chosen.specs and found.cleanup_timeout == file.cleanup_timeout
+            return not is_same or (bool(units) and make_units(found) != units)
+
+        return attrs.evolve(
+            settings,
+            jobs=_default_jobs(file) if settings.jobs is None and is_local else settings.jobs,
+            cleanup_timeout=settings.cleanup_timeout if file.cleanup_timeout is None else file.cleanup_timeout,
+            memory=memory,
+            units=units,
+            reload=reload if self._is_watching else None,
+            files=file.files,
+            instance=Instance(file.path) if file.is_regular else None,
+        )
 
 
 @final
@@ -231,7 +293,7 @@ class _Command:
         self._reports = reports
         self._terminal = Terminal()
         self._screen = Screen(self._terminal) if sys.stdout.isatty() else None
-        if output is None and settings.watch:
+        if output is None and settings.reload is not None:
             output = "prefix"  # the output of a failure has to be seen before the end
         if output is None:
             output = "live" if wants_live_view(os.environ) and self._is_in_foreground() else "prefix"
@@ -241,8 +303,8 @@ class _Command:
     def _is_in_foreground(self) -> bool:
         return not self._terminal.exists or self._terminal.is_ours
 
-    def run(self) -> int:
-        """Run the pipeline, report on it, and return the exit status."""
+    def run(self) -> int | None:
+        """Run the pipeline, report on it, and return the exit status; None if its file has changed."""
         clock = SuspendableClock()
         raise_descriptor_limit()
         try:
@@ -250,6 +312,8 @@ class _Command:
             # before it is shown: what is lost with the terminal should not be lost for the next run
             remember(self._file, outcome.result)
             remember_ends(self._settings.memory, outcome.result)
+            if outcome.is_outdated and not outcome.signal and outcome.lost is None:
+                return None
             faults = write_reports(self._reports, outcome.result)
             status = self._show(outcome, board)
         finally:
@@ -283,7 +347,11 @@ class _Command:
         write_text: Callable[[str], Awaitable[object]] = _write_in_thread
 
         def at_rest() -> str:
-            return resting(board) if self._settings.watch and self._output != "raw" and not board.interrupted else ""
+            return (
+                resting(board)
+                if self._settings.reload is not None and self._output != "raw" and not board.interrupted
+                else ""
+            )
 
         if self._screen is None:
             return PlainView(board, write_text, style, at_rest=at_rest)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -27,7 +28,7 @@ from ..._core import (
 )
 from ..._pipeline import Memory, RunAllResult, Runner, RunSpec, RunUpdate, run_restartable
 from ..._process import ManagedProcess, unfinished_line
-from ..._supervisor import Supervisor, UnitSpec
+from ..._supervisor import UnitSpec
 from ..instance import Instance
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
@@ -36,9 +37,9 @@ from .board import Board, Change, receive_all
 from .executor import TerminalExecutor
 from .listen import shown_at
 from .place import Place
-from .uses import RunningServices, services_of
+from .uses import services_of
 from .view import View
-from .watch import watch
+from .watch import open_watch
 
 if TYPE_CHECKING:
     from ..._cluster import Launcher
@@ -49,7 +50,13 @@ _QUIT: Final = 128 + signal.SIGQUIT
 @final
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """How a pipeline is run; the fields are the options of the command."""
+    """How a pipeline is run; most fields are the options of the command.
+
+    Attributes:
+        reload: With ``--watch``: reads the file again once it has changed, returns whether another run is needed for
+            that, and raises `ProcessError` if it has faults.
+        files: What the file was read from.
+    """
 
     jobs: int | None = None
     schedule: str = "eager"
@@ -57,19 +64,28 @@ class RunSettings:
     timeout: float | None = None
     launcher: Launcher | None = None
     listen: str | None = None
-    cleanup_timeout: float | None = None
+    cleanup_timeout: float = 30.0
     memory: Memory | None = None
     units: Sequence[UnitSpec] = ()
-    watch: bool = False
+    reload: Callable[[], bool] | None = None
+    files: Sequence[str] = ()
     instance: Instance | None = None
 
 
 class Outcome(NamedTuple):
-    """The outcome of a run: its result, the signal that interrupted it (0 for none), and why its output was lost."""
+    """The outcome of a run.
+
+    Attributes:
+        result: Its result.
+        signal: The signal that interrupted it, 0 for none.
+        lost: Why its output was lost.
+        is_outdated: Whether it was ended because its file has changed, and another run is to follow.
+    """
 
     result: RunAllResult
     signal: int
     lost: OutputLost | None
+    is_outdated: bool = False
 
 
 @final
@@ -187,6 +203,7 @@ class _Run:
         self._place = place
         self._executor = TerminalExecutor(place, view, terminal, clock, interruption, escalation)
         self._lost: OutputLost | None = None
+        self._is_outdated = False
         board.progress = lambda: ((process.name, unfinished_line(process)) for process in self._place.running())
         self._relay: Callable[[RunUpdate], None]
 
@@ -203,7 +220,7 @@ class _Run:
                     showing.start_soon(self._follow, received, changed)
                     showing.start_soon(self._show, changes, output)
                     result = await self._run(specs, settings, updates, stopping)
-        return Outcome(result or self._board.whole(), self._interruption.number, self._lost)
+        return Outcome(result or self._board.result(), self._interruption.number, self._lost, self._is_outdated)
 
     async def _run(
         self,
@@ -218,47 +235,26 @@ class _Run:
                 supervisor = await stack.enter_async_context(
                     services_of(settings.instance, settings.units, stopping, self._view)
                 )
-            if settings.watch:
-                return await self._run_watched(specs, settings, updates, stopping, supervisor)
-            cleanup = {} if settings.cleanup_timeout is None else {"cleanup_timeout": settings.cleanup_timeout}
             runner = Runner(self._executor, max_parallel=settings.jobs, supervisor=supervisor, memory=settings.memory)
-            return await runner.run_all(
+            run_all: Callable[..., Awaitable[RunAllResult]] = partial(runner.run_all, schedule=settings.schedule)
+            if settings.reload is not None:
+                changes = open_watch(specs, settings.files, settings.reload, self._begin_anew)
+                restarts = await stack.enter_async_context(changes)
+                run_all = partial(run_restartable, runner, restarts=restarts)
+            return await run_all(
                 specs,
-                schedule=settings.schedule,
                 on_failure=settings.on_failure,
                 timeout=settings.timeout,
+                cleanup_timeout=settings.cleanup_timeout,
                 stopping=stopping,
                 updates=updates,
-                **cleanup,
             )
 
-    async def _run_watched(
-        self,
-        specs: Sequence[RunSpec],
-        settings: RunSettings,
-        updates: trio.MemorySendChannel[RunUpdate],
-        stopping: trio.Event,
-        supervisor: Supervisor | RunningServices | None,
-    ) -> RunAllResult:
-        async with open_scope() as watching:
-            send, restarts = trio.open_memory_channel[Collection[str]](0)
-            await watching.start(watch, specs, send)
-            try:
-                return await run_restartable(
-                    self._executor,
-                    specs,
-                    restarts,
-                    max_parallel=settings.jobs,
-                    supervisor=supervisor,
-                    memory=settings.memory,
-                    on_failure=settings.on_failure,
-                    timeout=settings.timeout,
-                    cleanup_timeout=30.0 if settings.cleanup_timeout is None else settings.cleanup_timeout,
-                    stopping=stopping,
-                    updates=updates,
-                )
-            finally:
-                watching.cancel_scope.cancel()
+    def _begin_anew(self) -> None:
+        """End this run, as another one is to follow."""
+        self._is_outdated = True
+        self._board.interrupted = "a change of the file"
+        self._interruption.stopping.set()
 
     def _subscribe(self, *, lossless: bool) -> Subscription[Any]:
         if lossless:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from ..._core import OptionError, open_scope
+from ..._core import OptionError, ProcessError, open_scope
 from ..._pipeline import RunSpec, SpecState, Watched
+from ..output import print_error
 from .board import Board
 from .last_run import DIRECTORY
 
@@ -27,6 +28,8 @@ _FIRST_LOOK: Final = 500
 """Milliseconds after which is looked for changes that came while the watch was being set up."""
 
 _OURS: Final = f"/{DIRECTORY}/"
+_GOES_ON: Final = "The run goes on with the file as it was."
+_LARGEST: Final = 2**24
 _INSTALL: Final = "--watch needs watchfiles; install it with: pip install 'trio-process[watch]'"
 
 
@@ -56,30 +59,99 @@ def resting(board: Board) -> str:
     return f"\n{', '.join(words)}; waiting for changes\n\n"
 
 
-async def watch(
-    specs: Sequence[RunSpec],
-    restarts: trio.MemorySendChannel[Collection[str]],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Send the names of the specs whose inputs have changed, once per burst of changes, until cancelled."""
-    watched = await trio.to_thread.run_sync(Watched, specs)
-    changed, looking = trio.open_memory_channel[None](1)
-    task_status.started()
-    async with restarts, changed, looking:
-        while True:
-            directories = watched.directories()
-            async with open_scope() as nursery:
-                for is_deep in (True, False):
-                    chosen = [directory for directory, deep in directories if deep is is_deep]
-                    if chosen:
-                        nursery.start_soon(_notice, chosen, is_deep, changed)
-                while watched.directories() == directories:  # a new or lost directory has to be watched anew
-                    await looking.receive()
-                    concerned = await trio.to_thread.run_sync(watched.changes)
-                    if concerned:
-                        await restarts.send(list(concerned))
-                nursery.cancel_scope.cancel()
+@asynccontextmanager
+async def open_watch(
+    specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
+) -> AsyncIterator[trio.MemoryReceiveChannel[Collection[str]]]:
+    """Watch files while the block runs; yield the channel of the specs whose inputs have changed, once per burst of changes.
+
+    Args:
+        specs: The specs.
+        files: What the pipeline was read from.
+        reload: Called in a thread when that has changed; returns whether the run has to begin anew, and raises
+            `ProcessError` if there are faults: they are reported, and the run goes on with what it has.
+        begin_anew: Called when it has to.
+    """
+    async with open_scope() as nursery:
+        send, restarts = trio.open_memory_channel[Collection[str]](0)
+        watch = _Watch(specs, files, reload, begin_anew)
+        await nursery.start(watch.run, send)
+        try:
+            yield restarts
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+@final
+class _Watch:
+    """Watches the files of one run; see `open_watch`."""
+
+    def __init__(
+        self, specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
+    ) -> None:
+        self._specs = specs
+        self._files = files
+        self._reload = reload
+        self._begin_anew = begin_anew
+
+    async def run(
+        self,
+        restarts: trio.MemorySendChannel[Collection[str]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Watch until cancelled."""
+        contents = await trio.to_thread.run_sync(self._contents)
+        watched = await trio.to_thread.run_sync(Watched, self._specs)
+        changed, looking = trio.open_memory_channel[None](1)
+        task_status.started()
+        async with restarts, changed, looking:
+            while True:
+                directories = watched.directories()
+                async with open_scope() as nursery:
+                    self._notice(directories, changed, nursery)
+                    while watched.directories() == directories:  # a new or lost directory has to be watched anew
+                        await looking.receive()
+                        before, contents = contents, await trio.to_thread.run_sync(self._contents)
+                        if contents != before and await self._is_reloaded():
+                            return
+                        concerned = await trio.to_thread.run_sync(watched.changes)
+                        if concerned:
+                            await restarts.send(list(concerned))
+                    nursery.cancel_scope.cancel()
+
+    def _contents(self) -> list[bytes | None]:
+        return list(map(_read, self._files))
+
+    async def _is_reloaded(self) -> bool:
+        try:
+            if not await trio.to_thread.run_sync(self._reload):
+                return False
+        except ProcessError as error:
+            await trio.to_thread.run_sync(print_error, f"trio-process: {error}\n{_GOES_ON}")
+            return False
+        self._begin_anew()
+        return True
+
+    def _notice(
+        self, directories: Sequence[tuple[str, bool]], changed: trio.MemorySendChannel[None], nursery: trio.Nursery
+    ) -> None:
+        found = dict(directories)
+        for file in self._files:
+            found.setdefault(os.path.dirname(file), False)
+        for is_deep in (True, False):
+            chosen = [directory for directory, deep in found.items() if deep is is_deep and os.path.isdir(directory)]
+            if chosen:
+                nursery.start_soon(_notice, chosen, is_deep, changed)
+
+
+def _read(path: str) -> bytes | None:
+    """Return the contents of a file; None if there is none, so that one which is being replaced is looked at again."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return None
 
 
 async def _notice(directories: list[str], is_deep: bool, changed: trio.MemorySendChannel[None]) -> None:  # noqa: FBT001
