@@ -23,6 +23,7 @@ from . import (
     report,
     runs,
     subscribers,
+    uptodate,
 )
 from .harness import Benchmark, measure
 
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         subscribers,
         alive,
         pipelines,
+        uptodate,
         imports,
         health,
         registry,
