@@ -1,12 +1,10 @@
 """The converted files of docs/examples/coming-from load, their plans can be shown, and the pages use keys that exist."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from invoke import invoke
 
 from trio_process import load_pipeline, load_services
 
@@ -18,10 +16,7 @@ PAGES = ("coming-from-task-runners.md", "coming-from-supervisors.md")
 
 
 def dry_run(path, *tasks):
-    done = subprocess.run(
-        [sys.executable, "-m", "trio_process", "run", "-f", str(path), "--dry-run", *tasks],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = invoke("run", "-f", str(path), "--dry-run", *tasks)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
