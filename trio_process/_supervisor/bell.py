@@ -1,4 +1,4 @@
-"""`Bell`: wakes one task that sleeps, or has it begun where none is there."""
+"""`Bell`: wakes one sleeping task, or starts the task if there is none."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import trio
 
 @final
 class Bell:
-    """Rung by anybody, answered by one task, at the latest when it listens next.
+    """Rung by any task, answered by one task, at the latest when it next waits.
 
     A `trio.Event` for each sleep would cost every idle unit half a kilobyte, and a task that sleeps for ever three.
 
     Attributes:
-        begin: Begins a task that answers; called when the bell rings and there is none.
+        begin: Starts the task that answers; called when the bell rings and there is none.
     """
 
     __slots__ = ("_is_attended", "_listener", "_rung", "begin")
@@ -27,7 +27,7 @@ class Bell:
         self._rung = False
 
     def ring(self) -> None:
-        """Wake the task, or keep it from going to sleep, or have it begun."""
+        """Wake the task, prevent it from going to sleep, or start it."""
         self._rung = True
         if self._listener is not None:
             listener, self._listener = self._listener, None
@@ -37,16 +37,16 @@ class Bell:
             self.begin()
 
     def hush(self) -> None:
-        """Forget that it was rung: what was to be looked at is being looked at."""
+        """Forget that it was rung: the task is looking at the changes."""
         self._rung = False
 
     def leave(self) -> bool:
-        """Return whether the task may end, as it has not rung; from then on, the next ring begins another one."""
+        """Return whether the task may end, because the bell has not rung; if so, the next ring starts another task."""
         self._is_attended = self._rung
         return not self._rung
 
     async def wait(self, until: float) -> None:
-        """Sleep until it rings, or until a time on Trio's clock."""
+        """Sleep until the bell rings, or until a time on Trio's clock."""
         if self._rung:
             await trio.lowlevel.checkpoint()
             return

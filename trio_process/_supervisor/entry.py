@@ -1,4 +1,4 @@
-"""`Entry`: one spec of the roster, with its replicas and those who hold it."""
+"""`Entry`: one spec of the roster, with its replicas and holders."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .spec import UnitSpec
 
 
 class Holder(Protocol):
-    """Somebody who needs a unit."""
+    """A holder of a unit."""
 
     def end(self, failure: UnitFailedError) -> None:
-        """End the need: the unit has ended for good, or is stopped."""
+        """End the hold: the unit has ended for good, or is stopped."""
 
 
 @final
 class Entry:
-    """One spec, its replicas by number, and what is wanted of it.
+    """One spec, its replicas by number, and whether it is wanted.
 
     Attributes:
         asked: It was enabled or started, and not stopped since.
-        holds: Those who hold it.
-        replicas: By number; those that are being retired are among them until nothing of them runs.
-        removed: It was removed by a reload, and is only there until nothing of it runs.
+        holds: Its holders.
+        replicas: Its replicas by number, including those that are being retired, until nothing of them runs.
+        removed: It was removed by a reload, and remains only until nothing of it runs.
     """
 
     __slots__ = ("asked", "holds", "removed", "replicas", "spec")
@@ -39,9 +39,9 @@ class Entry:
 
     @property
     def is_wanted_itself(self) -> bool:
-        """Whether it is wanted for its own sake, not because another unit needs it."""
+        """Whether it is wanted by itself, not because another unit needs it."""
         return self.asked or bool(self.holds)
 
     def active(self) -> Iterator[Replica]:
-        """Yield the replicas that count: not those that are being retired."""
+        """Yield the replicas, except those that are being retired."""
         return (replica for _, replica in sorted(self.replicas.items()) if not replica.wishes.retired)

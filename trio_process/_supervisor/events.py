@@ -1,4 +1,4 @@
-"""`UnitChanged`: the event of every change of a unit's state."""
+"""`UnitChanged`: the event for every change of a unit's state."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .rules import UnitState
 @final
 @attrs.frozen
 class UnitChanged:
-    """A unit went from one state to another; on the bus of the supervisor's service, and never dropped.
+    """A unit has changed its state; published on the bus of the supervisor's service, and never dropped.
 
     Attributes:
-        name: The unit; of further replicas with their number, ``web.2``.
+        name: The name of the unit; with the number for further replicas, ``web.2``.
         replica: Its number, from 1.
         old: The state before.
         new: The state now.
-        reason: What led to it, for people.
+        reason: The reason, for people.
         generation: The number of its run, from 1; 0 before the first one.
-        at: When, timezone-aware.
-        never_dropped: True: a subscription waits for room rather than drop it, whatever its `Overflow`.
+        at: The time, timezone-aware.
+        never_dropped: True: it is delivered whatever the `Overflow` of a subscription.
     """
 
     never_dropped: ClassVar[bool] = True

@@ -13,7 +13,7 @@ def checked(units: Iterable[UnitSpec]) -> dict[str, UnitSpec]:
     """Return the specs by name, in their order.
 
     Raises:
-        OptionError: There are faults; the text has all of them.
+        OptionError: There are faults; the message names all of them.
     """
     if isinstance(units, (str, bytes, Mapping)) or not isinstance(units, Iterable):
         raise OptionError(f"units must be a list of UnitSpec, got {units!r}")
@@ -52,7 +52,7 @@ def _faults_of(spec: UnitSpec, specs: Mapping[str, UnitSpec]) -> Iterator[str]:
 
 
 def _cycles(specs: Mapping[str, UnitSpec]) -> Iterator[list[str]]:
-    """Yield each cycle that a search in depth meets, from its first name back to it."""
+    """Yield each cycle that a depth-first search finds, from its first name back to that name."""
     done: set[str] = set()
     for start in specs:
         path: list[str] = []

@@ -15,17 +15,17 @@ from .spec import UnitSpec
 
 
 def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[UnitSpec]:
-    r"""Return the units of a pipeline file: what stands below ``[services]``, or the lines of a Procfile.
+    r"""Return the units of a pipeline file: its ``[services]``, or the lines of a Procfile.
 
     Args:
         path: The file, as for `load_pipeline`.
 
     Returns:
-        A unit per service, in the order of the file; an empty list if there is none.
+        A unit for each service, in the order of the file; an empty list if there are none.
 
     Raises:
-        PipelineError: The file can't be read or has faults, in its tasks too; `faults` has all of them, each with file,
-            line and key.
+        PipelineError: The file can't be read or has faults, even in its tasks; `faults` lists all of them, each with
+            file, line and key.
         OptionError: `path` is not a path.
 
     >>> import pathlib, tempfile
@@ -40,10 +40,10 @@ def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
 
 
 def make_units(file: PipelineFile) -> list[UnitSpec]:
-    """Return the units of a file that was read.
+    """Return the units of a file that has been read.
 
     Raises:
-        PipelineError: A service has faults that only its unit knows.
+        PipelineError: A service has faults that only its unit can find.
     """
     units = [unit for entry in file.services if (unit := _unit(entry)) is not None]
     if file.faults is not None:
@@ -52,10 +52,10 @@ def make_units(file: PipelineFile) -> list[UnitSpec]:
 
 
 def only(units: list[UnitSpec], names: Sequence[str]) -> list[UnitSpec]:
-    """Return the units with the named ones and what they need enabled, and no other; without names as they are.
+    """Return the units with only the named ones and their dependencies enabled; without names, return them unchanged.
 
     Raises:
-        OptionError: There is none of a name.
+        OptionError: No unit has one of the names.
     """
     if not names:
         return units

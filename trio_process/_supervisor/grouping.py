@@ -1,4 +1,4 @@
-"""`Grouping`: what is restarted together with a unit, by the supervisor's strategy."""
+"""`Grouping`: which units are restarted together, by the supervisor's strategy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .rules import Graph, Strategy, UnitState
 
 
 class Units(Protocol):
-    """The units, and who needs whom."""
+    """The units and their dependencies."""
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -19,16 +19,16 @@ class Units(Protocol):
 
     @property
     def graph(self) -> Graph:
-        """Who needs whom."""
+        """The dependencies."""
 
 
 @final
 class Grouping:
-    """The restarts of several units as one: all are stopped before any of them starts again.
+    """Restarts several units together: all are stopped before any of them starts again.
 
     Args:
         units: The units.
-        strategy: What is restarted together.
+        strategy: Which units are restarted together.
     """
 
     __slots__ = ("_strategy", "_to_stop", "_units")
@@ -39,7 +39,7 @@ class Grouping:
         self._to_stop: set[Replica] = set()
 
     def restart_with(self, origin: Replica) -> None:
-        """Restart what is restarted together with a unit that is."""
+        """Restart the units that are restarted together with this one."""
         match self._strategy:
             case Strategy.ONE_FOR_ONE:
                 return
@@ -53,7 +53,7 @@ class Grouping:
                     self._to_stop.add(replica)
 
     def may_start(self, replica: Replica) -> bool:
-        """Return whether all that is restarted together with a unit is stopped."""
+        """Return whether all units that are restarted together with this one are stopped."""
         if not self._to_stop:
             return True
         if self._strategy is Strategy.ONE_FOR_ALL:
@@ -62,7 +62,7 @@ class Grouping:
         return dependents.isdisjoint([other.spec.name for other in self._to_stop])
 
     def is_stopped(self, replica: Replica) -> None:
-        """Let those start that waited until a unit is stopped; or until it is not to be stopped any more."""
+        """Let units start that were waiting until this one is stopped, or no longer to be stopped."""
         replica.wishes.grouped = False
         if replica not in self._to_stop:
             return

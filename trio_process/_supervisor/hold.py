@@ -1,4 +1,4 @@
-"""`Hold`: somebody who needs a unit for the length of a block."""
+"""`Hold`: keeps a unit running inside a block."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Hold:
         return self._roster.first(entry).unit
 
     async def wait_stopped(self) -> None:
-        """Wait until the unit is stopped, unless it is wanted otherwise."""
+        """Wait until the unit is stopped, unless it is still wanted for another reason."""
         entry, name = self._entry, self._entry.spec.name
 
         def check() -> bool | None:
@@ -69,7 +69,7 @@ class Hold:
 
     @asynccontextmanager
     async def block(self) -> AsyncIterator[Unit]:
-        """Hold the unit for the length of the block."""
+        """Hold the unit inside the block."""
         roster, entry = self._roster, self._entry
         entry.holds.append(self)
         roster.refresh()

@@ -4,18 +4,18 @@
         event = decide(state, situation)
         if event is not None: change the state, and do what the new one asks for
         elif there is a deadline: sleep until then, or until the bell rings
-        else: end; when the bell rings, another task goes on
+        else: end; when the bell rings, another task continues
 
-* Others set wishes, change what is wanted, and ring the bell; they never hand an event over. So a request is never lost,
-  doubled or late, in whatever state it comes.
-* Starting and stopping are done here, inline. What is asked for meanwhile is looked at afterwards, when `decide` is
-  asked again.
+* Other tasks set wishes, change which units are wanted, and ring the bell; they never pass an event. So a request is
+  never lost, doubled or late, whatever the state.
+* Starting and stopping are done here, inline. Requests that arrive meanwhile are considered afterwards, when `decide`
+  is called again.
 * An idle unit has no task, which would be a third of its memory. There is never more than one.
-* All of it runs in a shield. A cancellation from outside must not end this task, or nobody would be there for the ordered
-  stop; it reaches a unit as the supervisor's stop, which makes all units unwanted and waits until each task has ended by
+* All of it runs in a shield. A cancellation from outside must not end this task, which is needed for the ordered stop.
+  It reaches a unit as the supervisor's stop, which makes all units unwanted and waits until each task has ended by
   itself.
-* The state changes first, and is announced; then comes what it asks for. So an observer never sees a process that
-  belongs to no run.
+* The state is changed and published first; the actions of the new state follow. So an observer never sees a process
+  that belongs to no run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .spec import UnitSpec
 
 @final
 class Keeper:
-    """Keeps one replica as it is wanted."""
+    """Keeps one replica in the wanted state."""
 
     __slots__ = ("_delay_until", "_probing", "_replica", "_spec", "_team")
 
@@ -52,12 +52,12 @@ class Keeper:
         replica.bell.begin = self.begin
 
     def begin(self) -> None:
-        """Begin the task."""
+        """Start the task."""
         self._team.tasks.begin(self.keep, f"keeper of {self._replica.name}")
 
     @trio.lowlevel.enable_ki_protection
     async def keep(self) -> None:
-        """Keep it until there is nothing to do before the bell rings again."""
+        """Keep the replica until there is nothing to do before the bell rings again."""
         replica = self._replica
         is_idle = False
         with trio.CancelScope(shield=True):
@@ -84,7 +84,7 @@ class Keeper:
                     self._team.dismissed(replica)
 
     def _situation(self) -> Situation:
-        """Return what the state machine looks at."""
+        """Return the input of the state machine."""
         replica, team = self._replica, self._team
         run, wishes, now = replica.run, replica.wishes, trio.current_time()
         if run is None:
@@ -122,7 +122,7 @@ class Keeper:
         return run.begun_at is not None and now >= run.begun_at + self._spec.settle
 
     def _alarm(self, situation: Situation) -> float:
-        """Return when to look again even if nobody rings."""
+        """Return when to look again even if the bell doesn't ring."""
         state, run = self._replica.state, self._replica.run
         if state is UnitState.BACKOFF:
             return self._delay_until
@@ -161,7 +161,7 @@ class Keeper:
                 replica.next_start = replica.since + timedelta(seconds=self._delay_until - trio.current_time())
 
     def _note_failure(self, event: UnitEvent, run: Run) -> None:
-        """Keep why a run is stopped, where it is for a failure."""
+        """Remember why a run is stopped, if the reason is a failure."""
         match event:
             case UnitEvent.START_TIMEOUT:
                 limit = in_seconds(self._spec.start_timeout)
@@ -188,7 +188,7 @@ class Keeper:
         return event.value.replace("`", "")
 
     def _judge(self, run: Run) -> tuple[UnitEvent, str]:
-        """Return what the end of a run leads to, and why; a failure goes into the log."""
+        """Return the event that follows the end of a run, and the reason; log a failure."""
         failure = run.failed or run.failure
         now = trio.current_time()
         verdict = self._replica.machine.judge(
@@ -231,7 +231,7 @@ class Keeper:
         return CommandRun(ring, team.service, spec.options_of(replica.number, replica.name), team.exits)
 
     def _probe(self, run: Run) -> None:
-        """Begin to ask what the spec wants asked."""
+        """Start the probes of the spec."""
         spec, replica = self._spec, self._replica
         if spec.ready is None and spec.live is None:
             return
@@ -262,7 +262,7 @@ class Keeper:
             self._probing.end()
 
     def _go_by(self, spec: UnitSpec) -> None:
-        """Go by another spec: ask what it wants asked, also of a run that goes on."""
+        """Switch to another spec, and apply its probes even to the present run."""
         old, self._spec = self._spec, spec
         if (spec.ready, spec.live) == (old.ready, old.live):
             return
@@ -279,7 +279,7 @@ class Keeper:
 
 
 def _account(failure: BaseException) -> str:
-    """Return how a run ended in one line; of a command without the last lines that it wrote, which its error has."""
+    """Return how a run ended in one line, without a command's last lines of output, which are in its error."""
     if isinstance(failure, CommandFailedError):
         return one_line(f"{type(failure).__name__}: {str(failure).splitlines()[0]}")
     return reason_of(failure)

@@ -1,4 +1,4 @@
-"""`Probing`: the questions that are put to the runs of one unit."""
+"""`Probing`: runs the probes of one unit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Watch = Callable[["Question", Run], Awaitable[None]]
 
 @final
 class Probing:
-    """Asks whether a unit is ready, and from its first readiness on whether it is alive.
+    """Probes whether a unit is ready, and after its first readiness whether it is alive.
 
     Args:
         spec: Its spec.
         replica: Its number.
-        label: What the runs of probe commands are called.
-        service: What runs those.
-        nursery: Where the questions are asked.
+        label: The label of probe commands.
+        service: The service that runs probe commands.
+        nursery: The nursery for the tasks of probes.
     """
 
     __slots__ = ("_live", "_nursery", "_place", "_ready", "_scopes")
@@ -42,21 +42,21 @@ class Probing:
 
     @property
     def asks_for_readiness(self) -> bool:
-        """Whether readiness is what a probe says."""
+        """Whether a probe decides about readiness."""
         return self._ready is not None
 
     def begin(self, run: Run) -> None:
-        """Begin to ask whether a run is ready."""
+        """Start to probe the readiness of a run."""
         if self._ready is not None:
             self._soon(self._watch_readiness, self._ready, run)
 
     def became_ready(self, run: Run) -> None:
-        """Begin to ask whether a run is alive, now that it was ready for the first time."""
+        """Start to probe the liveness of a run, which has just become ready for the first time."""
         if self._live is not None:
             self._soon(self._watch_liveness, self._live, run)
 
     def end(self) -> None:
-        """Ask no more: the run is over. What is still being asked is cancelled, and its answer is nobody's."""
+        """Stop probing: the run has ended. Probes in progress are cancelled, and their results are discarded."""
         for scope in self._scopes:
             scope.cancel()
         self._scopes.clear()
@@ -105,7 +105,7 @@ class Probing:
 
 @final
 class Question:
-    """A probe for one replica, and who asks it."""
+    """A probe for one replica, and its `Asker`."""
 
     __slots__ = ("_asker", "probe")
 
@@ -114,12 +114,12 @@ class Question:
         self._asker = Asker(probe._kind, probe.timeout)
 
     async def ask(self, place: Place) -> tuple[bool, str]:
-        """Ask once."""
+        """Run the probe once."""
         return await self._asker.ask(place)
 
 
 async def _await_line(kind: LineKind, run: Run) -> None:
-    """Wait for a line of this run's own process, so that a line of the last run can't be taken for one of this."""
+    """Wait for a line of this run's own process, so that a line of the previous run doesn't count."""
     assert run.process is not None, "a line is for commands only"
     try:
         await run.process.wait_for_line(kind.pattern)

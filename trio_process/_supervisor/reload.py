@@ -1,4 +1,4 @@
-"""`ReloadPlan`: what a reload changes; pure."""
+"""`ReloadPlan`: the changes of a reload, computed without side effects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NOT_A_RESTART: Final = frozenset({"replicas", "ready", "live"})
 @final
 @attrs.frozen(kw_only=True)
 class ReloadPlan:
-    """What a reload changes.
+    """The changes of a reload.
 
     Attributes:
-        added: The names of the units that are new.
-        changed: For each unit that is not as before, the fields that differ.
-        removed: The names of the units that are there no more.
-        kept: The names of the units that stay as they are.
+        added: The names of new units.
+        changed: The fields that differ, for each unit that has changed.
+        removed: The names of removed units.
+        kept: The names of unchanged units.
     """
 
     added: tuple[str, ...] = ()
@@ -37,12 +37,12 @@ class ReloadPlan:
 
     @property
     def _restarted(self) -> tuple[str, ...]:
-        """The units that are restarted: those of which more changed than what can change while they run."""
+        """The units to restart: those with changes that can't be applied while they run."""
         return tuple([name for name, fields in self.changed.items() if not NOT_A_RESTART.issuperset(fields)])
 
 
 def compare(old: Mapping[str, UnitSpec], new: Mapping[str, UnitSpec]) -> ReloadPlan:
-    """Return what leads from some specs to others."""
+    """Return the changes between two lists of specs."""
     changed = {name: fields for name in new if name in old and (fields := differing(old[name], new[name]))}
     return ReloadPlan(
         added=tuple([name for name in new if name not in old]),

@@ -1,4 +1,4 @@
-"""`Replica`: one replica of a unit, its state, what was asked of it, and its present run."""
+"""`Replica`: one replica of a unit, its state, its pending requests, and its present run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ENDS: Final = {
 
 @attrs.define
 class Wishes:
-    """What was asked of a unit and isn't done yet; set by callers and by other units."""
+    """The pending requests to a unit; set by callers and by other units."""
 
     start: bool = False
     restart: bool = False
@@ -44,11 +44,11 @@ class Wishes:
 
     @property
     def pending(self) -> bool:
-        """Whether the state is about to change, so that nobody should go by it."""
+        """Whether the state is about to change, so that it should not be relied on."""
         return self.start or self.restart or self.grouped
 
     def fulfil(self) -> None:
-        """Forget what was asked: it begins anew, or was stopped."""
+        """Clear the requests: the unit is starting again, or was stopped."""
         self.start = self.restart = self.grouped = False
 
 
@@ -57,15 +57,15 @@ class Replica:
     """One replica of a unit.
 
     Args:
-        team: The units that it is one of.
-        spec: What it is made from.
+        team: The units that it belongs to.
+        spec: Its spec.
         number: Its number, from 1.
 
     Attributes:
-        run: What runs now, or is being stopped. There is never a second one: it is set on the way into `STARTING`, and
-            cleared only when nothing of it is left.
-        survived: The run before, if something of it survived SIGKILL.
-        gone: Its task has ended.
+        run: The present run, which may be stopping. There is never a second one: it is set on the way into `STARTING`,
+            and cleared only when nothing of it is left.
+        survived: The previous run, if a process of it survived SIGKILL.
+        gone: Whether its task has ended.
     """
 
     __slots__ = (
@@ -95,49 +95,49 @@ class Replica:
 
     @property
     def state(self) -> UnitState:
-        """Where it stands."""
+        """Its state."""
         return self.machine.state
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after an end of its own, since it was last asked for."""
+        """How often it was restarted after it ended by itself, since it was last requested."""
         return self.machine.restarts
 
     @property
     def process(self) -> ManagedProcess | None:
-        """The process of the present run, or else of the last one."""
+        """The process of the present run, or else of the previous one."""
         return self.watchers.process if self.run is None else self.run.process
 
     @property
     def is_running(self) -> bool:
-        """Whether something of it runs, or is being started or stopped."""
+        """Whether it is running, or is being started or stopped."""
         return self.run is not None
 
     @property
     def has_begun(self) -> bool:
-        """Whether something of it runs, not only is about to."""
+        """Whether it is running, and not only about to start."""
         return self.run is not None and self.run.begun_at is not None
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it is to run."""
+        """Whether it should run."""
         return not self.wishes.retired and self.team.is_wanted(self.spec.name)
 
     @property
     def is_to_stop(self) -> bool:
-        """Whether something of it runs that is being stopped, or is to be."""
+        """Whether it is running, and is being stopped or about to be."""
         if self.run is None:
             return False
         return self.state is UnitState.STOPPING or not self.is_wanted or self.wishes.restart or self.wishes.grouped
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is ready or has completed, and nobody has asked for a change of that."""
+        """Whether it is ready or has completed, and no request to change that is pending."""
         return self.state in (UnitState.READY, UnitState.COMPLETED) and not self.wishes.pending
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it has failed or was skipped, and nothing is under way that may change that."""
+        """Whether it has failed or was skipped, and nothing in progress may change that."""
         if self.wishes.pending:
             return False
         if self.state is UnitState.SKIPPED:
@@ -146,7 +146,7 @@ class Replica:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs, or will unless it is asked for."""
+        """Whether it doesn't run, and won't unless it is requested."""
         if self.gone:
             return True
         if self.state not in AT_REST:
@@ -157,16 +157,16 @@ class Replica:
 
     @property
     def survivor(self) -> StopFailedError | None:
-        """What SIGKILL did not end of the last run, while that is still alive."""
+        """The process of the previous run that SIGKILL did not end, while it is still alive."""
         run = self.survived
         return run.stuck if run is not None and run.is_left() else None
 
     def waiting_for(self) -> tuple[str, ...]:
-        """Return the names of what it waits for."""
+        """Return the names of the units that it waits for."""
         return self.team.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
 
     def describe(self) -> str:
-        """Return where it stands and what it waits for, for an error."""
+        """Return its state and what it waits for, for an error."""
         waiting = self.waiting_for()
         if waiting:
             return f"{self.name} is {self.state}, for " + ", ".join(f"{n} ({self.spec.after[n]})" for n in waiting)
@@ -177,7 +177,7 @@ class Replica:
         return f"{self.name} is {self.state}"
 
     def failure(self, what: str = "") -> UnitFailedError:
-        """Return the error that says that it can't be ready."""
+        """Return the error that reports that it can't become ready."""
         if not what:
             what = _ENDS.get(self.state, f"is {self.state}")
         error = UnitFailedError(
@@ -189,13 +189,13 @@ class Replica:
     # what callers and other units ask for
 
     def ask_start(self) -> None:
-        """Ask for a start, where being wanted isn't enough: after an end, and during a backoff."""
+        """Request a start, if being wanted isn't enough: after an end, and during a backoff."""
         if self.state not in RUNNING | {UnitState.WAITING, UnitState.STOPPED}:
             self.wishes.start = True
         self.bell.ring()
 
     def ask_restart(self) -> bool:
-        """Ask for a restart; return whether it is a new one, not one that is under way."""
+        """Request a restart; return whether it is a new one, and not one in progress."""
         if self.wishes.restart or self.wishes.grouped:
             return False
         if self.wishes.restarting and self.state is not UnitState.BACKOFF:
@@ -209,7 +209,7 @@ class Replica:
         return True
 
     def ask_grouped(self) -> bool:
-        """Ask for a restart together with another unit; return whether there is something to stop or to redo."""
+        """Request a restart together with another unit; return whether there is anything to stop or to repeat."""
         if self.wishes.grouped or self.wishes.retired:
             return self.wishes.grouped
         if self.state in RUNNING or (self.state is UnitState.COMPLETED and self.is_wanted):
@@ -219,7 +219,7 @@ class Replica:
         return False
 
     def change_spec(self, spec: UnitSpec) -> None:
-        """Go by another spec: for questions at once, for all else from the next run on."""
+        """Switch to another spec: at once for probes, from the next run on for everything else."""
         if spec.restart != self.spec.restart:
             self.machine.set_policy(spec.restart)
         self.spec = spec
@@ -228,7 +228,7 @@ class Replica:
     # what its keeper does
 
     def apply(self, event: UnitEvent, reason: str) -> None:
-        """Change the state, and say so. Its keeper alone calls this."""
+        """Change the state, and publish it. Only its keeper calls this."""
         old = self.machine.apply(event)
         state = self.state
         self.since = datetime.now(UTC)
@@ -250,11 +250,11 @@ class Replica:
     # what a user asks of its unit
 
     def lines(self) -> UnitLines:
-        """Return the lines of the present run, or else of the last one, and of every later one."""
+        """Return the lines of the present run, or else of the previous one, and of all later runs."""
         return self.watchers.lines()
 
     async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
-        """Wait until it is, or has meanwhile been, in one of some states."""
+        """Wait until it is in one of some states, or has been since the call."""
         wanted = frozenset([member(UnitState, state, "states") for state in states])
         limit = float("inf") if timeout is None else checks.seconds("timeout", timeout)
         found: UnitState | None = None

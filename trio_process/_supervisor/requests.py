@@ -1,6 +1,6 @@
-"""What callers ask of a supervisor: each changes what is wanted, at once, and then only waits.
+"""The requests to a supervisor: each changes at once which units are wanted, and then only waits.
 
-So cancelling a call changes nothing that is under way; and a call that is made again, or by many, asks for the same.
+So cancelling a call doesn't affect the request, and repeated or concurrent calls are one request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .spec import UnitSpec
 
 
 async def start(roster: Roster, name: str) -> None:
-    """Start a unit and what it needs; return when it is ready."""
+    """Start a unit and its dependencies; return when it is ready."""
     entry = roster.entry(name)
     _refuse_beside_survivors(entry)
     entry.asked = True
@@ -50,7 +50,7 @@ async def stop(roster: Roster, name: str) -> None:
 
 
 async def restart(roster: Roster, name: str) -> None:
-    """Restart a unit, and what is restarted with it; return when it is ready again."""
+    """Restart a unit, and the units that are restarted with it; return when it is ready again."""
     entry = roster.entry(name)
     _refuse_beside_survivors(entry)
     entry.asked = True
@@ -60,7 +60,7 @@ async def restart(roster: Roster, name: str) -> None:
 
 
 async def scale(roster: Roster, name: str, replicas: int) -> None:
-    """Have another number of replicas; return when those that went are gone, and those that came are ready."""
+    """Change the number of replicas; return when removed ones are gone, and new ones are ready."""
     entry = roster.entry(name)
     spec = attrs.evolve(entry.spec, replicas=replicas)
     entry.spec = spec
@@ -103,7 +103,7 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
 
 
 async def wait(roster: Roster, *, check: bool) -> None:
-    """Wait until nothing runs or will run."""
+    """Wait until no unit runs or will run."""
     await roster.until_all(roster.replicas, lambda replica: replica.is_over)
     for replica in roster.failed if check else ():
         if replica.state is UnitState.FAILED:
@@ -111,12 +111,12 @@ async def wait(roster: Roster, *, check: bool) -> None:
 
 
 def held(roster: Roster) -> tuple[str, ...]:
-    """Return the names of the units that somebody holds."""
+    """Return the names of the units that have holders."""
     return tuple([name for name, entry in roster.entries.items() if entry.holds])
 
 
 async def wait_unheld(roster: Roster) -> None:
-    """Wait until nobody holds a unit."""
+    """Wait until no unit has a holder."""
     await roster.until(lambda: None if held(roster) else True)
 
 
@@ -135,7 +135,7 @@ def plan(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
 
 
 async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
-    """Go by other specs; return when what was removed is gone, and each of the others has come up or failed to."""
+    """Switch to other specs; return when removed units are gone, and each other unit is ready or has failed."""
     new = checked(units)
     found = plan(roster, new.values())
     old_graph, roster.graph = roster.graph, Graph.of(new.values())
@@ -162,7 +162,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
 
 
 def ask_needs(roster: Roster, name: str) -> None:
-    """Ask for a start of what a unit waits for in vain, and of what that waits for."""
+    """Request a start of dependencies that a unit waits for in vain, and of theirs."""
     waiting = [name]
     seen = {name}
     while waiting:
@@ -208,11 +208,11 @@ def _refuse_beside_survivors(entry: Entry) -> None:
 
 
 def _all_ready(roster: Roster, entry: Entry) -> bool | None:
-    """Return True if all replicas of a unit are ready, None if they may get so.
+    """Return True if all replicas of a unit are ready, None if they may become ready.
 
     Raises:
-        UnitFailedError: One can't.
-        StopFailedError: One can't, as what SIGKILL did not end is still there.
+        UnitFailedError: One can't become ready.
+        StopFailedError: One can't, because a process that SIGKILL did not end is still alive.
     """
     if not roster.is_wanted(entry.spec.name):
         raise roster.first(entry).failure("was stopped")
@@ -220,7 +220,7 @@ def _all_ready(roster: Roster, entry: Entry) -> bool | None:
 
 
 def _is_ready(roster: Roster, replica: Replica) -> bool:
-    """Return whether a replica is ready; raises as `_all_ready`."""
+    """Return whether a replica is ready; raises like `_all_ready`."""
     if not roster.is_wanted(replica.spec.name):
         raise replica.failure("was stopped")
     if replica.is_hopeless:
@@ -229,7 +229,7 @@ def _is_ready(roster: Roster, replica: Replica) -> bool:
 
 
 def _has_shrunk(entry: Entry) -> bool:
-    """Return whether the replicas that were to go are gone; the first one stays, stopped."""
+    """Return whether the removed replicas are gone; the first replica remains, stopped."""
     going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
     return all([replica.number == 1 and replica.state in AT_REST for replica in going])
 
@@ -245,5 +245,5 @@ def _is_put_off(replica: Replica) -> bool:
 
 
 def _is_stopped(replica: Replica) -> bool:
-    """Return whether a unit is at rest, or somebody wants it again: then this stop is over, or will never be."""
+    """Return whether a unit is at rest, or is wanted again, so that this stop has ended or never will."""
     return replica.state in AT_REST or replica.is_wanted

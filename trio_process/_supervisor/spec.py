@@ -1,4 +1,4 @@
-"""`UnitSpec`: one unit that is kept running, a command or an async function."""
+"""`UnitSpec`: a command or an async function that is kept running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NUMBERED: Final = re.compile(r".*\.[0-9]+")
 
 
 def check_name(value: object) -> str:
-    """Return a valid name of a unit; `OptionError` says what one is."""
+    """Return a valid name of a unit; the `OptionError` for another one explains the rule."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise OptionError(f"name must consist of letters, digits and any of `_ - . :`, got {value!r}")
     if _NUMBERED.fullmatch(value):
@@ -48,7 +48,7 @@ def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret,
 
 
 def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> dict[str, UnitCondition]:
-    """Return what is waited for, by name; names alone mean `READY`."""
+    """Return the conditions by name; names without conditions mean `READY`."""
     if isinstance(values, Mapping):
         return {
             checks.text("after", name): member(UnitCondition, condition, f"after[{name!r}]")
@@ -62,29 +62,29 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
 @final
 @attrs.frozen(kw_only=True)
 class UnitSpec:
-    """One unit of a `Supervisor`: what is kept running, what it waits for, and when it is started again.
+    """One unit of a `Supervisor`: a command or function to keep running, its dependencies, and when to restart it.
 
     Args:
-        name: What others call it, and the label of its process: letters, digits and ``_ - . :``, without a dot and
-            digits at the end.
-        command: The program, as in `RunOptions`; this or `main`.
-        args: Its arguments, none of them a number.
-        main: An async function without arguments, run in a task of its own. One that takes `task_status` is ready when
+        name: Its name, and the label of its process: letters, digits and ``_ - . :``, but no dot and digits at the end.
+        command: The program, as in `RunOptions`. Either this or `main` is given.
+        args: Its arguments; numbers are refused.
+        main: An async function without arguments, run in a task of its own. If it takes `task_status`, it is ready when
             it calls `task_status.started()`.
-        after: What it waits for at every start: names of units that must be ready, or a mapping of names to
+        after: The units that it waits for at every start: names of units that must be ready, or a mapping of names to
             `UnitCondition`.
-        ready: What tells that it is ready.
-        live: What tells that it is still alive, from its first readiness on; if not, it is stopped, as a failure.
-        settle: Without `ready` and `task_status`, one that has lived for that many seconds is ready.
-        start_timeout: Seconds that it may take to get ready.
-        restart: When it is started again.
-        essential: Its end is the end of the supervisor's block.
-        replicas: How many of it run.
-        enabled: Whether it is started from the first; else only by `start` or `hold`, or for a unit that needs it.
-        cwd: As in `RunOptions`, like all that follow.
+        ready: The probe that finds out whether it is ready.
+        live: The probe that finds out, after its first readiness, whether it is still alive. If it isn't, it is stopped,
+            and that counts as a failure.
+        settle: Seconds after which a unit without `ready` and `task_status` counts as ready.
+        start_timeout: Seconds that it may take to become ready.
+        restart: When it is restarted.
+        essential: Whether its end is the end of the supervisor's block.
+        replicas: How many replicas run.
+        enabled: Whether it is started with the supervisor; else only by `start` or `hold`, or for a unit that needs it.
+        cwd: As in `RunOptions`, like all options below.
         env: As there; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
         stdin: As there; None for a pipe.
-        stdout: As there; of several replicas, each gets the number before a path's suffix.
+        stdout: As there; with several replicas, each one's number is inserted before the suffix of a path.
         stderr: Likewise.
         disable_capture: As there.
         buffer_size: As there.
@@ -96,8 +96,8 @@ class UnitSpec:
         stop_signal: As there.
         grace_period: As there.
         kill_group: As there.
-        ok_exit_codes: As there: with these it has ended well.
-        log_file: As there; of several replicas, each gets the number before its suffix.
+        ok_exit_codes: As there; an end with one of these is a success.
+        log_file: As there; with several replicas, each one's number is inserted before the suffix.
         log_max_bytes: As there.
         log_keep: As there.
         echo: As there.
@@ -175,7 +175,7 @@ class UnitSpec:
             self._check_probe(option, getattr(self, option))
 
     def _make_options(self, **changes: Any) -> RunOptions:
-        """Return the options of a command; the rules for them are those of `RunOptions`."""
+        """Return the options of a command, validated by the rules of `RunOptions`."""
         assert self.command is not None
         options = {"name": self.name, **{name: getattr(self, name) for name in _LAID}, **changes}
         return RunOptions(command=self.command, args=self.args, **options)
@@ -214,21 +214,21 @@ class UnitSpec:
 
     @property
     def options(self) -> RunOptions | None:
-        """The `RunOptions` of a command, made anew, as they would be most of the memory of a spec; None for a function."""
+        """The `RunOptions` of a command; None for a function. Not stored, because they would be most of the memory of a spec."""
         return None if self.command is None else self._make_options()
 
     @property
     def takes_task_status(self) -> bool:
-        """Whether `main` says by itself when it is ready."""
+        """Whether `main` reports its readiness itself."""
         return self.main is not None and "task_status" in _parameters(self.main)
 
     @property
     def ends_only_by_failure(self) -> bool:
-        """Whether it never completes, as it is started again after every end."""
+        """Whether it never completes, because it is restarted after every end."""
         return self.restart.mode is RestartMode.ALWAYS
 
     def options_of(self, replica: int, label: str) -> RunOptions:
-        """Return what one replica's process is started with.
+        """Return the options of one replica's process.
 
         Args:
             replica: Its number, from 1.
@@ -288,7 +288,7 @@ def _check_main(main: object) -> None:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two values of a spec mean the same; of partials, whether they call the same with the same."""
+    """Return whether two values of a spec are equivalent; partials are, if function and arguments are the same."""
     if isinstance(one, functools.partial) and isinstance(other, functools.partial):
         return (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
     return one == other

@@ -1,4 +1,4 @@
-"""One stay in a supervisor's block: the service, the nursery of the units, and the way out."""
+"""One entry into a supervisor's block: the service, the nursery of the units, and the exit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Ending:
 
     Attributes:
         scope: Around the body.
-        error: What the block ends with, None after an essential unit that has completed.
-        interrupt: An exception of a unit that is no `Exception`.
+        error: The exception that the block ends with, None after an essential unit has completed.
+        interrupt: An exception of a unit that is not an `Exception`.
     """
 
     def __init__(self) -> None:
@@ -44,13 +44,13 @@ class _Ending:
 async def open_roster(
     specs: dict[str, UnitSpec], service: Service, *, owned: bool, strategy: Strategy, shutdown_timeout: float
 ) -> AsyncIterator[Roster]:
-    """Keep units for the length of the block, and stop them all when it is left.
+    """Keep units running inside the block, and stop them all when it is left.
 
     Args:
-        specs: By name, checked.
-        service: What starts processes.
+        specs: The checked specs, by name.
+        service: The service that starts processes.
         owned: Whether the service is entered here.
-        strategy: What is restarted together.
+        strategy: Which units are restarted together.
         shutdown_timeout: Seconds that leaving may take before every grace ends.
     """
     with _deadline_within(current_deadline()) as deadline:
@@ -85,7 +85,7 @@ async def open_roster(
 
 
 async def _stop_all(roster: Roster, deadline: float) -> None:
-    """Want nothing any more, and wait until the tasks of all units have ended."""
+    """Make all units unwanted, and wait until their tasks have ended."""
     roster.deadline.advance(deadline)
     roster.close()
     with trio.CancelScope(shield=True):
@@ -99,7 +99,7 @@ async def _listen(roster: Roster, scope: trio.CancelScope) -> None:
 
 @contextmanager
 def _deadline_within(outer: ShutdownDeadline) -> Iterator[ShutdownDeadline]:
-    """Make a deadline that is never later than that of the enclosing daemon."""
+    """Create a deadline that is never later than that of the enclosing daemon."""
     deadline = ShutdownDeadline()
 
     def follow() -> None:
@@ -115,7 +115,7 @@ def _deadline_within(outer: ShutdownDeadline) -> Iterator[ShutdownDeadline]:
 
 @asynccontextmanager
 async def _served(service: Service, deadline: ShutdownDeadline, *, owned: bool) -> AsyncIterator[None]:
-    """Hold the service, if it is our own; its graces end at our deadline."""
+    """Enter the service, if it is our own; its grace periods end at our deadline."""
     if not owned:
         yield
         return

@@ -1,4 +1,4 @@
-"""`Supervisor`: units that are kept running, for the length of a block."""
+"""`Supervisor`: keeps units running inside a block."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class Supervisor(Block):
     """Keeps units running: commands and async functions, in the order of their dependencies.
 
     Args:
-        units: The specs.
-        service: What starts the processes, a `FakeService` too; it must outlive the supervisor. None for one of its own,
-            with a guardian, so that nothing survives even a SIGKILL of this program.
-        strategy: What is restarted together with a unit that is restarted.
-        shutdown_timeout: Seconds that leaving may take before every grace ends.
+        units: The specs of the units.
+        service: The service that starts the processes, which may be a `FakeService`; it must outlive the supervisor. None
+            for its own, with a guardian, so that no process survives even a SIGKILL of this program.
+        strategy: Which units are restarted together with a unit that is restarted.
+        shutdown_timeout: Seconds that leaving the block may take before all grace periods end.
 
     Raises:
         OptionError: An option is invalid; or, on entering, the specs have faults, and the message names all of them.
 
-    Entering starts what is enabled, and doesn't wait for it. Leaving, for any reason, stops all units in reverse
-    dependency order, independent ones side by side, under one deadline: `shutdown_timeout`, or what an enclosing `Daemon`
-    has left. A cancellation from outside reaches the units as that stop, and in no other way. The end of an `essential`
-    unit cancels the body; if it failed or was skipped, the block ends with `UnitFailedError`.
+    Entering starts the enabled units, and doesn't wait for them. Leaving, for any reason, stops all units in reverse
+    dependency order, independent ones concurrently, under one deadline: `shutdown_timeout`, or the time that an enclosing
+    `Daemon` has left. A cancellation from outside causes the same ordered stop. The end of an `essential` unit cancels
+    the body; if the unit failed or was skipped, the block raises `UnitFailedError`.
 
-    It handles no signals: enter it inside a `Daemon`, which does so before the first unit starts.
+    A supervisor handles no signals: enter it inside a `Daemon`, which handles them before the first unit starts.
 
     >>> async def main() -> None:
     ...     async with Supervisor([UnitSpec(name="web", command="sleep", args=["60"])]) as supervisor:
@@ -88,11 +88,11 @@ class Supervisor(Block):
         """Return a supervisor of the services in a file.
 
         Args:
-            path: What `load_services` reads.
+            path: The file, as for `load_services`.
             **options: The keywords of `Supervisor`.
 
         Raises:
-            PipelineError: The file has faults; the text has all of them.
+            PipelineError: The file has faults; the message has all of them.
         """
         return cls._of_file(path, (), options)
 
@@ -110,26 +110,26 @@ class Supervisor(Block):
 
     @property
     def path(self) -> Path | None:
-        """The file that it was made from; None if it was made from specs."""
+        """The file that it was created from; None if it was created from specs."""
         return self._path
 
     @property
     def service(self) -> Service:
-        """What starts the processes, and on whose bus the events are."""
+        """The service that starts the processes, and that publishes the events."""
         return self._service
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """All units, each replica by itself, in the order of the specs; none before the supervisor is entered."""
+        """All units, one for each replica, in the order of the specs; empty before the supervisor is entered."""
         if self._roster is None:
             return ()
         return tuple([replica.unit for replica in self._roster.replicas()])
 
     def __getitem__(self, name: str) -> Unit:
-        """Return the unit of that name, `web`, or of a further replica, ``web.2``.
+        """Return the unit with this name, `web`, or a further replica, ``web.2``.
 
         Raises:
-            ProcessNotFoundError: There is none.
+            ProcessNotFoundError: No unit has this name.
         """
         return self._known().replica(name).unit
 
@@ -139,79 +139,80 @@ class Supervisor(Block):
         """Wait until units are ready or have completed.
 
         Args:
-            *names: Which ones; none means all that are wanted.
-            timeout: Seconds; None for ever.
+            *names: The units; none means all that are wanted.
+            timeout: Seconds; None for no limit.
 
         Raises:
-            TimeoutError: They are not in time; the text says what each of them waits for.
-            UnitFailedError: One can't become ready.
-            ProcessError: Nobody wants one of them.
+            TimeoutError: They were not ready in time; the message says what each of them waits for.
+            UnitFailedError: One of them can't become ready.
+            ProcessError: One of them is not wanted, so it would never start.
         """
         await requests.wait_ready(self._known(), names, timeout)
 
     async def wait(self, *, check: bool = True) -> None:
-        """Wait until nothing runs or will run.
+        """Wait until no unit runs or will run.
 
         Args:
-            check: Raise for the first unit that has failed.
+            check: Raise for the first unit that failed.
 
         Raises:
-            UnitFailedError: One has failed.
+            UnitFailedError: With `check`, a unit has failed.
         """
         await requests.wait(self._known(), check=check)
 
     async def start(self, name: str) -> None:
-        """Start a unit and what it needs, and return when it is ready; one that has ended gets a new restart budget.
+        """Start a unit and its dependencies, and return when it is ready; if it had ended, its restart budget is reset.
 
         Raises:
-            UnitFailedError: It can't be ready, or is stopped meanwhile.
-            StopFailedError: What SIGKILL did not end of its last run is still alive.
-            ProcessNotFoundError: There is no such unit.
+            UnitFailedError: It can't become ready, or was stopped during the call.
+            StopFailedError: A process of its last run, which SIGKILL did not end, is still alive.
+            ProcessNotFoundError: No unit has this name.
         """
         await requests.start(self._open(), name)
 
     async def stop(self, name: str) -> None:
-        """Stop a unit, and before it those that depend on it, and return when they are stopped; they stay so.
+        """Stop the units that depend on a unit, then the unit, and return when all are stopped; they stay stopped.
 
         Raises:
             StopFailedError: SIGKILL did not end it.
-            ProcessNotFoundError: There is no such unit.
+            ProcessNotFoundError: No unit has this name.
         """
         await requests.stop(self._open(), name)
 
     async def restart(self, name: str) -> None:
-        """Restart a unit and return when it is ready again; one that is asked for during a restart is that restart.
+        """Restart a unit and return when it is ready again; a call during a restart joins that restart.
 
         Raises:
-            UnitFailedError: It can't be ready, or is stopped meanwhile.
-            StopFailedError: What SIGKILL did not end of its last run is still alive.
-            ProcessNotFoundError: There is no such unit.
+            UnitFailedError: It can't become ready, or was stopped during the call.
+            StopFailedError: A process of its last run, which SIGKILL did not end, is still alive.
+            ProcessNotFoundError: No unit has this name.
         """
         await requests.restart(self._open(), name)
 
     async def scale(self, name: str, replicas: int) -> None:
-        """Run another number of replicas of a unit, the highest one being taken away first.
+        """Change the number of replicas of a unit; the highest ones are removed first.
 
         Args:
             name: The unit.
-            replicas: How many; 0 is fine.
+            replicas: The new number, 0 or more.
 
         Raises:
-            UnitFailedError: One can't be ready.
-            OptionError: It is no such number, or the replicas would share an address.
-            ProcessNotFoundError: There is no such unit.
+            UnitFailedError: A replica can't become ready.
+            OptionError: The number is not valid, or the replicas would share an address.
+            ProcessNotFoundError: No unit has this name.
         """
         await requests.scale(self._open(), name, replicas)
 
     def hold(self, name: str) -> AbstractAsyncContextManager[Unit]:
-        """Return the block that needs a unit: started if need be, ready inside, stopped by the last that leaves.
+        """Return a context manager that keeps a unit running: it is ready inside the block.
 
-        Holds are counted, and may be nested or be in any task. What something else wants is not stopped.
+        Entering starts the unit if necessary. Leaving the last of its holds stops it, unless it is wanted for another
+        reason. Holds are counted, may be nested, and may be taken in any task.
 
         Raises:
-            UnitFailedError: On entering: it can't be ready. Later: it has ended for good or was stopped; the body was
-                cancelled then.
-            ProcessNotFoundError: There is no such unit.
+            UnitFailedError: On entering, the unit can't become ready. Inside, it ended for good or was stopped, and the
+                body was cancelled.
+            ProcessNotFoundError: No unit has this name.
         """
         roster = self._open()
         return Hold(roster, roster.entry(name)).block()
@@ -225,10 +226,10 @@ class Supervisor(Block):
         return requests.plan(self._open(), units)
 
     async def reload(self, units: Iterable[UnitSpec]) -> ReloadPlan:
-        """Go by other specs: stop what is removed, restart what has changed, start what is added.
+        """Switch to other specs: stop removed units, restart changed ones, start new ones.
 
-        It returns when what was removed is gone, and the others are ready or have failed. A reload during another one
-        waits for that. Another number of replicas, or another probe, restarts nothing.
+        It returns when the removed units are gone, and the others are ready or have failed. A reload during another one
+        waits for that. A change of `replicas` or of a probe restarts nothing.
 
         Raises:
             OptionError: The specs have faults, or a unit that is held would be removed; nothing is changed.
@@ -266,7 +267,7 @@ class Supervisor(Block):
 
 
 def supervisor_of(path: str | os.PathLike[str], names: Sequence[str] = ()) -> Supervisor:
-    """Return a supervisor of a file that starts the named services and what they need; without names all that are enabled.
+    """Return a supervisor of a file that starts the named services and their dependencies; without names, the enabled ones.
 
     Raises:
         PipelineError: The file has faults.
@@ -278,11 +279,11 @@ def supervisor_of(path: str | os.PathLike[str], names: Sequence[str] = ()) -> Su
 
 
 def reread(supervisor: Supervisor) -> list[UnitSpec]:
-    """Return the units that the file of a supervisor has now; named ones are started, as before.
+    """Return the units that are now in the file of a supervisor, enabled by the same names as before.
 
     Raises:
         PipelineError: The file has faults.
-        ProcessError: The supervisor was not made from a file.
+        ProcessError: The supervisor was not created from a file.
     """
     if supervisor._path is None:
         raise ProcessError("this supervisor was not made from a file (Supervisor.from_file), so there is none to read")
@@ -290,10 +291,10 @@ def reread(supervisor: Supervisor) -> list[UnitSpec]:
 
 
 def held(supervisor: Supervisor) -> tuple[str, ...]:
-    """Return the names of the units that somebody holds."""
+    """Return the names of the units that have holders."""
     return requests.held(supervisor._known())
 
 
 async def wait_unheld(supervisor: Supervisor) -> None:
-    """Wait until nobody holds a unit."""
+    """Wait until no unit has a holder."""
     await requests.wait_unheld(supervisor._known())

@@ -1,4 +1,4 @@
-"""`Tasks`: begins the tasks of keepers, many at once a few at a time."""
+"""`Tasks`: starts the tasks of keepers, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Main = Callable[[], Awaitable[object]]
 
 @final
 class Tasks:
-    """Begins tasks in a nursery, in the context in which this was made.
+    """Starts tasks in a nursery, in the context in which this object was created.
 
     When a thousand units are started or stopped, all of them ask for a task at once; most tasks end within milliseconds.
-    Where many are there, a few begin at each turn of the loop, so that the memory of a thousand tasks is never needed.
+    If many tasks exist, only a few start at each turn of the loop, so that the memory of a thousand tasks is never needed.
     None waits for the end of another one.
 
     Args:
-        nursery: Where they live.
+        nursery: The nursery of the tasks.
     """
 
     __slots__ = ("_context", "_count", "_nursery", "_waiting")
@@ -36,7 +36,7 @@ class Tasks:
         self._waiting: deque[tuple[Main, str]] = deque()
 
     def begin(self, main: Main, name: str) -> None:
-        """Begin a task, now or at one of the next turns of the loop."""
+        """Start a task, now or at one of the next turns of the loop."""
         if self._count < _AT_ONCE and not self._waiting:
             self._begin(main, name)
             return

@@ -1,4 +1,4 @@
-"""`Team`: what a replica and its keeper ask of the units that it is one of, and report to them."""
+"""`Team`: what a replica and its keeper ask of the other units, and report to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ReplicaT_contra = TypeVar("_ReplicaT_contra", contravariant=True)
 
 
 class Team(Protocol[_ReplicaT_contra]):
-    """The units of one stay in a supervisor's block, as each of them sees it."""
+    """The units of one entry into a supervisor's block, as each of them sees them."""
 
     @property
     def service(self) -> Service:

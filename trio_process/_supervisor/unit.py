@@ -1,4 +1,4 @@
-"""`Unit` and `UnitInfo`: what a user sees of one replica of a unit."""
+"""`Unit` and `UnitInfo`: the public side of one replica of a unit."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ class UnitInfo:
     """A snapshot of a unit.
 
     Attributes:
-        name: Its name; of further replicas with their number, ``web.2``.
+        name: Its name; with the number for further replicas, ``web.2``.
         service: The name of its spec, `web`.
         replica: Its number, from 1.
-        state: Where it stands.
+        state: Its state.
         ready: Whether it is ready.
         process_id: The id of its process in the service, None while there is none.
         pid: Its PID, None while there is none.
         generation: The number of its run, from 1; 0 before the first one.
-        restarts: How often it was started again after an end of its own.
+        restarts: How often it was restarted after it ended by itself.
         error: Why it failed, None if it didn't.
-        since: When it came into its state.
-        waiting_for: The names of what it waits for.
-        next_start: When it is started again, in `BACKOFF`.
+        since: When it entered its state.
+        waiting_for: The names of the units that it waits for.
+        next_start: When it is restarted, in `BACKOFF`.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Its name, which is also the label of its process; of further replicas with their number, ``web.2``."""
+        """Its name, which is also the label of its process; with the number for further replicas, ``web.2``."""
         return self._replica.name
 
     @property
@@ -147,7 +147,7 @@ class Unit:
 
     @property
     def process(self) -> ManagedProcess | None:
-        """Its process, or that of its last run while nothing runs; None before the first, and for an async function."""
+        """Its process, or that of its previous run while it is not running; None before its first run, and for an async function."""
         return self._replica.process
 
     @property
@@ -157,7 +157,7 @@ class Unit:
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after an end of its own, since it was last asked for when at rest."""
+        """How often it was restarted after it ended by itself, since it was last started on request."""
         return self._replica.restarts
 
     @property
@@ -167,7 +167,7 @@ class Unit:
 
     @property
     def since(self) -> datetime:
-        """When it came into its state, timezone-aware."""
+        """When it entered its state, timezone-aware."""
         return self._replica.since
 
     @property
@@ -177,19 +177,19 @@ class Unit:
 
     @property
     def next_start(self) -> datetime | None:
-        """When it is started again, in `BACKOFF`, timezone-aware."""
+        """When it is restarted, in `BACKOFF`, timezone-aware."""
         return self._replica.next_start
 
     async def wait(self, *states: UnitState | str, timeout: float | None = None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
-        """Wait until it is, or has meanwhile been, in one of these states, and return that.
+        """Wait until it is in one of these states, or has been since the call, and return that state.
 
         Args:
-            *states: What is waited for; none: until it neither runs nor will.
-            timeout: Seconds; None for ever.
+            *states: The states; none means until it neither runs nor will run.
+            timeout: Seconds; None for no limit.
 
         Raises:
             TimeoutError: It was in none of them in time.
-            ProcessError: It never will be: the supervisor was left, or the unit removed.
+            ProcessError: It never will be, because the supervisor was left or the unit was removed.
         """
         return await self._replica.wait(states, timeout)
 
@@ -214,8 +214,8 @@ class Unit:
         )
 
     def lines(self) -> UnitLines:
-        """Return an async iterator over the lines of this run, from the first one still captured, and of every later one.
+        """Return an async iterator over the lines of this run, from the first captured one, and of all later runs.
 
-        It ends when the unit is removed or the supervisor left, and never delays the process.
+        It ends when the unit is removed or the supervisor is left, and never delays the process.
         """
         return self._replica.lines()

@@ -12,7 +12,7 @@ from .._process import ManagedProcess, OutputLine, OutputLines
 
 @final
 class UnitLines:
-    """The lines of a unit's run and of every later one; made by `Unit.lines`.
+    """The lines of a unit's present run and all later ones; created by `Unit.lines`.
 
     Attributes:
         missed: How many lines the captures overwrote before they were read.
@@ -58,6 +58,6 @@ class UnitLines:
         self._more.set()
 
     def _ends(self) -> None:
-        """Take note that no run will follow."""
+        """Called when no run will follow."""
         self._over = True
         self._more.set()

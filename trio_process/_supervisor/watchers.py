@@ -1,4 +1,4 @@
-"""`Watchers`: who waits for a state of a unit, and who reads its lines."""
+"""`Watchers`: the tasks that wait for a state of a unit, and the readers of its lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .unit_lines import UnitLines
 
 
 class Watched(Protocol):
-    """A replica, as those see it who wait for its states."""
+    """A replica, as its watchers see it."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class _Waiter:
 
 @final
 class Watchers:
-    """Who waits for a state of a unit, and who reads its lines.
+    """The tasks that wait for a state of a unit, and the readers of its lines.
 
     Attributes:
         process: The process of the present run, or else of the last one.
@@ -54,7 +54,7 @@ class Watchers:
         self.process: ManagedProcess | None = None
 
     async def wait(self, states: frozenset[UnitState], limit: float) -> UnitState | None:
-        """Return the first of some states that the unit is in, or comes into; None if there is none in time.
+        """Return the first of some states that the unit is in or enters; None if it enters none in time.
 
         A state counts even if it has been left again when the waiting task runs.
 
@@ -82,14 +82,14 @@ class Watchers:
         return waiter.found
 
     def entered(self, state: UnitState) -> None:
-        """Let those go on who wait for a state."""
+        """Wake the tasks that wait for a state."""
         for waiter in self._waiters:
             if waiter.found is None and state in waiter.states:
                 waiter.found = state
                 waiter.done.set()
 
     def begins(self, process: ManagedProcess) -> None:
-        """Let those who read the unit's lines read those of a new run."""
+        """Let the readers of the unit's lines continue with a new run."""
         self.process = process
         for reader in self._readers or ():
             reader._begins(process)
@@ -107,7 +107,7 @@ class Watchers:
         return reader
 
     def dismiss(self) -> None:
-        """Let everybody go: the unit's task has ended."""
+        """Wake all watchers: the unit's task has ended."""
         for waiter in self._waiters:
             waiter.done.set()
         for reader in self._readers or ():

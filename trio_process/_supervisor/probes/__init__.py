@@ -1,4 +1,4 @@
-"""How it is found out whether a unit is ready, or still alive: the kinds of questions, and who asks them."""
+"""Probes, which find out whether a unit is ready or still alive: their kinds, and how they are run."""
 
 from .asker import Asker
 from .kinds import LineKind, Place

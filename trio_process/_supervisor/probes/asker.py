@@ -1,4 +1,4 @@
-"""`Asker`: one question at a time, each within its timeout."""
+"""`Asker`: runs a probe, one run at a time, each within its timeout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .kinds import CallKind, Kind, Place
 
 @final
 class Asker:
-    """Asks a probe's question again and again for one unit, never twice at a time.
+    """Runs a probe of one unit repeatedly, never twice at a time.
 
     Args:
-        kind: What is asked.
-        timeout: Seconds that one answer may take.
+        kind: The kind of probe.
+        timeout: Seconds that one run of the probe may take.
 
-    It outlives the runs of the unit, so that the question for a new run waits for the end of the one for the old run.
+    It outlives the runs of the unit, so that a probe of a new run waits for the end of one of the old run.
     """
 
     __slots__ = ("_call", "_kind", "_limiter", "_lock", "_timeout")
@@ -33,7 +33,7 @@ class Asker:
         self._call: _Call | None = None
 
     async def ask(self, place: Place) -> tuple[bool, str]:
-        """Ask once; an answer that doesn't come in time is a failure, and so is an exception."""
+        """Run the probe once; a timeout is a failure, and so is an exception."""
         async with self._lock:
             with trio.move_on_after(self._timeout):
                 try:
@@ -45,7 +45,7 @@ class Asker:
         return False, f"no answer within {in_seconds(self._timeout)}"
 
     async def _call_it(self, kind: CallKind) -> tuple[bool, str]:
-        """Call a function in a task that can be left alone: one that shields itself would hold up everything else."""
+        """Call a function in a task that can be abandoned: one that shields itself would block everything else."""
         if self._call is not None and not self._call.done.is_set():
             return False, "its last call is still running"
         self._call = call = _Call(kind, Place(limiter=self._limiter))

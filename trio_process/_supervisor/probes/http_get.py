@@ -1,4 +1,4 @@
-"""One GET of a probe: the status of the answer, without following redirects."""
+"""One GET request of a probe: returns the status of the response, without following redirects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_ANSWER: Final = 64 * 1024
 
 
 class Target(NamedTuple):
-    """Where a request goes, and what it asks for."""
+    """The address and the path of a request."""
 
     secure: bool
     host: str
@@ -23,7 +23,7 @@ class Target(NamedTuple):
 
 
 def parse_url(url: object) -> Target:
-    """Return the parts of an ``http://`` or ``https://`` URL; `OptionError` says what is wrong with another one."""
+    """Parse an ``http://`` or ``https://`` URL; the `OptionError` for an invalid one says what is wrong."""
     if not isinstance(url, str) or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
         raise OptionError(f"url must be a str of printable ASCII characters without blanks, got {url!r}")
     try:
@@ -41,11 +41,11 @@ def parse_url(url: object) -> Target:
 
 
 async def get_status(target: Target) -> tuple[int, str]:
-    """Return the status code of the answer and its reason phrase.
+    """Return the status code of the response and its reason phrase.
 
     Raises:
-        OSError: There is no connection.
-        ValueError: The answer is not HTTP.
+        OSError: The connection failed.
+        ValueError: The response is not HTTP.
     """
     connection = await trio.open_tcp_stream(target.host, target.port)
     async with connection:
@@ -66,7 +66,7 @@ async def get_status(target: Target) -> tuple[int, str]:
 
 
 async def _head(stream: trio.abc.Stream) -> bytes:
-    """Return the status line and the headers: the body is nobody's business here."""
+    """Return the status line and the headers; the body is not read."""
     answer = b""
     while b"\r\n\r\n" not in answer:
         if len(answer) >= _LONGEST_ANSWER:

@@ -1,4 +1,4 @@
-"""The kinds of probes: each asks once, and answers with ``(ok, reason)`` or an exception."""
+"""The kinds of probes: each runs once, and returns ``(ok, reason)`` or raises an exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEPT: Final = 4096  # bytes of a probe command's output: enough for the reason
 
 
 class Place(NamedTuple):
-    """Where a probe is asked: by which service, and with which surroundings for a command."""
+    """Where a probe runs: the service, and the directory and environment of a command."""
 
     service: Service | None = None
     label: str = "probe"
@@ -35,12 +35,12 @@ class Place(NamedTuple):
 
 
 def fill(text: str, replica: int) -> str:
-    """Return a text of a probe for one replica."""
+    """Fill in a text of a probe for one replica."""
     return text.replace(PLACEHOLDER, str(replica))
 
 
 class Kind(Protocol):
-    """What a `Probe` asks."""
+    """The kind of a `Probe`."""
 
     place_of_its_own: ClassVar[bool]
     """Whether it names an address or file, of which each replica needs its own."""
@@ -49,7 +49,7 @@ class Kind(Protocol):
         """Return the same with the replica's number filled in."""
 
     def describe(self) -> str:
-        """Return what is asked, for errors."""
+        """Return a description, for errors."""
 
     async def ask(self, place: Place) -> tuple[bool, str]:
         """Ask once."""
@@ -58,7 +58,7 @@ class Kind(Protocol):
 @final
 @attrs.frozen
 class LineKind:
-    """A line of the run's output; it is not asked, it is waited for."""
+    """A line of the run's output, which is waited for and not probed."""
 
     place_of_its_own: ClassVar[bool] = False
     pattern: str | re.Pattern[str] = attrs.field()
@@ -71,7 +71,7 @@ class LineKind:
             raise OptionError(f"a line is given as a text or a compiled regular expression of text, got {value!r}")
 
     def for_replica(self, replica: int) -> LineKind:
-        """Fill in a text; a compiled pattern stays as it is."""
+        """Fill in a text; a compiled pattern is unchanged."""
         return LineKind(fill(self.pattern, replica)) if isinstance(self.pattern, str) else self
 
     def describe(self) -> str:
@@ -177,7 +177,7 @@ class UnixKind:
 @final
 @attrs.frozen
 class FileKind:
-    """A file that is there."""
+    """A file that exists."""
 
     place_of_its_own: ClassVar[bool] = True
     path: str = attrs.field(converter=_path)
@@ -191,7 +191,7 @@ class FileKind:
         return self.path
 
     async def ask(self, place: Place) -> tuple[bool, str]:
-        """Look once, in a thread: its file system may be slow, or not answer at all."""
+        """Look once, in a thread: the file system may be slow or hang."""
         there = await in_thread(partial(os.path.exists, self.path), place.limiter)
         return (True, "") if there else (False, f"there is no {self.path}")
 
@@ -199,7 +199,7 @@ class FileKind:
 @final
 @attrs.frozen
 class CommandKind:
-    """A command that ends well."""
+    """A command that succeeds."""
 
     place_of_its_own: ClassVar[bool] = False
     argv: tuple[str | bytes | Secret, ...] = attrs.field()
@@ -217,7 +217,7 @@ class CommandKind:
         return command_line(program, args)
 
     async def ask(self, place: Place) -> tuple[bool, str]:
-        """Run it once; when cancelled, at the probe's timeout too, its group is killed."""
+        """Run it once; on cancellation and on the probe's timeout, its group is killed."""
         own: AbstractAsyncContextManager[Service] = Service() if place.service is None else nullcontext(place.service)
         options = RunOptions(
             command=self.argv[0],
@@ -291,10 +291,10 @@ def _is_async(function: object) -> bool:
 
 
 async def in_thread(function: Callable[[], Any], limiter: trio.CapacityLimiter | None) -> Any:
-    """Run a function in a thread that can be abandoned; a clock of a test stands still meanwhile.
+    """Run a function in a thread that can be abandoned; the virtual clock of a test stands still meanwhile.
 
-    An autojump clock knows nothing of threads: it would jump over the probe's timeout while the function is at work.
-    It never jumps while a task waits in `wait_all_tasks_blocked`.
+    An autojump clock ignores threads: it would jump over the probe's timeout while the function is running. It never
+    jumps while a task waits in `wait_all_tasks_blocked`.
     """
     # a limiter of its own: forty hung checks must not take the threads that a program shares
     limiter = limiter or trio.CapacityLimiter(1)
@@ -317,7 +317,7 @@ async def in_thread(function: Callable[[], Any], limiter: trio.CapacityLimiter |
 
 
 class _Captured(NamedTuple):
-    """What a function returned or raised, wrapped, as Trio refuses an awaitable as the result of a thread."""
+    """The wrapped result or exception of a function; Trio refuses an awaitable as the result of a thread."""
 
     value: outcome.Outcome[Any]
 

@@ -1,4 +1,4 @@
-"""`Probe`: how it is found out whether a unit is ready, or still alive."""
+"""`Probe`: finds out whether a unit is ready, or still alive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOOD_STATUS: Final = range(200, 400)
 
 
 class ProbeKeywords(TypedDict, total=False):
-    """The keywords that every kind of probe takes."""
+    """The keywords of all kinds of probes."""
 
     initial_delay: float
     period: float | None
@@ -40,22 +40,22 @@ class ProbeKeywords(TypedDict, total=False):
 @final
 @attrs.frozen(kw_only=True)
 class Probe:
-    """A question to a running unit; made by `line`, `http`, `tcp`, `unix`, `file`, `command` or `call`.
+    """A check of a running unit; created by `line`, `http`, `tcp`, `unix`, `file`, `command` or `call`.
 
     Args:
-        initial_delay: Seconds before the first time it is asked.
-        period: Seconds between two times, from beginning to beginning; None for every second until the unit is ready,
+        initial_delay: Seconds before the first run of the probe.
+        period: Seconds between the beginnings of two runs of the probe; None for every second until the unit is ready,
             and every 10 s from then on.
-        timeout: Seconds that one answer may take.
-        failures: After how many failures in a row a unit that was ready is not, or one that was alive is restarted.
-        successes: After how many successes in a row it is ready.
+        timeout: Seconds that one run of the probe may take.
+        failures: How many failures in a row make a ready unit unready, or have an unresponsive one restarted.
+        successes: How many successes in a row make a unit ready.
 
     Raises:
         OptionError: An option is invalid; the message names it.
 
-    It is asked again only when it has answered. An answer counts for the run that it was asked for, and for no other.
-    ``{replica}`` in a text stands for the replica's number, from 1. ``await probe()`` asks once and returns ``(ok, reason)``,
-    so that a probe is a `HealthCheck` too. Of these, `line`, `command` and `call` work on virtual time.
+    Runs of a probe never overlap, and a result counts only for the run of the unit that it was made for. ``{replica}`` in
+    a text stands for the replica's number, from 1. ``await probe()`` runs the probe once and returns ``(ok, reason)``, so
+    that a probe can be a `HealthCheck`, too. Only `line`, `command` and `call` work on virtual time.
 
     >>> Probe.tcp("127.0.0.1:5432", period=5.0).period
     5.0
@@ -79,28 +79,28 @@ class Probe:
 
     @classmethod
     def line(cls, pattern: str | re.Pattern[str], **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that waits for a line of the run's output.
+        """Return a probe that waits for a line in the output of the present run.
 
         Args:
-            pattern: A text that is in the line, or a compiled regular expression that is found in it.
-            **keywords: `initial_delay` and so on; it is not asked, so they mean nothing here.
+            pattern: A substring of the line, or a compiled regular expression that is searched for in it.
+            **keywords: Accepted for uniformity; they have no effect, because a line is waited for.
         """
         return cls(kind=LineKind(pattern), **_known(keywords))
 
     @classmethod
     def http(cls, url: str, *, status: int | Collection[int] = GOOD_STATUS, **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that gets a URL; redirects are not followed, and at most 64 KiB are read.
+        """Return a probe that requests a URL; redirects are not followed, and at most 64 KiB are read.
 
         Args:
             url: An ``http://`` or ``https://`` URL.
-            status: The status code, or the codes, that are a success.
+            status: The status code, or codes, that count as success.
             **keywords: `initial_delay` and so on.
         """
         return cls(kind=HttpKind(url, status), **_known(keywords))
 
     @classmethod
     def tcp(cls, address: str, **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that connects to an address.
+        """Return a probe that connects to an address.
 
         Args:
             address: ``host:port``, ``:port`` or ``[::1]:port``.
@@ -110,17 +110,17 @@ class Probe:
 
     @classmethod
     def unix(cls, path: str | os.PathLike[str], **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that connects to a unix socket."""
+        """Return a probe that connects to a unix socket."""
         return cls(kind=UnixKind(path), **_known(keywords))
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that looks for a file or directory."""
+        """Return a probe that checks whether a file or directory exists."""
         return cls(kind=FileKind(path), **_known(keywords))
 
     @classmethod
     def command(cls, program: Argument, *args: Argument, **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that runs a command, in the unit's directory and environment; at `timeout` its group is killed.
+        """Return a probe that runs a command in the unit's directory and environment; at `timeout` its group is killed.
 
         Args:
             program: The program.
@@ -132,20 +132,20 @@ class Probe:
 
     @classmethod
     def call(cls, function: Callable[[], Any], **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return the probe that calls a function, an async one or a plain one that runs in a thread.
+        """Return a probe that calls a function: an async one, or a synchronous one that is run in a thread.
 
         Args:
-            function: It takes no arguments. Healthy is None, True or ``""``; ``(bool, str)`` and a `CommandResult` are
-                understood; anything else, and an exception, is unhealthy.
+            function: A function without arguments. None, True and ``""`` mean healthy; a ``(bool, str)`` and a
+                `CommandResult` are understood; any other value, and an exception, mean unhealthy.
             **keywords: `initial_delay` and so on.
         """
         return cls(kind=CallKind(function), **_known(keywords))
 
     async def __call__(self) -> tuple[bool, str]:
-        """Ask once, and return whether all is well, and the reason if it is not.
+        """Run the probe once; return whether it succeeded, and the reason if it did not.
 
         Raises:
-            OptionError: It is a `line`, which belongs to a run.
+            OptionError: It is a `line` probe, which needs a run of a unit.
         """
         probe = self._for_replica(1)
         if isinstance(probe._kind, LineKind):

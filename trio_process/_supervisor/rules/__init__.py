@@ -1,4 +1,4 @@
-"""The decisions, without tasks, processes and clocks: states and their table, conditions, the order of starts and stops."""
+"""The decisions, free of tasks, processes and clocks: states and their table, conditions, the order of starts and stops."""
 
 from .conditions import hopelessness, missing, outlook_of
 from .graph import Graph

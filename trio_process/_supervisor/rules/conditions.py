@@ -1,4 +1,4 @@
-"""What a unit waits for: whether it holds, may come, or can't."""
+"""The conditions that a unit waits for: whether they hold, may still be met, or can't be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Entries = Mapping[str, Group[Member]]
 
 
 def outlook_of(spec: Needing, entries: Entries) -> Outlook:
-    """Return whether all conditions of a unit hold now, may come, or one of them can't."""
+    """Return whether all conditions of a unit hold now, may still be met, or one of them can't be."""
     outlook = Outlook.HOLD
     for name, condition in spec.after.items():
         for other in _replicas(name, entries):
@@ -26,7 +26,7 @@ def outlook_of(spec: Needing, entries: Entries) -> Outlook:
 
 
 def missing(spec: Needing, entries: Entries) -> tuple[str, ...]:
-    """Return the names of what a unit waits for."""
+    """Return the names of the units that a unit waits for."""
     return tuple(
         [
             name
@@ -37,7 +37,7 @@ def missing(spec: Needing, entries: Entries) -> tuple[str, ...]:
 
 
 def hopelessness(spec: Needing, entries: Entries) -> ProcessError:
-    """Return the error of a unit whose condition can't come."""
+    """Return the error of a unit whose condition can't be met."""
     for name, condition in spec.after.items():
         for other in _replicas(name, entries):
             if not holds(other, condition) and _is_hopeless(other, condition):
@@ -48,7 +48,7 @@ def hopelessness(spec: Needing, entries: Entries) -> ProcessError:
 
 
 def holds(other: Member, condition: UnitCondition) -> bool:
-    """Return whether a condition holds now, and nobody has asked for what would end that."""
+    """Return whether a condition holds now, and no pending request would end that."""
     if other.wishes.pending or other.state not in HOLDS_IN[condition]:
         return False
     return condition is not UnitCondition.STARTED or other.state not in RUNNING or other.has_begun

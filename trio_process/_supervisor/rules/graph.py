@@ -1,4 +1,4 @@
-"""The dependency graph of the units: who depends on whom."""
+"""The dependency graph of the units."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 @final
 class Graph:
-    """Who depends on whom, by the names of the specs.
+    """The dependencies, by the names of the specs.
 
     Args:
-        edges: For each name, what it depends on.
+        edges: The dependencies of each name.
     """
 
     __slots__ = ("_dependents", "_needs")
@@ -35,24 +35,24 @@ class Graph:
         return cls({spec.name: frozenset(spec.after) if spec.after else _NONE for spec in specs})
 
     def with_edges_of(self, other: Graph) -> Graph:
-        """Return a graph with the edges of both, for the time in which units of both run."""
+        """Return a graph with the edges of both, for the time while units of both are running."""
         names = self._needs.keys() | other._needs.keys()
         return Graph({name: self.needs(name) | other.needs(name) for name in names})
 
     def needs(self, name: str) -> frozenset[str]:
-        """Return what a unit depends on itself."""
+        """Return the direct dependencies of a unit."""
         return self._needs.get(name, _NONE)
 
     def dependents(self, name: str) -> frozenset[str]:
-        """Return what depends on a unit itself."""
+        """Return the direct dependents of a unit."""
         return self._dependents.get(name, _NONE)
 
     def all_needs(self, names: Iterable[str]) -> set[str]:
-        """Return some units and all that they depend on, however indirectly."""
+        """Return some units with all their direct and indirect dependencies."""
         return _reached(names, self._needs)
 
     def all_dependents(self, name: str) -> set[str]:
-        """Return all that depend on a unit, however indirectly."""
+        """Return all direct and indirect dependents of a unit."""
         return _reached([name], self._dependents) - {name}
 
 

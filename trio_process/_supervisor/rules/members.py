@@ -1,4 +1,4 @@
-"""What the rules know of specs, of replicas, and of the replicas of a spec together: protocols, for pure functions."""
+"""Protocols for the rules: a spec, a replica, and the group of replicas of a spec, as pure functions see them."""
 
 from __future__ import annotations
 

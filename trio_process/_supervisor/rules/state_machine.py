@@ -3,18 +3,18 @@
 Three pieces, each testable by itself:
 
 * `TABLE`: which event leads from which state to which. It is data, so that the documentation prints it from here.
-* `decide`: looks at a state and at the `Situation` of a unit, and answers with the event that is due, or None. It never
-  looks at anything else, so that every combination can be tried in a test.
+* `decide`: takes a state and the `Situation` of a unit, and returns the event that is due, or None. It depends on nothing
+  else, so that every combination can be tried in a test.
 * `Machine`: holds the state of one unit and its restart budget. `Machine.apply` is the only writer of the state, and
   the unit's own task is its only caller.
 
-Nobody hands an event to a unit. Callers and other units change what is wanted (`Situation` is read from that), and wake
-the task of the unit; the task asks `decide` until there is nothing to do. So a request can come in any state, any number
-of times and in any order, and there is no queue in which it could be lost, doubled, or acted upon too late.
+No task passes an event to a unit. Callers and other units change the wishes, from which a `Situation` is read, and wake
+the task of the unit; the task calls `decide` until there is nothing to do. So a request can arrive in any state, any
+number of times and in any order, and there is no queue in which it could be lost, doubled, or acted upon too late.
 
-`ENDED` alone is in no row: what an end leads to depends on the restart policy. `Machine.judge` turns it into
-`ENDED_WELL`, `RETRY` or `GIVE_UP`. While a unit is being stopped, the question "and then?" is asked when its group is
-empty, by what is wanted then; a wish that changes meanwhile costs nothing.
+Only `ENDED` is in no row: what follows an end depends on the restart policy. `Machine.judge` turns it into `ENDED_WELL`,
+`RETRY` or `GIVE_UP`. What follows a stop is decided when the group is empty, by the wishes at that time; a wish that
+changes meanwhile costs nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ TABLE: Final[Mapping[UnitState, Mapping[UnitEvent, UnitState]]] = {
 
 
 class Outlook(StrEnum):
-    """Whether all conditions of a unit hold now, may come, or can't."""
+    """Whether all conditions of a unit hold now, may still be met, or can't be."""
 
     HOLD = "hold"
     PENDING = "pending"
@@ -111,7 +111,7 @@ class Outlook(StrEnum):
 
 
 class Situation(NamedTuple):
-    """All that `decide` looks at: what is wanted of a unit, and what is known of its present run."""
+    """The input of `decide`: whether a unit is wanted, and the facts about its present run."""
 
     wanted: bool = True
     start_asked: bool = False
@@ -220,7 +220,7 @@ def _at_rest(state: UnitState, situation: Situation) -> UnitEvent | None:
 
 
 class Verdict(NamedTuple):
-    """What an end leads to: the event, the seconds until the next start, and the error if it is a failure."""
+    """What follows an end: the event, the seconds until the next start, and the error of a failure."""
 
     event: UnitEvent
     delay: float = 0.0
@@ -232,11 +232,11 @@ class Machine:
     """The state of one unit, and its restart budget.
 
     Args:
-        policy: When it is started again.
+        policy: When it is restarted.
 
     Attributes:
-        state: Where it stands; written by `apply` alone.
-        restarts: How often it was started again after an end of its own, since it was last asked for.
+        state: Its state; only `apply` writes it.
+        restarts: How often it was restarted after it ended by itself, since it was last requested.
     """
 
     __slots__ = ("_budget", "_policy", "restarts", "state")
@@ -247,12 +247,12 @@ class Machine:
         self.set_policy(policy)
 
     def set_policy(self, policy: RestartPolicy) -> None:
-        """Go by these rules from now on, with a new budget."""
+        """Use this policy from now on, with a new budget."""
         self._policy = policy
         self._budget = Restarts(policy)
 
     def apply(self, event: UnitEvent) -> UnitState:
-        """Take the transition of an event, and return the state before it."""
+        """Make the transition for an event, and return the previous state."""
         old = self.state
         self.state = TABLE[old][event]
         if old in AT_REST and event in (UnitEvent.START, UnitEvent.WANTED):
@@ -263,11 +263,11 @@ class Machine:
         return old
 
     def judge(self, failure: BaseException | None, *, ran: float, now: float, chance: float) -> Verdict:
-        """Return what an end leads to.
+        """Return what follows an end.
 
         Args:
-            failure: What it ended with; None if it ended well.
-            ran: For how long it had been ready, in seconds; a run that never got ready is no good run.
+            failure: Its failure; None if it succeeded.
+            ran: How long it had been ready, in seconds; a run that was never ready doesn't count as a good run.
             now: The time on any monotonic clock, in seconds.
             chance: A random number from 0 to 1.
         """

@@ -1,4 +1,4 @@
-"""The words of the supervisor: the states of a unit, what others may wait for, and what restarts together."""
+"""The enums of the supervisor: the states of a unit, the conditions for dependents, and the restart strategies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class UnitState(StrEnum):
     """The state of a unit.
 
     Attributes:
-        STOPPED: It does not run: it was stopped, or not started yet.
+        STOPPED: It is not running: it was stopped, or not started yet.
         WAITING: It waits for the conditions of its dependencies.
-        STARTING: It runs, and is not ready yet.
-        READY: It runs and is ready.
-        UNREADY: It runs, and its readiness probe fails since it was ready.
-        STOPPING: It was asked to stop, and still runs.
+        STARTING: It is running, but not ready yet.
+        READY: It is running and ready.
+        UNREADY: It is running, but its readiness probe has failed since it was ready.
+        STOPPING: It was asked to stop, and is still running.
         BACKOFF: It has ended, and waits for its next start.
         COMPLETED: It has ended successfully, and is not restarted.
         FAILED: It has failed for good.
@@ -42,7 +42,7 @@ AT_REST: Final = frozenset({UnitState.STOPPED, UnitState.COMPLETED, UnitState.FA
 
 
 class UnitCondition(StrEnum):
-    """The condition of another unit that a unit waits for, at every start; of several replicas, all must meet it.
+    """The condition of another unit that a unit waits for at every start; all replicas must meet it.
 
     Attributes:
         STARTED: It is running or has completed.

@@ -1,4 +1,4 @@
-"""The order of stops: what depends on a unit is stopped before it, what doesn't beside it."""
+"""The order of stops: the dependents of a unit are stopped before it, independent units at the same time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Neighbours = Callable[[str], frozenset[str]]
 
 @final
 class StopOrder(Generic[_MemberT]):
-    """Which units run next to a unit, seen through what doesn't run.
+    """The nearest running units of a unit, looking past units that are not running.
 
-    A unit that has completed stands between two others, but nothing of it holds up a stop: with ``db ← migrate ← web``,
-    `web` is stopped before `db` although `migrate` has long ended. What is behind a unit that runs is its business.
+    A unit that has completed may stand between two others, and doesn't delay a stop: with ``db ← migrate ← web``, `web` is
+    stopped before `db` although `migrate` has long ended. The search ends at running units.
 
     Args:
         graph: The dependencies.
-        entries: The units by name; read at every question.
+        entries: The units by name; read on every call.
     """
 
     __slots__ = ("_dependents", "_needs")
@@ -32,15 +32,15 @@ class StopOrder(Generic[_MemberT]):
         self._needs = _Direction(graph.needs, graph.dependents, entries)
 
     def running_dependents(self, name: str) -> Iterator[_MemberT]:
-        """Yield the nearest replicas that run and depend on a unit."""
+        """Yield the nearest running replicas that depend on a unit."""
         return self._dependents.nearest(name)
 
     def running_needs(self, name: str) -> Iterator[_MemberT]:
-        """Yield the nearest replicas that run and that a unit depends on."""
+        """Yield the nearest running replicas that a unit depends on."""
         return self._needs.nearest(name)
 
     def runs(self, name: str) -> None:
-        """Take note that a unit runs from now on."""
+        """Called when a unit has started running."""
         self._dependents.runs(name)
         self._needs.runs(name)
 

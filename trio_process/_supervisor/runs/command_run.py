@@ -1,4 +1,4 @@
-"""`CommandRun`: one run of a command, as a process of the service; and `Exits`, which hears of the ends of all of them."""
+"""`CommandRun`: one run of a command, as a process of the service; and `Exits`, which reports the ends of the processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .run import Run
 
 
 class Watching(Protocol):
-    """Somebody who wants to know of the end of a process."""
+    """An object that is notified of the end of a process."""
 
     def exited(self) -> None:
-        """Hear that it has ended."""
+        """Called when the process has ended."""
 
 
 @final
 class Exits:
-    """Hands the ends of processes on, by one subscription: a task for each process would cost more than the process.
+    """Reports the ends of all processes through one subscription: a task for each process would cost more than the process.
 
     Args:
         service: The service of the processes.
@@ -35,14 +35,14 @@ class Exits:
         self._events = service.subscribe(ActionProcessExited)
 
     def watch(self, process: ManagedProcess, watching: Watching) -> None:
-        """Call `exited` once when the process has ended; at once if it has."""
+        """Call `exited` once when the process has ended, at once if it already has."""
         if process.is_running:
             self._watching[process.id] = watching
         else:
             watching.exited()
 
     async def run(self) -> None:
-        """Hand on, until it is cancelled or the service is left."""
+        """Report ends, until cancelled or the service is left."""
         with self._events:
             async for event in self._events:
                 watching = self._watching.pop(event.id, None)
@@ -56,9 +56,9 @@ class CommandRun(Run):
 
     Args:
         wake: Called whenever a fact has changed.
-        service: What starts it.
-        options: What is started.
-        exits: What tells of its end.
+        service: The service that starts it.
+        options: The options of the command.
+        exits: Reports its end.
     """
 
     __slots__ = ("_exits", "_options", "_process", "_service")
@@ -86,11 +86,11 @@ class CommandRun(Run):
             self._exits.watch(self._process, self)
 
     def exited(self) -> None:
-        """Take note that the process has ended."""
+        """Called when the process has ended."""
         self._finish(None)
 
     async def collect(self) -> None:
-        """Find out what it ended with: the process is over, so this doesn't wait."""
+        """Find out how it ended; the process has already ended, so this doesn't wait."""
         if self._process is None:
             return
         try:
@@ -99,7 +99,7 @@ class CommandRun(Run):
             self.failure = error
 
     async def stop(self) -> None:
-        """Stop signal, grace, SIGKILL; the grace ends at the deadline of the shutdown at the latest."""
+        """Stop it: stop signal, grace period, SIGKILL; the grace period ends at the deadline of the shutdown at the latest."""
         if self._process is None:
             return
         try:
@@ -114,7 +114,7 @@ class CommandRun(Run):
         self.ended = True
 
     def is_left(self) -> bool:
-        """Whether something of it is alive after SIGKILL: the process, or a descendant."""
+        """Whether the process or a descendant is alive after SIGKILL."""
         if self.stuck is None or self._process is None:
             return False
         return self._process.is_running or any(is_alive(pid) for pid, _, _ in self.stuck.processes)

@@ -23,8 +23,8 @@ class MainRun(Run):
         wake: Called whenever a fact has changed.
         name: The unit, for log records.
         main: The function.
-        takes_task_status: Whether it says by itself when it is ready.
-        nursery: Where its task lives.
+        takes_task_status: Whether it reports its readiness itself.
+        nursery: The nursery of its task.
     """
 
     __slots__ = ("_done", "_main", "_name", "_nursery", "_said_ready", "_scope", "_takes_task_status", "_task")
@@ -50,7 +50,7 @@ class MainRun(Run):
 
     @property
     def has_said_ready(self) -> bool:
-        """Whether it has called `started`; one that doesn't take `task_status` never does."""
+        """Whether it has called `started`; a function that doesn't take `task_status` never does."""
         return self._said_ready or not self._takes_task_status
 
     async def begin(self) -> None:
@@ -72,18 +72,18 @@ class MainRun(Run):
         self._finish(failure)
 
     def started(self, value: object = None) -> None:  # noqa: ARG002 - the protocol of trio.TaskStatus
-        """Take note that it is ready; this is its `task_status`."""
+        """Called by the function when it is ready: this object is its `task_status`."""
         if self._said_ready:
             raise RuntimeError("called 'started' twice on the same task status")
         self._said_ready = True
         self._wake()
 
     async def collect(self) -> None:
-        """Nothing is left to find out."""
+        """Do nothing: everything is known."""
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def stop(self) -> None:
-        """Cancel it and wait; one that shields itself can't be abandoned, and is named every 5 s."""
+        """Cancel it and wait; a function that shields itself can't be abandoned, and is named in the log every 5 s."""
         self._scope.cancel()
         began = trio.current_time()
         while not self._done.is_set():
@@ -107,7 +107,7 @@ async def _call(main: Callable[..., Awaitable[object]], keywords: dict[str, Any]
 
 
 def _place(task: trio.lowlevel.Task | None) -> str:
-    """Return the innermost line of a task that is neither Trio's nor ours."""
+    """Return the innermost line of a task outside of Trio and this package."""
     place = ""
     if task is not None:
         for frame, line in task.iter_await_frames():

@@ -1,4 +1,4 @@
-"""`Run`: what is known of one run of a unit, whichever kind it is."""
+"""`Run`: the facts about one run of a unit, of either kind."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..._process import ManagedProcess
 
 
 class Run(ABC):
-    """One run of a unit: facts, which the unit's task looks at when it is woken.
+    """One run of a unit: facts for the unit's task to look at when it is woken.
 
     Args:
         wake: Called whenever a fact has changed.
 
     Attributes:
-        began_at: When it was about to start, on Trio's clock.
-        begun_at: When it had started; None before, and if it couldn't.
-        ended: Nothing of it runs any more.
-        failure: What it ended with; None if it ended well.
-        failed: Why it was stopped as a failure: no readiness in time, or liveness lost.
-        ready: What its readiness probe said last, or what it said itself.
-        alive: What its liveness probe said last.
+        began_at: When its start began, on Trio's clock.
+        begun_at: When it had started; None before, and if the start failed.
+        ended: Whether it has ended completely.
+        failure: Its failure; None if it succeeded.
+        failed: Why it was stopped as a failure: not ready in time, or no longer alive.
+        ready: The last result of its readiness probe, or its own report.
+        alive: The last result of its liveness probe.
         reason: Why it isn't ready, or not alive.
-        ready_since: When it was ready first, on Trio's clock.
-        stuck: What SIGKILL did not end.
+        ready_since: When it first became ready, on Trio's clock.
+        stuck: The error about processes that SIGKILL did not end.
     """
 
     __slots__ = (
@@ -54,20 +54,20 @@ class Run(ABC):
 
     @property
     def has_said_ready(self) -> bool:
-        """Whether it has said itself that it is ready; True for what never does."""
+        """Whether it has reported its readiness itself; True for runs that never do."""
         return True
 
     @property
     def lasted(self) -> float:
-        """For how long it has been ready, or has been since it was ready first, in seconds."""
+        """How long ago it first became ready, in seconds."""
         return 0.0 if self.ready_since is None else trio.current_time() - self.ready_since
 
     def is_left(self) -> bool:
-        """Whether something that SIGKILL did not end is still there."""
+        """Whether a process that SIGKILL did not end is still alive."""
         return False
 
     def found(self, *, ready: bool | None = None, alive: bool | None = None, reason: str = "") -> None:
-        """Take in the answer of a probe. It belongs to this run: after the end, nobody looks at it any more."""
+        """Store the result of a probe. It belongs to this run: after the end, it is not used any more."""
         self.reason = reason
         if ready is not None:
             self.ready = ready
@@ -82,12 +82,12 @@ class Run(ABC):
 
     @abstractmethod
     async def begin(self) -> None:
-        """Start it. A failure to start is its end, and no exception."""
+        """Start it. A failed start ends the run, and is not raised."""
 
     @abstractmethod
     async def collect(self) -> None:
-        """Find out what it ended with."""
+        """Find out how it ended."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Stop it, and return when nothing of it runs, or it is `stuck`."""
+        """Stop it, and return when it has ended completely, or is `stuck`."""
