@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trio_process import Stream
 from trio_process._process.output.capture import Capture
-from trio_process._process.output.lines import LineCursor, LineSplitter
+from trio_process._process.output.lines import LineCursor, LineSplitter, each_line
 
 ENCODINGS = [
     "utf-8",
@@ -180,10 +180,10 @@ def read_lines(capture, chunks, reads, *, source=None, given_up=False):
     for place, (stream, chunk) in enumerate(chunks):
         capture.write(stream, chunk)
         if place in reads:
-            found += cursor.read()
+            found += each_line(cursor.read())
     if given_up:
         capture.release()
-    found += cursor.finish()
+    found += each_line(cursor.finish())
     return found, cursor.missed
 
 
@@ -218,7 +218,7 @@ def test_a_late_reader_begins_with_the_first_whole_line_that_is_left():
     capture = Capture(10)
     feed_capture(capture, [(Stream.STDOUT, b"first\nsecond\nthird\n")])
     cursor = LineCursor(capture, None, "utf-8", "replace", 2**20)
-    assert [line.text for line in cursor.read()] == ["third"]
+    assert [line.text for line in each_line(cursor.read())] == ["third"]
     assert cursor.missed == 2
 
 
@@ -226,7 +226,7 @@ def test_output_that_was_given_up_is_missed():
     capture = Capture(100)
     cursor = LineCursor(capture, None, "utf-8", "replace", 2**20)
     feed_capture(capture, [(Stream.STDOUT, b"one\ntwo\n")])
-    assert len(cursor.read()) == 2
+    assert [line.text for line in each_line(cursor.read())] == ["one", "two"]
     feed_capture(capture, [(Stream.STDOUT, b"three\n")])
     capture.release()
     late = LineCursor(capture, None, "utf-8", "replace", 2**20)

@@ -3,7 +3,7 @@
 from .capture import Capture
 from .drain import Drain
 from .echo import Echo, echo_chunks
-from .lines import LineCursor, OutputLine
+from .lines import LineCursor, OutputLine, each_line
 from .log_file import LogFile, open_log
 from .redact import Redactor
 from .ring_buffer import DEFAULT_BUFFER_SIZE, Ring, RingBuffer
@@ -24,6 +24,7 @@ __all__ = [
     "Redactor",
     "Ring",
     "RingBuffer",
+    "each_line",
     "echo_chunks",
     "open_at_end",
     "open_log",
