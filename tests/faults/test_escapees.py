@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 import trio
@@ -188,6 +191,45 @@ async def test_no_escapee_slips_through_while_many_others_start_and_end():
                     for number in range(40):
                         nursery.start_soon(service.run, *sh(ends[number % 4], tag))
                 assert with_tag(tag) == []
+
+
+@contextmanager
+def stranger() -> Iterator[Callable[[], int]]:
+    """Start a shell in a session of its own; yield what makes it start a process, and returns the PID of that."""
+    script = 'while read -r _; do sleep 100 </dev/null >/dev/null & echo "$!"; done; kill 0'
+    with Popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE, start_new_session=True, text=True, bufsize=1) as shell:
+
+        def start() -> int:
+            print(file=shell.stdin)
+            return int(shell.stdout.readline())
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("script", "leaves_some"),
+    [
+        ("read -r _", False),
+        ("sleep $1 >/dev/null & read -r _", True),
+        ("setsid sleep $1 >/dev/null & sleep 0.1; read -r _", True),
+        ("(setsid sh -c 'sleep $1 >/dev/null & exit' sh $1 &); read -r _", True),
+    ],
+)
+async def test_processes_of_other_sessions_are_not_taken_for_descendants(script, leaves_some, monkeypatch):
+    tag, answers = new_tag(), []
+    ask = Lineage.may_have_left_some
+    monkeypatch.setattr(Lineage, "may_have_left_some", lambda *given: answers.append(ask(*given)) or answers[-1])
+    with stranger() as start, trio.fail_after(20):
+        async with Service(options=options()) as service:
+            for _ in range(20):  # others may start processes in our session just then
+                process = await service.start(*sh(script, tag))
+                assert start() > process.pid
+                await process.send_input("\n")
+                await process.wait(check=False)
+                if answers[-1] is leaves_some:
+                    break
+            assert answers[-1] is leaves_some
+            assert with_tag(tag) == []
 
 
 async def test_a_pid_that_a_child_of_ours_once_had_excuses_nobody():

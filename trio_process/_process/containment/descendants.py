@@ -25,6 +25,7 @@ from .strategies import Containment
 _NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
 _WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PIDs
 _ROUNDS: Final = 8  # looks at the PIDs handed out meanwhile
+_GONE: Final = -1
 _RESERVE: Final = 3  # descriptors kept for a look: a directory, or a pidfd and a file
 
 
@@ -55,6 +56,7 @@ class Lineage:
     def __init__(self) -> None:
         self._order: deque[int] = deque(maxlen=_NARROW)  # our children in the order of their start
         self._alive: set[int] = set()
+        self._session = os.getsid(0)  # that our children begin in
         try:
             self._loadavg = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -93,12 +95,27 @@ class Lineage:
         return group in self._order
 
     def may_have_left_some(self, target: Target) -> bool:
-        """Return whether the process can have made others at all; False is certain."""
+        """Return whether the process can have left others; False is certain."""
         populated = target.containment.populated
         if populated is not None:
             return populated
-        candidates = self._narrow(target)
-        return candidates is None or bool(candidates)
+        if self._loadavg < 0 or target.age > _WRAP_AGE or os.getsid(0) != self._session:
+            return True
+        first = target.pid
+        for _ in range(_ROUNDS):
+            last = self._last_pid()
+            pids = self._handed_out(first, last)
+            if not pids:
+                return pids is None
+            sessions = {_session_of(pid) for pid in pids}
+            # A descendant is in the session of our children, or in one that a descendant has begun, whose PID is its id
+            # (setsid(2)). On a busy machine this excludes most strangers in 0.3 µs each.
+            if any(session == self._session or target.pid <= session <= last for session in sessions):
+                return True
+            if _GONE not in sessions:
+                return False
+            first = last  # what is gone may have forked before
+        return True
 
     def _narrow(self, target: Target) -> list[int] | None:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
@@ -225,6 +242,16 @@ class _Scanner:
         if leader is None and marks is None:
             self.sure = False
         return leader
+
+
+def _session_of(pid: int) -> int:
+    """Return the session of a process, `_GONE` if there is none, that of every child if it can't be known."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return _GONE
+    except OSError:
+        return os.getsid(0)
 
 
 def _all_pids() -> list[int]:
