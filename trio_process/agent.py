@@ -1,8 +1,8 @@
 """The other end of a `ClusterService`: ``python -m trio_process.agent`` serves one client, and ends with it.
 
-It speaks over its stdin and stdout; with ``--call-back`` it reads one line of JSON from stdin, which says where to connect
-to and by which token, and falls back to stdin and stdout where that fails. It is started by a launcher of
-`trio_process.cluster`, or by whatever else can run a command and hand its stdin and stdout on (``kubectl exec -i``, say).
+It talks over its stdin and stdout. With ``--call-back`` it reads one line of JSON from stdin, with an address to connect to
+and a token, and falls back to stdin and stdout if that fails. It is started by a launcher of `trio_process.cluster`, or by
+any command that passes its stdin and stdout through (such as ``kubectl exec -i``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - 
 
 
 def _read_line(descriptor: int) -> bytes:
-    """Read one line and not a byte more: what follows is not ours to look at yet."""
+    """Read one line and not a byte more: the rest is for a later reader."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(descriptor, 1)

@@ -1,4 +1,4 @@
-"""Execution past one machine: a wire, the agent at its far end, and a backend that spawns through agents."""
+"""Execution on other machines: a wire protocol, the agent at the other end, and a backend that spawns through agents."""
 
 from .agents import Agent, AgentState, LostStartError, Roster
 from .channels import (

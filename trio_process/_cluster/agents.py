@@ -1,4 +1,4 @@
-"""`Agent` and the roster: which agents there are, what each has to offer, and what waits for room."""
+"""`Agent` and the roster: the agents, the resources of each, and the processes that wait for room."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class AgentState(StrEnum):
     """The state of an agent.
 
     Attributes:
-        QUEUED: It was asked for, and has not reported yet.
-        UP: It is connected and takes processes.
-        LOST: The connection broke, or it stopped answering.
-        LEFT: It has left in good order.
+        QUEUED: It was requested, and has not connected yet.
+        UP: It is connected and accepts processes.
+        LOST: Its connection broke, or it stopped answering.
+        LEFT: It has left in an orderly way.
     """
 
     QUEUED = "queued"
@@ -42,7 +42,7 @@ class AgentState(StrEnum):
 
 
 class LostStartError(ClusterError):
-    """A process was lost before it was known to run: no agent is left, or its agent was lost just then."""
+    """A process was lost before it was known to run: no agent is left, or its agent was lost at that moment."""
 
     def result(self, options: RunOptions) -> CommandResult:
         """Return this as the result of a run."""
@@ -58,7 +58,7 @@ class LostStartError(ClusterError):
 
 
 class Demand(NamedTuple):
-    """What a process needs of an agent; `waits` says that it was asked for, so that the process waits for room."""
+    """The resources that a process needs; `waits` says that they were requested, so that the process waits for room."""
 
     cpus: int = 1
     memory: int = 0
@@ -67,7 +67,7 @@ class Demand(NamedTuple):
 
     @classmethod
     def of(cls, resources: Mapping[str, int]) -> Demand:
-        """Return what the option `resources` asks for."""
+        """Return the demand of the option `resources`."""
         if not resources:
             return _USUAL
         return cls(resources.get("cpus", 1), resources.get("memory", 0), resources.get("gpus", 0), waits=True)
@@ -82,11 +82,11 @@ _USUAL = Demand()
 
 @final
 class Agent:
-    """An agent of a cluster: layer 1 on some host, which runs processes for a `ClusterService`.
+    """An agent of a cluster: the execution layer on some host, which runs processes for a `ClusterService`.
 
     Attributes:
-        name: What its launcher calls it.
-        host: The host that it runs on, or is to run on.
+        name: The name that its launcher gave it.
+        host: The host that it runs on, or will run on.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Agent:
 
     @property
     def pid(self) -> int | None:
-        """Its PID on its host, None before it is up."""
+        """Its PID on its host; None before it is up."""
         return self._pid
 
     @property
@@ -133,12 +133,12 @@ class Agent:
 
     @property
     def running(self) -> int:
-        """How many processes it runs."""
+        """How many processes it is running."""
         return self._running
 
     @property
     def state(self) -> AgentState:
-        """Where it stands."""
+        """Its state."""
         return self._state
 
     @property
@@ -146,7 +146,7 @@ class Agent:
         return self._cpus / max(1, self._slots)
 
     def _lacks(self, demand: Demand, *, ever: bool = False) -> str:
-        """Return what is missing for a demand now, or even on an idle agent; empty if nothing is."""
+        """Return the resources that are missing for a demand, now or even on an idle agent; empty if none is."""
         cpus, memory = (0, 0) if ever else (self._cpus, self._memory)
         gpus = self._gpus if ever else len(self._free_gpus)
         if demand.gpus > gpus:
@@ -160,7 +160,7 @@ class Agent:
 
 @final
 class Place:
-    """What one process has of an agent, until it is given back."""
+    """The resources of an agent that one process occupies, until they are released."""
 
     __slots__ = ("_demand", "_released", "_roster", "agent", "env")
 
@@ -182,7 +182,7 @@ class Place:
         return self.agent._session
 
     def release(self) -> None:
-        """Give it back; twice is fine."""
+        """Release the resources; can be repeated."""
         if self._released:
             return
         self._released = True
@@ -205,7 +205,7 @@ class _Waiter:
 
 @final
 class Roster:
-    """All agents of a cluster, in the order in which they were asked for, and the processes that wait for one."""
+    """All agents of a cluster, in the order of their requests, and the processes that wait for one."""
 
     def __init__(self) -> None:
         self.agents: list[Agent] = []
@@ -220,7 +220,7 @@ class Roster:
     # what launchers and sessions report
 
     def add(self, name: str, host: str) -> Agent:
-        """Add an agent that was asked for."""
+        """Add a requested agent."""
         taken = {agent.name for agent in self.agents}
         unique, number = name, 1
         while unique in taken:
@@ -256,7 +256,7 @@ class Roster:
         self.gone(agent, AgentState.LOST)
 
     def expect(self, *, launching: bool, open_ended: bool = False) -> None:
-        """Say whether further agents may come."""
+        """Set whether further agents may come."""
         self._launching = launching
         self._open_ended = open_ended
         self.look()
@@ -284,7 +284,7 @@ class Roster:
         return self._launching or self._open_ended or any(agent._state is AgentState.QUEUED for agent in self.agents)
 
     def none_left(self) -> ClusterError:
-        """Return why nothing can run any more."""
+        """Return why no process can run any more."""
         states = (
             ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
         )
@@ -297,10 +297,10 @@ class Roster:
         return any(not agent._lacks(demand) for agent in self.up)
 
     async def place(self, options: RunOptions) -> Place:
-        """Wait for room, and take it.
+        """Wait for room, and occupy it.
 
         Raises:
-            ClusterError: No agent has as much, or there is none left and none to come.
+            ClusterError: No agent has these resources, or no agent is left and none will come.
             ServiceClosedError: The service is being left.
         """
         waiter = _Waiter(Demand.of(options.resources))
@@ -321,7 +321,7 @@ class Roster:
         return waiter.outcome
 
     def look(self) -> None:
-        """Let what waits have what there is now, first come first."""
+        """Give the available room to waiting processes, in the order of their requests."""
         self.changed.unpark_all()
         for waiter in list(self._waiting):
             outcome = self._outcome(waiter.demand)

@@ -1,4 +1,4 @@
-"""What an agent may use where it runs: processors, memory, GPUs; and where that is."""
+"""The resources that an agent may use on its host: processors, memory, GPUs; and the identity of the host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def usable_gpus() -> list[str]:
 
 
 def place() -> str:
-    """Return what two processes have in common if a PID means the same to both: the boot and the PID namespace."""
+    """Return the boot and the PID namespace: two processes for which these are equal see the same PIDs."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"

@@ -38,8 +38,8 @@ class CommandChannel:
 
     Args:
         process: The command, running.
-        proves_death: Whether an exit status of the command can only mean that the agent has ended too.
-        spare: Don't signal it once its agent is up: that ends by the end of its stdin.
+        proves_death: Whether an exit status of the command can only mean that the agent has ended, too.
+        spare: Don't signal the command once its agent is up: it ends at the end of its stdin.
         hopeless: Finds in its stderr that it only tries again what can't succeed: it is terminated then.
     """
 
@@ -85,7 +85,7 @@ class CommandChannel:
             os.killpg(self._process.pid, signal.SIGTERM)  # not reaped, and its group is its own
 
     def _is_the_agent(self, hello: Hello | None) -> bool:
-        """Return whether the command is the agent itself, on this machine, and no messenger."""
+        """Return whether the command is the agent itself, on this machine, and not an intermediary."""
         return hello is not None and hello.pid == self._process.pid and hello.place == place() != ""
 
     async def died(self, hello: Hello | None) -> None:
@@ -147,7 +147,7 @@ class CommandChannel:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """See the command off."""
+        """Wait for the end of the command."""
         with trio.CancelScope(shield=True):
             if self._spare and not self._came_up and self._process.returncode is None:
                 self._process.terminate()  # what waits in a queue does not look at its stdin
@@ -164,14 +164,14 @@ class CommandChannel:
 
 @final
 class _Resumed(trio.abc.ReceiveStream):
-    """A stream of which something was read already."""
+    """A stream of which a part has already been read."""
 
     def __init__(self, seen: bytes, rest: trio.abc.ReceiveStream) -> None:
         self._seen = seen
         self._rest = rest
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return what was read already, then what comes."""
+        """Return the part already read, then further data."""
         if not self._seen:
             return await self._rest.receive_some(max_bytes)
         await trio.lowlevel.checkpoint()
@@ -204,7 +204,7 @@ async def open_command(
     hopeless: re.Pattern[bytes] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[CommandChannel]:
-    """Run a command that leads to an agent, in a session of its own: a terminal's Ctrl-C is for us alone.
+    """Run a command that leads to an agent, in a session of its own, so that Ctrl-C at the terminal doesn't reach it.
 
     Raises:
         ClusterError: It can't be started.
@@ -231,7 +231,7 @@ async def open_command(
 
 
 def _widen(process: trio.Process) -> None:
-    """Let the pipes hold a window's worth: fewer turns for a megabyte."""
+    """Enlarge the pipes to the size of a window, so that a megabyte takes fewer reads."""
     import fcntl  # noqa: PLC0415 - not everywhere, and only needed here
 
     for stream in (process.stdin, process.stdout):
@@ -264,7 +264,7 @@ class CallbackChannel:
 
 @final
 class CallbackListener:
-    """Where agents call back; each proves itself by a token that is good for one connection."""
+    """Accepts the connections of agents that call back; each proves itself by a token that is valid for one connection."""
 
     def __init__(
         self, listeners: Sequence[trio.SocketListener], hosts: Sequence[str], context: ssl.SSLContext | None
@@ -283,7 +283,7 @@ class CallbackListener:
         return token, receiver
 
     def withdraw(self, token: str) -> None:
-        """Let a token be good no more."""
+        """Invalidate a token."""
         self._expected.pop(token, None)
 
     def config(self, token: str, tls: Mapping[str, str] | None = None) -> bytes:
@@ -291,7 +291,7 @@ class CallbackListener:
         return json.dumps({"addresses": self.addresses, "token": token, "tls": tls}).encode() + b"\n"
 
     async def serve(self) -> None:
-        """Accept connections; one that shows no token of ours in time is closed."""
+        """Accept connections; close those that don't send a valid token in time."""
         await trio.serve_listeners(self._greet, list(self._listeners))
 
     async def _greet(self, raw: trio.SocketStream) -> None:
@@ -347,7 +347,7 @@ async def open_callbacks(context: ssl.SSLContext | None, *, loopback: bool = Fal
 
 
 def our_addresses() -> list[str]:
-    """Return by what this host may be reached: its name, its address on the default route."""
+    """Return the addresses by which this host may be reached: its name, and its address on the default route."""
     found = [socket.gethostname()]
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): nothing is sent, only the route is looked up
@@ -356,14 +356,14 @@ def our_addresses() -> list[str]:
 
 
 def python_argv(python: str | None = None) -> list[str]:
-    """Return the command of an agent; with this very package where it is our own Python."""
+    """Return the command of an agent; for our own Python, the one that runs this copy of the package."""
     if python is not None:
         return [python, "-P", "-m", "trio_process.agent"]
     return module_argv("trio_process.agent")
 
 
 def module_argv(name: str) -> list[str]:
-    """Return the command that runs a module of this very package, wherever it was imported from."""
+    """Return the command that runs a module of this copy of the package, wherever it was imported from."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     code = f"import runpy, sys; sys.path.insert(0, {root!r}); runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
     return [sys.executable, "-P", "-c", code]

@@ -1,6 +1,6 @@
-"""`Crew`: what a launcher brings agents up with, and the tasks of their connections.
+"""`Crew`: through which a launcher starts agents, and the tasks of their connections.
 
-The tasks outlive the cancellation of the block, in a shield that only `leave` ends: else a stop could not be sent.
+The tasks outlive the cancellation of the block, in a shield that only `leave` ends: otherwise a stop could not be sent.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ LEAVE_TIMEOUT = 10.0
 
 
 class Launcher(Protocol):
-    """Brings agents up.
+    """Starts agents.
 
     Attributes:
-        start_timeout: Seconds in which the first agent should be up; None for as long as it takes.
+        start_timeout: Seconds that the first agent may take to come up; None for no limit.
     """
 
     @property
     def start_timeout(self) -> float | None:
-        """Seconds in which the first agent should be up; None for as long as it takes."""
+        """Seconds that the first agent may take to come up; None for no limit."""
 
     async def launch(self, crew: Crew) -> None:
-        """Ask for agents and attend to them; return when no further one will come and all have ended."""
+        """Request agents and serve them; return when no further agent will come and all have ended."""
 
 
 @final
@@ -41,9 +41,9 @@ class Crew:
     """The agents of one service, while it is entered.
 
     Args:
-        options: How the agents are to keep their processes.
-        heartbeat: Seconds of silence after which either side gives the other up.
-        start_timeout: Seconds in which each agent has to say hello.
+        options: The options for the services of the agents.
+        heartbeat: Seconds of silence after which either side gives up the other.
+        start_timeout: Seconds that each agent may take to say hello.
     """
 
     def __init__(self, options: ServiceOptions, heartbeat: float, start_timeout: float | None) -> None:
@@ -58,11 +58,11 @@ class Crew:
 
     @property
     def leaving(self) -> bool:
-        """Whether the service is being left: agents that end are no loss."""
+        """Whether the service is being left, so that agents that end are not lost."""
         return self._leaving
 
     async def run(self, launcher: Launcher) -> None:
-        """Bring agents up and attend to them, until `leave`."""
+        """Start agents and serve them, until `leave`."""
         try:
             with self._shield:
                 try:
@@ -78,7 +78,7 @@ class Crew:
         """Wait until an agent is up.
 
         Raises:
-            ClusterError: None has come up, or none in time.
+            ClusterError: No agent has come up, or none in time.
         """
         roster = self.roster
         with trio.move_on_after(self._start_timeout) as scope:
@@ -124,7 +124,7 @@ class Crew:
         raise ClusterError(f"{session.where} has not said hello within {self._start_timeout:g} s")
 
     async def leave(self) -> None:
-        """Send the agents home; nothing runs on them any more."""
+        """Let the agents leave; no process is running on them any more."""
         with trio.CancelScope(shield=True):
             self._leaving = True
             self.roster.close()

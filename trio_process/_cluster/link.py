@@ -1,7 +1,7 @@
 """`Link`: one connection between a client and an agent; frames to and from any stream of bytes, and the heartbeat.
 
-Sending never waits: what is sent is queued, and one task writes the queue in large pieces. The queue is bounded all the
-same, as every stream of a process has credit for `WINDOW` bytes and no more.
+Sending never waits: frames are queued, and one task writes the queue in large pieces. The queue is bounded anyway,
+because every stream of a process has credit for at most `WINDOW` bytes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Link:
         self._put(encode(message))
 
     def send_data(self, kind: Kind, process: int, data: bytes) -> None:
-        """Queue what a process reads or wrote."""
+        """Queue input or output of a process."""
         for begin in range(0, len(data), DATA_LIMIT):
             part = data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]
             if len(part) < _LARGE:
@@ -66,7 +66,7 @@ class Link:
             self._wake.unpark_all()
 
     async def write(self) -> None:
-        """Write what is queued, until the connection breaks."""
+        """Write the queue, until the connection breaks."""
         queue = self._queue
         try:
             while True:
@@ -84,7 +84,7 @@ class Link:
             self._drained.unpark_all()
 
     def _take(self) -> bytes:
-        """Take the next piece from the queue: a large part as it is, without a copy, or many small ones together."""
+        """Take the next piece from the queue: a large part without a copy, or many small ones together."""
         queue = self._queue
         if len(queue) == 1 or len(queue[0]) >= _LARGE:
             return queue.popleft()
@@ -95,7 +95,7 @@ class Link:
         return b"".join(parts)
 
     async def flush(self) -> None:
-        """Wait until everything that is queued was written, or can't be."""
+        """Wait until the whole queue was written, or can't be."""
         while (self._queue or self._writing) and self.broken is None:
             await self._drained.park()
 
@@ -103,7 +103,7 @@ class Link:
         """Return the next frames, None at the end of the connection.
 
         Raises:
-            WireError: What came is not of the protocol.
+            WireError: The data violates the protocol.
         """
         while True:
             try:
@@ -119,7 +119,7 @@ class Link:
                 return frames
 
     async def beat(self, heartbeat: float, lost: Callable[[], object]) -> None:
-        """Give signs of life, and call `lost` once nothing was heard for `heartbeat` seconds."""
+        """Send pings, and call `lost` once nothing was received for `heartbeat` seconds."""
         interval = heartbeat / _BEATS
         while True:
             due = trio.current_time() + interval
@@ -136,7 +136,7 @@ class Link:
                 return
 
     def break_off(self, why: BaseException) -> None:
-        """Send nothing more; wake the tasks that wait for the queue."""
+        """Stop sending; wake the tasks that wait for the queue."""
         if self.broken is None:
             self.broken = why
         self._queue.clear()
@@ -153,7 +153,7 @@ class Link:
 
 @final
 class Outflow:
-    """What one side sends of one stream, as far as the other side has given credit for it."""
+    """The sending side of one stream, limited by the credit that the other side has given."""
 
     __slots__ = ("_credit", "_held", "_kind", "_link", "_process", "held")
 
@@ -192,7 +192,7 @@ class Outflow:
         self._send_held()
 
     def release(self) -> None:
-        """Throw away what is held and whatever still comes: nobody is there to receive it."""
+        """Discard held and later data: it has no receiver any more."""
         self._held.clear()
         self.held = 0
         self._credit = _ENDLESS
@@ -210,7 +210,7 @@ class Outflow:
 
 @final
 class Inflow:
-    """The credit that one side has given for one stream, and gives back as it takes things in."""
+    """The receiving side of one stream: the credit that it has given, and renews as it consumes the data."""
 
     __slots__ = ("_kind", "_left", "_link", "_process", "_taken")
 
@@ -222,17 +222,17 @@ class Inflow:
         self._taken = 0
 
     def arrived(self, count: int) -> None:
-        """Count what has come.
+        """Count received bytes.
 
         Raises:
-            WireError: It is more than the other side may send.
+            WireError: They are more than the other side may send.
         """
         self._left -= count
         if self._left < 0:
             raise WireError(f"process {self._process} sent {-self._left} bytes more than it may")
 
     def take(self, count: int, *, in_pieces: bool = True) -> None:
-        """Give credit for `count` bytes that were taken in; in large pieces unless the other side waits for it."""
+        """Renew the credit for `count` consumed bytes; in large pieces, unless the other side is waiting for it."""
         self._taken += count
         if in_pieces and self._taken < WINDOW // 4:
             return

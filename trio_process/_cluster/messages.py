@@ -1,11 +1,11 @@
-"""What client and agent tell each other: one class per message, JSON on the wire, checked field by field.
+"""The messages between client and agent: one class for each, JSON on the wire, checked field by field.
 
     agent   Hello ...... Started | Failed | Refused ... Credit ... Exited ... Over ...... Leaving, Bye
     client  ...... Welcome ... Spawn ... Credit, CloseStdin, Signal, Stop ...... Leave
 
-Either side sends a `Ping` when it has nothing else to say. What a process reads and writes travels as raw frames between
-these. A message that concerns a process which is over by now has crossed with its end and is ignored; one that can't be
-right in any order is a `WireError`.
+Either side sends a `Ping` when it has nothing else to send. Input and output of processes travel as raw frames between
+the messages. A message about a process that has ended has crossed with its end and is ignored; one that can't be valid
+in any order is a `WireError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
 
 
 class Hello(NamedTuple):
-    """The first message of an agent: where it is, and what it has to offer."""
+    """The first message of an agent: where it runs, and its resources."""
 
     version: int
     host: str
@@ -29,7 +29,7 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The client's answer: how the agent keeps its processes."""
+    """The client's answer: the options for the agent's service."""
 
     version: int
     heartbeat: float
@@ -40,7 +40,7 @@ class Welcome(NamedTuple):
 
 
 class Spawn(NamedTuple):
-    """Start a process; `options` is what `pack_options` made."""
+    """Start a process; `options` is the result of `pack_options`."""
 
     process: int
     options: dict[str, Any]
@@ -64,13 +64,13 @@ class Failed(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The agent is about to leave and has started nothing: the client may ask another one."""
+    """The agent is about to leave and has not started the process: the client may ask another one."""
 
     process: int
 
 
 class Credit(NamedTuple):
-    """The receiver may send that many further bytes of a stream."""
+    """The receiver may send this many further bytes of a stream."""
 
     process: int
     stream: str
@@ -91,22 +91,22 @@ class Signal(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Stop signal, that much grace, SIGKILL: by the agent alone, should the network die meanwhile."""
+    """Stop signal, this grace period, SIGKILL; the agent completes it even if the network fails meanwhile."""
 
     process: int
     grace: float
 
 
 class Exited(NamedTuple):
-    """The process has ended; what it wrote is still being read, and what it left behind is being ended."""
+    """The process has exited; its output is still being read, and its descendants are being ended."""
 
     process: int
 
 
 class Over(NamedTuple):
-    """Nothing is left of the process: how it ended.
+    """How the process ended; nothing of it is left.
 
-    `cut` says that it was stopped because the agent leaves; `survivors` are what SIGKILL did not end.
+    `cut` says that it was stopped because the agent leaves; `survivors` are the processes that SIGKILL did not end.
     """
 
     process: int
@@ -122,28 +122,28 @@ class Over(NamedTuple):
 
 
 class Stuck(NamedTuple):
-    """The process is still there a while after SIGKILL."""
+    """The process is still alive some time after SIGKILL."""
 
     process: int
     survivors: list[list[Any]]
 
 
 class Ping(NamedTuple):
-    """A sign of life."""
+    """Shows that the sender is alive."""
 
 
 class Leave(NamedTuple):
-    """The client needs the agent no more."""
+    """The client doesn't need the agent any more."""
 
 
 class Leaving(NamedTuple):
-    """The agent starts nothing more and stops what runs."""
+    """The agent starts no more processes, and stops the running ones."""
 
     why: str
 
 
 class Bye(NamedTuple):
-    """The agent has left: nothing that it started is alive."""
+    """The agent has left: no process that it started is alive."""
 
 
 Message = (
@@ -189,7 +189,7 @@ def decode(body: bytes) -> Message:
     """Return the message in the body of a frame.
 
     Raises:
-        WireError: It is none, or one of its fields is of the wrong type; or it is a hello of another version.
+        WireError: The body is not a message, a field has the wrong type, or it is a hello of another version.
     """
     try:
         name, *fields = json.loads(body)

@@ -1,7 +1,7 @@
-"""`RunOptions` on the wire: what a process at the other end is started with, and nothing that stays with the client.
+"""`RunOptions` on the wire: only the options that the agent needs to start a process.
 
-Timeouts, capture, logs, echo, redaction and labels stay at home. Secrets travel by value, inside of the stream alone, and
-marked, so that the agent masks them in what it says too.
+Timeouts, capture, logs, echo, redaction and labels are handled by the client. Secrets travel by value, only inside the
+stream, and marked, so that the agent masks them in its own texts, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OUTPUTS = (Stdio.PIPE, Stdio.NULL)
 
 
 def check_remote(options: RunOptions) -> None:
-    """Refuse what can't be done on another machine.
+    """Refuse options that can't be applied on another machine.
 
     Raises:
         OptionError: One of the options only makes sense where the client is.
@@ -42,12 +42,12 @@ def check_remote(options: RunOptions) -> None:
 def pack_options(
     options: RunOptions, *, grace_period: float, extra_env: Mapping[str, str], stdin: bool
 ) -> dict[str, Any]:
-    """Return what the agent needs to know of a run.
+    """Return the options of a run that the agent needs.
 
     Args:
         options: All of its options.
-        grace_period: Seconds between the stop signal and SIGKILL, should the agent leave.
-        extra_env: What placing adds to its environment.
+        grace_period: Seconds between the stop signal and SIGKILL if the agent leaves.
+        extra_env: Variables added to its environment because of its placement.
         stdin: Whether input will be sent.
     """
     return {
@@ -73,11 +73,11 @@ def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
     """Return the options with which the agent's own service starts the process.
 
     Args:
-        packed: What `pack_options` made.
-        label: The name that the run has in the agent's service.
+        packed: The result of `pack_options`.
+        label: The name of the run in the agent's service.
 
     Raises:
-        WireError: It is not of that shape.
+        WireError: The value is malformed.
     """
     try:
         return RunOptions(

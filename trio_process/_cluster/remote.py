@@ -1,12 +1,12 @@
 """The seam on the client's side: a backend that spawns through agents, and a handle on a process at the other end.
 
-Everything above it is layer 1 as it is: the life of a child, its output, events, timeouts and stops. The agent has the
-same layer below it, so a handle here has little to do:
+Everything above it is the unchanged execution layer: the lifecycle of a child, its output, events, timeouts and stops.
+The agent has the same layer below it, so a handle here has little to do:
 
 * The pipes are at the other end, where they are drained. `open_streams` is 0 here, so that no time of ours cuts that drain
-  short; until it is over, the process is "sweeping" as far as its life here is concerned.
-* Output that comes while its life reads no more is held, at most `WINDOW` bytes, as no credit is given for it.
-* No descriptor, no PID of this machine, no look into ``/proc``.
+  short; until it has ended, the process is "sweeping" as far as its lifecycle here is concerned.
+* Output that arrives while its lifecycle doesn't read is held, at most `WINDOW` bytes, because no credit is given for it.
+* It uses no descriptor, no PID of this machine, and no ``/proc``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class RemoteBackend:
     """Spawns through agents.
 
     Args:
-        reactor: The service's.
-        options: The service's.
+        reactor: The reactor of the service.
+        options: The options of the service.
         roster: The agents.
     """
 
@@ -64,16 +64,16 @@ class RemoteBackend:
 
     @property
     def mechanism(self) -> str:
-        """By what descendants are found: by their agents."""
+        """How descendants are found: by their agents."""
         return "agents"
 
     @property
     def guardian_pid(self) -> int | None:
-        """There is none here: each agent has its own."""
+        """None: each agent has its own guardian."""
         return None
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002, ARG002 - an agent numbers its processes itself
-        """Prepare a process; it is placed and started as a launcher's would be, by `launched`."""
+        """Prepare a process; `launched` places and starts it."""
         check_remote(options)
         try:
             source = open_source(options)
@@ -90,12 +90,12 @@ class RemoteBackend:
         raise OptionError(f"PID {pid} can't be adopted by a cluster: nothing there outlives its agent")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
 
 @final
 class RemoteHandle:
-    """A process at the other end, as its life sees it."""
+    """A process at the other end, as its lifecycle sees it."""
 
     __slots__ = (
         "_answered",
@@ -157,7 +157,7 @@ class RemoteHandle:
 
     @property
     def launching(self) -> bool:
-        """Whether an agent has still to be found, and to answer."""
+        """Whether an agent must still be found, and answer."""
         return self._place is None
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
@@ -202,7 +202,7 @@ class RemoteHandle:
         self._stdin.release()
 
     def begin(self, owner: HandleOwner) -> None:
-        """Report to the owner, but not before the task that started the process has it in hand."""
+        """Start to report to the owner, after the task that started the process has been given it."""
 
         def begin() -> None:
             self._owner = owner
@@ -233,7 +233,7 @@ class RemoteHandle:
     # what the agent reports
 
     def receive(self, message: FromProcess) -> None:
-        """Do what a message of the agent's says."""
+        """Handle a message of the agent."""
         _REACTIONS[type(message)](self, message)
 
     def _answer(self, message: FromProcess) -> None:
@@ -285,7 +285,7 @@ class RemoteHandle:
         self._end_with(ExitInfo(message.exit_code, usage, message.incomplete, why))
 
     def lose(self, why: str) -> None:
-        """End it without knowing how it ended: its agent was lost."""
+        """End the process as lost: its agent was lost, so how it ended is not known."""
         if self._answered.is_set():
             self._end_with(ExitInfo(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
             return
@@ -295,7 +295,7 @@ class RemoteHandle:
     # output
 
     def take(self, stream: Stream, data: bytes) -> None:
-        """Take in what it wrote."""
+        """Take in its output."""
         if not self._answered.is_set():
             raise WireError(f"output came of process {self._number}, which has not started")
         self._inflows[stream].arrived(len(data))
@@ -303,7 +303,7 @@ class RemoteHandle:
         self._hand_over()
 
     def _hand_over(self, *, all_of_it: bool = False) -> None:
-        """Give the owner what it reads."""
+        """Deliver output to the owner."""
         owner, held = self._owner, self._held
         if owner is None:
             return
@@ -317,28 +317,28 @@ class RemoteHandle:
                 self._inflows[stream].take(len(data))
 
     def pause(self, stream: Stream) -> None:
-        """Hold what comes of a stream; credit is given for what the owner has taken in, and nothing else."""
+        """Hold the output of a stream; credit is given only for output that the owner has taken in."""
         if stream not in self._paused:
             self._paused += (stream,)
 
     def resume(self, stream: Stream) -> None:
-        """Go on with it, in the reactor's task."""
+        """Continue delivery, in the reactor's task."""
         self._paused = tuple([paused for paused in self._paused if paused is not stream])
         if self._held:
             self._soon(self._hand_over)
 
     def read_rest(self) -> None:
-        """Give the owner all there is."""
+        """Deliver all held output to the owner."""
         self._hand_over(all_of_it=True)
 
     def close_outputs(self) -> None:
-        """Hold nothing any more."""
+        """Discard held output, and stop holding."""
         self._held.clear()
 
     # signals and the end
 
     def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - the agent has that option too
-        """Have it signalled; a stop goes with the rest of its grace, should the network die meanwhile."""
+        """Have the process signalled; a stop carries the rest of its grace period, in case the network fails meanwhile."""
         if self._session is None or self._ending is not None:
             return
         until = self._owner.kill_at if self._owner is not None else None
@@ -354,7 +354,7 @@ class RemoteHandle:
         return self._exited
 
     def survivor(self) -> Survivor:
-        """Return what the agent could not kill, as far as it has said."""
+        """Return the process that the agent could not kill, as far as it has reported it."""
         return self._survivors[0] if self._survivors else Survivor(self.pid, "?", shown_command(self._options))
 
     def _report_exit(self) -> None:
@@ -371,7 +371,7 @@ class RemoteHandle:
         kill_from: float,  # noqa: ARG002 - likewise
         callback: Swept,
     ) -> Callable[[], None] | None:
-        """Wait until the agent has drained its pipes and ended what it left behind."""
+        """Wait until the agent has drained its pipes and ended its descendants."""
         if self._ending is not None:
             return None
         self._swept = callback
@@ -402,7 +402,7 @@ class RemoteHandle:
         return self._ending
 
     def abandon(self) -> None:
-        """Let go of it: it could not be killed."""
+        """Release it: it could not be killed."""
         self._let_go()
 
     # stdin

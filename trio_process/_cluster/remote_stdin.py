@@ -15,11 +15,11 @@ from .wire import Kind
 
 @final
 class RemoteStdin:
-    """Sends input as far as there is credit; the credit that comes back says that it is in the process's pipe.
+    """Sends input as far as there is credit; returned credit confirms that the input is in the process's pipe.
 
     Args:
-        piped: Whether the process has a pipe for what it will be sent.
-        source: What it was given to read from the beginning on, None for nothing.
+        piped: Whether the process has a pipe for later input.
+        source: The input that it was given at the start, or None.
     """
 
     __slots__ = (
@@ -56,23 +56,23 @@ class RemoteStdin:
 
     @property
     def source(self) -> Source | None:
-        """What it was given to read."""
+        """The input that it was given at the start."""
         return self._source
 
     def connect(self, link: Link, number: int) -> None:
-        """Send to that process from now on."""
+        """Send to this process from now on."""
         self._link = link
         self._number = number
         self._outflow = Outflow(link, Kind.STDIN, number)
 
     def end(self) -> None:
-        """Wake the tasks that write: the process is over."""
+        """Wake the tasks that write: the process has ended."""
         self._over = True
         self._open = False
         self._moved.unpark_all()
 
     def release(self) -> None:
-        """Close what it was given to read; twice is fine."""
+        """Close the input that it was given; can be repeated."""
         self._open = False
         if self._source is not None:
             self._source.close()
@@ -101,7 +101,7 @@ class RemoteStdin:
                 await self._moved.park()
 
     async def feed(self) -> None:
-        """Send what the process was given to read, then its end.
+        """Send the input that the process was given, then end of file.
 
         Raises:
             OSError: It can't be read.
@@ -126,7 +126,7 @@ class RemoteStdin:
             raise StdinNotAvailableError("its stdin is closed already, by us or by the process")
 
     def acknowledge(self, amount: int) -> None:
-        """Note that so much of what was sent is in the process's pipe."""
+        """Called when this many of the sent bytes are in the process's pipe."""
         assert self._outflow is not None
         self._outflow.add(amount)
         self._acknowledged += amount
@@ -134,12 +134,12 @@ class RemoteStdin:
         self._close_if_wanted()
 
     def closed_there(self) -> None:
-        """Note that the process reads no more."""
+        """Called when the process has closed its stdin."""
         self._open = False
         self._moved.unpark_all()
 
     def close(self) -> None:
-        """Send the end of the input, after what is held; twice is fine."""
+        """Send end of file, after held input; can be repeated."""
         if self._open:
             self._open = False
             self._close_wanted = True

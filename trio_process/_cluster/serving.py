@@ -1,8 +1,8 @@
-"""The agent: layer 1 at the other end of a stream of bytes.
+"""The agent: the execution layer at the other end of a stream of bytes.
 
-It says hello, is welcomed, enters a guarded `Service`, and from then on does what the messages say. It leaves that
-service, which ends every process tree, once the connection ends, nothing was heard for the heartbeat, the client says so,
-or SIGTERM comes. Should it be killed, the service's guardian ends the trees.
+It says hello, is welcomed, enters a guarded `Service`, and from then on obeys the messages. It leaves that service, which
+ends every process tree, when the connection ends, when nothing was received for the heartbeat, when the client says so,
+or on SIGTERM. If the agent is killed, the service's guardian ends the trees.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TappedService(Service):
 
 @final
 class Input:
-    """What is still to be written to the stdin of one process."""
+    """The input still to be written to the stdin of one process."""
 
     def __init__(self, inflow: Inflow) -> None:
         self.inflow = inflow
@@ -102,9 +102,9 @@ class AgentServer:
     """Serves one client over one stream, from hello to bye.
 
     Args:
-        stream: The connection; it is closed in the end.
-        slots: How many processes it offers to run at once; None for the processors that it may use.
-        lifeline: A stream that its starter holds open; its end ends the agent too.
+        stream: The connection, which is closed at the end.
+        slots: How many processes it offers to run at the same time; None for the number of processors that it may use.
+        lifeline: A stream that its starter holds open; end of file on it ends the agent, too.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class AgentServer:
         self._why = ""
 
     async def serve(self) -> None:
-        """Serve until there is a reason to leave; every process that was started is dead then."""
+        """Serve until there is a reason to leave; by then every process that was started is dead."""
         link = self._link
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.write)
@@ -201,7 +201,7 @@ class AgentServer:
         self._end("its starter has ended")
 
     async def _read(self, nursery: trio.Nursery, service: Service, frames: list[Frame], heartbeat: float) -> None:
-        """Do what the messages say, until the connection ends."""
+        """Handle messages, until the connection ends."""
         try:
             heard = trio.current_time()
             received: list[Frame] | None = frames
@@ -239,7 +239,7 @@ class AgentServer:
     def _pass_on(
         self, nursery: trio.Nursery, service: Service, tap: Tap, message: Credit | CloseStdin | Signal | Stop
     ) -> None:
-        """Do what a message says with a process that is not over."""
+        """Handle a message about a process that has not ended."""
         match message:
             case Credit(_, stream, amount):
                 tap.add_credit(_stream(stream), amount)
@@ -264,7 +264,7 @@ class AgentServer:
         nursery.start_soon(self._run, service, options, tap)
 
     def _tap(self, process: int) -> Tap | None:
-        """Return the tap of a process, None if that is over."""
+        """Return the tap of a process, None if it has ended."""
         if not 0 < process <= self._latest:
             raise WireError(f"a message came for process {process}, which was never started")
         return self._taps.get(process)
@@ -277,7 +277,7 @@ class AgentServer:
             given.put(frame.body)
 
     async def _run(self, service: Service, options: RunOptions, tap: Tap) -> None:
-        """Start one process and report what becomes of it."""
+        """Start one process and report its progress."""
         process = tap.process
         self._running += 1
         try:
@@ -303,7 +303,7 @@ class AgentServer:
                 self._all_over.set()
 
     async def _feed(self, managed: ManagedProcess, given: Input, process: int) -> None:
-        """Write what comes to the process's stdin; credit says that it is in the pipe."""
+        """Write received input to the process's stdin; returned credit confirms that it is in the pipe."""
         try:
             while (data := await given.take()) is not None:
                 await managed.send_input(data)
@@ -318,7 +318,7 @@ class AgentServer:
     async def _was_cut(self, result: CommandResult, tap: Tap) -> bool:
         """Return whether a process has ended because the agent leaves.
 
-        Engines that end a job send SIGTERM to all of it, to us and to our processes: whose is handled first is chance.
+        Engines that end a job send SIGTERM to all of its processes, so the agent and its children get it in any order.
         """
         if tap.asked_to_end:
             return False

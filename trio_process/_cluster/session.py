@@ -32,32 +32,32 @@ _STARTER_ENDS: Final = 2.0  # seconds
 
 
 class Channel(Protocol):
-    """How an agent is reached, and what its launcher knows of it."""
+    """The connection to an agent, and its launcher's knowledge of it."""
 
     @property
     def stream(self) -> trio.abc.Stream:
         """The connection; it is closed by the session."""
 
     async def died(self, hello: Hello | None) -> None:
-        """Return once it is certain that the agent has ended; never, where that can't be known."""
+        """Return once it is certain that the agent has ended; never, if that can't be known."""
 
     def last_words(self) -> str:
         """Return the last lines of its stderr, and how its launcher ended."""
 
     def give_up(self) -> None:
-        """End what can be ended of it from here."""
+        """End as much of it as can be ended from here."""
 
 
 @final
 class Session:
-    """What is said with one agent.
+    """The conversation with one agent.
 
     Args:
-        agent: The entry that it has in the roster.
-        channel: How it is reached.
-        roster: Where it is reported.
-        options: How it is to keep its processes.
-        heartbeat: Seconds of silence after which either side gives the other up.
+        agent: Its entry in the roster.
+        channel: The connection to it.
+        roster: The roster that its state is reported to.
+        options: The options for its service.
+        heartbeat: Seconds of silence after which either side gives up the other.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Session:
 
     @property
     def where(self) -> str:
-        """The agent, as errors name it."""
+        """The name of the agent in errors."""
         return f"agent {self.agent.name} on {self.agent.host}"
 
     @property
@@ -90,7 +90,7 @@ class Session:
     # what the backend asks for
 
     def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
-        """Have a process started; return its number here.
+        """Request the start of a process; return its number in this session.
 
         Raises:
             WireError: Its arguments and environment are too long.
@@ -102,7 +102,7 @@ class Session:
         return number
 
     def leave(self) -> None:
-        """Say that the agent is needed no more."""
+        """Tell the agent that it is not needed any more."""
         self.link.send(Leave())
 
     # the conversation
@@ -111,7 +111,7 @@ class Session:
         """Wait for the hello and answer it; return the frames that came with it.
 
         Raises:
-            ClusterError: There is none, or it is of another version.
+            ClusterError: No hello was received, or it is of another version.
         """
         try:
             self.hello, frames = await self._await_hello()
@@ -141,7 +141,7 @@ class Session:
         return hello, frames[1:]
 
     async def run(self, frames: list[Frame]) -> None:
-        """Serve until the connection ends; then report what was lost with it."""
+        """Serve until the connection ends; then report the lost processes."""
         assert self.hello is not None
         why = ""
         async with trio.open_nursery() as nursery:
@@ -163,13 +163,13 @@ class Session:
         return f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
 
     async def _watch_launcher(self) -> None:
-        """Read what has still arrived once the launcher knows of the end, and no longer."""
+        """When the launcher reports the end, read only the data that has already arrived."""
         await self._channel.died(self.hello)
         await trio.sleep(0.2)
         self._end.cancel()
 
     async def _read(self, frames: list[Frame] | None) -> str:
-        """Do what the messages say; return why there are no more."""
+        """Handle messages; return why there are no more."""
         try:
             while frames is not None:
                 for frame in frames:

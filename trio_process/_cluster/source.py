@@ -1,4 +1,4 @@
-"""What a remote process was given as its stdin: read here, by the client, and streamed."""
+"""The stdin that a remote process was given: read here, by the client, and streamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PART: Final = 2**18
 
 @final
 class Source:
-    """Input from memory, or from a descriptor that is ours to close."""
+    """Input from memory, or from a descriptor that it owns."""
 
     def __init__(self, data: bytes = b"", descriptor: int = -1) -> None:
         self._data = data
@@ -40,7 +40,7 @@ class Source:
         return os.read(self._descriptor, _PART)
 
     def close(self) -> None:
-        """Close the descriptor; twice is fine."""
+        """Close the descriptor; can be repeated."""
         self._data = b""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
@@ -49,7 +49,7 @@ class Source:
 
 
 def open_source(options: RunOptions) -> Source | None:
-    """Open what a process reads, None where that is nothing, or what it will be sent later.
+    """Open the input of a process; None for no input, or only later input.
 
     Raises:
         OSError: It can't be opened.

@@ -1,8 +1,8 @@
-"""The agent's side of the seam: a backend that spawns here, and sends what each child does over the wire.
+"""The agent's side of the seam: a backend that spawns here, and reports each child's events over the wire.
 
-The child's life is layer 1's own: drained, swept, reaped, guarded. What is added is a handle between the real one and
-that life, which passes everything on and sends a copy. A child whose stream has no credit left is not read from, so that
-it waits in its `write`, as it would for a slow reader here.
+The lifecycle of the child is that of the execution layer: drained, swept, reaped, guarded. Added is a handle between the
+real one and the lifecycle, which passes everything on and sends a copy. A stream without credit is not read, so that the
+child waits in its `write`, as it would for a slow reader here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
 
 @final
 class Tap:
-    """What is sent of one child; it outlives the child by what has no credit yet."""
+    """The data to send of one child; it outlives the child until all of it has had credit."""
 
     def __init__(self, link: Link, process: int) -> None:
         self.link = link
@@ -39,7 +39,7 @@ class Tap:
         self._flushed = trio.lowlevel.ParkingLot()
 
     def add_credit(self, stream: Stream, count: int) -> None:
-        """Take credit for a stream; read on where the child has waited for it."""
+        """Add credit for a stream, and resume reading if the child has waited for it."""
         self.outflows[stream].add(count)
         if self.when_room is not None:
             self.when_room()
@@ -48,16 +48,16 @@ class Tap:
 
     @property
     def held(self) -> int:
-        """How many bytes wait for credit."""
+        """How many bytes are waiting for credit."""
         return sum([outflow.held for outflow in self.outflows.values()])
 
     async def flushed(self) -> None:
-        """Wait until all that the child wrote is on its way, or can't be any more."""
+        """Wait until all output of the child has been sent, or can't be sent any more."""
         while self.held and self.link.broken is None:
             await self._flushed.park()
 
     def give_up(self) -> None:
-        """Wait for no credit: the connection has ended, and the child is to find its pipes read during its grace."""
+        """Stop waiting for credit: the connection has ended, and the child's pipes must be read during its grace period."""
         for outflow in self.outflows.values():
             outflow.release()
         if self.when_room is not None:
@@ -67,11 +67,11 @@ class Tap:
 
 @final
 class TappedBackend:
-    """Spawns as `real` does; the label of each child is the number under which the client knows it.
+    """Spawns through `real`; the label of each child is its number at the client.
 
     Args:
-        real: What spawns.
-        reactor: The service's.
+        real: The real backend.
+        reactor: The reactor of the service.
         taps: The tap of each child that is about to be started, by its number.
     """
 
@@ -82,12 +82,12 @@ class TappedBackend:
 
     @property
     def mechanism(self) -> str:
-        """By what descendants are found."""
+        """How descendants are found."""
         return self._real.mechanism
 
     @property
     def guardian_pid(self) -> int | None:
-        """The helper that outlives the agent."""
+        """The PID of the guardian, which outlives the agent."""
         return self._real.guardian_pid
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
@@ -97,17 +97,17 @@ class TappedBackend:
         return TappedHandle(self._real.spawn(id, options, number), tap, self._reactor)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
-        """Adopt a child; no message asks for it."""
+        """Adopt a child; no message requests it."""
         return self._real.adopt(pid, log)
 
     def close(self) -> None:
-        """Let go of what children need."""
+        """Release shared resources."""
         self._real.close()
 
 
 @final
 class TappedHandle:
-    """A child here, as its life sees it, and as the wire does."""
+    """A child here, as its lifecycle and the wire see it."""
 
     def __init__(self, real: Handle, tap: Tap, reactor: Reactor) -> None:
         self._real = real
@@ -123,7 +123,7 @@ class TappedHandle:
     # what the real one reports
 
     def begin(self, owner: HandleOwner) -> None:
-        """Stand between the child and its life."""
+        """Start watching the child, in the place of its lifecycle."""
         self._owner = owner
         self.pid = self._real.pid
         self._tap.when_room = self._read_on
@@ -131,7 +131,7 @@ class TappedHandle:
         self._real.begin(self)
 
     def received(self, stream: Stream, data: bytes) -> None:
-        """Send a chunk; without credit for the next one, read no more for now."""
+        """Send a chunk; without credit for the next one, stop reading for now."""
         outflow = self._tap.outflows[stream]
         outflow.write(data)
         if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
@@ -152,7 +152,7 @@ class TappedHandle:
 
     @property
     def kill_at(self) -> float | None:
-        """As its life says."""
+        """When the lifecycle will kill it."""
         return self._owner.kill_at
 
     def output_lost(self, error: Exception) -> None:
@@ -165,7 +165,7 @@ class TappedHandle:
         self._owner.stream_ended()
 
     def exited(self) -> None:
-        """Pass it on; report it at once unless all is over at once."""
+        """Pass it on; report it at once, unless the process has ended completely by then."""
         self._exited = True
         self._owner.exited()
         if not self._reaped:
@@ -173,7 +173,7 @@ class TappedHandle:
             self._look_held_up()
 
     def _look_held_up(self) -> None:
-        """While a stream only waits for credit, it is not silent: the drain is not over."""
+        """Check whether a stream is only waiting for credit: then it is not silent, and the drain has not ended."""
         if self._reaped:
             return
         for stream in self._waiting:
@@ -184,7 +184,7 @@ class TappedHandle:
 
     @property
     def host(self) -> None:
-        """It runs here."""
+        """None: it runs on this machine."""
 
     @property
     def launching(self) -> bool:
@@ -200,7 +200,7 @@ class TappedHandle:
         self._real.pause(stream)
 
     def resume(self, stream: Stream) -> None:
-        """Pass it on, unless there is no credit."""
+        """Pass it on, if there is credit."""
         if stream not in self._waiting:
             self._real.resume(stream)
 
@@ -228,7 +228,7 @@ class TappedHandle:
         return survivor
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
-        """Pass it on, and keep what could not be ended."""
+        """Pass it on, and remember the processes that could not be ended."""
 
         def swept(left: list[Survivor], killed: bool) -> None:  # noqa: FBT001 - the callback's signature
             self._tap.survivors = left

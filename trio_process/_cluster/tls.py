@@ -30,7 +30,7 @@ def _context(purpose: ssl.Purpose, given: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def _as_file(value: str, path: str) -> str:
-    """Return the path of a file with that text; what is a path already is returned as it is."""
+    """Return the path of a file with this text; a path is returned unchanged."""
     if "\n" not in value:
         return value
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,13 +1,13 @@
 """The frames between a client and an agent, without any I/O: bytes in, frames out.
 
-    preamble   MAGIC, once, in both directions; what comes before it is a login's chatter and is skipped
+    preamble   MAGIC, once, in both directions; text before it, printed by a login, is skipped
     frame      length of the body (4 bytes) | kind (1 byte) | process (8 bytes) | body, integers in network byte order
 
-The body of a `Kind.MESSAGE` is a JSON object (`messages.py`), that of every other kind is raw: what a process read or
-wrote. Nothing is ever unpickled or evaluated, so a peer can do no more than start the commands that it may start anyway.
+The body of a `Kind.MESSAGE` is a JSON object (`messages.py`), that of every other kind is raw input or output of a
+process. Nothing is ever unpickled or evaluated, so a peer can do no more than start the commands that it may start anyway.
 
-Whatever is not of this shape ends the connection with one `WireError`: a stream of frames can't be resynchronised, and
-guessing would hand one process's output to another.
+Anything malformed ends the connection with one `WireError`: a stream of frames can't be resynchronised, and guessing
+could deliver one process's output to another.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _HEADER: Final = struct.Struct("!IBQ")
 
 
 class WireError(ClusterError):
-    """The peer sent something that is not of this protocol; the connection is of no use any more."""
+    """The peer violated the protocol; the connection can't be used any more."""
 
 
 class Kind(IntEnum):
-    """What the body of a frame is."""
+    """The kind of a frame, which decides what its body is."""
 
     MESSAGE = 0
     STDIN = 1
@@ -67,7 +67,7 @@ class Frame(NamedTuple):
 
 
 def pack(kind: Kind, process: int, body: bytes) -> bytes:
-    """Return a frame as it is sent.
+    """Return the bytes of a frame.
 
     >>> Parser(preamble=False).feed(pack(Kind.STDOUT, 7, b"hello"))
     [Frame(kind=<Kind.STDOUT: 2>, process=7, body=b'hello')]
@@ -76,10 +76,10 @@ def pack(kind: Kind, process: int, body: bytes) -> bytes:
 
 
 def pack_header(kind: Kind, process: int, length: int) -> bytes:
-    """Return what stands before a body of that length.
+    """Return the header for a body of this length.
 
     Raises:
-        WireError: It is too long.
+        WireError: The body is too long.
     """
     if length > _LIMITS[kind]:
         raise WireError(f"a frame holds at most {_LIMITS[kind]} bytes, this one would hold {length}")
@@ -88,12 +88,12 @@ def pack_header(kind: Kind, process: int, length: int) -> bytes:
 
 @final
 class Parser:
-    """Cuts a stream of bytes into frames; the bytes may come in pieces of any size.
+    """Splits a stream of bytes, which may arrive in pieces of any size, into frames.
 
     Args:
-        preamble: Whether `MAGIC` has to come first.
+        preamble: Whether `MAGIC` must come first.
 
-    After a `WireError` it is of no use: every further call raises the same error.
+    After a `WireError` it can't be used any more: every further call raises the same error.
     """
 
     def __init__(self, *, preamble: bool = True) -> None:
@@ -103,10 +103,10 @@ class Parser:
         self.skipped: bytes = b""
 
     def feed(self, data: bytes | bytearray) -> list[Frame]:
-        """Take in the next bytes and return the frames that are complete now.
+        """Take the next bytes and return the frames that are now complete.
 
         Raises:
-            WireError: This is not the protocol, and never will be.
+            WireError: The bytes violate the protocol.
         """
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""See and steer what runs: an HTTP API, an event stream, metrics and a page."""
+"""Watch and control running processes: an HTTP API, an event stream, metrics and a page."""
 
 from .client import ControlClient, ControlError
 from .gate import Access

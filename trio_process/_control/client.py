@@ -22,7 +22,7 @@ class ControlError(ProcessError):
     Attributes:
         status: The HTTP status.
         code: The error code, such as `not_found`.
-        details: More of it, as the server gives it.
+        details: Further details from the server.
     """
 
     def __init__(self, status: int, code: str, message: str, details: Any = None) -> None:
@@ -57,29 +57,29 @@ class ControlClient:
         self._token = token
 
     async def get(self, path: str, **query: Any) -> Any:
-        """Return the `data` that the server answers a GET with; see `request`."""
+        """Send a GET request and return the `data` of the response; see `request`."""
         return await self.request("GET", path, query=query)
 
     async def post(self, path: str, body: Any = None, **query: Any) -> Any:
-        """Return the `data` that the server answers a POST with; see `request`."""
+        """Send a POST request and return the `data` of the response; see `request`."""
         return await self.request("POST", path, body=body, query=query)
 
     async def put(self, path: str, body: Any, **query: Any) -> Any:
-        """Return the `data` that the server answers a PUT with; see `request`."""
+        """Send a PUT request and return the `data` of the response; see `request`."""
         return await self.request("PUT", path, body=body, query=query)
 
     async def request(self, method: str, path: str, *, body: Any = None, query: dict[str, Any] | None = None) -> Any:
-        """Return the `data` of an answer.
+        """Send a request and return the `data` of the response.
 
         Args:
             method: The HTTP method.
-            path: What follows ``/api/process``, each segment percent-encoded (``urllib.parse.quote(name, safe="")``).
-            body: What is sent as JSON; None for nothing.
+            path: The path after ``/api/process``, each segment percent-encoded (``urllib.parse.quote(name, safe="")``).
+            body: The value to send as JSON; None for no body.
             query: The parameters; those that are None are left out.
 
         Raises:
-            ControlError: The server has refused it.
-            OSError: There is no connection.
+            ControlError: The server has refused the request.
+            OSError: The connection failed.
         """
         import json  # noqa: PLC0415 - kept out of the import time
 
@@ -98,14 +98,14 @@ class ControlClient:
 
     @asynccontextmanager
     async def events(self, **query: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Follow the events, beginning with the snapshot, for the length of the block.
+        """Follow the events inside the block, beginning with the snapshot.
 
         Args:
             **query: `channels`, `service`, `batch`.
 
         Raises:
-            ControlError: The server has refused it.
-            OSError: There is no connection.
+            ControlError: The server has refused the request.
+            OSError: The connection failed.
         """
         import json  # noqa: PLC0415 - kept out of the import time
 
@@ -117,16 +117,16 @@ class ControlClient:
 
     @asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[None]:
-        """Keep what a POST asks for (``/services/NAME/hold``) for the length of the block, which begins when it is there.
+        """Hold something by a POST request (``/services/NAME/hold``) inside the block, which begins when it is ready.
 
-        The block is cancelled when the server ends it.
+        The block is cancelled when the server ends the hold.
 
         Args:
             path: As for `request`.
 
         Raises:
-            ControlError: The server has refused it, or has ended it meanwhile.
-            OSError: There is no connection, or it was lost.
+            ControlError: The server has refused the request, or has ended the hold.
+            OSError: The connection failed or was lost.
         """
         ended: list[bytes] = []
 
@@ -233,7 +233,7 @@ class _Reader:
 
 
 def _refuse(status: int, data: bytes) -> NoReturn:
-    """Raise what a held request has ended with: the error in `data`, or the end of the connection."""
+    """Raise the reason for the end of a held request: the error in `data`, or the end of the connection."""
     import json  # noqa: PLC0415 - kept out of the import time
 
     with suppress(ValueError):

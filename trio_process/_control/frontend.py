@@ -38,10 +38,10 @@ class Frontend:
     """Answers the requests of one server.
 
     Args:
-        plane: What the handlers share.
+        plane: State shared by the handlers.
         router: The routes.
-        guard: Decides who may pass.
-        app: The user's own Quart app, which gets what no route of ours is for; None if it was never asked for.
+        guard: Decides which requests are accepted.
+        app: The user's own Quart app, for requests that none of our routes match; None if it was never used.
     """
 
     __slots__ = ("_app", "_guard", "_plane", "_router")
@@ -127,7 +127,7 @@ class Frontend:
         return None  # the client left
 
     async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
-        """Answer a request that no route of ours matches: by the user's app, if it has routes."""
+        """Answer a request that none of our routes matches, by the user's app if it has routes."""
         if match.methods:
             allowed = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else [])})
             allow = ", ".join(allowed).encode()
@@ -208,7 +208,7 @@ class _Body:
 
 
 async def _respond(scope: Any, request: _Body, send: Send, answer: Answer) -> None:
-    """Send an answer; if some of the request's body is unread, read it first, so that the client gets to read the answer."""
+    """Send a response, after reading the rest of the request's body, so that the client reads the response."""
     body = b"" if scope["method"] == "HEAD" else answer.body
     has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
     await send(head_of(answer))

@@ -1,4 +1,4 @@
-"""A request as handlers see it, and the answers they give."""
+"""Requests, as handlers see them, and responses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Request:
     Attributes:
         method: ``"GET"``, …
         path: The values of the route's ``{…}`` segments, decoded.
-        query: The parameters of the query; of one that is there several times, the last.
+        query: The parameters of the query; of a repeated one, the last value.
         headers: The headers, by lower-case name.
         body: The JSON object that was sent; empty if there was none.
     """
@@ -102,7 +102,7 @@ class Request:
 
     @property
     def wait(self) -> float:
-        """How long the answer may wait for what was asked, in seconds."""
+        """How long the response may wait until the request is done, in seconds."""
         text = self.query.get("wait")
         if text is None:
             return 0.0

@@ -31,7 +31,7 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and never leaves the 
     Args:
         code: One of `STATUS_OF`.
         message: What was wrong, and what to do.
-        details: More of it, JSON-ready; ``{"field": NAME}`` for a field that was refused.
+        details: Further details, JSON-ready; ``{"field": NAME}`` for a field that was refused.
         headers: Further headers of the answer.
     """
 

@@ -1,4 +1,4 @@
-"""`ControlServer`: see and steer what runs, over HTTP."""
+"""`ControlServer`: watch and control running processes over HTTP."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ _LONGEST_TOKEN: Final = 1024
 
 @final
 class ControlServer(Block):
-    """A server for what runs: an HTTP API, an event stream, metrics and a page.
+    """Shows and controls running processes: an HTTP API, an event stream, metrics and a page.
 
     Args:
         addr: ``host:port``, ``:port`` (all interfaces), ``[::1]:port`` or ``unix:/path``; port 0 takes a free one.
-        supervisor: Whose services are shown; it need not be entered yet, so that a server around it shows its stop.
-        service: Whose processes are shown; None for the supervisor's.
-        registry: Whose daemons are shown.
+        supervisor: The supervisor whose services are shown. It need not be entered yet, so a server around it can show
+            how the services are stopped.
+        service: The service whose processes are shown; None for that of the supervisor.
+        registry: The registry whose daemons are shown.
         access: What clients may do.
-        token: What a client must know; None for one that is made. On a unix socket none is needed: its file is for
-            its owner alone.
-        page: Whether ``/`` is a page.
+        token: The token that clients must send; None to generate one. On a unix socket none is needed, because only its
+            owner can connect.
+        page: Whether ``/`` serves the page.
         hosts: Further names of the server, `host` or ``host:port``, such as that of a proxy in front of it.
-        max_streams: How many event streams may be open at once.
+        max_streams: How many event streams may be open at the same time.
 
     Raises:
         OptionError: An option is invalid, or the address is not loopback and no token was given.
 
-    Entering raises a `DaemonError`, an `OSError` too, if the address can't be bound. Over TCP everything but the page's
-    files, ``/health`` and ``/ready`` needs the token; what a foreign page makes a browser send is refused.
+    If the address can't be bound, entering raises a `DaemonError` that is also an `OSError`. Over TCP, everything except
+    the page's files, ``/health`` and ``/ready`` needs the token; requests that another site makes a browser send are
+    refused.
 
     >>> async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
     ...     assert control.url.startswith("http://127.0.0.1:")
@@ -114,7 +116,7 @@ class ControlServer(Block):
 
     @property
     def url(self) -> str:
-        """Where the page is; of a unix socket ``http+unix://`` and its path, percent-encoded."""
+        """The URL of the page; on a unix socket, ``http+unix://`` and the percent-encoded path."""
         address = self._bound or self._address
         if address.path:
             return f"http+unix://{_quoted(address.path)}/"
@@ -122,17 +124,17 @@ class ControlServer(Block):
 
     @property
     def login_url(self) -> Secret:
-        """The page's URL with the token in its fragment, which a browser sends to nobody."""
+        """The URL of the page with the token in its fragment, which browsers never send."""
         return Secret(f"{self.url}#token={_quoted(self._token.reveal())}")
 
     @property
     def token(self) -> Secret:
-        """What a client must know."""
+        """The token that clients must send."""
         return self._token
 
     @property
     def app(self) -> QuartTrio:
-        """The `QuartTrio` app, for your own routes, even while it serves; the guard stands before them, too."""
+        """The `QuartTrio` app, for your own routes, even while it serves; they are protected, too."""
         if self._app is None:
             from quart_trio import QuartTrio  # noqa: PLC0415 - the HTTP stack is most of the import time
 
@@ -142,19 +144,19 @@ class ControlServer(Block):
     def pipeline(
         self, name: str, specs: Iterable[RunSpec], *, stopping: trio.Event | None = None
     ) -> trio.MemorySendChannel[RunUpdate]:
-        """Show a pipeline that is about to be run.
+        """Show a pipeline that is about to run.
 
         Args:
-            name: What it is called.
+            name: Its name.
             specs: Its specs.
-            stopping: The event that is given to `run_all` as `stopping`, too: what stops the pipeline from the page sets
-                it. None: it can't be stopped from there.
+            stopping: The event that is also passed to `run_all` as `stopping`, so that the page can stop the pipeline; None
+                if it can't be stopped from there.
 
         Returns:
-            The channel to give to a `Runner` as `updates`.
+            The channel to pass to a `Runner` as `updates`.
 
         Raises:
-            ProcessError: The server is not entered.
+            ProcessError: The server has not been entered.
         """
         if self._plane is None or self._plane.nursery is None:
             raise ProcessError(
@@ -261,6 +263,6 @@ def _is_literal(host: str) -> bool:
 
 
 def _import_stack() -> None:
-    """Import what serving takes: 200 ms for which, in a thread, the loop goes on."""
+    """Import the HTTP stack, which takes 200 ms: call it in a thread, so that the loop continues."""
     import_http()
     from . import api, frontend, live  # noqa: F401, PLC0415 - for the side effect of being imported

@@ -1,7 +1,7 @@
-"""Past one machine: a `Service` whose processes run on Slurm, Dask, other hosts, or wherever a command leads.
+"""A `Service` whose processes run on Slurm, on Dask, on other hosts, or anywhere that a command can reach.
 
-An engine only places *agents*: this package's layer 1 at the other end of a stream of bytes. What is started through a
-`ClusterService` is seen and stopped as if it ran here.
+An engine only places *agents*: this package's execution layer at the other end of a stream of bytes. Processes started
+through a `ClusterService` are watched and stopped as if they ran here.
 """
 
 from .._cluster import Agent, AgentState

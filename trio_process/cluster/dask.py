@@ -1,7 +1,7 @@
 """Agents on a Dask cluster: one task per worker, which runs an agent that calls back.
 
 Commands are not run as Dask tasks: `future.cancel()` leaves a command running, and Dask runs a finished step again when the
-worker that has its result dies. Here a task is only the agent's parent, bound to its worker and never tried again.
+worker that has its result dies. Here a task is only the agent's parent, bound to its worker and never retried.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class DaskChannel:
         return self._stream
 
     async def called(self, calls: trio.MemoryReceiveChannel[trio.abc.Stream]) -> None:
-        """Wait for the call back.
+        """Wait until the agent calls back.
 
         Raises:
-            ClusterError: The task or the worker has ended before.
+            ClusterError: The task or the worker has ended first.
         """
         async with trio.open_nursery() as nursery:
 
@@ -77,7 +77,7 @@ class DaskChannel:
         self._gone.set()
 
     def lose_worker(self, why: str) -> None:
-        """Note that nothing more will be heard of the worker; its agent notices that by itself."""
+        """Called when the worker is lost; its agent notices that by itself."""
         if not self._gone.is_set():
             self._words = why
             self._gone.set()
@@ -88,7 +88,7 @@ class DaskChannel:
             await self._ended.wait()
 
     def last_words(self) -> str:
-        """Return what the task has said."""
+        """Return the report of the task."""
         return f"; {self._words}" if self._words else ""
 
     def give_up(self) -> None:
@@ -97,14 +97,14 @@ class DaskChannel:
 
 @final
 class Helper:
-    """The process that speaks with the scheduler; `dask_helper.py` says how it is spoken to."""
+    """The process that talks to the scheduler; `dask_helper.py` describes its protocol."""
 
     def __init__(self, channel: CommandChannel) -> None:
         self._channel = channel
         self._lock = trio.Lock()
 
     async def send(self, **what: Any) -> None:
-        """Give an order; one that has ended does nothing more."""
+        """Send a command; does nothing if the helper has ended."""
         try:
             async with self._lock:
                 await self._channel.stream.send_all(json.dumps(what).encode() + b"\n")
@@ -112,7 +112,7 @@ class Helper:
             pass  # the end of its events says so
 
     async def events(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield what it says; its stdout is its own, so that every line is an event."""
+        """Yield its events; nothing else is written to its stdout, so every line is an event."""
         rest = b""
         while data := await self._channel.stream.receive_some():
             *lines, rest = (rest + data).split(b"\n")
@@ -127,7 +127,7 @@ class Helper:
 @final
 @attrs.frozen
 class DaskLauncher:
-    """Asks for an agent on each worker, also on those that join later."""
+    """Requests an agent on each worker, including workers that join later."""
 
     address: str
     workers: tuple[str, ...] | None
@@ -137,7 +137,7 @@ class DaskLauncher:
     start_timeout: float | None = None  # workers may have to queue themselves
 
     async def launch(self, crew: Crew) -> None:
-        """Follow what the helper says of the cluster, until the service is left."""
+        """Follow the helper's events about the cluster, until the service is left."""
         context = server_context(self.tls) if self.tls is not None else None
         loopback = context is None and not self.plaintext
         await _knock(self.address)
@@ -155,7 +155,7 @@ class DaskLauncher:
                     crew.roster.failures.append(ClusterError(text))
 
     async def _follow(self, crew: Crew, callbacks: CallbackListener, helper: Helper, nursery: trio.Nursery) -> None:
-        """Do what the helper's events ask for, until it has ended."""
+        """Handle the helper's events, until it has ended."""
         channels: dict[str, DaskChannel] = {}
         async with aclosing(helper.events()) as events:
             async for event in events:

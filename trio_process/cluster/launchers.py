@@ -1,4 +1,4 @@
-"""Launchers that need nothing but a command: agents on this machine, over ssh, or by whatever leads to one."""
+"""Launchers that need only a command: agents on this machine, over ssh, or through any other command."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SSH_DEFAULTS: Final = (
 @final
 @attrs.frozen
 class CommandLauncher:
-    """Runs one command per agent, and speaks with the agent over the command's stdin and stdout."""
+    """Runs one command per agent, and talks to the agent over the command's stdin and stdout."""
 
     commands: tuple[tuple[str, str, tuple[str, ...]], ...]  # name, host, argv
     proves_death: Callable[[int], bool] = lambda status: False  # noqa: ARG005 - the least that is known
     start_timeout: float | None = START_TIMEOUT
 
     async def launch(self, crew: Crew) -> None:
-        """Run the commands side by side."""
+        """Run the commands concurrently."""
         async with trio.open_nursery() as nursery:
             for name, host, argv in self.commands:
                 nursery.start_soon(self._attend, crew, crew.roster.add(name, host), argv)
@@ -54,8 +54,9 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
     """Return a launcher of agents on this machine: separate processes, each with a guardian of its own.
 
     Args:
-        count: How many.
-        slots: How many processes each offers to run at once; None for the processors that it may use.
+        count: How many agents.
+        slots: How many processes each agent offers to run at the same time; None for the number of processors that it may
+            use.
 
     >>> launcher = local_agents(2, slots=4)
     """
@@ -66,14 +67,15 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
 
 
 def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
-    """Return a launcher of agents that commands of your own lead to, one agent each.
+    """Return a launcher of agents that your own commands start, one agent for each command.
 
-    A command has to run ``python -m trio_process.agent`` somewhere, and to hand its stdin and stdout on as they are:
-    ``kubectl exec -i``, ``docker run -i``, ``machinectl shell``.
+    Each command must run ``python -m trio_process.agent`` somewhere, and pass its stdin and stdout through unchanged, as
+    ``kubectl exec -i``, ``docker run -i`` and ``machinectl shell`` do.
 
     Args:
         *argvs: The commands, each a list of its words.
-        slots: How many processes each agent offers to run at once; None for the processors that it may use.
+        slots: How many processes each agent offers to run at the same time; None for the number of processors that it may
+            use.
 
     >>> launcher = command_agents(["kubectl", "exec", "-i", "worker-0", "--", "python3", "-m", "trio_process.agent"])
     """
@@ -92,11 +94,12 @@ def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
 def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", options: Sequence[str] = ()) -> Launcher:
     """Return a launcher of agents on other hosts, one each, reached by ssh(1).
 
-    Nobody is asked for a password: keys, or an agent for them, have to be there (``BatchMode=yes``).
+    ssh must work without asking for a password, by a key or an ssh-agent (``BatchMode=yes``).
 
     Args:
         *hosts: The hosts as ssh knows them: ``"node1"``, ``"me@node2"``.
-        slots: How many processes each agent offers to run at once; None for the processors that it may use.
+        slots: How many processes each agent offers to run at the same time; None for the number of processors that it may
+            use.
         python: The Python on those hosts that has this package: a program on the PATH, or its path.
         options: Further options of ssh, such as ``["-p", "2222"]``.
 
@@ -121,10 +124,10 @@ def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", o
 def dask_agents(
     address: str, *, workers: Sequence[str] | None = None, security: Any = None, plaintext: bool = False
 ) -> Launcher:
-    """Return a launcher of agents on a Dask cluster, one per worker, also on workers that join or are restarted later.
+    """Return a launcher of agents on a Dask cluster, one per worker, including workers that join or restart later.
 
     It needs the extra `dask`, here and on the workers. Each agent is a task that occupies one thread of its worker, and
-    offers as many slots as that has threads.
+    offers as many slots as the worker has threads.
 
     Args:
         address: The scheduler, ``"tcp://scheduler:8786"``.
@@ -149,7 +152,7 @@ def dask_agents(
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for any shell that a login may have."""
+    """Quote a word for any login shell."""
     return "'" + word.replace("'", "'\"'\"'") + "'"
 
 

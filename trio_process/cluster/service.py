@@ -15,21 +15,21 @@ from .._process import Backend, ManagedProcess, Reactor, Service, ServiceOptions
 
 @final
 class ClusterService(Service):
-    """A `Service` that spawns through agents; all else is the same.
+    """A `Service` that spawns through agents; everything else is the same.
 
-    Entering it waits for the first agent. A process is placed on the agent with room that is least busy; one that asks
-    for `resources` waits until there is room, any other one is started at once.
+    Entering it waits for the first agent. A process is placed on the least busy agent that has room. A process that needs
+    `resources` waits until there is room, any other one is started at once.
 
     Args:
-        launcher: What brings agents up: ``local_agents(2)``, ``ssh_agents("one", "two")`` and so on.
-        core: The core it belongs to.
-        options: How it keeps its processes, and how its agents do.
-        start_timeout: Seconds in which the first agent must be up; None for what suits the launcher: 60 s, or as long as
-            a queue takes.
-        heartbeat: Seconds of silence after which an agent is given up, and after which it ends what it runs.
+        launcher: The launcher of the agents: ``local_agents(2)``, ``ssh_agents("one", "two")`` and so on.
+        core: The core that it registers its actions with.
+        options: The options of this service, and of those of its agents.
+        start_timeout: Seconds that the first agent may take to come up; None for the default of the launcher: 60 s, or no
+            limit where there is a queue.
+        heartbeat: Seconds of silence after which an agent counts as lost, and after which the agent ends its processes.
 
     Raises:
-        ClusterError: No agent has come up; when it is entered.
+        ClusterError: On entering, no agent has come up.
         OptionError: An option is invalid.
 
     >>> async def main() -> str:
@@ -55,7 +55,7 @@ class ClusterService(Service):
 
     @property
     def agents(self) -> tuple[Agent, ...]:
-        """The agents, in the order in which they were asked for; lost ones stay."""
+        """The agents, in the order of their requests, including lost ones."""
         return tuple(self._crew.roster.agents)
 
     @property
@@ -64,10 +64,10 @@ class ClusterService(Service):
         return self._crew.roster.slots
 
     def has_place(self, options: RunOptions) -> bool:
-        """Return whether a process with these options would find a place at once.
+        """Return whether a process with these options would be placed at once.
 
         Args:
-            options: What would be run.
+            options: The options of the process.
         """
         return self._crew.roster.has_place(options)
 
@@ -78,10 +78,9 @@ class ClusterService(Service):
         check: bool = True,
         task_status: trio.TaskStatus[ManagedProcess] = trio.TASK_STATUS_IGNORED,
     ) -> CommandResult:
-        """Run a command in the caller's nursery; as `Service.run_process`.
+        """Run a command in the caller's nursery, as `Service.run_process` does.
 
-        Where no agent is left and none is to come, or the agent is lost in the moment of the start, the result is that of a
-        process which was lost.
+        If no agent is left and none will come, or if the agent is lost at the moment of the start, the result says `LOST`.
         """
         try:
             return await super().run_process(options, check=check, task_status=task_status)

@@ -1,7 +1,7 @@
 """Agents on Slurm: one `srun` job step each, as a pilot job that runs our commands.
 
-The step is not used to run the commands themselves, as that can't be made to keep its promises: SIGTERM to srun kills the
-step at once, a directory that doesn't exist is replaced by /tmp, and death by a signal can't be told from an exit code.
+The step is not used to run the commands themselves, because srun can't keep this package's promises: SIGTERM to srun kills
+the step at once, a missing directory is replaced by /tmp, and death by a signal looks like an exit code.
 srun is never signalled: the end of its stdin, or of the connection, ends the agent, and the agent ends the step.
 """
 
@@ -44,7 +44,7 @@ class SlurmLauncher:
     start_timeout: float | None = None  # a queue takes as long as it takes
 
     async def launch(self, crew: Crew) -> None:
-        """Submit all at once, and attend to each as it comes."""
+        """Submit all jobs at once, and serve each agent when it connects."""
         if self.connect_back:
             async with open_callbacks(None) as callbacks:
                 await self._submit(crew, callbacks)
@@ -87,14 +87,14 @@ class SlurmLauncher:
 def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, connect_back: bool = True) -> Launcher:
     """Return a launcher of agents on Slurm: one srun(1) job each, which ends with the connection.
 
-    It waits in the queue as any job does. Slurm's own choice of nodes, time limits and preemption apply.
+    The jobs wait in the queue like any others. Slurm's choice of nodes, time limits and preemption apply.
 
     Args:
         count: How many agents.
-        *srun_options: What each job asks for: ``"-c4"``, ``"--mem=8G"``, ``"--gres=gpu:1"``, ``"--time=2:00:00"``.
+        *srun_options: Options of each job: ``"-c4"``, ``"--mem=8G"``, ``"--gres=gpu:1"``, ``"--time=2:00:00"``.
         python: The Python on the nodes that has this package; None for this one, on a shared file system.
-        connect_back: Whether agents call back by TCP, which is faster than srun's own streams and as unencrypted as
-            they are; those are used where no connection comes about.
+        connect_back: Whether agents call back by TCP, which is faster than srun's own streams; neither is encrypted. If no
+            connection can be made, srun's streams are used.
 
     >>> launcher = slurm_agents(2, "-c4", "--mem=8G")
     """
