@@ -190,7 +190,8 @@ class Place:
         agent._running -= 1
         agent._cpus -= demand.cpus
         agent._memory -= demand.memory
-        agent._free_gpus += [name for name in self.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        if self.env:
+            agent._free_gpus += self.env["CUDA_VISIBLE_DEVICES"].split(",")
         self._roster.look()
 
 
@@ -303,12 +304,19 @@ class Roster:
             ClusterError: No agent has these resources, or no agent is left and none will come.
             ServiceClosedError: The service is being left.
         """
-        waiter = _Waiter(Demand.of(options.resources))
+        demand = Demand.of(options.resources)
+        outcome = self._outcome(demand)  # what waits already has no use for what there is now
+        if outcome is None:
+            outcome = await self._wait_for(demand)
+        if isinstance(outcome, ProcessError):
+            raise outcome
+        return outcome
+
+    async def _wait_for(self, demand: Demand) -> Place | ProcessError:
+        waiter = _Waiter(demand)
         self._waiting.append(waiter)
-        self.look()
         try:
-            if waiter.outcome is None:
-                await waiter.event.wait()
+            await waiter.event.wait()
         except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
@@ -316,14 +324,13 @@ class Roster:
                 waiter.outcome.release()
             raise
         assert waiter.outcome is not None
-        if isinstance(waiter.outcome, ProcessError):
-            raise waiter.outcome
         return waiter.outcome
 
     def look(self) -> None:
         """Give the available room to waiting processes, in the order of their requests."""
-        self.changed.unpark_all()
-        for waiter in list(self._waiting):
+        if self.changed:
+            self.changed.unpark_all()
+        for waiter in self._waiting.copy():
             outcome = self._outcome(waiter.demand)
             if outcome is not None:
                 self._waiting.remove(waiter)

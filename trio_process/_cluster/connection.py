@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -43,6 +44,9 @@ class Connection(Protocol):
     @property
     def why_lost(self) -> str:
         """Why the processes of this agent are lost."""
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in two turns of Trio's loop: what is woken now, and what that wakes, has run by then."""
 
     def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
         """Have a process started; return its number here.

@@ -13,14 +13,13 @@ from typing import Final, final
 import trio
 
 from .messages import Credit, Message, Ping, encode
-from .wire import DATA_LIMIT, MAGIC, Frame, Kind, Parser, WireError, pack, pack_header
+from .wire import DATA_LIMIT, MAGIC, Frame, Kind, Parser, WireError, pack_header
 
 WINDOW: Final = 2**20
 """How many bytes of a stream may be under way, or held for a slow reader."""
 
 _READ: Final = 2**18
 _WRITE: Final = 2**18
-_LARGE: Final = 2**14  # bytes from which on a copy costs more than a write(2)
 _BEATS: Final = 4  # pings per heartbeat
 _ENDLESS: Final = 2**62
 
@@ -55,10 +54,7 @@ class Link:
         """Queue input or output of a process."""
         for begin in range(0, len(data), DATA_LIMIT):
             part = data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]
-            if len(part) < _LARGE:
-                self._put(pack(kind, process, part))
-            else:
-                self._put(pack_header(kind, process, len(part)), part)
+            self._put(pack_header(kind, process, len(part)), part)
 
     def _put(self, *parts: bytes) -> None:
         if self.broken is None:
@@ -84,12 +80,12 @@ class Link:
             self._drained.unpark_all()
 
     def _take(self) -> bytes:
-        """Take the next piece from the queue: a large part without a copy, or many small ones together."""
+        """Take the next piece from the queue: a copy costs less than a turn of the loop for each part."""
         queue = self._queue
-        if len(queue) == 1 or len(queue[0]) >= _LARGE:
+        if len(queue) == 1:
             return queue.popleft()
         size, parts = 0, []
-        while queue and len(queue[0]) < _LARGE and size < _WRITE:
+        while queue and size < _WRITE:
             size += len(queue[0])
             parts.append(queue.popleft())
         return b"".join(parts)

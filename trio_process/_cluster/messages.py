@@ -11,6 +11,7 @@ in any order is a `WireError`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
@@ -167,7 +168,43 @@ Message = (
 )
 
 _CLASSES: Final[dict[str, Any]] = {message.__name__: message for message in get_args(Message)}
-_HINTS: Final = {name: get_type_hints(message) for name, message in _CLASSES.items()}
+
+_INTEGERS: Final = range(-(2**63), 2**63)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (float, int) and 0 <= value < float("inf")
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and value in _INTEGERS
+
+
+_SIMPLE: Final[dict[Any, Callable[[Any], bool]]] = {float: _is_number, int: _is_integer, Any: lambda _: True}
+
+
+def _check_of(hint: Any) -> Callable[[Any], bool]:
+    """Return what checks the values of a field; it is made once, as looking at a type costs more than a message is worth."""
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is list:
+        item = _check_of(parts[0])
+        return lambda value: type(value) is list and all([item(one) for one in value])
+    if kind is dict:
+        return lambda value: type(value) is dict
+    if parts:
+        checks = [_check_of(part) for part in parts]
+        return lambda value: any([check(value) for check in checks])
+    return lambda value: type(value) is hint
+
+
+_CHECKS: Final = {
+    name: tuple([(field, _check_of(hint)) for field, hint in get_type_hints(message).items()])
+    for name, message in _CLASSES.items()
+}
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+_from_json: Final = json.JSONDecoder().decode
 
 
 def encode(message: Message) -> bytes:
@@ -179,7 +216,7 @@ def encode(message: Message) -> bytes:
     Started(process=7, pid=4711)
     """
     # lone surrogates, which stand for bytes that are no UTF-8, pass through JSON's own escapes
-    body = json.dumps([type(message).__name__, *message], separators=(",", ":")).encode("ascii")
+    body = _to_json([type(message).__name__, *message]).encode("ascii")
     if len(body) > MESSAGE_LIMIT:
         raise WireError(f"a message of {len(body)} bytes is too long, {MESSAGE_LIMIT} is the most")
     return pack(Kind.MESSAGE, 0, body)
@@ -192,19 +229,19 @@ def decode(body: bytes) -> Message:
         WireError: The body is not a message, a field has the wrong type, or it is a hello of another version.
     """
     try:
-        name, *fields = json.loads(body)
+        name, *fields = _from_json(body.decode("ascii"))
         kind = _CLASSES[name]
     except (ValueError, TypeError, LookupError, RecursionError):
         raise WireError(f"a message could not be understood: {body[:100]!r}") from None
     if kind in (Hello, Welcome):
         _check_version(fields)
-    hints = _HINTS[name]
-    if len(fields) != len(hints):
-        raise WireError(f"a message {name} came with {len(fields)} fields; it has {len(hints)}")
-    for field, value in zip(hints, fields, strict=True):
-        if not _fits(value, hints[field]):
+    checks = _CHECKS[name]
+    if len(fields) != len(checks):
+        raise WireError(f"a message {name} came with {len(fields)} fields; it has {len(checks)}")
+    for (field, fits), value in zip(checks, fields, strict=True):
+        if not fits(value):
             raise WireError(f"a message {name} came with {field}={value!r:.100}")
-    message: Message = kind(*fields)
+    message: Message = kind._make(fields)
     return message
 
 
@@ -215,18 +252,3 @@ def _check_version(fields: list[Any]) -> None:
             f"the agent and the client speak different versions of the protocol: ours is {VERSION}, the peer's is "
             f"{theirs!r:.40}; install the same version of trio-process on both sides"
         )
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint is float:
-        return type(value) in (float, int) and 0 <= value < float("inf")
-    if hint is int:
-        return type(value) is int and -(2**63) <= value < 2**63
-    kind, parts = get_origin(hint), get_args(hint)
-    if kind is list:
-        return type(value) is list and all(_fits(item, parts[0]) for item in value)
-    if kind is dict:
-        return type(value) is dict
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    return hint is Any or type(value) is hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol, final
 
 import trio
@@ -74,6 +75,8 @@ class Session:
         self._latest = 0
         self._leaving = ""
         self._said_bye = False
+        self._soon: list[Callable[[], object]] = []
+        self._some_soon = trio.lowlevel.ParkingLot()
         self._end = trio.CancelScope()
         self.nursery: trio.Nursery | None = None
 
@@ -100,6 +103,27 @@ class Session:
         self._latest = number
         self._remotes[number] = remote
         return number
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call back in two turns of Trio's loop: what is woken now, and what that wakes, has run by then."""
+        if self.nursery is None:
+            trio.lowlevel.current_trio_token().run_sync_soon(callback)
+        else:  # a queue of Trio's own, which other threads may use, costs two system calls a time
+            self._soon.append(callback)
+            self._some_soon.unpark()
+
+    async def _call_back(self) -> None:
+        try:
+            while True:
+                while not self._soon:
+                    await self._some_soon.park()
+                due, self._soon = self._soon, []
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                for callback in due:
+                    callback()
+        finally:
+            for callback in self._soon:
+                callback()
 
     def leave(self) -> None:
         """Tell the agent that it is not needed any more."""
@@ -149,6 +173,7 @@ class Session:
             nursery.start_soon(self.link.write)
             nursery.start_soon(self.link.beat, self._heartbeat, self._end.cancel)
             nursery.start_soon(self._watch_launcher)
+            nursery.start_soon(self._call_back)
             self._roster.came_up(self.agent, self, self.hello)
             try:
                 with self._end:

@@ -97,7 +97,10 @@ class Parser:
     """
 
     def __init__(self, *, preamble: bool = True) -> None:
-        self._buffer = bytearray()
+        self._greeting = bytearray()  # before the preamble is found
+        self._parts: list[bytes] = []  # of the frame that is not complete
+        self._size = 0  # of those parts
+        self._wanted = _HEADER.size  # until there is more to see of it
         self._in_preamble = preamble
         self._error: WireError | None = None
         self.skipped: bytes = b""
@@ -110,14 +113,14 @@ class Parser:
         """
         if self._error is not None:
             raise self._error
-        self._buffer += data
         try:
-            if self._in_preamble and not self._skip_preamble():
-                return []
-            return self._cut()
+            if self._in_preamble:
+                data = self._skip_preamble(data)
+            return self._cut(bytes(data))
         except WireError as error:
             self._error = error
-            self._buffer.clear()
+            self._greeting.clear()
+            self._parts.clear()
             raise
 
     def finish(self) -> None:
@@ -129,43 +132,72 @@ class Parser:
         if self._error is not None:
             raise self._error
         if self._in_preamble:
-            self.skipped = bytes(self._buffer)
+            self.skipped = bytes(self._greeting)
             raise WireError("the connection ended before the agent's hello")
-        if self._buffer:
-            raise WireError(f"the connection ended in the middle of a frame, after {len(self._buffer)} bytes of it")
+        if self._size:
+            raise WireError(f"the connection ended in the middle of a frame, after {self._size} bytes of it")
 
-    def _skip_preamble(self) -> bool:
-        found = self._buffer.find(MAGIC)
-        if found > PREAMBLE_LIMIT or (found < 0 and len(self._buffer) > PREAMBLE_LIMIT + len(MAGIC)):
-            self.skipped = bytes(self._buffer[:PREAMBLE_LIMIT])
+    def _skip_preamble(self, data: bytes | bytearray) -> bytes:
+        """Return what comes after the preamble."""
+        greeting = self._greeting
+        greeting += data
+        found = greeting.find(MAGIC)
+        if found > PREAMBLE_LIMIT or (found < 0 and len(greeting) > PREAMBLE_LIMIT + len(MAGIC)):
+            self.skipped = bytes(greeting[:PREAMBLE_LIMIT])
             raise WireError(f"no agent answered within the first {PREAMBLE_LIMIT} bytes of the connection")
         if found < 0:
-            return False
-        self.skipped = bytes(self._buffer[:found])
-        del self._buffer[: found + len(MAGIC)]
+            return b""
+        self.skipped = bytes(greeting[:found])
+        rest = bytes(greeting[found + len(MAGIC) :])
+        greeting.clear()
         self._in_preamble = False
-        return True
+        return rest
 
-    def _cut(self) -> list[Frame]:
+    def _cut(self, data: bytes) -> list[Frame]:
+        """Cut off what is complete; each byte is copied once, but for those of a frame that came in pieces."""
         frames: list[Frame] = []
-        buffer = self._buffer
-        begin, end = 0, len(buffer)
-        while end - begin >= _HEADER.size:
-            length, number, process = _HEADER.unpack_from(buffer, begin)
-            kind = _KINDS.get(number)
-            if kind is None:
-                raise WireError(f"a frame of the unknown kind {number} came; the peer speaks another protocol")
-            if length > _LIMITS[kind]:
-                raise WireError(
-                    f"a frame of {length} bytes was announced, but {_LIMITS[kind]} is the most for its kind"
-                )
-            if (kind is Kind.MESSAGE) != (process == 0):
-                raise WireError(f"a frame of the kind {kind.name} came for process {process}")
+        begin, end = 0, len(data)
+        while begin < end or self._size:
+            if self._size or end - begin < _HEADER.size:
+                part = data[begin : begin + self._wanted - self._size]
+                begin += len(part)
+                self._parts.append(part)
+                self._size += len(part)
+                if self._size < self._wanted:
+                    break
+                frame = b"".join(self._parts)
+                self._parts.clear()
+                if len(frame) == _HEADER.size and (length := _look(frame, 0)[0]):
+                    self._parts.append(frame)
+                    self._wanted += length
+                    continue
+                kind, process = _look(frame, 0)[1:]
+                frames.append(Frame(kind, process, frame[_HEADER.size :]))
+                self._size, self._wanted = 0, _HEADER.size
+                continue
+            length, kind, process = _look(data, begin)
             after = begin + _HEADER.size + length
             if after > end:
+                self._parts.append(data[begin:])
+                self._size, self._wanted = end - begin, _HEADER.size + length
                 break
-            frames.append(Frame(kind, process, bytes(memoryview(buffer)[begin + _HEADER.size : after])))
+            frames.append(Frame(kind, process, data[begin + _HEADER.size : after]))
             begin = after
-        if begin:
-            del buffer[:begin]
         return frames
+
+
+def _look(data: bytes, begin: int) -> tuple[int, Kind, int]:
+    """Return what the header of a frame says: the length of its body, its kind, and the process.
+
+    Raises:
+        WireError: No frame begins like that.
+    """
+    length, number, process = _HEADER.unpack_from(data, begin)
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise WireError(f"a frame of the unknown kind {number} came; the peer speaks another protocol")
+    if length > _LIMITS[kind]:
+        raise WireError(f"a frame of {length} bytes was announced, but {_LIMITS[kind]} is the most for its kind")
+    if (kind is Kind.MESSAGE) != (process == 0):
+        raise WireError(f"a frame of the kind {kind.name} came for process {process}")
+    return length, kind, process

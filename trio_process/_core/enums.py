@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal as _signal
 from enum import StrEnum
 from typing import TypeVar
@@ -127,6 +128,12 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - first}" if first is not None and number > first else f"signal {number}"
 
 
+@functools.cache
+def _valid_signals() -> frozenset[int]:
+    """Return the signals of this platform; `signal.valid_signals` makes an enum member of each, at every call."""
+    return frozenset([int(number) for number in _signal.valid_signals()])
+
+
 def signal_number(value: object, option: str = "signal") -> int:
     """Return the number of a signal given as a member, number or name; 0 and unknown signals are refused."""
     if isinstance(value, str):
@@ -134,6 +141,6 @@ def signal_number(value: object, option: str = "signal") -> int:
         found = _signal.Signals.__members__.get(name if name.startswith("SIG") else "SIG" + name)
         if found is not None:
             return int(found)
-    elif isinstance(value, int) and not isinstance(value, bool) and value in _signal.valid_signals():
+    elif isinstance(value, int) and not isinstance(value, bool) and value in _valid_signals():
         return int(value)
     raise OptionError(f"{option} must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {value!r}")

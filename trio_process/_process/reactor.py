@@ -169,7 +169,7 @@ class Reactor:
         for ready, _ in events:
             callback = self._callbacks.get(ready)
             if callback is not None and ready not in self._fresh:
-                self._call(callback)
+                self.call(callback)
 
     def close(self) -> None:
         """Close the epoll, once `run` has returned and nothing is watched any more."""
@@ -182,11 +182,12 @@ class Reactor:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
-                self._call(timer.callback)
+                self.call(timer.callback)
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
 
-    def _call(self, callback: Callback) -> None:
+    def call(self, callback: Callback) -> None:
+        """Call back; what it raises is logged."""
         try:
             callback()
         except Exception:  # noqa: BLE001 - one child's failure must not end the supervision of the others
