@@ -315,11 +315,13 @@ async def test_a_daemon_without_a_health_server_is_not_healthy_and_says_so(tmp_p
             registry.registered(DaemonEntry("a", "none")),
             registry.registered(DaemonEntry("a", "sick", health=sick.addr)),
         ):
-            none = (await get(control, "/daemons/a/none/health")).data
-            assert none == {"healthy": False, "address": "", "reason": "no health endpoint configured"}
-            found = (await get(control, "/daemons/a/sick/health")).data
-            assert found["healthy"] is False
-            assert "disk full" in found["reason"]
+            none = await get(control, "/daemons/a/none/health")
+            assert none.status == 200
+            assert none.data == {"healthy": False, "address": "", "reason": "no health endpoint configured"}
+            found = await get(control, "/daemons/a/sick/health")
+            assert found.status == 503  # as go-process has it, so that a monitor needn't read the body
+            assert (found.data["healthy"], found.data["address"]) == (False, sick.addr)
+            assert "disk full" in found.data["reason"]
 
 
 async def test_the_requests_of_go_processs_own_client_work(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -19,12 +20,15 @@ def json_ready(value: Any, rename: Mapping[str, str] = _NO_NAMES) -> dict[str, A
         value: The instance. A field whose name has an underscore in front is left out.
         rename: The keys of fields that don't take their own name in camelCase, e.g. ``{"cwd": "dir"}``.
     """
-    named = attrs.fields_dict(type(value)) if attrs.has(type(value)) else value._fields
-    return {
-        rename.get(name) or _camel_case(name): _plain(getattr(value, name))
-        for name in named
-        if not name.startswith("_")
-    }
+    kind: Any = type(value)
+    return {rename.get(name) or key: _plain(getattr(value, name)) for name, key in _keys(kind)}
+
+
+@cache
+def _keys(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Return the public fields of a class, each with its key in camelCase."""
+    named = attrs.fields_dict(kind) if attrs.has(kind) else kind._fields
+    return tuple((name, _camel_case(name)) for name in named if not name.startswith("_"))
 
 
 def _camel_case(name: str) -> str:

@@ -50,15 +50,15 @@ async def get_daemon(plane: Plane, request: Request) -> Answer:
 
 
 async def health_of_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer ``GET /daemons/CODE/DAEMON/health``."""
+    """Answer ``GET /daemons/CODE/DAEMON/health``: 503 if its server says no, or nothing; 200 if it has none to ask."""
     entry = await _entry(plane, request)
-    healthy, reason = False, "no health endpoint configured"
-    if entry.health:
-        with plane.interruptible():
-            healthy, reason = await probe(entry)
-        plane.daemons.note_health(entry, healthy, reason)
+    if not entry.health:
+        return success({"healthy": False, "address": "", "reason": "no health endpoint configured"})
+    with plane.interruptible():
+        healthy, reason = await probe(entry)
+    plane.daemons.note_health(entry, healthy, reason)
     found = {"healthy": healthy, "address": entry.health}
-    return success(found if healthy else found | {"reason": reason})
+    return success(found) if healthy else success(found | {"reason": reason}, 503)
 
 
 async def stop_daemon(plane: Plane, request: Request) -> Answer:

@@ -26,6 +26,7 @@ _ERROR: Final = {
         },
     },
 }
+_ERROR_REF: Final = {"$ref": "#/components/schemas/Error"}
 _SAID: Final = {
     202: "It was begun, and has not come to its end yet.",
     400: "A field was refused; `details.field` names it.",
@@ -105,6 +106,8 @@ def _responses(route: Route) -> dict[str, Any]:
     plain = not route.path.startswith(BASE)
     for status in sorted(refusals):
         statuses[status] = _bad(status)
+        if status in route.data_with:
+            statuses[status]["content"]["application/json"]["schema"] = {"oneOf": [_envelope(route), _ERROR_REF]}
         if plain and status == 503:
             statuses[status] = {"description": _SAID[503], "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {str(status): statuses[status] for status in sorted(statuses)}
@@ -121,14 +124,16 @@ def _good(route: Route) -> dict[str, Any]:
         if route.path == "/metrics":
             content["application/openmetrics-text"] = {"schema": {"type": "string"}}
         return {"description": route.summary, "content": content}
-    envelope = {
+    return {"description": route.summary, "content": {"application/json": {"schema": _envelope(route)}}}
+
+
+def _envelope(route: Route) -> dict[str, Any]:
+    return {
         "type": "object",
         "required": ["success", "data"],
         "properties": {"success": {"const": True}, "data": dict(route.result)},
     }
-    return {"description": route.summary, "content": {"application/json": {"schema": envelope}}}
 
 
 def _bad(status: int) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"description": _SAID[status], "content": content}
+    return {"description": _SAID[status], "content": {"application/json": {"schema": _ERROR_REF}}}

@@ -42,6 +42,7 @@ class Route:
         body: The schema of the body, None if there is none.
         result: What `data` is, as a schema.
         statuses: What else may come than 200 and the guard's refusals.
+        data_with: Which of these may carry `data` in place of an error.
         waits: Whether the answer may take long, so that it is given up when the client leaves.
         tag: The chapter of the documentation.
     """
@@ -56,6 +57,7 @@ class Route:
     body: Schema | None = None
     result: Schema = attrs.field(factory=dict)
     statuses: tuple[int, ...] = ()
+    data_with: tuple[int, ...] = ()
     waits: bool = False
     tag: str = ""
 

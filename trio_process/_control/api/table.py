@@ -62,8 +62,8 @@ def _daemons() -> list[Route]:
     return [
         _route("GET", "/daemons", READ, "List the daemons that run.", daemons.list_daemons, result=_ROWS, tag="daemons", statuses=(503,)),
         _route("GET", one, READ, "Show a daemon.", daemons.get_daemon, result=_OBJECT, **each),
-        _route("GET", f"{one}/health", READ, "Ask a daemon's health server.", daemons.health_of_daemon,
-               result={"type": "object", "required": ["healthy", "address"]}, **each),
+        _route("GET", f"{one}/health", READ, "Ask a daemon's health server; 503, with `data`, if it isn't healthy.",
+               daemons.health_of_daemon, result={"type": "object", "required": ["healthy", "address"]}, data_with=(503,), **each),
         _route("POST", f"{one}/stop", CONTROL, "Send a daemon SIGTERM.", daemons.stop_daemon,
                query=_WAIT, result=_done("stopped"), waits=True, tag="daemons", statuses=(202, 404, 409, 503)),
     ]  # fmt: skip

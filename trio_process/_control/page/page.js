@@ -2,6 +2,8 @@
 
 const API = 'api/process';
 const $ = (id) => document.getElementById(id);
+const on = (el, name, act, options) => el.addEventListener(name, act, options);
+const root = document.documentElement.dataset;
 const SVG = 'http://www.w3.org/2000/svg';
 
 function h(tag, props, ...children) {
@@ -20,7 +22,7 @@ function s(tag, props, ...children) {
 function fill(el, props, children) {
 	for (const [name, value] of Object.entries(props || {})) {
 		if (value === undefined || value === null || value === false || value === '') continue;
-		if (name.startsWith('on')) el.addEventListener(name.slice(2), value);
+		if (name.startsWith('on')) on(el, name.slice(2), value);
 		else el.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : value);
 	}
 	el.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
@@ -394,8 +396,8 @@ class Logs {
 	build(root) {
 		const press = (el, on) => el.setAttribute('aria-pressed', String(on));
 		this.search = h('input', { type: 'search', placeholder: 'Search all kept lines', 'aria-label': 'Search the logs', value: this.grep, spellcheck: 'false' });
-		this.search.addEventListener('input', () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.find(), 250); });
-		this.search.addEventListener('keydown', (event) => { if (event.key === 'Escape') { if (this.search.value) { this.search.value = ''; this.find(); } this.scroll.focus(); event.stopPropagation(); } });
+		on(this.search, 'input', () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.find(), 250); });
+		on(this.search, 'keydown', (event) => { if (event.key === 'Escape') { if (this.search.value) { this.search.value = ''; this.find(); } this.scroll.focus(); event.stopPropagation(); } });
 		this.pauseButton = button('Pause', 'pause', () => this.pause(), { cls: '', keys: 'p' });
 		press(this.pauseButton, false);
 		this.press = press;
@@ -408,9 +410,9 @@ class Logs {
 		this.none = h('p', { cls: 'empty', hidden: true });
 		this.full = h('div', { cls: 'full', hidden: true });
 		root.append(tools, div('logbox', this.scroll, this.none, this.jump), this.full);
-		this.scroll.addEventListener('scroll', () => this.scrolled(), { passive: true });
-		this.scroll.addEventListener('keydown', (event) => this.key(event));
-		this.space.addEventListener('click', (event) => { if (!getSelection().isCollapsed) return; const el = event.target.closest('.ln'); if (el) this.select(Number(el.dataset.at)); });
+		on(this.scroll, 'scroll', () => this.scrolled(), { passive: true });
+		on(this.scroll, 'keydown', (event) => this.key(event));
+		on(this.space, 'click', (event) => { if (!getSelection().isCollapsed) return; const el = event.target.closest('.ln'); if (el) this.select(Number(el.dataset.at)); });
 		this.resize = new ResizeObserver(() => this.draw());
 		this.resize.observe(this.scroll);
 	}
@@ -420,12 +422,12 @@ class Logs {
 		const box = h('div', {});
 		this.picked = h('details', { cls: 'pick', 'aria-label': 'Which services' }, summary, box);
 		const say_ = () => text(summary, this.services.length ? this.services.join(', ') : 'All services');
-		this.picked.addEventListener('toggle', () => {
+		on(this.picked, 'toggle', () => {
 			if (!this.picked.open) return;
 			box.replaceChildren(...sources().map((name) => {
 				const check = h('input', { type: 'checkbox' });
 				check.checked = this.services.includes(name);
-				check.addEventListener('change', () => {
+				on(check, 'change', () => {
 					this.services = check.checked ? [...this.services, name] : this.services.filter((each) => each !== name);
 					say_(); this.moved?.(); this.load(); this.listen();
 				});
@@ -530,7 +532,11 @@ class Logs {
 	draw() {
 		if (document.hidden) return;
 		this.place();
-		if (this.follow) { this.scroll.scrollTop = this.rows.length * ROW; this.top = this.scroll.scrollTop; }
+		if (this.follow) {  // worked out: a list that was cut still says its old place
+			const end = Math.max(0, this.rows.length * ROW + 8 - this.scroll.clientHeight);
+			this.scroll.scrollTop = end;
+			this.top = Math.min(end, this.scroll.scrollTop);
+		}
 		const top = this.scroll.scrollTop;
 		const first = Math.max(0, Math.floor(top / ROW) - 6);
 		const last = Math.min(this.rows.length, Math.ceil((top + this.scroll.clientHeight) / ROW) + 6);
@@ -1128,7 +1134,7 @@ function login(message = '') {
 	const field = h('input', { type: 'password', 'aria-label': 'Token', autocomplete: 'current-password', placeholder: 'Token', required: true });
 	const note = h('p', { cls: 'bad', role: 'alert' }, message);
 	const form = h('form', { cls: 'card login' }, h('h1', {}, 'Log in'), h('p', { cls: 'dim' }, 'The server printed its token when it was started.'), field, note, h('button', { cls: 'main' }, 'Log in'));
-	form.addEventListener('submit', async (event) => { event.preventDefault(); try { await api('/session', 'POST', { token: field.value }); start(); } catch (error) { text(note, error.message); field.select(); } });
+	on(form, 'submit', async (event) => { event.preventDefault(); try { await api('/session', 'POST', { token: field.value }); start(); } catch (error) { text(note, error.message); field.select(); } });
 	$('main').replaceChildren(form);
 	view = null; S.live = 'login';
 	chrome();
@@ -1211,7 +1217,7 @@ function press(word) {
 	[...(scope?.querySelectorAll('button') || [])].find((each) => each.getAttribute('aria-label').startsWith(word))?.click();
 }
 
-document.addEventListener('keydown', (event) => {
+on(document, 'keydown', (event) => {
 	if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, dialog')) return;
 	const key = event.key;
 	if (pending === 'g') {
@@ -1231,14 +1237,13 @@ document.addEventListener('keydown', (event) => {
 	else if (key === 'Escape' && location.hash !== '#/') location.hash = '#/';
 });
 
-document.addEventListener('click', (event) => { for (const open of document.querySelectorAll('details.pick[open]')) if (!open.contains(event.target)) open.open = false; });
+on(document, 'click', (event) => { for (const open of document.querySelectorAll('details.pick[open]')) if (!open.contains(event.target)) open.open = false; });
 
-function theme(next = { auto: 'light', light: 'dark', dark: 'auto' }[document.documentElement.dataset.theme || 'auto']) {
-	if (next === 'auto') delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = next;
+function theme(next = { auto: 'light', light: 'dark', dark: 'auto' }[root.theme || 'auto']) {
+	if (next === 'auto') delete root.theme; else root.theme = next;
 	try { localStorage.setItem('trio-process-theme', next); } catch { /* a browser that keeps nothing */ }
 	$('theme').replaceChildren(glyph({ auto: 'auto', light: 'sun', dark: 'moon' }[next]));
-	$('theme').setAttribute('aria-label', `Colours: ${next === 'auto' ? 'as the system' : next}`);
-	$('theme').title = $('theme').getAttribute('aria-label');
+	$('theme').ariaLabel = $('theme').title = `Colours: ${next === 'auto' ? 'as the system' : next}`;
 }
 
 async function start() {
@@ -1264,6 +1269,6 @@ theme(['light', 'dark'].includes(stored) ? stored : 'auto');
 $('theme').addEventListener('click', () => theme());
 $('help').addEventListener('click', help);
 addEventListener('hashchange', () => { if (/^#token=/.test(location.hash)) start(); else if (view) route(); });
-document.addEventListener('visibilitychange', () => { if (!document.hidden) { redraw(); view?.logs?.draw(); } });
+on(document, 'visibilitychange', () => { if (!document.hidden) { redraw(); view?.logs?.draw(); } });
 setInterval(() => { if (!document.hidden && S.live === 'live') redraw(); }, 1000);
 start();
