@@ -6,9 +6,11 @@ import pytest
 import trio
 from asking import Refused, ask, connect, events, get, serving, websocket
 
-from trio_process import ControlServer, Runner, RunSpec, Service
+from trio_process import ControlServer, DaemonEntry, HealthServer, Registry, Runner, RunSpec, Service
+from trio_process._control.live import feed as feed_module
 from trio_process._control.live import hub as hub_module
 from trio_process._control.live import streams as streams_module
+from trio_process._control.live import watch as watch_module
 from trio_process._control.live.hub import CHANNELS, Frame, Hub, Output, Wish
 from trio_process._control.live.logstore import MAX_LINES, LogStore, Query, Source
 
@@ -124,6 +126,41 @@ async def test_pipelines_are_told_of():
         states = [spec["state"] for message in stream.seen[1:] for spec in message["data"]["specs"]]
         assert states[0] == "pending"
         assert states[-1] == "passed"
+
+
+async def test_daemons_are_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch_module, "PERIOD", 0.05)
+    monkeypatch.setattr(watch_module, "_PROBE_EVERY", 1)
+    monkeypatch.setattr(watch_module, "_PROBE_TIMEOUT", 0.5)
+    registry = Registry(tmp_path)
+    sick = []
+    async with (
+        HealthServer("127.0.0.1:0", checks=[lambda: "; ".join(sick)]) as health,
+        ControlServer("127.0.0.1:0", registry=registry) as control,
+        events(control) as stream,
+    ):
+        await stream.next()
+        with registry.registered(DaemonEntry("app", "web", health=health.addr)):
+            assert (await stream.event("process.daemon.started"))["data"]["daemon"] == "web"
+            assert (await stream.event("process.daemon.health"))["data"]["healthy"] is True
+            sick.append("disk full")
+            changed = (await stream.event("process.daemon.health"))["data"]
+            assert (changed["code"], changed["daemon"], changed["healthy"]) == ("app", "web", False)
+            assert "disk full" in changed["reason"]
+        gone = (await stream.event("process.daemon.stopped"))["data"]
+        assert (gone["code"], gone["daemon"]) == ("app", "web")
+
+
+async def test_usage_is_told_of(monkeypatch):
+    monkeypatch.setattr(feed_module, "PERIOD", 0.05)
+    async with serving() as (control, service), events(control, "?channels=sample") as stream:
+        process = await service.start("sleep", "1000", name="web")
+        found = await stream.until(lambda message: message.get("channel") == "sample" and message["data"]["services"])
+        (row,) = found["data"]["services"]
+        assert (row["name"], row["service"], row["replica"], row["processes"]) == ("web", "web", 1, 1)
+        assert row["memory"] > 0
+        assert row["descriptors"] >= 3
+        process.kill()
 
 
 async def test_streams_have_places_of_their_own_and_one_too_many_gets_503():

@@ -305,7 +305,8 @@ async def test_daemons_are_seen_asked_and_stopped(tmp_path):
         assert (await get(control, "/daemons")).data == []
 
 
-async def test_a_daemon_without_a_health_server_is_not_healthy_and_says_so(tmp_path):
+async def test_a_daemon_without_a_health_server_is_not_healthy_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("trio_process._control.live.watch._PROBE_TIMEOUT", 0.5)
     registry = Registry(tmp_path)
     async with (
         HealthServer("127.0.0.1:0", checks=[lambda: "disk full"]) as sick,

@@ -1,4 +1,7 @@
-"""`openapi.json` and the server, held together by schemathesis."""
+"""`openapi.json` and the server, held together by schemathesis; and whether every route and event has a test."""
+
+import re
+from pathlib import Path
 
 import pytest
 import requests
@@ -12,6 +15,7 @@ from trio_process._control.api import api_routes
 from trio_process._control.api.openapi import document
 from trio_process._control.api.routes import BASE
 from trio_process._control.gate import guard as guard_module
+from trio_process._control.live.hub import CHANNELS
 
 STREAMS = ("/events", "/hold")
 EXAMPLES = 2
@@ -80,3 +84,12 @@ def test_every_route_is_described():
         for operation in operations.values():
             assert operation["summary"].endswith(".")
             assert "200" in operation["responses"]
+
+
+def test_every_route_and_every_event_is_used_by_a_test():
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py")).replace("{one}", "/processes/x")
+    value = r"(?:\{[^}]*\}|[^/\s\"']+)"  # of a test: written out, or put in
+    for route in api_routes():
+        path = re.sub(r"\\\{\w+\\\}", lambda _: value, re.escape(route.path.removeprefix(BASE)))
+        assert re.search(rf"{path}(?![\w/-])", tests), route.path
+    assert not [channel for channel in CHANNELS if channel not in tests]

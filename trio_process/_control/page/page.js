@@ -134,7 +134,7 @@ class Stream {  // one WebSocket that comes back by itself
 		const url = new URL(`${API}/events?batch=true&${this.query}`, location.href.split('#')[0]);
 		url.protocol = url.protocol.replace('http', 'ws');
 		this.socket = new WebSocket(url);
-		this.socket.onmessage = (event) => { this.delay = 250; this.take(JSON.parse(event.data)); };
+		this.socket.onmessage = (event) => { this.delay = 250; if (!this.closed) this.take(JSON.parse(event.data)); };
 		this.socket.onclose = () => {
 			if (this.closed) return;
 			this.take({ type: 'lost' });
@@ -143,7 +143,11 @@ class Stream {  // one WebSocket that comes back by itself
 		};
 	}
 
-	close() { this.closed = true; clearTimeout(this.timer); this.socket.close(); }
+	close() {
+		this.closed = true; clearTimeout(this.timer);
+		const { socket } = this, end = () => socket.close();
+		if (socket.readyState) end(); else socket.onopen = end;
+	}
 }
 
 const STATES = 'process.started,process.exited,process.killed,process.daemon.started,process.daemon.stopped,'
