@@ -181,7 +181,7 @@ async def test_cancellation_goes_through():
 async def test_a_core_is_entered_once_at_a_time():
     core = Core(Recorder)
     async with core:
-        with pytest.raises(ProcessError, match="entered already"):
+        with pytest.raises(ProcessError, match="already been entered"):
             async with core:
                 pass
     async with core:

@@ -205,7 +205,7 @@ class OneEntry(Block):
 async def test_a_block_is_not_entered_twice_at_once():
     block = OneEntry()
     async with block:
-        with pytest.raises(ProcessError, match="entered already"):
+        with pytest.raises(ProcessError, match="already been entered"):
             async with block:
                 pass
     async with block:  # one after the other is fine, unless a subclass refuses it

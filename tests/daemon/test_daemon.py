@@ -175,7 +175,7 @@ async def test_it_can_be_entered_again_but_not_twice(tmp_path):
             assert len(daemon.health._state.checkup) == 0
             daemon.health.add_check(lambda: "down")
             daemon.set_ready(True)
-            with pytest.raises(DaemonError, match="entered already"):
+            with pytest.raises(DaemonError, match="already been entered"):
                 await daemon.__aenter__()
             daemon.stop()
             await daemon.run(trio.sleep_forever)
@@ -243,7 +243,7 @@ async def test_run_without_a_main_waits_for_the_stop():
     async with Daemon(signals=False) as daemon, trio.open_nursery() as nursery:
         nursery.start_soon(daemon.run)
         await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(DaemonError, match="runs already"):
+        with pytest.raises(DaemonError, match="already in progress"):
             await daemon.run()
         daemon.stop()
         daemon.stop()

@@ -234,7 +234,7 @@ async def test_wait_ready_names_what_each_waits_for(autojump_clock):
 
 async def test_wait_ready_of_what_nobody_wants_is_an_error(autojump_clock):
     async with supervised([unit("db", enabled=False)]) as (supervisor, _, _):
-        with pytest.raises(ProcessError, match="nobody wants the unit 'db'"):
+        with pytest.raises(ProcessError, match="the unit 'db' is not wanted"):
             await supervisor.wait_ready("db")
         await supervisor.wait_ready(timeout=0)
         for name in ("bd", "web"):

@@ -172,7 +172,7 @@ async def test_scripts_and_recorded_commands_go_together(tmp_path):
             fake.record(path)
             assert (await fake.run("deploy")).output == "scripted\n"
             assert (await fake.run("echo", "real")).output == "real\n"
-            with pytest.raises(ProcessError, match="recording already"):
+            with pytest.raises(ProcessError, match="already recording"):
                 fake.record(path)
     assert "deploy" not in path.read_text()
 

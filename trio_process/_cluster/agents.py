@@ -290,7 +290,7 @@ class Roster:
             ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
         )
         reasons = "".join(f"\n{failure}" for failure in self.failures[-3:])
-        return LostStartError(f"there is no agent left to run anything, and none to come ({states}){reasons}")
+        return LostStartError(f"there is no agent left to run it, and none will come ({states}){reasons}")
 
     def has_place(self, options: RunOptions) -> bool:
         """Return whether a process would be placed at once."""
@@ -339,7 +339,7 @@ class Roster:
 
     def _outcome(self, demand: Demand) -> Place | ProcessError | None:
         if self._closed:
-            return ServiceClosedError("this ClusterService is being left, or was: nothing more is started")
+            return ServiceClosedError("this ClusterService is closing or closed; it starts no more processes")
         up = self.up
         if not up:
             return None if self.some_to_come else self.none_left()

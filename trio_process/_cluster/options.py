@@ -121,5 +121,5 @@ def _unpacked(value: Any) -> str | Secret:
     if isinstance(value, list):
         return Secret(*value) if len(value) == 1 else Written(*value)
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a text")
     return value

@@ -124,7 +124,7 @@ class Block:
     def _refuse_entry(self) -> None:
         """Raise if the block can't be entered now."""
         if self._entered is not None:
-            raise ProcessError(f"this {type(self).__name__} is entered already; make another one")
+            raise ProcessError(f"this {type(self).__name__} has already been entered; create another one")
 
     async def __aenter__(self) -> Self:
         self._refuse_entry()

@@ -178,7 +178,7 @@ class Daemon(Block):
         if session is None:
             raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
         if session.running:
-            raise DaemonError("this Daemon runs already: call `daemon.run` once at a time")
+            raise DaemonError("`run` of this Daemon is already in progress; call it once at a time")
         if main is not None and not callable(main):
             raise OptionError(f"run takes the function itself, as in `daemon.run(main, argument)`, got {main!r}")
         session.running = True
@@ -203,7 +203,7 @@ class Daemon(Block):
 
     def _refuse_entry(self) -> None:
         if self._entered is not None:
-            raise DaemonError("this Daemon is entered already: leave it first, or make another one")
+            raise DaemonError("this Daemon has already been entered; leave it first, or create another one")
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:

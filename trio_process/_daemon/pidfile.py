@@ -277,7 +277,7 @@ def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
             return None  # removed before the lock was ours: the next attempt meets the file that has the name now
         if not _is_pid_file(descriptor):
             raise DaemonError(
-                f"{path} is not a PID file, and is left as it is: a PID file is empty or one short line; check which "
+                f"{path} is not a PID file, and is left unchanged: a PID file is empty or one short line; check which "
                 "option has this path, or choose another pid_file"
             )
         # a reader shares a lock for a moment, and is not a holder; its status is asked anew: it may just have been written

@@ -83,9 +83,7 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
     named = [roster.entry(name) for name in names]
     for entry in named:
         if not roster.is_wanted(entry.spec.name):
-            raise ProcessError(
-                f"nobody wants the unit {entry.spec.name!r}: start it, or hold it, before waiting for it"
-            )
+            raise ProcessError(f"the unit {entry.spec.name!r} is not wanted; start or hold it before waiting for it")
 
     def entries() -> list[Entry]:
         return named or [entry for name, entry in roster.entries.items() if roster.is_wanted(name)]

@@ -245,7 +245,7 @@ class Supervisor(Block):
     def _open(self) -> Roster:
         roster = self._known()
         if roster.closing:
-            raise ProcessError("this Supervisor is being left, or was: nothing can be asked of it any more")
+            raise ProcessError("this Supervisor is closing or closed; it takes no more requests")
         return roster
 
     # the block

@@ -99,7 +99,7 @@ class FakeService(Service):
         ...         await fake.run("git", "--version")
         """
         if self._commands.recorder is not None and not self._commands.recorder._finished:
-            raise ServiceClosedError("this service is recording already")
+            raise ServiceClosedError("this service is already recording")
         recorder = self._commands.recorder = Recorder(path)
         return recorder
 

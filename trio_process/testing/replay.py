@@ -63,7 +63,7 @@ def _runs(path: Path) -> _Runs:
         try:
             _read(number, json.loads(text), runs)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise OptionError(f"{path}, line {number}: this is no recording that can be replayed: {error!r}") from error
+            raise OptionError(f"{path}, line {number}: this is not a valid recording: {error!r}") from error
     return runs
 
 

@@ -62,7 +62,7 @@ def _with_timeout(command: _F) -> _F:
         "--timeout",
         type=_Seconds(),
         default=None,
-        help="Seconds before SIGKILL  [default: the grace it was started with and 10 more, at least 30]",
+        help="Seconds before SIGKILL  [default: the grace period of its start plus 10, at least 30]",
     )(command)
 
 
@@ -166,7 +166,7 @@ def stop(code: str, daemon: str, timeout: float | None) -> None:
 
 
 @daemon.command(
-    help="Stop a daemon, and start it as it was started last; one that can't be started again is left as it is."
+    help="Stop a daemon, and start it again as it was last started; a daemon that can't be started again is left running."
 )
 @_with_timeout
 @_key
@@ -191,7 +191,7 @@ def reload(code: str, daemon: str) -> None:
         report(one_line(reload_daemon(code, daemon)))
 
 
-@daemon.command(help="Print whether a daemon runs; the exit status is 0 if it does, 3 if not.")
+@daemon.command(help="Print whether a daemon is running; the exit status is 0 if it is, 3 if not.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @_key
 def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
@@ -220,7 +220,7 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
 
 
 @daemon.command(help="Print the last lines of a daemon's log.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C or the daemon's end.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until Ctrl-C or the daemon's end.")
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
 )

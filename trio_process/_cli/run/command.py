@@ -135,14 +135,17 @@ class _RunCommand(click.Command):
 )
 @click.option("--only-failed", is_flag=True, help="Run the tasks that didn't pass last time, and their dependencies.")
 @click.option(
-    "--resume", "resuming", is_flag=True, help="Go on with the last run: leave out what passed in it and is unchanged."
+    "--resume",
+    "resuming",
+    is_flag=True,
+    help="Continue the last run: leave out tasks that passed in it and are unchanged.",
 )
 @click.option("--force", is_flag=True, help="Run tasks that are up to date, too.")
 @click.option(
     "--watch",
     "watching",
     is_flag=True,
-    help="Go on after the run: when inputs change, run the tasks again that they concern.",
+    help="Keep running: when inputs change, run the affected tasks again.",
 )
 @click.option(
     "--report", "reports", multiple=True, metavar="KIND=FILE,...", help="Write reports: junit=F, json=F, trace=F."

@@ -212,11 +212,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
 @click.command(help=_LOGS_HELP)
 @_names()
 @click.option("--file", type=click.Path(path_type=Path), help="The file of the services.")  # here, -f is another option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the instance.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines at first."
+    "-f", "--follow", is_flag=True, help="Print new lines as they arrive, until Ctrl-C or the end of the instance."
 )
-@click.option("--since", metavar="T", help="Only lines since then: 10m, 2h, or a time such as 2026-11-29T12:00:00.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
+)
+@click.option("--since", metavar="T", help="Only lines written since: 10m, 2h, or a time such as 2026-11-29T12:00:00.")
 @click.option("--grep", metavar="TEXT", default="", help="Only lines with this text in them.")
 def logs(
     names: tuple[str, ...],
@@ -271,7 +273,7 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
 
 @click.command(help=_RELOAD_HELP)
 @_file
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only print what would change.")
 def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
     """Read the file again: stop what was removed, restart what has changed, start what is new."""
     with reported():
@@ -308,7 +310,7 @@ def attach(name: str | None, file: Path | None) -> None:
 
 @click.command(help=_UI_HELP)
 @_file
-@click.option("--no-browser", is_flag=True, help="Only print where the page is.")
+@click.option("--no-browser", is_flag=True, help="Only print the URL of the page.")
 def ui(file: Path | None, no_browser: bool) -> None:  # noqa: FBT001 - as above
     """Open the page of the running instance in a browser; without an instance, a page of the daemons that run."""
     with reported():

@@ -49,11 +49,11 @@ def parse_address(value: object, option: str = "addr") -> Address:
     elif ":" in host:
         raise _refused(option, value, "an IPv6 address goes into brackets")
     if any(char.isspace() or char in "[]/@" for char in host):
-        raise _refused(option, value, f"{host!r} is no host")
+        raise _refused(option, value, f"{host!r} is not a valid host")
     try:
         host.encode("idna")
     except UnicodeError as error:  # a label that is empty or too long; a resolver would raise just that
-        raise _refused(option, value, f"{host!r} is no host") from error
+        raise _refused(option, value, f"{host!r} is not a valid host") from error
     return Address(host, int(port))
 
 
@@ -71,5 +71,5 @@ def _parse_unix(value: str, option: str) -> Address:
 
 def _refused(option: str, value: object, why: str) -> OptionError:
     return OptionError(
-        f"{option} {value!r} is no address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
+        f"{option} {value!r} is not a valid address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
     )

@@ -135,7 +135,7 @@ class HealthServer(Block):
 
     def _refuse_entry(self) -> None:
         if self._entered is not None:
-            raise ProcessError(f"this HealthServer serves {self.addr} already; make another one")
+            raise ProcessError(f"this HealthServer is already serving {self.addr}; create another one")
 
     @asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:

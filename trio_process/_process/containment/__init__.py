@@ -1,8 +1,8 @@
 """Which processes belong to a child, and are they gone?
 
-A child may start others, and leave them behind: in its process group, or in a session of their own. When it ends, each of
-them is asked to end, killed, and waited for, and nothing else is touched. There is no single way to know them, so four are
-used together; each misses something.
+A child may start other processes, and leave them behind: in its process group, or in a session of their own. When it ends,
+each of them is asked to end, killed, and waited for, and no other process is touched. No single way recognizes all of
+them, so four are used together; each misses something.
 
 Process group
     The child leads a group, and its descendants are in it unless they leave. One killpg(2) reaches them all, and it is
@@ -17,7 +17,7 @@ Marker (`MarkerContainment`)
 
 Limit mark
     A resource limit with an odd value, inherited like the marker, and readable in ``/proc/PID/limits`` in all of these cases.
-    It misses a program that sets that limit itself.
+    It misses a program that sets this limit itself.
 
 Cgroup (`CgroupContainment`)
     The kernel keeps the list, and `cgroup.kill` kills all of it at once; a descendant needs a privilege to leave. It takes a
@@ -27,8 +27,8 @@ The PID window (`Lineage`)
     A scan of all of ``/proc`` costs milliseconds, and most commands leave nothing behind. PIDs are handed out in ascending
     order, so a descendant has a PID after that of its ancestor. If each PID handed out since the start of the child went to
     another child of ours, there is nothing to scan; if only a few others were handed out, those few are scanned. On a
-    quiet machine this makes the end of a short command free of any scan. It is not relied on for a child older than two
-    seconds, as a busy machine may have gone through all PIDs once by then.
+    quiet machine, the end of a short command then needs no scan. It is not relied on for a child older than two seconds,
+    because a busy machine may have used all PIDs once by then.
 
 The sweep (`Sweeper`)
     One scan serves all children of a service that end at the same time. Escapees get the stop signal once, the rest of the
@@ -39,8 +39,8 @@ The guardian
     None of this runs after SIGKILL of this program. The guardian is a small shell that reads the ids of live groups from
     a pipe, and kills groups and marked processes when that pipe ends.
 
-What none of them sees: a descendant without group, environment and limit mark, outside of a cgroup; and a process that a
-descendant had started by another program (systemd-run, at, docker), which is no descendant of anything here.
+None of them sees a descendant without group, environment and limit mark, outside of a cgroup; nor a process that a
+descendant has asked another program to start (systemd-run, at, docker), which doesn't descend from anything here.
 """
 
 from .cgroup import Cgroups

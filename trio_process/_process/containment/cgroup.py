@@ -1,4 +1,4 @@
-"""Containment by cgroup: each child in one of its own, that no descendant can leave without a privilege.
+"""Containment by cgroup: each child has its own, which no descendant can leave without a privilege.
 
 A marker in the environment can't see a descendant that both emptied its environment and left the group. A cgroup can
 (cgroups(7)); moving a process into one takes the kernel 0.8 to 12 ms, more than a whole short run, so it is used
@@ -21,7 +21,7 @@ class Cgroups:
     """The cgroup of a service, below our own, and in it one for each child.
 
     Raises:
-        ProcessError: None can be made here.
+        ProcessError: A cgroup can't be created here.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,13 +39,13 @@ class Cgroups:
             raise ProcessError("containment='cgroup' needs cgroup.kill (Linux 5.14); use containment='marker'")
 
     def make(self, name: str) -> Cgroup:
-        """Make one for a child; raises OSError."""
+        """Create a cgroup for a child; may raise an OSError."""
         path = os.path.join(self.path, name)
         os.mkdir(path)
         return Cgroup(path)
 
     def close(self) -> None:
-        """Remove it, unless something lives in it that could not be killed."""
+        """Remove it, unless a process that could not be killed is still in it."""
         _remove(self.path)
 
 
@@ -60,15 +60,15 @@ class Cgroup:
 
     @property
     def populated(self) -> bool:
-        """Whether anything lives in it; zombies do not."""
+        """Whether a live process is in it; zombies don't count."""
         return "populated 1" in _read(self.path, "cgroup.events")
 
     def members(self) -> list[int]:
-        """Return the PIDs that live in it, or in cgroups that a descendant has made below it."""
+        """Return the PIDs of the processes in it, and in cgroups that a descendant has created below it."""
         return [int(pid) for path, _, _ in os.walk(self.path) for pid in _read(path, "cgroup.procs").split()]
 
     def kill(self) -> None:
-        """Kill all that lives in it, at once: no fork escapes (cgroups(7), "cgroup.kill")."""
+        """Kill all processes in it, at once: no fork escapes (cgroups(7), "cgroup.kill")."""
         try:
             with open(os.path.join(self.path, "cgroup.kill"), "w") as file:
                 file.write("1")
@@ -77,18 +77,18 @@ class Cgroup:
 
     @property
     def peak(self) -> int | None:
-        """The most memory that it has used, in bytes; None without the memory controller."""
+        """Its peak memory, in bytes; None without the memory controller."""
         peak = _read(self.path, "memory.peak").strip()
         return int(peak) if peak.isdigit() else None
 
     @property
     def oom_killed(self) -> bool:
-        """Whether the kernel has killed something in it for want of memory."""
+        """Whether the kernel has killed a process in it because memory ran out."""
         events = dict(line.split() for line in _read(self.path, "memory.events").splitlines())
         return int(events.get("oom_kill", 0)) > 0
 
     def remove(self) -> None:
-        """Remove it, once nothing lives in it."""
+        """Remove it, when no process is in it any more."""
         _remove(self.path)
 
 

@@ -1,7 +1,7 @@
-"""Finding what a process has left behind: members of its group, and escapees that left the group.
+"""Finds the descendants that a process has left behind: members of its group, and escapees that left the group.
 
-Every child carries a marker in its environment, which its descendants inherit, whatever `setsid` or double fork they do.
-Looking through all of ``/proc`` at each end would cost milliseconds, and mostly find nothing. PIDs are handed out in order
+Every child carries a marker in its environment, which its descendants inherit, even through `setsid` and double forks.
+Scanning all of ``/proc`` at each end would cost milliseconds, and mostly find nothing. PIDs are handed out in order
 (the kernel's `idr_alloc_cyclic`), so that a descendant has a PID after its ancestor's: if every PID handed out since the
 start of a process is one of our own children, there is nothing to look for.
 """
@@ -30,7 +30,7 @@ _RESERVE: Final = 3  # descriptors kept for a look: a directory, or a pidfd and 
 
 
 class Target(NamedTuple):
-    """A process whose descendants are looked for.
+    """A process whose descendants are searched for.
 
     `pid` is that of the leader, and the id of its group; `age` is in seconds since its start; `stop_signal` asks
     escapees to end.
@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What a scan has found: the living descendants of each leader by its PID; not `sure` if some processes could not be read."""
+    """The result of a scan: the live descendants of each leader by its PID; not `sure` if some processes could not be read."""
 
     left: dict[int, list[Survivor]]
     sure: bool
@@ -51,7 +51,7 @@ class Scan(NamedTuple):
 
 @final
 class Lineage:
-    """Knows which PIDs were handed out to our own children, and finds the descendants of those."""
+    """Knows the PIDs of our own children, and finds their descendants."""
 
     def __init__(self) -> None:
         self._order: deque[int] = deque(maxlen=_NARROW)  # our children in the order of their start
@@ -66,23 +66,23 @@ class Lineage:
 
     @property
     def sees_escapees(self) -> bool:
-        """Whether this machine has a /proc to look through."""
+        """Whether this machine has a /proc to scan."""
         return self._loadavg >= 0
 
     def close(self) -> None:
-        """Close what it reads."""
+        """Close its descriptors."""
         self._release()
         if self._loadavg >= 0:
             os.close(self._loadavg)
             self._loadavg = -1
 
     def add(self, pid: int) -> None:
-        """Note that a PID is a child of ours."""
+        """Add the PID of a new child."""
         self._alive.add(pid)
         self._order.append(pid)
 
     def discard(self, pid: int) -> None:
-        """Note that a child is about to be reaped; its PID may be reused from then on."""
+        """Remove a child that is about to be reaped; its PID may be reused from then on."""
         self._alive.discard(pid)
 
     @property
@@ -91,11 +91,11 @@ class Lineage:
         return set(self._alive)
 
     def has_led(self, group: int) -> bool:
-        """Whether a group is that of a child of ours, of the last few hundred."""
+        """Whether a group was led by one of our last few hundred children."""
         return group in self._order
 
     def may_have_left_some(self, target: Target) -> bool:
-        """Return whether the process can have left others; False is certain."""
+        """Return whether the process may have left descendants; False is certain."""
         populated = target.containment.populated
         if populated is not None:
             return populated
@@ -128,7 +128,7 @@ class Lineage:
         return int(os.pread(self._loadavg, 128, 0).rsplit(None, 1)[-1])
 
     def _handed_out(self, first: int, last: int) -> list[int] | None:
-        """Return what was handed out after `first` but to our own children, None if that is too many to name."""
+        """Return the PIDs handed out after `first`, except to our own children; None if they are too many to name."""
         if last == first:
             return []
         if not 0 <= last - first <= _NARROW:
@@ -137,7 +137,7 @@ class Lineage:
         return [pid for pid in range(first + 1, last + 1) if pid not in younger]
 
     def _younger(self, first: int) -> set[int]:
-        """Return the PIDs of our own children that were started after `first`, also of those that have ended."""
+        """Return the PIDs of our own children that were started after `first`, including those that have ended."""
         younger = set()
         for pid in reversed(self._order):
             if pid == first:
@@ -166,9 +166,9 @@ class Lineage:
             pass  # they were taken elsewhere in the meantime: the rest has to do until the next time
 
     def find(self, targets: Collection[Target]) -> Scan:
-        """Return the living descendants of each leader; zombies are not alive.
+        """Return the live descendants of each leader; zombies don't count.
 
-        A process may fork and exit before the scan comes to it. So the PIDs handed out meanwhile are scanned too, until
+        A process may fork and exit before the scan reaches it. So the PIDs handed out meanwhile are scanned, too, until
         there are none.
         """
         if self._loadavg < 0:
@@ -191,7 +191,7 @@ class Lineage:
 
 @final
 class _Scanner:
-    """One look at many processes, for the descendants of several leaders."""
+    """One scan of many processes, for the descendants of several leaders."""
 
     __slots__ = ("_groups", "_leaders", "_limits", "_oldest", "_seen", "_tokens", "found", "sure")
 
@@ -207,7 +207,7 @@ class _Scanner:
         self.sure = True
 
     def at(self, pids: Iterable[int]) -> None:
-        """Look at these processes; what was found already is not found twice."""
+        """Scan these processes; each descendant is found only once."""
         for pid in pids:
             if pid in self._leaders or pid in self._seen:
                 continue
@@ -222,7 +222,7 @@ class _Scanner:
                     self.found.setdefault(leader, []).append(Survivor(process, stat.state, stat.command))
 
     def among(self, pids: Iterable[int], leader: int) -> None:
-        """Take these for descendants, unless they are dead."""
+        """Treat these as descendants, unless they are dead."""
         for pid in pids:
             stat = read_stat(pid)
             if pid != leader and stat is not None and not stat.dead:
@@ -245,7 +245,7 @@ class _Scanner:
 
 
 def _session_of(pid: int) -> int:
-    """Return the session of a process, `_GONE` if there is none, that of every child if it can't be known."""
+    """Return the session of a process, `_GONE` if the process is gone, that of our children if it can't be known."""
     try:
         return os.getsid(pid)
     except ProcessLookupError:
@@ -265,9 +265,9 @@ def state_of(pid: int) -> str:
 
 
 def _tokens_of(pid: int) -> set[bytes] | None:
-    """Return the tokens of all services that a process descends from, None while that can't be known.
+    """Return the tokens of all services that a process descends from; None while they can't be known.
 
-    During an exec it has no environment: neither that of the old program, nor yet that of the new one.
+    During an exec a process has no environment: no longer that of the old program, and not yet that of the new one.
     """
     path = f"/proc/{pid}/environ"
     data = _read(path)
@@ -289,7 +289,7 @@ def _tokens_of(pid: int) -> set[bytes] | None:
 
 
 def _tokens_of_threads(pid: int) -> set[bytes]:
-    """Return the tokens of a process whose main thread has exited, and its environment with it; other threads have one."""
+    """Return the tokens of a process whose main thread, and with it its environment, is gone; other threads still have one."""
     try:
         threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
@@ -305,7 +305,7 @@ def _process_of(pid: int) -> int:
 
 
 def _read(path: str) -> bytes | None:
-    """Return what a file of ``/proc`` holds, None if it is gone, or not ours to look into, and so not ours at all."""
+    """Return the content of a file of ``/proc``; None if it is gone, or unreadable and so not that of a descendant."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.readall()
@@ -314,7 +314,7 @@ def _read(path: str) -> bytes | None:
 
 
 def ask_to_end(left: Survivor, target: Target) -> None:
-    """Send the stop signal, and SIGCONT, to a descendant that has left the group, and so has not got them with the others."""
+    """Send the stop signal and SIGCONT to a descendant that has left the group, where signals to the group don't reach it."""
     if target.stop_signal is not None:
         for number in (target.stop_signal, signal.SIGCONT):
             _signal(left, target, number, to_members=False)

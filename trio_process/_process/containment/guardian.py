@@ -1,8 +1,8 @@
 """The guardian: a small shell that kills our children when this process dies of SIGKILL.
 
-It reads from a pipe which groups live, and learns of our death by that pipe's end. There is no window between a spawn
-and the line that reports it: our end of the pipe is close-on-exec, so that a child between fork and exec holds a copy,
-and the guardian can't see the end before the child has exec'd, with our marker in its environment, by which it is found.
+It reads the live groups from a pipe, and learns of our death by end of file on it. There is no window between a spawn and
+the line that reports it: our end of the pipe is close-on-exec, so a child between fork and exec holds a copy, and the
+guardian can't see end of file before the child has exec'd, with our marker in its environment, by which it is found.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ done
 class Guardian:
     """One helper per service, started before the first child.
 
-    It is in a session of its own and ignores the terminal's signals; it holds none of our descriptors but its pipe.
+    It is in a session of its own and ignores the terminal's signals; it holds none of our descriptors except its pipe.
 
     Args:
-        token: What marks our children in their environment.
+        token: The marker of our children in their environment.
         limit: The digits that their resource limits begin with; see `limit_mark`.
-        reactor: Watches it: one that is killed is replaced.
-        cgroup: The directory of the cgroup that our children are in, if they are in one.
+        reactor: Watches it: a guardian that is killed is replaced.
+        cgroup: The directory of the cgroup that our children are in, or empty.
     """
 
     def __init__(self, token: str, limit: int, reactor: Reactor, cgroup: str = "") -> None:
@@ -101,7 +101,7 @@ class Guardian:
         self._tell("".join(f"+{group}\n" for group in self._groups))
 
     def _replace(self) -> None:
-        """Start another one: this one was killed."""
+        """Start another guardian, because this one was killed."""
         logger.warning("the guardian (PID %s) has died; another one takes its place", self.pid)
         self._end()
         self._restart()
@@ -113,7 +113,7 @@ class Guardian:
             logger.error("no guardian could be started (%s): SIGKILL of this process would leave its children", error)
 
     def add(self, group: int) -> None:
-        """Take a group into its care."""
+        """Guard a group."""
         self._groups.add(group)
         if self._pipe < 0:
             self._restart()  # no other one could be started when the last one died
@@ -154,5 +154,5 @@ class Guardian:
         self.pid = None
 
     def close(self) -> None:
-        """Dismiss it: all its groups have ended."""
+        """End it: all of its groups have ended."""
         self._end()

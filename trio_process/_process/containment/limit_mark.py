@@ -2,8 +2,8 @@
 
 A title overwrites the environment (setproctitle, perl's ``$0``), a program that is not dumpable hides it (ssh-agent), ``env -i``
 drops it, and it is gone with the main thread. ``/proc/PID/limits`` can be read in all of these cases, by every user. The
-limit is RLIMIT_RTTIME: it concerns processes under real-time scheduling alone, and a value of 2**62 microseconds bounds
-nobody. A program that sets this limit itself is not found by it.
+limit is RLIMIT_RTTIME: it applies only to processes under real-time scheduling, and a value of 2**62 microseconds is no
+restriction. A program that sets this limit itself is not found by it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class LimitMarks:
         self.prefix = _FIRST + int.from_bytes(os.urandom(8)) % (_LAST - _FIRST)
 
     def of(self, number: int) -> int:
-        """Return the value of the child of that number."""
+        """Return the value for the child with this number."""
         return self.prefix * _CHILDREN + number % _CHILDREN
 
     def has(self, value: int) -> bool:
-        """Whether a value is of a child of this service."""
+        """Whether a value belongs to a child of this service."""
         return value // _CHILDREN == self.prefix
 
 
 @final
 class InheritedLimitMark:
-    """A block in which a child is started that inherits the mark; `reach` is to be called with its PID, still inside.
+    """A block in which to start a child that inherits the mark; call `reach` with its PID inside the block.
 
-    Where this thread is the only one of the program, our own limit is the mark for the length of the block. Otherwise
-    another thread could start a process meanwhile, which would be taken for a descendant of the child. So the child is
-    marked from outside then, some ten microseconds after its exec, and one that forks before that, and has no
-    environment left to be known by, is not found.
+    If this thread is the only one of the program, the mark is set as our own limit inside the block. Otherwise another
+    thread could start a process meanwhile, which would be mistaken for a descendant of the child. So the child is then
+    marked from outside, some ten microseconds after its exec; a descendant that it forks before that, and that has no
+    environment left, is not found.
 
     Args:
         value: The mark, 0 for none.

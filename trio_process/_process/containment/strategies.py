@@ -1,4 +1,4 @@
-"""How the descendants of one child are held together: `MarkerContainment`, or `CgroupContainment`."""
+"""How the descendants of one child are recognized: `MarkerContainment` or `CgroupContainment`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .cgroup import Cgroup
 
 
 class Containment(Protocol):
-    """How the descendants of one child are recognized, beside the process group."""
+    """How the descendants of one child are recognized, in addition to the process group."""
 
     @property
     def token(self) -> str:
@@ -27,24 +27,24 @@ class Containment(Protocol):
 
     @property
     def populated(self) -> bool | None:
-        """Whether a descendant is alive; None where that can't be known without looking at processes."""
+        """Whether a descendant is alive; None if that can't be known without a scan."""
 
     def members(self) -> list[int]:
-        """Return the PIDs that are known to be descendants without looking at their environment."""
+        """Return the PIDs of descendants that are known without reading their environment."""
 
     def kill(self) -> None:
-        """Kill all that can be killed at once."""
+        """Kill all descendants that can be killed at once."""
 
     def usage(self, usage: ResourceUsage) -> ResourceUsage:
-        """Return the usage of the child, with what is known beside its own figures."""
+        """Return the usage of the child, with figures of its descendants if they are known."""
 
     def close(self) -> None:
-        """Release what it holds, once no descendant is alive."""
+        """Release its resources, once no descendant is alive."""
 
 
 @final
 class MarkerContainment:
-    """Descendants are known by a marker in their environment, and by a resource limit.
+    """Descendants are recognized by a marker in their environment, and by a resource limit.
 
     Args:
         token: The value of the marker; empty for a detached or adopted process, whose descendants are left alone.
@@ -61,7 +61,7 @@ class MarkerContainment:
         self.limit = limit
 
     def members(self) -> list[int]:
-        """Return none: each environment has to be looked at."""
+        """Return none: each environment must be read."""
         return []
 
     def kill(self) -> None:
@@ -77,7 +77,7 @@ class MarkerContainment:
 
 @final
 class CgroupContainment:
-    """Descendants are in a cgroup of their own, and bear the marker as well, for the guardian.
+    """Descendants are in a cgroup of their own, and also carry the marker, for the guardian.
 
     Args:
         token: The value of the marker.
@@ -99,19 +99,19 @@ class CgroupContainment:
 
     @property
     def populated(self) -> bool:
-        """Whether anything lives in the cgroup."""
+        """Whether a process is in the cgroup."""
         return self._group.populated
 
     def members(self) -> list[int]:
-        """Return the PIDs that live in the cgroup."""
+        """Return the PIDs of the processes in the cgroup."""
         return self._group.members()
 
     def kill(self) -> None:
-        """Kill all that lives in the cgroup, at once."""
+        """Kill all processes in the cgroup at once."""
         self._group.kill()
 
     def usage(self, usage: ResourceUsage) -> ResourceUsage:
-        """Return the usage with the peak of memory of all, and whether the kernel killed one for want of it."""
+        """Return the usage with the peak memory of all, and whether the kernel killed one because memory ran out."""
         return attrs.evolve(usage, max_rss=self._group.peak or usage.max_rss, oom_killed=self._group.oom_killed)
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
 """Strays: processes that the kernel gives to PID 1, or to the nearest subreaper, when their parent has died.
 
-Whoever gets them has to reap them (wait(2), "NOTES"), and Python reaps only what it is asked for. In a container without
-an init every orphan stays a zombie, and holds its PID.
+Their new parent must reap them (wait(2), "NOTES"), and Python reaps only children that it is asked for. In a container
+without an init process, every orphan stays a zombie and keeps its PID.
 
-A child of ours that other code has started (`subprocess`, asyncio, `os.fork`) looks the same, and its exit status must
-stay there for that code. It is told apart by two things that no such child has: the group of a child of the service, or
-the resource limit that marks its descendants. Both can still be read of a zombie.
+A child that other code has started (`subprocess`, asyncio, `os.fork`) looks the same, and its exit status must be left
+to that code. Strays are distinguished by one of two things that no such child has: the group of a child of the service,
+or the resource limit that marks its descendants. Both can still be read from a zombie.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StrayReaper:
     """Reaps zombies that nothing else in this program waits for, twice a second.
 
     Args:
-        reactor: Has the timer.
+        reactor: Provides the timer.
         managed: Returns the PIDs that the service itself reaps.
         is_descendant: Whether a process descends from a child of the service; None reaps every child, which is right
             only for a program that starts processes by the service alone.

@@ -1,4 +1,4 @@
-"""The sweep at the end of a process: what it left behind gets the rest of its grace, then SIGKILL, and is waited for."""
+"""The sweep at the end of a process: its descendants get the rest of its grace period, then SIGKILL, and are waited for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sweep:
 
 @final
 class Sweeper:
-    """Sweeps for all processes of a service at once: one look through ``/proc`` serves all that end together."""
+    """Sweeps for all processes of a service: one scan of ``/proc`` serves all that end at the same time."""
 
     def __init__(self, reactor: Reactor, lineage: Lineage, kill_group: Callable[[int], None]) -> None:
         self._reactor = reactor
@@ -48,7 +48,7 @@ class Sweeper:
         self._pause = _FIRST_LOOK
 
     def begin(self, target: Target, kill_from: float, callback: Callable[[list[Survivor], bool], None]) -> Sweep:
-        """Look for what a process left, kill it from `kill_from` on, and call ``callback(still_alive, killed)``."""
+        """Search for descendants of a process, kill them from `kill_from` on, and call ``callback(still_alive, killed)``."""
         sweep = Sweep(target, kill_from, callback)
         self._sweeps.append(sweep)
         self._pause = _FIRST_LOOK
@@ -80,7 +80,7 @@ class Sweeper:
             sweep.callback(left, sweep.killed)
 
     def _pass(self, now: float) -> list[tuple[Sweep, list[Survivor]]]:
-        """Look once and kill what is due; return the sweeps that have ended, each with what SIGKILL did not end."""
+        """Scan once and kill descendants that are due; return the sweeps that have ended, each with its survivors."""
         if not self._lineage.sees_escapees:
             return self._kill_groups_unseen()
         found, sure = self._lineage.find([sweep.target for sweep in self._sweeps])
@@ -100,16 +100,16 @@ class Sweeper:
         return ended
 
     def _kill_groups_unseen(self) -> list[tuple[Sweep, list[Survivor]]]:
-        """Kill the groups at once: without a ``/proc`` it can't be known whether anything lives in them."""
+        """Kill the groups at once: without a ``/proc`` it can't be known whether they still have members."""
         ended, self._sweeps = self._sweeps, []
         for sweep in ended:
             self._kill_group(sweep.target.pid)
         return [(sweep, []) for sweep in ended]
 
     def _ask(self, sweep: Sweep, left: list[Survivor]) -> None:
-        """Tell what has left the group of the stop: it would wait for the end of the grace, and all would wait for it.
+        """Pass the stop on to escapees: otherwise they would run until the end of the grace period, and delay the stop.
 
-        Once: what it starts from then on is its clean-up.
+        Only once: processes that they start from then on are their clean-up.
         """
         sweep.asked = True
         for one in left:

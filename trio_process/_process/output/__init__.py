@@ -1,4 +1,4 @@
-"""What a child wrote, and where it goes: capture, lines, events, log file, echo."""
+"""The output of a child, and where it goes: capture, lines, events, log file, echo."""
 
 from .capture import Capture
 from .drain import Drain

@@ -20,7 +20,7 @@ _NO_SWITCHES: Final = array("Q")
 class Capture:
     """The tails of a process's two streams, and of both in the order of arrival.
 
-    Nothing is made before the first byte; and while only one stream has been written to, both are the same buffer.
+    No buffer is created before the first byte. While only one stream has been written to, both share one buffer.
     """
 
     __slots__ = ("_both", "_last", "_rings", "_size", "_switches")
@@ -69,7 +69,7 @@ class Capture:
 
     @property
     def size(self) -> int | float:
-        """How much of each stream it keeps."""
+        """How many bytes of each stream it keeps."""
         return self._size
 
     @property
@@ -84,11 +84,11 @@ class Capture:
 
     @property
     def held(self) -> int:
-        """How many bytes are kept at most, for the bound on what is remembered."""
+        """How many bytes are kept at most, for the bound on remembered output."""
         return sum([len(ring) for ring in self._distinct()])
 
     def unfinished(self, stream: Stream) -> builtins.bytes:
-        """Return what a stream has written since its last newline, as far as it is kept."""
+        """Return the output of a stream since its last newline, as far as it is kept."""
         tail = self.bytes(stream)
         return tail[tail.rfind(b"\n") + 1 :]
 
@@ -98,7 +98,7 @@ class Capture:
         return ring is not None and ring.in_line
 
     def release(self) -> None:
-        """Give up what is kept; the counts stay."""
+        """Discard the kept output; the counts remain."""
         for ring in self._distinct():
             ring.release()
         self._switches = _NO_SWITCHES
@@ -110,7 +110,7 @@ class Capture:
         return rings
 
     def parts(self, source: Stream | None, offset: int) -> Iterator[tuple[Stream, builtins.bytes]]:
-        """Yield what was written from `offset` on, each part with its stream."""
+        """Yield the output from `offset` on, each part with its stream."""
         ring = self.ring(source)
         if ring is None:
             return

@@ -10,20 +10,20 @@ from ..reactor import Reactor
 
 
 class Drained(Protocol):
-    """What a drain needs of a lifecycle."""
+    """The part of a lifecycle that a drain needs."""
 
     last_output: float
 
     def read_rest(self) -> None:
-        """Read what there is; the end of the last stream ends the drain."""
+        """Read the available output; end of file on the last stream ends the drain."""
 
     def drained(self) -> None:
-        """Called when nothing is waited for any longer, although a stream is still open."""
+        """Called when the time is up, although a stream is still open."""
 
 
 @final
 class Drain:
-    """Waits until nothing has come for `grace` seconds, at most for `limit` seconds; each chunk starts the grace anew.
+    """Waits until no output has arrived for `grace` seconds, at most for `limit` seconds; each chunk restarts `grace`.
 
     Args:
         child: The lifecycle.
@@ -59,5 +59,5 @@ class Drain:
         return min(max(self._child.last_output, self._since) + self._grace, self._until)
 
     def cancel(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._is_over = True

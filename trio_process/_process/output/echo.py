@@ -26,13 +26,13 @@ _by_chunks: Final = trio.lowlevel.RunVar[bool]("trio_process echo by chunks", de
 
 
 def echo_chunks() -> None:
-    """Let `echo` pass on each chunk as it comes, in this whole run of Trio: for a program in which nothing else writes there."""
+    """Make `echo` pass on each chunk as it arrives, in this whole run of Trio: for a program that has no other output."""
     _by_chunks.set(True)
 
 
 @final
 class Echo:
-    """Buffers what is to be written until our own stdout or stderr takes it; while the buffer is full, the child waits.
+    """Buffers output until our own stdout or stderr takes it; while the buffer is full, the child waits.
 
     Attributes:
         flushed: Set once everything is written.
@@ -56,7 +56,7 @@ class Echo:
         return self._size >= _FULL and not self.flushed.is_set()
 
     def when_room(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, as soon as it is no longer full."""
+        """Call `callback` once, as soon as the buffer is no longer full."""
         self._room.add(callback)
 
     def forget(self, callback: Callable[[], object]) -> None:
@@ -64,10 +64,10 @@ class Echo:
         self._room.discard(callback)
 
     def hold_up_notice(self, process: str, seconds: float) -> None:
-        """Return None: a pager or a stopped terminal is no news, and a log record may go to the same full pipe."""
+        """Return None: a pager or a stopped terminal is not worth a log record, which may go to the same full pipe."""
 
     def write(self, stream: Stream, data: bytes) -> None:
-        """Take in a chunk; a line is passed on when it is whole, or very long."""
+        """Take in a chunk; a line is passed on when it is complete, or very long."""
         self._pass_on(stream, data if self._by_chunks else self._partial[stream].feed(data))
 
     def _pass_on(self, stream: Stream, data: bytes) -> None:
@@ -77,14 +77,14 @@ class Echo:
             self._more.set()
 
     def finish(self) -> None:
-        """Pass on what has no newline at its end."""
+        """Pass on the unfinished last line."""
         for stream, partial in self._partial.items():
             self._pass_on(stream, partial.finish())
         self._ended = True
         self._more.set()
 
     def give_up_at(self, deadline: float) -> None:
-        """Wait for a slow reader until `deadline` at most; the rest is lost then."""
+        """Wait for a slow reader until `deadline` at most; after that the rest is discarded."""
         self._patience.deadline = min(self._patience.deadline, deadline)
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class Echo:
 
 
 def _descriptor_is_hung_up(file: IO[str] | None) -> bool:
-    """Return whether a text file is a terminal whose other side is gone."""
+    """Return whether a text file is a terminal that has hung up."""
     descriptor = _descriptor(file)
     if descriptor is None:
         return False
@@ -139,7 +139,7 @@ def _descriptor_is_hung_up(file: IO[str] | None) -> bool:
 
 
 def _descriptor(file: IO[str] | None) -> int | None:
-    """Return what is below a text file, with its buffer flushed so that the order stays; None for one in memory."""
+    """Return the descriptor of a text file, after flushing its buffer to keep the order; None for a file in memory."""
     if file is None:
         return None
     try:
@@ -151,7 +151,7 @@ def _descriptor(file: IO[str] | None) -> int | None:
 
 
 def _turn(descriptor: int) -> trio.Lock:
-    """Return the lock of the file behind a descriptor: what several processes write comes in whole chunks of lines."""
+    """Return the lock of the file behind a descriptor, so that several processes write whole chunks of lines."""
     status = os.fstat(descriptor)
     try:
         turns = _turns.get()
@@ -162,7 +162,7 @@ def _turn(descriptor: int) -> trio.Lock:
 
 
 async def _write_all(descriptor: int, data: bytes) -> None:
-    """Write without ever blocking the thread: only what a writable pipe surely takes, at a time."""
+    """Write without blocking the thread: at a time, only as much as a writable pipe is sure to take."""
     rest = memoryview(data)
     with _own(descriptor) as own:
         async with _turn(own):
@@ -181,7 +181,7 @@ async def _write_all(descriptor: int, data: bytes) -> None:
 
 @contextmanager
 def _own(descriptor: int) -> Iterator[int]:
-    """Yield a descriptor of our own: the program may close its one meanwhile, or have a task that waits for it."""
+    """Yield a duplicate of the descriptor: the program may close its own meanwhile, or have a task that waits for it."""
     try:
         own = _reopened(descriptor) if os.isatty(descriptor) else os.dup(descriptor)
     except OSError as error:

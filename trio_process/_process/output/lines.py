@@ -32,14 +32,14 @@ class Split(NamedTuple):
 
 @final
 class LineSplitter:
-    r"""Cuts a stream into lines at ``\n`` or ``\r\n``; a line over `max_line` bytes comes in pieces.
+    r"""Splits a stream into lines at ``\n`` or ``\r\n``; a line over `max_line` bytes is delivered in pieces.
 
-    A character is never split: the cut is moved in front of it. Bytes that are not valid text are shown as `errors`
-    says, but never raises: with "strict", lines are shown as with "backslashreplace".
+    A character is never split: the cut is moved in front of it. Invalid bytes are handled according to `errors`, but
+    never raise: "strict" is treated like "backslashreplace".
 
     Args:
-        encoding: How the stream is encoded.
-        errors: What is done with bytes that are not of that encoding.
+        encoding: The encoding of the stream.
+        errors: The error handler for bytes that are not valid in this encoding.
         max_line: The longest line in one piece, in bytes (of UTF-8 for encodings that are not a superset of ASCII).
     """
 
@@ -57,7 +57,7 @@ class LineSplitter:
             self._encoding, self._errors = "utf-8", "surrogatepass"
 
     def feed(self, data: bytes) -> Split:
-        """Take in the next bytes; return the lines that they complete, and pieces of one that is too long."""
+        """Take in the next bytes; return the lines that they complete, and pieces of a line that is too long."""
         if self._decoder is not None:
             data = self._to_utf8(self._decoder, data)
         end = data.rfind(b"\n") + 1
@@ -83,7 +83,7 @@ class LineSplitter:
         return Split(lines)
 
     def finish(self) -> Split:
-        """Return the last line, which had no newline."""
+        """Return the last line, if it had no newline."""
         if self._decoder is not None:
             self._carry += self._to_utf8(self._decoder, b"", final=True)
         if not self._carry:
@@ -195,9 +195,9 @@ def each_line(found: list[Texts]) -> Iterator[OutputLine]:
 
 @final
 class LineCursor:
-    """Reads the lines of a capture from its beginning on, at the pace of its reader.
+    """Reads the lines of a capture from its beginning, at the pace of its reader.
 
-    It delays no process: lines that the capture overwrites before they were read are counted in `missed`.
+    It never delays the process: lines that the capture overwrites before they are read are counted in `missed`.
     """
 
     __slots__ = ("_capture", "_offset", "_seen", "_skip", "_source", "_splitters", "missed")
@@ -212,7 +212,7 @@ class LineCursor:
         self.missed: int = 0
 
     def read(self) -> list[Texts]:
-        """Return the lines that were completed since the last time."""
+        """Return the lines that were completed since the last call."""
         ring = self._capture.ring(self._source)
         if ring is None or ring.total == self._offset:
             return []
@@ -244,7 +244,7 @@ class LineCursor:
         self._offset, self._seen = start, lines_before
 
     def finish(self) -> list[Texts]:
-        """Return the last lines of a process that has ended, those without a newline too."""
+        """Return the last lines of a process that has ended, including one without a newline."""
         found = self.read()
         for stream, splitter in self._splitters.items():
             if stream in self._skip:
@@ -259,10 +259,10 @@ class LineCursor:
 
 @final
 class LineBuffer:
-    """Holds back what is written after the last newline.
+    """Holds back an unfinished last line.
 
     Args:
-        longest: Bytes after which a line without an end is passed on anyway.
+        longest: Bytes after which an unfinished line is passed on anyway.
     """
 
     __slots__ = ("_longest", "_partial")
@@ -272,7 +272,7 @@ class LineBuffer:
         self._partial = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """Take in a chunk; return the whole lines that there are now."""
+        """Take in a chunk; return the lines that are now complete."""
         self._partial += data
         end = self._partial.rfind(b"\n") + 1
         if not end and len(self._partial) >= self._longest:
@@ -282,6 +282,6 @@ class LineBuffer:
         return whole
 
     def finish(self) -> bytes:
-        """Return what has no newline at its end."""
+        """Return the unfinished last line."""
         rest, self._partial = bytes(self._partial), bytearray()
         return rest

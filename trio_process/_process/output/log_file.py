@@ -1,4 +1,4 @@
-"""`log_file`: everything a process writes, whole lines, rotated by size; trouble with the disk never blocks the child."""
+"""`log_file`: all output of a process, in whole lines, rotated by size; problems with the disk never block the child."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MOST_HELD: Final = 2**20  # bytes kept while the disk takes none
 class LogFile:
     """Appends the output of one process to a file.
 
-    A line is written when it is whole. A disk that is full, or a file that is gone, costs at most what does not fit into
-    1 MiB meanwhile: it is counted, said in a log record, and written again as soon as that is possible.
+    A line is written when it is complete. While the disk is full or the file is gone, up to 1 MiB is buffered, and written
+    as soon as that is possible; more is dropped, counted, and reported in a log record.
 
     Args:
         path: The file; it is appended to.
         max_bytes: Rotate before it grows over this size; 0 never does.
-        keep: How many rotated files are kept: ``path.1`` is the youngest.
+        keep: How many rotated files are kept; ``path.1`` is the newest.
 
     Raises:
-        OSError: It can't be opened.
+        OSError: The file can't be opened.
     """
 
     def __init__(self, path: Path, max_bytes: int = 0, keep: int = 3) -> None:
@@ -59,7 +59,7 @@ class LogFile:
             self._append(lines)
 
     def finish(self) -> None:
-        """Write what has no newline at its end, and close."""
+        """Write the unfinished last line, and close the file."""
         for partial in self._partial.values():
             rest = partial.finish()
             if rest:
@@ -137,7 +137,7 @@ class LogFile:
 
 
 def open_log(options: RunOptions) -> LogFile:
-    """Open the log file of a process; one that can't be opened is a failure to start."""
+    """Open the log file of a process; if it can't be opened, the start fails."""
     assert options.log_file is not None
     try:
         return LogFile(options.log_file, options.log_max_bytes, options.log_keep)

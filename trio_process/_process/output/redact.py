@@ -11,14 +11,14 @@ from ..._core import MASK, Masker
 
 @final
 class Redactor:
-    """Replaces the secrets in a stream of bytes by ``***``, with the same outcome wherever its chunks end.
+    """Replaces the secrets in a stream of bytes by ``***``, with the same result wherever its chunks end.
 
     The end of a chunk that may be the beginning of a secret is held back until the next chunk decides, or the stream ends.
-    Secrets are looked for as they are written in the stream's encoding, and as the child was given them.
+    Secrets are searched for in the stream's encoding, and as the bytes that the child was given.
 
     Args:
-        masker: Knows the secrets, at least one.
-        encoding: How the stream is encoded.
+        masker: Has the secrets, at least one.
+        encoding: The encoding of the stream.
     """
 
     __slots__ = ("_held", "_longest", "_mask", "_pattern", "_values")
@@ -37,7 +37,7 @@ class Redactor:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what can be passed on."""
+        """Return the part that can be passed on."""
         text = self._held + data
         out = bytearray()
         begin = 0
@@ -69,11 +69,11 @@ class Redactor:
         return first
 
     def finish(self) -> bytes:
-        """Return what was held back, masked too: it may be a secret that did not become a longer one."""
+        """Return the part that was held back, masked: it may be a secret that did not turn into a longer one."""
         rest, self._held = self._held, b""
         return self._pattern.sub(lambda _: self._mask, rest)
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    """Return the text as it stands in the middle of a stream: without the mark that some encodings begin with."""
+    """Return the text encoded as in the middle of a stream: without the byte order mark of some encodings."""
     return text.encode(encoding, "surrogateescape").removeprefix("".encode(encoding))

@@ -145,7 +145,7 @@ class Ring:
         return count
 
     def release(self) -> None:
-        """Give up what is kept, and keep nothing from now on; the counts stay."""
+        """Discard the content, and keep nothing from now on; the counts remain."""
         self._lost_lines = self.lines_before(self._total)
         self._keep_nothing()
 
@@ -172,13 +172,13 @@ class Ring:
 
 @final
 class RingBuffer:
-    """Keeps exactly the last `size` bytes of what is written to it; memory grows with what is written.
+    """Keeps exactly the last `size` bytes written to it; its memory grows only as it is filled.
 
     Args:
         size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
 
     Raises:
-        OptionError: The size is negative, or no whole number.
+        OptionError: The size is negative, or not a whole number.
 
     >>> ring = RingBuffer(4)
     >>> ring.write(b"abcdef"), ring.bytes(), ring.dropped
@@ -209,7 +209,7 @@ class RingBuffer:
         return self._ring.bytes()
 
     def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
-        """Return what is kept, decoded; a character that the edge cuts through is replaced."""
+        """Return the kept bytes, decoded; a character that the edge cuts through is replaced."""
         return self._ring.bytes().decode(encoding, errors)
 
     def reset(self) -> None:

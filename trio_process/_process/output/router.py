@@ -1,4 +1,4 @@
-"""`OutputRouter`: from a chunk of output to the capture, the subscribers, the log file and the echo."""
+"""`OutputRouter`: passes each chunk of output to the capture, the subscribers, the log file and the echo."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Consumer(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether it has all that it can take for now."""
+        """Whether it can take no more for now."""
 
     def when_room(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, as soon as it is no longer full."""
 
     def forget(self, callback: Callable[[], object]) -> None:
-        """Take back `when_room`."""
+        """Undo `when_room`."""
 
     def hold_up_notice(self, process: str, seconds: float) -> str | None:
-        """Return what to log after it has held `process` up for `seconds`, None for nothing."""
+        """Return the log message after it has delayed `process` for `seconds`, or None."""
 
 
 class Sink(Protocol):
@@ -39,7 +39,7 @@ class Sink(Protocol):
         """Take in a chunk; never raises and never waits."""
 
     def finish(self) -> None:
-        """Called when there is no more."""
+        """Called at the end of the output."""
 
 
 _GLANCE: Final = 4096  # bytes of an unfinished line
@@ -50,8 +50,8 @@ _NO_SPLITTERS: Final[dict[Stream, LineSplitter]] = {}  # shared while nothing sp
 class OutputRouter:
     """Routes the output of one process, from chunk to capture and events.
 
-    Lines are only made while there is a subscriber. A subscription made in the middle of a line still gets it whole: the
-    part that was written before is taken from the capture.
+    Lines are split off only while there is a subscriber. A subscription that begins in the middle of a line still gets all of
+    it: the part that was written before is taken from the capture.
     """
 
     __slots__ = (
@@ -163,7 +163,7 @@ class OutputRouter:
         return partial[-_GLANCE:].decode(encoding, "replace")
 
     def finish(self) -> None:
-        """Pass on what has no newline at its end."""
+        """Pass on the unfinished last lines."""
         if self._redactors is not None:
             for stream, redactor in self._redactors.items():
                 rest = redactor.finish()
@@ -185,14 +185,14 @@ class OutputRouter:
         self.wake_readers()
 
     def abandon(self) -> None:
-        """Write what has no newline, and wake the readers: a child that runs on unwatched sends nothing more."""
+        """Write the unfinished last lines, and wake the readers: no more is read from a child that is no longer watched."""
         self.close_sinks()
         if self.echo is not None:
             self.echo.finish()
         self.wake_readers()
 
     def close_sinks(self) -> None:
-        """Let the sinks write what they hold, and close."""
+        """Let the sinks write their buffers, and close."""
         for sink in self.sinks:
             sink.finish()
 
@@ -202,12 +202,12 @@ class OutputRouter:
             self.arrived.unpark_all()
 
     async def readable(self) -> None:
-        """Wait for more output, or the end."""
+        """Wait for more output, or its end."""
         assert self.arrived is not None
         await self.arrived.park()
 
     def cursor(self, source: Stream | None) -> LineCursor:
-        """Return a reader of lines from the first one that is still captured on."""
+        """Return a reader of lines, beginning with the first captured one."""
         if self.arrived is None:
             self.arrived = trio.lowlevel.ParkingLot()
         options = self._options

@@ -1,4 +1,4 @@
-"""`FileTail`: follows the log file that a detached process writes, so that its output is read like any other."""
+"""`FileTail`: follows the log file that a detached process writes, so that its output is processed like any other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST: Final = 0.2
 
 
 def open_at_end(path: Path) -> int:
-    """Return a descriptor to read what is written to a file from now on."""
+    """Return a descriptor at the end of a file, to read later additions."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     os.lseek(descriptor, 0, os.SEEK_END)
     return descriptor
@@ -27,15 +27,15 @@ def open_at_end(path: Path) -> int:
 
 @final
 class FileTail:
-    """Reads what is appended to a file: often while there is something, less often while there is nothing.
+    """Reads additions to a file, checking often while it grows and less often while it doesn't.
 
     A file that was emptied (by `copytruncate` of logrotate(8), say) is read from its new beginning.
 
-    A timer instead of inotify(7): that needs a library of its own, and misses what another host writes on a network disk.
+    It uses a timer instead of inotify(7), which needs another library, and misses writes of other hosts on a network disk.
 
     Args:
-        descriptor: The file, at the place to read from; it is closed in the end.
-        reactor: Whose timer is used.
+        descriptor: The file, at the position to read from; `close` closes it.
+        reactor: Provides the timer.
         receive: Takes in each chunk.
     """
 
@@ -69,7 +69,7 @@ class FileTail:
             self.resume()
 
     def read(self, most: float = math.inf) -> bool:
-        """Read what there is now, but no more than `most` bytes; return whether there was something."""
+        """Read what is available, but at most `most` bytes; return whether there was anything."""
         if self._descriptor < 0:
             return False
         # no further than its present end: the writer may go on for ever
