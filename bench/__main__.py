@@ -1,4 +1,4 @@
-"""The command line: `python -m bench [NAME...] [--rounds N] [--scale F] [--only CONTENDER] [--list]`."""
+"""The command line: `python -m bench [NAME...] [--rounds N] [--scale F] [--only CONTENDER] [--quick] [--list]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import json
 import math
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 from . import (
     alive,
@@ -22,6 +24,7 @@ from . import (
     registry,
     report,
     runs,
+    start,
     subscribers,
     uptodate,
 )
@@ -39,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         pipelines,
         uptodate,
         imports,
+        start,
         health,
         registry,
         cluster,
@@ -49,14 +53,25 @@ BENCHMARKS: dict[str, Benchmark] = {
 """All benchmarks, in the order of the table."""
 
 HERE = Path(__file__).parent
+MINUTES: Final = 15.0
+"""How long all benchmarks take at most, on a machine that is slow or shared, too: there are fewer rounds then."""
+
+QUICK_MINUTES: Final = 2.0
+QUICK_SCALE: Final = 0.1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}; none means all")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each contender (default 5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="how much work in a sample (default 1.0)")
+    parser.add_argument("--scale", type=float, help=f"how much work in a sample (default 1.0, {QUICK_SCALE} if quick)")
     parser.add_argument("--only", action="append", default=[], metavar="CONTENDER", help="only these; writes no files")
+    parser.add_argument("--minutes", type=float, help=f"the time there is for all of it (default {MINUTES:g})")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_MINUTES:g} minutes: less work, and only the contenders that goals compare; writes no files",
+    )
     parser.add_argument("--list", action="store_true", help="name the benchmarks and their contenders")
     parser.add_argument("--dry", action="store_true", help="write no files")
     parser.add_argument("--sample", metavar="CONTENDER", help="one sample, in this process: for a profiler")
@@ -64,6 +79,10 @@ def main() -> None:
     unknown = [name for name in given.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    if given.scale is None:
+        given.scale = QUICK_SCALE if given.quick else 1.0
+    if given.minutes is None:
+        given.minutes = QUICK_MINUTES if given.quick else MINUTES
     if given.rounds < 1 or not 0 < given.scale < math.inf:
         parser.error("--rounds must be at least 1, and --scale more than 0")
     chosen = [BENCHMARKS[name] for name in given.names] or list(BENCHMARKS.values())
@@ -88,12 +107,15 @@ def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     path = HERE / "results.json"
-    for benchmark in chosen:
-        outcome = measure(benchmark, given.rounds, given.scale, tell, given.only)
+    end = time.monotonic() + 60 * given.minutes
+    for place, benchmark in enumerate(chosen):
+        seconds = (end - time.monotonic()) / (len(chosen) - place)
+        only = given.only or (benchmark.compared if given.quick else ())
+        outcome = measure(benchmark, given.rounds, given.scale, tell, only, seconds)
         tell("")
         row = report.summarize(outcome)
         print(report.table(row), flush=True)
-        if not given.dry and not given.only:
+        if not (given.dry or given.only or given.quick):
             results = report.merge(path, row, list(BENCHMARKS))
             path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             (HERE / "results.md").write_text(report.markdown(results), encoding="utf-8")

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from subprocess import DEVNULL
@@ -17,7 +16,8 @@ import trio
 
 from trio_process import DEFAULT_BUFFER_SIZE, Service
 
-from .harness import Benchmark, Contender, Figure, Goal, Values
+from .harness import Benchmark, Contender, Figure, Goal, Values, cpu_key
+from .meter import Meter
 
 SIZE: Final = 1_000_000_000
 """How many bytes are written at full scale by each source."""
@@ -47,12 +47,12 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 async def _measure(size: int, run: Callable[[Sequence[str]], Awaitable[object]]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     with _scratch() as directory:
         for key, command, length in _sources(size, directory):
-            begin = time.perf_counter()
+            meter = Meter()
             await run(command)
-            found[key] = length / (time.perf_counter() - begin) / 1e6
+            found.update(meter.rate(key, length / 1e6))
     return found
 
 
@@ -111,7 +111,8 @@ def with_cat(scale: float) -> Values:
             os.close(reading)
             os.close(writing)
 
-    return asyncio.run(_measure(int(SIZE * scale), run))
+    values = asyncio.run(_measure(int(SIZE * scale), run))
+    return {key: value for key, value in values.items() if not key.endswith(cpu_key(""))}  # cat's own isn't ours
 
 
 BENCHMARKS: Final = (
@@ -119,9 +120,9 @@ BENCHMARKS: Final = (
         name="capture",
         title="capture of 100-byte lines, nobody subscribed",
         figures=(
-            Figure("yes", "from `yes LINE | head -c N`", "MB a second"),
-            Figure("cat", "from `cat FILE`", "MB a second"),
-            Figure("head", "from `head -c N FILE`", "MB a second"),
+            Figure("yes", "from `yes LINE | head -c N`", "MB a second", work="MB"),
+            Figure("cat", "from `cat FILE`", "MB a second", work="MB"),
+            Figure("head", "from `head -c N FILE`", "MB a second", work="MB"),
         ),
         contenders=(
             Contender("trio_process", ours),
@@ -133,8 +134,13 @@ BENCHMARKS: Final = (
         ),
         goals=(
             Goal(text="at least 0.7 of `cat > /dev/null` behind yes", figure="yes", peer="cat > /dev/null", least=0.7),
-            Goal(text="1,500 MB/s from `cat FILE`", figure="cat", least=1500),
-            Goal(text="1,500 MB/s from `head -c`", figure="head", least=1500),
+            Goal(
+                text="keeping everything, from `cat FILE`: the rate of trio.run_process",
+                figure="cat",
+                ours="trio_process, keeping everything",
+                peer="trio.run_process, keeping everything",
+                least=1.0,
+            ),
         ),
     ),
 )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from . import runs
-from .harness import Benchmark, Contender, Figure, Goal, Values
+from .harness import Benchmark, Contender, Goal, Values
 
 MANY: Final = 15_000
 """How many descriptors are open."""
@@ -50,7 +50,7 @@ BENCHMARKS: Final = (
     Benchmark(
         name="descriptors",
         title="run('true') one at a time with 15,000 descriptors open",
-        figures=(Figure("runs", "runs of `true`", "a second"),),
+        figures=(runs.RUNS,),
         contenders=_contenders(),
         goals=(
             Goal(

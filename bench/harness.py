@@ -7,6 +7,7 @@ A sample in a fresh process has no heap, event loop or warm cache from another c
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -31,12 +32,31 @@ Values = Mapping[str, float]
 
 @attrs.frozen
 class Figure:
-    """One number that a sample yields: its key, what it says, its unit, and whether more of it is better."""
+    """One number that a sample yields.
+
+    Args:
+        key: Its key among the values.
+        title: What it says.
+        unit: Its unit.
+        more_is_better: Whether more of it is better.
+        work: What one unit of the work is called, where our own processor time for each is measured beside it.
+    """
 
     key: str
     title: str
     unit: str
     more_is_better: bool = True
+    work: str | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its values: its own, and that of the processor time."""
+        return (self.key,) if self.work is None else (self.key, cpu_key(self.key))
+
+
+def cpu_key(key: str) -> str:
+    """Return the key of the processor time that belongs to a figure, in µs for each unit of work."""
+    return f"{key}.cpu"
 
 
 @attrs.frozen
@@ -117,6 +137,11 @@ class Benchmark:
     contenders: tuple[Contender, ...]
     goals: tuple[Goal, ...] = ()
 
+    @property
+    def compared(self) -> set[str]:
+        """The contenders that a goal is about."""
+        return {name for goal in self.goals for name in (goal.ours, goal.peer) if name is not None}
+
     def contender(self, name: str) -> Contender:
         """Return the contender of that name."""
         return next(one for one in self.contenders if one.name == name)
@@ -160,7 +185,12 @@ def take_sample(benchmark: str, contender: str, scale: float) -> dict[str, float
 
 
 def measure(
-    benchmark: Benchmark, rounds: int, scale: float, tell: Callable[[str], object], only: Iterable[str] = ()
+    benchmark: Benchmark,
+    rounds: int,
+    scale: float,
+    tell: Callable[[str], object],
+    only: Iterable[str] = (),
+    seconds: float = math.inf,
 ) -> Outcome:
     """Run all contenders in turn, `rounds` times.
 
@@ -170,7 +200,9 @@ def measure(
         scale: How much work; 1.0 is the full size.
         tell: Is told of the progress.
         only: Contenders; none means all.
+        seconds: The time there is: no round is begun that would not be over by then, but the first.
     """
+    begin = time.monotonic()
     outcome = Outcome(benchmark, scale)
     chosen = []
     wanted = set(only)
@@ -183,6 +215,9 @@ def measure(
         else:
             chosen.append(contender)
     for number in range(rounds):
+        spent = time.monotonic() - begin
+        if number and spent + spent / number > seconds:
+            break
         outcome.loads.append(os.getloadavg()[0])
         outcome.spins.append(spin())
         results: dict[str, dict[str, float]] = {}

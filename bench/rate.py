@@ -10,15 +10,18 @@ from typing import Final
 
 import trio
 
+from .harness import Values
+from .meter import Meter
+
 _WARM: Final = 10  # runs before the clock starts: caches fill, and modules that are imported late
 
 
-async def in_trio(once: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> float:
-    """Return how often `once` was done a second, with so many at a time."""
+async def in_trio(once: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Values:
+    """Return how often `once` was done a second, with so many at a time, and the processor time for each."""
     for _ in range(_WARM):
         await once()
     count = 0
-    begin = time.perf_counter()
+    begin, meter = time.perf_counter(), Meter()
 
     async def work() -> None:
         nonlocal count
@@ -29,15 +32,15 @@ async def in_trio(once: Callable[[], Awaitable[object]], in_flight: int, seconds
     async with trio.open_nursery() as nursery:
         for _ in range(in_flight):
             nursery.start_soon(work)
-    return count / (time.perf_counter() - begin)
+    return meter.rate("runs", count)
 
 
-async def in_asyncio(once: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> float:
-    """Return how often `once` was done a second, with so many at a time."""
+async def in_asyncio(once: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> Values:
+    """Return how often `once` was done a second, with so many at a time, and the processor time for each."""
     for _ in range(_WARM):
         await once()
     count = 0
-    begin = time.perf_counter()
+    begin, meter = time.perf_counter(), Meter()
 
     async def work() -> None:
         nonlocal count
@@ -46,15 +49,15 @@ async def in_asyncio(once: Callable[[], Awaitable[object]], in_flight: int, seco
             count += 1
 
     await asyncio.gather(*[work() for _ in range(in_flight)])
-    return count / (time.perf_counter() - begin)
+    return meter.rate("runs", count)
 
 
-def in_threads(once: Callable[[], object], in_flight: int, seconds: float) -> float:
-    """Return how often `once` was done a second, by so many threads (by this one, if it is one)."""
+def in_threads(once: Callable[[], object], in_flight: int, seconds: float) -> Values:
+    """Return the same for `once` in so many threads (in this one, if it is one)."""
     for _ in range(_WARM):
         once()
     counts = [0] * in_flight
-    begin = time.perf_counter()
+    begin, meter = time.perf_counter(), Meter()
 
     def work(place: int) -> None:
         while time.perf_counter() < begin + seconds:
@@ -69,4 +72,4 @@ def in_threads(once: Callable[[], object], in_flight: int, seconds: float) -> fl
             thread.start()
         for thread in threads:
             thread.join()
-    return sum(counts) / (time.perf_counter() - begin)
+    return meter.rate("runs", sum(counts))

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from .harness import OURS, Outcome
+from .harness import OURS, Figure, Outcome, cpu_key
 
 _PEERS: Final = (
     "trio",
@@ -38,14 +38,14 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
         for contender in benchmark.contenders:
             values = outcome.values(contender.name, figure.key)
             if values:
-                ratios = [mine / value for mine, value in zip(ours, values, strict=False) if value]
                 rows.append(
                     {
                         "name": contender.name,
                         "median": median(values),
                         "min": min(values),
                         "max": max(values),
-                        "ours_to_this": median(ratios) if ratios else None,
+                        "ours_to_this": _ratio(ours, values),
+                        **(_processor_time(outcome, contender.name, figure) if figure.work else {}),
                     }
                 )
         figures.append(
@@ -54,6 +54,7 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
                 "title": figure.title,
                 "unit": figure.unit,
                 "more_is_better": figure.more_is_better,
+                "work": figure.work,
                 "contenders": rows,
             }
         )
@@ -76,6 +77,21 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
         "goals": goals,
         "skipped": outcome.skipped,
     }
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Return the median of the ratios within the rounds."""
+    ratios = [mine / value for mine, value in zip(ours, theirs, strict=False) if value]
+    return median(ratios) if ratios else None
+
+
+def _processor_time(outcome: Outcome, contender: str, figure: Figure) -> dict[str, float | None]:
+    """Return a contender's own processor time for a unit of work, and the ratio of ours to it."""
+    key = cpu_key(figure.key)
+    values = outcome.values(contender, key)
+    if not values:
+        return {"cpu": None, "cpu_ours_to_this": None}
+    return {"cpu": median(values), "cpu_ours_to_this": _ratio(outcome.values(OURS, key), values)}
 
 
 def machine() -> dict[str, Any]:
@@ -111,15 +127,20 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         load, spin = row["noise"]["load_average"], row["noise"]["spin_ms"]
         lines += [f"### {row['title']}", ""]
         for figure in row["figures"]:
+            work = figure.get("work")
+            processor = f" own processor time a {work}, µs | ours to this |" if work else ""
             lines += [
-                f"| {_heading(figure)} | median | range | ours to this |",
-                "| --- | --: | --: | --: |",
+                f"| {_heading(figure)} | median | range | ours to this |{processor}",
+                "| --- | --: | --: | --: |" + (" --: | --: |" if work else ""),
             ]
             for one in figure["contenders"]:
-                ratio = "" if one["ours_to_this"] is None or one["name"] == OURS else number(one["ours_to_this"])
                 name = one["name"].replace("|", "\\|")
                 spread = f"{number(one['min'])} to {number(one['max'])}"
-                lines.append(f"| {name} | {number(one['median'])} | {spread} | {ratio} |")
+                row_text = f"| {name} | {number(one['median'])} | {spread} | {_to_this(one, 'ours_to_this')} |"
+                if work:
+                    used = "" if one["cpu"] is None else number(one["cpu"])
+                    row_text += f" {used} | {_to_this(one, 'cpu_ours_to_this')} |"
+                lines.append(row_text)
             lines.append("")
         for goal in row["goals"]:
             state = {True: "met", False: "missed", None: "not measured"}[goal["met"]]
@@ -136,6 +157,10 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _to_this(one: dict[str, Any], key: str) -> str:
+    return "" if one[key] is None or one["name"] == OURS else number(one[key])
 
 
 def _heading(figure: dict[str, Any]) -> str:
@@ -164,6 +189,10 @@ def table(row: dict[str, Any]) -> str:
             ratio = one["ours_to_this"]
             against = "" if ratio is None or one["name"] == OURS else f"   ours is {ratio:.2f} x this"
             spread = f"{number(one['min'])} to {number(one['max'])}"
+            if one.get("cpu") is not None:
+                against += f"; own CPU {number(one['cpu'])} µs a {figure['work']}"
+                if one["cpu_ours_to_this"] is not None and one["name"] != OURS:
+                    against += f", ours is {one['cpu_ours_to_this']:.2f} x"
             lines.append(f"    {one['name']:<34}{number(one['median']):>10}   ({spread}){against}")
     for goal in row["goals"]:
         state = {True: "met", False: "MISSED", None: "not measured"}[goal["met"]]

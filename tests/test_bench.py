@@ -20,7 +20,7 @@ def test_our_part_of_a_benchmark_runs_and_yields_every_figure(name):
     if ours.missing():
         pytest.skip(f"not installed: {ours.missing()}")
     values = dict(ours.run(SCALE))
-    assert values.keys() == {figure.key for figure in benchmark.figures}
+    assert values.keys() == {key for figure in benchmark.figures for key in figure.keys}
     # at such a size the memory of a child may even seem to be less than none
     assert all(math.isfinite(value) for value in values.values())
 
@@ -28,11 +28,17 @@ def test_our_part_of_a_benchmark_runs_and_yields_every_figure(name):
 def test_results_become_a_table_json_and_a_picture():
     benchmark = BENCHMARKS["runs"]
     rounds = [
-        {"trio_process": {"runs": 1400.0}, "trio.run_process": {"runs": peer}} for peer in (900.0, 1000.0, 1100.0)
+        {"trio_process": {"runs": 1400.0, "runs.cpu": 200.0}, "trio.run_process": {"runs": peer, "runs.cpu": 400.0}}
+        for peer in (900.0, 1000.0, 1100.0)
     ]
     row = report.summarize(Outcome(benchmark, 1.0, rounds, {"sh": "not installed: sh"}, [0.5], [20.0]))
-    assert row["goals"][0] == {"text": "at least 1.3 x trio.run_process", "value": 1.4, "met": True}
+    assert row["goals"][:2] == [
+        {"text": "at most 0.40 of the processor time of trio.run_process", "value": 0.5, "met": False},
+        {"text": "at least 1.35 x trio.run_process", "value": 1.4, "met": True},
+    ]
     table = report.table(row)
+    assert "own CPU 400 µs a run, ours is 0.50 x" in table
+    assert "| trio.run_process | 1,000 | 900 to 1,100 | 1.40 | 400 | 0.50 |" in report.markdown([row])
     assert "ours is 1.40 x this" in table
     assert "skipped: sh: not installed: sh" in table
     assert json.loads(json.dumps(row)) == row
@@ -46,5 +52,5 @@ def test_every_goal_names_contenders_and_figures_that_there_are():
         for goal in benchmark.goals:
             assert goal.ours in names
             assert goal.peer is None or goal.peer in names
-            assert goal.figure in {figure.key for figure in benchmark.figures}
+            assert goal.figure in {key for figure in benchmark.figures for key in figure.keys}
             assert (goal.least is None) != (goal.most is None)
