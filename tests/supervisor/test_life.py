@@ -343,7 +343,7 @@ async def test_a_supervisor_is_entered_once(autojump_clock):
     with pytest.raises(ProcessError, match="entered once"):
         async with supervisor:
             pass
-    with pytest.raises(ProcessError, match="is being left"):
+    with pytest.raises(ProcessError, match="is closing or closed"):
         await supervisor.start("web")
     with pytest.raises(ProcessError, match="not entered"):
         await Supervisor([]).start("web")
