@@ -37,10 +37,10 @@ _KEYS: Final = (
     Key("grace-period", value_types.DURATION, "The time between the stop signal and SIGKILL."),
     Key("retries", value_types.COUNT, "How many more attempts after a failed one."),
     Key("retry-delay", value_types.DURATION, "The pause before each of them."),
-    Key("allow-failure", value_types.FLAG, "Its failure fails neither what depends on it nor the whole."),
+    Key("allow-failure", value_types.FLAG, "Its failure fails neither its dependents nor the run."),
     Key("ok-exit-codes", value_types.CODES, "The exit codes that are a success."),
     Key("weight", value_types.WEIGHT, "How many of --jobs it takes."),
-    Key("resources", value_types.RESOURCES, "What it takes of a machine of a cluster."),
+    Key("resources", value_types.RESOURCES, "The resources that it needs on a machine of a cluster."),
     Key("interactive", value_types.FLAG, "Gives it the terminal; nothing else runs meanwhile.", default=False),
     Key("stdin", value_types.TEXT, "Text for its standard input, which is empty otherwise.", default=False),
     Key("log-file", value_types.PATH, "A file for its output, relative to the file's directory.", default=False),
@@ -66,7 +66,7 @@ FILE_KEYS: Final = {
         TASK_KEYS["secrets"],
         Key("cleanup-timeout", value_types.DURATION, 'The time for `when = "failure"` and `"always"` after a halt.'),
         Key("strategy", value_types.STRATEGY, "Which services are restarted together."),
-        Key("include", value_types.INCLUDES, "Other files, whose tasks get their name and a colon in front."),
+        Key("include", value_types.INCLUDES, "Other files, whose tasks are prefixed with a name and a colon."),
     )
 }
 """The keys at the top that are not tables of tasks."""
@@ -202,7 +202,7 @@ def json_schema() -> dict[str, Any]:
                 "additionalProperties": {"$ref": "#/definitions/service"},
             },
             "defaults": {
-                "description": "What holds for every task that does not say otherwise.",
+                "description": "The defaults of all tasks.",
                 "type": "object",
                 "additionalProperties": False,
                 "properties": _properties(DEFAULT_KEYS),

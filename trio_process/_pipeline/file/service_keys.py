@@ -17,14 +17,14 @@ OF_DEFAULTS: Final = ("dir", "env", "env-file", "secrets", "grace-period")
 
 _OWN: Final = (
     Key("after", service_types.CONDITIONS, "The services that it waits for at every start.", default=False),
-    Key("ready", service_types.PROBE, "How it is found out that it is ready.", default=False),
-    Key("live", service_types.PROBE, "How it is found out that it is still alive.", default=False),
-    Key("settle", value_types.DURATION, "Without `ready`: alive that long is ready.", default=False),
-    Key("start-timeout", value_types.POSITIVE_DURATION, "How long it may take to get ready.", default=False),
-    Key("restart", service_types.RESTART, "When it is started again.", default=False),
-    Key("essential", value_types.FLAG, "Its end is the end of all.", default=False),
-    Key("replicas", value_types.COUNT, "How many of it run.", default=False),
-    Key("enabled", value_types.FLAG, "Whether it is started from the first.", default=False),
+    Key("ready", service_types.PROBE, "The readiness probe.", default=False),
+    Key("live", service_types.PROBE, "The liveness probe.", default=False),
+    Key("settle", value_types.DURATION, "Without `ready`: how long it must run to count as ready.", default=False),
+    Key("start-timeout", value_types.POSITIVE_DURATION, "How long it may take to become ready.", default=False),
+    Key("restart", service_types.RESTART, "When it is restarted.", default=False),
+    Key("essential", value_types.FLAG, "Whether its end stops all services.", default=False),
+    Key("replicas", value_types.COUNT, "How many instances run.", default=False),
+    Key("enabled", value_types.FLAG, "Whether it is started with the others, and not only on request.", default=False),
 )
 SERVICE_KEYS: Final = {name: TASK_KEYS[name] for name in OF_TASKS} | {key.name: key for key in _OWN}
 
