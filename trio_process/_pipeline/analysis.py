@@ -1,4 +1,4 @@
-"""Why a run ended as it did, and what made it take as long as it did: pure functions over the results."""
+"""Why a run failed, and which specs decided how long it took: pure functions over the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RootCause:
 def root_causes(
     results: Sequence[RunResult], *, halted_by: str | None, interrupted: bool = False
 ) -> tuple[RootCause, ...]:
-    """Return the failures that are not allowed and that nothing else caused, in the order of the input.
+    """Return the failures that are not allowed and that no other spec caused, in the order of the input.
 
     Args:
         results: The results of a run.
@@ -97,8 +97,8 @@ def _was_interrupted(result: RunResult, halted_by: str | None) -> bool:
 def critical_path(results: Sequence[RunResult]) -> tuple[RunResult, ...]:
     """Return the chain that decided how long the run took, first to last.
 
-    It ends with the spec that ended last. Before each spec stands the dependency that it waited for last. A dependency
-    that never ran is looked through: its own dependencies take its place.
+    The last one is the spec that ended last. Each spec is preceded by the dependency that it waited for last. A dependency
+    that never ran is replaced by its own dependencies.
     """
     by_name = {result.name: result for result in results}
     path: list[RunResult] = []

@@ -16,8 +16,8 @@ class SpecState(StrEnum):
 
     Attributes:
         PENDING: It waits for the specs in its `after`, or for a free slot.
-        QUEUED: It waits for a service that it uses, or for a place on another machine. Other runs never send it.
-        RUNNING: Its command runs.
+        QUEUED: It waits for a service that it uses, or for a place on another machine; runs without either never send it.
+        RUNNING: Its command is running.
         RETRYING: An attempt has failed, and it waits for the next one.
         PASSED: Its command succeeded.
         UP_TO_DATE: It passed without being run: nothing has changed since its last success.
@@ -70,17 +70,17 @@ class RunResult:
 
     @property
     def output(self) -> str:
-        """The tail of what the last attempt wrote, both streams in the order of arrival."""
+        """The tail of the output of the last attempt, both streams in the order of arrival."""
         return "" if self.command_result is None else self.command_result.output
 
     @property
     def passed(self) -> bool:
-        """Whether it ended by itself with a code that is a success, or was up to date."""
+        """Whether it ended by itself with an exit code that is a success, or was up to date."""
         return self.state in (SpecState.PASSED, SpecState.UP_TO_DATE)
 
     @property
     def skipped(self) -> bool:
-        """Whether it was not run because of something else; `error` names that."""
+        """Whether it was not run; `error` names the reason."""
         return self.state is SpecState.SKIPPED
 
     @property

@@ -21,8 +21,8 @@ class RunAllResult:
         duration: Seconds that the whole run took.
         timed_out: Whether the `timeout` of the whole run expired before everything had ended.
         halted_by: The name of the spec whose failure `on_failure` reacted to; None if it reacted to none.
-        passed: The number of specs that passed, those that were up to date among them.
-        failed: The number of specs that failed or could not run, allowed failures among them.
+        passed: The number of specs that passed, including those that were up to date.
+        failed: The number of specs that failed or could not run, including allowed failures.
         skipped: The number of specs that were skipped.
     """
 
@@ -43,14 +43,15 @@ class RunAllResult:
 
     @property
     def success(self) -> bool:
-        """Whether nothing failed, allowed or not, and the run didn't time out."""
+        """Whether no spec failed, allowed or not, and the run didn't time out."""
         return self.failed == 0 and not self.timed_out
 
     @property
     def acceptable(self) -> bool:
-        """Whether every spec passed, failed with leave, or handles failures (``when="failure"``) and had none to handle.
+        """Whether every spec passed, failed with `allow_failure`, or was a failure handler that was not needed.
 
-        An allowed failure never skips anything, so that any other skipped spec always points at a failure.
+        A failure handler is a spec with ``when="failure"``. An allowed failure never skips a spec, so any other skipped
+        spec points to a failure.
         """
         return not self.timed_out and all(
             result.passed or result.allowed or is_not_needed(result) for result in self.results
@@ -60,7 +61,7 @@ class RunAllResult:
     def critical_path(self) -> tuple[RunResult, ...]:
         """The specs that decided how long the run took, first to last.
 
-        The last one is the spec that ended last; before each stands the dependency that it waited for last.
+        The last one is the spec that ended last; each is preceded by the dependency that it waited for last.
         """
         return critical_path(self.results)
 

@@ -1,4 +1,4 @@
-"""`Runner`: runs the specs of a pipeline, as their dependencies and the room allow; `run_restartable`: and again when asked."""
+"""`Runner`: runs the specs of a pipeline as dependencies and room allow; `run_restartable` also runs them again on request."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Runner:
 
     Args:
         executor: A `Service`, or any other `Executor`.
-        max_parallel: How much weight may run at the same time, a spec that weighs more counting as all of it;
-            None for no limit but the executor's `slots`. The smaller of the two holds.
-        supervisor: A `Supervisor` that keeps the services running which specs name in `uses`.
-        memory: A file that remembers what specs with `inputs` were made from; it is made if it isn't there. With it,
-            such a spec passes as `SpecState.UP_TO_DATE`, without being run, if since its last success nothing has
-            changed of its command, its `env`, its inputs and the outputs of the specs it comes after, and its own
-            outputs are there unchanged. Contents count, not times. Without it, every spec is run.
+        max_parallel: How much weight may run at the same time; a spec that weighs more counts as all of it. None for no
+            limit except the executor's `slots`. The smaller of the two limits applies.
+        supervisor: A `Supervisor` that keeps the services running that specs name in `uses`.
+        memory: A file that remembers what specs with `inputs` were made from; it is created if necessary. With it, such
+            a spec passes as `SpecState.UP_TO_DATE`, without being run, if its command, its `env`, its inputs and the
+            outputs of the specs in its `after` are the same as at its last success, and its own outputs exist unchanged.
+            Contents count, not times. Without a memory, every spec is run.
 
     Raises:
         OptionError: `executor` is not an executor, `supervisor` not a supervisor, or `max_parallel` is not a whole
@@ -97,27 +97,27 @@ class Runner:
     ) -> RunAllResult:
         """Run specs as their dependencies allow.
 
-        Three things halt a run: a failure with the `on_failure` that says so, `timeout`, and `stopping`. Specs with
-        ``when="failure"`` or ``"always"`` begin and go on nevertheless.
+        Three things halt a run: a failure, if `on_failure` says so; `timeout`; and `stopping`. Specs with
+        ``when="failure"`` or ``"always"`` start and continue nevertheless.
 
         Args:
             specs: The specs; the results come in their order.
-            schedule: ``"waves"``: each wave is a nursery, and the next begins when it has ended. ``"eager"``: a spec starts
-                when its own dependencies have ended, the one with the longest remaining chain first. The results are
-                the same; only of several failed dependencies a skipped spec names the one that failed first.
-            on_failure: What a failure that is not allowed does. ``"continue"``: specs that don't depend on it run.
-                ``"no-new"``: nothing new starts; specs that have begun finish, their retries too. ``"kill"``: running
+            schedule: ``"waves"``: the next wave starts when all specs of the previous one have ended. ``"eager"``: a spec
+                starts when its own dependencies have ended, the one with the longest remaining chain first. The results
+                are the same, except that with several failed dependencies a skipped spec names the first that failed.
+            on_failure: The effect of a failure that is not allowed. ``"continue"``: specs that don't depend on it run.
+                ``"no-new"``: no further spec starts; started ones finish, including their retries. ``"kill"``: running
                 specs are stopped.
-            timeout: Seconds for the whole run; then running specs are stopped as timed out, and the others skipped.
-            cleanup_timeout: Seconds that specs with ``when="failure"`` or ``"always"`` have after a halt, from the moment when
-                only such specs are left; None for as long as they take.
-            stopping: Once this event is set, such as `daemon.stopping`, nothing new starts, and running specs are
+            timeout: Seconds for the whole run; after that, running specs are stopped as timed out, and the others skipped.
+            cleanup_timeout: Seconds that specs with ``when="failure"`` or ``"always"`` have after a halt, counted from when
+                only such specs are left; None for no limit.
+            stopping: An event, such as `daemon.stopping`. Once it is set, no further spec starts, and running ones are
                 stopped as by ``on_failure="kill"``; the run still ends with results, not with an exception.
-            updates: Receives a `RunUpdate` at every change, and is closed in the end. The run never waits for its
-                reader, only the end does, so read it from another task.
+            updates: Receives a `RunUpdate` at every change, and is closed at the end. The run itself never waits for its
+                reader, but `run_all` returns only when the reader has taken all updates, so read it in another task.
 
         Returns:
-            One result for every spec, whatever happened.
+            One result for every spec, in any case.
 
         Raises:
             PipelineError: Names or dependencies have faults, or a spec uses services and there is no supervisor;
@@ -144,10 +144,10 @@ class Runner:
         stopping: trio.Event | None = None,
         updates: trio.MemorySendChannel[RunUpdate] | None = None,
     ) -> RunAllResult:
-        """Run specs one after the other, and skip the rest after the first failure that is not allowed.
+        """Run specs one after the other; after the first failure that is not allowed, skip the rest.
 
         Args:
-            specs: The specs, in the order in which they run; `after` is checked, but not obeyed. A spec with
+            specs: The specs, in the order in which to run them; `after` is checked, but not obeyed. A spec with
                 ``when="failure"`` runs if any spec before it failed, one with ``"always"`` in any case.
             timeout: As for `run_all`.
             cleanup_timeout: As for `run_all`.
@@ -155,7 +155,7 @@ class Runner:
             updates: As for `run_all`.
 
         Returns:
-            One result for every spec; its `wave` is its place.
+            One result for every spec; its `wave` is its position.
 
         Raises:
             PipelineError: Names or dependencies have faults, or a spec uses services and there is no supervisor;
@@ -183,7 +183,7 @@ class Runner:
         stopping: trio.Event | None = None,
         updates: trio.MemorySendChannel[RunUpdate] | None = None,
     ) -> RunAllResult:
-        """Run specs all at once, as far as `max_parallel` and the executor have room.
+        """Run all specs at the same time, as far as `max_parallel` and the executor have room.
 
         Args:
             specs: The specs; `after` and `when` are checked, but not obeyed.
@@ -289,21 +289,21 @@ async def run_restartable(
     stopping: trio.Event | None = None,
     updates: trio.MemorySendChannel[RunUpdate] | None = None,
 ) -> RunAllResult:
-    """Run specs as `Runner.run_all` does with ``schedule="eager"``, and again as asked.
+    """Run specs as `Runner.run_all` does with ``schedule="eager"``, and again on request.
 
-    What runs of the specs that begin anew is stopped first; the others go on. The run ends once `restarts` is closed and
-    every spec has a result, or by `timeout` or `stopping`. A halt by `on_failure` is lifted by the next restart. Services
-    that specs use are kept running until the end of the whole run.
+    A spec that is restarted while it runs is stopped first; others continue. The run ends once `restarts` is closed and
+    every spec has a result, or by `timeout` or `stopping`. The next restart lifts a halt by `on_failure`. Services that
+    specs use are kept running until the end of the whole run.
 
     Args:
-        runner: Runs them.
+        runner: The runner.
         specs: The specs.
-        restarts: Receives names of specs; these begin anew, with all that depend on them.
+        restarts: Receives names of specs to restart, together with all specs that depend on them.
         on_failure: As for `Runner.run_all`.
         timeout: As for `Runner.run_all`.
         cleanup_timeout: As for `Runner.run_all`.
         stopping: As for `Runner.run_all`.
-        updates: As for `Runner.run_all`; a spec that begins anew is reported as pending.
+        updates: As for `Runner.run_all`; a restarted spec is reported as pending.
 
     Returns:
         The last result of every spec.

@@ -1,4 +1,4 @@
-"""`RunSpec`: one step of a pipeline; and `Executor`, the one seam to what runs it."""
+"""`RunSpec`: one step of a pipeline; and `Executor`, the interface to the place where it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOT_HERE: Final = {
 
 
 def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; empty and doubled ones are faults of the pipeline, found when it is run."""
+    """Return names as a tuple; empty and repeated ones are faults of the pipeline, reported when it is run."""
     if values == ():
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
@@ -82,29 +82,29 @@ def _weight(value: int | None) -> int:
 @final
 @attrs.frozen(kw_only=True, slots=False)
 class RunSpec:
-    """One step of a pipeline: a command, what it waits for, and what a failure means.
+    """One step of a pipeline: a command, its dependencies, and what a failure means.
 
-    It takes the fields of `RunOptions` but `detach`, `stdout` and `stderr`, and those described here.
+    It takes the fields of `RunOptions` except `detach`, `stdout` and `stderr`, and those described here.
 
     Args:
         name: The name by which other specs refer to it in `after`, and the label of its process.
         command: The program, as in `RunOptions`.
-        after: The names of the specs that must have ended, or been skipped, before it begins.
-        when: ``"success"``: it begins if all of those ended well, and is skipped otherwise; an allowed failure counts as
-            a success. ``"failure"``: it begins if one of them failed, or was skipped for a failure. ``"always"``: it begins
-            in any case. The last two also run after the run was halted (`run_all`), for cleaning up.
-        allow_failure: Its failure is reported, but neither skips its dependents nor ends the run.
-        retries: How often it is tried again after a failure.
-        retry_delay: Seconds before it is tried again; nothing is held meanwhile, so that other specs may run.
-        stdin: As in `RunOptions`; None for an empty one.
-        weight: How much of `max_parallel` it takes while it runs; more than there is counts as all of it. None for
+        after: The names of the specs that must have ended, or been skipped, before it starts.
+        when: ``"success"``: it starts if all specs in `after` succeeded, and is skipped otherwise; an allowed failure
+            counts as a success. ``"failure"``: it starts if one of them failed, or was skipped because of a failure.
+            ``"always"``: it starts in any case. The last two also run after a halt of the run (`run_all`), to clean up.
+        allow_failure: Its failure is reported, but neither skips its dependents nor halts the run.
+        retries: How often it is retried after a failure.
+        retry_delay: Seconds before each retry; it occupies no room meanwhile, so that other specs may run.
+        stdin: As in `RunOptions`; None for an empty input.
+        weight: How much of `max_parallel` it takes while it runs; more than `max_parallel` counts as all of it. None for
             ``resources["cpus"]``, else 1.
-        interactive: It has the terminal: stdin, stdout and stderr are ours, nothing is captured, and no other spec runs
-            at the same time.
+        interactive: It has the terminal: it inherits stdin, stdout and stderr, nothing is captured, and no other spec
+            runs at the same time.
         uses: The names of the services that it uses; the `supervisor` of the `Runner` keeps them running meanwhile.
-        inputs: Patterns of the files that it reads, as for `glob.glob`, relative to `cwd`. With the runner's `memory` it
-            is only run if something has changed since it last passed.
-        outputs: Patterns of the files that it makes.
+        inputs: Patterns of the files that it reads, as for `glob.glob`, relative to `cwd`. With the runner's `memory`, it
+            is run only if something has changed since it last passed.
+        outputs: Patterns of the files that it creates.
 
     Attributes:
         options: The `RunOptions` of one attempt.
@@ -222,21 +222,21 @@ _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunSpec) if fiel
 
 
 class Attempt(Protocol):
-    """One running attempt, as an executor's task status hands it over; a `ManagedProcess` is one."""
+    """One running attempt, as passed to the task status of an executor; a `ManagedProcess` is one."""
 
     @property
     def id(self) -> str:
         """The name by which the executor knows it."""
 
     async def stop(self, grace_period: float | None = None, *, reason: EndReason = EndReason.STOPPED) -> CommandResult:
-        """End it: stop signal, grace period, SIGKILL; return when its process tree is dead."""
+        """Stop it: stop signal, grace period, SIGKILL; return when its process tree is dead."""
 
 
 class Executor(Protocol):
-    """The place where a pipeline's commands run: a `Service`, a fake, a cluster.
+    """Runs the commands of a pipeline: a `Service`, a fake or a cluster.
 
-    It places and runs one attempt; the graph, retries, the timeout of the whole run and skips are the `Runner`'s. One that
-    may have no place for an attempt that begins also has ``has_place(options) -> bool``, so that the attempt is `QUEUED`.
+    It places and runs single attempts; the `Runner` handles the graph, retries, skips and the timeout of the whole run. An
+    executor that may have no place for an attempt also has ``has_place(options) -> bool``; the attempt is then `QUEUED`.
     """
 
     @property
@@ -249,11 +249,11 @@ class Executor(Protocol):
         """Run one attempt to its end.
 
         Args:
-            options: What to run; the executor enforces its `timeout` and `idle_timeout`.
-            check: Whether to raise `CommandFailedError` unless the result is `ok`; the runner asks for False.
+            options: The command and its options; the executor enforces `timeout` and `idle_timeout`.
+            check: Whether to raise `CommandFailedError` unless the result is `ok`; the runner passes False.
             task_status: Receives the running `Attempt` as soon as there is one.
 
         Returns:
-            The result, and not before the process tree is dead. When cancelled, it stops the process first and
-            then lets `Cancelled` through.
+            The result, once the process tree is dead. A cancellation first stops the process, and then raises
+            `Cancelled`.
         """
