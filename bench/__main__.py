@@ -26,6 +26,7 @@ from . import (
     runs,
     start,
     subscribers,
+    supervisor,
     uptodate,
 )
 from .harness import Benchmark, measure
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         registry,
         cluster,
         control,
+        supervisor,
     )
     for one in module.BENCHMARKS
 }

@@ -25,6 +25,8 @@ _PEERS: Final = (
     "go-task-bin",
     "hypercorn",
     "quart-trio",
+    "supervisor",
+    "circus",
 )
 
 
