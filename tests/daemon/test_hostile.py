@@ -304,7 +304,7 @@ async def test_more_probes_than_connections_of_a_slow_check_all_get_their_answer
     from trio_process._daemon.health import accept as http
 
     # client and server share this loop: one that is held up between a connection and its request is no hostile one
-    monkeypatch.setattr(http, "_FAIR_CHANCE", 20.0)
+    monkeypatch.setattr(http, "_MIN_IDLE", 20.0)
     answers = []
 
     with trio.fail_after(60):

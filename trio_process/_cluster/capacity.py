@@ -12,7 +12,7 @@ def usable_slots() -> int:
     if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal():
         count = min(count, max(1, int(quota[0]) // int(quota[1])))
     # where Slurm does not bind tasks (TaskPlugin=task/none), only its environment says what was allocated (srun(1)); and
-    # it may have been told of more processors than there are
+    # more processors may be configured than exist
     allocated = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
     return int(allocated) if allocated.isdecimal() and int(allocated) else count
 

@@ -143,7 +143,7 @@ class CommandChannel:
 
     def _kill(self) -> None:
         """Kill the command's group: it may be a shell, with what leads to the agent as its child."""
-        if self._process.returncode is None:  # so it is not reaped, and its group is nobody else's
+        if self._process.returncode is None:  # so it is not reaped, and its group ID can't have been reused
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:

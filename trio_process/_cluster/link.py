@@ -124,7 +124,7 @@ class Link:
             if now - self._sent >= interval / 2 or self._queue:
                 self.send(Ping())
             if now - due > interval:
-                # this whole program was held up, so that nobody has read what may well have come
+                # this whole program was held up, so that data may have arrived that was not read
                 await trio.sleep(interval / 2)
                 now = trio.current_time()
             if now - self.heard > heartbeat:

@@ -106,6 +106,7 @@ class RemoteHandle:
         "_failure",
         "_held",
         "_inflows",
+        "_is_reported",
         "_number",
         "_options",
         "_owner",
@@ -118,7 +119,6 @@ class RemoteHandle:
         "_stdin",
         "_survivors",
         "_swept",
-        "_told",
         "grace",
         "has_stdin",
         "host",
@@ -145,13 +145,13 @@ class RemoteHandle:
         self._refused = False
         self._failure: ProcessError | None = None
         # output
-        self._owner: HandleOwner | None = None  # once it may be told
+        self._owner: HandleOwner | None = None  # set when it may be notified
         self._inflows: dict[Stream, Inflow] = {}
         self._held: deque[tuple[Stream, bytes]] = deque()
         self._paused: tuple[Stream, ...] = ()
         # the end
         self._exited = False
-        self._told = False  # the owner, of the exit
+        self._is_reported = False  # to the owner: the exit
         self._ending: ExitInfo | None = None
         self._survivors: list[Survivor] = []
         self._swept: Swept | None = None
@@ -369,10 +369,10 @@ class RemoteHandle:
 
     def _report_exit(self) -> None:
         # without a sweep its life would end now: the end is reported once the agent has drained its pipes
-        if self._owner is None or self._told or not self._options.kill_group:
+        if self._owner is None or self._is_reported or not self._options.kill_group:
             self._hand_over()
             return
-        self._told = True
+        self._is_reported = True
         self._owner.exited()
 
     def sweep(
@@ -401,8 +401,8 @@ class RemoteHandle:
         if self._swept is not None:
             swept, self._swept = self._swept, None
             swept(self._survivors, True)
-        elif not self._told:
-            self._told = True
+        elif not self._is_reported:
+            self._is_reported = True
             self._owner.exited()
 
     def reap(self) -> ExitInfo:

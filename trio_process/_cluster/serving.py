@@ -59,7 +59,7 @@ WELCOME_TIMEOUT: Final = 60.0
 """Seconds in which a client must answer the hello."""
 
 _TOGETHER: Final = 0.25  # seconds between two signals that an engine sends to a whole job at once
-_FAREWELL: Final = 5.0  # seconds for the last messages, once every tree is dead
+_DRAIN: Final = 5.0  # seconds for the last messages, once every tree is dead
 
 
 @final
@@ -176,7 +176,7 @@ class AgentServer:
             nursery.start_soon(self._link.beat, welcome.heartbeat, lambda: self._end("nothing was heard of the client"))
             await self._leave.wait()
             self._link.send(Leaving(self._why))
-        with trio.move_on_after(_FAREWELL):
+        with trio.move_on_after(_DRAIN):
             if self._running:
                 await self._all_over.wait()
             self._link.send(Bye())

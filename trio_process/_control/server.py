@@ -90,7 +90,7 @@ class ControlServer(Block):
         if isinstance(hosts, (str, bytes)):
             raise OptionError(f"hosts must be a list or tuple of names, got {hosts!r}; write [{hosts!r}]")
         self._hosts = tuple(hosts)
-        Names((), 0, self._hosts)  # refuses what is no name
+        Names((), 0, self._hosts)  # refuses invalid names
         if service is not None and not isinstance(service, Service):
             raise OptionError(f"service must be a Service or None, got {service!r}")
         if supervisor is not None and not isinstance(supervisor, Supervisor):

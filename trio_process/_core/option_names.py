@@ -1,4 +1,4 @@
-"""What to say about an option that doesn't exist: the name it has here, why none is needed, or the nearest one."""
+"""Advice for an option that doesn't exist: its name here, why it isn't needed, or the nearest name."""
 
 from __future__ import annotations
 

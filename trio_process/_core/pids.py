@@ -90,7 +90,7 @@ def is_alive(pid: int) -> bool:
     if not 0 < pid <= MAX_PID:
         return False
     if sys.platform != "linux":
-        return _alive_by_signal(pid)  # without a /proc a zombie can't be told from a live process
+        return _alive_by_signal(pid)  # without a /proc a zombie looks like a live process
     # A pidfd needs no permission, ignores hidepid, refuses the id of a thread and becomes readable at the exit, so that a
     # zombie is recognized: signal 0 and /proc/PID/stat get these wrong, or need three system calls (pidfd_open(2)).
     try:

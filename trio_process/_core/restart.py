@@ -1,4 +1,4 @@
-"""`RestartPolicy`: when something that ended is started again. Pure: the clock and the chance are passed in."""
+"""`RestartPolicy`: when something that has ended is restarted. Pure: the time and the random number are passed in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD_RUN: Final = 10.0
 
 
 class RestartMode(StrEnum):
-    """After which ends there is a restart."""
+    """After which ends to restart."""
 
     NEVER = "never"
     ON_FAILURE = "on_failure"
@@ -32,22 +32,23 @@ def _mode(value: object) -> RestartMode:
 @final
 @attrs.frozen(kw_only=True)
 class RestartPolicy:
-    """When `Daemon.run` starts its `main` again; made by ``never()``, ``on_failure()`` or ``always()``.
+    """When to restart a `main` or a unit; created by ``never()``, ``on_failure()`` or ``always()``.
 
     Args:
-        mode: After which ends.
-        max_restarts: How many restarts there may be within `within`; one more raises `RestartLimitError`.
-        within: The window of that storm guard, in seconds.
-        backoff: Seconds before the first restart, doubled each time.
-        backoff_max: Where the doubling ends, in seconds.
-        jitter: Up to this share of the delay is added at random, so that many daemons don't come back in step;
-            it is never sooner than the backoff.
+        mode: After which ends to restart.
+        max_restarts: How many restarts are allowed in `within` seconds; one more raises `RestartLimitError`.
+        within: The window for `max_restarts`, in seconds.
+        backoff: Seconds before the first restart; the delay doubles with each further one.
+        backoff_max: The longest delay, in seconds.
+        jitter: A random share of the delay, up to this fraction, is added to it, so that many daemons don't restart in
+            step.
 
     Raises:
         OptionError: An option is invalid; the message names it.
 
-    Backoff and count start anew after a good run: one of at least 10 seconds and of twice the last delay.
-    A `ProgramNotFoundError` is final, as no restart makes a program appear; and only an `Exception` is restarted.
+    Delay and count start over after a good run: one of at least 10 seconds and of twice the last delay. There is no restart
+    after a `ProgramNotFoundError`, because it would not make the program appear, nor after an exception that is not an
+    `Exception`.
 
     >>> RestartPolicy.on_failure(max_restarts=3).backoff
     0.5
@@ -70,7 +71,7 @@ class RestartPolicy:
 
     @classmethod
     def never(cls) -> Self:
-        """Return the policy of no restart."""
+        """Return the policy that never restarts."""
         return cls()
 
     @classmethod
@@ -83,7 +84,7 @@ class RestartPolicy:
         backoff_max: float = 60.0,
         jitter: float = 0.5,
     ) -> Self:
-        """Return the policy of a restart after an exception; the arguments are those of the class."""
+        """Return the policy that restarts after an exception; the arguments are those of the class."""
         return cls(
             mode=RestartMode.ON_FAILURE,
             max_restarts=max_restarts,
@@ -103,7 +104,7 @@ class RestartPolicy:
         backoff_max: float = 60.0,
         jitter: float = 0.5,
     ) -> Self:
-        """Return the policy of a restart after any end, a plain return too."""
+        """Return the policy that restarts after every end, even a plain return."""
         return attrs.evolve(
             cls.on_failure(
                 max_restarts=max_restarts, within=within, backoff=backoff, backoff_max=backoff_max, jitter=jitter
@@ -114,16 +115,16 @@ class RestartPolicy:
 
 @final
 class Restarts:
-    """The state of one supervised thing: feed it the ends, it answers with the delays.
+    """The restart state of one supervised function or unit: takes its ends, and returns the delays.
 
     Args:
         policy: The rules.
 
     Attributes:
-        delay: The last backoff, without its jitter, in seconds; 0 when there was none since the last good run.
+        delay: The last delay without its jitter, in seconds; 0 if there was none since the last good run.
 
-    The rules, in order: a final end is final; a good run forgets what was before; more restarts in the window than
-    allowed are a storm; else wait, twice as long as the last time.
+    The rules, in order: a final end is final; a good run resets the delay and the count; more restarts in the window than
+    allowed raise an error; else wait, twice as long as the last time.
     """
 
     __slots__ = ("_policy", "_recent", "delay")
@@ -137,13 +138,13 @@ class Restarts:
         """Return the seconds until the restart, or None if there is none.
 
         Args:
-            failure: What it ended with; None for a plain return.
+            failure: Its exception; None for a plain return.
             ran: How long it ran, in seconds.
             now: The time on any monotonic clock, in seconds.
             chance: A random number from 0 to 1.
 
         Raises:
-            RestartLimitError: This would be one restart too many; `failure` is its cause.
+            RestartLimitError: A further restart would exceed the limit; `failure` is its cause.
         """
         policy = self._policy
         if not self._restarted(failure):

@@ -22,7 +22,7 @@ from .._core import (
     raise_first,
 )
 from .health import HealthCheck, HealthServer, HealthState
-from .in_thread import held_in_thread
+from .in_thread import entered_in_thread
 from .options import DaemonOptions, options_of
 from .pidfile import PIDFile
 from .registry import DaemonEntry, default_registry
@@ -244,7 +244,7 @@ class Daemon(Block):
         path = self.options.pid_file
         if path is None:
             return nullcontext()
-        return held_in_thread(f"the PID file {path}", PIDFile(path), failures)
+        return entered_in_thread(f"the PID file {path}", PIDFile(path), failures)
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
@@ -264,7 +264,9 @@ class Daemon(Block):
         if entry is None:
             return nullcontext()
         registry = self.options.registry or default_registry()
-        return held_in_thread(f"the registry {registry.directory}", registry.registered(self._filled(entry)), failures)
+        return entered_in_thread(
+            f"the registry {registry.directory}", registry.registered(self._filled(entry)), failures
+        )
 
     def _filled(self, entry: DaemonEntry) -> DaemonEntry:
         return attrs.evolve(

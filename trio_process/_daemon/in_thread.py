@@ -21,7 +21,7 @@ _SLICE: Final = 0.05
 
 
 @asynccontextmanager
-async def held_in_thread(
+async def entered_in_thread(
     what: str, manager: AbstractContextManager[_T], failures: list[BaseException]
 ) -> AsyncIterator[_T]:
     """Enter a synchronous context manager around the block.
@@ -71,7 +71,7 @@ class _Step(Generic[_T]):
 
     def _work(self) -> None:
         result = outcome.capture(self._function)
-        with self._lock:  # whoever comes second, this or `abandon`, does the undoing
+        with self._lock:  # the second one to get here, this or `abandon`, undoes the effect
             self._result = result
             undo = self._undo
         self._undo_it(undo, result)
@@ -108,5 +108,5 @@ class _Step(Generic[_T]):
             return
         try:
             undo()
-        except Exception:  # noqa: BLE001 - nobody waits for it any more, or the error that led here goes on
+        except Exception:  # noqa: BLE001 - no task waits for it any more, or the original error is already being raised
             logger.exception("could not undo: %s", self._name)

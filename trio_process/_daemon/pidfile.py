@@ -280,7 +280,7 @@ def _clear(path: Path, *, patient: bool) -> PIDFileState | None:
                 f"{path} is not a PID file, and is left unchanged: a PID file is empty or one short line; check which "
                 "option has this path, or choose another pid_file"
             )
-        # a reader shares a lock for a moment, and is not a holder; its status is asked anew: it may just have been written
+        # a reader holds a shared lock for a moment, and is not a holder; look again: the file may just have been written
         state = _judge(descriptor, os.fstat(descriptor), locked=not locked and is_locked(descriptor))
         if state.pid == os.getpid() and not state.locked:
             # our own PID, but not our lock: from an earlier life, as PID 1 of a container that was started again, say

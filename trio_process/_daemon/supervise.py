@@ -13,7 +13,7 @@ import trio
 from .._core import CommandFailedError, RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
 
 _KILLING: Final = 0.5  # seconds that what is killed at the deadline takes to be gone
-_NAGGING: Final = 5.0  # seconds between two records of what does not end
+_WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
 _MOST_NAMED: Final = 10
 _TRIO: Final = str(Path(trio.__file__).parent)
 
@@ -116,7 +116,7 @@ async def _name_what_hangs(
             ", ".join(map(_place, named[:_MOST_NAMED])),
             more,
         )
-        with trio.move_on_after(_NAGGING):
+        with trio.move_on_after(_WARN_EVERY):
             await ended.wait()
 
 

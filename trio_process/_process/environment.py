@@ -33,7 +33,7 @@ class Environment:
 
     def of(self, overlay: Mapping[str, Any], mark: str) -> tuple[list[bytes], str]:
         """Return the environment of a child as ``NAME=value``, and the PATH in it."""
-        # os.environ decodes and checks each value anew, which takes 25 µs; what it is made of is compared in 1 µs
+        # os.environ decodes and checks each value every time, in 25 µs; comparing the underlying dict takes 1 µs
         ours: dict[bytes, bytes] = getattr(os.environb, "_data", None) or dict(os.environb)
         if ours != self._known:
             ours = self._known = dict(ours)  # a copy, made at once: another thread may change it

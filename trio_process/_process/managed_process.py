@@ -323,7 +323,7 @@ class OutputLines:
             return line
         await trio.lowlevel.checkpoint()
         while True:
-            for line in self._taken:  # after a wait, too: another reader may have taken in lines meanwhile
+            for line in self._taken:  # after a wait, too: another reader may have taken lines since
                 return line
             if self._finished:
                 if self._child.record.output_error is not None:
@@ -349,7 +349,7 @@ class OutputLines:
 
     async def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
         """Return the first line that contains `pattern`, or None; the lines before it are added to `last`."""
-        self._take()  # what is captured already is searched even if there is no time
+        self._take()  # captured lines are searched even with a timeout of 0
         async for line in self:
             if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
                 return line

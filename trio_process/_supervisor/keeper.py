@@ -143,7 +143,7 @@ class Keeper:
             self._ask_no_more()
             await run.collect()
             if decide(replica.state, self._situation()) is not event:
-                return  # another unit's restart came meanwhile, or a stop: then this end is no failure of its own
+                return  # another unit's restart or a stop has been requested since: then this end doesn't count as a failure
             event, reason = self._judge(run)
         else:
             if run is not None:

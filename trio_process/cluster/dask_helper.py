@@ -1,6 +1,6 @@
 """The helper that speaks with a Dask scheduler, a process of its own: Dask's loop and threads stay out of the client.
 
-It is given a line of JSON, then says one line per event, and is told one line per worker that shall have an agent:
+It reads a line of JSON, then writes one line per event, and reads one line per worker that is to have an agent:
 
     {"address", "security", "workers"}  →
     ← {"event": "worker", "worker": ADDRESS, "name", "host"}      a worker is there, or has come back

@@ -16,7 +16,7 @@ import trio
 from .._core import read_stat
 from .._process import MARKER
 
-_PATIENCE: Final = 2.0  # seconds for what was told to end, and for the kernel
+_PATIENCE: Final = 2.0  # seconds for processes that were asked to end, and for the kernel
 _IDLE_THREAD: Final = "Trio thread "  # Trio keeps its worker threads for ten seconds, for all runs of this process
 
 
@@ -36,7 +36,7 @@ class LeakCheck:
         """Return the leaks, as texts, after a moment for anything that is just ending."""
         leaks = list(self._look())
         if leaks:
-            gc.collect()  # what is only waiting for the collector is nobody's fault
+            gc.collect()  # objects that only wait for the collector are not leaks
             end = time.monotonic() + _PATIENCE
             while (leaks := list(self._look())) and time.monotonic() < end:
                 time.sleep(0.01)
@@ -99,7 +99,7 @@ def _is_marked(pid: int, marks: tuple[bytes, ...]) -> bool:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read().split(b"\0")
     except OSError:
-        return False  # it has ended, or is somebody else's
+        return False  # it has ended, or belongs to another user
     return any(mark in entry for entry in environment if entry.startswith(MARKER.encode()) for mark in marks)
 
 
@@ -108,7 +108,7 @@ def _descriptors() -> dict[int, str]:
     try:
         names = os.listdir("/proc/self/fd")
     except FileNotFoundError:
-        return found  # no /proc: they can't be told
+        return found  # no /proc: they can't be recognized
     for name in names:
         with suppress(OSError):  # the descriptor of the listing itself
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")

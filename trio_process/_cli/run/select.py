@@ -16,7 +16,7 @@ def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
     Without names these are the file's `default`, or else all that are not manual.
 
     Raises:
-        PipelineError: Some names are unknown; all of them are told.
+        PipelineError: Some names are unknown; the message has all of them.
     """
     if not names:
         if file.default is not None:

@@ -40,7 +40,9 @@ async def bring_up(
     listen: str,
 ) -> int:
     """Do what `up` is asked for; return the exit status."""
-    await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))  # faults are told before anything starts
+    await trio.to_thread.run_sync(
+        supervisor_of, instance.file, tuple(names)
+    )  # faults are reported before anything starts
     if listen:
         parse_address(listen)
     instance.prepare()

@@ -68,7 +68,7 @@ async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[
     outcome = _Outcome(deed, name)
     assert plane.nursery is not None, "requests come while the server serves"
     plane.nursery.start_soon(outcome.run)
-    await trio.lowlevel.checkpoint()  # what fails at once is told at once
+    await trio.lowlevel.checkpoint()  # immediate failures are reported immediately
     with plane.interruptible(request.wait):
         await outcome.over.wait()
     if outcome.error is not None:
@@ -93,7 +93,7 @@ class _Outcome:
         try:
             await self._deed(self._name)
         except ProcessError as error:
-            self.error = error  # told if somebody waits; the state shows it anyway
+            self.error = error  # reported if a client waits; the state shows it anyway
         finally:
             self.over.set()
 

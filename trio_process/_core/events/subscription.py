@@ -155,7 +155,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
             return event
         await trio.lowlevel.checkpoint()
         self._check_open()
-        # looked at again after each wait: another reader may have begun a batch meanwhile, whose events are for all
+        # checked again after each wait: another reader may have begun a batch since, whose events are for all clones
         while (event := self._next_buffered()) is _NOTHING:
             await self._wait_for_more()
         return event

@@ -23,8 +23,8 @@ from .connection import Application, Connection, Stream, Surroundings
 from .state import HealthState
 
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
-_FAIR_CHANCE: Final = 0.1  # seconds that a connection may be idle before it has to make room
-_FAREWELL: Final = 1.0  # seconds that requests at work get to finish when the server is left
+_MIN_IDLE: Final = 0.1  # seconds that a connection may be idle before it must make room
+_DRAIN: Final = 1.0  # seconds that requests in progress have to finish when the server is left
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _CLIENT_GONE: Final = frozenset(
     # accept(2): errors of the new connection, to be treated like EAGAIN
@@ -65,7 +65,7 @@ class _Server:
             stream = Stream(raw, self.something_changed)
             try:
                 await self._make_room()
-            except BaseException:  # Cancelled, or Ctrl-C: nobody else knows of this socket yet
+            except BaseException:  # Cancelled, or Ctrl-C: nothing else refers to this socket yet
                 stream.cut()
                 raise
             nursery.start_soon(self._serve, stream)
@@ -97,14 +97,14 @@ class _Server:
 
     async def _make_room(self) -> None:
         while len(self._live) - self._shared.streams.taken >= self._max and not self._evict():
-            # until one ends, or falls idle, or has been idle for long enough, which no event tells
-            with trio.move_on_after(_FAIR_CHANCE):
+            # until one ends, or becomes idle, or has been idle for long enough, which sets no event
+            with trio.move_on_after(_MIN_IDLE):
                 await self._changed.wait()
 
     def _evict(self) -> bool:
         """Close the connection whose client has been silent for longest, so that silent clients can't keep probes out."""
-        # a probe that has just connected has hardly had the time to ask, and where the loop was held up, we none to read
-        latest = trio.current_time() - _FAIR_CHANCE
+        # a probe that has just connected may not have sent its request yet, nor we have read it if the loop was held up
+        latest = trio.current_time() - _MIN_IDLE
         idle = [one for one in self._live if one.active_at <= latest and one.may_make_room]
         oldest = min(idle, key=lambda connection: connection.active_at, default=None)
         if oldest is None:
@@ -136,7 +136,7 @@ class _Server:
         """Close idle connections at once, and the others after their request has finished or a moment has passed."""
         await self._shared.context.terminated.set()  # what is answered from now on is the last on its connection
         self._cut_idle(math.inf)
-        with grace(_FAREWELL, shield=True):
+        with grace(_DRAIN, shield=True):
             while any(connection.at_work for connection in self._live):
                 await self._changed.wait()
         for connection in self._live:
@@ -182,7 +182,7 @@ async def serve_application(
         failures: list[BaseException] = []
         with trio.CancelScope(shield=True):
             await server.finish()
-            with grace(_FAREWELL):
+            with grace(_DRAIN):
                 try:
                     await app.shutdown()
                 except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)

@@ -161,7 +161,7 @@ class Frontend:
         """Whether a request is a probe that can be answered here, because there is no route, no hook and no body."""
         if not self._app.is_ours(scope["path"]) or self._app.has_hooks():
             return False
-        # nobody would read the body here, and hypercorn waits until somebody does
+        # the body would not be read here, and hypercorn waits until it is
         return not any(name in _BODY_HEADERS for name, _ in scope["headers"])
 
     async def _probe(self, scope: Any, send: _Send) -> None:

@@ -164,7 +164,7 @@ class _Protocol(H11Protocol):
 
 
 @trio.lowlevel.enable_ki_protection
-async def _handle_unmolested(*args: Any) -> None:
+async def _handle_ki_protected(*args: Any) -> None:
     await hypercorn_handle(*args)
 
 
@@ -192,7 +192,7 @@ class _Tasks(TaskGroup):
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
         to_app, receive = trio.open_memory_channel[Any](config.max_app_queue_size)
         threads = trio.to_thread.run_sync, trio.from_thread.run
-        self._nursery.start_soon(_handle_unmolested, app, config, scope, receive.receive, send, *threads)
+        self._nursery.start_soon(_handle_ki_protected, app, config, scope, receive.receive, send, *threads)
         return to_app.send
 
 
@@ -250,7 +250,7 @@ class Connection(TCPServer):
                 if reading.cancelled_caught:
                     await self.protocol.handle(Closed())
         except OSError:
-            pass  # reset by the client: nobody is left to be told
+            pass  # reset by the client: there is no receiver
 
     async def protocol_send(self, event: Event) -> None:
         """Send data, close, or update the state of the connection."""

@@ -126,7 +126,7 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
         make_directories(Path(path).parent)
         _remove_dead_socket(path)
         sock.bind(path)
-        # whatever the umask; nobody can connect before it listens
+        # whatever the umask; no client can connect before it listens
         os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~stat.S_IWOTH)
         ours = _identity(path)
         try:

@@ -19,7 +19,7 @@ def apply(spec: dict) -> None:  # type: ignore[type-arg]  # a script that runs b
     if spec["cgroup"]:
         step = "a cgroup of its own"
         with open(os.path.join(spec["cgroup"], "cgroup.procs"), "w") as file:
-            file.write("0")  # whoever writes it (cgroups(7))
+            file.write("0")  # 0 means the writing process (cgroups(7))
     if spec["nice"] is not None:
         step = f"nice={spec['nice']}"
         os.setpriority(os.PRIO_PROCESS, 0, spec["nice"])

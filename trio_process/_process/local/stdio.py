@@ -170,7 +170,7 @@ def open_path(path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        descriptor = -1  # a FIFO that nobody reads
+        descriptor = -1  # a FIFO without a reader
     if descriptor < 0 or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         if descriptor >= 0:
             os.close(descriptor)

@@ -111,7 +111,7 @@ class TerminalWatch:
             return
         self._warned.add(child)
         owner.received(Stream.STDERR, WANTS_TERMINAL.encode() + b"\n")
-        owner.ask(Request(EndReason.KILLED, by="terminal"))  # however it exits now, that is no success
+        owner.ask(Request(EndReason.KILLED, by="terminal"))  # however it exits now, it doesn't count as a success
 
 
 def _has_terminal() -> bool:

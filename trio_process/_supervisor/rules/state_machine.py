@@ -166,7 +166,7 @@ def _while_waiting(situation: Situation) -> UnitEvent | None:
 def _while_running(state: UnitState, situation: Situation) -> UnitEvent | None:  # noqa: PLR0911 - a table in the shape of a match
     again = situation.restart_asked or situation.grouped
     if situation.ended or situation.may_stop:
-        # an end that comes while it is to be stopped anyway, perhaps because of that, is no failure of its own
+        # an end while the unit is about to be stopped, perhaps caused by that, doesn't count as a failure
         if not situation.wanted:
             return UnitEvent.UNWANTED
         if again:

@@ -11,7 +11,7 @@ import trio
 from ..._core import OptionError, in_seconds, logger
 from .run import Run
 
-_NAGGING: Final = 5.0  # seconds between two records of what does not end
+_WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
 _TRIO: Final = str(Path(trio.__file__).parent)
 
 
@@ -87,7 +87,7 @@ class MainRun(Run):
         self._scope.cancel()
         began = trio.current_time()
         while not self._done.is_set():
-            with trio.move_on_after(_NAGGING):
+            with trio.move_on_after(_WARN_EVERY):
                 await self._done.wait()
             if not self._done.is_set():
                 logger.warning(
