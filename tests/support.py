@@ -74,6 +74,18 @@ def descendants():
     return found
 
 
+def in_child(action):
+    """Return the exit code of a forked child that runs `action`: what it returns, 99 for an exception."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = int(action())
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def child_of(process):
     """Return the lifecycle behind a `ManagedProcess`."""
     return process._child

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import in_child
 
 from trio_process._core import AlreadyRunningError, DaemonError, OptionError, started_at
 from trio_process._daemon import PIDFile, pidfile, read_pid
@@ -76,18 +77,6 @@ def dead_pid():
     with stranger() as pid:
         pass
     return pid
-
-
-def in_child(action):
-    """The exit code of a forked child that runs `action`: what it returns, 99 for an exception."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = int(action())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def taken(path):

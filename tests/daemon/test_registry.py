@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import in_child
 
 from trio_process._core import OptionError, RegistryError, identity, started_at
 from trio_process._daemon import DaemonEntry, Registry, default_registry
@@ -67,18 +68,6 @@ def go_read(path):
         assert name not in fields or type(fields[name]) is kind
     assert RFC_3339.fullmatch(fields["started"])
     return fields
-
-
-def in_child(action):
-    """The exit code of a forked child that runs `action`: what it returns, 99 for an exception."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = int(action())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class Other:

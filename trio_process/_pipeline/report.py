@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
-from .._core import CommandFailedError, command_line, escape_controls, masker_for, shown_args, shown_command
+from .._core import CommandFailedError, command_line, dumps, escape_controls, masker_for, shown_args, shown_command
 from .result import RunResult
 from .spec import RunSpec
 
@@ -110,8 +110,6 @@ def to_chrome_trace(results: Sequence[RunResult], duration: float) -> str:
     Returns:
         JSON text.
     """
-    import json  # noqa: PLC0415 - kept out of the import time
-
     ran = [(one.started, one.started + one.duration, one) for one in results if one.started is not None]
     events = [_track_name("process_name", 0, "pipeline")]
     for track, begin, end, wave in _laid_out(_waves(ran)):
@@ -121,7 +119,7 @@ def to_chrome_trace(results: Sequence[RunResult], duration: float) -> str:
     for track, begin, end, one in _laid_out(ran):
         events.append(_span(one.name, track, begin, end, _details(one)))
     events += [_never_ran(one, duration) for one in results if one.started is None]
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+    return dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
 
 _Shown = TypeVar("_Shown")

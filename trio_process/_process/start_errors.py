@@ -13,6 +13,7 @@ from .._core import (
     RunOptions,
     command_line,
     escape_controls,
+    loads,
     shown_args,
     shown_command,
     shown_cwd,
@@ -66,12 +67,10 @@ LAUNCHED: Final = b"="
 
 def launch_error(options: RunOptions, report: bytes) -> ProcessStartError:
     """Return the error of a child whose launcher has failed: what could not be applied, the exec, or the launcher itself."""
-    import json  # noqa: PLC0415 - kept out of the import time
-
     failure = report.removeprefix(LAUNCHED)
     if not failure:
         return launcher_error(options, f"sys.executable, {sys.executable!r}, ended without running it")
-    step, number, text = json.loads(failure)
+    step, number, text = loads(failure)
     error = OSError(number, os.strerror(number), shown_command(options)) if number else OSError(text)
     if not step:
         failed = start_error(options, error)

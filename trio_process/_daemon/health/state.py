@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, final
 
+from ..._core import dumps
 from .checks import CheckResult, HealthChecks, check_owner
 
 _JSON_TYPES: Final = ("application/health+json", "application/json")
@@ -121,7 +122,5 @@ def _unhealthy(results: list[CheckResult]) -> Answer:
 
 
 def _as_json(kind: str, *, ok: bool, more: dict[str, Any]) -> Answer:
-    import json  # noqa: PLC0415 - kept out of the import time
-
-    body = json.dumps({"status": "pass" if ok else "fail", **more}) + "\n"
+    body = dumps({"status": "pass" if ok else "fail", **more}) + "\n"
     return Answer(200 if ok else 503, kind, body.encode())

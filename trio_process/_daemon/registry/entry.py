@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import attrs
 
-from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, parse_start
+from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, dumps, parse_start
 from .naming import check_key
 
 if TYPE_CHECKING:
@@ -94,19 +94,17 @@ def encode(entry: DaemonEntry, identity: ProcessIdentity | None = None) -> bytes
         entry: The entry; its `pid` and `started` are set.
         identity: The identity of its process, None if it can't be known.
     """
-    import json  # noqa: PLC0415 - kept out of the import time
-
     fields = entry.to_dict()
     nested = [name for name, value in fields.items() if isinstance(value, (dict, list, tuple))]
     for name in nested:
-        fields[name] = json.dumps(fields[name], ensure_ascii=False, allow_nan=False)
+        fields[name] = dumps(fields[name], ensure_ascii=False, allow_nan=False)
     if nested:
-        fields[_NESTED] = json.dumps(nested, ensure_ascii=False)
+        fields[_NESTED] = dumps(nested, ensure_ascii=False)
     if identity is not None:
         fields |= {_BOOT: identity.boot, _NAMESPACE: identity.namespace}
         if identity.start is not None:
             fields[_START] = str(identity.start)
-    text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
+    text = dumps(fields, indent=2, ensure_ascii=False, allow_nan=False)
     # a path's undecodable bytes are lone surrogates (PEP 383), which UTF-8 can't express: they alone become JSON's escapes
     data = text.encode("utf-8", "backslashreplace") + b"\n"
     if len(data) > MAX_SIZE:
@@ -202,10 +200,8 @@ def _check_extra(value: object) -> dict[str, Any]:
         raise OptionError(
             f"extra must not have the key {reserved[0]!r}: names that begin with {_HIDDEN!r} are reserved"
         )
-    import json  # noqa: PLC0415 - kept out of the import time
-
     try:
-        json.dumps(dict(value), allow_nan=False)
+        dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise OptionError(f"extra must be values that JSON can express: {error}") from error
     return dict(value)

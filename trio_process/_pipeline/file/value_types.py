@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 import attrs
 
+from ..._core import dumps, nearest
 from .durations import DURATION_PATTERN, LARGEST, parse_duration
 
 Report = Callable[..., None]
@@ -22,10 +23,8 @@ _STRINGS: Final = {"type": "array", "items": _STRING}
 
 def quoted(value: object) -> str:
     """Return a value of a TOML file as one would write it there, cut to a readable length."""
-    import json  # noqa: PLC0415 - kept out of the import time
-
     try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        text = dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):  # a number of thousands of digits, tables a thousand deep
         return "a very long value"
     return text if len(text) <= 80 else text[:77] + "..."
@@ -279,8 +278,6 @@ def _limits(value: object, report: Report) -> Any:
     """Check resource limits; the names are those of setrlimit(2) without RLIMIT_."""
     import resource  # noqa: PLC0415 - only where limits are asked for
 
-    from ..._core import nearest  # noqa: PLC0415 - as above
-
     if not isinstance(value, dict):
         return WRONG
     known = sorted(name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_"))
@@ -300,8 +297,6 @@ def _limits(value: object, report: Report) -> Any:
 
 
 def _resources(value: object, report: Report) -> Any:
-    from ..._core import nearest  # noqa: PLC0415 - only where resources are asked for
-
     if not isinstance(value, dict):
         return WRONG
     found: dict[str, int] = {}

@@ -11,7 +11,7 @@ import sys
 from functools import lru_cache
 from typing import NamedTuple, final
 
-from ..._core import OptionError, RunOptions, Stream, find_user, shown_command
+from ..._core import OptionError, RunOptions, Stream, dumps, find_user, shown_command
 from ..environment import Environment, Programs, encoded, find_program
 from ..reap import open_pidfd
 from ..start_errors import launcher_error, start_error
@@ -118,12 +118,8 @@ class Spawner:
     ) -> tuple[bytes, list[bytes]]:
         """Return the launcher that prepares the child and execs the command (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
-        import json  # noqa: PLC0415 - kept out of the import time
-
         limits = dict(options.limits)
-        spec = json.dumps(
-            {"nice": options.nice, "limits": limits, "user": account, "cgroup": cgroup, "unblock": unblock}
-        )
+        spec = dumps({"nice": options.nice, "limits": limits, "user": account, "cgroup": cgroup, "unblock": unblock})
         python = interpreter(options)
         status = descriptors.open_launch()
         launcher = [python, "-I", "-S", "-X", "utf8", "-c", _launcher_source(), str(status), spec]
