@@ -55,7 +55,7 @@ def test_what_is_done_to_a_daemon_is_done_and_told_on_stderr(shell: Shell, unbuf
     started = shell.run("daemon start my web --settle 0 -- sleep 1000")
     assert (started.returncode, started.stdout) == (0, "")
     complaint, first, log = started.stderr.splitlines()
-    assert complaint == f"trio-process: stdout can't be written ([Errno 28] {FULL}), so it is said here:"
+    assert complaint == f"trio-process: stdout can't be written ([Errno 28] {FULL}); the output is:"
     entry = shell.registry.get("my", "web")
     assert entry is not None
     assert first.startswith(f"started my/web: PID {entry.pid}, ")
@@ -109,7 +109,7 @@ def test_neither_a_reader_that_left_nor_a_full_stderr_makes_a_start_a_failure(sh
 def test_a_help_text_that_can_not_be_written_is_told(shell: Shell, words: str) -> None:
     ended = shell.run(words)
     assert ended.returncode == 1
-    assert ended.stderr == f"trio-process: stopped, as the output can't be written: [Errno 28] {FULL}\n"
+    assert ended.stderr == f"trio-process: stopped, because the output can't be written: [Errno 28] {FULL}\n"
 
 
 @pytest.mark.parametrize(

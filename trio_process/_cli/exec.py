@@ -96,7 +96,7 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
 
 
 def _output(terminal: Terminal, descriptor: int) -> Stdio:
-    """Return how a stream is connected: to our terminal directly, to anything else through us."""
+    """Return how to connect a stream: directly to our terminal, through us to anything else."""
     return Stdio.INHERIT if terminal.is_behind(descriptor) else Stdio.PIPE
 
 
@@ -155,7 +155,7 @@ class Run:
 
 @final
 class Watch:
-    """Reacts to signals, and to readers of our output that leave."""
+    """Reacts to signals, and to the end of our output's readers."""
 
     def __init__(self, process: ManagedProcess, foreground: Foreground) -> None:
         self._process = process
@@ -163,7 +163,7 @@ class Watch:
         self._escalation = Escalation(stop=self._stop, hurry=self._kill, last_words=self._last_words)
 
     async def signals(self, received: AsyncIterator[int]) -> None:
-        """Pass signals on, and stop the command when one asks for that."""
+        """Pass signals on, and stop the command on those that request it."""
         async for number in received:
             if number in _STOPPING:
                 self._escalation.receive(number)

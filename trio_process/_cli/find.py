@@ -1,4 +1,4 @@
-"""Which pipeline file is meant."""
+"""Finds the pipeline file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one instance that may run the services of a file: how it is found, and how it is asked.
+"""The single instance that may run the services of a file: how it is found, and how requests reach it.
 
 An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API at a unix socket
 beside it, in the directory where the command line keeps its state. The lock decides whether it runs: the socket of a dead
@@ -41,7 +41,7 @@ class Instance:
     """The instance of one file.
 
     Args:
-        file: The pipeline file; its real path is what counts.
+        file: The pipeline file; the instance belongs to its real path.
     """
 
     file: Path = attrs.field(converter=_real_path)
@@ -53,7 +53,7 @@ class Instance:
 
     @property
     def log_file(self) -> Path:
-        """Where an instance in the background writes what it and its services have to say."""
+        """The log file of an instance in the background and its services."""
         return self._path("log")
 
     @property
@@ -120,7 +120,7 @@ class Instance:
         return pid_file
 
     async def command(self) -> str:
-        """Return the command that the running instance is, `up` or `run`; `up` if it doesn't answer."""
+        """Return the command of the running instance, `up` or `run`; `up` if it doesn't answer."""
         try:
             answer = await ControlClient(self.address).get(_ROUTE)
         except (OSError, ControlError):
@@ -148,7 +148,7 @@ class Instance:
 
 
 def announce(server: ControlServer, command: str) -> None:
-    """Let a server at the address of an instance say which command it belongs to."""
+    """Make a server at the address of an instance report the command that it belongs to."""
 
     async def answer() -> dict[str, Any]:
         return {"success": True, "data": {"command": command}}

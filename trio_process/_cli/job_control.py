@@ -1,4 +1,4 @@
-"""A command that has our terminal: what job control means for it, and for us (setpgid(2), tcsetpgrp(3), signal(7))."""
+"""Job control for a command that has our terminal, and for ourselves (setpgid(2), tcsetpgrp(3), signal(7))."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANGES: Final = (signal.SIGCONT, signal.SIGCHLD)
 
 @final
 class Foreground:
-    """Lends the terminal to a command while that runs.
+    """Lends the terminal to a command while it runs.
 
     Args:
         process: The command.
@@ -62,7 +62,7 @@ class Foreground:
         self._terminal.take(self._pid, restore=restore)
 
     def _look_stopped(self) -> None:
-        """Give a command that was stopped for it the terminal, else stop with it, so that our shell sees it."""
+        """Give the terminal to a command that was stopped because it needs it; else stop with it, so that our shell sees that."""
         number = _stopped_by(self._pid)
         if not number or not self._terminal.exists:
             return
@@ -76,7 +76,7 @@ class Foreground:
             self._process.kill()
 
     def _suspend(self, number: int, *, group: bool) -> bool:
-        """Stop as the command did, and resume it once we are; return whether we were stopped."""
+        """Stop as the command did, and resume it when we are resumed; return whether we were stopped."""
         self._terminal.take(self._pid, restore=True)
         stopped = self._clock.suspend(number, group=group)
         if stopped or number == signal.SIGTSTP:
@@ -89,9 +89,9 @@ class Foreground:
         self._process.signal(signal.SIGCONT)
 
     def _lend(self, number: int) -> None:
-        """Let another process of our own group have the terminal: the pager that we are piped into, say.
+        """Give the terminal to another process of our own group, such as the pager that we are piped into.
 
-        It was stopped with us for wanting the terminal while the command has it.
+        It was stopped with us because it needs the terminal, which the command has.
         """
         if self._terminal.is_with(self._pid):
             self._neighbour_has_terminal = True
@@ -102,7 +102,7 @@ class Foreground:
 
 
 def _stopped_by(pid: int) -> int:
-    """Return the signal that has stopped a child, 0 if it runs; the news is left for others (waitid(2))."""
+    """Return the signal that has stopped a child, 0 if it is running; the status stays available for other waiters (waitid(2))."""
     with suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return 0 if found is None else found.si_status
@@ -111,7 +111,7 @@ def _stopped_by(pid: int) -> int:
 
 @final
 class SuspendableClock(trio.abc.Clock):
-    """Trio's clock without the time in which we were suspended: a timeout must not run out while nothing can run."""
+    """Trio's clock without the time in which we were suspended: a timeout must not expire while nothing can run."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
@@ -119,10 +119,10 @@ class SuspendableClock(trio.abc.Clock):
         self._asked: dict[int, int] = {}  # that, when a stop signal came last
 
     def start_clock(self) -> None:
-        """Nothing has to be started."""
+        """Do nothing."""
 
     def current_time(self) -> float:
-        """Return the seconds since some moment, but for those that were skipped."""
+        """Return the seconds since some moment, without those that were skipped."""
         return time.monotonic() - self._skipped
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -131,7 +131,7 @@ class SuspendableClock(trio.abc.Clock):
 
     @contextmanager
     def following(self, *numbers: int) -> Iterator[None]:
-        """Note in which order stop signals and SIGCONT come; to be entered once they have handlers."""
+        """Record the order of stop signals and SIGCONT inside the block; enter it when they have handlers."""
         with ExitStack() as stack:
             for number in (signal.SIGCONT, *numbers):
                 stack.enter_context(self._noting(number))
@@ -153,10 +153,10 @@ class SuspendableClock(trio.abc.Clock):
             yield
 
     def suspend(self, number: int, *, group: bool) -> bool:
-        """Stop this process by a job-control signal, and return once it goes on.
+        """Stop this process by a job-control signal, and return once it is continued.
 
-        Where no shell could continue us, the kernel doesn't stop us either (an orphaned process group, credentials(7)).
-        Nor are we stopped if SIGCONT has come since the signal did: the kernel discards such stops, too (signal(7)).
+        If no shell could continue us, the kernel doesn't stop us (an orphaned process group, credentials(7)). Nor are we
+        stopped if SIGCONT has arrived since the signal: the kernel discards such stops, too (signal(7)).
 
         Args:
             number: SIGTSTP, SIGTTIN or SIGTTOU.

@@ -1,4 +1,4 @@
-"""How many descriptors we may have open: a run of hundreds of tasks needs several for each."""
+"""The limit of open descriptors: a run of hundreds of tasks needs several for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._process import spawn_with_descriptor_limit
 
 
 def raise_descriptor_limit() -> None:
-    """Raise our soft limit to the hard one; children get the old one (getrlimit(2)).
+    """Raise our soft limit to the hard one; children keep the old one (getrlimit(2)).
 
     A program that uses select(2) breaks with descriptors above 1023, which is why the soft limit is low by default, and
     why children must not inherit ours.

@@ -1,4 +1,4 @@
-"""Our own output, and what a command does when it can't be written."""
+"""Our own output, and how commands react when it can't be written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a text that is the purpose of the command; if it can't be written, exit."""
+    """Write a text that is the purpose of the command; exit if it can't be written."""
     try:
         write(text + "\n")
     except OutputLost as error:
@@ -47,9 +47,9 @@ def show(text: str) -> None:
 
 
 def report(text: str) -> None:
-    """Report what was done. That was done even if the text can't be written, so the command goes on.
+    """Report what was done. If the text can't be written, the command continues, because the work was done.
 
-    The text then goes to stderr, unless a closed pipe says that its reader has seen enough.
+    The text then goes to stderr, unless stdout is a closed pipe, whose reader has seen enough.
     """
     try:
         write(text + "\n")
@@ -59,7 +59,7 @@ def report(text: str) -> None:
             return
         sys.stdout = sys.stderr  # for later texts, too
         with suppress(OutputLost):  # it may be on the same disk
-            write(f"trio-process: stdout can't be written ({error.__cause__}), so it is said here:\n{text}\n")
+            write(f"trio-process: stdout can't be written ({error.__cause__}); the output is:\n{text}\n")
 
 
 def print_error(text: str) -> None:
@@ -89,7 +89,7 @@ def escape_unencodable() -> None:
 
 
 def is_hung_up(error: OutputLost) -> bool:
-    """Return whether output was lost because the terminal is gone: SIGHUP is about to come, or has."""
+    """Return whether output was lost because the terminal is gone, so that SIGHUP has arrived or soon will."""
     cause = error.__cause__
     # not isatty, which fails for a terminal that is gone
     return (
@@ -102,7 +102,7 @@ def without_output(error: OutputLost, *, silent: bool = False) -> int:
     _mute(sys.stdout)
     if silent or isinstance(error.__cause__, BrokenPipeError):
         return BROKEN_PIPE  # as a shell reports a death by SIGPIPE, and as silently
-    print_error(f"trio-process: stopped, as the output can't be written: {error.__cause__}")
+    print_error(f"trio-process: stopped, because the output can't be written: {error.__cause__}")
     return _FAILED
 
 

@@ -32,8 +32,8 @@ def make_private(directory: Path) -> None:
     """Make the directory, for this user alone.
 
     Raises:
-        DaemonError: It, or what stands for a home, belongs to another user, or others can write to it.
-        OSError: It can't be made.
+        DaemonError: It, or the directory used as the home, belongs to another user, or others can write to it.
+        OSError: It can't be created.
     """
     for home in directory.parents:
         if is_temporary_home(home):
@@ -47,7 +47,7 @@ def make_private(directory: Path) -> None:
 
 
 def check_owner(directory: Path) -> None:
-    """Keep to a directory of this user: its owner decides what is run.
+    """Refuse a directory of another user, whose owner could decide which commands are run.
 
     Raises:
         DaemonError: It belongs to another user, or others can write to it.

@@ -1,7 +1,7 @@
-"""Job control: handing our terminal to a child's process group, and taking it back (tcsetpgrp(3), credentials(7)).
+"""Job control: passes our terminal to a child's process group, and takes it back (tcsetpgrp(3), credentials(7)).
 
-A shell may move us between foreground and background at any time, and need not tell us: `bg` sends SIGCONT, `fg` of a job
-that runs sends nothing. So nothing about the foreground is remembered; the terminal is asked at each hand-over. Only the
+A shell may move us between foreground and background at any time, without notice: `bg` sends SIGCONT, `fg` of a running
+job sends nothing. So nothing about the foreground is remembered; the terminal is queried at each hand-over. Only the
 foreground job may change the terminal, so unless our group or the command's is in the foreground, every method does
 nothing.
 """
@@ -20,7 +20,7 @@ WANTS_TERMINAL: Final = (signal.SIGTTIN, signal.SIGTTOU)
 
 
 def heard(*numbers: int) -> tuple[int, ...]:
-    """Return the signals that the caller has not had ignored (nohup(1), a background job of a script)."""
+    """Return the signals that were not ignored when we started (nohup(1), a background job of a script)."""
     return tuple([number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN])
 
 
@@ -51,7 +51,7 @@ class Terminal:
             self._descriptor = -1
 
     def is_behind(self, descriptor: int) -> bool:
-        """Return whether a descriptor is one of this terminal."""
+        """Return whether a descriptor refers to this terminal."""
         try:
             return self.exists and os.isatty(descriptor) and os.tcgetpgrp(descriptor) >= 0
         except OSError:  # ENOTTY: another terminal, which is not the one that controls us
@@ -80,7 +80,7 @@ class Terminal:
         return True
 
     def take(self, group: int, *, restore: bool) -> None:
-        """Make ours the foreground group again if `group` is.
+        """Make our group the foreground group again, if `group` is in the foreground.
 
         Args:
             group: The command's group.

@@ -1,4 +1,4 @@
-"""How names, lines and times are written on a terminal or in a log, and how a length of time is typed."""
+"""Formats names, lines and times for a terminal or a log, and parses durations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
 
 
 def logged(line: str) -> str:
-    """Return a line of a task as it may be printed: its last state, in its colours, other control characters escaped."""
+    """Return a line of a task in printable form: its last state, in its colours, other control characters escaped."""
     if line.isprintable():
         return line
     pieces = _COLOUR.split(last_state(line))

@@ -1,4 +1,4 @@
-"""Where the command line keeps what belongs to one daemon: its PID file, its log, its state, and how it was started."""
+"""The files that the command line keeps for one daemon: its PID file, its log, its state, and how it was started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _words(command: Iterable[str]) -> tuple[str, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class DaemonSpec:
-    """How a daemon is to be started; kept in a file, so that `restart` can start it the same way."""
+    """How to start a daemon; kept in a file, so that `restart` can start it the same way."""
 
     code: str
     daemon: str
@@ -50,12 +50,12 @@ class DaemonSpec:
 @final
 @attrs.frozen(kw_only=True)
 class ResidentState:
-    """What the supervisor process of a daemon reports of its command.
+    """The report of a daemon's supervisor process about its command.
 
     Args:
         resident: The PID of the supervisor process.
-        command: The PID of the command, None while it waits to be started again.
-        restarts: How often the command was started again.
+        command: The PID of the command, None while it waits for a restart.
+        restarts: How often the command was restarted.
     """
 
     resident: int
@@ -84,10 +84,10 @@ class StateFiles:
         self._key = f"{code}/{daemon}"
 
     def hand_over(self, spec: DaemonSpec) -> Path:
-        """Write a spec for a resident to read; return its file. The resident keeps it once it is the one that runs.
+        """Write a spec for a resident to read; return its file. The resident keeps it once it is the running one.
 
         Raises:
-            DaemonError: It can't be written, or others can write to the directory.
+            DaemonError: The file can't be written, or others can write to the directory.
         """
         path = self.directory / f"{self._name}.{os.getpid()}.order.json"
         try:
@@ -101,14 +101,14 @@ class StateFiles:
         return path
 
     def keep(self, spec: DaemonSpec) -> None:
-        """Write down how the daemon is started, for `restart`."""
+        """Store how the daemon was started, for `restart`."""
         write_atomically(self.spec_file, spec.encoded(), mode=0o600)
 
     def spec(self) -> DaemonSpec:
-        """Return how the daemon was started last.
+        """Return how the daemon was last started.
 
         Raises:
-            DaemonError: It never was, or what was written down can't be read.
+            DaemonError: It never was, or the file can't be read.
         """
         try:
             found = read_spec(self.spec_file)
@@ -122,7 +122,7 @@ class StateFiles:
         return found
 
     def report(self, state: ResidentState) -> None:
-        """Write down how the command is, for `status`.
+        """Store the state of the command, for `status`.
 
         Raises:
             OSError: It could not be written.
@@ -130,7 +130,7 @@ class StateFiles:
         write_atomically(self.state_file, json.dumps(attrs.asdict(state)).encode() + b"\n", mode=0o600)
 
     def state(self, resident: int) -> ResidentState | None:
-        """Return how the command of a resident is; None if that resident has not reported."""
+        """Return the state of the command of a resident; None if that resident has not reported it."""
         try:
             found = ResidentState(**json.loads(self.state_file.read_bytes()))
             check_owner(self.directory)

@@ -1,4 +1,4 @@
-"""Printing a daemon's log, and what is added to it."""
+"""Prints a daemon's log, and additions to it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PAUSE: Final = 100  # milliseconds; a file gives no notice that it grows
 
 
 def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
-    """Print the last lines; with `follow`, go on with new ones until the daemon ends or our reader leaves.
+    """Print the last lines; with `follow`, also new ones until the daemon ends or our reader leaves.
 
     Raises:
-        DaemonError: There is no log.
+        DaemonError: The log doesn't exist.
         OutputLost: The output can't be written, or has no reader any more.
     """
     files = StateFiles(code, daemon)
@@ -50,7 +50,7 @@ def _follow(code: str, daemon: str, files: StateFiles, file: BinaryIO) -> None:
 
 
 def _newer(file: BinaryIO, files: StateFiles) -> BinaryIO | None:
-    """Return the file that has the log's name, if this one was rotated away; one that was emptied is read anew."""
+    """Return the new log file if this one was rotated; a file that was emptied is read from its beginning."""
     status = os.fstat(file.fileno())
     if status.st_size < file.tell():
         file.seek(0)

@@ -1,8 +1,8 @@
-"""When a daemon that was just started counts as healthy: by URL, by a line, by a port, or by being alive.
+"""Decides when a newly started daemon counts as healthy: by URL, by a line, by a port, or by being alive.
 
-A target that answers proves nothing about the process that answers. So the resident reports each command that it starts,
-and each end: the target must answer while one and the same command is running, and that command must still be running a
-moment later. A command that ends meanwhile begins anew, if the resident starts another one.
+A target that answers doesn't prove which process answers. So the resident reports each command that it starts, and each
+end: the target must answer while one and the same command is running, and that command must still be running a moment
+later. If the command ends before that, the wait starts over with the next one that the resident starts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _QUICK: Final = 1.0  # seconds in which a command that puts itself into the back
 
 
 def check_url(url: str) -> str:
-    """Return a URL that can be asked, or raise an `OptionError`."""
+    """Return a URL that can be requested, or raise an `OptionError`."""
     try:
         parts = urlsplit(url)
         # port: the attribute raises for a value that isn't a port
@@ -57,10 +57,10 @@ def check_tcp(address: str) -> str:
 
 
 async def refuse_answering_target(spec: DaemonSpec) -> None:
-    """Refuse a start whose target answers already: its answer would say nothing about the command.
+    """Refuse a start whose target already answers: its answer would not concern the command.
 
     Raises:
-        DaemonError: It answers.
+        DaemonError: The target answers.
     """
     for target, attempt in _targets(spec):
         why = "no answer"
@@ -77,9 +77,9 @@ async def wait_until_healthy(spec: DaemonSpec, resident: ManagedProcess, message
     """Wait until the daemon is healthy; return the PID of its command.
 
     Args:
-        spec: What it takes.
+        spec: How the daemon was started.
         resident: The supervisor process.
-        messages: What the resident reports.
+        messages: The messages of the resident.
 
     Raises:
         DaemonError: It ended, or was not healthy in time.
@@ -101,7 +101,7 @@ async def wait_until_healthy(spec: DaemonSpec, resident: ManagedProcess, message
 
 @final
 class _Command:
-    """What the resident has reported of its command so far."""
+    """The resident's reports about its command so far."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -139,18 +139,18 @@ class _Command:
         self._wake()
 
     async def running(self) -> int:
-        """Wait for a command that runs; return its PID, 0 if there will be none."""
+        """Wait for a running command; return its PID, 0 if there will be none."""
         while not self.pid and not self.over:
             await self._changed.wait()
         return self.pid
 
     async def ready(self) -> None:
-        """Wait for the ready line of the command that runs."""
+        """Wait for the ready line of the running command."""
         while self._ready != self.pid:
             await self._changed.wait()
 
     def life(self) -> trio.CancelScope:
-        """Return a scope that is cancelled when the command that runs has ended."""
+        """Return a scope that is cancelled when the running command has ended."""
         self._life = trio.CancelScope()
         return self._life
 
@@ -174,7 +174,7 @@ class _Command:
 
 
 async def _become_healthy(spec: DaemonSpec, command: _Command) -> int:
-    """Return the PID of the command that is healthy, 0 if there will be none."""
+    """Return the PID of the healthy command, 0 if there will be none."""
     targets = _targets(spec)
     while pid := await command.running():
         with command.life():
@@ -200,7 +200,7 @@ async def _parsed(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any
 
 
 def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-    """Return what a spec has asked, and for each a function that asks once: why it is not healthy, or an empty str."""
+    """Return the targets of a spec, each with a function that probes it once: it returns the reason of a failure, or ""."""
     targets: list[tuple[str, Callable[[], Awaitable[str]]]] = []
     if spec.health_url:
         parts = urlsplit(spec.health_url)

@@ -1,10 +1,10 @@
-"""The resident: what ``daemon start`` leaves in the background, a `Daemon` around a command that knows nothing of us.
+"""The resident: the process that ``daemon start`` leaves in the background, a `Daemon` around an ordinary command.
 
     python -m trio_process._cli.daemon.resident SPEC_FILE
 
-It reports to its parent, the command ``daemon start``, how the command is, a JSON object per line on stdout: `running` and
-`ready` with the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends.
-Once the parent has left, the resident goes on without reporting.
+It reports to its parent, the command ``daemon start``, by a JSON object per line on stdout: `running` and `ready` with the
+PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends. Once the parent
+has left, the resident continues without reporting.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ParentPipe:
         return self._open
 
     def close(self) -> None:
-        """Let the parent see the end of the messages."""
+        """Close the pipe, which is the end of the messages."""
         if self._open:
             self._open = False
             null = os.open(os.devnull, os.O_WRONLY)
@@ -101,7 +101,7 @@ def main() -> int:
 
 @final
 class _Resident:
-    """Runs the command of a spec as often as its policy says, and reports how it is."""
+    """Runs the command of a spec, restarts it according to its policy, and reports its state."""
 
     def __init__(self, spec: DaemonSpec, files: StateFiles, parent: ParentPipe) -> None:
         self._spec = spec
@@ -112,7 +112,7 @@ class _Resident:
         self._last: CommandResult | None = None
 
     async def run(self) -> CommandResult | None:
-        """Return how the command ended last; None if it never ran."""
+        """Return how the command last ended; None if it never ran."""
         spec = self._spec
         async with Daemon(
             pid_file=self._files.pid_file,
@@ -127,7 +127,7 @@ class _Resident:
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:
-        """Keep an entry in the registry, and write it again if it is removed: a resident without one is hard to find."""
+        """Keep an entry in the registry, and write it again if it is removed: a resident without an entry is hard to find."""
         spec = self._spec
         registration = hold_entry(
             default_registry(),
@@ -218,7 +218,7 @@ def how_it_ended(result: CommandResult) -> str:
 def health_address(url: str) -> str:
     """Return the address of a health URL for the registry, without user and password; empty for https.
 
-    Readers of the registry ask the address over plain HTTP.
+    Readers of the registry request the address over plain HTTP.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:

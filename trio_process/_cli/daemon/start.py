@@ -1,4 +1,4 @@
-"""Starting a resident, and waiting until its command is healthy; Ctrl-C undoes it."""
+"""Starts a resident, and waits until its command is healthy; Ctrl-C undoes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STUCK_AFTER: Final = 10.0  # above what the resident takes itself, beyond the c
 
 
 class Interrupted(Exception):  # noqa: N818 - an exit by a signal, not an error
-    """A signal came while a daemon was being started, and it was stopped again."""
+    """A signal arrived while a daemon was being started, and the daemon was stopped again."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -37,7 +37,7 @@ class Interrupted(Exception):  # noqa: N818 - an exit by a signal, not an error
 
 
 def check_startable(spec: DaemonSpec, files: StateFiles) -> None:
-    """Check whatever makes a start impossible, before `restart` stops a daemon that runs well.
+    """Check whether a start is possible, before `restart` stops a healthy daemon.
 
     Raises:
         DaemonError: The directory or the program is missing, or the state can't be written.
@@ -61,7 +61,7 @@ async def start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
 
     Raises:
         DaemonError: It did not start, or was not healthy in time; it was stopped again.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came; a second one ends the grace, a third one exits at once.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; a second one ends the grace period, a third one exits at once.
     """
     deadline, scope = ShutdownDeadline(), trio.CancelScope()
     escalation = Escalation(stop=lambda _: scope.cancel(), hurry=lambda _: deadline.advance(trio.current_time()))

@@ -1,4 +1,4 @@
-"""Stopping a daemon: SIGTERM, wait, SIGKILL, and what came of it in one line."""
+"""Stops a daemon: SIGTERM, wait, SIGKILL, and a line on the outcome."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SHORTEST_WAIT: Final = 30.0
 
 
 class Stopped(NamedTuple):
-    """What came of a stop.
+    """The outcome of a stop.
 
     Attributes:
         text: What happened, for people.
-        killed: Whether it took SIGKILL, so that the daemon may have lost something.
+        killed: Whether SIGKILL was needed, so that the daemon may have lost data.
     """
 
     text: str
@@ -37,12 +37,12 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     Args:
         code: The first half of its key.
         daemon: The second half.
-        timeout: Seconds between SIGTERM and SIGKILL. None waits for the grace that the daemon was started with, plus what
-            its resident needs, and for 30 s at least.
+        timeout: Seconds between SIGTERM and SIGKILL. None for the grace period of its start, plus the time that its
+            resident needs, at least 30 s.
 
     Raises:
-        NotHereError: It can't be judged from here whether it runs.
-        DaemonError: It can't be stopped from here, or does not die.
+        NotHereError: It can't be judged from here whether it is running.
+        DaemonError: It can't be stopped from here, or doesn't die.
     """
     key = f"{code}/{daemon}"
     files = StateFiles(code, daemon)
@@ -71,10 +71,10 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
 
 
 def reload_daemon(code: str, daemon: str) -> str:
-    """Send SIGHUP to the command of a daemon, by its resident; return what was done, for people.
+    """Send SIGHUP to the command of a daemon, through its resident; return what was done, for people.
 
     Raises:
-        DaemonError: It does not run, or was not started by the command line: SIGHUP would end most other programs.
+        DaemonError: It is not running, or was not started by the command line: SIGHUP would end most other programs.
     """
     key = f"{code}/{daemon}"
     files = StateFiles(code, daemon)
@@ -110,7 +110,7 @@ def _wait_for(files: StateFiles) -> float:
 
 
 def _kill(pidfd: int, pid: int) -> list[int]:
-    """Kill a daemon, and wait for what a guardian then kills: its session; return who is still alive of that."""
+    """Kill a daemon, and wait until a guardian has killed its session; return the survivors."""
     members = _open_session(pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -124,7 +124,7 @@ def _kill(pidfd: int, pid: int) -> list[int]:
 
 
 def _open_session(leader: int) -> dict[int, int]:
-    """Return the processes of a session but for its leader, by pidfd; none if it leads none."""
+    """Return pidfds of the processes of a session except its leader; none if the process leads no session."""
     members: dict[int, int] = {}
     stat = read_stat(leader)
     if stat is None or stat.session != leader:

@@ -40,17 +40,15 @@ _REDRAW: Final = 1.0  # seconds
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 # -OO drops docstrings, so the help of each command is a text of its own
-_DOWN_HELP: Final = "Stop all services of a file, in their order; nothing to stop is fine."
+_DOWN_HELP: Final = "Stop all services of a file, in order; does nothing if none is running."
 _PS_HELP: Final = "List the services of the running instance."
 _LOGS_HELP: Final = "Print what the services have written."
-_SCALE_HELP: Final = "Run another number of replicas of services."
-_RELOAD_HELP: Final = "Read the file again: stop what was removed, restart what has changed, start what is new."
-_ATTACH_HELP: Final = (
-    "Show what the services do, until Ctrl-C, which stops nothing; with a SERVICE, lines typed go to its stdin."
-)
-_UP_HELP: Final = """Start the services of a file, all or the named ones with what they need, and show them.
+_SCALE_HELP: Final = "Change the number of replicas of services."
+_RELOAD_HELP: Final = "Read the file again: stop removed services, restart changed ones, start new ones."
+_ATTACH_HELP: Final = "Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."
+_UP_HELP: Final = """Start all services of a file, or the named ones and their dependencies, and show their output.
 
-Ctrl-C stops them in their order. Where they run already, this starts the named ones and attaches."""
+Ctrl-C stops them in order. If they are already running, start the named ones and attach."""
 _UI_HELP: Final = (
     "Open the page of the running instance in a browser; without an instance, a page of the daemons that run."
 )
@@ -93,7 +91,7 @@ def _end(status: int, group: BaseExceptionGroup[Any]) -> None:
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the services of the file, for a shell's completion."""
+    """Return the services of the file, for shell completion."""
     del parameter
     try:
         names = [entry.name for entry in read_pipeline(context.params.get("file") or find_file(Path())).services]
@@ -123,7 +121,7 @@ def _names(*, required: bool = False) -> Callable[[Any], Any]:
 
 
 def _not_empty(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse an empty name, which the route of a request would not carry."""
+    """Refuse an empty name, which the path of a request can't contain."""
     del context, parameter
     if "" in names:
         print_error("trio-process: the name of a service is empty")
@@ -132,7 +130,7 @@ def _not_empty(context: click.Context, parameter: click.Parameter, names: tuple[
 
 
 def _instance(file: Path | None) -> Instance:
-    """Return the instance of a file. One that runs is found by the path of its file even if that is deleted."""
+    """Return the instance of a file. A running one is found by the path of its file even if the file was deleted."""
     try:
         path = file if file is not None else find_file(Path())
     except PipelineError as error:
@@ -163,9 +161,9 @@ def _run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
 @_timeout
 @click.option("--listen", metavar="ADDR", default="", help="Serve the API and the page at this address, too.")
 def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, timeout: float | None, listen: str) -> None:  # noqa: FBT001 - flags of the command line
-    """Start the services of a file, all or the named ones with what they need, and show them.
+    """Start all services of a file, or the named ones and their dependencies, and show their output.
 
-    Ctrl-C stops them in their order. Where they run already, this starts the named ones and attaches.
+    Ctrl-C stops them in order. If they are already running, start the named ones and attach.
     """
     with reported():
         sys.exit(_run(bring_up, _instance(file), names, detach, wait, timeout, listen))
@@ -175,7 +173,7 @@ def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, time
 @_file
 @_timeout
 def down(file: Path | None, timeout: float | None) -> None:
-    """Stop all services of a file, in their order; nothing to stop is fine."""
+    """Stop all services of a file, in order; does nothing if none is running."""
     with reported():
         sys.exit(_run(take_down, _instance(file), timeout))
 
@@ -259,7 +257,7 @@ restart = _deed("restart", "Restart services; return when they are ready again."
 @_file
 @_timeout
 def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
-    """Run another number of replicas of services."""
+    """Change the number of replicas of services."""
     with reported():
         wanted: dict[str, int] = {}
         for count in counts:
@@ -275,7 +273,7 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
 @_file
 @click.option("--dry-run", is_flag=True, help="Only print what would change.")
 def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
-    """Read the file again: stop what was removed, restart what has changed, start what is new."""
+    """Read the file again: stop removed services, restart changed ones, start new ones."""
     with reported():
         try:
             plan = _run(partial(_instance(file).client().post, "/reload", dryRun=dry_run))
@@ -303,7 +301,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
 @click.argument("name", required=False, metavar="[SERVICE]", shell_complete=_complete)
 @_file
 def attach(name: str | None, file: Path | None) -> None:
-    """Show what the services do, until Ctrl-C, which stops nothing; with a SERVICE, lines typed go to its stdin."""
+    """Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."""
     with reported():
         _run(attach_to, _instance(file).client(), name)
 

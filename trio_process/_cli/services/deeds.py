@@ -1,4 +1,4 @@
-"""Asking the running instance for something that takes time, and waiting for it."""
+"""Sends requests that take time to the running instance, and waits for them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SETTLED: Final = {"ready": ("ready", "completed"), "stopped": ("stopped", "comp
 
 @final
 class Deeds:
-    """Asks for one thing after the other, and reports each.
+    """Sends requests, and reports each result.
 
     Args:
         client: A client of the instance.
-        timeout: Seconds to wait for each, None for as long as it takes.
+        timeout: Seconds to wait for each, None for no limit.
     """
 
     def __init__(self, client: ControlClient, timeout: float | None) -> None:
@@ -32,13 +32,13 @@ class Deeds:
         self._timeout = timeout
 
     async def each(self, word: str, names: Sequence[str], done: str) -> int:
-        """Start, stop or restart services side by side; return how many failed."""
+        """Start, stop or restart services concurrently; return how many failed."""
         return await self._together(
             {name: partial(self._client.post, f"/services/{segment(name)}/{word}") for name in names}, word, done
         )
 
     async def scale(self, counts: Mapping[str, int]) -> int:
-        """Scale services side by side; return how many failed."""
+        """Scale services concurrently; return how many failed."""
         return await self._together(
             {
                 name: partial(self._client.put, f"/services/{segment(name)}/replicas", {"replicas": count})

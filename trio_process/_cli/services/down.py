@@ -1,4 +1,4 @@
-"""``trio-process down``: stop the running instance, and report what it waits for."""
+"""``trio-process down``: stop the running instance, and report the services that it waits for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following the logs and states of a running instance: by cursor, so that no line is lost or shown twice."""
+"""Follows the logs and states of a running instance, by cursor, so that no line is lost or shown twice."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LOOK: Final = 0.25  # seconds; an event of output comes sooner
 
 
 def parse_since(text: str) -> float:
-    """Return the moment that a text names, in seconds since the epoch: a duration ago, or a time.
+    """Parse a duration ago or a time; return it in seconds since the epoch.
 
     Raises:
-        OptionError: It is neither.
+        OptionError: The text is neither.
     """
     ago = float(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else parse_duration(text)
     if ago is not None:
@@ -51,15 +51,15 @@ async def follow_logs(
     grep: str,
     follow: bool,  # noqa: FBT001 - an option of the command line
 ) -> None:
-    """Print the last lines of services, and those that come.
+    """Print the last lines of services, and new ones.
 
     Args:
         client: A client of the instance.
         names: The services, none for all.
-        lines: How many at first.
+        lines: How many lines to begin with.
         since: Only lines from this moment on, in seconds since the epoch.
         grep: Only lines with this text.
-        follow: Whether to go on until the instance ends.
+        follow: Whether to print new lines until the instance ends.
     """
     rows = await client.get("/services")
     known = [row["name"] for row in rows]
@@ -112,7 +112,7 @@ class _Reader:
         self._after = 0
 
     def _wanted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Leave out the replicas that were not asked for; the server chooses whole services."""
+        """Leave out replicas that were not requested; the server selects whole services."""
         if not self._replicas:
             return rows
         return [row for row in rows if row["service"] in self._services or _name(row) in self._replicas]
@@ -129,7 +129,7 @@ class _Reader:
         return [row for row in rows[-count:] if _moment(row) >= since] if count else []
 
     async def more(self) -> list[dict[str, Any]]:
-        """Return what has come since; waits a moment where there is nothing."""
+        """Return new lines; wait a moment if there are none."""
         try:
             answer = await self._client.get("/logs", after=self._after, limit=_PAGE, **self._query)
         except OSError as error:
@@ -147,7 +147,7 @@ def _moment(row: dict[str, Any]) -> float:
 
 
 async def attach_to(client: ControlClient, name: str | None) -> None:
-    """Show lines and states of the services until the instance ends; with a service, pass on lines that are typed."""
+    """Show lines and states of the services until the instance ends; with a service, pass on typed lines."""
     rows = await client.get("/services")
     if name is not None and name not in [row["name"] for row in rows]:
         raise OptionError(f"there is no service {name!r}; there are {', '.join(row['name'] for row in rows)}")
@@ -183,7 +183,7 @@ def _show(shown: Lines, event: dict[str, Any], name: str | None) -> None:
 
 
 async def _type_into(client: ControlClient, name: str) -> None:
-    """Pass lines that are typed on to the stdin of a service; the end of ours leaves the service's open for others."""
+    """Pass typed lines on to the stdin of a service; at the end of our input, the service's stdin stays open."""
     reading = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     async with reading:
         async for chunk in reading:

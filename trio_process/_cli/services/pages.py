@@ -1,4 +1,4 @@
-"""``trio-process ui``: open the page in a browser, without showing the token to anybody else."""
+"""``trio-process ui``: open the page in a browser, without exposing the token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noq
 
 
 async def _show(url: str, *, no_browser: bool, wait: bool = True) -> None:
-    """Open a URL by a file that redirects there: the token is in no argument vector, and in no history of a shell."""
+    """Open a URL through a file that redirects to it, so that the token is in no argument vector."""
     page, _, _ = url.partition("#")
     if no_browser:
         report(url)

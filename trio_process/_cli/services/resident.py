@@ -1,9 +1,9 @@
-"""What ``up -d`` leaves in the background: the instance of a file, without a terminal.
+"""The process that ``up -d`` leaves in the background: the instance of a file, without a terminal.
 
     python -m trio_process._cli.services.resident FILE [SERVICE...]
 
-The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold what ``--listen`` was given, so that the token is in no
-argument vector; they are taken from the environment before the first service starts.
+The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold the address of ``--listen`` and its token, so that the
+token is in no argument vector; they are removed from the environment before the first service starts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Running the services of a file: a daemon around a control server around a supervisor, in this order.
+"""Runs the services of a file: a daemon around a control server around a supervisor, in this order.
 
 The daemon comes first, so that signals are handled before the first service starts. The control server is around the
-supervisor, so that it shows the stop. When the block is left, the services are stopped in their order, the socket goes
-last but for the lock: whoever finds the lock free finds no service of this file alive.
+supervisor, so that it shows the stop. When the block is left, the services are stopped in order, then the socket is
+removed, then the lock is released: when the lock is free, no service of this file is alive.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class ServeSettings:
     """How the services of a file are run.
 
     Args:
-        names: The services to start, with what they need; none for all that are enabled.
+        names: The services to start, with their dependencies; none for all enabled ones.
         listen: A further address of the control server, "" for none.
-        token: Its token, None for one that is made.
-        until_done: Whether to end once nothing runs or will run.
+        token: Its token, None to generate one.
+        until_done: Whether to end once no service runs or will run.
     """
 
     names: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ async def serve(
 
     Args:
         instance: The instance of the file.
-        settings: What is started.
+        settings: The services and addresses.
         emit: Shows events; called in order.
         on_listen: Called with each control server that listens at a TCP address.
 
@@ -113,7 +113,7 @@ def _stop_signals(settings: ServeSettings) -> tuple[signal.Signals, ...]:
 def _react_to_hangup(
     daemon: Daemon, supervisor: Supervisor, settings: ServeSettings, stops: tuple[signal.Signals, ...]
 ) -> None:
-    """Reload at SIGHUP in the background; in the foreground it says that the terminal is gone."""
+    """Reload on SIGHUP in the background; in the foreground, SIGHUP means that the terminal is gone."""
     if signal.SIGHUP in stops:
         daemon.on_reload(daemon.stop)
     elif not settings.until_done:
@@ -127,11 +127,11 @@ def _react_to_hangup(
 
 @final
 class _Status:
-    """What the exit status is to say.
+    """The facts for the exit status.
 
     Attributes:
         has_failed: A service has failed.
-        signal: The first signal that asked for the end, 0 while none has.
+        signal: The first signal that requested the end, 0 while there is none.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class _Status:
 
     @contextmanager
     def noting(self, stops: tuple[signal.Signals, ...]) -> Iterator[None]:
-        """Note which signal has stopped us; it is handled as before."""
+        """Record which signal has stopped us; it is handled as before."""
         handled = {number: signal.getsignal(number) for number in stops}
 
         def note(number: int, frame: FrameType | None) -> None:
@@ -192,7 +192,7 @@ async def _page(
     settings: ServeSettings,
     on_listen: Callable[[ControlServer], object],
 ) -> AsyncIterator[None]:
-    """Listen at a TCP address: at the given one at once, and at loopback when ``trio-process ui`` asks for it."""
+    """Listen on TCP: on the given address at once, and on loopback when ``trio-process ui`` requests it."""
     async with AsyncExitStack() as stack:
         lock = trio.Lock()
         listening: list[ControlServer] = []

@@ -39,7 +39,7 @@ async def bring_up(
     timeout: float | None,  # noqa: ASYNC109 - as above
     listen: str,
 ) -> int:
-    """Do what `up` is asked for; return the exit status."""
+    """Run the command `up`; return the exit status."""
     await trio.to_thread.run_sync(
         supervisor_of, instance.file, tuple(names)
     )  # faults are reported before anything starts
@@ -97,7 +97,7 @@ async def _stay_in_foreground(instance: Instance, settings: ServeSettings) -> in
 
 
 def _announce(server: ControlServer) -> None:
-    """Say where the page is; the token stands in the address, for the person at this terminal alone."""
+    """Print the URL of the page, on a terminal with the token."""
     print_error(f"trio-process: the page is at {server.login_url.reveal() if sys.stderr.isatty() else server.url}")
 
 
@@ -109,7 +109,7 @@ async def _join(
     wait: bool,
     timeout: float | None,  # noqa: ASYNC109 - as above
 ) -> int:
-    """Start the named services of an instance that runs already, and attach to it."""
+    """Start the named services of a running instance, and attach to it."""
     with trio.move_on_after(_START):
         await instance.wait_until_it_answers(lambda: not instance.pid())
     client = instance.client()
@@ -117,7 +117,7 @@ async def _join(
     try:
         plan = await client.post("/reload", dryRun=True)
         if plan["added"] or plan["removed"] or plan["changed"]:
-            report("the file has changed since they were started; trio-process reload goes by it")
+            report("the file has changed since they were started; trio-process reload applies the changes")
     except ControlError as error:
         report(f"the file has changed since they were started, and has faults: {error}")
     failures = await Deeds(client, timeout).each("start", names, "ready") if names else 0
@@ -131,7 +131,7 @@ async def _leave_in_background(instance: Instance, names: Sequence[str], listen:
     """Start an instance in the background, and return when it answers.
 
     Raises:
-        DaemonError: It has ended; the text has the last lines of its log.
+        DaemonError: It has ended; the message has the last lines of its log.
     """
     written = instance.log_file.stat().st_size if instance.log_file.exists() else 0
     environment = {LISTEN: listen or None, TOKEN: token}
@@ -169,7 +169,7 @@ def _quoted(instance: Instance, begin: int) -> str:
 
 
 async def _wait_until_ready(instance: Instance, timeout: float | None) -> int:  # noqa: ASYNC109 - as above
-    """Wait until all services that are wanted are ready; return the exit status. The instance stays up either way."""
+    """Wait until all wanted services are ready; return the exit status. The instance stays up in any case."""
     client = instance.client()
     waits = ""
     with trio.move_on_after(float("inf") if timeout is None else timeout):

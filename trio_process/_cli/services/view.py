@@ -1,4 +1,4 @@
-"""What the services write and what becomes of them, a line each, as `up`, `attach` and `logs` show it."""
+"""The output and the state changes of services, one per line, as `up`, `attach` and `logs` show them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Lines:
     """Formats lines with the name of their service in front.
 
     Args:
-        names: The names that are known at first, for the width of the column.
+        names: The names known at the start, for the width of the column.
         colour: Whether to colour the names.
     """
 
@@ -34,7 +34,7 @@ class Lines:
         return f"{self._prefix(name)} | {logged(line)}\n"
 
     def change(self, name: str, state: str, reason: str) -> str:
-        """Return what has become of a service."""
+        """Return the line for a change of a service's state."""
         why = f": {one_line(reason)}" if reason else ""
         word = click.style(state, fg=_STATE_COLOURS.get(state), bold=True) if self._colour else state
         return f"{self._prefix(name)} = {word}{why}\n"
