@@ -488,3 +488,39 @@ class TestWords:
     def test_many_names_are_counted(self):
         assert listed(["a\nb"]) == "a\\nb"
         assert listed(map(str, range(10)), most=2) == "0, 1 and 8 more"
+
+
+class TestHosts:
+    def board(self, host):
+        board = Board([spec("here"), spec("there"), spec("waits", "there")], Clock())
+        for name in ("here", "there"):
+            board.update(RunUpdate(name, SpecState.RUNNING))
+        board.progress = lambda: [("here", None, ""), ("there", host, "half a line"), (None, host, ""), ("x", host, "")]
+        board.look()
+        return board
+
+    def test_a_row_names_the_machine_its_task_runs_on(self):
+        here, there, waits, *_ = drawn(self.board("node1"))
+        assert re.search(r"there +0 ms  node1  half a line", there)
+        assert "node1" not in here + waits
+        assert re.search(r"waits {17,}waits for there", waits)  # in the column of the notes
+
+    def test_it_still_does_so_after_the_end(self):
+        board = self.board("node1")
+        failed = result(board.rows["there"].spec, SpecState.FAILED, code=3, host="node2")
+        board.update(RunUpdate("there", SpecState.FAILED, failed))
+        board.look()
+        assert re.search(r"there +1.0 s  node2  exited with code 3", drawn(board)[1])
+        outcome = whole(failed)
+        text = as_text(account(outcome, summarize(outcome, None), 80), 80)
+        assert "FAILED there: exited with code 3 after 1 s, on node2" in text
+
+    @pytest.mark.parametrize("host", ["x" * 300, "two\nlines", "\x1b[2Jclear", "漢字" * 20])
+    @pytest.mark.parametrize("width", [30, 61, 80])
+    def test_whatever_a_host_is_called_a_row_is_one_line_that_fits(self, host, width):
+        lines = drawn(self.board(host), width)
+        assert len(lines) == 5
+        assert all(cell_len(line) <= width and "\x1b" not in line for line in lines)
+
+    def test_without_a_cluster_there_is_no_such_column(self):
+        assert re.search(r"there +0 ms  half a line", drawn(self.board(None))[1])

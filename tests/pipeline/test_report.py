@@ -170,6 +170,23 @@ def test_a_graph_of_nothing_is_a_graph():
     assert ET.fromstring(whole().to_junit()).get("tests") == "0"
 
 
+@pytest.mark.parametrize("host", ["node1", None])
+def test_every_report_names_another_machine(host):
+    ended = CommandResult(command="false", exit_code=1, status=Status.EXITED, reason=EndReason.EXITED, host=host)
+    spec = RunSpec(name="bad", command="false")
+    one = RunResult(
+        spec=spec, state=SpecState.FAILED, exit_code=1, wave=0, attempts=1, started=0.0, command_result=ended
+    )
+    result = RunAllResult(results=(one,), duration=1.0)
+    [failure] = ET.fromstring(result.to_junit()).iter("failure")
+    assert ("(on node1)" in failure.get("message")) == (host is not None)
+    [span] = [
+        event for event in json.loads(result.to_chrome_trace())["traceEvents"] if event["ph"] == "X" and event["tid"]
+    ]
+    assert span["args"].get("host") == host
+    assert result.to_dict()["results"][0]["commandResult"].get("host") == host
+
+
 def test_a_secret_shows_in_no_report():
     secret = Secret("hunter2")
     one = RunSpec(name="a", command="x", args=["-p", secret], env={"P": secret})

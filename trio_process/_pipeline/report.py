@@ -89,7 +89,8 @@ def _outcome(one: RunResult) -> tuple[str, str, str]:
         return "", "", ""
     # a plain non-zero exit has no error, but its account is the same
     details = one.command_result.describe() if one.command_result and not one.error else str(one.error)
-    message = details.partition("\n")[0]
+    host = _host(one)
+    message = details.partition("\n")[0] + ("" if host is None else f" (on {host})")
     if one.skipped:
         return "skipped", message, ""
     if one.allowed:
@@ -163,9 +164,15 @@ def _track_name(kind: str, track: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": 1, "tid": track, "args": {"name": name}}
 
 
+def _host(one: RunResult) -> str | None:
+    return None if one.command_result is None else one.command_result.host
+
+
 def _details(one: RunResult) -> dict[str, Any]:
     options = one.spec.options
+    host = _host(one)
     return {
+        **({} if host is None else {"host": host}),
         "state": one.state.value,
         "wave": one.wave,
         "after": list(one.spec.after),

@@ -24,6 +24,7 @@ class Row:
     Attributes:
         attempts: How often it was run.
         earlier: How many of these were before it began anew.
+        host: The machine that it runs or ran on; empty for this one.
     """
 
     spec: RunSpec
@@ -34,6 +35,7 @@ class Row:
     ended: float | None = None
     last_line: str = ""
     unfinished: str = ""
+    host: str = ""
     result: RunResult | None = None
 
     def elapsed(self, now: float) -> float | None:
@@ -65,7 +67,7 @@ class Board:
         rows: A row per task, by name: in the order of the waves, in that of the file within one.
         counts: How many tasks are in each state.
         culprit: The first task whose failure is not allowed, or None.
-        progress: Returns the unfinished line of each running task, for `look`.
+        progress: Returns the host and the unfinished line of each running task, for `look`.
         interrupted: What asked for an early end, such as "Ctrl-C"; empty while nothing has.
     """
 
@@ -82,7 +84,7 @@ class Board:
         self.culprit: str | None = None
         self.interrupted = ""
         self.clock = clock
-        self.progress: Callable[[], Iterable[tuple[str | None, str]]] = tuple
+        self.progress: Callable[[], Iterable[tuple[str | None, str | None, str]]] = tuple
         self.begun = clock()
 
     def update(self, update: RunUpdate) -> Change:
@@ -107,7 +109,7 @@ class Board:
         """Show a task as one that has not begun; its attempts are still counted, as the log has them all."""
         name = row.spec.name
         row.started = row.ended = row.result = None
-        row.last_line = row.unfinished = ""
+        row.last_line = row.unfinished = row.host = ""
         row.earlier = row.attempts
         for rows in (self.running, self.failed, self.ended):
             rows.pop(name, None)
@@ -117,6 +119,8 @@ class Board:
     def _end(self, update: RunUpdate, row: Row) -> None:
         row.result = update.result
         row.ended = self.clock()
+        ended = None if update.result is None else update.result.command_result
+        row.host = "" if ended is None or ended.host is None else ended.host
         self.running.pop(update.name, None)
         self.ended[update.name] = row
         if update.state is SpecState.FAILED:
@@ -131,12 +135,14 @@ class Board:
             row.last_line = next((text for line in reversed(lines) if (text := glimpse(line).strip())), row.last_line)
 
     def look(self) -> None:
-        """Update the unfinished lines of running tasks."""
-        for row in self.running.values():
-            row.unfinished = ""
-        for name, line in self.progress():
-            if name in self.rows and line:
-                self.rows[name].unfinished = glimpse(line).strip()
+        """Update the hosts and the unfinished lines of running tasks."""
+        for running in self.running.values():
+            running.unfinished = running.host = ""
+        for name, host, line in self.progress():
+            row = self.running.get(name or "")
+            if row is not None:
+                row.host = host or ""
+                row.unfinished = glimpse(line).strip()
 
     @property
     def done(self) -> int:

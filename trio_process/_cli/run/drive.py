@@ -204,7 +204,9 @@ class _Run:
         self._executor = TerminalExecutor(place, view, terminal, clock, interruption, escalation)
         self._lost: OutputLost | None = None
         self._is_outdated = False
-        board.progress = lambda: ((process.name, unfinished_line(process)) for process in self._place.running())
+        board.progress = lambda: (
+            (process.name, process.host, unfinished_line(process)) for process in self._place.running()
+        )
         self._relay: Callable[[RunUpdate], None]
 
     async def __call__(self, specs: Sequence[RunSpec], settings: RunSettings, *, lossless: bool) -> Outcome:

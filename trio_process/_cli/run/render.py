@@ -43,6 +43,7 @@ _MARKS: Final = {  # state: mark, the same in ASCII, style
 }
 _WIDE_ENOUGH: Final = 60  # columns: below it a row has no room for its last line
 _LEAST_NAME: Final = 12
+_MOST_HOST: Final = 16
 _TAIL: Final = 4000  # characters
 _FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
 
@@ -86,9 +87,10 @@ def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
 
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
-    """Yield a line per task: mark, name, time and note. Not a table, as each column has its own rule for its width."""
+    """Yield a line per task: mark, name, time, host and note. Not a table: each column has its own rule for its width."""
     names = {row.spec.name: one_line(row.spec.name) for row in rows}
     name_width = min(max(map(cell_len, names.values()), default=0), max(_LEAST_NAME, width // 3))
+    host_width = min(max([cell_len(one_line(row.host)) for row in rows], default=0), _MOST_HOST)
     for row in rows:
         mark, style = _mark(row, board, plain=plain)
         name = Text(names[row.spec.name], "dim" if row.state is SpecState.PENDING else "")
@@ -96,6 +98,10 @@ def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterato
         elapsed = row.elapsed(board.clock())
         took = "" if elapsed is None else clock(elapsed)
         line = Text.assemble((mark, style), " ", name, (f" {took:>7}", "" if row.result is None else "dim"))
+        if host_width and width >= _WIDE_ENOUGH:
+            host = Text(one_line(row.host), "dim")
+            host.truncate(host_width, overflow="ellipsis", pad=True)
+            line.append("  ").append_text(host)
         note = _note(row, board)
         if note and width >= _WIDE_ENOUGH:
             line.append(f"  {note}", _note_style(row))
@@ -255,7 +261,10 @@ def _cause(cause: RootCause) -> Text:
     result = cause.result
     style = "yellow" if result.allowed else "bold red"
     attempts = f", {result.attempts} attempts" if result.attempts > 1 else ""
-    text = Text.assemble(("FAILED ", style), (one_line(result.name), "bold"), f": {ended_after(result)}{attempts}")
+    host = result.command_result.host if result.command_result is not None else None
+    where = f", on {one_line(host)}" if host else ""
+    name = (one_line(result.name), "bold")
+    text = Text.assemble(("FAILED ", style), name, f": {ended_after(result)}{where}{attempts}")
     text.append("\n  $ ", "dim")
     text.append(typed(result.spec))
     output = masker_for(result.spec.options)(result.output)
