@@ -50,6 +50,9 @@ async def test_ends_mean_what_they_mean_here(launcher, tmp_path):
             await cluster.run(tmp_path / "file")
         with pytest.raises(ProcessStartError, match="does not exist"):
             await cluster.run("true", cwd=tmp_path / "missing")
+        # without a terminal nothing waits for one: what asks for a password fails at once
+        result = await cluster.run("sh", "-c", ": < /dev/tty", check=False)
+        assert (result.ok, result.reason) == (False, EndReason.EXITED)
         result = await cluster.run("pwd", cwd=tmp_path)
         assert result.output == f"{tmp_path}\n"
         assert (await cluster.run("pwd")).output == f"{os.getcwd()}\n"

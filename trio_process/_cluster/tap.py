@@ -12,8 +12,8 @@ from typing import Final, final
 
 import trio
 
-from .._core import ProcessStartError, RunOptions, Stream
-from .._process import CHUNK, Backend, ExitInfo, Handle, HandleOwner, Reactor, Survivor, Swept
+from .._core import RunOptions, Stream
+from .._process import CHUNK, Backend, ExitInfo, Handle, HandleBetween, HandleOwner, Reactor, Survivor, Swept
 from .link import Link, Outflow
 from .messages import Exited, Started, Stuck
 from .wire import Kind
@@ -106,29 +106,21 @@ class TappedBackend:
 
 
 @final
-class TappedHandle:
+class TappedHandle(HandleBetween):
     """A child here, as its lifecycle and the wire see it."""
 
     def __init__(self, real: Handle, tap: Tap, reactor: Reactor) -> None:
-        self._real = real
+        super().__init__(real)
         self._tap = tap
         self._reactor = reactor
         self._waiting: tuple[Stream, ...] = ()
-        self._exited = False
         self._reaped = False
-        self.pid = real.pid
-        self.has_stdin = real.has_stdin
-        self.open_streams = real.open_streams
-
-    # what the real one reports
 
     def begin(self, owner: HandleOwner) -> None:
         """Start watching the child, in the place of its lifecycle."""
-        self._owner = owner
-        self.pid = self._real.pid
         self._tap.when_room = self._read_on
-        self._tap.link.send(Started(self._tap.process, self.pid or 0))
-        self._real.begin(self)
+        self._tap.link.send(Started(self._tap.process, self._real.pid or 0))
+        super().begin(owner)
 
     def received(self, stream: Stream, data: bytes) -> None:
         """Send a chunk; without credit for the next one, stop reading for now."""
@@ -137,7 +129,7 @@ class TappedHandle:
         if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
             self._waiting += (stream,)
             self._real.pause(stream)
-        self._owner.received(stream, b"")  # a sign of life: lines are made, and the tail is kept, at the client
+        super().received(stream, b"")  # a sign of life: lines are made, and the tail is kept, at the client
 
     def _read_on(self) -> None:
         waiting, self._waiting = self._waiting, ()
@@ -150,24 +142,9 @@ class TappedHandle:
                 except OSError as error:
                     self._owner.output_lost(error)
 
-    @property
-    def kill_at(self) -> float | None:
-        """When the lifecycle will kill it."""
-        return self._owner.kill_at
-
-    def output_lost(self, error: Exception) -> None:
-        """Pass it on."""
-        self._owner.output_lost(error)
-
-    def stream_ended(self) -> None:
-        """Pass it on."""
-        self.open_streams = self._real.open_streams
-        self._owner.stream_ended()
-
     def exited(self) -> None:
         """Pass it on; report it at once, unless the process has ended completely by then."""
-        self._exited = True
-        self._owner.exited()
+        super().exited()
         if not self._reaped:
             self._tap.link.send(Exited(self._tap.process))
             self._look_held_up()
@@ -180,50 +157,14 @@ class TappedHandle:
             self._owner.received(stream, b"")
         self._reactor.call_at(trio.current_time() + _HELD_UP, self._look_held_up)
 
-    # what its life asks for
-
-    @property
-    def host(self) -> None:
-        """None: it runs on this machine."""
-
-    @property
-    def launching(self) -> bool:
-        """As the real one says."""
-        return self._real.launching
-
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
-        """Pass it on."""
-        return await self._real.launched(options)
-
-    def pause(self, stream: Stream) -> None:
-        """Pass it on."""
-        self._real.pause(stream)
-
     def resume(self, stream: Stream) -> None:
         """Pass it on, if there is credit."""
         if stream not in self._waiting:
-            self._real.resume(stream)
-
-    def read_rest(self) -> None:
-        """Pass it on."""
-        self._real.read_rest()
-
-    def close_outputs(self) -> None:
-        """Pass it on."""
-        self._real.close_outputs()
-        self.open_streams = self._real.open_streams
-
-    def signal(self, number: int, *, group: bool) -> None:
-        """Pass it on."""
-        self._real.signal(number, group=group)
-
-    def has_exited(self) -> bool:
-        """As the real one says."""
-        return self._real.has_exited()
+            super().resume(stream)
 
     def survivor(self) -> Survivor:
         """Report a child that SIGKILL did not end."""
-        survivor = self._real.survivor()
+        survivor = super().survivor()
         self._tap.link.send(Stuck(self._tap.process, [list(survivor)]))
         return survivor
 
@@ -234,22 +175,14 @@ class TappedHandle:
             self._tap.survivors = left
             callback(left, killed)
 
-        return self._real.sweep(age, kill_from, swept)
+        return super().sweep(age, kill_from, swept)
 
     def reap(self) -> ExitInfo:
         """Pass it on."""
         self._reaped = True
-        return self._real.reap()
+        return super().reap()
 
     def abandon(self) -> None:
         """Pass it on."""
         self._reaped = True
-        self._real.abandon()
-
-    async def write_stdin(self, data: bytes) -> None:
-        """Pass it on."""
-        await self._real.write_stdin(data)
-
-    def close_stdin(self) -> None:
-        """Pass it on."""
-        self._real.close_stdin()
+        super().abandon()

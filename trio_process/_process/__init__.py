@@ -13,6 +13,7 @@ from .backend import (
 )
 from .containment import state_of
 from .environment import MARKER
+from .handle_between import HandleBetween
 from .local import (
     CHUNK,
     PIPE_CAPACITY,
@@ -48,6 +49,7 @@ __all__ = [
     "BackendFactory",
     "ExitInfo",
     "Handle",
+    "HandleBetween",
     "HandleOwner",
     "LifecycleHost",
     "LocalBackend",

@@ -34,7 +34,7 @@ from .._core import (
     signal_name,
     write_atomically,
 )
-from .._process import ExitInfo, Handle, HandleOwner, Redactor, Survivor, Swept
+from .._process import ExitInfo, Handle, HandleBetween, Redactor
 from .call import Call
 
 HEAD: Final = {"recording": "trio-process", "version": 1}
@@ -104,30 +104,20 @@ def _output(stream: Stream, data: bytes) -> dict[str, str]:
 
 
 @final
-class RecordingHandle:
+class RecordingHandle(HandleBetween):
     """A real child whose events are recorded on their way to its lifecycle."""
 
     def __init__(self, real: Handle, options: RunOptions, call: Call, run: list[dict[str, Any]]) -> None:
-        self._real = real
+        super().__init__(real)
         self._run = run
         self._call = call
         self._began = trio.current_time()
         masker = masker_for(options)
         self._redactors = {stream: Redactor(masker, options.encoding) for stream in Stream} if masker else {}
         self._input_noted = False
-        self.pid: int | None = real.pid
-        self.has_stdin: bool = real.has_stdin
-        self.open_streams: int = real.open_streams
 
     def _note(self, what: dict[str, Any]) -> None:
         self._run.append({"at": round(trio.current_time() - self._began, 3), **what})
-
-    # what the real one tells
-
-    def begin(self, owner: HandleOwner) -> None:
-        """Start watching the child, in the place of its lifecycle."""
-        self._owner = owner
-        self._real.begin(self)
 
     def received(self, stream: Stream, data: bytes) -> None:
         """Record a chunk, without the secrets in it."""
@@ -135,84 +125,30 @@ class RecordingHandle:
         masked = data if redactor is None else redactor.feed(data)
         if masked:
             self._note(_output(stream, masked))
-        self._owner.received(stream, data)
-
-    @property
-    def kill_at(self) -> float | None:
-        """When the lifecycle will kill it."""
-        return self._owner.kill_at
-
-    def output_lost(self, error: Exception) -> None:
-        """Pass it on; lost output can't be recorded."""
-        self._owner.output_lost(error)
-
-    def stream_ended(self) -> None:
-        """Pass it on."""
-        self.open_streams = self._real.open_streams
-        self._owner.stream_ended()
+        super().received(stream, data)
 
     def exited(self) -> None:
         """Pass it on; `reap` records the end, because it knows the exit code."""
         self._exited_at = round(trio.current_time() - self._began, 3)
-        self._owner.exited()
-
-    # what its life asks for
-
-    @property
-    def host(self) -> None:
-        """None: it runs on this machine."""
-
-    @property
-    def launching(self) -> bool:
-        """As the real one says."""
-        return self._real.launching
+        super().exited()
 
     async def launched(self, options: RunOptions) -> ProcessStartError | None:
         """Record why the start failed."""
-        failure = await self._real.launched(options)
+        failure = await super().launched(options)
         if failure is not None:
             self._run.append(_start_error(failure))
         return failure
-
-    def pause(self, stream: Stream) -> None:
-        """Pass it on."""
-        self._real.pause(stream)
-
-    def resume(self, stream: Stream) -> None:
-        """Pass it on."""
-        self._real.resume(stream)
-
-    def read_rest(self) -> None:
-        """Pass it on."""
-        self._real.read_rest()
-
-    def close_outputs(self) -> None:
-        """Pass it on."""
-        self._real.close_outputs()
-        self.open_streams = self._real.open_streams
 
     def signal(self, number: int, *, group: bool) -> None:
         """Record a signal that can still have an effect; the SIGCONT after a stop signal is a part of the stop."""
         follows_a_signal = number == SIGCONT and "signal" in self._run[-1]
         if not self._real.has_exited() and not follows_a_signal:
             self._note({"signal": signal_name(number)})
-        self._real.signal(number, group=group)
-
-    def has_exited(self) -> bool:
-        """As the real one says."""
-        return self._real.has_exited()
-
-    def survivor(self) -> Survivor:
-        """As the real one says."""
-        return self._real.survivor()
-
-    def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
-        """Pass it on."""
-        return self._real.sweep(age, kill_from, callback)
+        super().signal(number, group=group)
 
     def reap(self) -> ExitInfo:
         """Record the end."""
-        info = self._real.reap()
+        info = super().reap()
         for stream, redactor in self._redactors.items():
             rest = redactor.finish()
             if rest:
@@ -220,17 +156,13 @@ class RecordingHandle:
         self._run.append({"at": self._exited_at, "exit": info.exit_code})
         return info
 
-    def abandon(self) -> None:
-        """Pass it on; the recording has no end of this process."""
-        self._real.abandon()
-
     async def write_stdin(self, data: bytes) -> None:
         """Record only the size of the input, which may contain passwords."""
         self._call.stdin += data
         self._note({"stdin": len(data)})
         written = self._run[-1]
         try:
-            await self._real.write_stdin(data)
+            await super().write_stdin(data)
         except StdinNotAvailableError:
             written["stdin"] = "closed"
             raise
@@ -240,4 +172,4 @@ class RecordingHandle:
         if self.has_stdin and not self._input_noted and not self._real.has_exited():
             self._input_noted = True
             self._note({"stdin": "end"})
-        self._real.close_stdin()
+        super().close_stdin()
