@@ -13,6 +13,7 @@ from engines import (  # noqa: F401 - fixtures
     slurm,
     slurm_conf,
     sshd,
+    warm_helper,
 )
 
 

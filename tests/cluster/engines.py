@@ -349,6 +349,9 @@ def make_launcher(request):
                 return slurm_agents(count, "-c4", "--mem=200")
             case "dask":
                 address = request.getfixturevalue("dask_address")
+                helper = request.getfixturevalue("warm_helper")  # Dask's own import takes longer than most tests
+                patch = request.getfixturevalue("monkeypatch")
+                patch.setattr("trio_process.cluster.dask.module_argv", lambda module: [helper, module])
                 return dask_agents(address, workers=["w-0", "w-1"][:count])
 
     return make
