@@ -60,8 +60,8 @@ WINGS = {
     ("_control", "live"): {"message", "problem"},
     ("_control", "page"): {"message", "problem"},
     ("_cli", "daemon"): {"output", "state", "terminal", "text"},
-    ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "terminal", "text"},
-    ("_cli", "services"): {"find", "instance", "output", "state", "text"},
+    ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "screen", "terminal", "text"},
+    ("_cli", "services"): {"find", "instance", "output", "screen", "state", "terminal", "text"},
 }
 BETWEEN_WINGS = {
     ("_control", "api"): {"gate", "live", "page"},

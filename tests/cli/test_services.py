@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import stat
@@ -11,11 +12,15 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 from support import wait_gone, wait_until
 from typist import Typist
+
+from trio_process import UnitState
+from trio_process._cli.services.live import choose
 
 LIMIT = 60
 
@@ -171,6 +176,31 @@ def test_a_terminal_that_is_closed_ends_the_services_and_gives_129(site):
         assert os.waitstatus_to_exitcode(os.waitpid(typist.pid, 0)[1]) == 129
         typist.pid = 0
     trio.run(wait_gone, *pids)
+
+
+def test_at_a_terminal_a_table_of_the_services_stands_below_their_lines(site):
+    site.environment = {**site.environment, "TERM": "xterm", "NO_COLOR": "", "CI": ""}
+    with at_terminal(site, "up") as typist:
+        typist.wait_for("SERVICE +STATE")
+        typist.wait_for("db is up")
+        typist.wait_for("● +web.2 +ready")
+        typist.type("\x1a")  # Ctrl-Z gives the terminal back, fg takes it again
+        typist.wait_for(re.escape("\x1b[?25h"))
+        os.kill(typist.pid, signal.SIGCONT)
+        typist.wait_for(re.escape("\x1b[?25l"))
+        typist.type("\x03")
+        typist.wait_for("○ +db +stopped")
+        assert typist.end() == 130
+
+
+def test_of_many_services_those_that_need_attention_are_shown():
+    units = tuple([SimpleNamespace(name=f"u{n}", state=UnitState.READY) for n in range(20)])
+    assert choose(units[:5], 5) == (list(units[:5]), "")
+    units[12].state = UnitState.BACKOFF
+    units[17].state = UnitState.FAILED
+    shown, rest = choose(units, 5)
+    assert [unit.name for unit in shown] == ["u0", "u1", "u12", "u17"]
+    assert rest == "… 16 more: 16 ready"
 
 
 def test_nohup_keeps_the_services_of_a_closed_terminal(site):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, final
 
@@ -22,6 +22,7 @@ from ..instance import Instance
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
+from ..screen import Screen, wants_live_view
 from ..terminal import Terminal
 from ..text import Duration
 from .board import Board
@@ -35,7 +36,6 @@ from .plain import PlainView
 from .remembered import Chosen, begin, choose, open_memory, remember_ends
 from .render import account, as_text, terminal_console
 from .reports import parse_reports, write_reports
-from .screen import Screen
 from .styles import Group, Prefix, Raw, Style, commands_of
 from .summary import summarize
 from .view import View
@@ -392,13 +392,6 @@ class _Command:
 
 async def _write_in_thread(text: str) -> None:
     await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
-
-
-def wants_live_view(environ: Mapping[str, str]) -> bool:
-    """Whether to show the live view: on a terminal that can, unless `NO_COLOR` or `CI` is set (https://no-color.org)."""
-    if environ.get("NO_COLOR") or environ.get("CI", "").lower() not in {"", "0", "false"}:
-        return False
-    return sys.stdout.isatty() and environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
 
 def _default_jobs(file: PipelineFile) -> int | None:

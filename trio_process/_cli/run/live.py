@@ -10,9 +10,9 @@ import trio
 from rich.console import Console
 
 from ..._core import Subscription, open_scope
+from ..screen import Screen
 from .board import Board, Change
 from .render import frame_lines
-from .screen import Screen
 
 INTERVAL: Final = 0.1
 """Seconds between two frames: smooth enough, at two to three per cent of a processor with 20 rows."""

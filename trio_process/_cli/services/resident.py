@@ -12,15 +12,15 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from ..._core import ProcessError, Stream
 from ..._process import LogFile
-from ..._supervisor import UnitChanged
 from ..instance import Instance
 from .serve import ServeSettings, serve
+from .show import PlainShow
 from .view import Lines
 
 LISTEN: Final = "TRIO_PROCESS_LISTEN"
@@ -52,17 +52,14 @@ def main() -> int:
     )
     log = LogFile(instance.log_file, LOG_SIZE)
     logging.basicConfig(format="%(asctime)s trio-process: %(message)s", level=logging.INFO, handlers=[_Handler(log)])
-    lines = Lines([], colour=False)
 
-    async def emit(event: Any) -> None:
-        if isinstance(event, UnitChanged):
-            text = lines.change(event.name, str(event.new), event.reason)
-        else:
-            text = "".join([lines.output(event.name, line) for line in event.lines])
+    async def write(text: str) -> None:
         log.write(Stream.STDOUT, text.encode(errors="backslashreplace"))
 
+    show = PlainShow(Lines([], colour=False), write, _logger.info)
+
     try:
-        return trio.run(serve, instance, settings, emit)
+        return trio.run(serve, instance, settings, lambda _: show)
     except (ProcessError, OSError) as error:
         _logger.error("%s", error)  # noqa: TRY400 - its text is for people
         print(error, file=sys.stderr)  # noqa: T201 - read by ``up -d``

@@ -8,7 +8,8 @@ removed, then the lock is released: when the lock is free, no service of this fi
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, Final, final
@@ -22,13 +23,11 @@ from ..._daemon import Daemon, DaemonEntry, default_registry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
 from ..instance import Instance, announce
 from ..output import OutputLost, is_hung_up, without_output
+from .show import Show
 
 FAILED: Final = 1
 _STOPPED_BY: Final = 128
 _LOOPBACK: Final = "127.0.0.1:0"
-
-Emit = Callable[[Any], Awaitable[None]]
-"""Shows an event: an `ActionProcessOutput` batch or a `UnitChanged`."""
 
 
 @final
@@ -49,19 +48,13 @@ class ServeSettings:
     until_done: bool = True
 
 
-async def serve(
-    instance: Instance,
-    settings: ServeSettings,
-    emit: Emit,
-    on_listen: Callable[[ControlServer], object] = lambda _: None,
-) -> int:
+async def serve(instance: Instance, settings: ServeSettings, make_show: Callable[[Supervisor], Show]) -> int:
     """Run the services of a file until a signal comes, or an essential one ends; return the exit status.
 
     Args:
         instance: The instance of the file.
         settings: The services and addresses.
-        emit: Shows events; called in order.
-        on_listen: Called with each control server that listens at a TCP address.
+        make_show: Returns the object that shows the services of a supervisor.
 
     Raises:
         AlreadyRunningError: Another instance runs.
@@ -70,19 +63,23 @@ async def serve(
     """
     supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
     stops = _stop_signals(settings)  # the daemon replaces the dispositions
-    status = _Status()
+    status, show = _Status(), make_show(supervisor)
     entry = DaemonEntry("up", str(instance.file), project=str(instance.file.parent))
     try:
         async with Daemon(pid_file=instance.pid_file, registry_entry=entry) as daemon:
             _react_to_hangup(daemon, supervisor, settings, stops)
             with status.noting(stops):
                 async with (
-                    _shown(supervisor, emit, status),
+                    show.showing(),
+                    _shown(supervisor, show, status),
                     ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
-                    _page(control, supervisor, settings, on_listen),
+                    _page(control, supervisor, settings, show),
                     supervisor,
                 ):
-                    await daemon.run(_until_done, supervisor, settings)
+                    try:
+                        await daemon.run(_until_done, supervisor, settings)
+                    finally:
+                        show.end()
     except OutputLost as error:
         if not status.signal and not is_hung_up(error):
             raise
@@ -165,15 +162,15 @@ class _Status:
 
 
 @asynccontextmanager
-async def _shown(supervisor: Supervisor, emit: Emit, status: _Status) -> AsyncIterator[None]:
+async def _shown(supervisor: Supervisor, show: Show, status: _Status) -> AsyncIterator[None]:
     """Show every event of the services, from before the first one starts until after the last one has ended."""
     with supervisor.service.subscribe(ActionProcessOutput, UnitChanged) as events:
         async with open_scope(wait=True) as nursery:  # the events end with the supervisor's service, inside
-            nursery.start_soon(_show, events, emit, status)
+            nursery.start_soon(_show, events, show, status)
             yield
 
 
-async def _show(events: Subscription[Any], emit: Emit, status: _Status) -> None:
+async def _show(events: Subscription[Any], show: Show, status: _Status) -> None:
     while True:
         try:
             batch: EventBatch = await events.receive_batch()
@@ -182,7 +179,7 @@ async def _show(events: Subscription[Any], emit: Emit, status: _Status) -> None:
         for event in batch if not batch.lines else [batch]:
             if isinstance(event, UnitChanged) and event.new is UnitState.FAILED:
                 status.has_failed = True
-            await emit(event)
+            await show.emit(event)
 
 
 @asynccontextmanager
@@ -190,7 +187,7 @@ async def _page(
     control: ControlServer,
     supervisor: Supervisor,
     settings: ServeSettings,
-    on_listen: Callable[[ControlServer], object],
+    show: Show,
 ) -> AsyncIterator[None]:
     """Listen on TCP: on the given address at once, and on loopback when ``trio-process ui`` requests it."""
     async with AsyncExitStack() as stack:
@@ -202,7 +199,7 @@ async def _page(
                 addr, supervisor=supervisor, registry=default_registry(), access=Access.CONTROL, token=token
             )
             listening.append(await stack.enter_async_context(server))
-            on_listen(server)
+            show.announce(f"trio-process: the page is at {_address_of(server)}")
             return server
 
         if settings.listen:
@@ -216,3 +213,8 @@ async def _page(
         control.app.add_url_rule("/api/process/ui", view_func=ui, methods=["POST"])
         announce(control, "up")
         yield
+
+
+def _address_of(server: ControlServer) -> str:
+    """Return where the page is; with the token for the person at this terminal alone."""
+    return server.login_url.reveal() if sys.stderr.isatty() else server.url

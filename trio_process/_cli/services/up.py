@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Final
+from contextlib import ExitStack, suppress
+from typing import Final
 
 import trio
 
-from ..._control import ControlError, ControlServer
+from ..._control import ControlError
 from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
 from ..._daemon import parse_address
 from ..._process import Service
-from ..._supervisor import UnitChanged, supervisor_of
+from ..._supervisor import supervisor_of
 from ..instance import Instance
 from ..output import print_error, report, write
+from ..screen import Screen, wants_live_view
+from ..terminal import Terminal
 from ..text import listed
 from .deeds import Deeds
 from .follow import attach_to
+from .live import LiveShow
 from .resident import LISTEN, TOKEN
 from .serve import FAILED, ServeSettings, serve
+from .show import PlainShow
 from .view import Lines, wants_colour
 
 _LOOK: Final = 0.1  # seconds
@@ -84,21 +88,19 @@ async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # no
 
 async def _stay_in_foreground(instance: Instance, settings: ServeSettings) -> int:
     """Run the services and show them until they end or are stopped; return the exit status."""
-    shown = Lines([], colour=wants_colour())
+    with ExitStack() as stack:
+        terminal = Terminal()
+        stack.callback(terminal.close)
+        if not wants_live_view(os.environ) or (terminal.exists and not terminal.is_ours):
+            show = PlainShow(Lines([], colour=wants_colour()), _write_in_thread, print_error)
+            return await serve(instance, settings, lambda _: show)
+        screen = Screen(terminal)
+        stack.callback(screen.close)
+        return await serve(instance, settings, lambda supervisor: LiveShow(supervisor, screen, colour=True))
 
-    async def emit(event: Any) -> None:
-        if isinstance(event, UnitChanged):
-            text = shown.change(event.name, str(event.new), event.reason)
-        else:
-            text = "".join([shown.output(event.name, line) for line in event.lines])
-        await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
 
-    return await serve(instance, settings, emit, _announce)
-
-
-def _announce(server: ControlServer) -> None:
-    """Print the URL of the page, on a terminal with the token."""
-    print_error(f"trio-process: the page is at {server.login_url.reveal() if sys.stderr.isatty() else server.url}")
+async def _write_in_thread(text: str) -> None:
+    await trio.to_thread.run_sync(write, text, abandon_on_cancel=True)
 
 
 async def _join(

@@ -8,10 +8,11 @@ from typing import Any, Final, final
 
 import click
 
+from ..._supervisor import UnitChanged
 from ..text import cell_ljust, cells, logged, one_line
 
 _COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
-_STATE_COLOURS: Final = {"ready": "green", "failed": "red", "unready": "yellow", "backoff": "yellow"}
+STATE_COLOURS: Final = {"ready": "green", "failed": "red", "unready": "yellow", "backoff": "yellow"}
 _WIDEST: Final = 24
 
 
@@ -33,10 +34,16 @@ class Lines:
         """Return a line that a service has written."""
         return f"{self._prefix(name)} | {logged(line)}\n"
 
+    def event(self, event: Any) -> str:
+        """Return an event of the services: an `ActionProcessOutput` batch or a `UnitChanged`."""
+        if isinstance(event, UnitChanged):
+            return self.change(event.name, str(event.new), event.reason)
+        return "".join([self.output(event.name, line) for line in event.lines])
+
     def change(self, name: str, state: str, reason: str) -> str:
         """Return the line for a change of a service's state."""
         why = f": {one_line(reason)}" if reason else ""
-        word = click.style(state, fg=_STATE_COLOURS.get(state), bold=True) if self._colour else state
+        word = coloured(state, STATE_COLOURS.get(state), bold=True) if self._colour else state
         return f"{self._prefix(name)} = {word}{why}\n"
 
     def _prefix(self, name: str) -> str:
@@ -46,6 +53,11 @@ class Lines:
         if not self._colour:
             return column
         return click.style(column, fg=self._order.setdefault(name, _COLOURS[len(self._order) % len(_COLOURS)]))
+
+
+def coloured(text: str, colour: str | None, *, bold: bool = False) -> str:
+    """Return a text in a colour of the terminal."""
+    return click.style(text, fg=colour, bold=bold or None)
 
 
 def wants_colour() -> bool:

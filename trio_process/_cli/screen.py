@@ -14,16 +14,17 @@ from __future__ import annotations
 import math
 import os
 import select
+import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, final
 
 import trio
 
-from ..output import OutputLost
-from ..terminal import Terminal, background_may_write
+from .output import OutputLost
+from .terminal import Terminal, background_may_write
 
 STDOUT: Final = 1
 PATIENCE: Final = 2.0
@@ -87,6 +88,14 @@ class Screen:
         body = "".join([line + _END_OF_LINE for line in lines])
         self._put((f"\x1b[{up}A" if up else "") + "\r" + _NO_WRAP + body + _CLEAR_BELOW + _WRAP)
         self._rows, self._width = tuple(cells), width
+
+    def scroll(self, text: str, width: int) -> None:
+        """Write whole lines in the place of the last frame; the next one stands below them."""
+        if not text:
+            return
+        up = self._height_now(width) if self._is_on else 0
+        self._put((f"\x1b[{up}A\r{_CLEAR_BELOW}" if up else "") + text)
+        self._rows = ()
 
     def _height_now(self, width: int) -> int:
         """Return the number of rows of the last frame now: a window that became narrower has rewrapped it."""
@@ -190,6 +199,13 @@ class Screen:
             with suppress(termios.error, OSError), background_may_write():
                 termios.tcsetattr(STDOUT, termios.TCSANOW, self._settings)
         self._settings = None
+
+
+def wants_live_view(environ: Mapping[str, str]) -> bool:
+    """Whether to show the live view: on a terminal that can, unless `NO_COLOR` or `CI` is set (https://no-color.org)."""
+    if environ.get("NO_COLOR") or environ.get("CI", "").lower() not in {"", "0", "false"}:
+        return False
+    return sys.stdout.isatty() and environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
 
 def _reopened(terminal: int) -> int:
