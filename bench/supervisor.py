@@ -259,6 +259,7 @@ def log(scale: float, configure: Configure) -> Values:
         file = Path(name, "lines.log")
         writer = ["sh", "-c", f"sleep 1; seq 1 {count}; echo end; exec sleep 1000"]
         with running(configure, [Service("seq", writer, file)], "sleep") as daemon:
+            time.sleep(0.5)  # what else it does at its start is over; the lines come later
             used, began = daemon.processor_time(), time.perf_counter()
             while not file.exists() or not file.read_bytes()[-64:].rstrip().endswith(b"end"):
                 if time.perf_counter() - began > _LIMIT:

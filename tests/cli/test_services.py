@@ -547,6 +547,18 @@ def test_an_instance_whose_file_is_deleted_is_found_by_its_path(site):
     assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
 
 
+def test_an_instance_whose_directory_is_renamed_is_found_there(site):
+    assert site.run("up", "-d").returncode == 0
+    before = site.rows()["db"]["pid"]
+    site.directory = site.directory.rename(site.directory.with_name("q"))
+    assert site.rows()["db"]["pid"] == before
+    done = site.run("up", "-d")
+    assert (done.returncode, "run already (PID " in done.stdout) == (0, True)
+    assert site.run("down").stdout.startswith("stopped the services of ")
+    assert not list(site.state.glob("*.place"))
+    assert site.run("ps").returncode == 3
+
+
 @pytest.mark.parametrize("option", [(), ("-d",)])
 def test_a_state_directory_or_address_that_can_not_be_used_is_named(site, option):
     for address in ("nonsense", "127.0.0.1:99999"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import quote
@@ -24,6 +26,7 @@ from .state import check_owner, make_private, state_directory
 NOT_RUNNING: Final = 3
 _POLL: Final = 0.05  # seconds
 _ROUTE: Final = "/instance"
+_PLACE: Final = "place"
 _DIGEST: Final = 16  # characters
 
 
@@ -107,6 +110,17 @@ class Instance:
             raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
         return ControlClient(self.address)
 
+    @contextmanager
+    def findable(self) -> Iterator[None]:
+        """Let `instance_of` find the running instance even after its directory was renamed, for the length of the block."""
+        place = self._path(_PLACE)
+        try:
+            place.write_text(f"{_identity(self.file)}\n{self.file}", "utf-8", "surrogateescape")
+            yield
+        finally:
+            with suppress(OSError):  # then it names an instance that doesn't run
+                place.unlink()
+
     def claim(self) -> PIDFile:
         """Become the instance, until the file is released.
 
@@ -145,6 +159,26 @@ class Instance:
             if has_ended():
                 raise DaemonError(f"the services of {self.file} did not start")
             await trio.sleep(_POLL)
+
+
+def instance_of(file: Path) -> Instance:
+    """Return the instance of a file; one that runs is found even if its directory was renamed since it was started."""
+    instance = Instance(file)
+    if instance.pid():
+        return instance
+    for place in state_directory().glob(f"up-*.{_PLACE}"):
+        with suppress(OSError):
+            identity, _, path = place.read_text("utf-8", "surrogateescape").partition("\n")
+            moved = Instance(Path(path))
+            if identity == _identity(instance.file) and moved.pid():
+                return moved
+    return instance
+
+
+def _identity(file: Path) -> str:
+    """Return what stays the same of a file when its directory is renamed: that directory, and the name in it."""
+    status = file.parent.stat()
+    return f"{status.st_dev} {status.st_ino} {file.name}"
 
 
 def announce(server: ControlServer, command: str) -> None:

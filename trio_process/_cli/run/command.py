@@ -18,7 +18,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import Memory, PipelineFile, RunSpec, read_pipeline, to_dot, to_mermaid
 from ..._supervisor import make_units
 from ..find import find_file
-from ..instance import Instance
+from ..instance import instance_of
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
@@ -274,7 +274,7 @@ class _Runs:
             units=units,
             reload=reload if self._is_watching else None,
             files=file.files,
-            instance=Instance(file.path) if file.is_regular else None,
+            instance=instance_of(file.path) if file.is_regular else None,
         )
 
 

@@ -75,6 +75,7 @@ async def services_of(
     async with AsyncExitStack() as stack:
         if instance is not None and isinstance(claim, PIDFile):
             stack.callback(claim.release)
+            stack.enter_context(instance.findable())
             await stack.enter_async_context(_shared(instance, supervisor))
         await stack.enter_async_context(supervisor)
         yield supervisor

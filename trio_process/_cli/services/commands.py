@@ -23,7 +23,7 @@ from ..._control import ControlError
 from ..._core import OptionError, PipelineError, ProcessError
 from ..._pipeline import read_pipeline
 from ..find import NAMES, find_file
-from ..instance import NOT_RUNNING, Instance, NotRunningError
+from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
 from ..output import OutputLost, print_error, report, show, without_output, write
 from ..text import Duration, clock
 from .deeds import Deeds
@@ -143,7 +143,7 @@ def _instance(file: Path | None) -> Instance:
         if running:
             return running[0]
         raise
-    instance = Instance(path)
+    instance = instance_of(path)
     if not path.is_file() and not instance.pid():
         raise PipelineError([f"can't read {str(path)!r}: No such file"])
     return instance

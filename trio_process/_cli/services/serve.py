@@ -70,6 +70,7 @@ async def serve(instance: Instance, settings: ServeSettings, make_show: Callable
             _react_to_hangup(daemon, supervisor, settings, stops)
             with status.noting(stops):
                 async with (
+                    _findable(instance),
                     show.showing(),
                     _shown(supervisor, show, status),
                     ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
@@ -91,6 +92,12 @@ async def serve(instance: Instance, settings: ServeSettings, make_show: Callable
         logger.error("%s", error)
         status.has_failed = True
     return status.code
+
+
+@asynccontextmanager
+async def _findable(instance: Instance) -> AsyncIterator[None]:
+    with instance.findable():
+        yield
 
 
 async def _until_done(supervisor: Supervisor, settings: ServeSettings) -> None:

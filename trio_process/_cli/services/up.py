@@ -44,9 +44,9 @@ async def bring_up(
     listen: str,
 ) -> int:
     """Run the command `up`; return the exit status."""
-    await trio.to_thread.run_sync(
-        supervisor_of, instance.file, tuple(names)
-    )  # faults are reported before anything starts
+    if instance.file.is_file() or not instance.pid():  # else its directory was renamed while it was running
+        # faults are reported before anything starts
+        await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))
     if listen:
         parse_address(listen)
     instance.prepare()
