@@ -141,7 +141,7 @@ def pytest_collection_modifyitems(items):
 
 def _texts(item):
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    fixtures = {"sshd": "ssh", "slurm_conf": "slurm", "dask_address": "dask"}
+    fixtures = {"sshd": "ssh", "slurm_conf": "slurm", "dask_address": "dask", "dask_tls": "dask"}
     by_fixture = [engine for fixture, engine in fixtures.items() if fixture in getattr(item, "fixturenames", ())]
     return [value for value in parameters if isinstance(value, str)] + by_fixture
 

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from engines import (  # noqa: F401 - fixtures
     dask_address,
+    dask_tls,
     make_launcher,
     slurm,
     slurm_conf,

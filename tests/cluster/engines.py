@@ -333,6 +333,36 @@ def dask_launcher(dask_address, warm_worker, warm_helper, monkeypatch):
     return dask_agents(dask_address, workers=[warm_worker])
 
 
+def make_certificate(directory, name="cluster"):
+    """Make a certificate that signs itself, and its key; return their paths."""
+    openssl = _need("openssl")["openssl"]
+    cert, key = directory / f"{name}.pem", directory / f"{name}.key"
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    command = [openssl, "req", "-x509", *kind, "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+    return str(cert), str(key)
+
+
+@pytest.fixture(scope="session")
+def dask_tls(tmp_path_factory):
+    """Start a Dask of one worker that speaks TLS; return its address, and the certificate and key of all."""
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("distributed is not installed; it is in the test group")
+    engine = _engine(tmp_path_factory, "dask-tls")
+    cert, key = make_certificate(engine.directory)
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+    common = ["--no-dashboard", "--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
+    python = [sys.executable, "-m"]
+    where = ["--protocol", "tls", "--host", "127.0.0.1", "--port", str(port)]
+    engine.daemon("scheduler", *python, "distributed.cli.dask_scheduler", *where, *common)
+    where = ["--host", "tls://127.0.0.1", "--local-directory", str(engine.directory), "--no-nanny", "--nthreads", "2"]
+    engine.daemon("worker", *python, "distributed.cli.dask_worker", address, *where, *common)
+    engine.until(lambda: _answers(port), "the scheduler")
+    yield address, cert, key
+    engine.stop()
+
+
 @pytest.fixture
 def make_launcher(request):
     """Return a function of an engine's name and a number of agents (1 or 2) that returns a launcher."""
