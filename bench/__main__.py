@@ -16,6 +16,7 @@ from . import (
     cluster,
     control,
     descriptors,
+    engines,
     health,
     imports,
     lines,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         health,
         registry,
         cluster,
+        engines,
         control,
         supervisor,
     )

@@ -66,7 +66,8 @@ class Contender:
     Args:
         name: As it shows in the table.
         run: Takes the scale (1.0 is the full size) and returns the figures, by their keys.
-        needs: Modules and programs without which it is skipped; a program is written with a leading slash.
+        needs: Modules, programs and variables of the environment without which it is skipped; a program is written
+            with a leading slash, a variable with a dollar sign.
     """
 
     name: str
@@ -75,11 +76,16 @@ class Contender:
 
     def missing(self) -> list[str]:
         """Return what it needs and this machine has not."""
-        return [
-            need.removeprefix("/")
-            for need in self.needs
-            if (tool(need[1:]) if need.startswith("/") else find_spec(need)) is None
-        ]
+        return [need.removeprefix("/") for need in self.needs if not _is_there(need)]
+
+
+def _is_there(need: str) -> bool:
+    match need[0]:
+        case "/":
+            return tool(need[1:]) is not None
+        case "$":
+            return bool(os.environ.get(need[1:]))
+    return find_spec(need) is not None
 
 
 def tool(name: str) -> str | None:
