@@ -53,8 +53,8 @@ async def serve(*specs: UnitSpec) -> None:
 
 
 def _serve_here(which: str) -> None:
-    if which == "list":
-        specs = [UnitSpec(name=f"sleeper-{n}", command="sleep", args=["1000"]) for n in range(SERVICES)]
+    if which != "write":
+        specs = [UnitSpec(name=f"sleeper-{n}", command="sleep", args=["1000"]) for n in range(int(which))]
     else:
         specs = [UnitSpec(name="writer", command=sys.executable, args=["-u", "-c", _WRITER])]
     trio.run(serve, *specs)
@@ -75,7 +75,7 @@ def _ours(which: str) -> Iterator[tuple[int, tuple[str, int], str]]:
 
 
 @contextmanager
-def _supervisord() -> Iterator[tuple[str, int]]:
+def _supervisord(count: int) -> Iterator[tuple[str, int]]:
     """Run supervisord with the same services; yield its address when all of them run."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -88,7 +88,7 @@ def _supervisord() -> Iterator[tuple[str, int]]:
             f"childlogdir={directory}\n[inet_http_server]\nport=127.0.0.1:{port}\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
-            f"[program:sleeper]\ncommand=sleep 1000\nnumprocs={SERVICES}\nprocess_name=%(process_num)d\nstartsecs=0\n"
+            f"[program:sleeper]\ncommand=sleep 1000\nnumprocs={count}\nprocess_name=%(process_num)d\nstartsecs=0\n"
         )
         with subprocess.Popen(
             [program, "-c", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -97,7 +97,7 @@ def _supervisord() -> Iterator[tuple[str, int]]:
                 end = time.monotonic() + 30
                 while True:
                     try:
-                        if _Asker(("127.0.0.1", port), _xml_rpc(port)).ask().count(b"RUNNING") == SERVICES:
+                        if _Asker(("127.0.0.1", port), _xml_rpc(port)).ask().count(b"RUNNING") == count:
                             break
                     except OSError:
                         if time.monotonic() > end:
@@ -156,10 +156,11 @@ class _Asker:
 
 def listed(scale: float, which: str) -> Values:
     """Ask for the list of all services, one answer after the other."""
+    count = max(1, round(SERVICES * min(1.0, scale)))
     if which == "supervisord":
-        with _supervisord() as address:
+        with _supervisord(count) as address:
             return _asked(_Asker(address, _xml_rpc(address[1])), SECONDS * scale)
-    with _ours("list") as (_, address, token):
+    with _ours(str(count)) as (_, address, token):
         request = f"GET /api/process/services HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
         return _asked(_Asker(address, request.encode()), SECONDS * scale)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from browser import Tab, in_browser, needs_chromium, until
+from browser import Tab, until
 
 from trio_process import ControlServer, Probe, RestartPolicy, Runner, RunSpec, Service, Supervisor, UnitSpec
 from trio_process._control.page import files as page_files
@@ -126,18 +126,18 @@ def type_the_token(browser, control):
     return [each for each in tab.complaints if "401" not in each]
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_services_are_seen_and_steered_and_logs_read():
+async def test_services_are_seen_and_steered_and_logs_read(browse):
     supervisor = Supervisor(specs())
     async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
-        assert await in_browser(steer, control) == []
-        assert await in_browser(read_logs, control) == []
+        assert await browse(steer, control) == []
+        assert await browse(read_logs, control) == []
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_pipelines_are_shown_and_a_token_can_be_typed():
+async def test_pipelines_are_shown_and_a_token_can_be_typed(browse):
     async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
         pipeline = [
             RunSpec(name="compile", command="echo", args=["ok"]),
@@ -145,8 +145,8 @@ async def test_pipelines_are_shown_and_a_token_can_be_typed():
             RunSpec(name="deploy", command="true", after=["test"]),
         ]
         await Runner(service).run_all(pipeline, updates=control.pipeline("build", pipeline))
-        assert await in_browser(watch_pipeline, control) == []
-        assert await in_browser(type_the_token, control) == []
+        assert await browse(watch_pipeline, control) == []
+        assert await browse(type_the_token, control) == []
 
 
 FOREIGN = """<!doctype html><title>foreign</title><iframe id=frame src="TARGET/"></iframe>
@@ -197,15 +197,15 @@ def attack(browser, control, port):
     return found
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_a_foreign_page_can_do_nothing():
+async def test_a_foreign_page_can_do_nothing(browse):
     async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
         process = await service.start("sleep", "1000")
         page = FOREIGN.replace("TARGET", control.url.rstrip("/")).replace("ID", process.id).encode()
         async with trio.open_nursery() as nursery:
             port = await nursery.start(serve_foreign, page)
-            found = await in_browser(attack, control, port)
+            found = await browse(attack, control, port)
             nursery.cancel_scope.cancel()
         for host, results in found.items():
             assert len(results) == 9
@@ -221,13 +221,12 @@ def rebind(browser, port):
     return answer.status, page.content()
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_a_rebound_name_gets_nothing():
+async def test_a_rebound_name_gets_nothing(browse):
     async with ControlServer("127.0.0.1:0") as control:
         port = control.addr.rpartition(":")[2]
-        rules = "--host-resolver-rules=MAP attacker.example 127.0.0.1"
-        status, content = await in_browser(rebind, port, arguments=[rules])
+        status, content = await browse(rebind, port)
         assert status == 421
         assert "page.js" not in content
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import trio
-from browser import Tab, in_browser, needs_chromium, until
+from browser import Tab, until
 
 from trio_process import (
     ControlServer,
@@ -189,9 +189,9 @@ def use(browser, control, axe):
     return found, tab.complaints
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_every_button_and_key_works_and_axe_finds_nothing(tmp_path):
+async def test_every_button_and_key_works_and_axe_finds_nothing(tmp_path, browse):
     reason = "axe-playwright-python, which brings axe-core, is not installed"
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=reason).Axe().axe_script
     registry, supervisor, stopping = Registry(tmp_path), Supervisor(UNITS), trio.Event()
@@ -210,7 +210,7 @@ async def test_every_button_and_key_works_and_axe_finds_nothing(tmp_path):
 
         nursery.start_soon(build)
         with registry.registered(DaemonEntry("app", "srv")):
-            assert await in_browser(use, control, axe) == ([], [])
+            assert await browse(use, control, axe) == ([], [])
         assert stopping.is_set()
 
 
@@ -250,12 +250,12 @@ def follow(browser, control):
     return rows, heaps, tab.complaints
 
 
-@needs_chromium
+@pytest.mark.xdist_group("browser")
 @pytest.mark.bound(300)
-async def test_a_flood_is_followed_to_its_last_line_with_the_tab_in_the_background_and_back():
+async def test_a_flood_is_followed_to_its_last_line_with_the_tab_in_the_background_and_back(browse):
     supervisor = Supervisor([UnitSpec(name="noisy", command=sys.executable, args=["-u", "-c", WRITER])])
     async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
-        rows, heaps, complaints = await in_browser(follow, control)
+        rows, heaps, complaints = await browse(follow, control)
     assert complaints == []
     assert max(rows) < 200
     assert max(heaps) < 60e6
