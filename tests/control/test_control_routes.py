@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import trio
-from asking import answer, ask, connect, get, post, raw, serving
+from asking import answer, ask, connect, get, post, raw, serving, websocket
 
 from trio_process import Access, ControlServer, DaemonEntry, HealthServer, Registry, Secret, Service
+from trio_process._control.live import Plane
 
 PYTHON = sys.executable
 
@@ -354,3 +355,43 @@ async def test_a_fault_of_ours_is_an_answer_and_one_line_in_the_log(monkeypatch,
         assert "ZeroDivisionError" in caplog.text
         assert "Traceback" not in caplog.text
         assert (await ask(control, "GET", "/health")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/mine", "/api/process/events"])
+async def test_a_stream_that_fails_ends_early_and_is_one_line_in_the_log(monkeypatch, caplog, path):
+    async with serving() as (control, _):
+
+        @control.app.route("/mine")
+        async def mine():
+            async def pieces():
+                yield b"one"
+                raise ZeroDivisionError
+
+            return pieces()
+
+        monkeypatch.setattr(Plane, "snapshot", lambda self: 1 / 0)
+        stream = await connect(control)
+        async with stream:
+            head = (
+                f"GET {path} HTTP/1.1\r\nHost: {control.addr}\r\nAuthorization: Bearer {control.token.reveal()}\r\n\r\n"
+            )
+            await stream.send_all(head.encode())
+            data = b""
+            with trio.fail_after(20):
+                while chunk := await stream.receive_some(65536):
+                    data += chunk
+        assert data.startswith(b"HTTP/1.1 200")
+        assert not data.endswith(b"0\r\n\r\n")  # so that a client knows that it isn't whole
+        (record,) = caplog.records
+        assert " led to ZeroDivisionError" in record.message
+        assert "Traceback" not in caplog.text
+        assert (await ask(control, "GET", "/health")).status == 200
+
+
+async def test_a_websocket_that_fails_is_closed_and_is_one_line_in_the_log(monkeypatch, caplog):
+    async with serving() as (control, _):
+        monkeypatch.setattr(Plane, "snapshot", lambda self: 1 / 0)
+        async with websocket(control) as stream:
+            assert await stream.next() == {"type": "closed", "code": 1011}
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "Traceback" not in caplog.text

@@ -58,7 +58,7 @@ class Frontend:
         """Handle one request (the arguments are those of a hypercorn `AppWrapper`)."""
         try:
             if scope["type"] == "http":
-                await self._http(scope, receive, _Secured(send).send)
+                await self._http(scope, receive, _Response(send))
             elif scope["type"] == "websocket":
                 await self._websocket(scope, receive, send)
         except BaseExceptionGroup as group:
@@ -67,7 +67,8 @@ class Frontend:
                 raise KeyboardInterrupt from group
             raise
 
-    async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Any, receive: Receive, response: _Response) -> None:
+        send = response.send
         method = scope["method"]
         receive = (body := _Body(receive)).receive
         match = self._router.match(method, scope["raw_path"])
@@ -92,8 +93,8 @@ class Frontend:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the connection without a word
             _log_fault(f"{method} {name}", error)
             answer = failure(Problem("internal", f"{type(error).__name__}: see the log of the server"))
-        if answer is None:
-            return  # the client left before there was one
+        if answer is None or response.begun:
+            return  # the client left before there was one; or it sees that the end of the one that was begun is missing
         self._count(method, name, answer.status)
         await _respond(scope, body, send, answer)
 
@@ -167,22 +168,30 @@ class Frontend:
             await serve_websocket(self._plane, request, receive, send)
         except Problem as problem:
             await self._refuse(problem, send)
+        except Exception as error:  # noqa: BLE001 - as above; hypercorn closes the connection with an internal error
+            _log_fault(f"WebSocket {'other' if route is None else route.path}", error)
 
     async def _refuse(self, problem: Problem, send: Send) -> None:
         for message in refuse_websocket(problem):
             await send(message)
 
 
-class _Secured:
-    """Adds the headers of every answer."""
+class _Response:
+    """Adds the headers of every answer.
 
-    __slots__ = ("_send",)
+    Attributes:
+        begun: Whether the head of the answer was sent.
+    """
+
+    __slots__ = ("_send", "begun")
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.begun = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             message = {**message, "headers": [*message["headers"], *SECURE]}
         await self._send(message)
 
@@ -222,5 +231,7 @@ async def _respond(scope: Any, request: _Body, send: Send, answer: Answer) -> No
 
 
 def _log_fault(what: str, error: BaseException) -> None:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     exc_info = error if logger.isEnabledFor(logging.DEBUG) else None
     logger.error("control server: %s led to %s: %s", what, type(error).__name__, error, exc_info=exc_info)
