@@ -380,7 +380,7 @@ async def test_a_stream_that_fails_ends_early_and_is_one_line_in_the_log(monkeyp
             with trio.fail_after(20):
                 while chunk := await stream.receive_some(65536):
                     data += chunk
-        assert data.startswith(b"HTTP/1.1 200")
+        assert not data or data.startswith(b"HTTP/1.1 200")  # the head may wait for the first piece
         assert not data.endswith(b"0\r\n\r\n")  # so that a client knows that it isn't whole
         (record,) = caplog.records
         assert " led to ZeroDivisionError" in record.message
