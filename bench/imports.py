@@ -27,7 +27,7 @@ def importing(scale: float, name: str) -> Values:
         # compiled beforehand, as an installed package is, whatever this environment says of that
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        for _ in range(1 + max(1, int(5 * scale))):
+        for _ in range(1 + max(3, int(5 * scale))):
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             times.append([float(each) for each in done.stdout.split()])
     least, used = map(min, zip(*times[1:], strict=True))

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 CHUNK: Final = PIPE_CAPACITY
 """How much is read at once, in bytes: what a pipe holds."""
 
+_READS_AT_ONCE: Final = 4  # chunks, while each is full: a pass of Trio's loop takes as long as to read one
+
 _READS_AT_EXIT: Final = 32  # full pipes, of 1 MiB at the most (pipe-max-size); more can only be a grandchild's flood
 
 
@@ -192,10 +194,16 @@ class LocalHandle:
         self._shared.reactor.watch(descriptor, self._read_stdout if stream is Stream.STDOUT else self._read_stderr)
 
     def _read_stdout(self) -> None:
-        self._read(Stream.STDOUT)
+        self._read_on(Stream.STDOUT)
 
     def _read_stderr(self) -> None:
-        self._read(Stream.STDERR)
+        self._read_on(Stream.STDERR)
+
+    def _read_on(self, stream: Stream) -> None:
+        """Read what there is, and go on for a bounded time while the child refills its pipe as fast."""
+        for _ in range(_READS_AT_ONCE):
+            if self._read(stream) < CHUNK or stream in self._paused:
+                return
 
     def _receive_log(self, data: bytes) -> None:
         assert self._owner is not None
@@ -206,16 +214,16 @@ class LocalHandle:
         self._shared.reactor.forget(self._pidfd)
         self._owner.exited()
 
-    def _read(self, stream: Stream) -> bool:
-        """Read once; return whether there may be more."""
+    def _read(self, stream: Stream) -> int:
+        """Read once; return how many bytes came, 0 if there are none for now."""
         descriptor = self._outputs.get(stream)
         if descriptor is None:
-            return False
+            return 0
         assert self._owner is not None
         try:
             data = os.read(descriptor, CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data = b""  # EIO: the other side of a terminal is gone
         except MemoryError as error:
@@ -223,10 +231,10 @@ class LocalHandle:
             data = b""
         if data:
             self._owner.received(stream, data)
-            return True
+            return len(data)
         self._close_output(stream)
         self._owner.stream_ended()
-        return False
+        return 0
 
     def _close_output(self, stream: Stream) -> None:
         descriptor = self._outputs.pop(stream)
@@ -304,10 +312,13 @@ class LocalHandle:
         if self._shared.guardian is not None:
             self._shared.guardian.discard(self.pid)
         info = reap.reap(self.pid, pidfd)
-        info = info._replace(usage=self._containment.usage(info.usage))
+        usage = self._containment.usage(info.usage)
+        if usage is not info.usage:
+            info = info._replace(usage=usage)
         self._containment.close()
         if pidfd >= 0:
-            self._shared.reactor.close_watched(pidfd)
+            self._shared.reactor.forget(pidfd)
+            os.close(pidfd)  # close_watched would have the reactor look for more, and nothing follows the exit
         return info
 
     def abandon(self) -> None:

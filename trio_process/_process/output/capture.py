@@ -85,7 +85,7 @@ class Capture:
     @property
     def held(self) -> int:
         """How many bytes are kept at most, for the bound on remembered output."""
-        return sum([len(ring) for ring in self._distinct()])
+        return 0 if self._both is None else sum([len(ring) for ring in self._distinct()])
 
     def unfinished(self, stream: Stream) -> builtins.bytes:
         """Return the output of a stream since its last newline, as far as it is kept."""
