@@ -1,5 +1,6 @@
 """What is retained of the finished ones bounds nobody's own result."""
 
+import gc
 import math
 
 import pytest
@@ -94,3 +95,16 @@ async def test_the_bound_holds_as_soon_as_nothing_refers_to_a_process(count):
             process = await service.start("head", "-c", "500000", "/dev/zero")
             await process.wait()
             assert len(process.output_bytes()) == 500_000
+
+
+async def test_a_forgotten_process_is_freed_without_the_garbage_collector():
+    async with Service(options=ServiceOptions(retain=0)) as service:
+        await service.run("echo", "hello")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await service.run("echo", "hello")
+            assert gc.collect() < 20
+        finally:
+            gc.enable()

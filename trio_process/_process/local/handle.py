@@ -316,6 +316,7 @@ class LocalHandle:
         if usage is not info.usage:
             info = info._replace(usage=usage)
         self._containment.close()
+        self._owner = None  # not called again; without this cycle, a forgotten child needs no garbage collector
         if pidfd >= 0:
             self._shared.reactor.forget(pidfd)
             os.close(pidfd)  # close_watched would have the reactor look for more, and nothing follows the exit
