@@ -114,6 +114,9 @@ def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
     end = time.monotonic() + 60 * given.minutes
     for place, benchmark in enumerate(chosen):
         seconds = (end - time.monotonic()) / (len(chosen) - place)
+        if seconds <= 0:
+            print(f"\n{benchmark.name}: left out, as the {given.minutes:g} minutes are over", flush=True)
+            continue
         only = given.only or (benchmark.compared if given.quick else ())
         outcome = measure(benchmark, given.rounds, given.scale, tell, only, seconds)
         tell("")
