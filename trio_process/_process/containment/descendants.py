@@ -22,7 +22,7 @@ from ..environment import MARKER
 from .limit_mark import limit_mark_of
 from .strategies import Containment
 
-_NARROW: Final = 256  # PIDs to look at one by one, instead of listing /proc
+_NARROW: Final = 1024  # PIDs to look at one by one, instead of listing /proc
 _WRAP_AGE: Final = 2.0  # seconds in which no machine forks once through all PIDs
 _ROUNDS: Final = 8  # looks at the PIDs handed out meanwhile
 _GONE: Final = -1
@@ -99,7 +99,7 @@ class Lineage:
         populated = target.containment.populated
         if populated is not None:
             return populated
-        if self._loadavg < 0 or target.age > _WRAP_AGE or os.getsid(0) != self._session:
+        if self._loadavg < 0 or not self._is_young(target):
             return True
         first = target.pid
         for _ in range(_ROUNDS):
@@ -108,20 +108,33 @@ class Lineage:
             if not pids:
                 return pids is None
             sessions = {_session_of(pid) for pid in pids}
-            # A descendant is in the session of our children, or in one that a descendant has begun, whose PID is its id
-            # (setsid(2)). On a busy machine this excludes most strangers in 0.3 µs each.
-            if any(session == self._session or target.pid <= session <= last for session in sessions):
+            if any(self._may_hold_some(session, target.pid, last) for session in sessions):
                 return True
             if _GONE not in sessions:
                 return False
             first = last  # what is gone may have forked before
         return True
 
-    def _narrow(self, target: Target) -> list[int] | None:
+    def _is_young(self, target: Target) -> bool:
+        """Return whether the PIDs of its descendants follow its own, and their sessions are known."""
+        return target.age <= _WRAP_AGE and os.getsid(0) == self._session
+
+    def _may_hold_some(self, session: int, first: int, last: int) -> bool:
+        """Return whether a session may hold descendants of a child, with PIDs from `first` to `last`.
+
+        They are in the session of our children, or in one that a descendant has begun, whose PID is its id (setsid(2)). On
+        a busy machine this excludes most strangers in 0.3 µs each.
+        """
+        return session == self._session or first <= session <= last
+
+    def _narrow(self, targets: Collection[Target]) -> list[int] | None:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
-        if self._loadavg < 0 or target.age > _WRAP_AGE:
+        last = self._last_pid()
+        if not all(self._is_young(target) and 0 <= last - target.pid <= _NARROW for target in targets):
             return None
-        return self._handed_out(target.pid, self._last_pid())
+        first = min(target.pid for target in targets)
+        pids = self._handed_out(first, last)
+        return pids and [pid for pid in pids if self._may_hold_some(_session_of(pid), first, last)]
 
     def _last_pid(self) -> int:
         """Return the PID that was handed out last: the last field of proc_loadavg(5)."""
@@ -177,7 +190,7 @@ class Lineage:
         for one in targets:
             look.among(one.containment.members(), one.pid)
         last = self._last_pid()
-        narrow = self._narrow(next(iter(targets))) if len(targets) == 1 else None
+        narrow = self._narrow(targets)
         look.at(narrow if narrow is not None else _all_pids())
         for _ in range(_ROUNDS):
             newest = self._last_pid()
