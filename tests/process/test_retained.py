@@ -5,9 +5,10 @@ import math
 
 import pytest
 import trio
-from support import child_of
+from support import child_of, sh
 
 from trio_process import Core, Program, Service, ServiceOptions
+from trio_process._process.lifecycle import Lifecycle
 
 SIZE = 70 * 2**20  # ServiceOptions.retain_bytes is 64 MiB
 HEAD = ("head", "-c", str(SIZE), "/dev/zero")
@@ -97,14 +98,19 @@ async def test_the_bound_holds_as_soon_as_nothing_refers_to_a_process(count):
             assert len(process.output_bytes()) == 500_000
 
 
-async def test_a_forgotten_process_is_freed_without_the_garbage_collector():
+@pytest.mark.parametrize("script", ["echo hello", "sleep 60 & echo hello"], ids=["alone", "swept"])
+async def test_a_forgotten_process_is_freed_without_the_garbage_collector(script):
     async with Service(options=ServiceOptions(retain=0)) as service:
-        await service.run("echo", "hello")
+        await service.run(*sh(script))
         gc.collect()
         gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
         try:
-            for _ in range(20):
-                await service.run("echo", "hello")
-            assert gc.collect() < 20
+            for _ in range(5):
+                await service.run(*sh(script))
+            gc.collect()
+            assert not [found for found in gc.garbage if isinstance(found, Lifecycle)]
         finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
             gc.enable()

@@ -265,6 +265,7 @@ class Lifecycle:
     def _swept(self, survivors: Sequence[Survivor], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         if self.phase is not Phase.SWEEPING:
             return
+        self._kill_now = None  # it refers to the sweep, which refers to this
         self.read_rest()  # to the end of what has just been closed
         if not killed and not self.handle.open_streams and self.record.output_error is None:
             self.record.output_incomplete = False  # what held the pipe has closed it by itself
