@@ -98,16 +98,17 @@ async def test_the_bound_holds_as_soon_as_nothing_refers_to_a_process(count):
             assert len(process.output_bytes()) == 500_000
 
 
-@pytest.mark.parametrize("script", ["echo hello", "sleep 60 & echo hello"], ids=["alone", "swept"])
-async def test_a_forgotten_process_is_freed_without_the_garbage_collector(script):
+@pytest.mark.parametrize("script", ["echo hello", "sleep 60 & echo hello", "sleep 60 >/dev/null 2>&1 &"])
+@pytest.mark.parametrize("timeout", [None, 50])
+async def test_a_forgotten_process_is_freed_without_the_garbage_collector(script, timeout):
     async with Service(options=ServiceOptions(retain=0)) as service:
-        await service.run(*sh(script))
+        await service.run(*sh(script), timeout=timeout)
         gc.collect()
         gc.disable()
         gc.set_debug(gc.DEBUG_SAVEALL)
         try:
             for _ in range(5):
-                await service.run(*sh(script))
+                await service.run(*sh(script), timeout=timeout)
             gc.collect()
             assert not [found for found in gc.garbage if isinstance(found, Lifecycle)]
         finally:

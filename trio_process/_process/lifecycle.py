@@ -233,6 +233,7 @@ class Lifecycle:
         self._exited_at = trio.current_time()
         if self._limits is not None:
             self._limits.cancel()
+            self._limits = None  # as all data of a phase that is over: it refers to this
         self.read_rest()
         self.release_consumers()
         if not self.handle.open_streams:
@@ -246,6 +247,7 @@ class Lifecycle:
         """Called when the pipes are at their end, or have been silent for long enough."""
         if self._drain is not None:
             self._drain.cancel()
+            self._drain = None
         self.record.output_incomplete = self.handle.open_streams > 0 or self.record.output_error is not None
         self._sweep()
 
@@ -265,7 +267,7 @@ class Lifecycle:
     def _swept(self, survivors: Sequence[Survivor], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         if self.phase is not Phase.SWEEPING:
             return
-        self._kill_now = None  # it refers to the sweep, which refers to this
+        self._kill_now = None
         self.read_rest()  # to the end of what has just been closed
         if not killed and not self.handle.open_streams and self.record.output_error is None:
             self.record.output_incomplete = False  # what held the pipe has closed it by itself
