@@ -26,9 +26,9 @@ Cgroup (`CgroupContainment`)
 The PID window (`Lineage`)
     A scan of all of ``/proc`` costs milliseconds, and most commands leave nothing behind. PIDs are handed out in ascending
     order, so a descendant has a PID after that of its ancestor. If each PID handed out since the start of the child went to
-    another child of ours, there is nothing to scan; if only a few others were handed out, those few are scanned. On a
-    quiet machine, the end of a short command then needs no scan. It is not relied on for a child older than two seconds,
-    because a busy machine may have used all PIDs once by then.
+    another child of ours, there is nothing to scan; if only a few others were handed out, those few are scanned, as far as
+    their session may be that of a descendant. The end of a short command then mostly needs no scan. It is not relied on for
+    a child older than two seconds, because a busy machine may have used all PIDs once by then.
 
 The sweep (`Sweeper`)
     One scan serves all children of a service that end at the same time. Escapees get the stop signal once, the rest of the
