@@ -233,7 +233,6 @@ class Lifecycle:
         self._exited_at = trio.current_time()
         if self._limits is not None:
             self._limits.cancel()
-            self._limits = None  # as all data of a phase that is over: it refers to this
         self.read_rest()
         self.release_consumers()
         if not self.handle.open_streams:
@@ -247,33 +246,30 @@ class Lifecycle:
         """Called when the pipes are at their end, or have been silent for long enough."""
         if self._drain is not None:
             self._drain.cancel()
-            self._drain = None
         self.record.output_incomplete = self.handle.open_streams > 0 or self.record.output_error is not None
         self._sweep()
 
     def _sweep(self) -> None:
         options = self.record.options
-        kill_now = None
         if options.kill_group and (not options.detach or self.kill_at is not None):
             # descendants of a child that is being stopped have the rest of the grace for their own clean-up
             kill_from = max(self._exited_at, self.kill_at or 0.0)
-            kill_now = self.handle.sweep(trio.current_time() - self.record.started, kill_from, self._swept)
-        if kill_now is None:
+            self._kill_now = self.handle.sweep(trio.current_time() - self.record.started, kill_from, self._swept)
+        if self._kill_now is None:
             self._finish(())
         else:
-            self._kill_now = kill_now
             self._enter(Phase.SWEEPING)
 
     def _swept(self, survivors: Sequence[Survivor], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         if self.phase is not Phase.SWEEPING:
             return
-        self._kill_now = None
         self.read_rest()  # to the end of what has just been closed
         if not killed and not self.handle.open_streams and self.record.output_error is None:
             self.record.output_incomplete = False  # what held the pipe has closed it by itself
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:
+        self._limits = self._drain = self._kill_now = None  # they refer to this: the collector would have to free it
         self.handle.close_outputs()
         info = self.handle.reap()
         if self.stopping is not None:

@@ -36,6 +36,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -115,9 +116,7 @@ class LocalHandle:
         self._outputs = spawned.outputs
         self.open_streams = len(spawned.outputs)
         self._launch = spawned.launch
-        self._tail = None
-        if spawned.log is not None:
-            self._tail = FileTail(spawned.log, shared.reactor, self._receive_log)
+        self._tail = None if spawned.log is None else FileTail(spawned.log, shared.reactor, self._receive_log)
         self._shared = shared
         shared.lineage.add(self.pid)
         self._containment = containment
@@ -237,8 +236,7 @@ class LocalHandle:
         return 0
 
     def _close_output(self, stream: Stream) -> None:
-        descriptor = self._outputs.pop(stream)
-        self._shared.reactor.close_watched(descriptor)
+        self._shared.reactor.close_watched(self._outputs.pop(stream))
         self.open_streams -= 1
 
     def pause(self, stream: Stream) -> None:
@@ -277,11 +275,9 @@ class LocalHandle:
 
     def signal(self, number: int, *, group: bool) -> None:
         """Send a signal to the group, or to the leader alone."""
-        if self._pidfd < 0:
-            return
-        if group:
+        if self._pidfd >= 0 and group:
             reap.signal_group(self.pid, self._pidfd, number)
-        else:
+        elif self._pidfd >= 0:
             reap.signal_leader(self._pidfd, number)
 
     def has_exited(self) -> bool:
@@ -300,8 +296,7 @@ class LocalHandle:
         target = Target(self.pid, self._containment, age, self._stop_signal)
         if not self._shared.lineage.may_have_left_some(target):
             return None
-        sweep = self._shared.sweeper.begin(target, kill_from, callback)
-        return lambda: self._shared.sweeper.kill_now(sweep)
+        return partial(self._shared.sweeper.kill_now, self._shared.sweeper.begin(target, kill_from, callback))
 
     def reap(self) -> ExitInfo:
         """Reap the leader; its PID may be reused from here on."""
@@ -312,9 +307,7 @@ class LocalHandle:
         if self._shared.guardian is not None:
             self._shared.guardian.discard(self.pid)
         info = reap.reap(self.pid, pidfd)
-        usage = self._containment.usage(info.usage)
-        if usage is not info.usage:
-            info = info._replace(usage=usage)
+        info = info._replace(usage=self._containment.usage(info.usage))
         self._containment.close()
         self._owner = None  # not called again; without this cycle, a forgotten child needs no garbage collector
         if pidfd >= 0:
