@@ -25,7 +25,7 @@ async def in_trio(once: Callable[[], Awaitable[object]], in_flight: int, seconds
 
     async def work() -> None:
         nonlocal count
-        while time.perf_counter() < begin + seconds:
+        while not count or time.perf_counter() < begin + seconds:
             await once()
             count += 1
 
@@ -44,7 +44,7 @@ async def in_asyncio(once: Callable[[], Awaitable[object]], in_flight: int, seco
 
     async def work() -> None:
         nonlocal count
-        while time.perf_counter() < begin + seconds:
+        while not count or time.perf_counter() < begin + seconds:
             await once()
             count += 1
 
@@ -60,7 +60,7 @@ def in_threads(once: Callable[[], object], in_flight: int, seconds: float) -> Va
     begin, meter = time.perf_counter(), Meter()
 
     def work(place: int) -> None:
-        while time.perf_counter() < begin + seconds:
+        while not counts[place] or time.perf_counter() < begin + seconds:
             once()
             counts[place] += 1
 
