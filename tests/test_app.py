@@ -28,7 +28,7 @@ LIMIT = 120
 def app():
     """Return a copy of the application; the path of a unix socket has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="tp") as name:
-        yield Path(shutil.copytree(APP, Path(name, "app"), ignore=shutil.ignore_patterns("__pycache__", "data")))
+        yield Path(shutil.copytree(APP, Path(name, "app"), ignore=shutil.ignore_patterns("__pycache__", "data", ".*")))
 
 
 @pytest.fixture
@@ -149,5 +149,9 @@ def test_every_file_of_it_is_shown_in_a_page():
         for page in PAGES
         for found in re.findall(r"^```\{literalinclude\} \.\./examples/app/(\S+)$", page, re.MULTILINE)
     }
-    files = {str(path.relative_to(APP)) for path in APP.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    files = {
+        str(path.relative_to(APP))
+        for path in APP.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not path.relative_to(APP).parts[0].startswith(".")
+    }
     assert shown == files - {"depot/__init__.py"}

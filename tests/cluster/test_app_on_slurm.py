@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ APP = Path(__file__).parents[2] / "docs" / "examples" / "app"
 
 
 def verify(data, *options):
-    command = [sys.executable, "-m", "trio_process", "run", "-f", APP / "trio-process.toml", "verify", *options]
+    file = shutil.copy(APP / "trio-process.toml", data)  # runs are remembered beside it
+    command = [sys.executable, "-m", "trio_process", "run", "-f", file, "verify", *options]
     environment = {**os.environ, "DEPOT_DATA": str(data)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
 

@@ -48,7 +48,10 @@ async def test_a_migration_that_fails_ends_the_program(fake, autojump_clock):
 
 async def test_a_worker_that_crashes_at_night_is_restarted(fake, autojump_clock):
     crashes = Behaviour(lines=["worker is waiting for files"], exit_after=8 * 3600, exit_code=-9)
-    fake.on(*WORKER, then=[crashes, WAITS])
+    fake.on(
+        lambda call: call.options.env.get("TRIO_PROCESS_REPLICA") == "1" and "depot.worker" in call.args,
+        then=[crashes, WAITS],
+    )
     async with Supervisor(UNITS, service=fake) as supervisor:
         await supervisor["worker"].wait("backoff")
         assert supervisor["worker.2"].ready
