@@ -303,12 +303,13 @@ class TestTheRest:
         ("typed", "found"),
         [("", ["lint", "test", "test-1", "test-2"]), ("te", ["test", "test-1", "test-2"]), ("x", [])],
     )
-    def test_a_shell_completes_the_names_of_tasks(self, typed, found):
+    @pytest.mark.parametrize("command", ["run", "why"])
+    def test_a_shell_completes_the_names_of_tasks(self, command, typed, found):
         text = "[tasks.lint]\nrun = 'x'\n[tasks.test]\nrun = 'y'\nmatrix = { n = [1, 2] }\n"
         Path("trio-process.toml").write_text(text)
         environment = {
             "_TRIO_PROCESS_COMPLETE": "bash_complete",
-            "COMP_WORDS": f"trio-process run {typed}",
+            "COMP_WORDS": f"trio-process {command} {typed}",
             "COMP_CWORD": "2",
         }
         done = invoke(env=environment)

@@ -593,7 +593,7 @@ class TestTerminals:
         master, slave = pty.openpty()
         poll = select.poll()
         poll.register(slave, select.POLLOUT)
-        with subprocess.Popen(COMMAND, cwd=tmp_path, env=environment(NO_COLOR="1"), stdout=slave) as process:
+        with subprocess.Popen(COMMAND, cwd=tmp_path, env=environment(CI="1"), stdout=slave) as process:
             try:
                 await wait_until(lambda: not poll.poll(0))
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the same one thrice could come as one
@@ -604,8 +604,23 @@ class TestTerminals:
                 os.close(master)
                 os.close(slave)
 
-    @pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}])
-    def test_without_a_wish_for_colours_there_are_plain_lines(self, tmp_path, more):
+    def test_no_color_keeps_the_live_view_without_colours(self, tmp_path):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nshell = 'echo \"colour: $FORCE_COLOR.\"'")
+        terminal = Terminal(tmp_path, NO_COLOR="1")
+        assert terminal.status() == 0
+        assert "\x1b[?25l" in terminal.seen
+        assert not re.search(r"\x1b\[([0-9]+;)*(3[0-9]|4[0-9]|9[0-7]|38;5;[0-9]+)(;[0-9]+)*m", terminal.seen)
+        assert "colour: ." in terminal.seen
+
+    @pytest.mark.parametrize(("more", "asked"), [({}, "1"), ({"FORCE_COLOR": "3"}, "3"), ({"TERM": "dumb"}, "")])
+    def test_tasks_are_asked_for_colours_where_these_can_be_shown(self, tmp_path, more, asked):
+        (tmp_path / "trio-process.toml").write_text("[tasks.t]\nshell = 'echo \"colour: $FORCE_COLOR.\"'")
+        terminal = Terminal(tmp_path, "--output", "prefix", **more)
+        assert terminal.status() == 0
+        assert f"t | colour: {asked}.\r\n" in terminal.seen
+
+    @pytest.mark.parametrize("more", [{"CI": "true"}, {"TERM": "dumb"}])
+    def test_in_ci_and_on_a_terminal_that_can_not_move_its_cursor_there_are_plain_lines(self, tmp_path, more):
         (tmp_path / "trio-process.toml").write_text(PIPELINE)
         terminal = Terminal(tmp_path, "lint", **more)
         assert terminal.status() == 0

@@ -202,9 +202,19 @@ class Screen:
 
 
 def wants_live_view(environ: Mapping[str, str]) -> bool:
-    """Whether to show the live view: on a terminal that can, unless `NO_COLOR` or `CI` is set (https://no-color.org)."""
-    if environ.get("NO_COLOR") or environ.get("CI", "").lower() not in {"", "0", "false"}:
-        return False
+    """Whether to show the live view: on a terminal that can, unless `CI` is set; with `NO_COLOR`, it has no colours."""
+    return environ.get("CI", "").lower() in {"", "0", "false"} and _has_capable_terminal(environ)
+
+
+def asks_for_colours(environ: Mapping[str, str]) -> bool:
+    """Whether to ask tasks for colours, as their output is shown on a terminal although they write to a pipe.
+
+    An environment that asks for colours, or for none, goes to them as it is (https://force-color.org, https://no-color.org).
+    """
+    return not environ.get("NO_COLOR") and "FORCE_COLOR" not in environ and _has_capable_terminal(environ)
+
+
+def _has_capable_terminal(environ: Mapping[str, str]) -> bool:
     return sys.stdout.isatty() and environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
 

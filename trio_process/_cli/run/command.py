@@ -11,7 +11,6 @@ from typing import Final, NoReturn, final
 import attrs
 import click
 import trio
-from click.shell_completion import CompletionItem
 from rich.console import RenderableType
 
 from ..._core import OptionError, ProcessError
@@ -22,10 +21,11 @@ from ..instance import instance_of
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
-from ..screen import Screen, wants_live_view
+from ..screen import Screen, asks_for_colours, wants_live_view
 from ..terminal import Terminal
 from ..text import Duration
 from .board import Board
+from .complete import complete_tasks
 from .drive import Outcome, RunSettings, drive
 from .last_run import remember
 from .listing import dry_run, list_tasks, tasks_as_json
@@ -55,20 +55,6 @@ trio-process at once.
 """
 
 
-def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the tasks, and the tables that stand for several, for a shell's completion."""
-    del parameter
-    try:
-        given = context.params.get("file")
-        tasks = read_pipeline(given if given is not None else find_file(Path())).tasks
-    except ProcessError:
-        return []
-    about = {task.table: task.description for task in reversed(tasks)} | {
-        task.spec.name: task.description for task in tasks
-    }
-    return [CompletionItem(name, help=about[name] or None) for name in sorted(about) if name.startswith(incomplete)]
-
-
 class _RunCommand(click.Command):
     """A command that keeps the arguments after ``--`` apart: they are those of the tasks."""
 
@@ -82,7 +68,7 @@ class _RunCommand(click.Command):
 
 
 @click.command(cls=_RunCommand, help=_HELP)
-@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=_complete)
+@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
 @click.option(
     "-f",
     "--file",
@@ -310,6 +296,8 @@ class _Command:
         """Run the pipeline, report on it, and return the exit status; None if its file has changed."""
         clock = SuspendableClock()
         raise_descriptor_limit()
+        if asks_for_colours(os.environ):
+            os.environ["FORCE_COLOR"] = "1"  # not in the specs: what is up to date does not depend on our terminal
         try:
             outcome, board = trio.run(self._drive, clock, clock=clock)
             # before it is shown: what is lost with the terminal should not be lost for the next run

@@ -11,13 +11,14 @@ from ..._core import ProcessError
 from ..._pipeline import read_pipeline
 from ..find import find_file
 from ..output import print_error, show
+from .complete import complete_tasks
 from .remembered import explain, open_memory
 
 _USAGE = 2
 
 
 @click.command(help="Explain why tasks ran or were not run, and whether they would run now.")
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=complete_tasks)
 @click.option(
     "-f",
     "--file",

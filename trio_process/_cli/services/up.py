@@ -91,7 +91,7 @@ async def _stay_in_foreground(instance: Instance, settings: ServeSettings) -> in
     with ExitStack() as stack:
         terminal = Terminal()
         stack.callback(terminal.close)
-        if not wants_live_view(os.environ) or (terminal.exists and not terminal.is_ours):
+        if os.environ.get("NO_COLOR") or not wants_live_view(os.environ) or (terminal.exists and not terminal.is_ours):
             show = PlainShow(Lines([], colour=wants_colour()), _write_in_thread, print_error)
             return await serve(instance, settings, lambda _: show)
         screen = Screen(terminal)
