@@ -244,12 +244,12 @@ class TestSummary:
         assert [cause.result.name for cause in found.causes] == ["bad"]
         assert found.interrupted == ("cut",)
 
-    def test_a_chain_of_five_thousand_is_no_recursion(self):
-        specs = [spec("t0"), *[spec(f"t{n}", f"t{n - 1}") for n in range(1, 5000)]]
+    def test_a_chain_of_two_thousand_is_no_recursion(self):
+        specs = [spec("t0"), *[spec(f"t{n}", f"t{n - 1}") for n in range(1, 2000)]]
         results = [result(specs[0], SpecState.FAILED, code=1)]
         results += [result(one, SpecState.SKIPPED, wave=n) for n, one in enumerate(specs[1:], 1)]
         [cause] = summarize(whole(*results), "t0").causes
-        assert len(cause.skipped) == 4999
+        assert len(cause.skipped) == 1999
 
 
 class TestAccount:

@@ -1,6 +1,7 @@
 """`trio-process run`, as one would run it: exit codes, files, signals, terminals."""
 
 import errno
+import io
 import json
 import os
 import pty
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from support import wait_until
 
 from trio_process._cli.find import find_file
+from trio_process._cli.main import cli as whole_command_line
 from trio_process._cli.run import command as run_module
 from trio_process._core import PipelineError
 from trio_process._pipeline import read_pipeline
@@ -458,22 +460,19 @@ class TestSignals:
         assert json.loads((tmp_path / "r").read_text())["results"][0]["output"] == "said\nso\n"
 
     @pytest.mark.parametrize("words", ["run --list", "run --graph", "run --dry-run", "daemons", "daemons --json"])
-    def test_an_overview_that_can_not_be_written_is_told(self, tmp_path, words):
+    def test_an_overview_that_can_not_be_written_is_told(self, tmp_path, monkeypatch, words):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "trio_process", *words.split()],
-                cwd=tmp_path,
-                env=environment(HOME=str(tmp_path)),
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        assert done.returncode == 1
-        assert "No space left" in done.stderr
-        assert "Traceback" not in done.stderr
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        said = io.StringIO()
+        full = open("/dev/full", "w")  # noqa: SIM115 - closed below, where what it holds can't be written either
+        monkeypatch.setattr("sys.stdout", full)
+        monkeypatch.setattr("sys.stderr", said)
+        with pytest.raises(SystemExit) as ended:
+            whole_command_line.main(words.split(), standalone_mode=False)
+        full.close()
+        assert ended.value.code == 1
+        assert "No space left" in said.getvalue()
 
     def test_a_full_disk_ends_the_run_with_a_word(self, tmp_path):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")

@@ -180,9 +180,9 @@ class TestWhatAFileSays:
         assert specs["z"].after == (name,)
         assert specs[name].name == name
 
-    def test_five_thousand_dependencies_on_one_task_are_read(self, load):
-        text = "[tasks]\nlast.run='true'\n" + "".join(f"t{n}={{run='true',after=['last']}}\n" for n in range(5000))
-        assert len(load(text)) == 5001
+    def test_two_thousand_dependencies_on_one_task_are_read(self, load):
+        text = "[tasks]\nlast.run='true'\n" + "".join(f"t{n}={{run='true',after=['last']}}\n" for n in range(2000))
+        assert len(load(text)) == 2001
 
     def test_descriptions_are_kept_beside_the_specs(self, write):
         file = read_pipeline(write("[tasks.t]\nrun='true'\ndescription='what'\nmatrix={n=[1]}"))

