@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trio_process import PipelineError, Runner, RunSpec, Secret, Service, SpecState
-from trio_process._pipeline import Memory
+from trio_process._pipeline import Memory, fingerprint
 from trio_process._pipeline.fingerprint import Digests
 from trio_process._pipeline.journal import Journal
 
@@ -330,3 +330,43 @@ async def test_a_bad_memory_is_refused():
             Runner(service, memory=3)
         with pytest.raises(PipelineError):
             await Runner(service, memory="x").run_all([RunSpec(name="", command="x")])
+
+
+@pytest.mark.parametrize("how", ["stopping", "timeout", "failure", "cancelled"])
+async def test_what_ends_a_run_ends_the_look_at_a_large_file(place, monkeypatch, how):
+    looking, stopping = trio.Event(), trio.Event()
+
+    def read_for_ever(self, path):
+        trio.from_thread.run_sync(looking.set)
+        while True:
+            fingerprint._give_way()
+            time.sleep(0.005)
+
+    monkeypatch.setattr(Digests, "_hash", read_for_ever)
+    (place / "large").write_bytes(b"x" * 2**17)
+    os.mkfifo(place / "go")
+    specs = [
+        RunSpec(name="large", command="true", cwd=place, inputs=["large"]),
+        RunSpec(name="fails", command="sh", args=["-c", "read x <go; exit 1"], cwd=place),
+    ]
+    options = {"on_failure": "kill" if how == "failure" else "continue"}
+    if how == "timeout":
+        options["timeout"] = 0.5
+    results = []
+    with trio.fail_after(60):
+        async with Service() as service, trio.open_nursery() as nursery:
+
+            async def run():
+                runner = Runner(service, memory=place / "memory")
+                results.append(await runner.run_all(specs, stopping=stopping, **options))
+
+            nursery.start_soon(run)
+            await looking.wait()
+            if how == "stopping":
+                stopping.set()
+            elif how == "failure":
+                await trio.to_thread.run_sync((place / "go").write_text, "\n")
+            elif how == "cancelled":
+                nursery.cancel_scope.cancel()
+    if how != "cancelled":
+        assert results[0].results[0].state is SpecState.SKIPPED

@@ -260,8 +260,15 @@ class Scheduler:
                 self._halt(Halt.CLEANUP)
             else:
                 self._watchers.start_soon(self._end_cleanup, limit, self._restarts)
+        self._end_checks()
         if self._settings.eager and self._nursery is not None and not (is_halted and limit == 0):
             self._admit(self._machine.take_ready())
+
+    def _end_checks(self) -> None:
+        """End the look at whether a spec is up to date that a halt has skipped: its files may be large."""
+        for index, attempt in self._attempts.items() if self._machine.cause is not None else ():
+            if attempt.handle is None and attempt.reason is None and self._machine.result_of(index) is not None:
+                attempt.scope.cancel()
 
     def _admit(self, ready: Iterable[int]) -> None:
         """Let specs begin as soon as there is room for them."""
@@ -325,6 +332,7 @@ class Scheduler:
             outcome = None
         if outcome is not None:
             self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
+            self._end_checks()  # before this end is written down, which waits for them
         is_retried = not attempt.is_outdated and self._machine.may_begin(index)
         await self._memory.remember(self._machine.result_of(index))
         self._go_on()
@@ -339,12 +347,8 @@ class Scheduler:
             with attempt.scope:
                 if attempt.scope.cancel_called:
                     await trio.lowlevel.checkpoint()  # ended before it began
-                if self._memory.covers(spec):
-                    is_current = await self._memory.is_up_to_date(spec) and not attempt.is_outdated
-                    if is_current and self._machine.may_begin(index):
-                        self._machine.up_to_date(index)
-                    if not self._machine.may_begin(index):
-                        return None  # up to date, or skipped by a halt meanwhile
+                if self._memory.covers(spec) and not await self._has_to_run(index, attempt):
+                    return None
                 if spec.uses:
                     await self._wait_for_services(index, attempt)
                 elif self._memory.covers(spec):
@@ -358,8 +362,16 @@ class Scheduler:
         except trio.Cancelled:
             self._machine.cancelled(index)
             raise
-        assert attempt.reason is not None, "only an attempt that is to end has its scope cancelled"
+        if attempt.reason is None:
+            return None  # skipped by a halt while it was looked whether it is up to date
         return attempt.failure or never_ran(spec, attempt.reason)
+
+    async def _has_to_run(self, index: int, attempt: _Attempt) -> bool:
+        """Return whether a spec is not up to date, and was not skipped by a halt meanwhile."""
+        is_current = await self._memory.is_up_to_date(self._specs[index]) and not attempt.is_outdated
+        if is_current and self._machine.may_begin(index):
+            self._machine.up_to_date(index)
+        return self._machine.may_begin(index)
 
     async def _wait_for_services(self, index: int, attempt: _Attempt) -> None:
         spec = self._specs[index]

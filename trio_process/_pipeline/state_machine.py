@@ -145,6 +145,8 @@ class StateMachine:
 
     def cancelled(self, index: int) -> None:
         """Note that an attempt was cancelled, and its process has been stopped."""
+        if self._is_pending(index) or self._progress[index].result is not None:
+            return  # it was only looked whether the spec is up to date
         self._progress[index].last = ProcessError("cancelled while it ran")
         self._conclude(index, Change.FAIL)
 
