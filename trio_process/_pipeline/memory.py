@@ -21,7 +21,7 @@ from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_file
 from .journal import Journal
 from .patterns import has_wildcard
 from .reasons import FORCED, NEW, find_differences, it_ran
-from .records import batches, size_of, without_outdated
+from .records import BATCH, batches, size_of, without_outdated
 from .result import RunResult, SpecState
 from .spec import RunSpec
 from .unchanged import find_unchanged
@@ -32,7 +32,7 @@ _FEW: Final = 100
 """The most files that are looked at in the event loop's own thread: some 2 µs each on a local disk."""
 
 _MOST_OUTDATED: Final = 1000
-"""How many outdated records are kept, beside as many as there are current ones, before the file is rewritten."""
+"""How many outdated entries are kept, beside as many as there are current ones, before the file is rewritten."""
 
 
 @final
@@ -71,7 +71,8 @@ class Memory:
         self._reasons: dict[str, str] = {}
         self._kept: frozenset[str] = frozenset()
         self._unwritten: set[str] = set()
-        self._count = 0
+        self._entries = 0  # in the file
+        self._records = 0
         salt = self._read()
         if salt is None:
             # written at once: of two programs that start, the second takes the salt of the first
@@ -219,10 +220,9 @@ class Memory:
                         return None  # of another version, or moved
                     salt = bytes.fromhex(record["salt"])
                 elif salt is not None:
-                    with suppress(
-                        *_FAULTS
-                    ):  # written by another version: the records that we know are of use all the same
-                        self._count += size_of(record)
+                    with suppress(*_FAULTS):  # written by another version; those that we know are of use all the same
+                        self._records += 1
+                        self._entries += size_of(record)
                         self._take(record)
         except (OSError, *_FAULTS) as error:
             logger.info("nothing is remembered, as %s can't be read: %s", self._journal.path, error)
@@ -251,11 +251,15 @@ class Memory:
         if not written:
             return
         self._try(lambda: self._journal.append(written))
-        self._count += sum(map(size_of, written))
-        current = 2 + len(self._made) + len(self._ends) + len(self._cached)
-        if self._count > _MOST_OUTDATED + 2 * current:
+        self._records += len(written)
+        self._entries += sum(map(size_of, written))
+        made, several = len(self._made), len(self._ends) + len(self._cached)
+        if (
+            self._entries > _MOST_OUTDATED + 2 * (made + several)
+            or self._records > _MOST_OUTDATED + 2 * (made + several // BATCH)  # as many small ones take long to be read
+        ):
             self._try(lambda: self._journal.rewrite(without_outdated))
-            self._count = current
+            self._records, self._entries = made + several // BATCH, made + several
 
     def _try(self, write: Callable[[], None]) -> None:
         try:

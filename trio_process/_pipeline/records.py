@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
-_BATCH: Final = 500
+BATCH: Final = 500
 """Entries per record."""
 
 _MANY: Final = ("files", "ends")
@@ -25,7 +25,7 @@ def batches(kind: str, entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         entries: The entries by their names.
     """
     left = iter(entries.items())
-    while batch := dict(islice(left, _BATCH)):
+    while batch := dict(islice(left, BATCH)):
         yield {kind: batch}
 
 

@@ -52,17 +52,21 @@ class _Look:
 
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
+        self._known = digests.known
         self._seen: dict[str, str | None] = {}
 
     def at(self, spec: RunSpec, patterns: Sequence[str]) -> dict[str, str] | None:
         """Return the digests of the files that patterns match, as `find_files` does; None if large files must be read for it."""
         if not patterns:
             return {}
-        root, seen, known = root_of(spec), self._seen, self._digests.known
+        root, seen = f"{root_of(spec)}/", self._seen
         found: dict[str, str] = {}
         for pattern in patterns:
-            path = pattern if pattern.startswith("/") else f"{root}/{pattern}"
-            digest = seen[path] if path in seen else seen.setdefault(path, known(path))
+            path = pattern if pattern[:1] == "/" else root + pattern
+            if path in seen:
+                digest = seen[path]
+            else:
+                digest = seen[path] = self._known(path)
             if digest is None:
                 return self._at_all(spec, patterns)
             found[pattern] = digest
