@@ -328,7 +328,9 @@ def statuses_of(words: list[str], first: str = "", **streams: IO[str]) -> dict[s
         "    try:\n"
         "        main()\n"
         "    except SystemExit as end:\n"
-        "        found[words] = end.code\n"
+        "        if isinstance(end.code, str):  # as the interpreter does at its end\n"
+        "            print(end.code, file=sys.stderr, flush=True)\n"
+        "        found[words] = 1 if isinstance(end.code, str) else end.code\n"
         "open('statuses', 'w').write(json.dumps(found))\n"
     )
     subprocess.run([sys.executable, "-c", script, json.dumps(words)], **streams, timeout=60, check=False)

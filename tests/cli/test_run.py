@@ -21,7 +21,6 @@ from support import wait_until
 
 from trio_process._cli.find import find_file
 from trio_process._cli.main import cli as whole_command_line
-from trio_process._cli.run import command as run_module
 from trio_process._core import PipelineError
 from trio_process._pipeline import read_pipeline
 
@@ -66,7 +65,7 @@ def cli(tmp_path, monkeypatch):
     def cli(*args, text=PIPELINE, name="trio-process.toml"):
         if text is not None:
             (tmp_path / name).write_text(text)
-        done = CliRunner().invoke(run_module.run, args)
+        done = CliRunner().invoke(whole_command_line, ["run", *args])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
         return Done(done.exit_code, done.stdout, done.stderr)
 
