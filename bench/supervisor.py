@@ -145,6 +145,7 @@ class Running:
     def __init__(self, process: subprocess.Popen[bytes], program: str, count: int) -> None:
         self._process = process
         self._program = program
+        self._known: set[int] = set()
         self.up = self._until(lambda: len(self.services()) >= count)
 
     def _until(self, is_true: Callable[[], object]) -> float:
@@ -160,8 +161,15 @@ class Running:
         return descendants(self._process.pid)
 
     def services(self) -> set[int]:
-        """Return the PIDs of the services."""
-        return {pid for pid, command in self.tree() if command == self._program}
+        """Return the PIDs of the services: of the daemon's own children, those that are known are not looked at again."""
+        root = Path(f"/proc/{self._process.pid}/task")
+        children = {int(pid) for file in root.glob("*/children") for pid in file.read_text("ascii").split()}
+        self._known &= children
+        for pid in children - self._known:
+            with suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == self._program:
+                    self._known.add(pid)
+        return set(self._known)
 
     def _own(self) -> list[int]:
         return [pid for pid, command in self.tree() if command not in (self._program, "sh")]
