@@ -94,6 +94,10 @@ class PuppetHandle:
         assert not self.reaped
         self.signals.append(number)
 
+    def request_stop(self, number, *, group):
+        self.signal(number, group=group)
+        self.signal(signal.SIGCONT, group=group)
+
     def has_exited(self):
         return self.exited
 

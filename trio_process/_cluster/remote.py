@@ -16,7 +16,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL
 from typing import Any, Final, final
 
 import trio
@@ -358,6 +358,11 @@ class RemoteHandle:
             self._session.link.send(Stop(self._number, max(0.0, until - trio.current_time())))
         else:
             self._session.link.send(Signal(self._number, number))
+
+    def request_stop(self, number: int, *, group: bool) -> None:
+        """Have it stopped; the agent wakes what is stopped."""
+        self.signal(number, group=group)
+        self.signal(SIGCONT, group=group)
 
     def has_exited(self) -> bool:
         """Return whether the agent has reported its exit."""

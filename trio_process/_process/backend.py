@@ -117,6 +117,9 @@ class Handle(Protocol):
     def signal(self, number: int, *, group: bool) -> None:
         """Send a signal to the child, or to its whole group."""
 
+    def request_stop(self, number: int, *, group: bool) -> None:
+        """Send the stop signal, and SIGCONT to what a signal has stopped, so that it can act on it."""
+
     def has_exited(self) -> bool:
         """Return whether the child has exited, even if that has not been reported yet."""
 
@@ -271,6 +274,9 @@ class PendingHandle:
         """Do nothing."""
 
     def signal(self, number: int, *, group: bool) -> None:
+        """Do nothing."""
+
+    def request_stop(self, number: int, *, group: bool) -> None:
         """Do nothing."""
 
     def has_exited(self) -> bool:

@@ -89,6 +89,10 @@ class HandleBetween:
         """Pass it on."""
         self._real.signal(number, group=group)
 
+    def request_stop(self, number: int, *, group: bool) -> None:
+        """Pass it on."""
+        self._real.request_stop(number, group=group)
+
     def has_exited(self) -> bool:
         """Return whether the real one has exited."""
         return self._real.has_exited()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from signal import SIGCONT, SIGKILL
+from signal import SIGKILL
 from typing import Protocol, final
 
 import trio
@@ -123,9 +123,8 @@ class Stopping:
             self._end_grace()
             return
         if is_first:
-            self._send(request.stop_signal or child.record.options.stop_signal)
-            # always, as systemd does: a process that is stopped then, or a moment later, could not act on the signal
-            self._send(SIGCONT)
+            options = child.record.options
+            child.handle.request_stop(request.stop_signal or options.stop_signal, group=options.kill_group)
         self._timer = child.host.reactor.call_at(until, self._end_grace)
 
     def _shorten(self, until: float) -> bool:

@@ -145,6 +145,11 @@ class FakeHandle:
         """Deliver the signal, in the reactor's task."""
         self._soon(lambda: self._arrived(number))
 
+    def request_stop(self, number: int, *, group: bool) -> None:
+        """Let it arrive, and SIGCONT after it."""
+        self.signal(number, group=group)
+        self.signal(signal.SIGCONT, group=group)
+
     def has_exited(self) -> bool:
         """Return whether the script has ended."""
         return self._exit_code is not None

@@ -16,7 +16,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGCONT
 from types import TracebackType
 from typing import Any, Final, Self, final
 
@@ -140,11 +139,18 @@ class RecordingHandle(HandleBetween):
         return failure
 
     def signal(self, number: int, *, group: bool) -> None:
-        """Record a signal that can still have an effect; the SIGCONT after a stop signal is a part of the stop."""
-        follows_a_signal = number == SIGCONT and "signal" in self._run[-1]
-        if not self._real.has_exited() and not follows_a_signal:
-            self._note({"signal": signal_name(number)})
+        """Record a signal that can still have an effect."""
+        self._note_signal(number)
         super().signal(number, group=group)
+
+    def request_stop(self, number: int, *, group: bool) -> None:
+        """Record the stop signal; the SIGCONT that goes with it is a part of the stop."""
+        self._note_signal(number)
+        super().request_stop(number, group=group)
+
+    def _note_signal(self, number: int) -> None:
+        if not self._real.has_exited():
+            self._note({"signal": signal_name(number)})
 
     def reap(self) -> ExitInfo:
         """Record the end."""
