@@ -158,7 +158,8 @@ async def test_a_second_signal_ends_the_grace():
 async def test_stopping_and_continuing_the_command_line_does_so_with_its_command():
     tag = new_tag()
     with trio.fail_after(30):
-        async with running(exec_command("sleep", tag)) as cli:
+        # in a group of its own: the one that the tests run in may be orphaned (nohup, a container), and is then never stopped
+        async with running(exec_command("sleep", tag), process_group=0) as cli:
             (sleeper,) = await some_with_tag(tag)
             cli.send_signal(signal.SIGTSTP)
             await wait_until(lambda: state_of(sleeper) == "T" and state_of(cli.pid) == "T")
