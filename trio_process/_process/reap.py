@@ -126,6 +126,33 @@ def reap_deferred() -> None:
             _deferred.discard(pid)
 
 
+def send(pid: int, pidfd: int, number: int, *, group: bool) -> None:
+    """Send a signal to the group of a leader, or to the leader alone; do nothing without a pidfd."""
+    if pidfd < 0:
+        return
+    if group:
+        signal_group(pid, pidfd, number)
+    else:
+        signal_leader(pidfd, number)
+
+
+def request_stop(pid: int, pidfd: int, number: int, *, group: bool) -> None:
+    """Send the stop signal between two SIGCONT.
+
+    One always follows, as with systemd: what is stopped by then, or by a signal still on its way, could not act.
+
+    One comes first unless the leader itself is stopped. A leader that dies of the stop signal at once would leave an
+    orphaned group; if a member is stopped at that moment, the kernel sends SIGHUP to the group (_exit(2)), and the member
+    dies of that instead of handling the stop signal. A stopped leader can't die before the SIGCONT that follows, which
+    wakes the whole group at once.
+    """
+    stat = read_stat(pid) if group else None
+    if stat is not None and stat.state != "T":
+        send(pid, pidfd, signal.SIGCONT, group=group)
+    send(pid, pidfd, number, group=group)
+    send(pid, pidfd, signal.SIGCONT, group=group)
+
+
 def signal_group(pid: int, pidfd: int, number: int) -> None:
     """Signal the group of a leader that is still unreaped; a leader that has left its group gets the signal too."""
     if _is_reaped(pidfd) or not _reach_group(pid, number):

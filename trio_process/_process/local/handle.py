@@ -275,29 +275,11 @@ class LocalHandle:
 
     def signal(self, number: int, *, group: bool) -> None:
         """Send a signal to the group, or to the leader alone."""
-        if self._pidfd >= 0 and group:
-            reap.signal_group(self.pid, self._pidfd, number)
-        elif self._pidfd >= 0:
-            reap.signal_leader(self._pidfd, number)
+        reap.send(self.pid, self._pidfd, number, group=group)
 
     def request_stop(self, number: int, *, group: bool) -> None:
-        """Send the stop signal between two SIGCONT.
-
-        One always follows, as with systemd: what is stopped by then, or by a signal still on its way, could not act.
-
-        One comes first unless the leader itself is stopped. A leader that dies of the stop signal at once would leave an
-        orphaned group; if a member is stopped at that moment, the kernel sends SIGHUP to the group (_exit(2)), and the
-        member dies of that instead of handling the stop signal. A stopped leader can't die before the SIGCONT that
-        follows, which wakes the whole group at once.
-        """
-        if group and not self._is_stopped():
-            self.signal(signal.SIGCONT, group=group)
-        self.signal(number, group=group)
-        self.signal(signal.SIGCONT, group=group)
-
-    def _is_stopped(self) -> bool:
-        stat = read_stat(self.pid)
-        return stat is not None and stat.state == "T"
+        """Send the stop signal, and SIGCONT, so that stopped processes can act on it."""
+        reap.request_stop(self.pid, self._pidfd, number, group=group)
 
     def has_exited(self) -> bool:
         """Ask the kernel."""
