@@ -117,6 +117,34 @@ def test_a_resident_that_does_not_stop_is_killed_and_that_is_said(shell: Shell) 
     assert shell.ok("daemons") == "no daemon is running\n"
 
 
+@pytest.mark.parametrize(
+    ("grace", "on_term", "status"),
+    [
+        ("0.3", "", 1),
+        ("0.3", "sleep 30", 1),
+        ("30", "exit 0", 0),
+        ("0", "", 0),
+    ],  # without a grace SIGKILL is what was asked for
+)
+def test_a_command_that_its_resident_had_to_kill_is_no_success(
+    shell: Shell, grace: str, on_term: str, status: int
+) -> None:
+    script = f"trap '{on_term}' TERM; echo up; while :; do sleep 0.05; done"
+    shell.ok("daemon", "start", "my", "web", "--ready-line", "up", "--grace", grace, "--", "sh", "-c", script)
+    ended = shell.here("daemon", "stop", "my", "web")
+    assert ended.returncode == status, ended
+    assert ended.stdout.startswith("stopped my/web")
+    assert ("its command was killed: it had not ended within 0.3 s of SIGTERM" in ended.stdout) == bool(status)
+
+
+def test_a_target_that_accepts_connections_and_never_answers_is_named(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        url = f"http://127.0.0.1:{stranger.getsockname()[1]}/health"
+        failed = shell.here("daemon", "start", "my", "web", "--health-url", url, "--timeout", "3", "--", *SLEEP)
+    assert failed.returncode == 1
+    assert f"it was not healthy within 3 s: no answer came from {url}" in failed.stderr
+
+
 def test_the_log_is_followed_until_the_end(shell: Shell) -> None:
     shell.ok(
         "daemon",

@@ -56,11 +56,13 @@ class ResidentState:
         resident: The PID of the supervisor process.
         command: The PID of the command, None while it waits for a restart.
         restarts: How often the command was restarted.
+        killed: Whether the command was stopped, and took SIGKILL: it did not end within its grace.
     """
 
     resident: int
     command: int | None = None
     restarts: int = 0
+    killed: bool = False
 
 
 @final

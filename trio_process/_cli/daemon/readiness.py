@@ -181,7 +181,8 @@ async def _become_healthy(spec: DaemonSpec, command: _Command) -> int:
             if spec.ready_line:
                 command.refusal = f"it has written no line with {spec.ready_line!r}"
                 await command.ready()
-            for _, attempt in targets:
+            for target, attempt in targets:
+                command.refusal = f"no answer came from {target}"
                 while why := await attempt():
                     command.refusal = why
                     await trio.sleep(_PAUSE)

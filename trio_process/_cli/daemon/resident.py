@@ -108,6 +108,7 @@ class _Resident:
         self._files = files
         self._parent = parent
         self._process: ManagedProcess | None = None
+        self._latest: ManagedProcess | None = None  # the one that ran last, once it has ended too
         self._starts = 0
         self._last: CommandResult | None = None
 
@@ -160,9 +161,16 @@ class _Resident:
             log_max_bytes=LOG_SIZE,
         )
         self._starts += 1
+        try:
+            await self._run_command(options)
+        finally:
+            self._report_killed()
+
+    async def _run_command(self, options: RunOptions) -> None:
+        spec = self._spec
         async with Service(options=ServiceOptions(guardian=True, strays="all", grace_period=spec.grace)) as service:
             process = await service.start_with_options(options)
-            self._process = process
+            self._process = self._latest = process
             self._report_state(process.pid)
             self._parent.report(running=process.pid)
             try:
@@ -183,9 +191,18 @@ class _Resident:
             await process.wait_for_line(self._spec.ready_line)
             self._parent.report(ready=process.pid)
 
-    def _report_state(self, command: int | None) -> None:
+    def _report_killed(self) -> None:
+        """Report for `daemon stop` that the command did not end within its grace."""
+        result = None if self._latest is None else self._latest.result()
+        asked = result is not None and result.reason in (EndReason.STOPPED, EndReason.CANCELLED)
+        if result is not None and asked and result.exit_code == -signal.SIGKILL and self._spec.grace:
+            _logger.warning("the command had not ended within %g s of SIGTERM, and was killed", self._spec.grace)
+            self._report_state(None, killed=True)
+
+    def _report_state(self, command: int | None, *, killed: bool = False) -> None:
+        restarts = self._starts - 1
         try:
-            self._files.report(ResidentState(resident=os.getpid(), command=command, restarts=self._starts - 1))
+            self._files.report(ResidentState(resident=os.getpid(), command=command, restarts=restarts, killed=killed))
         except OSError as error:
             _logger.warning("%s could not be written: %s", self._files.state_file, error.strerror)
 

@@ -57,7 +57,14 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
         # a suspended daemon gets to act on it, as systemd sees to, too (systemd.kill(5))
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         if _end((pidfd,), timeout):
-            return Stopped(f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}")
+            text = f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}"
+            state = files.state(pid)
+            if state is None or not state.killed:
+                return Stopped(text)
+            grace = files.spec().grace
+            return Stopped(
+                f"{text}; its command was killed: it had not ended within {grace:g} s of SIGTERM", killed=True
+            )
         survivors = _kill(pidfd, pid)
     except ProcessLookupError:
         return Stopped(f"{key} (PID {pid}) ended by itself")
