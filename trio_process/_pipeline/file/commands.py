@@ -26,11 +26,19 @@ _BUILTINS: Final = {
     ".": "write `env-file`, or `shell`",
     **dict.fromkeys(("alias", "unset", "pushd", "popd", "ulimit", "umask", "eval", "trap", "set"), "write `shell`"),
 }
+_OPERATOR: Final = re.compile(r"[|;]|&&|&$|<|>(?!=)")
+"""In a word; not ``>=``, of the requirements of a package, nor the ``&`` of a URL: those are plain text more often."""
+
 _QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.")
-_SHELL_ONLY: Final = (
+_LITERAL: Final = re.compile(r"'[^']*'|\\.")
+_EXPANDED_IN_QUOTES: Final = (
     (re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)"), "{0} would stay as it is; write ${{{1}}}"),
-    (re.compile(r"\$\("), "{0} would stay as it is; write `shell = ...`"),
+    (re.compile(r"\$[(?@#0-9]"), "{0} would stay as it is; write `shell = ...`"),
     (re.compile(r"`"), "{0} would stay as it is; write `shell = ...`"),
+)
+"""What a shell replaces in double quotes too."""
+
+_SHELL_ONLY: Final = (
     (re.compile(r"^~(?=/|$)"), "{0} would stay as it is; write ${{HOME}}"),
     (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
 )
@@ -98,7 +106,7 @@ def _split(text: str, report: Report) -> Sequence[str]:
     except ValueError as error:
         report(f"can't be split into words: {str(error).lower()}", "run")
         return []
-    operator = next((word for word in unquoted if word in _OPERATORS), None)
+    operator = next((word for word in unquoted if word in _OPERATORS or _OPERATOR.search(_QUOTED.sub("", word))), None)
     if operator is not None:
         report(f"no shell runs here, so that {operator} would be an argument; write `shell = ...`, or quote it", "run")
         return []
@@ -107,7 +115,7 @@ def _split(text: str, report: Report) -> Sequence[str]:
         return []
     fault = _shell_only(words, unquoted)
     if fault:
-        report(f"no shell runs here: {fault}, or quote it", "run")
+        report(f"no shell runs here: {fault}, or put it in single quotes", "run")
         return []
     return words
 
@@ -120,11 +128,12 @@ def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
     if words[0] in _BUILTINS:
         return f"{words[0]!r} is a command of the shell itself; {_BUILTINS[words[0]]}"
     for word in unquoted:
-        bare = _QUOTED.sub("", word)
-        for pattern, hint in _SHELL_ONLY:
-            match = pattern.search(bare.replace("$$", ""))
-            if match is not None:
-                return hint.format(word, *match.groups())
+        for quoted, patterns in ((_LITERAL, _EXPANDED_IN_QUOTES), (_QUOTED, _SHELL_ONLY)):
+            bare = quoted.sub("", word).replace("$$", "")
+            for pattern, hint in patterns:
+                match = pattern.search(bare)
+                if match is not None:
+                    return hint.format(word, *match.groups())
     return ""
 
 
