@@ -242,6 +242,14 @@ class TestEncodings:
         assert (tmp_path / "größe" / "out").read_text(encoding="utf-8").startswith("é→")
         assert (tmp_path / "s").read_text(encoding="utf-8") == "ñ"
 
+    @pytest.mark.parametrize("name", ["日本語", "café", "größe"])
+    def test_names_are_found_whatever_the_locale(self, tmp_path, name):
+        text = "".join(f"[tasks.'{one}']\nrun = 'echo ran'\n" for one in ("日本語", "café", "größe"))
+        (tmp_path / "trio-process.toml").write_text(text, encoding="utf-8")
+        done = run(name, cwd=tmp_path, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+        assert done.returncode == 0, done
+        assert done.stdout.count("| ran") == 1
+
     def test_a_duration_is_never_put_behind_the_text_of_an_error(self, tmp_path):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun = 'tp-not-there'")
         [line] = [line for line in run(cwd=tmp_path).stdout.splitlines() if line.startswith("t = ")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, final
@@ -100,6 +101,17 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     shown = [one_line(name) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
+
+
+@final
+class Name(click.ParamType[str]):
+    """A name of the pipeline file, which is UTF-8, whatever the locale: Python decodes arguments by the locale."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's
+        """Return the name as it stands in the file."""
+        return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 
 @final

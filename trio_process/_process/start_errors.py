@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sys
 from typing import Final
 
@@ -53,12 +54,22 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     elif error.errno == errno.E2BIG:
         why = "the arguments and the environment are too long for this system (execve(2)); hand data over by stdin or a file"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
-        why = f"no file descriptors are left ({error.strerror}); close some, or raise the limit (ulimit -n)"
+        why = f"no file descriptors are left ({error.strerror}); {_more_descriptors(error)}"
     elif error.errno == errno.EAGAIN:
         why = "the limit on processes is reached (ulimit -u, or pids.max of the cgroup)"
     else:
         why = error.strerror or str(error)
     return kind(f"can't start `{typed}`{where}: {why}")
+
+
+def _more_descriptors(error: OSError) -> str:
+    """Return what to do about EMFILE, or about ENFILE, the limit of the whole system."""
+    if error.errno == errno.ENFILE:
+        return "the whole system has no more (fs.file-max)"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        return "close some, or raise the limit (ulimit -n)"
+    return f"close some, or run fewer processes at once: only root can raise the hard limit of {hard} (ulimit -Hn)"
 
 
 LAUNCHED: Final = b"="

@@ -12,7 +12,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import read_pipeline, to_dot, to_mermaid
 from ..find import find_file
 from ..output import print_error, show
-from ..text import Duration
+from ..text import Duration, Name
 from .complete import complete_tasks
 from .drive import RunSettings
 from .listing import dry_run, list_tasks, tasks_as_json
@@ -47,7 +47,7 @@ class _RunCommand(click.Command):
 
 
 @click.command(cls=_RunCommand, help=_HELP)
-@click.argument("tasks", nargs=-1, metavar="[TASK]...", shell_complete=complete_tasks)
+@click.argument("tasks", nargs=-1, type=Name(), metavar="[TASK]...", shell_complete=complete_tasks)
 @click.option(
     "-f",
     "--file",

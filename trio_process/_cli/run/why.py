@@ -11,6 +11,7 @@ from ..._core import ProcessError
 from ..._pipeline import read_pipeline
 from ..find import find_file
 from ..output import print_error, show
+from ..text import Name
 from .complete import complete_tasks
 from .remembered import explain, open_memory
 
@@ -18,7 +19,7 @@ _USAGE = 2
 
 
 @click.command(help="Explain why tasks ran or were not run, and whether they would run now.")
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=complete_tasks)
+@click.argument("tasks", nargs=-1, type=Name(), required=True, metavar="TASK...", shell_complete=complete_tasks)
 @click.option(
     "-f",
     "--file",

@@ -25,7 +25,7 @@ from ..._pipeline import read_pipeline
 from ..find import NAMES, find_file
 from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
 from ..output import OutputLost, print_error, report, show, without_output, write
-from ..text import Duration, clock
+from ..text import Duration, Name, clock
 from .deeds import Deeds
 from .down import take_down
 from .follow import attach_to, follow_logs, parse_since
@@ -113,6 +113,7 @@ def _names(*, required: bool = False) -> Callable[[Any], Any]:
     return click.argument(
         "names",
         nargs=-1,
+        type=Name(),
         required=required,
         metavar="SERVICE..." if required else "[SERVICE]...",
         shell_complete=_complete,
@@ -253,7 +254,7 @@ restart = _deed("restart", "Restart services; return when they are ready again."
 
 
 @click.command(help=_SCALE_HELP)
-@click.argument("counts", nargs=-1, required=True, metavar="SERVICE=N...")
+@click.argument("counts", nargs=-1, type=Name(), required=True, metavar="SERVICE=N...")
 @_file
 @_timeout
 def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
@@ -298,7 +299,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
 
 
 @click.command(help=_ATTACH_HELP)
-@click.argument("name", required=False, metavar="[SERVICE]", shell_complete=_complete)
+@click.argument("name", required=False, type=Name(), metavar="[SERVICE]", shell_complete=_complete)
 @_file
 def attach(name: str | None, file: Path | None) -> None:
     """Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."""
