@@ -33,9 +33,10 @@ class ServiceOptions:
             the peak of memory where the kernel counts it (cgroups(7)), but takes 20 ms per start; ``"auto"`` is the
             marker.
         strays: Which of the orphans to reap that the kernel gives to this process if it is PID 1 or a subreaper:
-            ``"leave"`` for none; ``"descendants"`` of this service's processes; ``"all"`` children that the service has
-            not started, which takes the exit status of their children away from `subprocess` and other libraries. They
-            are reaped within a second of their end.
+            ``"leave"`` for none; ``"descendants"`` of this service's processes, but not those of children that other
+            code has started, which look like such children; ``"all"`` children that the service has not started, which
+            takes the exit status of their children away from `subprocess` and other libraries. They are reaped within a
+            second of their end.
 
     Raises:
         OptionError: An option is invalid.
