@@ -300,7 +300,7 @@ class TestFaults:
             ("'a;b'", "so that a;b would be an argument"),
             ("'a; b'", "so that a; would be an argument"),
             ("'a \"$(date)\"'", '"$(date)" would stay as it is; write `shell = ...`'),
-            ("'a \"$HOME\"'", '"$HOME" would stay as it is; write ${HOME}'),
+            ("'a $HOME'", "$HOME would stay as it is; write ${HOME}"),
             ("'a \"`b`\"'", '"`b`" would stay as it is'),
             ("'a $?'", "$? would stay as it is"),
             ("'x ${TP_NONE}'", "the environment has no TP_NONE; set it, or write ${TP_NONE:-default}"),

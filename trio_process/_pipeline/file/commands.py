@@ -32,13 +32,14 @@ _OPERATOR: Final = re.compile(r"[|;]|&&|&$|<|>(?!=)")
 _QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.")
 _LITERAL: Final = re.compile(r"'[^']*'|\\.")
 _EXPANDED_IN_QUOTES: Final = (
-    (re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)"), "{0} would stay as it is; write ${{{1}}}"),
-    (re.compile(r"\$[(?@#0-9]"), "{0} would stay as it is; write `shell = ...`"),
+    (re.compile(r"\$\("), "{0} would stay as it is; write `shell = ...`"),
     (re.compile(r"`"), "{0} would stay as it is; write `shell = ...`"),
 )
-"""What a shell replaces in double quotes too."""
+"""What runs a command in double quotes too; a plain ``$NAME`` in them is taken for a text."""
 
 _SHELL_ONLY: Final = (
+    (re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)"), "{0} would stay as it is; write ${{{1}}}"),
+    (re.compile(r"\$[?@#0-9]"), "{0} would stay as it is; write `shell = ...`"),
     (re.compile(r"^~(?=/|$)"), "{0} would stay as it is; write ${{HOME}}"),
     (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
 )
