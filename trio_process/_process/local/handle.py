@@ -292,10 +292,8 @@ class LocalHandle:
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Look for group members and escapees, if there can be any and the id of the group is certainly still this child's."""
-        if self._pidfd < 0:
-            return None
         target = Target(self.pid, self._containment, age, self._stop_signal)
-        if not self._shared.lineage.may_have_left_some(target):
+        if self._pidfd < 0 or not self._shared.lineage.may_have_left_some(target):
             return None
         return partial(self._shared.sweeper.kill_now, self._shared.sweeper.begin(target, kill_from, callback))
 
