@@ -192,7 +192,7 @@ class _Resident:
             self._parent.report(ready=process.pid)
 
     def _report_killed(self) -> None:
-        """Report for `daemon stop` that the command did not end within its grace."""
+        """Report for ``daemon stop`` that the command did not end within its grace."""
         result = None if self._latest is None else self._latest.result()
         asked = result is not None and result.reason in (EndReason.STOPPED, EndReason.CANCELLED)
         if result is not None and asked and result.exit_code == -signal.SIGKILL and self._spec.grace:
