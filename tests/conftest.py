@@ -22,6 +22,7 @@ _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, ho
 _ENGINES = frozenset({"ssh", "slurm", "dask"})
 _MANY = 1000  # PIDs to look at one by one, instead of listing /proc
 _FIRST_AGAIN = 300  # the PID after the highest one (RESERVED_PIDS in the kernel's pid.c)
+_TICK = 0.01  # seconds, to which the kernel rounds the start of a process down
 _PATIENCE = 20.0  # seconds for what was told to end, and for the kernel
 
 _BOUND = 60.0  # seconds on the real clock for an async test, on a busy machine too
@@ -55,13 +56,13 @@ def _pids_since(last_pid):
     return [pid for pid in pids if pid > last_pid or _FIRST_AGAIN <= pid <= now]  # it has begun anew
 
 
-def _left_behind(last_pid):
+def _left_behind(last_pid, moment):
     """Return `pid: description` of each child of ours, zombies too, and of each descendant that lives on."""
     found = {}
     for pid in _pids_since(last_pid):
         process = process_of(pid)
-        if process is None or pid == os.getpid():
-            continue
+        if process is None or pid == os.getpid() or process.started < moment:
+            continue  # the count of PIDs came round to that of an older one
         ours = process.parent == os.getpid()
         if not ours and process.state not in "ZX":
             with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
@@ -84,10 +85,10 @@ def _threads():
     return {thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread")}
 
 
-def _leaks(last_pid, descriptors, threads):
+def _leaks(last_pid, moment, descriptors, threads):
     now = _descriptors()
     return [
-        *_left_behind(last_pid).values(),
+        *_left_behind(last_pid, moment).values(),
         *(f"descriptor {number}: {target}" for number, target in now.items() - descriptors.items()),
         *(f"thread {thread.name}" for thread in _threads() - threads if thread.is_alive()),
     ]
@@ -126,6 +127,8 @@ def pytest_collection_modifyitems(items):
         test = getattr(item, "obj", None)
         mark = item.get_closest_marker("bound")
         engines = _ENGINES.intersection(_texts(item))
+        if "browse" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))  # one worker has a browser
         bound = mark.args[0] if mark is not None else 2 * _BOUND if engines else _BOUND
         if hasattr(test, "hypothesis"):
             if inspect.iscoroutinefunction(test.hypothesis.inner_test):
@@ -149,7 +152,8 @@ def _texts(item):
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind():
     """Fail a test that leaves a child process, a descriptor or a thread behind."""
-    before = (_last_pid(), _descriptors(), _threads())
+    moment = time.clock_gettime(time.CLOCK_BOOTTIME) - _TICK
+    before = (_last_pid(), moment, _descriptors(), _threads())
     yield
     leaks = _leaks(*before)
     if leaks:
@@ -158,7 +162,7 @@ def _nothing_is_left_behind():
         while (leaks := _leaks(*before)) and time.monotonic() < end:
             time.sleep(0.01)
     if leaks:
-        for pid in _left_behind(before[0]):
+        for pid in _left_behind(*before[:2]):
             if state_of(pid) not in "ZX":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ class Process(NamedTuple):
     state: str
     parent: int
     group: int
+    started: float
 
 
 def process_of(pid):
@@ -33,8 +34,9 @@ def process_of(pid):
     except (FileNotFoundError, ProcessLookupError):
         return None
     command, _, rest = data.partition("(")[2].rpartition(")")
-    state, parent, group = rest.split()[:3]
-    return Process(command, state, int(parent), int(group))
+    fields = rest.split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds since the machine was started
+    return Process(command, fields[0], int(fields[1]), int(fields[2]), started)
 
 
 def state_of(pid):

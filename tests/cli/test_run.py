@@ -220,7 +220,16 @@ class TestOnlyFailed:
         assert "nothing was run yet" in done.stderr
 
     @pytest.mark.parametrize(
-        "text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "tasks": 3}', "\xff", "[" * 200_000]
+        "text",
+        [
+            "",
+            "{",
+            "[]",
+            '{"version": 2}',
+            '{"version": 1, "tasks": 3}',
+            "\xff",
+            pytest.param("[" * 200_000, id="200,000 ["),
+        ],
     )
     def test_results_that_are_not_ours_are_told_and_replaced_by_the_next_run(self, cli, tmp_path, text):
         state = tmp_path / ".trio-process" / "trio-process.toml.json"

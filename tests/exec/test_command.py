@@ -188,7 +188,9 @@ async def test_stdin_is_empty_unless_given():
         assert await Command("cat").output() == ""
 
 
-@pytest.mark.parametrize("data", ["ünïcode\n", b"\x00\xffbytes", bytearray(b"array"), "", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "data", ["ünïcode\n", b"\x00\xffbytes", bytearray(b"array"), "", pytest.param(b"x" * 300_000, id="300 kB")]
+)
 async def test_stdin_from_data(data):
     expected = data.encode() if isinstance(data, str) else bytes(data)
     with trio.fail_after(10):

@@ -573,7 +573,9 @@ _WORDS = st.sampled_from(
     st.sampled_from(["a.toml", "pyproject.toml", "Procfile"]),
 )
 def test_no_text_makes_anything_but_a_pipeline_error(tmp_path_factory, text, name):
-    path = tmp_path_factory.getbasetemp() / name
+    directory = tmp_path_factory.getbasetemp() / "texts"  # a pyproject.toml above a test is one that pytest reads
+    directory.mkdir(exist_ok=True)
+    path = directory / name
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         assert load_pipeline(path)
