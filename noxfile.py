@@ -70,8 +70,8 @@ def tests(session: nox.Session) -> None:
     _install(session, "test")
     # the engines of clusters run the same code on every Python, and take as long as all the rest: one Python tries them
     engines = {} if session.python == _FOUND[0] else {"TRIO_PROCESS_TEST_ENGINES": "none"}
-    # most tests wait for a process, so that several at once take half the time; `-- -n0` runs one after the other
-    workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+    # most tests wait for a process or a clock, so that three at once keep a processor busy; `-- -n0` runs one by one
+    workers = ["-n", str(3 * len(os.sched_getaffinity(0))), "--maxprocesses", "12", "--dist", "loadgroup"]
     pytest = ["python", "-m", "pytest", *workers, *session.posargs]
     try:
         session.run(*pytest, env=engines)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
-from support import wait_gone, wait_until
+from support import state_of, wait_gone, wait_until
 from typist import Typist
 
 from trio_process import UnitState
@@ -198,6 +198,7 @@ def test_at_a_terminal_a_table_of_the_services_stands_below_their_lines(site):
         typist.wait_for("● +web.2 +ready")
         typist.type("\x1a")  # Ctrl-Z gives the terminal back, fg takes it again
         typist.wait_for(re.escape("\x1b[?25h"))
+        trio.run(wait_until, lambda: state_of(typist.pid) == "T", LIMIT)
         os.kill(typist.pid, signal.SIGCONT)
         typist.wait_for(re.escape("\x1b[?25l"))
         typist.type("\x03")

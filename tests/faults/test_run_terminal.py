@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support import is_gone
+import trio
+from support import is_gone, state_of, wait_until
 from typist import PATIENCE, PROGRAM, Typist, at_a_terminal
 
 RUN = [*PROGRAM, "run"]
@@ -350,7 +351,7 @@ def test_ctrl_z_stops_the_tasks_and_us_and_the_time_stands_still() -> None:
         typist.wait_for(re.escape(SHOW))
         typist.wait_for("Stopped")
         typist.wait_for("ready> ")
-        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        trio.run(wait_until, lambda: state_of(pid) == "T")  # a signal sent is not yet one delivered
         before = Path("count").read_text()
         time.sleep(6)
         assert Path("count").read_text() == before
