@@ -1,4 +1,4 @@
-"""Layer 3, orchestration: specs that depend on each other, the order in which they run, and their results."""
+"""Layer 3, orchestration: interdependent specs, the order in which they run, and their results."""
 
 from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline

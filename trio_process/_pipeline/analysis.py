@@ -1,4 +1,4 @@
-"""Why a run failed, and which specs decided how long it took: pure functions over the results."""
+"""Find out why a run failed and which specs determined its duration: pure functions over the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .result import RunResult, is_not_needed
 @final
 @attrs.frozen
 class RootCause:
-    """A failure that is not allowed and that no other spec caused, with its consequences.
+    """A failure that is not allowed and was not caused by another spec, with its consequences.
 
     Attributes:
         result: The result of the spec that failed.
@@ -30,7 +30,7 @@ class RootCause:
 def root_causes(
     results: Sequence[RunResult], *, halted_by: str | None, interrupted: bool = False
 ) -> tuple[RootCause, ...]:
-    """Return the failures that are not allowed and that no other spec caused, in the order of the input.
+    """Return the failures that are not allowed and were not caused by another spec, in input order.
 
     Args:
         results: The results of a run.
@@ -42,7 +42,7 @@ def root_causes(
 
 
 def group_by_origin(results: Sequence[RunResult], origins: Mapping[str, str | None]) -> tuple[RootCause, ...]:
-    """Return each failure that is its own origin, allowed ones too, with the specs that it stopped or skipped."""
+    """Return each failure that is its own origin, including allowed failures, with the specs that it stopped or skipped."""
     stopped: dict[str, list[str]] = {}
     skipped: dict[str, list[str]] = {}
     for result in results:
@@ -59,7 +59,7 @@ def group_by_origin(results: Sequence[RunResult], origins: Mapping[str, str | No
 def find_origins(
     results: Sequence[RunResult], *, halted_by: str | None, interrupted: bool = False
 ) -> dict[str, str | None]:
-    """Map every spec that did not pass to the spec whose failure caused that: often itself; None if no spec did."""
+    """Map every spec that did not pass to the spec whose failure caused that (often itself), or to None."""
     origins: dict[str, str | None] = {}
     harmless = {result.name for result in results if result.passed or result.allowed or is_not_needed(result)}
     for result in _dependencies_first(results):
@@ -78,7 +78,7 @@ def find_origins(
 
 
 def _dependencies_first(results: Sequence[RunResult]) -> list[RunResult]:
-    """Return the results ordered so that each follows those it depends on; specs that could not run come first."""
+    """Return the results in topological order: each follows its dependencies; specs that could not run come first."""
     return sorted(results, key=lambda result: -1 if result.wave is None else result.wave)
 
 
@@ -95,10 +95,10 @@ def _was_interrupted(result: RunResult, halted_by: str | None) -> bool:
 
 
 def critical_path(results: Sequence[RunResult]) -> tuple[RunResult, ...]:
-    """Return the chain that decided how long the run took, first to last.
+    """Return the critical path, the chain of specs that determined the duration of the run, first to last.
 
-    The last one is the spec that ended last. Each spec is preceded by the dependency that it waited for last. A dependency
-    that never ran is replaced by its own dependencies.
+    The path ends with the spec that ended last. Each spec is preceded by the dependency that it waited for last. A
+    dependency that never ran is replaced by its own dependencies.
     """
     by_name = {result.name: result for result in results}
     path: list[RunResult] = []
@@ -114,7 +114,7 @@ def _end(result: RunResult) -> float:
 
 
 def _waited_for(result: RunResult, by_name: Mapping[str, RunResult]) -> RunResult | None:
-    """Return the spec that ended last of those that `result` depends on, directly or through specs that never ran."""
+    """Return the dependency of `result` that ended last, direct or through specs that never ran."""
     found: RunResult | None = None
     seen = {result.name}
     pending = list(result.spec.after)
@@ -131,5 +131,5 @@ def _waited_for(result: RunResult, by_name: Mapping[str, RunResult]) -> RunResul
 
 
 def _was_awaited(needed: RunResult, result: RunResult) -> bool:
-    """Return whether a dependency was obeyed: `run_parallel` and `run_sequential` go by the waves alone."""
+    """Return whether a dependency was obeyed: `run_parallel` and `run_sequential` consider only the waves."""
     return needed.wave is None or result.wave is None or needed.wave < result.wave

@@ -1,8 +1,8 @@
-"""What a spec is made from: digests of its command, its declared environment, its inputs and its dependencies' outputs.
+"""Fingerprint a spec: digests of its command, its declared environment, its inputs and its dependencies' outputs.
 
-Contents decide, not times. Hashing a file again is avoided while its size, time of change in nanoseconds and inode are the
-same; but never by a file that was changed just before it was hashed, as it may have been changed again within the grain of
-the file system's clock ("racy" in git's words).
+Contents count, not times. A file is not hashed again while its size, modification time in nanoseconds and inode are unchanged.
+The exception is a file that was modified just before it was hashed: it may have been modified again within the resolution of
+the file system's clock (git calls such entries "racy").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .patterns import has_wildcard, matches
 from .spec import RunSpec
 
 GRAIN: Final = 2 * 10**9
-"""Nanoseconds: the coarsest clock of a file system that is in use (FAT) counts every second one."""
+"""In nanoseconds: the coarsest clock of a file system in use (FAT) has a resolution of two seconds."""
 
 if TYPE_CHECKING:
     from hashlib import blake2b
@@ -30,22 +30,22 @@ _SIZE: Final = 16
 _CHUNK: Final = 2**20
 _LARGE: Final = 2**16
 DIRECTORY: Final = "/"
-"""Stands for the digest of a directory, which has none."""
+"""Used in place of the digest of a directory, which has none."""
 
 ABSENT: Final = ""
-"""Stands for the digest of a file that isn't there."""
+"""Used in place of the digest of a missing file."""
 
 
 @final
 @attrs.frozen
 class Fingerprint:
-    """What a spec is made from.
+    """The fingerprint of a spec.
 
     Attributes:
         command: The digest of its command, directory and standard input.
-        shown: The command as people may see it.
-        env: The digest of each variable that is laid over the environment.
-        inputs: The digest of each input, by its path as the patterns give it.
+        shown: The command in a form safe to display.
+        env: The digest of each variable that overrides the environment.
+        inputs: The digest of each input, by its path as matched by the patterns.
         results: The digests of the outputs of its dependencies, by dependency and path.
     """
 
@@ -67,12 +67,12 @@ class Digests:
     """Digests of files, and a cache of them.
 
     Args:
-        salt: Makes digests of short secrets useless to whoever reads the memory.
+        salt: Makes digests of short secrets useless to a reader of the memory.
         cached: ``(size, time, inode, digest)`` of each path.
 
     Attributes:
-        fresh: What was added to the cache since it was emptied.
-        quickly: Whether a file of more than 64 KiB is a `BlockingIOError` instead of being hashed.
+        fresh: The entries added to the cache since `fresh` was last emptied.
+        quickly: Whether a file of more than 64 KiB raises `BlockingIOError` instead of being hashed.
     """
 
     __slots__ = ("_cached", "_salt", "fresh", "quickly")
@@ -89,7 +89,7 @@ class Digests:
         return self._begin(b"".join([b"%d:%b" % (len(data), data) for data in encoded])).hexdigest()
 
     def known(self, path: str) -> str | None:
-        """Return the digest of a file that need not be hashed again; None for all else, also for what isn't there."""
+        """Return the digest of a file that need not be hashed again; None for any other file, even a missing one."""
         try:
             found = os.stat(path)
         except OSError:
@@ -100,7 +100,7 @@ class Digests:
         return known[3]
 
     def of_file(self, path: str) -> str:
-        """Return the digest of a file's contents; `ABSENT` if there is none, or it can't be read."""
+        """Return the digest of a file's contents; `ABSENT` if the file is missing or can't be read."""
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
@@ -110,7 +110,7 @@ class Digests:
             if known is not None and known[:3] == mark:
                 return known[3]
             if self.quickly and found.st_size > _LARGE:
-                raise BlockingIOError(path)  # noqa: TRY301 - past the handler below, and only here
+                raise BlockingIOError(path)  # noqa: TRY301 - not caught by the handler below, and raised only here
             begun = time.time_ns()
             digest = self._hash(path)
             if begun - found.st_mtime_ns > GRAIN and _mark(path) == mark:
@@ -137,11 +137,11 @@ class Digests:
 
 
 def _give_way() -> None:
-    """Let a run that is ended not wait until a large file has been read."""
+    """Interrupt the reading of a large file if the run is being stopped."""
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:
-        pass  # not in a thread of Trio's
+        pass  # not in one of Trio's threads
 
 
 def _mark(path: str) -> tuple[int, int, int]:
@@ -150,7 +150,7 @@ def _mark(path: str) -> tuple[int, int, int]:
 
 
 def take_fingerprint(spec: RunSpec, dependencies: Iterable[RunSpec], digests: Digests) -> Fingerprint:
-    """Return what a spec would be made from now.
+    """Return the current fingerprint of a spec.
 
     Args:
         spec: The spec.
@@ -177,12 +177,12 @@ def command_digest(spec: RunSpec, digests: Digests) -> str:
 
 
 def env_digests(spec: RunSpec, digests: Digests) -> dict[str, str]:
-    """Return the digest of each variable that a spec lays over the environment."""
+    """Return the digest of each variable with which a spec overrides the environment."""
     return {name: digests.of_text("" if value is None else _revealed(value)) for name, value in spec.env.items()}
 
 
 def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[str, str]:
-    """Return the digests of the files that patterns match, by their paths; a pattern that matches none is absent itself.
+    """Return the digests of the files that match patterns, by path; a pattern without matches is itself listed as absent.
 
     A directory stands for all files below it.
     """
@@ -218,7 +218,7 @@ def root_of(spec: RunSpec) -> str:
     if directory is None:
         return os.getcwd()
     if type(directory) is str and directory.startswith("/") and "/." not in directory and "//" not in directory:
-        return directory  # as `abspath` would, at a tenth of its time
+        return directory  # the same as `abspath` in a tenth of the time
     return os.path.abspath(os.fsdecode(directory))
 
 

@@ -1,8 +1,8 @@
-"""A file of records that survives SIGKILL at any moment: each is a line with a checksum, appended in one write.
+"""Store records in a file that survives SIGKILL at any moment: each is a line with a checksum, appended in one write.
 
-A line that a crash or a full disk cut short fails its checksum and is left out. Programs that write at the same time take
-turns by flock(2); one that rewrites the file, to drop what is outdated, renames a new one into its place, which the others
-notice by the inode before they write again.
+A line cut short by a crash or a full disk fails its checksum and is left out. Concurrent writers are serialized by flock(2).
+A program that rewrites the file to drop outdated records renames a new file into place; the others detect that by the inode
+before they write again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Journal:
     """The records of one file, oldest first.
 
     Args:
-        path: The file; it and its directory are made when the first record is written.
+        path: The file; it and its directory are created when the first record is written.
     """
 
     __slots__ = ("_path",)
@@ -38,7 +38,7 @@ class Journal:
         return self._path
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that are whole; none if there is no file.
+        """Yield the intact records; none if there is no file.
 
         Raises:
             OSError: The file can't be read.
@@ -53,7 +53,7 @@ class Journal:
                 yield record
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
-        """Append records, all in one write.
+        """Append records in a single write.
 
         Raises:
             OSError: The file can't be written.
@@ -64,16 +64,16 @@ class Journal:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not is_at(self._path, descriptor):
-                    continue  # it was rewritten meanwhile
+                    continue  # it has been rewritten in between
                 if not _ends_a_line(descriptor):
-                    data = b"\n" + data  # what a crash cut short must not spoil the next record
+                    data = b"\n" + data  # a line cut short by a crash must not spoil the next record
                 os.write(descriptor, data)
                 return
             finally:
                 os.close(descriptor)
 
     def rewrite(self, change: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]) -> None:
-        """Replace the records of the file by what `change` makes of them; other writers wait.
+        """Replace the records of the file by the result of `change`; other writers wait.
 
         Raises:
             OSError: The file can't be written; the old one is untouched.
@@ -81,7 +81,7 @@ class Journal:
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if is_at(self._path, descriptor):  # else another program has just done so
+            if is_at(self._path, descriptor):  # else another program has just rewritten it
                 data = b"".join(map(_format, change(self.read())))
                 write_atomically(self._path, data)
         finally:

@@ -1,7 +1,7 @@
-"""What is remembered of runs: of each spec what it was last made from, and how far the last run got.
+"""Remember runs: the last fingerprint of each spec, and how far the last run got.
 
-One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives whatever
-happens. It is bound to the place of the file: where that was moved, or copied to, nothing is up to date.
+One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives crashes. The
+memory is bound to the path of this file: after it was moved or copied, nothing is up to date.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from .unchanged import find_unchanged
 _VERSION: Final = 1
 _FAULTS: Final = (ValueError, KeyError, TypeError, AttributeError)
 _FEW: Final = 100
-"""The most files that are looked at in the event loop's own thread: some 2 µs each on a local disk."""
+"""The maximum number of files that are checked in the event loop's own thread: about 2 µs each on a local disk."""
 
 _MOST_OUTDATED: Final = 1000
-"""How many outdated entries are kept, beside as many as there are current ones, before the file is rewritten."""
+"""The number of outdated entries, beyond the number of current ones, at which the file is rewritten."""
 
 
 @final
 @attrs.frozen
 class LastRun:
-    """The last run that was remembered.
+    """The last remembered run.
 
     Attributes:
-        tasks: What was asked for; nothing for all.
-        arguments: The arguments that were given to these.
-        ends: Of each spec that ended its state, the digest of its command, and why it ran or didn't.
+        tasks: The requested tasks; empty for all.
+        arguments: The arguments given to these.
+        ends: For each spec that ended, its state, the digest of its command, and why it ran or didn't.
     """
 
     tasks: tuple[str, ...]
@@ -53,12 +53,12 @@ class LastRun:
 
 @final
 class Memory:
-    """Remembers what specs were made from.
+    """Memory of the fingerprints of specs.
 
     Args:
         path: The file.
 
-    A file that can't be read or written makes nothing fail: specs are run that need not be, and a log record says why.
+    A file that can't be read or written causes no failure: specs are run unnecessarily, and a log record gives the reason.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -71,24 +71,24 @@ class Memory:
         self._reasons: dict[str, str] = {}
         self._kept: frozenset[str] = frozenset()
         self._unwritten: set[str] = set()
-        self._entries = 0  # in the file
+        self._entries = 0  # as stored in the file
         self._records = 0
         salt = self._read()
         if salt is None:
-            # written at once: of two programs that start, the second takes the salt of the first
+            # written immediately: of two programs that start concurrently, the second uses the salt of the first
             self._try(lambda: self._journal.rewrite(self._founded))
             salt = self._read() or os.urandom(16)
         self._digests = Digests(salt, self._cached)
 
     def reasons(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> list[str]:
-        """Return why a spec has to run, in words; nothing if it is up to date."""
+        """Return the reasons why a spec has to run, in words; empty if it is up to date."""
         return self._judge(spec, dependencies)[0]
 
     def check(self, spec: RunSpec, dependencies: Sequence[RunSpec], *, quickly: bool = False) -> Fingerprint | None:
-        """Return None if a spec is up to date; else what it will be made from, to be passed to `passed`.
+        """Return None if a spec is up to date, else its new fingerprint, to be handed to `passed` after a success.
 
         Raises:
-            BlockingIOError: It was to be done `quickly`, and there is a large file to hash.
+            BlockingIOError: `quickly` was requested, and there is a large file to hash.
         """
         self._digests.quickly = quickly
         if spec.name in self._kept:
@@ -99,18 +99,18 @@ class Memory:
         return fingerprint if reasons else None
 
     def find_unchanged(self, specs: Iterable[RunSpec]) -> set[str]:
-        """Return the names of specs that are up to date, as is all that they come after.
+        """Return the names of specs that are up to date together with all of their dependencies.
 
         Args:
-            specs: The specs, each behind those that it comes after.
+            specs: The specs, each after its dependencies.
         """
         unchanged = find_unchanged(specs, self._made, self._digests)
         for name in unchanged & self._reasons.keys():
-            del self._reasons[name]  # of a run before this one
+            del self._reasons[name]  # from a previous run
         return unchanged
 
     def is_quick(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
-        """Return whether `check` only has to look at a few files whose digests are known, so that no thread is needed."""
+        """Return whether `check` needs no thread, because it only has to stat a few files with known digests."""
         if spec.name in self._kept:
             return True
         made = self._made.get(spec.name)
@@ -153,21 +153,21 @@ class Memory:
         self._ends[result.name] = (result.state.value, command_digest(result.spec, self._digests), reason)
         self._unwritten.add(result.name)
         if result.state is not SpecState.UP_TO_DATE:
-            self.flush()  # what need not be run now need not be run when this run is resumed
+            self.flush()  # specs that need not run now need not run when this run is resumed
 
     def flush(self) -> None:
-        """Write down what has been kept back."""
+        """Write the pending records."""
         ends = {name: self._ends[name] for name in self._unwritten}
         self._unwritten.clear()
         self._write(batches("ends", ends))
 
     def begin(self, tasks: Iterable[str], arguments: Iterable[str], keep: Collection[str] = ()) -> None:
-        """Remember that a run begins, and what it was asked for.
+        """Remember that a run starts, and which tasks were requested.
 
         Args:
-            tasks: The names that were given.
-            arguments: The arguments that were given to these.
-            keep: The specs that passed in the last run, and are not run again in this one, which goes on with it.
+            tasks: The given names.
+            arguments: The arguments given to these.
+            keep: The specs that passed in the last run and are not run again, because this run resumes it.
         """
         self._run = (tuple(tasks), tuple(arguments))
         self._kept = frozenset(keep)
@@ -176,7 +176,7 @@ class Memory:
         self._write([begun, *batches("ends", self._ends)])
 
     def release(self, name: str) -> None:
-        """Let a spec be run that `begin` was to keep."""
+        """Allow a spec to run although it was passed to `begin` in `keep`."""
         self._kept -= {name}
 
     def covers(self, spec: RunSpec) -> bool:
@@ -184,17 +184,17 @@ class Memory:
         return bool(spec.inputs) or spec.name in self._kept
 
     def force(self, names: Iterable[str]) -> None:
-        """Forget what specs were made from, so that they are run."""
+        """Forget the fingerprints of specs, so that they are run."""
         forced: dict[str, dict[str, Any]] = {name: {"made": name, "forced": True} for name in names}
         self._made |= forced
         self._write(list(forced.values()))
 
     def last_run(self) -> LastRun | None:
-        """Return the last run; None if there was none."""
+        """Return the last run, or None if there was none."""
         return None if self._run is None else LastRun(*self._run, dict(self._ends))
 
     def has_passed(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
-        """Return whether a spec passed in the last run, and nothing of it has changed since."""
+        """Return whether a spec passed in the last run and has not changed since."""
         state, command, _ = self._ends.get(spec.name, ("", "", ""))
         if state not in ("passed", "up_to_date") or command != command_digest(spec, self._digests):
             return False
@@ -206,21 +206,21 @@ class Memory:
         return None if at is None else float(at)
 
     def since(self, spec: RunSpec) -> str:
-        """Return in words since when a spec is up to date."""
+        """Return in words how long a spec has been up to date."""
         at = self.passed_at(spec.name)
         return "up to date" if at is None else _since(int(at))
 
     def _read(self) -> bytes | None:
-        """Take in the records of the file, and return its salt; None if there is no file, or none of ours."""
+        """Load the records of the file, and return its salt; None if the file is missing or not a memory for this path."""
         salt: bytes | None = None
         try:
             for record in self._journal.read():
                 if "memory" in record:
                     if record["memory"] != _VERSION or record["place"] != self._place:
-                        return None  # of another version, or moved
+                        return None  # from another version, or moved
                     salt = bytes.fromhex(record["salt"])
                 elif salt is not None:
-                    with suppress(*_FAULTS):  # written by another version; those that we know are of use all the same
+                    with suppress(*_FAULTS):  # written by another version; the records that we know are usable anyway
                         self._records += 1
                         self._entries += size_of(record)
                         self._take(record)
@@ -256,7 +256,7 @@ class Memory:
         made, several = len(self._made), len(self._ends) + len(self._cached)
         if (
             self._entries > _MOST_OUTDATED + 2 * (made + several)
-            or self._records > _MOST_OUTDATED + 2 * (made + several // BATCH)  # as many small ones take long to be read
+            or self._records > _MOST_OUTDATED + 2 * (made + several // BATCH)  # many small records take long to read
         ):
             self._try(lambda: self._journal.rewrite(without_outdated))
             self._records, self._entries = made + several // BATCH, made + several
@@ -268,7 +268,7 @@ class Memory:
             logger.info("what was made is not remembered: %s", error)
 
     def _founded(self, records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        """Return the records of a file that has none of ours for this place."""
+        """Return the initial records of a file that has no memory for this path yet."""
         found = list(records)
         if found and found[0].get("memory") == _VERSION and found[0].get("place") == self._place:
             return found

@@ -1,4 +1,4 @@
-"""Sends a run's updates without ever making the run wait for their reader."""
+"""Send a run's updates without ever making the run wait for their reader."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .result import RunUpdate
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 FRUITLESS_PASSES: Final = 10
-"""During a cancellation nothing is waited for; but a reader of an unbuffered channel takes the next update only once it
-has been scheduled again, so that many passes of the scheduler in which nobody took one are let go by."""
+"""The number of scheduler passes without progress after which a cancelled run stops sending. It can't wait for the reader,
+but the reader of an unbuffered channel takes the next update only once it has been scheduled again."""
 
 
 @asynccontextmanager
@@ -25,8 +25,8 @@ async def open_outbox(
 ) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
     """Yield the function that sends updates, synchronously and in order; close the channel in the end.
 
-    Updates that the reader has not taken yet are kept, and waited for once the run is over; a reader that left is
-    ignored. A run that is cancelled or fails sends what it can without waiting.
+    Updates that the reader has not received yet are queued, and delivery is awaited once the run is over. A reader that has
+    left is ignored. A run that is cancelled or fails sends as much as possible without waiting.
 
     Raises:
         OptionError: `channel` is not a sending end.
@@ -54,7 +54,7 @@ async def open_outbox(
 
 class _Outbox:
     def __init__(self, channel: trio.MemorySendChannel[RunUpdate]) -> None:
-        # shielded: while a cancelled run stops its processes, what becomes known is still sent
+        # shielded: updates are still sent while a cancelled run stops its processes
         self.scope = trio.CancelScope(shield=True)
         self._channel = channel
         self._queue: deque[RunUpdate] = deque()
@@ -64,7 +64,7 @@ class _Outbox:
         self._gone = False
 
     def report(self, update: RunUpdate) -> None:
-        """Send now if there is room and nothing is waiting in front, else later."""
+        """Send immediately if there is room and no earlier update is queued, else later."""
         if not self._queue and not self._gone:
             try:
                 self._channel.send_nowait(update)
@@ -84,7 +84,7 @@ class _Outbox:
                 while not (self._ending and not self._queue):
                     if self._queue:
                         await self._channel.send(self._queue[0])
-                        self._queue.popleft()  # only now: a send that was cancelled has sent nothing
+                        self._queue.popleft()  # not before: a cancelled send has sent nothing
                     else:
                         await self._wake.park()
             except _GONE:
@@ -93,13 +93,13 @@ class _Outbox:
         self._idle.set()
 
     async def drain(self) -> None:
-        """Wait until the reader has taken everything, or has left."""
+        """Wait until the reader has received everything, or has left."""
         self._ending = True
         self._wake.unpark()
         await self._idle.wait()
 
     async def flush(self) -> None:
-        """Send what is left to a reader that takes it at once."""
+        """Send the remaining updates, as long as the reader takes them without delay."""
         fruitless = 0
         with trio.CancelScope(shield=True):
             while self._queue and fruitless < FRUITLESS_PASSES:

@@ -1,7 +1,7 @@
-"""The files that a pattern matches, as `glob.glob` has it, but that ``**`` follows no links to directories.
+"""Find the files that match a pattern, as `glob.glob` does, except that ``**`` doesn't follow links to directories.
 
-These may go round, as those of a `node_modules` made by pnpm do: `glob.glob` would then find each file forty levels deep,
-and with two such links it would not end at all.
+Such links may form cycles, as in a `node_modules` directory made by pnpm: `glob.glob` would then find each file forty levels
+deep, and with two such links it would not end at all.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _ANY_DEPTH = "**"
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Return whether a pattern is more than the name of one file."""
+    """Return whether a pattern has wildcards, and isn't just the name of one file."""
     return "*" in pattern or "?" in pattern or "[" in pattern
 
 
 def matches(root: str, pattern: str) -> Iterator[str]:
-    """Yield the paths that a pattern matches, some perhaps more than once; a directory stands for all that is in it.
+    """Yield the paths that match a pattern, possibly with duplicates; a directory stands for everything in it.
 
     Args:
         root: The directory that the pattern is relative to.
@@ -42,7 +42,7 @@ def matches(root: str, pattern: str) -> Iterator[str]:
 
 
 def _below(root: str, top: str, tail: str) -> Iterator[str]:
-    """Yield what matches the rest of a pattern in a directory and those below it; names with a dot in front are hidden."""
+    """Yield the matches of the rest of a pattern in a directory and its subdirectories; names with a leading dot are hidden."""
     start = os.path.join(root, top)
     for directory, names, files in os.walk(start):
         names[:] = [name for name in names if not name.startswith(".")]

@@ -1,6 +1,6 @@
-"""The plan of a pipeline, pure: its faults, its waves, which specs can't run and why.
+"""Plan a pipeline, without I/O: its faults, its waves, and which specs can't run and why.
 
-Specs are known by their place in the input, so that nothing here hashes a name twice.
+Specs are identified by their index in the input, so no name is hashed twice here.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from .._core import nearest
 from .spec import RunSpec
 
 MAX_COMPARED: Final = 100_000
-"""How many pairs of names are compared to find the nearest, in all: 2 to 6 µs each, while the event loop waits."""
+"""The total number of name pairs that are compared to find the nearest: 2 to 6 µs each, while the event loop waits."""
 
 MAX_DRAWN: Final = 100
-"""How many specs of a cycle are named: each member's error names the cycle, so that n of n would be n squared."""
+"""The number of specs of a cycle that are named: each member's error names the cycle, so n of n would be quadratic."""
 
 
 class Plan(NamedTuple):
-    """What follows from the specs alone.
+    """The facts that follow from the specs alone.
 
     Attributes:
-        waves: The specs that can run, in layers: each needs only specs of earlier ones. Input order within a wave.
-        wave: The wave of each spec, None for one that can't run.
-        needs: For each spec, how many specs that can run must have ended before it begins.
-        dependents: For each spec, which specs wait for it.
-        chain: For each spec, the number of specs on the longest chain that begins with it.
-        broken: Why a spec can't run, for those that can't: a missing dependency, or the cycle.
-        when: For each spec, after which ends of its dependencies it begins, as in `RunSpec`.
+        waves: The runnable specs in layers: each needs only specs of earlier layers. Input order within a wave.
+        wave: The wave of each spec, None for a spec that can't run.
+        needs: For each spec, how many runnable specs must have ended before it starts.
+        dependents: For each spec, the specs that wait for it.
+        chain: For each spec, the number of specs on the longest chain that starts with it.
+        broken: The reason for each spec that can't run: a missing dependency, or the cycle.
+        when: For each spec, after which outcomes of its dependencies it starts, as in `RunSpec`.
     """
 
     waves: Sequence[Sequence[int]]
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 @final
 class Suggestions:
-    """Finds the nearest of many names, with one budget for all questions, so that ten thousand typos stay cheap.
+    """Search for the nearest of many names, with one budget for all queries, so that ten thousand typos stay cheap.
 
     Args:
         choices: The names to choose from.
@@ -57,7 +57,7 @@ class Suggestions:
         self._budget = MAX_COMPARED
 
     def nearest(self, name: str) -> str:
-        """Return ``"; did you mean 'x'?"`` for the choice most like `name`; nothing if there is none, or no budget left."""
+        """Return ``"; did you mean 'x'?"`` for the choice closest to `name`; empty if there is none, or no budget left."""
         if name not in self._known:
             self._budget -= len(self._choices)
             self._known[name] = nearest(name, self._choices) if self._budget >= 0 else ""
@@ -65,7 +65,7 @@ class Suggestions:
 
 
 def find_faults(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the faults in names and dependencies that forbid to run anything."""
+    """Return the faults in names and dependencies that prevent any run."""
     faults: list[str] = []
     places: dict[str, int] = {}
     for place, spec in enumerate(specs, 1):
@@ -95,7 +95,7 @@ def _dependency_faults(spec: RunSpec, place: int) -> Iterator[str]:
 
 
 def make_plan(specs: Sequence[RunSpec]) -> Plan:
-    """Return the plan of specs without faults; takes time and memory in proportion to the specs and dependencies."""
+    """Return the plan of specs without faults, in time and memory linear in the number of specs and dependencies."""
     index = {spec.name: place for place, spec in enumerate(specs)}
     dependents: list[list[int]] = [[] for _ in specs]
     for place, spec in enumerate(specs):
@@ -108,7 +108,7 @@ def make_plan(specs: Sequence[RunSpec]) -> Plan:
     if sum(map(len, waves)) < len(specs):
         dead = _find_dead(specs, index, dependents, waves)
         broken = _Explanations(specs, index, dead).of_all()
-        # what is dead has ended before anything begins, and only specs that run after failures wait for it
+        # dead specs have ended before anything starts, and only specs that run after failures wait for them
         needs = _needs_without(dead, specs, index)
         waves = _waves(needs, dependents, dead)
     wave: list[int | None] = [None] * len(specs)
@@ -123,7 +123,7 @@ def make_plan(specs: Sequence[RunSpec]) -> Plan:
 
 
 def sequential_plan(specs: Sequence[RunSpec]) -> Plan:
-    """Return the plan that runs specs in their order; one for failures waits for all specs before it."""
+    """Return the plan that runs specs in input order; a spec that handles failures waits for all specs before it."""
     count = len(specs)
     dependents: list[list[int]] = [[] for _ in specs]
     needs = [0] * count
@@ -137,12 +137,12 @@ def sequential_plan(specs: Sequence[RunSpec]) -> Plan:
 
 
 def parallel_plan(count: int) -> Plan:
-    """Return the plan that runs all specs at once."""
+    """Return the plan that runs all specs concurrently."""
     return Plan([list(range(count))], [0] * count, [0] * count, [()] * count, [1] * count, {}, ["success"] * count)
 
 
 def _needs_without(dead: Collection[int], specs: Sequence[RunSpec], index: dict[str, int]) -> list[int]:
-    """Return how many specs each has to wait for; a dead one is no longer waited for, and waits for none."""
+    """Return how many specs each spec has to wait for; dead specs don't wait, and aren't waited for."""
     return [
         0 if place in dead else sum([index.get(name) not in dead for name in spec.after])
         for place, spec in enumerate(specs)
@@ -150,7 +150,7 @@ def _needs_without(dead: Collection[int], specs: Sequence[RunSpec], index: dict[
 
 
 def _waves(needs: Sequence[int], dependents: Sequence[Sequence[int]], dead: Collection[int] = ()) -> list[list[int]]:
-    """Peel layers off the graph (Kahn 1962): a spec with a missing dependency, or behind a cycle, is never reached."""
+    """Peel layers off the graph (Kahn 1962): a spec with a missing dependency, or downstream of a cycle, is never reached."""
     pending = list(needs)
     waves: list[list[int]] = []
     layer = [place for place, count in enumerate(needs) if not count and place not in dead]
@@ -172,12 +172,12 @@ def _find_dead(
     dependents: Sequence[Sequence[int]],
     waves: Sequence[Sequence[int]],
 ) -> set[int]:
-    """Return the specs that can't run: with a missing dependency, on a cycle, or needing the success of one of these."""
+    """Return the specs that can't run: with a missing dependency, on a cycle, or requiring the success of such a spec."""
     reached = {place for members in waves for place in members}
     stuck = [place for place in range(len(specs)) if place not in reached]
     dead = {place for place in stuck if any(name not in index for name in specs[place].after)}
     _spread(dead, specs, dependents)
-    # those that wait for dead specs alone, and run after failures, are no longer stuck
+    # specs that run after failures, and wait only for dead specs, are no longer stuck
     needs = _needs_without(dead, specs, index)
     settled = dead | {place for members in _waves(needs, dependents, dead) for place in members}
     on_cycles = _on_cycles([place for place in stuck if place not in settled], specs, index)
@@ -185,7 +185,7 @@ def _find_dead(
 
 
 def _spread(dead: set[int], specs: Sequence[RunSpec], dependents: Sequence[Sequence[int]]) -> set[int]:
-    """Add the specs that need the success of a dead one."""
+    """Add the specs that require the success of a dead spec."""
     pending = list(dead)
     for place in pending:
         for dependent in dependents[place]:
@@ -196,7 +196,7 @@ def _spread(dead: set[int], specs: Sequence[RunSpec], dependents: Sequence[Seque
 
 
 def _on_cycles(stuck: Sequence[int], specs: Sequence[RunSpec], index: dict[str, int]) -> set[int]:
-    """Return the specs on cycles, and between cycles: take away, again and again, those that nothing stuck waits for."""
+    """Return the specs on or between cycles, by repeatedly removing specs on which no stuck spec depends."""
     core = set(stuck)
     waited_for = dict.fromkeys(stuck, 0)
     for place in stuck:
@@ -217,10 +217,10 @@ def _on_cycles(stuck: Sequence[int], specs: Sequence[RunSpec], index: dict[str, 
 
 
 def cycles(specs: Sequence[RunSpec]) -> list[list[int]]:
-    """Return the cycles of specs without other faults, each once and from its first member in the input.
+    """Return the cycles of specs without other faults, each once and starting with its first member in the input.
 
-    Of several cycles through one spec, the one through the first of its dependencies is found: once that is mended,
-    the others are.
+    Of several cycles through one spec, the cycle through its first dependency is found; the others are found once that one
+    is fixed.
     """
     index = {spec.name: place for place, spec in enumerate(specs)}
     return list(_cycles(specs, index, make_plan(specs).broken))
@@ -229,7 +229,7 @@ def cycles(specs: Sequence[RunSpec]) -> list[list[int]]:
 def _cycles(specs: Sequence[RunSpec], index: dict[str, int], dead: Collection[int]) -> Iterator[list[int]]:
     seen: set[int] = set()
     for start in dead:
-        trail: dict[int, None] = {}  # in order, and with a quick look-up
+        trail: dict[int, None] = {}  # ordered, and with fast lookup
         place: int | None = start
         while place is not None and place not in seen:
             seen.add(place)
@@ -238,7 +238,7 @@ def _cycles(specs: Sequence[RunSpec], index: dict[str, int], dead: Collection[in
         if place in trail:
             members = list(trail)
             members = members[members.index(place) :]
-            first = members.index(min(members))  # whichever member it was found from
+            first = members.index(min(members))  # independent of the member it was found from
             yield members[first:] + members[:first]
 
 
@@ -247,7 +247,7 @@ def _first_dead(spec: RunSpec, index: dict[str, int], dead: Collection[int]) -> 
 
 
 def format_cycle(names: Sequence[str]) -> str:
-    """Return the names of a cycle, the first one again at its end, at most `MAX_DRAWN` of them.
+    """Return the names of a cycle, at most `MAX_DRAWN` of them, with the first name repeated at the end.
 
     >>> format_cycle(["a", "b"])
     'a → b → a'
@@ -260,7 +260,7 @@ def format_cycle(names: Sequence[str]) -> str:
 
 @final
 class _Explanations:
-    """Explains for each spec that can't run why: by its own fault, or along its first dependency that can't run."""
+    """Explanations why specs can't run: their own fault, or their first dependency that can't run."""
 
     def __init__(self, specs: Sequence[RunSpec], index: dict[str, int], dead: Collection[int]) -> None:
         self._specs = specs
@@ -295,7 +295,7 @@ class _Explanations:
         through = _first_dead(self._specs[place], self._index, self._dead)
         if missing:
             self._text[place] = "; ".join(missing)
-            # the first only: many specs may need this one, and each explanation holds its root in full
+            # only the first: many specs may depend on this one, and each explanation contains its root cause in full
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             self._root[place] = f"{self._specs[place].name!r}: {missing[0]}{more}"
         else:

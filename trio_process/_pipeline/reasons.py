@@ -1,4 +1,4 @@
-"""Why a spec has to run, in words."""
+"""Describe in words why a spec has to run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORCED: Final = "--force"
 
 
 def because(reasons: Iterable[str]) -> str:
-    """Return reasons as part of a sentence.
+    """Return reasons as a clause.
 
     >>> because(["the input a changed", "the output b is gone"])
     'because the input a changed, and because the output b is gone'
@@ -30,11 +30,11 @@ def it_ran(reasons: Iterable[str]) -> str:
 
 
 def find_differences(made: Mapping[str, Any], now: Fingerprint) -> list[str]:
-    """Return what has changed.
+    """Return the changes between two fingerprints.
 
     Args:
-        made: What a spec was made from when it last passed.
-        now: What it would be made from now.
+        made: The fingerprint of a spec when it last passed.
+        now: Its current fingerprint.
     """
     reasons = []
     if made["command"] != now.command:

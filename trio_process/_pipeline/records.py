@@ -1,6 +1,6 @@
-"""The records of a memory: which kinds there are, how many entries one has, and which are outdated.
+"""Define the records of a memory: their kinds, how many entries each holds, and which are outdated.
 
-Digests of files and ends of specs are kept many to a record, as tens of thousands of lines take their time to be read.
+Digests of files and ends of specs are batched, because tens of thousands of lines take long to read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 BATCH: Final = 500
-"""Entries per record."""
+"""The maximum number of entries per record."""
 
 _MANY: Final = ("files", "ends")
 """The kinds of records that hold several entries."""
@@ -38,7 +38,7 @@ def size_of(record: Mapping[str, Any]) -> int:
 
 
 def without_outdated(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the records without what later ones replace."""
+    """Yield the records without the entries that later records replace."""
     first: dict[str, Any] | None = None
     run: dict[str, Any] | None = None
     made: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ def without_outdated(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
             entries["ends"] = {}
         else:
             for kind in _MANY:
-                with suppress(TypeError, ValueError):  # of another version
+                with suppress(TypeError, ValueError):  # from another version
                     entries[kind] |= record.get(kind, {})
     yield from filter(None, (first, run))
     yield from made.values()

@@ -11,18 +11,18 @@ from .._core import CommandFailedError, command_line, dumps, escape_controls, ma
 from .result import RunResult
 from .spec import RunSpec
 
-# What XML 1.0 can't hold even escaped (its production Char); surrogates stand for bytes that were not text.
-# A text, not a compiled pattern: to compile it takes milliseconds, and most programs never need it.
+# Characters that XML 1.0 doesn't allow even escaped (production Char); surrogates stand for bytes that were not text.
+# Not compiled here: that takes milliseconds, and most programs never need it.
 _NOT_XML: Final = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def _xml(text: str) -> str:
-    """Return text that XML may hold: what it may not is written as an escape sequence."""
+    """Return text that is valid in XML: invalid characters become escape sequences."""
     return re.sub(_NOT_XML, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _text(text: str) -> str:
-    from xml.sax.saxutils import escape  # noqa: PLC0415 - it brings urllib and email: kept out of the import time
+    from xml.sax.saxutils import escape  # noqa: PLC0415 - it imports urllib and email: kept out of the import time
 
     return escape(_xml(text).replace("\r", "\\r"))  # a parser would read a carriage return as a newline
 
@@ -34,22 +34,22 @@ def _attributes(**values: object) -> str:
 def _quoted(value: str) -> str:
     from xml.sax.saxutils import quoteattr  # noqa: PLC0415 - as above
 
-    # as references: a parser makes spaces of bare newlines and tabs in an attribute (XML 1.0, 3.3.3)
+    # as references: a parser turns bare newlines and tabs in an attribute into spaces (XML 1.0, 3.3.3)
     return quoteattr(_xml(value), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
 def to_junit(results: Iterable[RunResult], duration: float) -> str:
     """Return the JUnit XML of a run, one test case per spec.
 
-    Failures that are allowed are `skipped` cases: a CI system would count them against the run else. A start failure,
-    a timeout, a stop and a spec that could not run are an `error`, a plain non-zero exit a `failure`.
+    Allowed failures become `skipped` cases, because a CI system would otherwise count them against the run. A start failure,
+    a timeout, a stop and a spec that could not run become an `error`, a plain non-zero exit a `failure`.
 
     Args:
         results: The results of the specs.
         duration: Seconds that the whole run took.
 
     Returns:
-        The text; to be written as UTF-8.
+        The text, to be written as UTF-8.
     """
     cases = [_case(one) for one in results]
     kinds = [kind for kind, _ in cases]
@@ -59,7 +59,7 @@ def to_junit(results: Iterable[RunResult], duration: float) -> str:
         errors=kinds.count("error"),
         time=f"{duration:.3f}",
     )
-    # of a suite only: the schema by which Jenkins' xUnit plugin refuses files (junit-10.xsd) has none for all suites
+    # per suite only: the schema by which Jenkins' xUnit plugin validates files (junit-10.xsd) has none for all suites
     skipped = _attributes(skipped=kinds.count("skipped"))
     body = "\n".join(case for _, case in cases)
     return (
@@ -73,7 +73,7 @@ def _case(one: RunResult) -> tuple[str, str]:
     kind, message, details = _outcome(one)
     parts = [f"<testcase {_attributes(name=one.name, classname='pipeline', time=f'{one.duration:.3f}')}>"]
     if kind:
-        # of a plain non-zero exit, which has no error: what `check` would raise
+        # for a plain non-zero exit, which has no error: the exception that `check` would raise
         kind_of_error = CommandFailedError if one.error is None else type(one.error)
         told = _attributes(type=kind_of_error.__name__, message=message)
         parts.append(f"<{kind} {told}>{_text(details)}</{kind}>")
@@ -84,10 +84,10 @@ def _case(one: RunResult) -> tuple[str, str]:
 
 
 def _outcome(one: RunResult) -> tuple[str, str, str]:
-    """Return the element that tells of a result, its message in one line, and the details."""
+    """Return the name of the element that reports a result, its one-line message, and the details."""
     if one.passed:
         return "", "", ""
-    # a plain non-zero exit has no error, but its account is the same
+    # a plain non-zero exit has no error, but is reported in the same way
     details = one.command_result.describe() if one.command_result and not one.error else str(one.error)
     host = _host(one)
     message = details.partition("\n")[0] + ("" if host is None else f" (on {host})")
@@ -101,8 +101,8 @@ def _outcome(one: RunResult) -> tuple[str, str, str]:
 def to_chrome_trace(results: Sequence[RunResult], duration: float) -> str:
     """Return the run in the Trace Event Format, for Perfetto or chrome://tracing.
 
-    The upper tracks show the waves, from the first start to the last end in each; the lower ones the specs, with as
-    few tracks as it takes for none to overlap.
+    The upper tracks show the waves, each from its first start to its last end; the lower ones show the specs, on as few
+    tracks as possible without overlaps.
 
     Args:
         results: The results of the specs.
@@ -114,7 +114,7 @@ def to_chrome_trace(results: Sequence[RunResult], duration: float) -> str:
     ran = [(one.started, one.started + one.duration, one) for one in results if one.started is not None]
     events = [_track_name("process_name", 0, "pipeline")]
     for track, begin, end, wave in _laid_out(_waves(ran)):
-        # async events ("b", "e"): their own tracks above the threads; the id is the track
+        # async events ("b", "e") get tracks of their own above the threads; the id is the track
         shared = {"name": f"wave {wave}", "cat": "wave", "id": track, "pid": 1, "tid": 0}
         events += [{**shared, "ph": "b", "ts": begin * 1e6}, {**shared, "ph": "e", "ts": end * 1e6}]
     for track, begin, end, one in _laid_out(ran):
@@ -128,7 +128,7 @@ _Spans = list[tuple[float, float, _Shown]]
 
 
 def _waves(ran: _Spans[RunResult]) -> _Spans[int]:
-    """Return when each wave began and ended; without barriers between them they overlap."""
+    """Return when each wave started and ended; without barriers between them, waves overlap."""
     spans: dict[int, tuple[float, float]] = {}
     for begin, end, one in ran:
         if one.wave is not None:
@@ -138,8 +138,8 @@ def _waves(ran: _Spans[RunResult]) -> _Spans[int]:
 
 
 def _laid_out(spans: _Spans[_Shown]) -> Iterator[tuple[int, float, float, _Shown]]:
-    """Put spans on as few tracks as it takes for none to overlap; the lowest free one each time."""
-    busy: list[tuple[float, int]] = []  # two heaps: until when a track is taken, and the tracks that are free again
+    """Assign spans to as few tracks as possible without overlaps, always to the lowest free track."""
+    busy: list[tuple[float, int]] = []  # two heaps: when each occupied track becomes free, and the free tracks
     free: list[int] = []
     for begin, end, what in sorted(spans, key=lambda span: span[:2]):
         while busy and busy[0][0] <= begin:
@@ -183,8 +183,8 @@ def _details(one: RunResult) -> dict[str, Any]:
     }
 
 
-# In a quoted label of Mermaid everything but these is written as an entity: #, quotes, backticks, <, > and more mean
-# something there (https://mermaid.js.org/syntax/flowchart.html, "Entity codes to escape characters").
+# In a quoted Mermaid label all other characters are written as entities: #, quotes, backticks, <, > and more are special
+# there (https://mermaid.js.org/syntax/flowchart.html, "Entity codes to escape characters").
 _MERMAID_SPECIAL: Final = r"[^\w \-.,:/+=]"
 
 _COLOURS: Final = {"passed": "#c8e6c9", "failed": "#ffcdd2", "allowed": "#ffe0b2", "skipped": "#e0e0e0"}
@@ -233,7 +233,7 @@ def to_dot(specs: Sequence[RunSpec], results: Iterable[RunResult] = ()) -> str:
 
 
 def _label(name: str) -> str:
-    """Return a name on one line, nothing in it that could move a cursor or break a file's encoding."""
+    """Return a name on one line, without characters that could move a cursor or break a file's encoding."""
     return escape_controls(name).replace("\n", "\\n").replace("\t", "\\t").encode("utf-8", "backslashreplace").decode()
 
 
@@ -242,7 +242,7 @@ def _kinds(results: Iterable[RunResult]) -> dict[str, str]:
 
 
 def _ids(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """Return a node's id for each name: names themselves may hold anything; missing ones get a node too."""
+    """Return a node id for each name, as names may contain any character; missing dependencies get a node too."""
     ids = {spec.name: f"n{place}" for place, spec in enumerate(specs)}
     for spec in specs:
         for name in spec.after:

@@ -16,7 +16,7 @@ class SpecState(StrEnum):
 
     Attributes:
         PENDING: It waits for the specs in its `after`, or for a free slot.
-        QUEUED: It waits for a service that it uses, or for a place on another machine; runs without either never send it.
+        QUEUED: It waits for a service that it uses, or for a place on another machine; runs without either never report it.
         RUNNING: Its command is running.
         RETRYING: An attempt has failed, and it waits for the next one.
         PASSED: Its command succeeded.
@@ -48,8 +48,8 @@ class RunResult:
         error: Why it didn't end by itself, or never ran. None for a success, and for a plain non-zero exit.
         wave: The number of its wave, from 0; None if it could not run.
         attempts: How often it was run.
-        started: When its first attempt began, in seconds since the pipeline did; None if it never ran.
-        duration: Seconds from there to its end, with all attempts and the delays between them.
+        started: When its first attempt started, in seconds since the start of the pipeline; None if it never ran.
+        duration: Seconds from that start to its end, including all attempts and the delays between them.
         command_result: The executor's result of the last attempt; None if it never ran.
     """
 
@@ -80,12 +80,12 @@ class RunResult:
 
     @property
     def skipped(self) -> bool:
-        """Whether it was not run; `error` names the reason."""
+        """Whether it was skipped; `error` gives the reason."""
         return self.state is SpecState.SKIPPED
 
     @property
     def failed(self) -> bool:
-        """Whether it ran and did not pass, or could not run; allowed or not."""
+        """Whether it ran and did not pass, or could not run, whether allowed or not."""
         return self.state is SpecState.FAILED
 
     @property
@@ -119,10 +119,10 @@ class RunResult:
 
 
 def is_not_needed(result: RunResult) -> bool:
-    """Return whether a spec that handles failures was skipped.
+    """Return whether this is a failure handler that was skipped.
 
-    If it had a failure to handle (and was skipped, say, because the time for cleaning up was over), that failure is in
-    the results of the run itself.
+    If it had a failure to handle (and was skipped because the cleanup timeout was over, for example), that failure is itself
+    in the results of the run.
     """
     return result.skipped and result.spec.when == "failure"
 
@@ -130,7 +130,7 @@ def is_not_needed(result: RunResult) -> bool:
 @final
 @attrs.frozen
 class RunUpdate:
-    """A spec has changed its state.
+    """A change of the state of a spec.
 
     Attributes:
         name: The name of the spec.

@@ -1,26 +1,26 @@
-"""The rules of a run: retry, timeout, failure mode, skip, `when` and `allow_failure` in tables.
+"""Define the rules of a run in tables: retry, timeout, failure mode, skip, `when` and `allow_failure`.
 
-`TRANSITIONS` says which state of a spec may follow which; `HALTS` what the end of the whole run does to specs that run;
-`verdict` what the end of one attempt means. The `StateMachine` applies them.
+`TRANSITIONS` lists the allowed transitions between the states of a spec, `HALTS` the effect of each kind of halt on running
+specs; `verdict` interprets the end of one attempt. The `StateMachine` applies them.
 
 An ended attempt:
 
-| it ended                                                  | error      | is tried again              |
+| how it ended                                              | error      | retried                     |
 | --------------------------------------------------------- | ---------- | --------------------------- |
 | by itself, with an ok code                                | None       | -                           |
 | by itself, with another code                              | None       | yes                         |
-| by a signal, its own timeout, or it did not start         | its own    | yes                         |
+| by a signal, by its own timeout, or it did not start      | its own    | yes                         |
 | the program was not found, or the executor is closed      | its own    | no: it would fail again     |
-| it was lost with its agent                                | its own    | yes, as often again         |
+| it was lost with its agent                                | its own    | yes, counted separately     |
 | no agent of a cluster can run it (ClusterError)           | its own    | no: it would fail again     |
-| it would not die (StopFailedError)                        | its own    | no: it still runs           |
+| it could not be killed (StopFailedError)                  | its own    | no: it still runs           |
 | it was stopped or cancelled, by any caller                | its own    | no                          |
 | a service that it uses failed                             | service's  | no                          |
 | after the runner had asked it to end                      | unchanged  | no                          |
 
-A halt (`on_failure`, `stopping`, the timeout of the whole run) skips what has not begun and ends what runs, except specs
-with ``when="failure"`` or ``"always"``, which clean up: they begin and go on as ever, until the time for cleaning up is over
-(`Halt.CLEANUP`). Only a Trio cancellation ends these at once, too.
+A halt (`on_failure`, `stopping`, the timeout of the whole run) skips specs that have not started and ends running ones. Specs
+with ``when="failure"`` or ``"always"`` are exempt, because they clean up: they start and continue normally until the cleanup
+timeout is over (`Halt.CLEANUP`). Only a Trio cancellation ends these immediately as well.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .spec import RunSpec
 
 
 class Change(Enum):
-    """What can happen to a spec."""
+    """An event in the progress of a spec."""
 
     QUEUE = auto()
     BEGIN = auto()
@@ -87,7 +87,7 @@ TRANSITIONS: Final[dict[SpecState, dict[Change, SpecState]]] = {
 
 
 class Halt(Enum):
-    """Why a run begins nothing new; a later one replaces an earlier one, what was asked to end stays so."""
+    """Why a run starts no further spec. A later halt replaces an earlier one, but specs already asked to end stay so."""
 
     NO_NEW = 1
     KILL = 2
@@ -105,21 +105,21 @@ HALTS: Final[dict[Halt, EndReason | None]] = {
     Halt.CLEANUP: EndReason.TIMED_OUT,
     Halt.CANCEL: EndReason.CANCELLED,
 }
-"""The reason for which a halt ends specs that have begun: one that runs is asked to stop, one between two attempts fails.
-None: they go on, to their last retry, as they are not new. Every spec that has not begun is skipped, whatever the halt."""
+"""The reason with which a halt ends started specs: a running spec is asked to stop, a spec between two attempts fails.
+None: they continue, to their last retry, as they are not new. Every halt skips the specs that have not started."""
 
 ENDS_CLEANUP: Final = frozenset({Halt.CLEANUP, Halt.CANCEL})
-"""The halts that concern specs which run after failures, or always, as well."""
+"""The halts that also affect specs that run after failures, or always."""
 
 FINAL_REASONS: Final = frozenset({EndReason.STOPPED, EndReason.CANCELLED})
-"""The ends that are never tried again: a caller asked for them."""
+"""The ends that are never retried, because a caller requested them."""
 
 FINAL_ERRORS: Final = (ClusterError, ProgramNotFoundError, ServiceClosedError, StopFailedError, UnitFailedError)
-"""The errors that would come again, or would let the next attempt run beside one that is still alive."""
+"""The errors that are never retried: they would recur, or the next attempt would run beside one that is still alive."""
 
 
 class Cause(NamedTuple):
-    """Why a run is halted: the kind, a text, and the spec whose failure was the reason, if one was."""
+    """Why a run is halted: the kind, a text, and the spec whose failure was the reason, if any."""
 
     halt: Halt
     text: str
@@ -127,17 +127,17 @@ class Cause(NamedTuple):
 
 
 def was_lost(ended: CommandResult | ProcessError) -> bool:
-    """Return whether an attempt was lost with its agent: no failure of its own, so these are counted apart."""
+    """Return whether an attempt was lost with its agent: not a failure of its own, so it is counted separately."""
     return isinstance(ended, CommandResult) and ended.reason is EndReason.LOST
 
 
 def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *, asked: bool) -> Change:
-    """Return what the end of an attempt means for its spec: `PASS`, `RETRY` or `FAIL`.
+    """Return the consequence of the end of an attempt for its spec: `PASS`, `RETRY` or `FAIL`.
 
     Args:
         spec: The spec.
-        ended: What the executor returned or raised.
-        attempts: How often it was run and ended like this, lost or not, this time included.
+        ended: The result returned, or the exception raised, by the executor.
+        attempts: The number of attempts that ended like this, lost or not, including this one.
         asked: Whether the runner had asked it to end.
     """
     if isinstance(ended, ProcessError):
@@ -150,7 +150,7 @@ def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *
 
 
 def ran_to_its_end(result: CommandResult) -> bool:
-    """Return whether it ended by itself, with an exit code."""
+    """Return whether the attempt ended by itself, with an exit code."""
     return result.reason is EndReason.EXITED and result.status is Status.EXITED
 
 

@@ -1,4 +1,4 @@
-"""The memory as one run uses it: asked before an attempt, told of every end, from one thread at a time."""
+"""Use the memory in one run: queried before an attempt, updated at every end, from one thread at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @final
 class RunMemory:
-    """Finds out which specs of a run are up to date.
+    """Check of which specs of a run are up to date.
 
     Args:
-        memory: What is remembered; None for nothing.
+        memory: The memory, or None.
         specs: The specs of the run.
     """
 
@@ -28,17 +28,17 @@ class RunMemory:
         self._memory = memory
         self._specs = {} if memory is None else {spec.name: spec for spec in specs}
         self._made_from: dict[str, Fingerprint] = {}
-        self._limiter = trio.CapacityLimiter(1)  # the memory is not made for several threads
+        self._limiter = trio.CapacityLimiter(1)  # the memory is not thread-safe
 
     def covers(self, spec: RunSpec) -> bool:
         """Return whether a spec can be up to date at all."""
         return self._memory is not None and self._memory.covers(spec)
 
     async def find_unchanged(self, order: Iterable[int]) -> set[str]:
-        """Return the names of specs that are up to date, as is all that they come after.
+        """Return the names of specs that are up to date together with all of their dependencies.
 
         Args:
-            order: The places of the specs, each behind those that it comes after.
+            order: The indexes of the specs, each after its dependencies.
         """
         if self._memory is None or not any(map(self._memory.covers, self._specs.values())):
             return set()
@@ -47,12 +47,12 @@ class RunMemory:
         return await trio.to_thread.run_sync(self._memory.find_unchanged, ordered, limiter=self._limiter)
 
     def note(self, result: RunResult | None) -> None:
-        """Keep the end of a spec that is up to date, to be written down later."""
+        """Keep the end of a spec that is up to date, to be written later."""
         if self._memory is not None and result is not None:
             self._memory.ended(result)
 
     async def is_up_to_date(self, spec: RunSpec) -> bool:
-        """Return whether a spec need not be run; if it has to, keep what it will be made from."""
+        """Return whether a spec is up to date; if not, keep its new fingerprint."""
         assert self._memory is not None, "asked only for specs that are covered"
         if spec.name in self._made_from:
             return False  # between two attempts
@@ -72,24 +72,24 @@ class RunMemory:
         return found is None
 
     def forget(self, spec: RunSpec) -> None:
-        """Forget what this run knows of a spec, which begins anew."""
+        """Forget what this run knows of a spec, because it is restarted."""
         self._made_from.pop(spec.name, None)
         if self._memory is not None:
             self._memory.release(spec.name)
 
     async def remember(self, result: RunResult | None) -> None:
-        """Write down how a spec ended, and what it was made from if it passed."""
+        """Write how a spec ended, and its fingerprint if it passed."""
         if self._memory is None or result is None:
             return
         made_from = self._made_from.get(result.name)
         if made_from is not None and result.state is SpecState.PASSED:
             await trio.to_thread.run_sync(self._memory.passed, result.spec, made_from, limiter=self._limiter)
         if result.state is SpecState.UP_TO_DATE and self._limiter.borrowed_tokens == 0:
-            self._memory.ended(result)  # not written at once
+            self._memory.ended(result)  # not written immediately
         else:
             await trio.to_thread.run_sync(self._memory.ended, result, limiter=self._limiter)
 
     async def close(self) -> None:
-        """Write down what has been kept back."""
+        """Write the pending records."""
         if self._memory is not None:
             await trio.to_thread.run_sync(self._memory.flush, limiter=self._limiter)

@@ -59,15 +59,15 @@ class RunAllResult:
 
     @property
     def critical_path(self) -> tuple[RunResult, ...]:
-        """The specs that decided how long the run took, first to last.
+        """The critical path: the specs that determined the duration of the run, first to last.
 
-        The last one is the spec that ended last; each is preceded by the dependency that it waited for last.
+        The path ends with the spec that ended last; each spec is preceded by the dependency that it waited for last.
         """
         return critical_path(self.results)
 
     @property
     def root_causes(self) -> tuple[RootCause, ...]:
-        """The failures that are not allowed and that no other spec caused, in the order of the input.
+        """The failures that are not allowed and were not caused by another spec, in input order.
 
         >>> build = RunResult(spec=RunSpec(name="build", command="make"), state=SpecState.FAILED, exit_code=2, wave=0)
         >>> test = RunResult(spec=RunSpec(name="test", command="x", after=["build"]), state=SpecState.SKIPPED, wave=1)
@@ -91,11 +91,11 @@ class RunAllResult:
         }
 
     def to_junit(self) -> str:
-        """Return the JUnit XML that CI systems read."""
+        """Return the run as JUnit XML, for CI systems."""
         return report.to_junit(self.results, self.duration)
 
     def to_chrome_trace(self) -> str:
-        """Return a trace for Perfetto or chrome://tracing that shows the waves and the specs."""
+        """Return a trace of the waves and the specs, for Perfetto or chrome://tracing."""
         return report.to_chrome_trace(self.results, self.duration)
 
     def to_mermaid(self) -> str:

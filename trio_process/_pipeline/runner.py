@@ -1,4 +1,4 @@
-"""`Runner`: runs the specs of a pipeline as dependencies and room allow; `run_restartable` also runs them again on request."""
+"""`Runner`: run the specs of a pipeline as dependencies and capacity allow; `run_restartable`: rerun them on request."""
 
 from __future__ import annotations
 
@@ -243,11 +243,11 @@ class Runner:
 
     async def _run(self, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> RunAllResult:
         if self._executor.slots is not None:
-            # none at all is a mistake, unless they come and go
+            # zero slots are a mistake, unless slots come and go
             checks.whole(
                 "the executor's slots", self._executor.slots, least=0 if hasattr(self._executor, "has_place") else 1
             )
-        await trio.lowlevel.checkpoint()  # also with nothing to run
+        await trio.lowlevel.checkpoint()  # even with nothing to run
         memory = self._memory
         if isinstance(memory, str):
             memory = await trio.to_thread.run_sync(Memory, memory)
@@ -255,7 +255,7 @@ class Runner:
         return await Scheduler(self._executor, specs, plan, settings).run()
 
     def _room(self) -> int | None:
-        """Return how much weight may run at the same time now; a cluster's `slots` change as its agents come and go."""
+        """Return the weight that may currently run at the same time; a cluster's `slots` change as its agents come and go."""
         slots = self._executor.slots
         return min([limit for limit in (self._max_parallel, slots) if limit is not None], default=None)
 
@@ -289,7 +289,7 @@ async def run_restartable(
     stopping: trio.Event | None = None,
     updates: trio.MemorySendChannel[RunUpdate] | None = None,
 ) -> RunAllResult:
-    """Run specs as `Runner.run_all` does with ``schedule="eager"``, and again on request.
+    """Run specs as `Runner.run_all` does with ``schedule="eager"``, and rerun them on request.
 
     A spec that is restarted while it runs is stopped first; others continue. The run ends once `restarts` is closed and
     every spec has a result, or by `timeout` or `stopping`. The next restart lifts a halt by `on_failure`. Services that

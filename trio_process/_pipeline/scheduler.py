@@ -1,7 +1,7 @@
-"""One run of a pipeline: a nursery per wave, room for the specs that run at the same time, a task per attempt.
+"""Run a pipeline once: a nursery per wave, a capacity limit for concurrent specs, a task per attempt.
 
-The `StateMachine` decides what an end means; this file awaits, and does nothing else. A spec with ``when="failure"`` or
-``"always"`` outlives a halt: once only such specs are left after one, they have `cleanup_timeout` seconds.
+The `StateMachine` interprets the end of an attempt; this module only awaits. A spec with ``when="failure"`` or ``"always"``
+outlives a halt: once only such specs are left after a halt, they have `cleanup_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from .spec import Attempt, Executor, RunSpec
 from .state_machine import StateMachine
 
 _PASSED_AT_ONCE: Final = 200
-"""How many specs that are up to date pass in one turn of the loop: some 5 ms."""
+"""The number of up-to-date specs that pass in one turn of the event loop: about 5 ms."""
 
 _POLL: Final = 0.1
-"""Seconds between two looks at an executor that has no slots."""
+"""Seconds between two polls of an executor that has no slots."""
 
 
 @final
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """How specs are run; the values are those of `Runner.run_all`, checked.
+    """The settings of a run; the values are those of `Runner.run_all`, validated.
 
     Attributes:
-        rule: What a failure that is not allowed does, and that in words, as `StateMachine` takes it.
-        room: Returns how much weight may run at the same time, None for no limit.
-        eager: Begin a spec when its own dependencies have ended, not with its wave.
-        in_order: Specs begin behind those in their `after`.
+        rule: The effect of a failure that is not allowed, and its description, as for `StateMachine`.
+        room: Returns the weight that may run at the same time, None for no limit.
+        eager: Whether a spec starts when its own dependencies have ended, not with its wave.
+        in_order: Whether specs start after those in their `after`.
         timeout: Seconds for the whole run, or None.
-        cleanup_timeout: Seconds for cleaning up after a halt, or None for as long as it takes.
+        cleanup_timeout: Seconds for cleaning up after a halt, or None for no limit.
         stopping: Halts the run once it is set.
-        supervisor: What keeps services running.
-        memory: Knows which specs are up to date.
-        restarts: Receives names of specs to begin anew, with all that depend on them. The run then goes on until this is
-            closed, or the run is halted by `timeout` or `stopping`; it must be `eager`.
+        supervisor: Keeps services running.
+        memory: Determines which specs are up to date.
+        restarts: Receives names of specs to restart, with all of their dependents. The run then continues until this channel
+            is closed, or the run is halted by `timeout` or `stopping`; it must be `eager`.
         report: Called with every update, or None.
     """
 
@@ -77,18 +77,18 @@ class RunSettings:
 
 
 class _Attempt:
-    """What a spec that has begun is doing: it runs, or waits for its next attempt. The attempt's `trio.TaskStatus`."""
+    """A started spec, which is running or waiting for its next attempt; also the attempt's `trio.TaskStatus`."""
 
     __slots__ = ("begin", "failure", "handle", "is_outdated", "reason", "scope", "weight")
 
     def __init__(self, weight: float = 0.0) -> None:
         self.weight = weight
         self.handle: Attempt | None = None
-        self.scope = trio.CancelScope()  # for what can't be stopped: a start that takes its time, a delay
+        self.scope = trio.CancelScope()  # for waits without a process to stop: a slow start, a delay
         self.reason: EndReason | None = None
         self.failure: ProcessError | None = None
-        self.is_outdated = False  # it ends to begin anew
-        self.begin: Callable[[], object] | None = None  # called with the start of an attempt that waits for a place
+        self.is_outdated = False  # it is being ended for a restart
+        self.begin: Callable[[], object] | None = None  # called when an attempt that waited for a place starts
 
     def started(self, value: Attempt | None = None) -> None:
         self.handle = value
@@ -98,13 +98,13 @@ class _Attempt:
 
 @final
 class Scheduler:
-    """Runs specs once.
+    """One run of specs.
 
     Args:
-        executor: What runs an attempt.
+        executor: Runs the attempts.
         specs: The specs, without faults.
         plan: Their plan.
-        settings: How to run them.
+        settings: The settings of the run.
     """
 
     def __init__(self, executor: Executor, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> None:
@@ -113,7 +113,7 @@ class Scheduler:
         self._plan = plan
         self._settings = settings
         self._used = 0.0
-        self._is_exclusive = False  # a spec runs that has the terminal
+        self._is_exclusive = False  # a spec that has the terminal is running
         self._waiting: list[tuple[int, int]] = []  # a heap: rank, spec
         self._attempts: dict[int, _Attempt] = {}
         self._services = HeldServices(settings.supervisor, specs, self._fail_users, keep=settings.restarts is not None)
@@ -127,13 +127,13 @@ class Scheduler:
         )
         self._is_cleaning = False
         self._memory = RunMemory(settings.memory, specs)
-        self._watchers: trio.Nursery  # of the whole run: what waits for a reason to halt it
-        self._nursery: trio.Nursery | None = None  # of the wave that runs
+        self._watchers: trio.Nursery  # of the whole run: tasks that wait for a reason to halt it
+        self._nursery: trio.Nursery | None = None  # of the current wave
         self._restarting = trio.CancelScope()
         self._restarts = 0
 
     async def run(self) -> RunAllResult:
-        """Run everything, and return one result for every spec."""
+        """Run all specs, and return one result for each."""
         try:
             async with self._services.open(), open_scope() as self._watchers:
                 self._machine.open()
@@ -154,7 +154,7 @@ class Scheduler:
         return self._machine.result()
 
     async def _pass_unchanged(self) -> None:
-        """Pass what is up to date, with all that it comes after, before anything runs: it needs no task and no room."""
+        """Pass the specs that are up to date with all of their dependencies before anything runs, without a task or a slot."""
         order = [index for wave in self._plan.waves for index in wave]
         unchanged = await self._memory.find_unchanged(order)
         passed = 0
@@ -168,15 +168,15 @@ class Scheduler:
                 await trio.lowlevel.checkpoint()
 
     async def _run_wave(self, wave: Sequence[int]) -> None:
-        """Run specs, and with `eager` all that become ready meanwhile."""
+        """Run specs, and with `eager` all others that become ready meanwhile."""
         if any(map(self._machine.may_begin, wave)):
             async with open_scope(wait=True) as self._nursery:
                 self._admit(wave)
-            # a nursery whose tasks all ended well hides a cancellation that kept others out
+            # a nursery whose tasks all succeeded hides a cancellation that kept others from starting
             await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _run_restartable(self, restarts: trio.MemoryReceiveChannel[Collection[str]]) -> None:
-        """Run specs until `restarts` ends, or the run is halted by something else than a failure."""
+        """Run specs until `restarts` ends, or the run is halted for any reason but a failure."""
         async with open_scope(wait=True) as self._nursery:
             self._admit(self._machine.take_ready())
             with self._restarting, restarts:
@@ -185,7 +185,7 @@ class Scheduler:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def _restart(self, names: Collection[str]) -> None:
-        """Begin specs anew with all that depend on them; those that run are stopped first."""
+        """Restart specs with all of their dependents; running ones are stopped first."""
         self._restarts += 1
         self._is_cleaning = False
         concerned = dict.fromkeys(index for index, spec in enumerate(self._specs) if spec.name in names)
@@ -213,7 +213,7 @@ class Scheduler:
         self._machine.reopen(indexes)
 
     def _watch(self) -> None:
-        """Halt the run when its time is over, or it is asked to stop; at once if that is so already."""
+        """Halt the run at its timeout or when it is asked to stop, immediately if either is already the case."""
         timeout, stopping = self._settings.timeout, self._settings.stopping
         if timeout == 0:
             self._halt(Halt.TIMEOUT)
@@ -251,7 +251,7 @@ class Scheduler:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begin what has become ready, and limit the time for cleaning up once nothing else is left after a halt."""
+        """Start the specs that have become ready; start the cleanup timeout once nothing else is left after a halt."""
         limit, cause = self._settings.cleanup_timeout, self._machine.cause
         is_halted = cause is not None and cause.halt not in ENDS_CLEANUP
         if is_halted and limit is not None and not self._machine.unfinished and not self._is_cleaning:
@@ -265,29 +265,29 @@ class Scheduler:
             self._admit(self._machine.take_ready())
 
     def _end_checks(self) -> None:
-        """End the look at whether a spec is up to date that a halt has skipped: its files may be large."""
+        """Cancel the up-to-date check of a spec that a halt has skipped: its files may be large."""
         for index, attempt in self._attempts.items() if self._machine.cause is not None else ():
             if attempt.handle is None and attempt.reason is None and self._machine.result_of(index) is not None:
                 attempt.scope.cancel()
 
     def _admit(self, ready: Iterable[int]) -> None:
-        """Let specs begin as soon as there is room for them."""
+        """Queue specs, to start as soon as there is room for them."""
         for index in ready:
-            # waves go by the input's order; without waves, the spec with the longest chain behind it goes first
+            # waves keep the input order; without waves, the spec with the longest remaining chain goes first
             heappush(self._waiting, (-self._plan.chain[index] if self._settings.eager else 0, index))
         self._fill()
 
     def _fill(self) -> None:
-        """Begin what there is room for. The first in line is waited for: a heavy spec would never find room otherwise."""
+        """Start specs while there is room. None overtakes the first in the queue, or a heavy spec would never find room."""
         assert self._nursery is not None, "specs begin in a wave"
         if trio.current_effective_deadline() == -math.inf:
-            return  # being cancelled: a process started now would only be stopped
+            return  # cancelled: a process started now would only be stopped
         while self._waiting:
             index = self._waiting[0][1]
             if self._machine.may_begin(index):
                 weight = self._room_for(index)
                 if weight is None:
-                    if not self._attempts:  # the executor has no slots left, and no end of a spec gives one back
+                    if not self._attempts:  # the executor has no slots left, and no spec is running that could free one
                         self._nursery.start_soon(self._fill_later)
                     return
                 self._used += weight
@@ -299,7 +299,7 @@ class Scheduler:
             heappop(self._waiting)
 
     def _begin(self, index: int, attempt: _Attempt) -> None:
-        """Begin an attempt; where the executor has no place for it yet, once it has."""
+        """Start an attempt as soon as the executor has a place for it."""
         has_place = getattr(self._executor, "has_place", None)
         if has_place is None or has_place(self._specs[index].options):
             self._machine.begin(index)
@@ -312,7 +312,7 @@ class Scheduler:
         self._fill()
 
     def _room_for(self, index: int) -> float | None:
-        """Return how much weight a spec would take; None if it has to wait for room."""
+        """Return the weight that a spec would occupy; None if it has to wait for room."""
         spec, limit = self._specs[index], self._settings.room()
         room = math.inf if limit is None else limit
         weight = min(spec.weight, room)
@@ -321,7 +321,7 @@ class Scheduler:
         return weight
 
     async def _attempt(self, index: int) -> None:
-        """Run one attempt, then make room, and begin what may begin now; after a delay that may be the next attempt."""
+        """Run one attempt, then free its room and start the specs that may start now; after a delay, retry if necessary."""
         attempt = self._attempts[index]
         outcome = await self._outcome(index, attempt)
         del self._attempts[index]
@@ -332,7 +332,7 @@ class Scheduler:
             outcome = None
         if outcome is not None:
             self._machine.ended(index, outcome, is_final=self._services.have_failed(self._specs[index].uses))
-            self._end_checks()  # before this end is written down, which waits for them
+            self._end_checks()  # before this end is written to the memory, which waits for them
         is_retried = not attempt.is_outdated and self._machine.may_begin(index)
         await self._memory.remember(self._machine.result_of(index))
         self._go_on()
@@ -341,12 +341,12 @@ class Scheduler:
             await self._delay(index)
 
     async def _outcome(self, index: int, attempt: _Attempt) -> CommandResult | ProcessError | None:
-        """Run an attempt and return how it ended; None if none was needed."""
+        """Run an attempt and return how it ended; None if no attempt was needed."""
         spec = self._specs[index]
         try:
             with attempt.scope:
                 if attempt.scope.cancel_called:
-                    await trio.lowlevel.checkpoint()  # ended before it began
+                    await trio.lowlevel.checkpoint()  # ended before it started
                 if self._memory.covers(spec) and not await self._has_to_run(index, attempt):
                     return None
                 if spec.uses:
@@ -355,7 +355,7 @@ class Scheduler:
                     self._begin(index, attempt)
                 result = await self._executor.run_process(spec.options, check=False, task_status=attempt)
                 return result if attempt.failure is None or ran_to_its_end(result) else attempt.failure
-        except CommandFailedError as error:  # an executor that checks nevertheless
+        except CommandFailedError as error:  # an executor that checks in spite of check=False
             return error.result
         except ProcessError as error:
             return error
@@ -363,11 +363,11 @@ class Scheduler:
             self._machine.cancelled(index)
             raise
         if attempt.reason is None:
-            return None  # skipped by a halt while it was looked whether it is up to date
+            return None  # skipped by a halt during the up-to-date check
         return attempt.failure or never_ran(spec, attempt.reason)
 
     async def _has_to_run(self, index: int, attempt: _Attempt) -> bool:
-        """Return whether a spec is not up to date, and was not skipped by a halt meanwhile."""
+        """Return whether a spec is not up to date, and was not skipped by a halt during the check."""
         is_current = await self._memory.is_up_to_date(self._specs[index]) and not attempt.is_outdated
         if is_current and self._machine.may_begin(index):
             self._machine.up_to_date(index)
@@ -383,7 +383,7 @@ class Scheduler:
         self._machine.begin(index)
 
     def _fail_users(self, service: str, error: ProcessError) -> None:
-        """End the specs that run and use a service which has failed."""
+        """End the running specs that use a failed service."""
         for index, attempt in list(self._attempts.items()):
             if service in self._specs[index].uses and attempt.failure is None:
                 attempt.failure = error
@@ -403,23 +403,23 @@ class Scheduler:
         self._admit([index])
 
     def _end(self, index: int, reason: EndReason) -> None:
-        """End what a spec is doing: stop its process, or stop waiting for its start or its next attempt."""
+        """End a started spec: stop its process, or stop waiting for its start or its next attempt."""
         attempt = self._attempts.get(index)
         if attempt is None:
-            return  # it waits in line for its next attempt, and will not get one
+            return  # it is queued for its next attempt, and will not get one
         attempt.reason = reason
         if attempt.handle is None:
             attempt.scope.cancel()
         else:
             assert self._nursery is not None, "an attempt runs in a wave"
-            # the name is what the result gives as the task that asked
+            # the result reports this name as the task that requested the stop
             self._nursery.start_soon(self._stop, self._specs[index], attempt, attempt.handle, reason, name="pipeline")
 
     async def _stop(self, spec: RunSpec, attempt: _Attempt, handle: Attempt, reason: EndReason) -> None:
         try:
             await handle.stop(spec.grace_period, reason=reason)
         except (ProcessNotRunningError, ProcessNotFoundError):
-            pass  # it ended in between: run_process returns how
+            pass  # it ended in between: run_process returns the result
         except StopFailedError as error:
             attempt.failure = error
-            attempt.scope.cancel()  # it will not end: no more waiting for it
+            attempt.scope.cancel()  # it can't be killed: stop waiting for it

@@ -1,4 +1,4 @@
-"""Services that specs use: held from the first spec that uses one until the last has ended or been skipped."""
+"""Hold the services that specs use: from the first spec that uses a service until the last has ended or been skipped."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .spec import RunSpec
 
 
 class Supervisor(Protocol):
-    """What a runner needs of a supervisor."""
+    """The interface to a supervisor that a runner needs."""
 
     def hold(self, name: str, /) -> AbstractAsyncContextManager[Any]:
-        """Keep a service running and ready inside the block.
+        """Keep a service running and ready for the length of the block.
 
-        Entering starts it if need be and waits until it is ready; a `ProcessError` means that it can't become ready, or
-        that it ended for good inside the block.
+        Entering starts it if necessary and waits until it is ready; a `ProcessError` means that it can't become ready, or
+        that it ended for good during the block.
         """
 
 
 class _Hold:
-    """One service that is held, or was."""
+    """A service that is or was held."""
 
     __slots__ = ("failure", "ready", "released")
 
@@ -41,10 +41,10 @@ class HeldServices:
     """The services that the specs of one run use.
 
     Args:
-        supervisor: What keeps them running; None if no spec uses any.
+        supervisor: The supervisor that keeps them running; None if no spec uses a service.
         specs: The specs.
         on_failure: Called with a service that failed while it was held, and its error.
-        keep: Whether to hold services until the whole run ends, as specs may begin anew.
+        keep: Whether to hold services until the whole run ends, because specs may be restarted.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class HeldServices:
         self._nursery: trio.Nursery
 
     def watching(self, report: Callable[[RunUpdate], None] | None) -> Callable[[RunUpdate], None] | None:
-        """Return `report`, made to release services as their users end."""
+        """Return a wrapper of `report` that also releases services as their users end."""
         if not self._uses or self._is_keeping:
             return report
 
@@ -78,7 +78,7 @@ class HeldServices:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Give the holds a place to live in; leaving waits until all that were taken are released."""
+        """Open the nursery of the holds; leaving waits until all of them are released."""
         if not self._uses:
             yield
             return
@@ -88,15 +88,15 @@ class HeldServices:
                 hold.released.set()
 
     def are_ready(self, names: Iterable[str]) -> bool:
-        """Return whether services are held and ready, taking a hold of those that are not held yet."""
+        """Return whether services are held and ready, and start to hold those that are not held yet."""
         return all([self._hold(name).ready.is_set() and self._hold(name).failure is None for name in names])
 
     def have_failed(self, names: Iterable[str]) -> bool:
-        """Return whether one of some services can't become ready, or has ended for good."""
+        """Return whether any of these services can't become ready, or has ended for good."""
         return any([name in self._holds and self._holds[name].failure is not None for name in names])
 
     def forgive(self, names: Iterable[str]) -> None:
-        """Let services that failed be started again, for a spec that begins anew."""
+        """Allow failed services to be started again, for a spec that is restarted."""
         for name in names:
             if name in self._holds and self._holds[name].failure is not None:
                 del self._holds[name]
@@ -105,7 +105,7 @@ class HeldServices:
         """Wait until services are ready.
 
         Raises:
-            ProcessError: One can't become ready, or has ended for good.
+            ProcessError: A service can't become ready, or has ended for good.
         """
         for name in names:
             hold = self._hold(name)
@@ -131,7 +131,7 @@ class HeldServices:
             self._on_failure(name, error)
 
     def _forget(self, spec: str) -> None:
-        """Release the services that a spec was the last to use."""
+        """Release the services of which a spec was the last user."""
         for name in self._uses.get(spec, ()):
             self._users[name] -= 1
             if not self._users[name] and name in self._holds:

@@ -1,4 +1,4 @@
-"""`RunSpec`: one step of a pipeline; and `Executor`, the interface to the place where it runs."""
+"""`RunSpec`: one step of a pipeline; and `Executor`, the interface to the service that runs it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _OF_RUN_OPTIONS: Final = tuple(
     for field in attrs.fields(RunOptions)
     if field.name not in ("detach", "stdout", "stderr", "stdin", "resources")
 )
-"""The fields that a spec hands on to its `RunOptions`, and reads from there; `stdin` and `resources` have defaults of their own."""
+"""The fields that a spec forwards to its `RunOptions` and reads from there; `stdin` and `resources` have their own defaults."""
 
 _NOT_HERE: Final = {
     "detach": "a pipeline waits for its specs; use Service.start for a process that outlives it",
     "stdout": "a pipeline captures the output; use log_file= for a file",
     "stderr": "a pipeline captures the output; use log_file= for a file",
 }
-"""Options of a process that a spec does not take, and why."""
+"""Process options that a spec does not accept, with the reason."""
 
 
 def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; empty and repeated ones are faults of the pipeline, reported when it is run."""
+    """Return names as a tuple; empty and repeated names are faults of the pipeline, reported when it is run."""
     if values == ():
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
@@ -58,7 +58,7 @@ def _outputs(values: Iterable[str]) -> tuple[str, ...]:
     return _names("outputs", values)
 
 
-# These let a type checker see what may be given; RunOptions converts it.
+# These declare the accepted types to a type checker; RunOptions converts the values.
 def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
     return values  # type: ignore[return-value]
 
@@ -164,7 +164,7 @@ class RunSpec:
             raise OptionError(f"when must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
         checks.flag("allow_failure", self.allow_failure)
         checks.whole("retries", self.retries)
-        # The rules for what a process is given are those of RunOptions: made once, checked there, used by every attempt,
+        # The options of the process are validated by RunOptions: created once, used by every attempt,
         # and the only place where they are stored.
         stream = Stdio.INHERIT if checks.flag("interactive", self.interactive) else Stdio.PIPE
         stdin = self.stdin
@@ -175,7 +175,7 @@ class RunSpec:
         if weight is None:
             weight = checked.get("cpus", 1)
         checks.whole("weight", weight, least=1)
-        # on a cluster a spec takes as many processors as it weighs, unless it says how many
+        # on a cluster a spec takes as many processors as its weight, unless it specifies the number
         placed = {"cpus": weight, **checked} if weight > 1 else checked
         options = RunOptions(
             stdin=stdin,
@@ -193,7 +193,7 @@ class RunSpec:
 
 
 def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
-    """Explain positional arguments, and a name or command left out, like every other mistake in an option."""
+    """Report positional arguments, and a missing name or command, like every other mistake in an option."""
 
     @wraps(init)
     def checked(self: RunSpec, *args: object, **options: Any) -> None:
@@ -241,7 +241,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int | None:
-        """How much weight it can run at the same time; None for no limit."""
+        """The weight that it can run at the same time; None for no limit."""
 
     async def run_process(
         self, options: RunOptions, *, check: bool = True, task_status: trio.TaskStatus[Attempt]

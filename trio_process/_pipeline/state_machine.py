@@ -1,4 +1,4 @@
-"""The state machine of a run, pure: it applies the `rules`. One method writes a state; the clock is passed in."""
+"""The state machine of a run, without I/O: it applies the `rules`. Only one method writes a state; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .spec import RunSpec
 
 
 class _Progress:
-    """What is known of a spec on its way."""
+    """The progress of a spec."""
 
     __slots__ = ("asked", "attempts", "has_failed_need", "is_well", "last", "lost", "result", "started", "state")
 
     def __init__(self) -> None:
         self.state = SpecState.PENDING
         self.attempts = 0
-        self.lost = 0  # of those
+        self.lost = 0  # of these
         self.started: float | None = None
         self.asked: Cause | None = None
-        self.has_failed_need = False  # a dependency failed, or was skipped for a failure
-        self.is_well = False  # with a result: whether its dependents count it as a success
+        self.has_failed_need = False  # a dependency failed, or was skipped because of a failure
+        self.is_well = False  # with a result: whether dependents count it as a success
         self.last: CommandResult | ProcessError | None = None
         self.result: RunResult | None = None
 
@@ -51,10 +51,10 @@ class StateMachine:
     Args:
         specs: The specs.
         plan: Their plan.
-        rule: How a failure that is not allowed halts the run, None for not at all; and that rule in words.
+        rule: How a failure that is not allowed halts the run, None for not at all; and the rule in words.
         clock: Seconds, monotonic; `trio.current_time`.
-        report: Called with every change, the moment it is known; None if nobody wants them.
-        end: Called with every spec that has begun and has to end now.
+        report: Called with every change, as soon as it is known; None without a listener.
+        end: Called with every started spec that has to end now.
 
     Attributes:
         cause: What halted the run, or None.
@@ -87,7 +87,7 @@ class StateMachine:
         self.cause: Cause | None = None
 
     def open(self) -> None:
-        """Report where everything stands, and fail what can't run."""
+        """Report the state of every spec, and fail those that can't run."""
         if self._report is not None:
             for spec in self._specs:
                 self._report(RunUpdate(spec.name, SpecState.PENDING))
@@ -100,20 +100,20 @@ class StateMachine:
                 self._settle(index, well=True)
 
     def take_ready(self) -> Sequence[int]:
-        """Return the specs that have become ready to begin since the last call."""
+        """Return the specs that have become ready since the last call."""
         ready, self._ready = self._ready, []
         return ready
 
     def may_begin(self, index: int) -> bool:
-        """Return whether an attempt may begin: the spec's first, or the next after a failure."""
+        """Return whether an attempt may start: the spec's first, or the next one after a failure."""
         return Change.BEGIN in TRANSITIONS[self._progress[index].state]
 
     def queue(self, index: int) -> None:
-        """Note that an attempt waits for a service or for a place."""
+        """Record that an attempt waits for a service or for a place."""
         self._change(index, Change.QUEUE)
 
     def begin(self, index: int) -> None:
-        """Note that an attempt begins."""
+        """Record the start of an attempt."""
         progress = self._progress[index]
         progress.attempts += 1
         if progress.started is None:
@@ -126,7 +126,7 @@ class StateMachine:
         self._settle(index, well=True)
 
     def ended(self, index: int, ended: CommandResult | ProcessError, *, is_final: bool = False) -> None:
-        """Note that an attempt has ended; if that `is_final`, it is never tried again."""
+        """Record the end of an attempt; if `is_final`, the spec is not retried."""
         spec, progress = self._specs[index], self._progress[index]
         progress.last = ended
         progress.lost += was_lost(ended)
@@ -136,7 +136,7 @@ class StateMachine:
             self._change(index, change)
             return
         self._conclude(index, change)
-        # a failure is forgiven unless the run itself ended the spec: then it didn't get the time it needed
+        # a failure is forgiven, unless the run itself ended the spec, which then lacked time
         well = change is Change.PASS or (spec.allow_failure and progress.asked is None)
         self._settle(index, well=well)
         halt, words = self._rule
@@ -144,20 +144,20 @@ class StateMachine:
             self.halt(Cause(halt, f"{spec.name!r} failed, and {words}", spec.name))
 
     def cancelled(self, index: int) -> None:
-        """Note that an attempt was cancelled, and its process has been stopped."""
+        """Record that an attempt was cancelled, and its process has been stopped."""
         if self._is_pending(index) or self._progress[index].result is not None:
-            return  # it was only looked whether the spec is up to date
+            return  # the attempt was only the check whether the spec is up to date
         self._progress[index].last = ProcessError("cancelled while it ran")
         self._conclude(index, Change.FAIL)
 
     def halt(self, cause: Cause) -> None:
-        """Begin nothing new; end what runs, if that kind of halt does. Specs that clean up are spared by most kinds."""
+        """Start no further spec; end running ones, if this kind of halt does. Most kinds spare specs that clean up."""
         if self.cause is not None and cause.halt.value <= self.cause.halt.value:
             return
         if self.cause is None:
             self._halted_by = cause.spec
         if all(progress.result is not None for progress in self._progress):
-            return  # nothing is left to halt
+            return  # nothing left to halt
         self.cause = cause
         self._halts.add(cause.halt)
         concerned = [
@@ -167,7 +167,7 @@ class StateMachine:
             self._settle(index, well=False)
 
     def forgive(self) -> Sequence[int]:
-        """Lift the halt that a failure brought about, and return the specs that it skipped or ended, or that failed."""
+        """Lift the halt that a failure caused, and return the specs that it skipped or ended, or that failed."""
         if self.cause is None:
             return ()
         self.cause = self._halted_by = None
@@ -179,11 +179,11 @@ class StateMachine:
         ]
 
     def reopen(self, indexes: Collection[int]) -> None:
-        """Begin specs anew, as if nothing had become of them.
+        """Reset specs to their initial state.
 
         Args:
-            indexes: Specs of which none is running. With each, the specs that depend on it must be begun anew, too: here,
-                or once they have been stopped.
+            indexes: The specs, none of which is running. All dependents of each must be reset as well, either in the same
+                call or once they have been stopped.
         """
         chosen = sorted(set(indexes) - set(self._plan.broken))
         for index in chosen:
@@ -195,7 +195,7 @@ class StateMachine:
         failed = self._recount(chosen)
         for index in chosen:
             if not self._is_pending(index):
-                continue  # it has fallen with one that it needs
+                continue  # it was skipped with one of its dependencies
             if failed[index] and self._plan.when[index] == "success":
                 needed = self._specs[failed[index][0]].name
                 self._finish(index, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, which failed"))
@@ -204,7 +204,7 @@ class StateMachine:
                 self._settle(index, well=True)
 
     def _recount(self, chosen: Iterable[int]) -> dict[int, list[int]]:
-        """Count anew what specs have to wait for, and return which of their dependencies have failed."""
+        """Recount the dependencies that specs wait for, and return which of them have failed."""
         needed: dict[int, list[int]] = {index: [] for index in chosen}
         for place, dependents in enumerate(self._plan.dependents):
             for dependent in dependents:
@@ -219,11 +219,11 @@ class StateMachine:
         return failed
 
     def result_of(self, index: int) -> RunResult | None:
-        """Return the result of a spec; None if it has none yet."""
+        """Return the result of a spec, or None if it has none yet."""
         return self._progress[index].result
 
     def result(self) -> RunAllResult:
-        """Return the result of the whole run; every spec must have its own."""
+        """Return the result of the whole run; every spec must have a result."""
         results = [progress.result for progress in self._progress if progress.result is not None]
         assert len(results) == len(self._specs), "every spec gets exactly one result"
         return RunAllResult(
@@ -244,7 +244,7 @@ class StateMachine:
             self._finish(index, Change.SKIP, ProcessError(f"skipped: {cause.text}"))
             return True
         if progress.state in (SpecState.RUNNING, SpecState.QUEUED) and cause.halt is Halt.CANCEL:
-            self.cancelled(index)  # the executor has stopped it before it let the cancellation through
+            self.cancelled(index)  # the executor stopped the process before it let the cancellation propagate
             return True
         if progress.result is None and progress.asked is None and reason is not None:
             progress.asked = cause
@@ -256,7 +256,7 @@ class StateMachine:
         return False
 
     def _settle(self, index: int, *, well: bool) -> None:
-        """Let a spec that has a result count for its dependents: they become ready, or fall with it, breadth first."""
+        """Propagate the result of a spec to its dependents, breadth first: they become ready or are skipped."""
         root = self._specs[index].name
         ended = [(index, well)]
         for place, is_good in ended:
@@ -276,7 +276,7 @@ class StateMachine:
                     ended.append((dependent, True))
 
     def _admit(self, index: int) -> bool:
-        """Make a spec ready, or skip it if it handles failures and there is none; return whether it was skipped."""
+        """Make a spec ready, or skip it if it handles failures and none occurred; return whether it was skipped."""
         if self._plan.when[index] == "failure" and not self._progress[index].has_failed_need:
             self._finish(index, Change.SKIP, ProcessError("skipped: nothing that it comes after failed"))
             return True
@@ -284,7 +284,7 @@ class StateMachine:
         return False
 
     def _cut(self, index: int, reason: EndReason) -> None:
-        """Conclude a spec that waits for an attempt it won't get: with its last one, as ended by the run."""
+        """Conclude a spec whose next attempt won't take place: its last attempt counts, as ended by the run."""
         progress = self._progress[index]
         last = progress.last
         if isinstance(last, CommandResult):
@@ -294,7 +294,7 @@ class StateMachine:
         self._conclude(index, Change.FAIL)
 
     def _conclude(self, index: int, change: Change) -> None:
-        """Make the result of the last attempt that of the spec."""
+        """Make the result of the last attempt the result of the spec."""
         progress = self._progress[index]
         ended, asked = progress.last, progress.asked
         assert ended is not None, "concluded without an attempt"
@@ -304,7 +304,7 @@ class StateMachine:
         if ran_to_its_end(ended):
             error: ProcessError | None = None
         elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
-            # the reason is ours, though an executor may stop without passing it on; one that cancels knows why
+            # the reason is ours, because an executor may stop without passing it on; one that cancels knows the reason itself
             if ended.reason is not EndReason.CANCELLED:
                 ended = attrs.evolve(ended, reason=HALTS[asked.halt])
             error = ended.failure(asked.text)
@@ -338,7 +338,7 @@ class StateMachine:
         self._change(index, change)
 
     def _change(self, index: int, change: Change) -> None:
-        """Write a state: the only place that does."""
+        """Write a state; the only method that does so."""
         progress = self._progress[index]
         progress.state = TRANSITIONS[progress.state][change]
         if self._report is not None:

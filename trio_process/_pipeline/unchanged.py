@@ -1,6 +1,6 @@
-"""Which specs are up to date before anything runs: found with one look at each file, and without reading large ones.
+"""Find the specs that are up to date before anything runs, with one stat of each file and without reading large ones.
 
-What is found here passes at once, ten thousand specs as well as one. Everything else (a large file that must be hashed, a
+The specs found here pass at once, whether one or ten thousand. Everything else (a large file that must be hashed, a
 difference whose reason has to be named) is left to `Memory.check`, spec by spec.
 """
 
@@ -14,12 +14,12 @@ from .spec import RunSpec
 
 
 def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]], digests: Digests) -> set[str]:
-    """Return the names of specs that are up to date, as is all that they come after.
+    """Return the names of specs that are up to date together with all of their dependencies.
 
     Args:
-        specs: The specs, each behind those that it comes after.
-        made: What each was last made from, as `Memory` keeps it.
-        digests: Knows the digests of files.
+        specs: The specs, each after its dependencies.
+        made: The last fingerprint of each, as kept by `Memory`.
+        digests: The known digests of files.
     """
     look = _Look(digests)
     outputs: dict[str, dict[str, str]] = {}
@@ -44,10 +44,10 @@ def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]],
 
 @final
 class _Look:
-    """Finds the digests of files, with one look at each.
+    """Lookup of the digests of files, with one stat of each.
 
     Args:
-        digests: Knows the digests of files.
+        digests: The known digests of files.
     """
 
     def __init__(self, digests: Digests) -> None:
@@ -56,7 +56,7 @@ class _Look:
         self._seen: dict[str, str | None] = {}
 
     def at(self, spec: RunSpec, patterns: Sequence[str]) -> dict[str, str] | None:
-        """Return the digests of the files that patterns match, as `find_files` does; None if large files must be read for it."""
+        """Return the digests of matching files, as `find_files` does; None if large files would have to be read."""
         if not patterns:
             return {}
         root, seen = f"{root_of(spec)}/", self._seen
@@ -73,7 +73,7 @@ class _Look:
         return found
 
     def _at_all(self, spec: RunSpec, patterns: Sequence[str]) -> dict[str, str] | None:
-        """Return the same where there are wildcards, directories, and files that were too young to keep their digests."""
+        """Return the same for wildcards, directories, and files that were too young for their digests to be kept."""
         self._digests.quickly = True
         try:
             return find_files(spec, patterns, self._digests)

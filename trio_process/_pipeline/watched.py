@@ -1,4 +1,4 @@
-"""`Watched`: which specs a change of files concerns. Contents count, not times; and outputs don't count."""
+"""`Watched`: find the specs that are affected by a change of files. Contents count, not times; outputs don't count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spec import RunSpec
 
 @final
 class Watched:
-    """The inputs of specs, as they were last looked at.
+    """The inputs of specs, as of the last check.
 
     Args:
         specs: The specs.
@@ -22,12 +22,12 @@ class Watched:
     def __init__(self, specs: Sequence[RunSpec]) -> None:
         self._specs = specs
         self._digests = Digests(os.urandom(16), {})
-        self._outputs: set[str] = set()  # all that were ever seen: one that is gone is matched by no pattern
+        self._outputs: set[str] = set()  # all files ever seen: a deleted file matches no pattern
         self._inputs: dict[str, dict[str, str]] = {}
         self.changes()
 
     def changes(self) -> dict[str, list[str]]:
-        """Look again; return the inputs that have changed since the last time, of each spec that they concern."""
+        """Check again; return the inputs that have changed since the last check, for each spec concerned."""
         now = {spec.name: _absolute(spec, spec.inputs, self._digests) for spec in self._specs if spec.inputs}
         for spec in self._specs:
             self._outputs.update(_absolute(spec, spec.outputs, self._digests))
@@ -41,7 +41,7 @@ class Watched:
         return changed
 
     def directories(self) -> list[tuple[str, bool]]:
-        """Return the directories that hold all inputs, now and later; of each whether those below belong to it."""
+        """Return the directories that contain all present and future inputs, each with whether it includes subdirectories."""
         found: dict[str, bool] = {}
         for spec in self._specs:
             root = root_of(spec)
@@ -58,7 +58,7 @@ def _absolute(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict[
 
 
 def _directory(root: str, pattern: str) -> tuple[str, bool]:
-    """Return the nearest directory that exists and holds what a pattern matches, and whether it holds it at any depth."""
+    """Return the nearest existing directory that contains the matches of a pattern, and whether at any depth."""
     parts = pattern.split("/")
     fixed = next((place for place, part in enumerate(parts) if has_wildcard(part)), len(parts) - 1)
     directory = os.path.normpath(

@@ -1,4 +1,4 @@
-"""What a task runs: the words of `run`, or the script of `shell`, with hints for what only a shell could do."""
+"""Parse the command of a task: the words of `run`, or the script of `shell`, with hints at syntax that needs a shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BUILTINS: Final = {
     **dict.fromkeys(("alias", "unset", "pushd", "popd", "ulimit", "umask", "eval", "trap", "set"), "write `shell`"),
 }
 _OPERATOR: Final = re.compile(r"[|;]|&&|&$|<|>(?!=)")
-"""In a word; not ``>=``, of the requirements of a package, nor the ``&`` of a URL: those are plain text more often."""
+"""Shell operators within a word, except ``>=`` (package requirements) and ``&`` (URLs): these are usually plain text."""
 
 _QUOTED: Final = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.")
 _LITERAL: Final = re.compile(r"'[^']*'|\\.")
@@ -35,7 +35,7 @@ _EXPANDED_IN_QUOTES: Final = (
     (re.compile(r"\$\("), "{0} would stay as it is; write `shell = ...`"),
     (re.compile(r"`"), "{0} would stay as it is; write `shell = ...`"),
 )
-"""What runs a command in double quotes too; a plain ``$NAME`` in them is taken for a text."""
+"""Command substitution, which a shell performs even in double quotes; a plain ``$NAME`` in them is taken as text."""
 
 _SHELL_ONLY: Final = (
     (re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)"), "{0} would stay as it is; write ${{{1}}}"),
@@ -44,7 +44,7 @@ _SHELL_ONLY: Final = (
     (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
 )
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:,+@%-]+(?: +[A-Za-z0-9_./:,+@%=-]+)*", re.ASCII)
-"""A command without quotes, or anything that a shell would treat differently: a blank is all that separates its words."""
+"""A command without quotes or any other character that is special to a shell: only blanks separate its words."""
 
 _SCRIPT: Final = ("-e", "-c", "the script")
 _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
@@ -53,11 +53,11 @@ _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
 @final
 @attrs.frozen
 class Names:
-    """What may stand in ``${...}``.
+    """The names that may be used in ``${...}``.
 
     Attributes:
         variables: The variables that a task sees.
-        matrix: Its combination of the matrix.
+        matrix: The task's combination of the matrix.
     """
 
     variables: Mapping[str, str]
@@ -65,7 +65,7 @@ class Names:
 
 
 def as_utf8(value: str, shown: str | None = None) -> str:
-    """Return a text of the file so that a child gets it as UTF-8, whatever the locale, and people see it as written."""
+    """Return a text of the file in a form that reaches a child as UTF-8 in any locale, and that is shown as written."""
     given = value
     if not value.isascii() and sys.getfilesystemencoding() not in _UTF8_NAMES:
         given = os.fsdecode(value.encode("utf-8"))
@@ -89,12 +89,12 @@ def _word(word: str, names: Names, report: Report, *where: str | int) -> str:
     if "${" not in word:
         return as_utf8(word)
     value = interpolate(word, names.variables, names.matrix, report, *where)
-    faults: list[str] = []  # they have been reported with the value
+    faults: list[str] = []  # these faults were reported with the value
     return as_utf8(value, interpolate_matrix(word, names.matrix, lambda text, *_: faults.append(text)))
 
 
 def _split(text: str, report: Report) -> Sequence[str]:
-    """Return the words of a command, split as a shell would; what only a shell can do is reported."""
+    """Return the words of a command, split as by a shell; syntax that needs a shell is reported."""
     if _PLAIN.fullmatch(text):
         words = text.split()
         if words[0] not in _BUILTINS:
@@ -122,7 +122,7 @@ def _split(text: str, report: Report) -> Sequence[str]:
 
 
 def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
-    """Return what a shell would do with a command, but nobody does here; empty if there is nothing."""
+    """Describe the shell syntax in a command, which has no effect without a shell; empty if there is none."""
     first = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", unquoted[0], re.DOTALL)
     if first is not None:
         return f"{unquoted[0]} would be the program; write env = {{ {first[1]} = ... }}"
@@ -139,7 +139,7 @@ def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
 
 
 def _refuse_a_list_of_commands(run: Sequence[str], report: Report) -> None:
-    """Report ``run = ["ruff check", "pytest -q"]``: a list is one command."""
+    """Report ``run = ["ruff check", "pytest -q"]``: a list is a single command."""
     first = run[0] if run else ""
     if len(run) > 1 and " " in first.strip() and "/" not in first and not shutil.which(first):
         report(
@@ -150,6 +150,6 @@ def _refuse_a_list_of_commands(run: Sequence[str], report: Report) -> None:
 
 
 def with_arguments(args: Sequence[Argument], extra: Sequence[str]) -> list[Argument]:
-    """Return the arguments of a task's command with more of them: in a script they are "$@"."""
+    """Return the arguments of a task's command with further ones appended; a script sees them as "$@"."""
     is_script = len(args) == len(_SCRIPT) and tuple(args[:2]) == _SCRIPT[:2]
     return [*args, *(["sh"] if is_script else []), *extra]

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``1h30m``, ``2.5s``, ``600``."""
+"""Parse durations in the usual notation: ``1h30m``, ``2.5s``, ``600``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from typing import Final
 
 LARGEST: Final = 10**9
-"""Seconds, or whatever else is counted: beyond it is a slip of the finger, and floats stay exact."""
+"""The largest number accepted, in seconds or any other unit: a larger one is a typing error, and floats stay exact below it."""
 
 DURATION_PATTERN: Final = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+"
-"""A regular expression of those with units."""
+"""A regular expression for durations with units."""
 
-_PART: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"  # a text: to compile it takes time, and most programs never need it
+_PART: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"  # not compiled here: that takes time, and is rarely needed
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -30,5 +30,5 @@ def parse_duration(text: str) -> float | None:
 
 
 def _in_range(number: float) -> float | None:
-    """Return a number that is not negative, and not too large to be meant; else None."""
+    """Return a number that is neither negative nor implausibly large; else None."""
     return number if 0 <= number <= LARGEST else None

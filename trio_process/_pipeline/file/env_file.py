@@ -1,4 +1,4 @@
-"""Files of ``NAME=value`` lines, as docker compose, Taskfile and just read them."""
+"""Read files of ``NAME=value`` lines as docker compose, Taskfile and just do."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _PLAIN: Final = re.compile(r"[^\n]*")
 _COMMENT: Final = re.compile(r"(?:^|[ \t])#")
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$"}
 LARGEST: Final = 2**20
-"""The most bytes an env file may have; more is a wrong path, such as /dev/zero."""
+"""The maximum size of an env file, in bytes; a larger file is a wrong path, such as /dev/zero."""
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
-    r"""Return the variables of a file, and its faults.
+    r"""Return the variables and the faults of a file.
 
     Blank lines and lines that begin with ``#`` are skipped, and so is `export` in front of a name. A value in single quotes
-    is taken literally. One in double quotes may have several lines, and the escapes ``\n``, ``\t``, ``\r``, ``\"``, ``\\`` and ``\$``.
-    A value without quotes ends at a space and ``#``. Nothing is expanded.
+    is taken literally. A value in double quotes may span lines and contain the escapes ``\n``, ``\t``, ``\r``, ``\"``,
+    ``\\`` and ``\$``. A value without quotes ends at a space followed by ``#``. Nothing is expanded.
     """
     try:
         with path.open("rb") as file:
@@ -62,7 +62,7 @@ def _parse(text: str, path: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _value(text: str, position: int) -> tuple[str | None, int]:
-    """Return the value that begins at a position, None if its quotes aren't closed; and where the next line begins."""
+    """Return the value that begins at a position (None if its quotes aren't closed) and the start of the next line."""
     if text.startswith('"', position):
         match = _DOUBLE.match(text, position)
         if match is None:

@@ -1,4 +1,4 @@
-"""The faults of a file, collected with their place, so that all of them are reported at once."""
+"""Collect the faults of a file with their locations, so that all of them are reported at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..._core import PipelineError, escape_controls
 from .value_types import Report
 
 Path = tuple[str | int, ...]
-"""Where a value stands in a file: keys, and indices of lists."""
+"""The location of a value in a file: keys, and indices of lists."""
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def key_path(path: Path) -> str:
-    """Return a path as one would write it in TOML, with indices in brackets.
+    """Return a path in TOML notation, with indices in brackets.
 
     >>> key_path(("tasks", "unit tests", "run", 0))
     'tasks."unit tests".run[0]'
@@ -33,11 +33,11 @@ def key_path(path: Path) -> str:
 
 @final
 class Faults:
-    """What is wrong with one file.
+    """The faults of one file.
 
     Args:
-        file: The file's name, as people call it.
-        find_lines: Returns the line of each key of the file that has one of its own; called for the first fault.
+        file: The file's name, as shown to the user.
+        find_lines: Returns the line of each key of the file that has a line of its own; called for the first fault.
     """
 
     __slots__ = ("_file", "_find_lines", "_found", "_lines")
@@ -52,7 +52,7 @@ class Faults:
         return bool(self._found)
 
     def add(self, path: Path, text: str, *, line: int | None = None) -> None:
-        """Note a fault; the line is that of the innermost key of `path` that has one."""
+        """Record a fault; its line is that of the innermost key of `path` that has one."""
         if line is None:
             if self._lines is None:
                 self._lines = self._find_lines()
@@ -62,7 +62,7 @@ class Faults:
         self._found.setdefault(escape_controls(f"{place}: {where}{text}").replace("\n", "\\n"), line or 0)
 
     def at(self, *path: str | int) -> Report:
-        """Return what notes faults at `path` and below."""
+        """Return a function that records faults at `path` and below."""
 
         def report(text: str, *below: str | int) -> None:
             self.add((*path, *below), text)
@@ -70,6 +70,6 @@ class Faults:
         return report
 
     def raise_if_any(self, others: Sequence[str] = ()) -> None:
-        """Raise one `PipelineError` with every fault, in the order of the lines, and those of other files behind them."""
+        """Raise one `PipelineError` with every fault in line order, followed by the faults of other files."""
         if self._found or others:
             raise PipelineError([*sorted(self._found, key=self._found.__getitem__), *others])

@@ -1,7 +1,7 @@
-"""``${NAME}``, ``${NAME:-default}`` and ``${matrix.NAME}`` in the strings of a pipeline file.
+"""Expand ``${NAME}``, ``${NAME:-default}`` and ``${matrix.NAME}`` in the strings of a pipeline file.
 
-A default may hold all of these again, to any depth; like a shell, it is evaluated only if it is used. It ends at the first
-``}`` that closes no inner place, and a plain ``{`` is text.
+A default may contain these placeholders in turn, to any depth; as in a shell, it is evaluated only if it is used. It ends at
+the first ``}`` that doesn't close an inner placeholder, and a plain ``{`` is text.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _AXIS: Final = "matrix."
 _UNCLOSED: Final = '"${" without a "}"; put quotes around a default with blanks; a plain "${" is written "$${"'
 
 OWN: Final = {"file.dir"}
-"""The names of the file itself; `file.dir` is its directory."""
+"""The names that concern the file itself; `file.dir` is its directory."""
 
 
 class _Open(NamedTuple):
-    """A place whose default is being read."""
+    """A placeholder whose default is being parsed."""
 
-    value: str | None  # of the variable: if there is one, the default isn't used
+    value: str | None  # the variable's value; if it has one, the default isn't used
     is_used: bool
-    before: list[str]  # the text around it, so far
+    before: list[str]  # the surrounding text so far
 
 
 def interpolate(
     text: str, variables: Mapping[str, str], matrix: Mapping[str, str], report: Report, *where: str | int
 ) -> str:
-    """Return `text` with its variables filled in; each one that can't be is reported, and left unchanged."""
+    """Return `text` with its variables filled in; undefined and malformed ones are reported and left unchanged."""
     if "${" not in text:
         return text
     parts: list[str] = []
@@ -70,7 +70,7 @@ def interpolate(
 
 
 def interpolate_matrix(text: str, matrix: Mapping[str, str], report: Report, *where: str | int) -> str:
-    """Return `text` with its ``${matrix.NAME}`` filled in, and all else unchanged: for scripts and names."""
+    """Return `text` with only its ``${matrix.NAME}`` filled in: for scripts and names."""
     if "${" not in text:
         return text
     return _MATRIX_PLACE.sub(lambda match: _value(match[0], match[1], {}, matrix, report, where), text)
@@ -96,7 +96,7 @@ class _Missing(NamedTuple):
 
 
 def _look_up(whole: str, body: str | None, variables: Mapping[str, str], matrix: Mapping[str, str]) -> str | _Missing:
-    """Return what stands for `whole`, which is ``${body}`` if it is well formed."""
+    """Return the replacement for `whole`, which is ``${body}`` if it is well formed."""
     if body is None:
         return _Missing(f"{whole} is not known here; a variable is ${{NAME}}, a value of the matrix ${{matrix.NAME}}")
     if body.startswith(_AXIS):

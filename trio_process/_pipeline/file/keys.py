@@ -1,4 +1,4 @@
-"""The keys of a pipeline file: one table, from which the loader checks and the JSON Schema is made."""
+"""Define the keys of a pipeline file in one table, from which the loader's checks and the JSON Schema are derived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .value_types import Kind
 @final
 @attrs.frozen
 class Key:
-    """One key of a task: its kind of value, what it is for, and whether ``[defaults]`` may have it."""
+    """One key of a task: its value type, its purpose, and whether ``[defaults]`` may contain it."""
 
     name: str
     kind: Kind
@@ -69,11 +69,11 @@ FILE_KEYS: Final = {
         Key("include", value_types.INCLUDES, "Other files, whose tasks are prefixed with a name and a colon."),
     )
 }
-"""The keys at the top that are not tables of tasks."""
+"""The top-level keys that are not tables of tasks."""
 
 TOP_KEYS: Final = ("tasks", "services", "defaults", *FILE_KEYS)
 
-# How other tools spell it: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, this package's Python.
+# How others spell these keys: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, our Python API.
 _FOREIGN_TASK: Final = {
     "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre",
     "when": "condition run-if run_if",
@@ -145,7 +145,7 @@ _EXPLAINED: Final = {
         ("input",), "unknown key; text for standard input is written `stdin`, files that it reads `inputs`"
     ),
 }
-"""Foreign keys that stand for more than another word."""
+"""Foreign keys that need more explanation than another name."""
 
 
 def _inverted(spellings: dict[str, str]) -> dict[str, str]:
@@ -157,7 +157,7 @@ _OURS_FOR_TOP: Final = _inverted(_FOREIGN_TOP)
 
 
 def unknown_task_key(name: str, *, defaults: bool = False) -> str:
-    """Return the fault of a key that a task, or ``[defaults]``, does not have."""
+    """Return the error text for a key that is not valid in a task or in ``[defaults]``."""
     if defaults and name in TASK_KEYS:
         return "can't have a default; say it in each task"
     if name in _EXPLAINED:
@@ -169,7 +169,7 @@ def unknown_task_key(name: str, *, defaults: bool = False) -> str:
 
 
 def unknown_top_key(name: str) -> str:
-    """Return the fault of a key that the top of a file does not have."""
+    """Return the error text for a key that is not valid at the top level of a file."""
     right = _OURS_FOR_TOP.get(name)
     if right is not None:
         return f"unknown key; this is written `{right}` here"
@@ -180,7 +180,7 @@ def unknown_top_key(name: str) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file, for editors."""
-    from .service_keys import service_schema  # noqa: PLC0415 - that module is built on this one
+    from .service_keys import service_schema  # noqa: PLC0415 - that module imports this one
 
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

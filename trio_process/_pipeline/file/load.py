@@ -1,4 +1,4 @@
-"""`load_pipeline`: the specs of a pipeline file, or every fault in it at once (docs/reference/pipeline-file.md)."""
+"""`load_pipeline`: read the specs of a pipeline file, or report every fault in it at once (docs/reference/pipeline-file.md)."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from .service_entry import ServiceEntry
 
 LARGEST: Final = 16 * 2**20
-"""The most bytes a file may have; more is a wrong path, such as /dev/zero or a core dump."""
+"""The maximum size of a file, in bytes; a larger file is a wrong path, such as /dev/zero or a core dump."""
 
 TOOL: Final = "trio-process"
 """The name of our table in pyproject.toml, below `tool`."""
 
 STDIN: Final = "-"
-"""The path that stands for standard input."""
+"""The path that means standard input."""
 
 
 @final
 @attrs.frozen
 class PipelineFile:
-    """A pipeline file that has no fault.
+    """A pipeline file without faults.
 
     Attributes:
         path: The file.
         directory: Its directory, absolute.
         tasks: Its tasks, in the order of the file.
-        procfile: Whether it is a Procfile, whose tasks are meant to run all at the same time.
-        default: The tasks of a `run` without names; None for all that are not manual.
+        procfile: Whether it is a Procfile, whose tasks are meant to run concurrently.
+        default: The tasks of a `run` without names; None for all tasks that are not manual.
         cleanup_timeout: Seconds for cleaning up after a halt, or None for the runner's default.
         services: Its services, in the order of the file.
         strategy: Which services are restarted together, as in the file; None for the supervisor's default.
-        faults: Where entries of services note faults that only show when units are made of them.
-        files: What it was read from: itself, included files, and env files; absolute, none if it isn't regular.
-        is_regular: Whether it is a file that lies in its directory; else, of a pipe, say, nothing can be remembered.
+        faults: Where service entries record faults that only appear when units are made from them.
+        files: The files it was read from: itself, included files, and env files; absolute paths, empty if it isn't regular.
+        is_regular: Whether it is a file in its directory; for anything else, such as a pipe, nothing can be remembered.
     """
 
     path: Path
@@ -72,14 +72,15 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
 
     Args:
-        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, all else as TOML.
+        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, any other file as
+            TOML.
 
     Returns:
-        A spec per task, in the order of the file; what has a matrix, one per combination.
+        One spec per task, in the order of the file; for a task with a matrix, one per combination.
 
     Raises:
-        PipelineError: The file can't be read or has faults; `faults` has all of them, each with file, line and key.
-        OptionError: `path` is no path.
+        PipelineError: The file can't be read or has faults; `faults` holds all of them, each with file, line and key.
+        OptionError: `path` is not a path.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -95,12 +96,12 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
 def read_pipeline(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes], environ: Mapping[str, str] = os.environ
 ) -> PipelineFile:
-    """Return the tasks of a pipeline file, with their descriptions; as `load_pipeline` otherwise."""
-    return _read(Path(os.fsdecode(checks.path("path", path))), dict(environ), ())  # os.environ decodes values anew
+    """Return the tasks of a pipeline file with their descriptions; otherwise like `load_pipeline`."""
+    return _read(Path(os.fsdecode(checks.path("path", path))), dict(environ), ())  # os.environ decodes on each access
 
 
 def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> PipelineFile:
-    # what reads files is kept out of the import time: it is as much as all the rest of the package
+    # the file loader is imported lazily: it takes as long to import as the rest of the package
     from .faults import Faults  # noqa: PLC0415
     from .procfile import as_services, is_procfile, read_procfile  # noqa: PLC0415
     from .resolve import Task  # noqa: PLC0415
@@ -167,7 +168,7 @@ def _include(
     environ: dict[str, str],
     includers: Sequence[str],
 ) -> tuple[dict[str, PipelineFile], list[str]]:
-    """Return the included files by their names, and the faults that others have."""
+    """Return the included files by name, and the faults of those that can't be loaded."""
     files: dict[str, PipelineFile] = {}
     others: list[str] = []
     for name, path in paths.items():
@@ -188,7 +189,7 @@ def _key(file: Path) -> str:
 
 
 def _refuse_deep_keys(file: Path, text: str) -> None:
-    """Refuse what takes `tomllib` time in the square of its depth. Keys have no line breaks, so that few texts need a look."""
+    """Refuse deep nesting, which takes `tomllib` quadratic time. Keys have no line breaks, so few texts need the check."""
     from .toml_lines import DEEPEST, TooDeepError, key_lines  # noqa: PLC0415 - as in _read
 
     if all(line.count(".") < DEEPEST for line in text.split("\n")):
@@ -200,19 +201,19 @@ def _refuse_deep_keys(file: Path, text: str) -> None:
 
 
 def has_pipeline(pyproject: Path) -> bool:
-    """Whether a pyproject.toml has our table; one that is broken is none of ours."""
+    """Whether a pyproject.toml has our table; a broken file counts as having none."""
     try:
         return isinstance(_parse(pyproject, _read_text(pyproject)).get("tool", {}).get(TOOL), dict)
-    except (PipelineError, AttributeError):  # AttributeError: `tool` is no table
+    except (PipelineError, AttributeError):  # AttributeError: `tool` is not a table
         return False
 
 
 def _directory(file: Path) -> tuple[str, bool]:
-    """Return the directory of a file, absolute, and whether it lies there; of a pipe or a device it is ours."""
+    """Return the absolute directory of a file, and whether the file lies there; for a pipe or device, return our own."""
     try:
         if str(file) == STDIN or _is_stream(file):
             return os.path.realpath(os.curdir), False
-        return os.path.realpath(file.parent), True  # a loop of links is reported when the file is read
+        return os.path.realpath(file.parent), True  # a loop of symbolic links is reported when the file is read
     except OSError as error:  # of getcwd(3)
         gone = f"can't tell what the working directory is: {error.strerror}"
         raise PipelineError([f"can't read {str(file)!r}: {gone}; give an absolute path"]) from error
@@ -250,14 +251,14 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError is one; so is a number of more digits than Python converts
+    except ValueError as error:  # TOMLDecodeError, or a number with more digits than Python converts
         raise PipelineError([_toml_fault(file, text, str(error))]) from error
     except RecursionError as error:
         raise PipelineError([f"{file}: not valid TOML: nested too deeply"]) from error
 
 
 def _toml_fault(file: Path, text: str, fault: str) -> str:
-    """Return what tomllib found wrong, the line in front as in every other fault."""
+    """Return the fault that tomllib found, with the line first as in every other fault."""
     found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", fault)
     place = str(file)
     if found is not None:
@@ -267,7 +268,7 @@ def _toml_fault(file: Path, text: str, fault: str) -> str:
 
 
 def _section(file: Path, document: dict[str, Any], faults: Faults) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the table that holds the pipeline, and its keys."""
+    """Return the table that contains the pipeline, and its key path."""
     if file.name != "pyproject.toml":
         tool = document.get("tool")
         if isinstance(tool, dict) and TOOL in tool:
@@ -292,7 +293,7 @@ def _section(file: Path, document: dict[str, Any], faults: Faults) -> tuple[dict
 
 
 def _refuse_cycles(tasks: list[Task], prefix: tuple[str, ...], faults: Faults) -> None:
-    """Note every cycle once, at its first task; tasks that only depend on a cycle are not at fault."""
+    """Record every cycle once, at its first task; tasks that only depend on a cycle are not at fault."""
     for members in cycles([task.spec for task in tasks]):
         names = [tasks[place].spec.name for place in members]
         place = (*prefix, "tasks", tasks[members[0]].table, "after")

@@ -1,4 +1,4 @@
-"""Procfiles: one ``name: command`` per line (https://devcenter.heroku.com/articles/procfile)."""
+"""Read Procfiles: one ``name: command`` per line (https://devcenter.heroku.com/articles/procfile)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PORTS_EACH: Final = 100
 
 
 def is_procfile(path: Path) -> bool:
-    """Whether a file's name says that it is a Procfile: `Procfile`, `Procfile.dev`, `dev.procfile`."""
+    """Whether a file has the name of a Procfile: `Procfile`, `Procfile.dev`, `dev.procfile`."""
     name = path.name.lower()
     return name == "procfile" or name.startswith("procfile.") or name.endswith(".procfile")
 
 
 def read_procfile(text: str, directory: str, environ: Mapping[str, str], faults: Faults) -> list[RunSpec]:
-    """Return a spec per line; each command is run by ``sh -c``, with ``.env`` and a `PORT` of its own, as foreman does."""
+    """Return a spec per line; as in foreman, each command runs under ``sh -c`` with ``.env`` and a `PORT` of its own."""
     variables = _read_env(directory, environ, faults)
     specs: list[RunSpec] = []
     lines: dict[str, int] = {}
@@ -51,7 +51,7 @@ def read_procfile(text: str, directory: str, environ: Mapping[str, str], faults:
 
 
 def as_services(specs: Iterable[RunSpec], faults: Faults) -> Iterator[ServiceEntry]:
-    """Yield the processes as services, run as foreman runs them: never restarted, and the end of one is the end of all."""
+    """Yield the processes as services with foreman's rules: they are never restarted, and when one ends, all are stopped."""
     for spec in specs:
         script = spec.args[-1]
         assert isinstance(script, str), "read_procfile makes it of a text"
@@ -68,7 +68,7 @@ def as_services(specs: Iterable[RunSpec], faults: Faults) -> Iterator[ServiceEnt
 
 
 def _read_env(directory: str, environ: Mapping[str, str], faults: Faults) -> dict[str, str]:
-    """Return the variables of ``.env`` that are not set yet, and the first `PORT`, from there or 5000."""
+    """Return the variables of ``.env`` that are not set yet, and the first `PORT`, from there or else 5000."""
     path = Path(directory, ".env")
     found, wrong = read_env_file(path) if path.is_file() else ({}, [])
     for text in wrong:

@@ -1,4 +1,4 @@
-"""The names of a file's tasks, and what `after` means by them."""
+"""Resolve the names in `after` to the tasks of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Task:
 
     Attributes:
         spec: The spec.
-        table: The name of the table that it was made from; several tasks if that has a matrix.
+        table: The name of the table that it was made from; a table with a matrix yields several tasks.
         description: Its description.
         is_manual: Whether a `run` without names leaves it out.
         takes_arguments: Whether it takes the arguments after ``--``.
@@ -33,11 +33,11 @@ class Task:
     takes_arguments: bool = True
 
     def with_arguments(self, extra: Sequence[str]) -> Task:
-        """Return the task with more arguments: at the end of `run`, as ``"$@"`` in `shell`."""
+        """Return the task with further arguments: appended to `run`, or as ``"$@"`` in `shell`."""
         return attrs.evolve(self, spec=attrs.evolve(self.spec, args=with_arguments(self.spec.args, extra)))
 
     def in_file(self, prefix: str) -> Task:
-        """Return the task as a file sees it that includes this one under a name."""
+        """Return the task as seen by a file that includes this one under a name."""
         spec = attrs.evolve(
             self.spec,
             name=f"{prefix}:{self.spec.name}",
@@ -50,7 +50,7 @@ class Task:
 @final
 @attrs.frozen(kw_only=True)
 class UnresolvedTask:
-    """A task whose `after` is not looked up yet; `spec` is None if it has faults: other tasks may refer to it anyway."""
+    """A task whose `after` is not resolved yet; `spec` is None if it has faults, as other tasks may refer to it anyway."""
 
     name: str
     table: str
@@ -67,13 +67,14 @@ def resolve(
     included: Sequence[Task],
     report_for: Callable[[str], Report],
 ) -> list[Task]:
-    """Return the tasks with what each one waits for, behind those of included files.
+    """Return the tasks with their resolved dependencies, after the tasks of included files.
 
     Args:
         unresolved: The tasks.
-        tables: The names of the tables; one with a matrix means all of its tasks.
+        tables: The names of the tables; a table with a matrix stands for all of its tasks.
         included: The tasks of included files.
-        report_for: Returns what notes the faults of a table: a name that is unknown, doubled, taken, or its own.
+        report_for: Returns the function that records the faults of a table: a name that is unknown, repeated, taken, or
+            its own.
     """
     members: dict[str, list[str]] = {name: [] for name in tables}
     makers: dict[str, str] = {task.spec.name: task.table for task in included}
@@ -82,7 +83,7 @@ def resolve(
         taken = makers.setdefault(task.name, task.table)
         if {task.name, task.table} & theirs:
             report_for(task.table)(f"the name {task.name!r} is taken by a task of an included file")
-        elif task.name != task.table:  # one without a matrix has a name of its own: TOML has no table twice
+        elif task.name != task.table:  # a table without a matrix has a unique name: TOML refuses duplicate tables
             taken = task.name if task.name in tables else taken
             if taken != task.table or task.name in members[task.table]:
                 report_for(task.table)(f"makes a task {task.name!r}, as tasks.{taken} does")
@@ -100,7 +101,7 @@ def resolve(
 
 
 def resolve_names(names: Sequence[str], tasks: Sequence[Task], report: Report) -> tuple[str, ...]:
-    """Return the tasks that names of tasks or tables mean."""
+    """Return the tasks that names of tasks or tables refer to."""
     members: dict[str, list[str]] = {}
     for task in tasks:
         members.setdefault(task.table, []).append(task.spec.name)
@@ -114,7 +115,7 @@ def resolve_names(names: Sequence[str], tasks: Sequence[Task], report: Report) -
 
 @final
 class _Known:
-    """The names that `after` may hold: of tables, which mean all of their tasks, and of tasks."""
+    """The names that `after` may contain: tasks, and tables, which stand for all of their tasks."""
 
     def __init__(self, members: Mapping[str, list[str]], makers: Mapping[str, str]) -> None:
         self._members = members

@@ -1,4 +1,4 @@
-"""`ServiceEntry`: a service of a pipeline file, of which a supervisor can make a unit."""
+"""`ServiceEntry`: a service of a pipeline file, from which a supervisor can make a unit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ServiceEntry:
         name: Its name.
         command: The program.
         args: Its arguments.
-        options: Further fields of a unit, by their names in Python.
+        options: Further fields of a unit, by their Python names.
         after: The condition that each other service must meet.
         ready: The `kind`, the `target` and the keywords of a probe, as in the file; None for none.
-        live: Likewise.
+        live: The same for the liveness probe.
         restart: The fields of a restart policy, as in the file; None for the default.
-        description: What it is for.
-        report: Notes a fault of this entry.
+        description: Its purpose.
+        report: Records a fault of this entry.
     """
 
     name: str
@@ -43,6 +43,6 @@ class ServiceEntry:
     report: Report = attrs.field(repr=False, eq=False)
 
     def in_file(self, prefix: str) -> ServiceEntry:
-        """Return the service as a file sees it that includes this one under a name."""
+        """Return the service as seen by a file that includes this one under a name."""
         after = {f"{prefix}:{name}": condition for name, condition in self.after.items()}
         return attrs.evolve(self, name=f"{prefix}:{self.name}", after=after)

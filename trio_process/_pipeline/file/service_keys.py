@@ -1,4 +1,4 @@
-"""The keys of a service in a pipeline file: those of a task that concern a process, and those of `UnitSpec`."""
+"""Define the keys of a service in a pipeline file: the task keys that concern a process, and the fields of `UnitSpec`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OF_TASKS: Final = (
     "ok-exit-codes", "resources", "stdin", "log-file", "limits", "nice", "user", "description",
 )  # fmt: skip
 OF_DEFAULTS: Final = ("dir", "env", "env-file", "secrets", "grace-period")
-"""The keys of `[defaults]` that hold for services too."""
+"""The keys of ``[defaults]`` that also apply to services."""
 
 _OWN: Final = (
     Key("after", service_types.CONDITIONS, "The services that it waits for at every start.", default=False),
@@ -28,7 +28,7 @@ _OWN: Final = (
 )
 SERVICE_KEYS: Final = {name: TASK_KEYS[name] for name in OF_TASKS} | {key.name: key for key in _OWN}
 
-# process-compose, docker compose, supervisord, systemd, Kubernetes, this package's Python
+# process-compose, docker compose, supervisord, systemd, Kubernetes, our Python API
 _FOREIGN: Final = {
     "after": "depends_on depends-on dependsOn deps needs requires wants links",
     "run": "cmd command commands args exec execute program entrypoint ExecStart",
@@ -63,7 +63,7 @@ _EXPLAINED: Final = {
 
 
 def unknown_service_key(name: str) -> str:
-    """Return the fault of a key that a service does not have."""
+    """Return the error text for a key that is not valid in a service."""
     if name in _EXPLAINED:
         return _EXPLAINED[name]
     right = _OURS_FOR.get(name)

@@ -1,4 +1,4 @@
-"""The values that only services have: conditions, probes and restart policies."""
+"""Value types that only services have: conditions, probes and restart policies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _statuses(value: object) -> Any:
 
 
 def _conditions(value: object, report: Report) -> Any:
-    """Check names, which must be ready, or a table of names and conditions."""
+    """Check a list of names, whose services must be ready, or a table of names and conditions."""
     if isinstance(value, list):
         names = value_types.NAMES.read(value, report)
         return names if names is None or names is WRONG else dict.fromkeys(names, "ready")

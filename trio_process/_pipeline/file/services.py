@@ -1,6 +1,6 @@
-"""From ``[services]`` of a pipeline file to entries that a supervisor can make units of.
+"""Turn ``[services]`` of a pipeline file into entries from which a supervisor can make units.
 
-This layer doesn't know units: an entry holds the values, checked, and reports what is found wrong with them later.
+This layer doesn't know about units: an entry holds the checked values, and reports faults that are found later.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _PLAIN = (
 
 @final
 class ServiceReader:
-    """Reads the services of one file.
+    """Reader of the services of one file.
 
     Args:
-        faults: Where all faults are noted.
+        faults: Where all faults are recorded.
         prefix: The keys above the tables.
         directory: The file's directory, absolute.
         variables: The variables of the file.
-        defaults: What stands in ``[defaults]``.
+        defaults: The content of ``[defaults]``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ServiceReader:
         self._defaults = {key: value for key, value in defaults.items() if key in OF_DEFAULTS}
 
     def read(self, tables: object, included: Sequence[ServiceEntry]) -> list[ServiceEntry]:
-        """Return the services of a file, behind those of included files."""
+        """Return the services of a file, after those of included files."""
         if tables is None:
             return list(included)
         if not isinstance(tables, dict):

@@ -1,4 +1,4 @@
-"""From the tables of a pipeline file to `RunSpec`s: defaults, variables, matrices, and the names in `after`."""
+"""Turn the tables of a pipeline file into `RunSpec` objects: defaults, variables, matrices, and the names in `after`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .value_types import Report, quoted
 from .variables import Variables
 
 MOST_COMBINATIONS: Final = 10_000
-"""A larger matrix is a slip: nobody waits for it, and its specs would fill the memory."""
+"""The maximum number of combinations of a matrix: a larger one is a mistake, whose specs would fill the memory."""
 
-_PLAIN: Final = {  # keys whose value goes into the spec as it was read
+_PLAIN: Final = {  # keys whose value is passed to the spec unchanged
     "when": "when",
     "timeout": "timeout",
     "idle-timeout": "idle_timeout",
@@ -47,16 +47,16 @@ _PLAIN: Final = {  # keys whose value goes into the spec as it was read
 @final
 @attrs.define(eq=False)
 class TaskReader:
-    """Reads the tables of one file.
+    """Reader of the tables of one file.
 
     Args:
-        faults: Where all faults are noted.
+        faults: Where all faults are recorded.
         prefix: The keys above the tables: none, or ``tool.trio-process``.
         directory: The file's directory, absolute.
         environ: The environment for ``${NAME}``.
 
     Attributes:
-        defaults: What stands in ``[defaults]``, once `read_top` was called.
+        defaults: The content of ``[defaults]``, once `read_top` was called.
         variables: The variables of the file, likewise.
     """
 
@@ -71,7 +71,7 @@ class TaskReader:
         self.variables = Variables(self.directory, self.environ)
 
     def read_top(self, section: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the keys at the top, and return the values of those that are not tables of tasks."""
+        """Check the top-level keys, and return the values of those that are not tables of tasks."""
         found: dict[str, Any] = {}
         for name, value in section.items():
             if name not in TOP_KEYS:
@@ -84,7 +84,7 @@ class TaskReader:
         return found
 
     def read(self, section: Mapping[str, Any], included: Sequence[Task] = ()) -> list[Task]:
-        """Return the tasks of a file, those of included ones among them; they are of use only if no fault was noted."""
+        """Return the tasks of a file, including those of included files; they are valid only if no fault was recorded."""
         others = included or "services" in section or "include" in section
         tables = section.get("tasks", {} if others else None)
         if not isinstance(tables, dict) or not (tables or others):
@@ -97,7 +97,7 @@ class TaskReader:
         return resolve(unresolved, tables, included, lambda table: self._report("tasks", table))
 
     def check_uses(self, tasks: Sequence[Task], services: Collection[str]) -> None:
-        """Report tasks that use services which the file doesn't have, if it has any."""
+        """Report tasks that use services missing from the file, if it has any services."""
         suggestions = Suggestions(services)
         for task in tasks if services else ():
             for name in task.spec.uses:
@@ -106,7 +106,7 @@ class TaskReader:
                     self._report("tasks", task.table, "uses")(f"no service is named {quoted(name)}{hint}")
 
     def read_default(self, names: Sequence[str] | None, tasks: Sequence[Task]) -> tuple[str, ...] | None:
-        """Return the tasks that `default` means, or None if the file has none."""
+        """Return the tasks that `default` refers to, or None if the file has no `default`."""
         if names is None:
             return None
         return resolve_names(names, tasks, self._report("default"))
@@ -122,7 +122,7 @@ class TaskReader:
         self.variables.add_default_env(self.defaults.get("env") or {}, self._report("defaults", "env"))
 
     def _checked(self, table: object, keys: Mapping[str, Key], *path: str) -> dict[str, Any]:
-        """Return the values of a table that are valid."""
+        """Return the valid values of a table."""
         if not isinstance(table, dict):
             self._report(*path)(f"expected a table, `[{'.'.join((*self.prefix, *path))}]`, got {quoted(table)}")
             return {}
@@ -147,7 +147,7 @@ class TaskReader:
         if math.prod(map(len, matrix.values())) > MOST_COMBINATIONS:
             self._report("tasks", name, "matrix")(f"has more than {MOST_COMBINATIONS} combinations")
             return
-        written = table.get("after")  # not `values`: the right names of a list that has wrong ones are looked up too
+        written = table.get("after")  # not `values`: in a list with invalid names, the valid ones are still looked up
         after = (
             [(i, item) for i, item in enumerate(written) if isinstance(item, str)] if isinstance(written, list) else []
         )
@@ -165,7 +165,7 @@ class TaskReader:
             )
 
     def _check_task(self, name: str, table: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Report what does not go together."""
+        """Report keys that can't be combined."""
         report = self._report("tasks", name)
         if not name:
             report("the name of a task must not be empty")
@@ -213,7 +213,7 @@ class TaskReader:
                 env=env,
                 **plain,
             )
-        except OptionError as error:  # what only shows once the variables are filled in, such as an empty command
+        except OptionError as error:  # only found once the variables are filled in, such as an empty command
             report(str(error))
             return None
 

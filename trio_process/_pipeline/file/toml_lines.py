@@ -1,8 +1,8 @@
-"""Which line of a TOML file each key stands on; `tomllib` does not report it.
+"""Find the line of each key of a TOML file, which `tomllib` does not report.
 
-It walks over the text before `tomllib` does, as that takes time in the square of the depth of a key: a key that is nested too
-deeply is refused here. For the rest it relies on a valid text, and only has to find where values end
-(https://toml.io/en/v1.0.0). Keys inside inline tables have no line of their own; callers take that of the key around them.
+The scan runs before `tomllib`, which takes time quadratic in the depth of a key: a key that is nested too deeply is refused
+here. Apart from that, the scanner relies on valid text and only has to find where values end (https://toml.io/en/v1.0.0).
+Keys inside inline tables have no line of their own; callers use that of the enclosing key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 from typing import Final
 
 _KEY_PART: Final = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
-# a string of any of the four forms, a comment, a bracket, the end of a line, or a run of all else
+# a string of any of the four forms, a comment, a bracket, the end of a line, or a run of anything else
 _PIECE: Final = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'
     r"|'''.*?'{3,5}(?!')"
@@ -25,7 +25,7 @@ _PIECE: Final = re.compile(
 
 
 DEEPEST: Final = 100
-"""How many parts a dotted key may have."""
+"""The maximum number of parts of a dotted key."""
 
 
 class TooDeepError(ValueError):
@@ -41,7 +41,7 @@ class TooDeepError(ValueError):
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
-    """Return the line, from 1, of each key and table of a valid TOML text; what it can't follow is left out.
+    """Return the line, from 1, of each key and table of a valid TOML text; keys that it can't parse are left out.
 
     Raises:
         TooDeepError: A key is nested too deeply.
@@ -84,11 +84,11 @@ def _note(found: dict[tuple[str | int, ...], int], path: tuple[str | int, ...], 
     found[path] = line
     for cut in range(len(path) - 1, 0, -1):
         if found.setdefault(path[:cut], line) != line:
-            break  # what is above it was noted with it
+            break  # its parents were recorded with it
 
 
 def _resolve(keys: tuple[str | int, ...], sizes: dict[tuple[str | int, ...], int]) -> tuple[str | int, ...]:
-    """Return a header's path with the index of the last element of each array of tables on the way."""
+    """Return a header's path with the index of the last element of each array of tables along it."""
     path: tuple[str | int, ...] = ()
     for key in keys[:-1]:
         path = (*path, key)
@@ -106,7 +106,7 @@ def _dotted(text: str, position: int, line: int) -> tuple[tuple[str | int, ...],
         try:
             keys.append(tomllib.loads(f"x = {part}")["x"] if part[0] in "\"'" else part)
         except tomllib.TOMLDecodeError:
-            return (), position  # tomllib will say so of the whole text
+            return (), position  # tomllib will report it
         position = match.end()
         if not text.startswith(".", position):
             break
@@ -120,9 +120,9 @@ def _line_end(text: str, position: int) -> int:
 
 
 def _value_end(text: str, position: int, line: int) -> int:
-    """Return where a value ends: at the first end of a line outside strings and brackets."""
+    """Return the end of a value: the first end of a line outside strings and brackets."""
     depth = 0
-    dots = 0  # of the key in an inline table that may be under way
+    dots = 0  # of the key in an inline table that may be in progress
     start = position
     while match := _PIECE.match(text, position):
         piece = match[0]

@@ -1,4 +1,4 @@
-"""What the values of a pipeline file may be: each kind knows its check, its text for people and its JSON Schema."""
+"""Define the value types of a pipeline file: each has its check, its description in error texts and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._core import dumps, nearest
 from .durations import DURATION_PATTERN, LARGEST, parse_duration
 
 Report = Callable[..., None]
-"""Called as `report(text, *where)` for each fault, `where` being the keys and indices below the value."""
+"""Called as ``report(text, *where)`` for each fault; `where` are the keys and indices below the value."""
 
 _HIGHEST_CODE: Final = 255
 
@@ -22,10 +22,10 @@ _STRINGS: Final = {"type": "array", "items": _STRING}
 
 
 def quoted(value: object) -> str:
-    """Return a value of a TOML file as one would write it there, cut to a readable length."""
+    """Return a value in TOML notation, cut to a readable length."""
     try:
         text = dumps(value, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError):  # a number of thousands of digits, tables a thousand deep
+    except (ValueError, RecursionError):  # a number with thousands of digits, or tables nested a thousand deep
         return "a very long value"
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -33,11 +33,11 @@ def quoted(value: object) -> str:
 @final
 @attrs.frozen(kw_only=True)
 class Kind:
-    """One kind of value.
+    """One type of value.
 
     Args:
-        expected: What people are told to write, "expected ..., got ...".
-        read: Checks a value and returns it in its plainest shape; None if it reported a fault.
+        expected: The expectation in the error text, "expected ..., got ...".
+        read: Checks a value and returns it in its normal form; None if it reported a fault.
         schema: The same, as a JSON Schema.
     """
 
@@ -46,7 +46,7 @@ class Kind:
     schema: dict[str, Any]
 
     def check(self, value: object, report: Report) -> Any:
-        """Return the value in its plainest shape, or None after reporting what is wrong with it."""
+        """Return the value in its normal form, or None after reporting its faults."""
         found = self.read(value, report)
         if found is WRONG:
             report(f"expected {self.expected}, got {quoted(value)}")
@@ -75,7 +75,7 @@ def _filled(value: object, report: Report) -> Any:
 
 
 def _list(value: object, report: Report) -> Any:
-    """Check a list of strings; every wrong item is reported at its own place."""
+    """Check a list of strings; every invalid item is reported at its own location."""
     if not isinstance(value, list):
         return WRONG
     good = True
@@ -154,7 +154,7 @@ def _codes(value: object, report: Report) -> Any:
 
 
 def _matrix(value: object, report: Report) -> Any:
-    """Check a matrix; 3.10 without quotes is 3.1 to every parser, so that fractions are refused."""
+    """Check a matrix; fractions are refused, because every parser reads 3.10 without quotes as 3.1."""
     if not isinstance(value, dict) or not value:
         return WRONG
     good = True
@@ -276,7 +276,7 @@ def _between(least: int, most: int) -> Callable[[Any, Report], Any]:
 
 def _limits(value: object, report: Report) -> Any:
     """Check resource limits; the names are those of setrlimit(2) without RLIMIT_."""
-    import resource  # noqa: PLC0415 - only where limits are asked for
+    import resource  # noqa: PLC0415 - only if limits are configured
 
     if not isinstance(value, dict):
         return WRONG
@@ -319,7 +319,7 @@ def _bytes(value: object) -> object:
 
 
 def _env_files(value: object, report: Report) -> Any:
-    """Check env files; each is returned as (path, whether it may be missing)."""
+    """Check env files; return each as a path and whether it may be missing."""
     if not isinstance(value, list):
         value = [value]
     found: list[tuple[str, bool]] = []

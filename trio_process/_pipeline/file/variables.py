@@ -1,4 +1,4 @@
-"""The variables of a task: its `env`, that of ``[defaults]``, our environment and env files."""
+"""Combine the variables of a task: its `env`, that of ``[defaults]``, our environment and env files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EnvFiles = Iterable[tuple[str, bool]]
 
 @final
 class Variables:
-    """Finds the variables that the tasks of a file see.
+    """Resolver of the variables that the tasks of a file see.
 
     Args:
         directory: The file's directory, absolute.
@@ -38,27 +38,27 @@ class Variables:
 
     @property
     def files(self) -> list[str]:
-        """The env files that were read, or looked for."""
+        """The env files that were read, or found missing."""
         return [path for path, _ in self._cache]
 
     def add_default_files(self, files: EnvFiles, report: Report) -> None:
-        """Add env files that hold for all tasks."""
+        """Add env files that apply to all tasks."""
         self._default_files |= self._read(files, {}, report)
 
     def add_default_env(self, env: Mapping[str, str], report: Report) -> None:
-        """Add variables that hold for all tasks."""
+        """Add variables that apply to all tasks."""
         variables = {**self._default_files, **self._environ}
         for name, value in env.items():
             self._default_env[name] = interpolate(value, variables, {}, report, name)
 
     def add_default_secrets(self, names: Iterable[str]) -> None:
-        """Add secrets that hold for all tasks."""
+        """Add secrets that apply to all tasks."""
         self._default_secrets |= dict.fromkeys(names)
 
     def of_task(
         self, values: Mapping[str, Any], matrix: Mapping[str, str], report_for: Callable[[str], Report]
     ) -> tuple[dict[str, str], dict[str, str | Secret]]:
-        """Return the variables for ``${NAME}`` in a task, and what is laid over our environment for it."""
+        """Return the variables for ``${NAME}`` in a task, and those that override our environment for it."""
         files = self._default_files
         if "env-file" in values:
             files = files | self._read(values["env-file"], matrix, report_for("env-file"))
