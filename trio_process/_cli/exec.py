@@ -1,4 +1,4 @@
-"""``trio-process exec``: one command, streamed, with its exit status passed on."""
+"""``trio-process exec``: run one command, stream its output, and pass on its exit status."""
 
 from __future__ import annotations
 
@@ -91,20 +91,20 @@ def run(name: str | None, timeout: float | None, command: Sequence[str]) -> int:
         print_error(f"trio-process exec: stopped after {in_seconds(result.duration)} (--timeout)")
     assert result.exit_code is not None
     if result.exit_code == 0 and notes.lost:
-        return LOST  # as coreutils do when their output could not be written
+        return LOST  # as coreutils do when their output can't be written
     return result.exit_code if result.exit_code >= 0 else SIGNALLED - result.exit_code
 
 
 def _output(terminal: Terminal, descriptor: int) -> Stdio:
-    """Return how to connect a stream: directly to our terminal, through us to anything else."""
+    """Return how to connect a stream: directly to our terminal, or through us to anything else."""
     return Stdio.INHERIT if terminal.is_behind(descriptor) else Stdio.PIPE
 
 
 async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock) -> CommandResult:
-    # signals that our caller ignores are ignored by the command, too, which inherits that
+    # the command inherits, and so also ignores, the signals that our caller ignores
     job_control = heard(*JOB_CONTROL)
     listened = (*stop_signals(), *heard(*_PASSED_ON), *job_control, *CHANGES)
-    echo_chunks()  # the command is the only writer, so no line can be torn
+    echo_chunks()  # the command is the only writer, so lines can't interleave
     async with Service(options=ServiceOptions(guardian=True, strays="all")) as service, open_scope() as nursery:
         with trio.open_signal_receiver(*listened) as received, clock.following(*job_control):
             run = Run(service, options)
@@ -121,10 +121,10 @@ async def _run(options: RunOptions, terminal: Terminal, clock: SuspendableClock)
 
 @final
 class Notes(logging.Handler):
-    """Prints the warnings of the service on stderr.
+    """Log handler that prints the warnings of the service on stderr.
 
     Attributes:
-        lost: Whether some of the command's output could not be passed on; a reader that left doesn't count.
+        lost: Whether some of the command's output could not be passed on; a departed reader doesn't count.
     """
 
     def __init__(self) -> None:
@@ -132,14 +132,14 @@ class Notes(logging.Handler):
         self.lost = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print a warning."""
         self.lost |= getattr(record, "output_lost", False)
         print_error(f"trio-process exec: {self.format(record)}")
 
 
 @final
 class Run:
-    """The command as a task: `started` receives the process, and `ended` is set once its output is written."""
+    """The command as a task: `started` receives the process; `ended` is set once its output is written."""
 
     def __init__(self, service: Service, options: RunOptions) -> None:
         self._service = service
@@ -148,14 +148,14 @@ class Run:
         self.result: CommandResult | None = None
 
     async def __call__(self, *, task_status: trio.TaskStatus[ManagedProcess]) -> None:
-        """Run it."""
+        """Run the command."""
         self.result = await self._service.run_process(self._options, check=False, task_status=task_status)
         self.ended.set()
 
 
 @final
 class Watch:
-    """Reacts to signals, and to the end of our output's readers."""
+    """Reactions to signals, and to the departure of our output's readers."""
 
     def __init__(self, process: ManagedProcess, foreground: Foreground) -> None:
         self._process = process
@@ -163,7 +163,7 @@ class Watch:
         self._escalation = Escalation(stop=self._stop, hurry=self._kill, last_words=self._last_words)
 
     async def signals(self, received: AsyncIterator[int]) -> None:
-        """Pass signals on, and stop the command on those that request it."""
+        """Pass signals on, and stop the command on signals that request it."""
         async for number in received:
             if number in _STOPPING:
                 self._escalation.receive(number)
@@ -174,7 +174,7 @@ class Watch:
                 self._foreground.react(number)
 
     def _stop(self, number: int) -> None:
-        if not self._process.is_running:  # only a stuck reader of our output is left
+        if not self._process.is_running:  # only a stuck reader of our output is left to wait for
             self._last_words()
             os._exit(SIGNALLED + number)
         ask_to_stop(self._process, stop_signal=number)
@@ -188,10 +188,10 @@ class Watch:
         self._foreground.take_back(restore=True)
 
     async def readers(self, terminal: Terminal) -> None:
-        """Stop the command when a reader of our output has left, as a write to a closed pipe would (SIGPIPE)."""
+        """Stop the command when a reader of our output has left, as SIGPIPE would after a write to a closed pipe."""
         async with trio.open_nursery() as nursery:
             for descriptor in (1, 2):
-                if not terminal.is_behind(descriptor):  # then the command has it, and the kernel does so
+                if not terminal.is_behind(descriptor):  # a terminal is the command's own: the kernel reports it
                     nursery.start_soon(self._reader, descriptor)
 
     async def _reader(self, descriptor: int) -> None:
@@ -201,6 +201,6 @@ class Watch:
             try:
                 watched.register(descriptor, 0)
             except OSError:
-                return  # a regular file has no reader that could leave, nor has what is closed
+                return  # regular files and closed streams have no reader that could leave
             await trio.lowlevel.wait_readable(watched.fileno())
         ask_to_stop(self._process, stop_signal=signal.SIGPIPE)

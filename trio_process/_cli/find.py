@@ -1,4 +1,4 @@
-"""Finds the pipeline file."""
+"""Find the pipeline file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMES: Final = ("trio-process.toml", "pyproject.toml", "Procfile")
 
 
 def find_file(start: Path) -> Path:
-    """Return the pipeline file of a directory, or of the nearest parent that has one.
+    """Return the pipeline file of a directory, or of its nearest parent with one.
 
     Raises:
-        PipelineError: There is none, or the working directory was removed.
+        PipelineError: There is no pipeline file, or the working directory was removed.
     """
     try:
         start = start.absolute()
@@ -26,7 +26,7 @@ def find_file(start: Path) -> Path:
     for directory in (start, *start.parents):
         for name in NAMES:
             path = directory / name
-            # not path.is_file(), which fails where we may not look
+            # not path.is_file(), which raises without permission to search the directory
             if os.path.isfile(path) and (name != "pyproject.toml" or has_pipeline(path)):
                 return Path(name) if directory == start else path
     known = "no trio-process.toml, no pyproject.toml with [tool.trio-process] and no Procfile"

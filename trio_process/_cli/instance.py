@@ -1,8 +1,8 @@
-"""The single instance that may run the services of a file: how it is found, and how requests reach it.
+"""Manage the single instance that may run the services of a file: how it is found, and how requests reach it.
 
-An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API at a unix socket
-beside it, in the directory where the command line keeps its state. The lock decides whether it runs: the socket of a dead
-instance is only a file.
+An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API on a unix socket
+next to it, in the state directory of the command line. The lock decides whether the instance is running: the socket of a
+dead instance is merely a file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Instance:
 
     @property
     def log_file(self) -> Path:
-        """The log file of an instance in the background and its services."""
+        """The log file of a background instance and its services."""
         return self._path("log")
 
     @property
@@ -75,10 +75,10 @@ class Instance:
         return f"unix:{path}"
 
     def prepare(self) -> None:
-        """Make the directory of its files.
+        """Create the directory of its files.
 
         Raises:
-            DaemonError: It can't be made, or can't be trusted.
+            DaemonError: It can't be created, or can't be trusted.
         """
         directory = state_directory()
         try:
@@ -94,7 +94,7 @@ class Instance:
         return state_directory() / f"up-{digest}.{ending}"
 
     def pid(self) -> int:
-        """Return the PID of the instance, 0 if none runs."""
+        """Return the PID of the instance, or 0 if none is running."""
         pid, alive = read_pid(self.pid_file)
         if alive:
             check_owner(state_directory())
@@ -104,7 +104,7 @@ class Instance:
         """Return a client of the running instance.
 
         Raises:
-            NotRunningError: None runs.
+            NotRunningError: No instance is running.
         """
         if not self.pid():
             raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
@@ -112,21 +112,21 @@ class Instance:
 
     @contextmanager
     def findable(self) -> Iterator[None]:
-        """Let `instance_of` find the running instance even after its directory was renamed, for the length of the block."""
+        """Make the running instance findable by `instance_of` during the block even if its directory is renamed."""
         place = self._path(_PLACE)
         try:
             place.write_text(f"{_identity(self.file)}\n{self.file}", "utf-8", "surrogateescape")
             yield
         finally:
-            with suppress(OSError):  # then it names an instance that doesn't run
+            with suppress(OSError):  # then the file names an instance that isn't running
                 place.unlink()
 
     def claim(self) -> PIDFile:
         """Become the instance, until the file is released.
 
         Raises:
-            AlreadyRunningError: Another process is.
-            DaemonError: The directory of its files can't be made, or can't be trusted.
+            AlreadyRunningError: Another process is the instance.
+            DaemonError: The directory of its files can't be created, or can't be trusted.
         """
         self.prepare()
         pid_file = PIDFile(self.pid_file)
@@ -142,7 +142,7 @@ class Instance:
         return str(answer["command"])
 
     async def answers(self) -> bool:
-        """Whether the instance answers at its socket."""
+        """Whether the instance responds on its socket."""
         try:
             await ControlClient(self.address).get("/services")
         except (OSError, ControlError):
@@ -150,10 +150,10 @@ class Instance:
         return True
 
     async def wait_until_it_answers(self, has_ended: Any) -> None:
-        """Wait until the instance answers.
+        """Wait until the instance responds.
 
         Raises:
-            DaemonError: It has ended first.
+            DaemonError: It ended first.
         """
         while not await self.answers():
             if has_ended():
@@ -162,7 +162,7 @@ class Instance:
 
 
 def instance_of(file: Path) -> Instance:
-    """Return the instance of a file; one that runs is found even if its directory was renamed since it was started."""
+    """Return the instance of a file; a running instance is found even if its directory was renamed after its start."""
     instance = Instance(file)
     if instance.pid():
         return instance
@@ -176,13 +176,13 @@ def instance_of(file: Path) -> Instance:
 
 
 def _identity(file: Path) -> str:
-    """Return what stays the same of a file when its directory is renamed: that directory, and the name in it."""
+    """Return the identity of a file that survives renaming its directory: that directory's inode, and the name in it."""
     status = file.parent.stat()
     return f"{status.st_dev} {status.st_ino} {file.name}"
 
 
 def announce(server: ControlServer, command: str) -> None:
-    """Make a server at the address of an instance report the command that it belongs to."""
+    """Make a server at the address of an instance report its command, `up` or `run`."""
 
     async def answer() -> dict[str, Any]:
         return {"success": True, "data": {"command": command}}
@@ -191,5 +191,5 @@ def announce(server: ControlServer, command: str) -> None:
 
 
 def segment(name: str) -> str:
-    """Return a name as one segment of a path."""
+    """Return a name quoted as one segment of a path."""
     return quote(name, safe="")

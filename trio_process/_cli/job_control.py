@@ -1,4 +1,4 @@
-"""Job control for a command that has our terminal, and for ourselves (setpgid(2), tcsetpgrp(3), signal(7))."""
+"""Provide job control for a command that has our terminal, and for ourselves (setpgid(2), tcsetpgrp(3), signal(7))."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 JOB_CONTROL: Final = (signal.SIGTSTP, *WANTS_TERMINAL)
 CHANGES: Final = (signal.SIGCONT, signal.SIGCHLD)
-"""With those above, the signals that `Foreground.react` is for."""
+"""Together with those above, the signals that `Foreground.react` handles."""
 
 
 @final
 class Foreground:
-    """Lends the terminal to a command while it runs.
+    """Loan of the terminal to a command while it runs.
 
     Args:
         process: The command.
@@ -41,7 +41,7 @@ class Foreground:
         assert process.pid is not None
         self._pid = process.pid
         terminal.give(self._pid)
-        self._look_stopped()  # it may have asked for the terminal before
+        self._look_stopped()  # it may already have tried to use the terminal
 
     def react(self, number: int) -> None:
         """Handle a signal of job control."""
@@ -53,7 +53,7 @@ class Foreground:
             self._resume()
         elif number == signal.SIGTSTP:
             self._process.signal(number)
-            self._suspend(number, group=False)  # the rest of our group was signalled with us
+            self._suspend(number, group=False)  # the rest of our group received the signal as well
         else:
             self._lend(number)
 
@@ -62,7 +62,7 @@ class Foreground:
         self._terminal.take(self._pid, restore=restore)
 
     def _look_stopped(self) -> None:
-        """Give the terminal to a command that was stopped because it needs it; else stop with it, so that our shell sees that."""
+        """Give the terminal to a command that was stopped for lack of it; else stop with it, so that our shell notices."""
         number = _stopped_by(self._pid)
         if not number or not self._terminal.exists:
             return
@@ -76,11 +76,11 @@ class Foreground:
             self._process.kill()
 
     def _suspend(self, number: int, *, group: bool) -> bool:
-        """Stop as the command did, and resume it when we are resumed; return whether we were stopped."""
+        """Stop by the same signal as the command, and resume it when we are resumed; return whether we were stopped."""
         self._terminal.take(self._pid, restore=True)
         stopped = self._clock.suspend(number, group=group)
         if stopped or number == signal.SIGTSTP:
-            self._resume()  # at once, not by our SIGCONT: before that we may hear of the command's stop, and stop again
+            self._resume()  # not in our SIGCONT handler: the command's stop might be reported first
         return stopped
 
     def _resume(self) -> None:
@@ -89,9 +89,9 @@ class Foreground:
         self._process.signal(signal.SIGCONT)
 
     def _lend(self, number: int) -> None:
-        """Give the terminal to another process of our own group, such as the pager that we are piped into.
+        """Give the terminal to another process of our own group, such as a pager that reads our output.
 
-        It was stopped with us because it needs the terminal, which the command has.
+        That process was stopped, with us, because it needs the terminal, which the command has.
         """
         if self._terminal.is_with(self._pid):
             self._neighbour_has_terminal = True
@@ -102,7 +102,7 @@ class Foreground:
 
 
 def _stopped_by(pid: int) -> int:
-    """Return the signal that has stopped a child, 0 if it is running; the status stays available for other waiters (waitid(2))."""
+    """Return the signal that stopped a child, 0 if it is running; other waiters can still get the status (waitid(2))."""
     with suppress(ChildProcessError):
         found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return 0 if found is None else found.si_status
@@ -111,18 +111,18 @@ def _stopped_by(pid: int) -> int:
 
 @final
 class SuspendableClock(trio.abc.Clock):
-    """Trio's clock without the time in which we were suspended: a timeout must not expire while nothing can run."""
+    """Trio's clock minus the time during which we were suspended: a timeout must not expire while nothing can run."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
-        self._continued = 0  # how often SIGCONT came
-        self._asked: dict[int, int] = {}  # that, when a stop signal came last
+        self._continued = 0  # the number of SIGCONTs received
+        self._asked: dict[int, int] = {}  # that number when the last stop signal arrived
 
     def start_clock(self) -> None:
         """Do nothing."""
 
     def current_time(self) -> float:
-        """Return the seconds since some moment, without those that were skipped."""
+        """Return the seconds since an arbitrary moment, minus the skipped ones."""
         return time.monotonic() - self._skipped
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -131,7 +131,7 @@ class SuspendableClock(trio.abc.Clock):
 
     @contextmanager
     def following(self, *numbers: int) -> Iterator[None]:
-        """Record the order of stop signals and SIGCONT inside the block; enter it when they have handlers."""
+        """Record the order of stop signals and SIGCONT inside the block; enter it once their handlers are set."""
         with ExitStack() as stack:
             for number in (signal.SIGCONT, *numbers):
                 stack.enter_context(self._noting(number))
@@ -155,12 +155,12 @@ class SuspendableClock(trio.abc.Clock):
     def suspend(self, number: int, *, group: bool) -> bool:
         """Stop this process by a job-control signal, and return once it is continued.
 
-        If no shell could continue us, the kernel doesn't stop us (an orphaned process group, credentials(7)). Nor are we
-        stopped if SIGCONT has arrived since the signal: the kernel discards such stops, too (signal(7)).
+        If no shell could continue us (an orphaned process group, credentials(7)), the kernel doesn't stop us. Nor are we
+        stopped if SIGCONT has arrived since the signal: the kernel discards such stops as well (signal(7)).
 
         Args:
             number: SIGTSTP, SIGTTIN or SIGTTOU.
-            group: Whether to stop our whole group, as the terminal does: the script or pipeline that we are a part of.
+            group: Whether to stop our whole group, as the terminal does: the script or pipeline that we are part of.
 
         Returns:
             Whether we were stopped.

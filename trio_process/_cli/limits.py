@@ -1,4 +1,4 @@
-"""The limit of open descriptors: a run of hundreds of tasks needs several for each."""
+"""Raise the limit of open descriptors: a run of hundreds of tasks needs several for each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def raise_descriptor_limit() -> None:
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # a sandbox refuses it, or the hard limit is above fs.nr_open
+    except (OSError, ValueError):  # refused by a sandbox, or the hard limit is above fs.nr_open
         return
     spawn_with_descriptor_limit(soft, hard)

@@ -13,7 +13,7 @@ import click
 
 from .output import OutputLost, discard_unwritten, escape_unencodable, without_output
 
-# a command is imported when it is named: `exec` doesn't need what draws the live view of `run`
+# a command is imported when it is used: `exec` doesn't need the live view of `run`
 _COMMANDS: Final = {
     "run": ("run.command", "run"),
     "why": ("run.why", "why"),
@@ -43,7 +43,7 @@ _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @final
 class _Commands(click.Group):
-    """A group that imports its commands by name."""
+    """A group that imports each command on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
@@ -69,7 +69,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except* KeyboardInterrupt:
-            pass  # a group, if a nursery was interrupted
+            pass  # an exception group, if a nursery was interrupted
         sys.exit(_INTERRUPTED)
 
 
@@ -95,13 +95,13 @@ def main() -> None:
     try:
         sys.exit(cli.main(prog_name="trio-process", standalone_mode=False))
     except click.ClickException as error:
-        with suppress(OSError):  # the exit status reports it, even if the text can't be written
+        with suppress(OSError):  # the exit status reports it even if the text can't be written
             error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(_INTERRUPTED)
     except OSError as error:
-        # the commands handle their own output; this is a text of click's: help, or the version
+        # the commands handle their own output; this text is click's: help, or the version
         if error.errno not in _UNWRITABLE:
             raise
         lost = OutputLost()

@@ -1,4 +1,4 @@
-"""Our own output, and how commands react when it can't be written."""
+"""Write our own output, and handle output that can't be written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATIENCE: Final = 2000  # milliseconds
 
 
 class OutputLost(Exception):  # noqa: N818 - never leaves the command line
-    """Our stdout can't be written to: its reader has left, the disk is full, the terminal is gone."""
+    """Our stdout can't be written: its reader has left, the disk is full, or the terminal is gone."""
 
 
 @contextmanager
@@ -47,9 +47,9 @@ def show(text: str) -> None:
 
 
 def report(text: str) -> None:
-    """Report what was done. If the text can't be written, the command continues, because the work was done.
+    """Report completed work. If the text can't be written, the command continues, because the work is done.
 
-    The text then goes to stderr, unless stdout is a closed pipe, whose reader has seen enough.
+    The text then goes to stderr, unless stdout is a closed pipe, whose reader wants no more.
     """
     try:
         write(text + "\n")
@@ -57,23 +57,23 @@ def report(text: str) -> None:
         _mute(sys.stdout)
         if isinstance(error.__cause__, BrokenPipeError):
             return
-        sys.stdout = sys.stderr  # for later texts, too
-        with suppress(OutputLost):  # it may be on the same disk
+        sys.stdout = sys.stderr  # for later texts as well
+        with suppress(OutputLost):  # stderr may be on the same disk
             write(f"trio-process: stdout can't be written ({error.__cause__}); the output is:\n{text}\n")
 
 
 def print_error(text: str) -> None:
     """Print an error on stderr; if that can't be written, the exit status still reports it."""
-    with suppress(OSError):  # stderr may be the terminal that is gone, or a file on the full disk
+    with suppress(OSError):  # stderr may be the lost terminal, or a file on the full disk
         if is_writable(sys.stderr, _PATIENCE):
             click.echo(text, err=True)
 
 
 def is_writable(file: TextIO, patience: float) -> bool:
-    """Return whether a stream takes a write within `patience` milliseconds; an idle pager would block us."""
+    """Return whether a stream accepts a write within `patience` milliseconds; an idle pager would block us."""
     try:
         descriptor = file.fileno()
-    except (OSError, ValueError):  # in memory
+    except (OSError, ValueError):  # an in-memory stream
         return True
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -81,7 +81,7 @@ def is_writable(file: TextIO, patience: float) -> bool:
 
 
 def escape_unencodable() -> None:
-    """Escape characters that the encoding of our output lacks, instead of failing."""
+    """Escape characters that the encoding of our output can't represent, instead of failing."""
     for file in (sys.stdout, sys.stderr):
         reconfigure = getattr(file, "reconfigure", None)
         if reconfigure is not None:
@@ -91,7 +91,7 @@ def escape_unencodable() -> None:
 def is_hung_up(error: OutputLost) -> bool:
     """Return whether output was lost because the terminal is gone, so that SIGHUP has arrived or soon will."""
     cause = error.__cause__
-    # not isatty, which fails for a terminal that is gone
+    # not isatty, which fails for a lost terminal
     return (
         isinstance(cause, OSError) and cause.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
     )
@@ -107,7 +107,7 @@ def without_output(error: OutputLost, *, silent: bool = False) -> int:
 
 
 def discard_unwritten() -> None:
-    """Discard what can't be written: the interpreter would try again at its exit, and exit with status 120."""
+    """Discard unwritable output, which the interpreter would retry at its exit, and then exit with status 120."""
     for file in (sys.stdout, sys.stderr):
         try:
             file.flush()
@@ -116,6 +116,6 @@ def discard_unwritten() -> None:
 
 
 def _mute(file: TextIO) -> None:
-    """Redirect a stream, and what its buffer holds, to the null device."""
+    """Redirect a stream, including its buffered output, to the null device."""
     with open(os.devnull, "w", encoding="utf-8") as null:
         os.dup2(null.fileno(), file.fileno())

@@ -1,12 +1,12 @@
-"""`Screen`: our terminal while the live view is on it. It never blocks, and leaves nothing behind.
+"""`Screen`: our terminal while it shows the live view. It never blocks, and is always restored.
 
-Every write goes through a descriptor of our own that doesn't block: a terminal that nobody reads (Ctrl-S, a stuck ssh)
-would otherwise hold the whole program up, its signal handlers too. What the terminal doesn't take is kept, and no new frame
-is drawn until it has taken the rest of the last one.
+Every write goes through our own non-blocking descriptor: a terminal that isn't being read (Ctrl-S, a stuck ssh) would
+otherwise block the whole program, including its signal handlers. Unwritten output is kept, and no new frame is drawn until
+the terminal has accepted the rest of the last one.
 
-While a frame is drawn, the terminal doesn't wrap: where it counts a character wider than we do, a line would take two rows,
-and the next frame would begin one row too low. While the view is on, nothing that is typed is echoed into it, and a task
-that writes to the terminal is stopped (TOSTOP, termios(3)) instead of tearing it.
+While a frame is drawn, line wrapping is off: where the terminal counts a character as wider than we do, a line would take two
+rows, and the next frame would start one row too low. While the view is on, typed characters are not echoed into it, and a
+task that writes to the terminal is stopped (TOSTOP, termios(3)) instead of garbling it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .terminal import Terminal, background_may_write
 
 STDOUT: Final = 1
 PATIENCE: Final = 2.0
-"""Seconds after which a terminal that takes nothing is given up."""
+"""Seconds after which a terminal that accepts no output counts as lost."""
 
 _NO_WRAP: Final = "\x1b[?7l"  # DECAWM, as every terminal since the VT100 has it
 _WRAP: Final = "\x1b[?7h"
@@ -36,7 +36,7 @@ _HIDE_CURSOR: Final = "\x1b[?25l"
 _SHOW_CURSOR: Final = "\x1b[?25h"
 _END_OF_LINE: Final = "\x1b[0m\x1b[K\n"
 _CLEAR_BELOW: Final = "\x1b[J"
-_CANCEL: Final = "\x18"  # ends an escape sequence of which only a part was written (ECMA-48, CAN)
+_CANCEL: Final = "\x18"  # ends a partially written escape sequence (ECMA-48, CAN)
 _LFLAG: Final = 3
 _LOOK: Final = 0.1  # seconds
 
@@ -46,7 +46,7 @@ class Screen:
     """The terminal behind our stdout.
 
     Args:
-        terminal: Our controlling terminal, which says whether we are in the foreground.
+        terminal: Our controlling terminal, which reports whether we are in the foreground.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -81,7 +81,7 @@ class Screen:
         self._put(_HIDE_CURSOR)
 
     def draw(self, lines: Sequence[str], cells: Sequence[int], width: int) -> None:
-        """Replace the last frame; skipped until the terminal has taken that."""
+        """Replace the last frame; skipped until the terminal has accepted that frame."""
         if not self._is_on or not self._is_ours() or not self.flush():
             return
         up = self._height_now(width)
@@ -90,7 +90,7 @@ class Screen:
         self._rows, self._width = tuple(cells), width
 
     def scroll(self, text: str, width: int) -> None:
-        """Write whole lines in the place of the last frame; the next one stands below them."""
+        """Write whole lines in place of the last frame; the next frame is drawn below them."""
         if not text:
             return
         up = self._height_now(width) if self._is_on else 0
@@ -98,7 +98,7 @@ class Screen:
         self._rows = ()
 
     def _height_now(self, width: int) -> int:
-        """Return the number of rows of the last frame now: a window that became narrower has rewrapped it."""
+        """Return the current number of rows of the last frame, which a narrower window has rewrapped."""
         if width >= self._width:
             return len(self._rows)
         return sum(max(1, math.ceil(cells / width)) for cells in self._rows)
@@ -111,23 +111,23 @@ class Screen:
             self._restore_settings()
 
     def give_up(self) -> None:
-        """Do the same from a signal handler that exits: never wait, and skip what can't be written."""
+        """Do the same from a signal handler that exits: never wait, and skip unwritable output."""
         if self._is_on:
             self._restore_settings()
             with suppress(OSError):
                 os.write(self._descriptor, f"{_CANCEL}\x1b[0m{_WRAP}{_SHOW_CURSOR}\r\n".encode())
 
     def write(self, text: str) -> None:
-        """Write a text, and wait until the terminal has taken it.
+        """Write a text, and wait until the terminal has accepted it.
 
         Raises:
-            OutputLost: The terminal is gone, or has taken nothing for some time.
+            OutputLost: The terminal is gone, or has accepted no output for some time.
         """
         self._put(text)
         self.drain()
 
     async def write_soon(self, text: str) -> None:
-        """Write a text, and wait until the terminal has taken it; only after `lose_patience` is that time limited.
+        """Write a text, and wait until the terminal has accepted it; the wait is limited only after `lose_patience`.
 
         Raises:
             OutputLost: As for `write`.
@@ -141,12 +141,12 @@ class Screen:
                 await trio.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
 
     def lose_patience(self) -> None:
-        """Limit the time of `write_soon`, too: the run has ended, and nothing else is waited for."""
+        """Limit the wait of `write_soon` as well: the run has ended, and only the output is pending."""
         self._is_impatient = True
         self._last_taken = time.monotonic()
 
     def drain(self) -> None:
-        """Wait until the terminal has taken everything; raises as `write` does."""
+        """Wait until the terminal has accepted all output; raises as `write` does."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         while not self.flush():
@@ -161,7 +161,7 @@ class Screen:
             raise OutputLost from TimeoutError(f"the terminal has taken nothing for {PATIENCE:g} s")
 
     def flush(self) -> bool:
-        """Write what the terminal takes now; return whether that was everything.
+        """Write as much as the terminal accepts without blocking; return whether that was everything.
 
         Raises:
             OutputLost: The terminal is gone.
@@ -191,7 +191,7 @@ class Screen:
             self._pending += text.encode("utf-8", "backslashreplace")
 
     def _is_ours(self) -> bool:
-        """Return whether we may write: in the background the terminal is the shell's."""
+        """Return whether we may write: in the background, the terminal belongs to the shell."""
         return not self._terminal.exists or self._terminal.is_with(os.getpgrp())
 
     def _restore_settings(self) -> None:
@@ -202,14 +202,15 @@ class Screen:
 
 
 def wants_live_view(environ: Mapping[str, str]) -> bool:
-    """Whether to show the live view: on a terminal that can, unless `CI` is set; with `NO_COLOR`, it has no colours."""
+    """Whether to show the live view: on a capable terminal, unless `CI` is set; with `NO_COLOR`, without colours."""
     return environ.get("CI", "").lower() in {"", "0", "false"} and _has_capable_terminal(environ)
 
 
 def asks_for_colours(environ: Mapping[str, str]) -> bool:
-    """Whether to ask tasks for colours, as their output is shown on a terminal although they write to a pipe.
+    """Whether to ask tasks for colours, because their output is shown on a terminal although they write to a pipe.
 
-    An environment that asks for colours, or for none, goes to them as it is (https://force-color.org, https://no-color.org).
+    An environment that enables or disables colours is passed to them unchanged (https://force-color.org,
+    https://no-color.org).
     """
     return not environ.get("NO_COLOR") and "FORCE_COLOR" not in environ and _has_capable_terminal(environ)
 
@@ -219,8 +220,8 @@ def _has_capable_terminal(environ: Mapping[str, str]) -> bool:
 
 
 def _reopened(terminal: int) -> int:
-    """Return a descriptor that doesn't block; O_NONBLOCK on the one we have would be seen by all who share it."""
+    """Return a non-blocking descriptor; O_NONBLOCK on the existing one would affect every process that shares it."""
     try:
         return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # it is another user's, as after su(1)
+    except OSError:  # it belongs to another user, as after su(1)
         return os.dup(terminal)

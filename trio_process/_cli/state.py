@@ -1,4 +1,4 @@
-"""The directory where the command line keeps its state: ``$XDG_STATE_HOME/trio-process`` (XDG Base Directory Specification)."""
+"""Locate the state directory of the command line: ``$XDG_STATE_HOME/trio-process`` (XDG Base Directory Specification)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def state_directory() -> Path:
 
 
 def make_private(directory: Path) -> None:
-    """Make the directory, for this user alone.
+    """Create the directory, accessible only to this user.
 
     Raises:
         DaemonError: It, or the directory used as the home, belongs to another user, or others can write to it.
@@ -47,7 +47,7 @@ def make_private(directory: Path) -> None:
 
 
 def check_owner(directory: Path) -> None:
-    """Refuse a directory of another user, whose owner could decide which commands are run.
+    """Refuse a directory of another user, who could decide which commands are run.
 
     Raises:
         DaemonError: It belongs to another user, or others can write to it.

@@ -1,4 +1,4 @@
-"""Job control: passes our terminal to a child's process group, and takes it back (tcsetpgrp(3), credentials(7)).
+"""Pass our terminal to a child's process group, and take it back (tcsetpgrp(3), credentials(7)).
 
 A shell may move us between foreground and background at any time, without notice: `bg` sends SIGCONT, `fg` of a running
 job sends nothing. So nothing about the foreground is remembered; the terminal is queried at each hand-over. Only the
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, final
 
 WANTS_TERMINAL: Final = (signal.SIGTTIN, signal.SIGTTOU)
-"""What stops a background process that reads the terminal or changes its settings (termios(3))."""
+"""The signals that stop a background process that uses the terminal or changes its settings (termios(3))."""
 
 
 def heard(*numbers: int) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ class Terminal:
     def __init__(self) -> None:
         self._descriptor = -1
         self._settings: list[Any] | None = None
-        with suppress(OSError):  # ENXIO: there is none
+        with suppress(OSError):  # ENXIO: no controlling terminal
             self._descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
     @property
@@ -54,14 +54,14 @@ class Terminal:
         """Return whether a descriptor refers to this terminal."""
         try:
             return self.exists and os.isatty(descriptor) and os.tcgetpgrp(descriptor) >= 0
-        except OSError:  # ENOTTY: another terminal, which is not the one that controls us
+        except OSError:  # ENOTTY: another terminal, not our controlling one
             return False
 
     def is_with(self, group: int) -> bool:
         """Return whether `group` is the foreground group."""
         try:
             return self.exists and os.tcgetpgrp(self._descriptor) == group
-        except OSError:  # it was hung up
+        except OSError:  # the terminal was hung up
             return False
 
     def give(self, group: int) -> bool:
@@ -84,8 +84,8 @@ class Terminal:
 
         Args:
             group: The command's group.
-            restore: Whether to restore the settings that the terminal had: after a stop or a death by signal, when the
-                command could not do so itself. After any other end they stay as the command left them.
+            restore: Whether to restore the terminal's previous settings: after a stop or a death by signal, when the
+                command could not do so itself. After any other end, the command's settings are kept.
         """
         if not (self.is_with(group) or self.is_ours or self._is_with_nobody()):
             return
@@ -95,7 +95,7 @@ class Terminal:
                 termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._settings)
 
     def _is_with_nobody(self) -> bool:
-        """Return whether the foreground group has ended: a shell that the command ran had given it to a job, say."""
+        """Return whether the foreground group has ended, e.g. because the command was a shell that gave it to a job."""
         try:
             if self.exists:
                 os.killpg(os.tcgetpgrp(self._descriptor), 0)
@@ -108,7 +108,7 @@ class Terminal:
 
 @contextmanager
 def background_may_write() -> Iterator[None]:
-    """Block SIGTTOU: a background group that sets the foreground group would be stopped by it."""
+    """Block SIGTTOU, which would stop a background group that sets the foreground group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
     try:
         yield

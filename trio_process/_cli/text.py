@@ -1,4 +1,4 @@
-"""Formats names, lines and times for a terminal or a log, and parses durations."""
+"""Format names, lines and times for a terminal or a log, and parse durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # colours and other text attributes ("select graphic rendition", ECMA-48 8.3.117): the only harmless escape sequence
 _COLOUR: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
-# all other sequences of a terminal: what moves the cursor, sets titles, and so on (ECMA-48 5.4, xterm's OSC)
+# all other escape sequences: cursor movement, titles, and so on (ECMA-48 5.4, xterm's OSC)
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _TAB: Final = 4
 _MOST_NAMES: Final = 8
@@ -27,12 +27,12 @@ _HOUR: Final = 3600
 
 
 def one_line(text: str) -> str:
-    """Return a name or a message in one line that can't move the cursor."""
+    """Return a name or a message on one line, without sequences that move the cursor."""
     return escape_controls(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def logged(line: str) -> str:
-    """Return a line of a task in printable form: its last state, in its colours, other control characters escaped."""
+    """Return a line of a task in printable form: its final text, with colours, other control characters escaped."""
     if line.isprintable():
         return line
     pieces = _COLOUR.split(last_state(line))
@@ -40,21 +40,21 @@ def logged(line: str) -> str:
 
 
 def glimpse(line: str) -> str:
-    """Return the visible rest of a line: without colours, and after its last carriage return."""
+    """Return the visible part of a line: without colours, and after its last carriage return."""
     if not line.isprintable():
         line = one_line(last_state(_SEQUENCE.sub("", line)).expandtabs(_TAB))
     return line.rstrip()
 
 
 def last_state(line: str) -> str:
-    """Return the visible rest of a line that carriage returns have overwritten, as progress bars do."""
+    """Return the visible part of a line with carriage returns, by which progress bars overwrite it."""
     if "\r" not in line:
         return line
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")
 
 
 def cells(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the number of terminal columns that a text takes."""
     if text.isascii() and text.isprintable():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415 - `exec` works without rich
@@ -63,7 +63,7 @@ def cells(text: str) -> int:
 
 
 def cell_ljust(text: str, width: int) -> str:
-    """Return a text filled up to `width` columns."""
+    """Return a text padded to `width` columns."""
     return text + " " * (width - cells(text))
 
 
@@ -73,7 +73,7 @@ def without_sequences(text: str) -> str:
 
 
 def typed(spec: RunSpec) -> str:
-    """Return a command as typed in a shell; a script for ``sh -e`` or ``sh -c`` without that prefix, and in one line."""
+    """Return a command as typed in a shell; a script for ``sh -e`` or ``sh -c`` without that prefix, on one line."""
     args = shown_args(spec.options)
     if shown_command(spec.options) == "sh" and args[:-1] in _SHELLS:
         return one_line(args[-1].strip())
@@ -105,12 +105,12 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
 
 @final
 class Name(click.ParamType[str]):
-    """A name of the pipeline file, which is UTF-8, whatever the locale: Python decodes arguments by the locale."""
+    """A name in the pipeline file, which is UTF-8 in any locale, while Python decodes arguments by the locale."""
 
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's
-        """Return the name as it stands in the file."""
+        """Return the name as written in the file."""
         return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 

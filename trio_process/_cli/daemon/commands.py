@@ -39,7 +39,7 @@ class _Seconds(click.FloatRange):
         super().__init__(min=0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what is not a number, too."""
+        """Convert the value; refuse NaN as well."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
@@ -178,7 +178,7 @@ def restart(code: str, daemon: str, timeout: float | None) -> None:
         check_startable(spec, files)
         try:
             report(one_line(stop_daemon(code, daemon, timeout).text))
-        except NotHereError as error:  # after a boot, say; one that runs elsewhere holds the PID file
+        except NotHereError as error:  # e.g. after a reboot; a daemon running elsewhere holds the PID file
             report(one_line(str(error)))
         _start(spec)
 

@@ -1,4 +1,4 @@
-"""The files that the command line keeps for one daemon: its PID file, its log, its state, and how it was started."""
+"""Manage the files that the command line keeps for one daemon: its PID file, its log, its state, and its spec."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..._daemon import DaemonEntry, file_names
 from ..state import check_owner, make_private, state_directory
 
 REAPING: Final = 5.0
-"""Seconds that the shutdown of a resident takes beyond the grace of its command, at most."""
+"""The maximum time in seconds that the shutdown of a resident takes beyond the grace period of its command."""
 
-_NAME_MAX: Final = 200  # leaves room for the endings
+_NAME_MAX: Final = 200  # leaves room for the suffixes
 
 
 def _words(command: Iterable[str]) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def _words(command: Iterable[str]) -> tuple[str, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class DaemonSpec:
-    """How to start a daemon; kept in a file, so that `restart` can start it the same way."""
+    """The spec by which a daemon is started; kept in a file, so that `restart` can start it the same way."""
 
     code: str
     daemon: str
@@ -43,7 +43,7 @@ class DaemonSpec:
     restart: str = "never"
 
     def encoded(self) -> bytes:
-        """Return the content of its file."""
+        """Return the content of the spec's file."""
         return json.dumps(attrs.asdict(self), indent=2).encode() + b"\n"
 
 
@@ -56,7 +56,7 @@ class ResidentState:
         resident: The PID of the supervisor process.
         command: The PID of the command, None while it waits for a restart.
         restarts: How often the command was restarted.
-        killed: Whether the command was stopped, and took SIGKILL: it did not end within its grace.
+        killed: Whether the command was stopped and needed SIGKILL because it did not end within its grace period.
     """
 
     resident: int
@@ -74,10 +74,10 @@ class StateFiles:
     """
 
     def __init__(self, code: str, daemon: str) -> None:
-        DaemonEntry(code, daemon)  # the one home of the rules for keys
+        DaemonEntry(code, daemon)  # Registry defines the rules for keys
         self.directory: Final = state_directory()
-        name = file_names(code, daemon, _NAME_MAX)[-1].removesuffix(".json")  # the one that no other key can have
-        # a path is printed, and typed: where characters are replaced, the digest still tells names apart
+        name = file_names(code, daemon, _NAME_MAX)[-1].removesuffix(".json")  # a name that no other key can have
+        # users read and type this path; where characters are replaced, the digest keeps names distinct
         self._name = "".join(char if char.isprintable() else "_" for char in name)
         self.pid_file: Final = self.directory / f"{self._name}.pid"
         self.log_file: Final = self.directory / f"{self._name}.log"
@@ -86,7 +86,7 @@ class StateFiles:
         self._key = f"{code}/{daemon}"
 
     def hand_over(self, spec: DaemonSpec) -> Path:
-        """Write a spec for a resident to read; return its file. The resident keeps it once it is the running one.
+        """Write a spec for a resident to read; return its file. The resident keeps the file once it is the running instance.
 
         Raises:
             DaemonError: The file can't be written, or others can write to the directory.
@@ -110,7 +110,7 @@ class StateFiles:
         """Return how the daemon was last started.
 
         Raises:
-            DaemonError: It never was, or the file can't be read.
+            DaemonError: It was never started, or the file can't be read.
         """
         try:
             found = read_spec(self.spec_file)
@@ -132,7 +132,7 @@ class StateFiles:
         write_atomically(self.state_file, json.dumps(attrs.asdict(state)).encode() + b"\n", mode=0o600)
 
     def state(self, resident: int) -> ResidentState | None:
-        """Return the state of the command of a resident; None if that resident has not reported it."""
+        """Return the state of the command of a resident, or None if that resident has not reported it."""
         try:
             found = ResidentState(**json.loads(self.state_file.read_bytes()))
             check_owner(self.directory)
@@ -148,9 +148,9 @@ def read_spec(path: Path) -> DaemonSpec:
 
 
 def described(entry: DaemonEntry) -> dict[str, Any]:
-    """Return an entry as the registry's file has it, with the age in seconds: 0 for a start in the future, None if unknown."""
+    """Return an entry as in the registry's file, with its age in seconds: 0 for a start in the future, None if unknown."""
     started = entry.started
-    # Go's zero time stands for no time
+    # Go's zero time means no time
     known = started is not None and started.year > 1
     age = max(0.0, (datetime.now(UTC) - started).total_seconds()) if started is not None and known else None
     return {**entry.to_dict(), "age": age if age is None else round(age, 1)}

@@ -1,4 +1,4 @@
-"""Prints a daemon's log, and additions to it."""
+"""Print a daemon's log, and additions to it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..._daemon import default_registry, find_daemon
 from ..output import writing
 from .files import StateFiles
 
-_PAUSE: Final = 100  # milliseconds; a file gives no notice that it grows
+_PAUSE: Final = 100  # milliseconds; poll(2) doesn't report the growth of a file
 
 
 def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
-    """Print the last lines; with `follow`, also new ones until the daemon ends or our reader leaves.
+    """Print the last lines; with `follow`, also new lines until the daemon ends or our reader leaves.
 
     Raises:
         DaemonError: The log doesn't exist.
-        OutputLost: The output can't be written, or has no reader any more.
+        OutputLost: The output can't be written, or no longer has a reader.
     """
     files = StateFiles(code, daemon)
     try:
@@ -36,9 +36,9 @@ def print_log(code: str, daemon: str, *, lines: int, follow: bool) -> None:
 
 def _follow(code: str, daemon: str, files: StateFiles, file: BinaryIO) -> None:
     reader = select.poll()
-    reader.register(sys.stdout.fileno(), 0)  # nothing but its errors: POLLERR when the last reader has left
+    reader.register(sys.stdout.fileno(), 0)  # only its errors: POLLERR when the last reader has left
     while True:
-        # asked before the log is read to its end: lines written in between would be missed otherwise
+        # checked before the log is read to its end, or lines written in between would be missed
         runs = find_daemon(default_registry(), code, daemon, files.pid_file)[1] is not None
         newer = _newer(file, files)
         _print(file.read())
@@ -67,6 +67,6 @@ def _newer(file: BinaryIO, files: StateFiles) -> BinaryIO | None:
 def _print(data: bytes) -> None:
     with writing():
         left = memoryview(data)
-        while left:  # unbuffered (PYTHONUNBUFFERED), a write may take a part only
+        while left:  # unbuffered (PYTHONUNBUFFERED), a write may be partial
             left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()

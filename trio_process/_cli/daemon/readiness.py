@@ -1,8 +1,8 @@
-"""Decides when a newly started daemon counts as healthy: by URL, by a line, by a port, or by being alive.
+"""Decide when a newly started daemon counts as healthy: by URL, by a line, by a port, or by being alive.
 
-A target that answers doesn't prove which process answers. So the resident reports each command that it starts, and each
-end: the target must answer while one and the same command is running, and that command must still be running a moment
-later. If the command ends before that, the wait starts over with the next one that the resident starts.
+An answer from a target doesn't prove which process answers. So the resident reports each start and each end of a command: the
+target must answer while the same command is running, and that command must still be running a moment later. If the command
+ends before that, the wait starts over with the next command that the resident starts.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PAUSE: Final = 0.05
 _ONE_ATTEMPT: Final = 5.0
 _CONFIRMED_AFTER: Final = 0.2
 _BEFORE_THE_START: Final = 1.0
-_QUICK: Final = 1.0  # seconds in which a command that puts itself into the background has exited
+_QUICK: Final = 1.0  # seconds within which a command that puts itself into the background exits
 
 
 def check_url(url: str) -> str:
-    """Return a URL that can be requested, or raise an `OptionError`."""
+    """Return the URL if it can be requested, or raise an `OptionError`."""
     try:
         parts = urlsplit(url)
-        # port: the attribute raises for a value that isn't a port
+        # the attribute `port` raises for an invalid port
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
@@ -46,7 +46,7 @@ def check_url(url: str) -> str:
 
 
 def check_tcp(address: str) -> str:
-    """Return an address that can be connected to, or raise an `OptionError`."""
+    """Return the address if it can be connected to, or raise an `OptionError`."""
     try:
         parsed = parse_address(address)
     except OptionError:
@@ -57,7 +57,7 @@ def check_tcp(address: str) -> str:
 
 
 async def refuse_answering_target(spec: DaemonSpec) -> None:
-    """Refuse a start whose target already answers: its answer would not concern the command.
+    """Refuse a start whose target already answers: the answer would not come from the command.
 
     Raises:
         DaemonError: The target answers.
@@ -106,7 +106,7 @@ class _Command:
     def __init__(self) -> None:
         self.pid = 0
         self.over = False  # the resident has ended
-        self.refusal = "its command has not run yet"  # or why the target was not healthy when it was asked last
+        self.refusal = "its command has not run yet"  # or why the last probe of the target failed
         self.last_end = ""
         self._ready = 0
         self._failed = ""
@@ -116,7 +116,7 @@ class _Command:
         self._life: trio.CancelScope | None = None
 
     async def follow(self, messages: trio.abc.ReceiveStream, resident: ManagedProcess) -> None:
-        """Take in reports until the resident closes the pipe or dies."""
+        """Receive reports until the resident closes the pipe or dies."""
         async for message in _parsed(messages):
             self._take(message)
         await resident.done.wait()
@@ -139,7 +139,7 @@ class _Command:
         self._wake()
 
     async def running(self) -> int:
-        """Wait for a running command; return its PID, 0 if there will be none."""
+        """Wait for a running command; return its PID, or 0 if there will be none."""
         while not self.pid and not self.over:
             await self._changed.wait()
         return self.pid
@@ -155,7 +155,7 @@ class _Command:
         return self._life
 
     def why_over(self, spec: DaemonSpec) -> str:
-        """Return why there will be no healthy command."""
+        """Return the reason why there will be no healthy command."""
         if self._failed:
             return self._failed
         if not self.last_end:
@@ -174,7 +174,7 @@ class _Command:
 
 
 async def _become_healthy(spec: DaemonSpec, command: _Command) -> int:
-    """Return the PID of the healthy command, 0 if there will be none."""
+    """Return the PID of the healthy command, or 0 if there will be none."""
     targets = _targets(spec)
     while pid := await command.running():
         with command.life():
@@ -201,7 +201,7 @@ async def _parsed(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any
 
 
 def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-    """Return the targets of a spec, each with a function that probes it once: it returns the reason of a failure, or ""."""
+    """Return the targets of a spec, each with a function that probes it once and returns the reason of a failure, or ""."""
     targets: list[tuple[str, Callable[[], Awaitable[str]]]] = []
     if spec.health_url:
         parts = urlsplit(spec.health_url)
@@ -232,7 +232,7 @@ def _basic(user: str | None, password: str | None) -> str:
 
 
 def _ask_https(url: str, credentials: str) -> str:
-    # not through the proxy that the environment may name: the command that was just started is on this side of it
+    # not through a proxy named in the environment: the command that was just started is on this side of it
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, headers={"Authorization": credentials} if credentials else {})  # noqa: S310 - https
     try:

@@ -1,10 +1,10 @@
-"""The resident: the process that ``daemon start`` leaves in the background, a `Daemon` around an ordinary command.
+"""Run the resident: the process that ``daemon start`` leaves in the background, a `Daemon` around an ordinary command.
 
     python -m trio_process._cli.daemon.resident SPEC_FILE
 
-It reports to its parent, the command ``daemon start``, by a JSON object per line on stdout: `running` and `ready` with the
-PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends. Once the parent
-has left, the resident continues without reporting.
+It reports to its parent, the command ``daemon start``, with one JSON object per line on stdout: `running` and `ready` with
+the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends. Once the
+parent has exited, the resident continues without reporting.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _POLICIES: Final = {
     "on-failure": RestartPolicy.on_failure,
     "always": RestartPolicy.always,
 }
-_CAPTURED: Final = 65536  # enough to find a line that says the command is ready
+_CAPTURED: Final = 65536  # enough to find the ready line of the command
 _RENEW_EVERY: Final = 10.0  # seconds
 
 _logger = logging.getLogger("trio_process")
@@ -57,16 +57,16 @@ class ParentPipe:
         self._open = True
 
     def report(self, **message: object) -> bool:
-        """Send a message; return whether the parent is still there."""
+        """Send a message; return whether the parent is still reading."""
         if self._open:
             try:
                 os.write(1, json.dumps(message).encode() + b"\n")
             except OSError:
-                self.close()  # the parent has left: the daemon runs on
+                self.close()  # the parent has exited: the daemon continues
         return self._open
 
     def close(self) -> None:
-        """Close the pipe, which is the end of the messages."""
+        """Close the pipe, which ends the messages."""
         if self._open:
             self._open = False
             null = os.open(os.devnull, os.O_WRONLY)
@@ -80,7 +80,7 @@ def main() -> int:
     spec = read_spec(path)
     path.unlink()
     files = StateFiles(spec.code, spec.daemon)
-    # "watched": the log is rotated, and a message must not end in the oldest part, or in a deleted one
+    # "watched": the log is rotated, and a message must not be written to the oldest part, or to a deleted file
     logging.basicConfig(
         format="%(asctime)s trio-process: %(message)s",
         level=logging.INFO,
@@ -91,7 +91,7 @@ def main() -> int:
         result = trio.run(_Resident(spec, files, parent).run)
     except (ProcessError, OSError) as error:
         if not parent.report(failed=str(error)):
-            _logger.error("%s", error)  # noqa: TRY400 - its text is for people
+            _logger.error("%s", error)  # noqa: TRY400 - its text is meant for users
         return 1
     if result is None or result.reason is EndReason.STOPPED or result.reason is EndReason.CANCELLED:
         return 0
@@ -101,14 +101,14 @@ def main() -> int:
 
 @final
 class _Resident:
-    """Runs the command of a spec, restarts it according to its policy, and reports its state."""
+    """Run the command of a spec, restart it according to its policy, and report its state."""
 
     def __init__(self, spec: DaemonSpec, files: StateFiles, parent: ParentPipe) -> None:
         self._spec = spec
         self._files = files
         self._parent = parent
         self._process: ManagedProcess | None = None
-        self._latest: ManagedProcess | None = None  # the one that ran last, once it has ended too
+        self._latest: ManagedProcess | None = None  # the latest one, even once it has ended
         self._starts = 0
         self._last: CommandResult | None = None
 
@@ -122,7 +122,7 @@ class _Resident:
         ) as daemon:
             daemon.on_reload(self._pass_hangup_on)
             async with self._registered():
-                self._files.keep(spec)  # only now that it is the one that runs: a refused start changes nothing
+                self._files.keep(spec)  # only once it is the running instance: a refused start changes nothing
                 await daemon.run(self._run_once)
         return self._last
 
@@ -187,12 +187,12 @@ class _Resident:
         self._last.check()
 
     async def _await_ready_line(self, process: ManagedProcess) -> None:
-        with suppress(ProcessError):  # it ended before
+        with suppress(ProcessError):  # it ended by itself before
             await process.wait_for_line(self._spec.ready_line)
             self._parent.report(ready=process.pid)
 
     def _report_killed(self) -> None:
-        """Report for ``daemon stop`` that the command did not end within its grace."""
+        """Report to ``daemon stop`` that the command did not end within its grace period."""
         result = None if self._latest is None else self._latest.result()
         asked = result is not None and result.reason in (EndReason.STOPPED, EndReason.CANCELLED)
         if result is not None and asked and result.exit_code == -signal.SIGKILL and self._spec.grace:
@@ -211,7 +211,7 @@ class _Resident:
         if process is None or process.pid is None or process.exit_code is not None:
             _logger.info("SIGHUP is not passed on: the command is not running")
             return
-        # to the command alone, as `systemctl reload` does: other members of its group may die of it
+        # to the command alone, as `systemctl reload` does: it may kill other members of its group
         os.kill(process.pid, signal.SIGHUP)
 
 
@@ -226,7 +226,7 @@ async def _renew(registration: Registration) -> None:
 
 
 def how_it_ended(result: CommandResult) -> str:
-    """Return how a command ended, in a few words."""
+    """Describe how a command ended, in a few words."""
     if result.signal_name is not None:
         return f"was killed by {result.signal_name}"
     return f"ended with exit status {result.exit_code}"
@@ -248,7 +248,7 @@ def _binary(spec: DaemonSpec) -> str:
     try:
         return str(Program(spec.command[0]).find())
     except ProcessError:
-        return spec.command[0]  # the start will say what is wrong with it
+        return spec.command[0]  # the start will report the fault
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Starts a resident, and waits until its command is healthy; Ctrl-C undoes it."""
+"""Start a resident, and wait until its command is healthy; Ctrl-C undoes the start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .files import DaemonSpec, StateFiles
 from .readiness import refuse_answering_target, wait_until_healthy
 
 _SHOWN_LINES: Final = 20
-_STUCK_AFTER: Final = 10.0  # above what the resident takes itself, beyond the command's grace
+_STUCK_AFTER: Final = 10.0  # longer than the resident itself takes beyond the command's grace period
 
 
 class Interrupted(Exception):  # noqa: N818 - an exit by a signal, not an error
@@ -60,8 +60,8 @@ async def start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
     """Start a daemon; return its entry and the PID of its command.
 
     Raises:
-        DaemonError: It did not start, or was not healthy in time; it was stopped again.
-        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; a second one ends the grace period, a third one exits at once.
+        DaemonError: It did not start, or was not healthy in time, and was stopped again.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; a second signal ends the grace period, a third one exits at once.
     """
     deadline, scope = ShutdownDeadline(), trio.CancelScope()
     escalation = Escalation(stop=lambda _: scope.cancel(), hurry=lambda _: deadline.advance(trio.current_time()))
@@ -87,7 +87,7 @@ async def start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
 
 
 async def _start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
-    if not read_pid(files.pid_file)[1]:  # else the start is refused by the resident, which names the PID
+    if not read_pid(files.pid_file)[1]:  # else the resident refuses the start and names the PID
         await refuse_answering_target(spec)
     handed_over = files.hand_over(spec)
     written = files.log_file.stat().st_size if files.log_file.exists() else 0
@@ -95,7 +95,7 @@ async def _start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]
     try:
         async with trio.lowlevel.FdStream(reading) as messages, Service() as service:
             with os.fdopen(writing, "wb") as theirs, trio.CancelScope(shield=True):
-                # shielded: a resident that was started but is not known to us would stay
+                # shielded: a resident that was started without our knowing its PID would be left behind
                 resident = await service.start(
                     sys.executable,
                     "-m",
@@ -117,7 +117,7 @@ async def _start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]
             entry = default_registry().get(spec.code, spec.daemon)
             return entry or DaemonEntry(spec.code, spec.daemon, pid=resident.pid), pid
     finally:
-        handed_over.unlink(missing_ok=True)  # the resident takes it, if there ever was one
+        handed_over.unlink(missing_ok=True)  # the resident takes the file, if one was started
 
 
 async def _undo_start(spec: DaemonSpec, resident: ManagedProcess) -> None:
@@ -127,7 +127,7 @@ async def _undo_start(spec: DaemonSpec, resident: ManagedProcess) -> None:
 
 
 def _quoted(files: StateFiles, begin: int) -> str:
-    """Return what this start has written to the log."""
+    """Return the lines that this start has written to the log."""
     try:
         text = files.log_file.read_bytes()[begin:].decode(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Stops a daemon: SIGTERM, wait, SIGKILL, and a line on the outcome."""
+"""Stop a daemon: SIGTERM, wait, SIGKILL, and a line about the outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stopped(NamedTuple):
     """The outcome of a stop.
 
     Attributes:
-        text: What happened, for people.
+        text: A message about the outcome for the user.
         killed: Whether SIGKILL was needed, so that the daemon may have lost data.
     """
 
@@ -37,12 +37,12 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     Args:
         code: The first half of its key.
         daemon: The second half.
-        timeout: Seconds between SIGTERM and SIGKILL. None for the grace period of its start, plus the time that its
+        timeout: Seconds between SIGTERM and SIGKILL. None for the grace period from its spec plus the time that its
             resident needs, at least 30 s.
 
     Raises:
-        NotHereError: It can't be judged from here whether it is running.
-        DaemonError: It can't be stopped from here, or doesn't die.
+        NotHereError: Whether it is running can't be determined from this machine or container.
+        DaemonError: It can't be stopped from here, or survives SIGKILL.
     """
     key = f"{code}/{daemon}"
     files = StateFiles(code, daemon)
@@ -54,7 +54,7 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     began = time.monotonic()
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        # a suspended daemon gets to act on it, as systemd sees to, too (systemd.kill(5))
+        # lets a suspended daemon act on it, as systemd does (systemd.kill(5))
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         if _end((pidfd,), timeout):
             text = f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}"
@@ -72,13 +72,13 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
         raise DaemonError(f"{key} (PID {pid}) belongs to another user: stop it as that one, or as root") from None
     finally:
         os.close(pidfd)
-    default_registry().get(code, daemon)  # which prunes what it could not take away itself
+    default_registry().get(code, daemon)  # prunes the entry that a killed daemon could not remove itself
     also = f"; still alive of its session: PID {', '.join(map(str, survivors))}" if survivors else ""
     return Stopped(f"killed {key} (PID {pid}): it had not stopped within {timeout:g} s of SIGTERM{also}", killed=True)
 
 
 def reload_daemon(code: str, daemon: str) -> str:
-    """Send SIGHUP to the command of a daemon, through its resident; return what was done, for people.
+    """Send SIGHUP to the command of a daemon through its resident; return a message for the user.
 
     Raises:
         DaemonError: It is not running, or was not started by the command line: SIGHUP would end most other programs.
@@ -117,7 +117,7 @@ def _wait_for(files: StateFiles) -> float:
 
 
 def _kill(pidfd: int, pid: int) -> list[int]:
-    """Kill a daemon, and wait until a guardian has killed its session; return the survivors."""
+    """Kill a daemon, wait until a guardian has killed its session, and return the survivors."""
     members = _open_session(pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -149,7 +149,7 @@ def _open_session(leader: int) -> dict[int, int]:
 
 
 def _end(pidfds: Iterable[int], timeout: float) -> bool:
-    """Wait until all have ended; return whether they have."""
+    """Wait until all processes have ended; return whether they have."""
     until = time.monotonic() + timeout
     for pidfd in pidfds:
         poll = select.poll()

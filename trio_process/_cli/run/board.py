@@ -1,4 +1,4 @@
-"""`Board`: the state of a run in progress, for the view that shows it."""
+"""`Board`: the state of a run in progress, for its view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         attempts: How often it was run.
-        earlier: How many of these were before it began anew.
+        earlier: How many of these preceded its last restart.
         host: The machine that it runs or ran on; empty for this one.
     """
 
@@ -39,14 +39,14 @@ class Row:
     result: RunResult | None = None
 
     def elapsed(self, now: float) -> float | None:
-        """Return the seconds since its start, or its duration; None before the start."""
+        """Return the seconds since its start, or its duration once it has ended; None before the start."""
         if self.result is not None and self.result.started is not None:
             return self.result.duration
         return None if self.started is None else (self.ended or now) - self.started
 
 
 class Change(NamedTuple):
-    """A change of a task, with its state at that moment."""
+    """A change of a task, with its new state."""
 
     row: Row
     state: SpecState
@@ -64,11 +64,11 @@ class Board:
         clock: Seconds, monotonic.
 
     Attributes:
-        rows: A row per task, by name: in the order of the waves, in that of the file within one.
+        rows: A row per task, by name: ordered by wave, and within a wave as in the file.
         counts: How many tasks are in each state.
-        culprit: The first task whose failure is not allowed, or None.
+        culprit: The first task whose failure was not allowed, or None.
         progress: Returns the host and the unfinished line of each running task, for `look`.
-        interrupted: What asked for an early end, such as "Ctrl-C"; empty while nothing has.
+        interrupted: What requested an early end, such as "Ctrl-C"; empty if nothing has.
     """
 
     def __init__(self, specs: Sequence[RunSpec], clock: Callable[[], float]) -> None:
@@ -106,7 +106,7 @@ class Board:
         return Change(row, update.state, row.attempts, update.result, was_running)
 
     def _reopen(self, row: Row) -> None:
-        """Show a task as one that has not begun; its attempts are still counted, as the log has them all."""
+        """Show a task as not yet started; its attempts still count, because the log contains all of them."""
         name = row.spec.name
         row.started = row.ended = row.result = None
         row.last_line = row.unfinished = row.host = ""
@@ -168,9 +168,10 @@ _Item = TypeVar("_Item")
 
 
 async def receive_all(channel: trio.MemoryReceiveChannel[_Item]) -> list[_Item]:
-    """Wait for items, and return all that are there; an empty list at the end of the channel.
+    """Wait for items, and return all that are available; an empty list at the end of the channel.
 
-    One by one, a view would fall behind a run of thousands of short tasks: those pass several in one turn of the loop.
+    With one item at a time, a view would fall behind a run of thousands of short tasks, several of which can pass in one
+    turn of the event loop.
     """
     found: list[_Item] = []
     with suppress(trio.WouldBlock, trio.EndOfChannel):

@@ -1,4 +1,4 @@
-"""Colours of one task's output, kept from running on into the lines of others (SGR, ECMA-48 8.3.117)."""
+"""Keep the colours of one task's output from leaking into the lines of others (SGR, ECMA-48 8.3.117)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENDS: Final = frozenset({"22", "23", "24", "25", "27", "28", "29", "39", "49", 
 
 @final
 class Colour:
-    """The colours and attributes that one task has set, and not reset."""
+    """The colours and attributes that a task has set and not reset."""
 
     __slots__ = ("_set",)
 
@@ -37,7 +37,7 @@ class Colour:
         self._set: dict[str, str] = {}
 
     def feed(self, line: str) -> str:
-        """Return a line so that it begins in the task's colours, and ends in none."""
+        """Return a line that starts with the task's current colours, and ends without any."""
         if "\x1b[" not in line and not self._set:
             return line
         front = self._sequence()
@@ -56,7 +56,7 @@ class Colour:
             if code in {"", "0"}:
                 self._set.clear()
             elif kind is None:
-                continue  # a code that hardly any terminal knows
+                continue  # a code that hardly any terminal supports
             elif code in _ENDS or whole == "4:0":
                 self._set.pop(kind, None)
             else:
@@ -64,7 +64,7 @@ class Colour:
 
 
 def _codes(parameters: str) -> Iterator[tuple[str, str]]:
-    """Yield each code of a sequence, alone and with its own parameters: ``38;5;9`` is one."""
+    """Yield each code of a sequence separately, with its parameters: ``38;5;9`` is a single code."""
     parts = parameters.split(";")
     place = 0
     while place < len(parts):

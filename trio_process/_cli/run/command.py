@@ -35,7 +35,7 @@ trio-process at once.
 
 
 class _RunCommand(click.Command):
-    """A command that keeps the arguments after ``--`` apart: they are those of the tasks."""
+    """A command that separates the arguments after ``--``, which are passed to the tasks."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         cut = args.index("--") if "--" in args else len(args)
@@ -137,7 +137,7 @@ def run(
     reports: tuple[str, ...],
 ) -> None:
     """Run the tasks of a pipeline file."""
-    if graph is not None and graph not in _GRAPHS:  # click takes the task in `--graph TASK` for the option's value
+    if graph is not None and graph not in _GRAPHS:  # click parses the task in `--graph TASK` as the option's value
         tasks, graph = (graph, *tasks), "mermaid"
     try:
         if as_json and not listing:

@@ -1,4 +1,4 @@
-"""The names of tasks, for a shell's completion."""
+"""Complete the names of tasks in a shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..find import find_file
 
 
 def complete_tasks(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the tasks, and the tables that stand for several, for a shell's completion."""
+    """Return the tasks, and the tables that stand for several tasks, for shell completion."""
     del parameter
     try:
         given = context.params.get("file")

@@ -1,4 +1,4 @@
-"""Runs a pipeline for the command line: service, runner, view and signals, nested in the order in which they must end."""
+"""Run a pipeline for the command line: service, runner, view and signals, nested in the order in which they must end."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ _QUIT: Final = 128 + signal.SIGQUIT
 @final
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """How a pipeline is run; most fields are the options of the command.
+    """The settings of a run; most fields are options of the command.
 
     Attributes:
-        reload: With ``--watch``: reads the file again once it has changed, returns whether another run is needed for
-            that, and raises `ProcessError` if it has faults.
-        files: What the file was read from.
+        reload: With ``--watch``: reads the file again after a change, returns whether that requires another run, and
+            raises `ProcessError` if it has faults.
+        files: The files that the pipeline was read from.
     """
 
     jobs: int | None = None
@@ -77,9 +77,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         result: Its result.
-        signal: The signal that interrupted it, 0 for none.
-        lost: Why its output was lost.
-        is_outdated: Whether it was ended because its file has changed, and another run is to follow.
+        signal: The signal that interrupted it, 0 if none did.
+        lost: The reason why its output was lost.
+        is_outdated: Whether it was ended because its file has changed, and another run will follow.
     """
 
     result: RunAllResult
@@ -90,16 +90,16 @@ class Outcome(NamedTuple):
 
 @final
 class Interruption:
-    """Ends a run early: the first signal stops the tasks, the second kills them, the third ends this process.
+    """The early end of a run: the first signal stops the tasks, the second kills them, the third ends this process.
 
     Args:
-        board: Where it is shown.
+        board: Shows the interruption.
 
     Attributes:
-        number: The first signal that came, 0 for none.
+        number: The first signal that arrived, 0 before that.
         stopping: Halts the run; set by the first signal, and when the output is lost.
         scope: Cancelled by the second signal, which also ends tasks that clean up.
-        deadline: The deadline of every grace, which the second signal advances.
+        deadline: The deadline of every grace period, which the second signal advances.
     """
 
     def __init__(self, board: Board) -> None:
@@ -110,13 +110,13 @@ class Interruption:
         self.deadline = ShutdownDeadline()
 
     def stop(self, number: int) -> None:
-        """Stop the tasks by the signal that came."""
+        """Stop the tasks with the received signal."""
         self.number = number
         self._board.interrupted = "Ctrl-C" if number == signal.SIGINT else signal_name(number)
         self.stopping.set()
 
     def hurry(self, number: int) -> None:
-        """Kill them."""
+        """Kill the tasks."""
         del number
         self.deadline.advance(trio.current_time())
         self.scope.cancel()
@@ -124,7 +124,7 @@ class Interruption:
 
 @contextmanager
 def _handling(interruption: Interruption, view: View) -> Iterator[Escalation]:
-    """Set the signal handlers; the third signal and SIGQUIT work whatever the loop is doing."""
+    """Set the signal handlers; the third signal and SIGQUIT work even if the event loop is stuck."""
     token = trio.lowlevel.current_trio_token()
 
     def deliver(call: Callable[[int], object], number: int) -> None:
@@ -161,12 +161,12 @@ async def drive(
     """Run a pipeline and show it; return when every process has ended and everything is shown.
 
     Args:
-        specs: What is run.
-        settings: How.
-        board: What the view shows.
-        view: Shows it.
-        clock: The clock of this run of Trio.
-        lossless: Whether the view needs every line; one that shows only the last must not slow the tasks.
+        specs: The specs to run.
+        settings: The settings of the run.
+        board: The state that the view shows.
+        view: Shows the run.
+        clock: The clock of this Trio run.
+        lossless: Whether the view needs every line; a view that shows only the last line must not slow down the tasks.
     """
     interruption = Interruption(board)
     leave_deadline = enter_deadline(interruption.deadline)
@@ -213,7 +213,7 @@ class _Run:
         result: RunAllResult | None = None
         async with open_scope(wait=True) as showing:
             updates, received = trio.open_memory_channel[RunUpdate](math.inf)
-            # signals cancel this only: the view goes on until everything is stopped, and shows that
+            # signals cancel only this: the view continues until everything is stopped, and shows that
             with updates, self._interruption.scope:
                 stopping, there = self._interruption.stopping, self._place.there
                 async with self._place.entered(), shown_at(settings.listen, there, specs, stopping) as self._relay:
@@ -253,7 +253,7 @@ class _Run:
             )
 
     def _begin_anew(self) -> None:
-        """End this run, as another one is to follow."""
+        """End this run, because another run will follow."""
         self._is_outdated = True
         self._board.interrupted = "a change of the file"
         self._interruption.stopping.set()
@@ -266,7 +266,7 @@ class _Run:
     async def _follow(
         self, updates: trio.MemoryReceiveChannel[RunUpdate], changed: trio.MemorySendChannel[Change]
     ) -> None:
-        """Keep the board up to date even if the view is lost: it has the results of a run that is cut short."""
+        """Keep the board up to date even if the view is lost: it holds the results of a run that is cut short."""
         with updates, changed:
             while found := await receive_all(updates):
                 for update in found:
@@ -303,7 +303,7 @@ class _Run:
             for process in self._place.running():
                 process.suspend()
                 suspended.append(process)
-            self._clock.suspend(number, group=False)  # the others of our group were signalled, too
+            self._clock.suspend(number, group=False)  # the rest of our group received the signal as well
         for process in suspended:
             if process.is_running:
                 process.resume()

@@ -1,4 +1,4 @@
-"""Runs the attempts of tasks: lends the terminal to interactive ones, and stops them by the signal that came."""
+"""Run the attempts of tasks: lend the terminal to interactive tasks, and stop tasks with the received signal."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Interrupted(Protocol):
 
 @final
 class TerminalExecutor:
-    """Runs attempts, here or on a cluster.
+    """Executor of attempts, here or on a cluster.
 
     Args:
         place: The services that run them.
-        view: Steps aside for a task that has the terminal.
+        view: Leaves the terminal to a task that needs it.
         terminal: Our terminal.
-        clock: The clock of this run of Trio.
-        interruption: Has the signal that stops the run.
-        escalation: Receives a Ctrl-C that went to a task which had the terminal.
+        clock: The clock of this Trio run.
+        interruption: Holds the signal that stops the run.
+        escalation: Receives a Ctrl-C that was sent to a task with the terminal.
 
     Attributes:
         foreground: The task that has the terminal, or None.
@@ -64,11 +64,11 @@ class TerminalExecutor:
 
     @property
     def slots(self) -> int | None:
-        """The room of the service that runs all but what has the terminal."""
+        """The slots of the service that runs all tasks without the terminal."""
         return self._place.there.slots
 
     def has_place(self, options: RunOptions) -> bool:
-        """Return whether an attempt would find a place at once."""
+        """Return whether an attempt would find a place immediately."""
         has_place = getattr(self._place.there, "has_place", None)
         return has_place is None or options.stdout is Stdio.INHERIT or has_place(options)
 
@@ -97,7 +97,7 @@ class TerminalExecutor:
         if result.exit_code == -signal.SIGINT and not self._interruption.number:
             self._escalation.receive(
                 signal.SIGINT
-            )  # the terminal sent it to the task alone, but the user means the whole run
+            )  # the terminal sent it only to the task, but the user means the whole run
         return result
 
     def _lend(self, process: ManagedProcess) -> None:
@@ -130,7 +130,7 @@ class _Status:
 
 @final
 class _Attempt:
-    """A running attempt. The signal that stops the run also stops the attempt, as programs clean up after that one.
+    """A running attempt. It is stopped by the same signal as the run, because programs may clean up only after that signal.
 
     Attributes:
         id: The id of its process.
@@ -142,7 +142,7 @@ class _Attempt:
         self.id = process.id
 
     async def stop(self, grace_period: float | None = None, *, reason: EndReason = EndReason.STOPPED) -> CommandResult:
-        """Stop it; its own stop signal takes precedence over the one that came."""
+        """Stop the attempt; its own stop signal takes precedence over the received signal."""
         number = self._interruption.number
         if self._interruption.stopping.is_set() and reason is EndReason.STOPPED:
             reason = EndReason.CANCELLED

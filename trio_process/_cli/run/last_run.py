@@ -1,4 +1,4 @@
-"""The states of the last run, kept beside the pipeline file for ``--only-failed``."""
+"""Keep the states of the last run beside the pipeline file, for ``--only-failed``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _UNREADABLE: Final = (
     KeyError,
     TypeError,
     RecursionError,
-)  # RecursionError: JSON that is nested too deep
+)  # RecursionError: JSON that is nested too deeply
 
 
 def memory_path(file: PipelineFile) -> Path:
-    """Return the file with the last states of a pipeline file's tasks."""
+    """Return the path of the file with the last states of a pipeline file's tasks."""
     return Path(file.directory, DIRECTORY, f"{file.path.name}.json")
 
 
@@ -29,7 +29,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
     """Return the tasks that didn't pass when they last ran.
 
     Raises:
-        PipelineError: Nothing is known of a last run.
+        PipelineError: No last run is recorded.
     """
     if not file.is_regular:
         raise PipelineError([f"of {str(file.path)!r} no results are kept; leave --only-failed out"])
@@ -38,7 +38,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
         found = _read(path)
     except FileNotFoundError:
         raise PipelineError([f"nothing was run yet: {path} is not there; leave --only-failed out"]) from None
-    except _UNREADABLE as error:  # or another program's file
+    except _UNREADABLE as error:  # or a file of another program
         raise PipelineError([f"can't read the last results, {path}: {error}; leave --only-failed out"]) from error
     return [name for name, state in found.items() if state != "passed"]
 
@@ -53,10 +53,10 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def remember(file: PipelineFile, result: RunAllResult) -> None:
-    """Keep what became of each task; of those that were not run this time, what became of them before.
+    """Write the last state of each task; tasks that were not run this time keep their previous state.
 
-    A directory that can't be written to is no reason to fail: only ``--only-failed`` is lost. Of what was read from a pipe,
-    nothing is kept.
+    An unwritable directory is not an error: only ``--only-failed`` is lost. Nothing is kept for a pipeline that was read from
+    a pipe.
     """
     if not file.is_regular:
         return
@@ -64,7 +64,7 @@ def remember(file: PipelineFile, result: RunAllResult) -> None:
     try:
         before = _read(path)
     except _UNREADABLE:
-        before = {}  # the first run, or another program's file
+        before = {}  # the first run, or a file of another program
     now = {
         one.name: "passed" if one.passed or one.allowed or is_not_needed(one) else one.state.value
         for one in result.results
@@ -75,7 +75,7 @@ def remember(file: PipelineFile, result: RunAllResult) -> None:
         path.parent.mkdir(exist_ok=True)
         ignored = path.parent / ".gitignore"
         if not ignored.exists():
-            ignored.write_text("*\n")  # as pytest and ruff do in their caches
+            ignored.write_text("*\n")  # as in the caches of pytest and ruff
         write_atomically(path, json.dumps({"version": _VERSION, "tasks": tasks}, indent=1).encode())
     except OSError as error:
         logger.info("the results are not kept for --only-failed: %s", error)

@@ -1,4 +1,4 @@
-"""``trio-process run --listen ADDR``: the run is shown by a control server while it lasts."""
+"""``trio-process run --listen ADDR``: show the run on a control server while it lasts."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ async def shown_at(
     """Show a run at an address for the length of the block.
 
     Args:
-        addr: Where; None for nowhere.
-        service: What runs the tasks.
+        addr: The address; None for no server.
+        service: The service that runs the tasks.
         specs: The tasks.
-        stopping: What stops the run, also from the page.
+        stopping: Stops the run; also set from the page.
 
     Yields:
-        What takes the updates of the run.
+        The channel for the updates of the run.
 
     Raises:
-        OptionError: `addr` is not valid, or others can reach it and the environment has no token.
-        DaemonError: It can't be bound.
+        OptionError: `addr` is not valid, or it is not loopback and the environment has no token.
+        DaemonError: The address can't be bound.
     """
     if addr is None:
         yield _ignore
         return
-    token = os.environ.pop(TOKEN_VARIABLE, None)  # the tasks don't get it
+    token = os.environ.pop(TOKEN_VARIABLE, None)  # tasks don't inherit the token
     async with ControlServer(addr, service=service, token=None if token is None else Secret(token)) as control:
         channel = control.pipeline(os.path.basename(os.getcwd()) or "run", specs, stopping=stopping)
-        # a token belongs on the screen of a person, and not into the log of a machine
+        # a token may be shown on a terminal, but must not be written to a log
         own = token is None and not addr.startswith("unix:") and sys.stderr.isatty()
         print_error(f"trio-process: this run is shown at {control.login_url.reveal() if own else control.url}")
 
@@ -56,7 +56,7 @@ async def shown_at(
             try:
                 channel.send_nowait(update)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
-                pass  # the server was left: what comes now is for the summary alone
+                pass  # the server was left: later updates only concern the summary
 
         with channel:
             yield relay

@@ -1,4 +1,4 @@
-"""What ``--list`` and ``--dry-run`` print."""
+"""Format the output of ``--list`` and ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tasks_as_json(file: PipelineFile) -> str:
 
 
 def dry_run(specs: Sequence[RunSpec], directory: str) -> str:
-    """Return what a run would start, wave by wave; of variables only the names, as values may be secret."""
+    """Return the commands that a run would start, wave by wave; only the names of variables, as values may be secret."""
     width = max([cells(one_line(spec.name)) for spec in specs], default=0)
     lines = []
     for number, wave in enumerate(make_plan(specs).waves):

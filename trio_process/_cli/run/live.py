@@ -1,4 +1,4 @@
-"""The live view: a frame, redrawn ten times a second during the run."""
+"""Draw the live view: a frame that is redrawn ten times a second during the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .board import Board, Change
 from .render import frame_lines
 
 INTERVAL: Final = 0.1
-"""Seconds between two frames: smooth enough, at two to three per cent of a processor with 20 rows."""
+"""Seconds between two frames: smooth enough, and takes two to three per cent of a processor with 20 rows."""
 
 
 @final
 class LiveView:
-    """Shows a board on a terminal.
+    """Live view of a board on a terminal.
 
     Args:
-        board: What is shown.
-        console: Knows the terminal's size and colours.
-        screen: Writes to it.
+        board: The state to show.
+        console: Provides the terminal's size and colours.
+        screen: Writes to the terminal.
     """
 
     def __init__(self, board: Board, console: Console, screen: Screen) -> None:
@@ -53,7 +53,7 @@ class LiveView:
     async def _tick(self) -> None:
         while True:
             if not self._is_aside:
-                self._screen.enter()  # again, after a rest, or once we are in the foreground
+                self._screen.enter()  # again, after a suspension, or once we are in the foreground
                 self._draw()
             await trio.sleep(INTERVAL)
             self._screen.flush()
@@ -65,7 +65,7 @@ class LiveView:
         self._screen.draw(lines, cells, width)
 
     async def _drop(self, changes: trio.MemoryReceiveChannel[Change]) -> None:
-        """Wait for the end of the run; the board has the changes."""
+        """Wait for the end of the run; the board holds the changes."""
         with changes:
             async for _ in changes:
                 pass
@@ -95,7 +95,7 @@ class LiveView:
         self._screen.leave()
         self._screen.flush()
         yield
-        # the next frame hides the cursor and echo again
+        # the next frame hides the cursor and turns echo off again
 
     def last_words(self) -> None:
         """Restore the terminal at once."""

@@ -1,4 +1,4 @@
-"""``--logs DIR``: a file per task with what it wrote."""
+"""Implement ``--logs DIR``: one file with the output of each task."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import attrs
 from ..._core import OptionError
 from ..._pipeline import RunSpec
 
-_LONGEST: Final = 200  # bytes of a file name; 255 are allowed
-_PLAIN: Final = " +,=@:[](){}"  # what a name keeps, beside letters, digits and _.-~
+_LONGEST: Final = 200  # the maximum length of a file name in bytes; the limit is 255
+_PLAIN: Final = " +,=@:[](){}"  # characters kept in names, besides letters, digits and _.-~
 
 
 def log_name(task: str) -> str:
-    """Return the name of a task's log: the task's own where a file can be named so.
+    """Return the name of a task's log: the task's own name if it is a valid file name.
 
     >>> log_name("test-3.11"), log_name("docs/html"), log_name("..")
     ('test-3.11.log', 'docs%2Fhtml.log', '%2E..log')
@@ -34,9 +34,9 @@ def log_name(task: str) -> str:
 
 
 def logged_to(directory: Path, specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """Return specs that write to files in a directory, which is made; files of an earlier run are emptied.
+    """Return specs that write to files in a directory, which is created; files of an earlier run are truncated.
 
-    A task with a log file of its own keeps that, and the directory gets a link to it; one that has the terminal has none.
+    A task with its own log file keeps it, and the directory gets a link to it; a task that has the terminal has no log.
 
     Raises:
         OptionError: The directory can't be written to.
@@ -56,7 +56,7 @@ def _logged(path: Path, spec: RunSpec) -> RunSpec:
     own = spec.options.log_file
     if own is None:
         path.touch()
-        changes: dict[str, Any] = {"log_file": path}  # a field by its constructor alone
+        changes: dict[str, Any] = {"log_file": path}  # a field only in the constructor
         return attrs.evolve(spec, **changes)
     path.symlink_to(Path(own).absolute())
     return spec

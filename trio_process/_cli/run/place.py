@@ -1,4 +1,4 @@
-"""Where tasks run: ``--executor local | local:N | ssh:HOST[,HOST...] | slurm:N[?SRUN OPTIONS] | dask:ADDRESS``."""
+"""Choose where tasks run: ``--executor local | local:N | ssh:HOST[,HOST...] | slurm:N[?SRUN OPTIONS] | dask:ADDRESS``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from ..._cluster import Launcher
 
 VARIABLE: Final = "TRIO_PROCESS_EXECUTOR"
-"""The environment variable that stands for the option."""
+"""The environment variable equivalent to the option."""
 
 _FORMS: Final = "local, local:N, ssh:HOST[,HOST…], slurm:N[?SRUN OPTIONS] or dask:ADDRESS"
 _PACKAGES: Final = {"ssh": "openssh-client", "srun": "slurm-client"}
 
 
 def parse_executor(text: str) -> Launcher | None:
-    """Return the launcher that an option names, None for this process itself.
+    """Return the launcher that the option names, or None for this process itself.
 
     Raises:
-        OptionError: It names none.
-        ClusterError: What it needs is not installed.
+        OptionError: The value is not valid.
+        ClusterError: A requirement of the launcher is not installed.
     """
     if text == "local":
         return None
@@ -63,15 +63,15 @@ def _need(program: str) -> None:
 
 @final
 class Place:
-    """The services that a run needs: one here, and one on a cluster where that is asked for.
+    """The services of a run: one here, and one on a cluster if requested.
 
     Args:
-        launcher: What brings agents up; None to run everything here.
+        launcher: Launches the agents; None to run everything here.
 
     Attributes:
-        here: Runs what has the terminal.
+        here: Runs the tasks that have the terminal.
         there: Runs everything else.
-        source: Where the events of both are subscribed to.
+        source: The source of the events of both.
     """
 
     def __init__(self, launcher: Launcher | None) -> None:
@@ -88,7 +88,7 @@ class Place:
         self.there = ClusterService(launcher, self._core, options)
 
     def running(self) -> list[ManagedProcess]:
-        """Return the processes that run, here and there."""
+        """Return the running processes of both services."""
         return [*self.here.running(), *(self.there.running() if self.there is not self.here else ())]
 
     @asynccontextmanager
@@ -96,7 +96,7 @@ class Place:
         """Run the services inside this block.
 
         Raises:
-            ClusterError: No agent has come up.
+            ClusterError: No agent has started.
         """
         if self._core is None:
             async with self.here:

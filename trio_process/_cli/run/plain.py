@@ -1,4 +1,4 @@
-"""The plain view: a log of the tasks' output, for files, pipes, CI and terminals without colours."""
+"""Write the plain view: a log of the tasks' output, for files, pipes, CI and terminals without colours."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .render import ended_after
 from .styles import Piece, Style
 
 MOST_PENDING: Final = 2**18
-"""The number of characters that may wait to be written before reading pauses, and with it the tasks."""
+"""The number of queued characters at which reading pauses, and so do the tasks."""
 
-_AT_ONCE: Final = 2**16  # characters of a file
-_SETTLE: Final = 0.02  # seconds in which the command of a task that starts reaches the log
+_AT_ONCE: Final = 2**16  # characters read from a file at a time
+_SETTLE: Final = 0.02  # seconds until the command of a starting task is written to the log
 
 
 @final
 class Writer:
-    """Writes texts in order, in a task of its own: timeouts and Ctrl-C must work while a slow reader blocks it.
+    """Writer of texts in order, in a task of its own: timeouts and Ctrl-C must work while a slow reader blocks it.
 
     Args:
-        write: Writes one text, and waits until it is taken. Texts end with a newline, so that no line is ever torn.
+        write: Writes one text, and waits until it is accepted. Texts end with a newline, so lines are never split.
     """
 
     def __init__(self, write: Callable[[str], Awaitable[object]]) -> None:
@@ -42,20 +42,20 @@ class Writer:
         self._is_held = False
 
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Queue texts; the next call of `room` or `close` has them written."""
+        """Queue texts, to be written at the next call of `room` or `close`."""
         for piece in pieces:
             self._pieces.append(piece)
             self._size += len(piece) if isinstance(piece, str) else 0
 
     async def room(self) -> None:
-        """Have queued texts written, and wait until there is room for more."""
+        """Start writing the queued texts, and wait until there is room for more."""
         async with self._changed:
             self._changed.notify_all()
             while self._size > MOST_PENDING:
                 await self._changed.wait()
 
     async def close(self) -> None:
-        """Have queued texts written, and `run` return after them."""
+        """Start writing the queued texts, after which `run` returns."""
         async with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -94,7 +94,7 @@ class Writer:
 
 
 def _joined(pieces: Iterable[Piece]) -> Iterator[str]:
-    """Yield texts together, and files piece by piece, each closed when it has been read."""
+    """Yield texts joined, and files piece by piece; close each file at its end."""
     texts: list[str] = []
     for piece in pieces:
         if isinstance(piece, str):
@@ -118,8 +118,8 @@ class _TaskLog:
     text waits until as many attempts have ended.
 
     Attributes:
-        pending: Texts, whether it is the last of this task, and how many attempts must have ended before; no text
-            for the command of the next attempt.
+        pending: Texts, each with whether it is the task's last, and how many attempts must have ended before; no text for
+            the command of the next attempt.
         exits: How many attempts have ended.
         announced: The last attempt whose command was written.
     """
@@ -131,14 +131,14 @@ class _TaskLog:
 
 @final
 class PlainView:
-    """Writes a run as lines.
+    """Plain view of a run, as lines.
 
     Args:
-        board: What is shown.
+        board: The state to show.
         write: Writes one text of whole lines.
-        style: How lines are shown.
-        finish: Called when the run has ended, and only queued texts are left to write.
-        at_rest: Returns what to write whenever every task has a result.
+        style: Formats the lines.
+        finish: Called when the run has ended, and only queued texts remain to be written.
+        at_rest: Returns the text to write whenever every task has a result.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class PlainView:
         self._style = style
         self._finish = finish
         self._logs = {name: _TaskLog() for name in board.rows}
-        self._pending = 0  # the texts of all of them that wait
+        self._pending = 0  # the number of pending texts of all tasks
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
         """Write changes and output until both channels have ended."""
@@ -183,11 +183,11 @@ class PlainView:
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Leave the terminal to the shell: nothing has to be restored."""
+        """Leave the terminal to the shell; nothing has to be restored."""
         yield
 
     def last_words(self) -> None:
-        """Nothing has to be restored."""
+        """Do nothing: there is nothing to restore."""
 
     async def _read_changes(self, changes: trio.MemoryReceiveChannel[Change]) -> None:
         async with changes:
@@ -209,7 +209,7 @@ class PlainView:
                     await self._writer.room()
 
     def _take(self, name: str, batch: EventBatch) -> None:
-        """Write some lines of a task, or note that an attempt of it has ended."""
+        """Write lines of a task, or record the end of one of its attempts."""
         log = self._logs[name]
         if batch.stream is None:
             log.exits += 1

@@ -1,4 +1,4 @@
-"""The memory beside a pipeline file: what is up to date, and how far the last run got."""
+"""Use the memory beside a pipeline file: which tasks are up to date, and how far the last run got."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .select import give_arguments, select, with_needs
 
 
 def open_memory(file: PipelineFile) -> Memory | None:
-    """Return the memory of a pipeline file; None for one that does not lie in its directory, such as a pipe."""
+    """Return the memory of a pipeline file; None if it doesn't lie in its directory, such as a pipe."""
     if not file.is_regular:
         return None
     directory = Path(file.directory, DIRECTORY)
-    with suppress(OSError):  # the memory itself says that it can't be written
+    with suppress(OSError):  # the memory itself reports that it can't be written
         directory.mkdir(exist_ok=True)
         ignored = directory / ".gitignore"
         if not ignored.exists():
@@ -27,7 +27,7 @@ def open_memory(file: PipelineFile) -> Memory | None:
 
 
 class Chosen(NamedTuple):
-    """What is run: the specs, what was asked for, and the names of the specs that are done already."""
+    """The selection to run: the specs, the requested names, and the names of the specs that are already done."""
 
     specs: list[RunSpec]
     tasks: tuple[str, ...]
@@ -44,18 +44,18 @@ def choose(
     only_failed: bool,
     resuming: bool,
 ) -> Chosen:
-    """Return what is run.
+    """Return the selection to run.
 
     Args:
         file: The file.
         memory: Its memory.
-        tasks: The names that were given.
+        tasks: The given names.
         arguments: The arguments after ``--``.
-        only_failed: Only what didn't pass last time, with what it needs.
-        resuming: Go on with the last run.
+        only_failed: Whether to run only tasks that didn't pass last time, with their dependencies.
+        resuming: Whether to resume the last run.
 
     Raises:
-        ProcessError: It can't be chosen so; the text says why.
+        ProcessError: The selection is not possible; the text says why.
     """
     if resuming:
         if tasks or arguments or only_failed:
@@ -70,7 +70,7 @@ def choose(
 
 
 def begin(memory: Memory | None, chosen: Chosen, *, force: bool) -> None:
-    """Write down that a run begins; with `force`, nothing is up to date."""
+    """Record the start of a run; with `force`, nothing is up to date."""
     if memory is None:
         return
     memory.begin(chosen.tasks, chosen.arguments, chosen.done)
@@ -79,10 +79,10 @@ def begin(memory: Memory | None, chosen: Chosen, *, force: bool) -> None:
 
 
 def resume(file: PipelineFile, memory: Memory | None) -> Chosen:
-    """Return the last run, and how far it got.
+    """Return the selection of the last run, and how far it got.
 
     Raises:
-        PipelineError: There was none, or it had tasks that the file doesn't have any more.
+        PipelineError: There was no last run, or it had tasks that the file no longer has.
     """
     last = None if memory is None else memory.last_run()
     if memory is None or last is None:
@@ -107,7 +107,7 @@ def _dependencies_first(specs: Sequence[RunSpec]) -> Iterable[RunSpec]:
 
 
 def remember_ends(memory: Memory | None, result: RunAllResult) -> None:
-    """Write down the ends that the run itself does not: of specs that were skipped or could not run."""
+    """Record the ends that the run itself doesn't record: of specs that were skipped or could not run."""
     for one in result.results if memory is not None else ():
         if not one.attempts and not one.passed:
             assert memory is not None, "there are results to go through"
@@ -115,7 +115,7 @@ def remember_ends(memory: Memory | None, result: RunAllResult) -> None:
 
 
 def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> str:
-    """Return for tasks why they ran or did not, and whether they would run now."""
+    """Return for each task why it ran or did not, and whether it would run now."""
     if memory is None:
         raise PipelineError([f"of {str(file.path)!r} nothing is remembered"])
     last = memory.last_run()

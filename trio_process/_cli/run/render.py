@@ -1,4 +1,4 @@
-"""How a run looks: the frame of the live view and the final account, as rich renderables. Nothing here awaits."""
+"""Render a run: the frame of the live view and the final account, as rich renderables. Nothing here awaits."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .board import Board, Row
 from .summary import Summary
 
 SHOWN_LINES: Final = 20
-"""The number of lines shown of a failed task's output: its last ones."""
+"""The number of lines shown of a failed task's output, counted from its end."""
 
 SHOWN_CAUSES: Final = 25
-"""The number of failures shown in full; the reports have all of them."""
+"""The number of failures shown in full; the reports contain all of them."""
 
 SHOWN_SLOWEST: Final = 5
 
@@ -39,17 +39,17 @@ _MARKS: Final = {  # state: mark, the same in ASCII, style
     SpecState.PASSED: ("✓", "+", "green"),
     SpecState.UP_TO_DATE: ("✓", "=", "dim green"),
     SpecState.FAILED: ("✗", "x", "bold red"),
-    SpecState.SKIPPED: ("–", "-", "dim"),  # noqa: RUF001 - a dash is meant
+    SpecState.SKIPPED: ("–", "-", "dim"),  # noqa: RUF001 - the dash is intended
 }
-_WIDE_ENOUGH: Final = 60  # columns: below it a row has no room for its last line
+_WIDE_ENOUGH: Final = 60  # columns; a narrower row has no room for the task's last line
 _LEAST_NAME: Final = 12
 _MOST_HOST: Final = 16
 _TAIL: Final = 4000  # characters
-_FIXED_ROWS: Final = 4  # a fold line, an empty one, the bar, and the cursor's
+_FIXED_ROWS: Final = 4  # the fold line, an empty line, the bar, and the cursor's line
 
 
 def terminal_console() -> Console:
-    """Return a console on our terminal that prints texts unchanged: without markup, emoji codes and highlighting."""
+    """Return a console on our terminal that prints texts unchanged, without markup, emoji codes or highlighting."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
@@ -65,7 +65,7 @@ def as_text(parts: Iterable[RenderableType], width: int) -> str:
 
 
 def frame(board: Board, console: Console) -> RenderableType:
-    """Return the live view of a run: a line per task, as many as fit, and a bar for the whole run."""
+    """Return the live view of a run: a line per task, as many as fit, and a progress bar for the whole run."""
     plain = console.options.ascii_only
     rows, folded = choose_rows(board, max(1, console.height - _FIXED_ROWS))
     if folded is not None:
@@ -79,7 +79,7 @@ def frame(board: Board, console: Console) -> RenderableType:
 
 
 def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
-    """Return the frame as lines that a terminal can print, as many as fit, and how many columns each of them takes."""
+    """Return the frame as terminal lines, as many as fit, and the number of columns of each."""
     with console.capture() as captured:
         console.print(frame(board, console))
     lines = captured.get().split("\n")[:-1][: max(1, console.height - 1)]
@@ -87,7 +87,7 @@ def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
 
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
-    """Yield a line per task: mark, name, time, host and note. Not a table: each column has its own rule for its width."""
+    """Yield a line per task: mark, name, time, host and note. Not a rich table, as each column has its own width rule."""
     names = {row.spec.name: one_line(row.spec.name) for row in rows}
     name_width = min(max(map(cell_len, names.values()), default=0), max(_LEAST_NAME, width // 3))
     host_width = min(max([cell_len(one_line(row.host)) for row in rows], default=0), _MOST_HOST)
@@ -144,13 +144,13 @@ def _note(row: Row, board: Board) -> str:
 def _note_style(row: Row) -> str:
     if row.result is None or row.state is not SpecState.FAILED:
         return "dim"
-    return "yellow" if row.result.allowed else "red"  # as its mark
+    return "yellow" if row.result.allowed else "red"  # in the style of its mark
 
 
 def choose_rows(board: Board, height: int) -> tuple[list[Row], Text | None]:
-    """Return the rows that fit, in their order, and a line with the number of the others.
+    """Return the rows that fit, in order, and a line with the number of the others.
 
-    What runs goes before what failed, that before what waits, and that before what has ended, the latest first.
+    Running tasks take precedence over failed ones, then waiting ones, then ended ones, the latest first.
     """
     if len(board.rows) <= height:
         return list(board.rows.values()), None
@@ -177,7 +177,7 @@ def _pending(board: Board) -> Iterator[Row]:
 
 
 def bar(board: Board, width: int) -> RenderableType:
-    """Return the bar for the whole run, and its numbers."""
+    """Return the progress bar for the whole run, and its numbers."""
     skipped = board.counts[SpecState.SKIPPED]
     allowed = sum(row.result is not None and row.result.allowed for row in board.failed.values())
     failed = board.counts[SpecState.FAILED] - allowed
@@ -196,7 +196,7 @@ def bar(board: Board, width: int) -> RenderableType:
     if board.interrupted and board.running:
         words = Text(f"{board.interrupted}: stopping {len(board.running)}; once more to kill", "bold yellow")
     grid = Table.grid(padding=(0, 1), expand=False)
-    grid.add_column(width=max(10, min(40, width // 3, width - words.cell_len - 1)))  # the words go before the bar
+    grid.add_column(width=max(10, min(40, width // 3, width - words.cell_len - 1)))  # the words take precedence
     grid.add_column(no_wrap=True, overflow="ellipsis")
     style = "red" if failed or skipped else "green"
     progress = ProgressBar(
@@ -207,7 +207,7 @@ def bar(board: Board, width: int) -> RenderableType:
 
 
 def ending(result: RunResult) -> str:
-    """Return how a task ended, in a few words."""
+    """Describe how a task ended, in a few words."""
     ended = result.command_result
     if result.passed:
         words = "up to date" if result.state is SpecState.UP_TO_DATE else "passed"
@@ -229,9 +229,9 @@ def ending(result: RunResult) -> str:
 
 
 def ended_after(result: RunResult) -> str:
-    """Return how a task ended, and after how long."""
+    """Describe how a task ended, and after how long."""
     if not result.attempts or result.command_result is None:
-        return ending(result)  # the text of an error: a duration behind it would belong to its last words
+        return ending(result)  # an error text: a duration after it would seem to belong to its last words
     return f"{ending(result)} {'in' if result.passed else 'after'} {in_seconds(result.duration)}"
 
 

@@ -1,4 +1,4 @@
-"""``--report``: parses the option, and writes the files."""
+"""Implement ``--report``: parse the option, and write the files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WRITERS: Final[dict[str, Callable[[RunAllResult], str]]] = {
 
 
 def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
-    """Return the kinds and files of ``junit=F,json=F,trace=F``.
+    """Return the kinds and paths in ``junit=F,json=F,trace=F``.
 
     Raises:
-        OptionError: It is not written so, or a file could not be written.
+        OptionError: The value has another form, or a file could not be written.
     """
     found: list[tuple[str, Path]] = []
     taken: dict[str, str] = {}
@@ -34,7 +34,7 @@ def parse_reports(values: Iterable[str]) -> list[tuple[str, Path]]:
         if not equals or not name:
             raise OptionError(f"{kind!r} needs a file: {kind}=FILE")
         path = Path(name)
-        if os.path.isdir(path):  # path.is_dir() fails for a name that is too long; the write reports that
+        if os.path.isdir(path):  # path.is_dir() raises for a name that is too long; the write reports that
             raise OptionError(f"{name!r} is a directory; give a file")
         other = taken.setdefault(os.path.realpath(path), kind)
         if other != kind or (kind, path) in found:

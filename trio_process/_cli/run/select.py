@@ -1,4 +1,4 @@
-"""Selects the tasks of a pipeline file."""
+"""Select the tasks of a pipeline file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..._pipeline import PipelineFile, RunSpec
 
 
 def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
-    """Return the tasks that names stand for: a task, or a table with several.
+    """Return the tasks that names stand for: tasks, or tables with several tasks.
 
-    Without names these are the file's `default`, or else all that are not manual.
+    Without names, these are the file's `default`, or else all tasks that are not manual.
 
     Raises:
-        PipelineError: Some names are unknown; the message has all of them.
+        PipelineError: Some names are unknown; the message lists all of them.
     """
     if not names:
         if file.default is not None:
@@ -33,7 +33,7 @@ def select(file: PipelineFile, names: Sequence[str]) -> list[str]:
 
 
 def give_arguments(file: PipelineFile, names: Sequence[str], extra: Sequence[str]) -> PipelineFile:
-    """Return the file with more arguments for the tasks that are named.
+    """Return the file with further arguments for the named tasks.
 
     Raises:
         PipelineError: No task is named, or one refuses arguments.

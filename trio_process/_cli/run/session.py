@@ -1,4 +1,4 @@
-"""The run of a file from the first task to the exit status; with ``--watch``, one run after the other."""
+"""Run a file, from the first task to the exit status; with ``--watch``, one run after another."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Runs:
     """The run of a file; with ``--watch``, another one each time the file itself has changed.
 
     Args:
-        settings: How, as far as that does not depend on the file.
+        settings: The settings that do not depend on the file.
         reports: The kinds and files of reports.
-        output: How to show output, None for what fits.
-        logs: Where to keep the output of each task.
-        is_watching: Whether to go on after the run.
+        output: The style of output, None to choose a suitable one.
+        logs: The directory for the output of each task.
+        is_watching: Whether to continue after the run.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Runs:
         self._next: tuple[PipelineFile, Chosen] | None = None
 
     def run(self, file: PipelineFile, chosen: Chosen, memory: Memory | None, *, force: bool) -> int:
-        """Run what was chosen, and return the exit status."""
+        """Run the selection, and return the exit status."""
         while True:
             begin(memory, chosen, force=force)
             specs = chosen.specs if self._logs is None else logged_to(self._logs, chosen.specs)
@@ -108,7 +108,7 @@ class Runs:
 
 @final
 class _OneRun:
-    """One run: on a terminal through a `Screen`, which never blocks, else through `sys.stdout`."""
+    """One run, shown on a terminal through a `Screen`, which never blocks, else through `sys.stdout`."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _OneRun:
         self._terminal = Terminal()
         self._screen = Screen(self._terminal) if sys.stdout.isatty() else None
         if output is None and settings.reload is not None:
-            output = "prefix"  # the output of a failure has to be seen before the end
+            output = "prefix"  # the output of a failure must be visible before the end
         if output is None:
             output = "live" if wants_live_view(os.environ) and self._is_in_foreground() else "prefix"
         self._output = output
@@ -139,10 +139,10 @@ class _OneRun:
         clock = SuspendableClock()
         raise_descriptor_limit()
         if asks_for_colours(os.environ):
-            os.environ["FORCE_COLOR"] = "1"  # not in the specs: what is up to date does not depend on our terminal
+            os.environ["FORCE_COLOR"] = "1"  # not in the specs: fingerprints must not depend on our terminal
         try:
             outcome, board = trio.run(self._drive, clock, clock=clock)
-            # before it is shown: what is lost with the terminal should not be lost for the next run
+            # before it is shown: if the terminal is lost, the next run still needs the record
             remember(self._file, outcome.result)
             remember_ends(self._settings.memory, outcome.result)
             if outcome.is_outdated and not outcome.signal and outcome.lost is None:
@@ -191,7 +191,7 @@ class _OneRun:
         return PlainView(board, self._screen.write_soon, style, self._screen.lose_patience, at_rest)
 
     def _show(self, outcome: Outcome, board: Board) -> int:
-        """Show the account; return the exit status of what can't be shown, else 0."""
+        """Show the account; return the exit status for lost output, else 0."""
         try:
             if outcome.lost is not None:
                 raise outcome.lost
@@ -201,7 +201,7 @@ class _OneRun:
         except OutputLost as error:
             status = without_output(error)
             if isinstance(error.__cause__, TimeoutError):
-                return 0  # a terminal that takes nothing takes nothing away: the status is the run's
+                return 0  # an unresponsive terminal doesn't change the exit status of the run
             return 128 + outcome.signal if outcome.signal else status
         return 0
 
@@ -225,8 +225,8 @@ async def _write_in_thread(text: str) -> None:
 
 
 def _default_jobs(file: PipelineFile) -> int | None:
-    """Return how many tasks run at once unless given: two more than processors, as ninja; of a Procfile all."""
+    """Return the default number of concurrent tasks: processors plus two, as in ninja; for a Procfile, all."""
     if file.procfile:
         return None
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # missing on macOS
     return ours + 2

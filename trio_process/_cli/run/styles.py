@@ -1,4 +1,4 @@
-"""How the plain log shows the lines of tasks: ``--output prefix``, `group` and `raw`."""
+"""Format the lines of tasks in the plain log: ``--output prefix``, `group` and `raw`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import IO, Final, Protocol, final
 from ..text import cell_ljust, cells, logged, one_line
 from .colour import Colour
 
-_WIDEST: Final = 24  # columns that a name may push the others to the right
-_IN_MEMORY: Final = 2**20  # characters of one task, beyond which they are kept in a file
+_WIDEST: Final = 24  # columns; a longer name doesn't indent the other names' lines
+_IN_MEMORY: Final = 2**20  # characters of one task beyond which its output is kept in a file
 
-# lines that a CI system reads from the log, and only at their beginning: the variable that it sets, and how they begin
+# commands that a CI system reads at the beginning of log lines: the variable that it sets, and their prefixes
 _COMMANDS: Final = {
     "GITHUB_ACTIONS": ("::",),
     "TF_BUILD": ("##vso[", "##["),
@@ -26,10 +26,10 @@ Piece = str | IO[str]
 
 
 class Style(Protocol):
-    """Formats the log."""
+    """A format of the log."""
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
-        """Show the command of an attempt that begins."""
+        """Show the command of a starting attempt."""
 
     def lines(self, name: str, lines: Iterable[str]) -> Iterable[Piece]:
         """Show lines of a task."""
@@ -38,17 +38,17 @@ class Style(Protocol):
         """Show how an attempt ended."""
 
     def end(self) -> Iterable[Piece]:
-        """Show what was held back."""
+        """Show pending output."""
 
 
 def commands_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the beginnings of lines that our CI system reads as commands."""
+    """Return the prefixes of lines that our CI system reads as commands."""
     found = [starts for name, starts in _COMMANDS.items() if environ.get(name, "").lower() not in {"", "false", "0"}]
     return tuple([start for starts in found for start in starts])
 
 
 def _shown(line: str, front: str, colour: Colour, commands: tuple[str, ...]) -> str:
-    """Return a formatted line; a command of the CI system gets no prefix."""
+    """Return a formatted line; commands of the CI system get no prefix."""
     if line.startswith(commands):
         return f"{logged(line)}\n"
     return f"{front}{colour.feed(logged(line))}\n"
@@ -60,7 +60,7 @@ class Prefix:
 
     Args:
         names: The tasks.
-        commands: The beginnings of lines that get no prefix.
+        commands: The beginnings of lines that are not prefixed.
     """
 
     def __init__(self, names: Iterable[str], commands: tuple[str, ...] = ()) -> None:
@@ -93,7 +93,7 @@ class Prefix:
 
 @final
 class Raw:
-    """Lines unchanged, and nothing else."""
+    """Only the lines of tasks, unchanged."""
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
         """Show nothing."""
@@ -106,7 +106,7 @@ class Raw:
         return ("".join([f"{line}\n" for line in lines]),)
 
     def news(self, name: str, text: str, *, final: bool) -> Iterable[Piece]:
-        """Show nothing; the final account has it."""
+        """Show nothing; the final account shows the end."""
         del name, text, final
         return ()
 
@@ -121,7 +121,7 @@ class Group:
 
     Args:
         names: The tasks.
-        environ: The environment, by which GitHub Actions and GitLab CI are recognized.
+        environ: The environment, from which GitHub Actions and GitLab CI are recognized.
     """
 
     def __init__(self, names: Iterable[str], environ: Mapping[str, str] = os.environ) -> None:
@@ -133,7 +133,7 @@ class Group:
         self._gitlab = environ.get("GITLAB_CI") == "true"
 
     def command(self, name: str, command: str) -> Iterable[Piece]:
-        """Keep ``NAME $ COMMAND``, the head of a group."""
+        """Keep ``NAME $ COMMAND``, the header of a group."""
         kept = self._kept.get(name)
         if kept is None:
             kept = self._kept[name] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - the writer closes it
@@ -159,7 +159,7 @@ class Group:
         return (*self._close(name), shown)
 
     def end(self) -> Iterable[Piece]:
-        """Show the groups of tasks whose end was not reported."""
+        """Show the groups of tasks whose end was never reported."""
         return [piece for name in list(self._kept) for piece in self._close(name)]
 
     def _head(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the account at the end of a run shows: failures with their consequences, and the slowest tasks."""
+"""Collect the content of a run's final account: failures with their consequences, and the slowest tasks."""
 
 from __future__ import annotations
 

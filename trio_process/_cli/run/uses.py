@@ -1,4 +1,4 @@
-"""The services that tasks use: those of a running instance of the file, else of a supervisor of our own."""
+"""Provide the services that tasks use: from a running instance of the file, else from our own supervisor."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class RunningServices:
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[None]:
-        """Hold a service for the length of the block, which begins when it is ready.
+        """Hold a service for the length of the block, which starts when the service is ready.
 
         Raises:
-            UnitFailedError: It can't become ready, ended for good meanwhile, or the instance has ended.
+            UnitFailedError: The service can't become ready or has ended for good, or the instance has ended.
         """
         try:
             async with self._client.held(f"/services/{segment(name)}/hold"):
@@ -58,14 +58,14 @@ async def services_of(
 ) -> AsyncIterator[Supervisor | RunningServices]:
     """Open the services that tasks may use for the length of the block; none starts until a task uses it.
 
-    Without a running instance, this process becomes the instance, so that no other one starts a second copy: another
+    Without a running instance, this process becomes the instance, so that no other process starts a second copy: another
     `run` uses its services, and an `up` waits for its end.
 
     Args:
-        instance: The instance of the file, None if it can't have one (a pipe).
+        instance: The instance of the file; None if it can't have one, such as a pipe.
         units: The services of the file.
-        stopping: Set when the run is to end early: then other runs that use the services are not waited for.
-        view: Leaves the terminal for a line about that.
+        stopping: Set when the run has to end early, without waiting for other runs that use the services.
+        view: Leaves the terminal for a line about that wait.
     """
     claim = None if instance is None else await _claim(instance)
     if instance is not None and isinstance(claim, ControlClient):
@@ -83,31 +83,31 @@ async def services_of(
 
 
 async def _claim(instance: Instance) -> ControlClient | PIDFile | None:
-    """Return a client of the running instance; or else the lock by which we are it; None where there can be none."""
+    """Return a client of the running instance, else the lock that makes us the instance; None if there can't be one."""
     while True:
         if instance.pid():
-            with suppress(DaemonError):  # it has ended before it answered
+            with suppress(DaemonError):  # it ended before it answered
                 await instance.wait_until_it_answers(lambda: not instance.pid())
                 return instance.client()
         try:
             _ = instance.address
             return await trio.to_thread.run_sync(instance.claim)
         except AlreadyRunningError:
-            await trio.sleep(_RETRY)  # another one was faster
-        except DaemonError:  # nobody can start an instance there
+            await trio.sleep(_RETRY)  # another process was faster
+        except DaemonError:  # no process can start an instance there
             return None
 
 
 @asynccontextmanager
 async def _shared(instance: Instance, supervisor: Supervisor) -> AsyncIterator[None]:
-    """Serve the address of the instance for the length of the block: `ps`, `logs` and other runs find the services."""
+    """Serve the address of the instance during the block, so that `ps`, `logs` and other runs find the services."""
     async with ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as server:
         announce(server, "run")
         yield
 
 
 async def _let_others_end(supervisor: Supervisor, stopping: trio.Event, view: View) -> None:
-    """Wait until no other run holds a service, unless this one is to end early."""
+    """Wait until no other run holds a service, unless this run has to end early."""
     if not held(supervisor):
         return
     with view.suspended():

@@ -1,4 +1,4 @@
-"""`View`: what shows a run."""
+"""`View`: the interface of everything that shows a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .board import Change
 
 
 class View(Protocol):
-    """What shows a run."""
+    """A view of a run."""
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
         """Show changes and output until both channels have ended.
@@ -23,11 +23,11 @@ class View(Protocol):
         """
 
     def aside(self) -> AbstractAsyncContextManager[None]:
-        """Leave the terminal to a task while the block runs."""
+        """Leave the terminal to a task during the block."""
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Leave the terminal to the shell while the block runs, which stops us."""
+        """Leave the terminal to the shell during the block, which stops us."""
 
     def last_words(self) -> None:
         """Restore the terminal before an exit from a signal handler; never wait."""

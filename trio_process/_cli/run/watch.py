@@ -1,4 +1,4 @@
-"""``trio-process run --watch``: waits for changes of files, and says which tasks they concern."""
+"""``trio-process run --watch``: wait for changes of files, and find the tasks that they affect."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _QUIET: Final = 200
 """Milliseconds without a change after which a burst of changes is over; editors and `git checkout` write many files."""
 
 _LONGEST: Final = 2000
-"""Milliseconds after which a burst is taken for ended although it goes on."""
+"""Milliseconds after which a burst is treated as over although it continues."""
 
 _FIRST_LOOK: Final = 500
-"""Milliseconds after which is looked for changes that came while the watch was being set up."""
+"""Milliseconds after which changes that were made while the watch was being set up are checked for."""
 
 _OURS: Final = f"/{DIRECTORY}/"
 _GOES_ON: Final = "The run goes on with the file as it was."
@@ -34,10 +34,10 @@ _INSTALL: Final = "--watch needs watchfiles; install it with: pip install 'trio-
 
 
 def check_watch(specs: Sequence[RunSpec], schedule: str) -> None:
-    """Check that there is something to watch, and something to watch it with.
+    """Check that there are files to watch, and that the extra for watching is installed.
 
     Raises:
-        OptionError: There is not.
+        OptionError: One of these is missing.
     """
     if not any(spec.inputs for spec in specs):
         raise OptionError(
@@ -52,7 +52,7 @@ def check_watch(specs: Sequence[RunSpec], schedule: str) -> None:
 
 
 def resting(board: Board) -> str:
-    """Return the line that is shown when every task has a result."""
+    """Return the line to show when every task has a result."""
     counts = {state: board.counts[state] for state in (SpecState.FAILED, SpecState.SKIPPED, SpecState.UP_TO_DATE)}
     words = [f"{board.counts[SpecState.PASSED]} passed"]
     words += [f"{count} {state.value.replace('_', ' ')}" for state, count in counts.items() if count]
@@ -63,14 +63,14 @@ def resting(board: Board) -> str:
 async def open_watch(
     specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Collection[str]]]:
-    """Watch files while the block runs; yield the channel of the specs whose inputs have changed, once per burst of changes.
+    """Watch files during the block; yield the channel of the specs whose inputs have changed, once per burst of changes.
 
     Args:
         specs: The specs.
-        files: What the pipeline was read from.
-        reload: Called in a thread when that has changed; returns whether the run has to begin anew, and raises
-            `ProcessError` if there are faults: they are reported, and the run goes on with what it has.
-        begin_anew: Called when it has to.
+        files: The files that the pipeline was read from.
+        reload: Called in a thread when one of them has changed; returns whether the run has to start over, and raises
+            `ProcessError` if there are faults: they are reported, and the run continues with the previous pipeline.
+        begin_anew: Called when the run has to start over.
     """
     async with open_scope() as nursery:
         send, restarts = trio.open_memory_channel[Collection[str]](0)
@@ -84,7 +84,7 @@ async def open_watch(
 
 @final
 class _Watch:
-    """Watches the files of one run; see `open_watch`."""
+    """Watch of the files of one run; see `open_watch`."""
 
     def __init__(
         self, specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
@@ -110,7 +110,7 @@ class _Watch:
                 directories = watched.directories()
                 async with open_scope() as nursery:
                     self._notice(directories, changed, nursery)
-                    while watched.directories() == directories:  # a new or lost directory has to be watched anew
+                    while watched.directories() == directories:  # a created or removed directory requires a new watch
                         await looking.receive()
                         before, contents = contents, await trio.to_thread.run_sync(self._contents)
                         if contents != before and await self._is_reloaded():
@@ -146,7 +146,7 @@ class _Watch:
 
 
 def _read(path: str) -> bytes | None:
-    """Return the contents of a file; None if there is none, so that one which is being replaced is looked at again."""
+    """Return the contents of a file; None if it is missing, so that a file being replaced is checked again."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST)
@@ -157,7 +157,7 @@ def _read(path: str) -> bytes | None:
 async def _notice(directories: list[str], is_deep: bool, changed: trio.MemorySendChannel[None]) -> None:  # noqa: FBT001
     try:
         await _notice_all(directories, changed, is_deep=is_deep)
-    except OSError as error:  # such as the kernel's limit of watches
+    except OSError as error:  # such as the kernel's limit on watches
         raise OptionError(f"--watch can't watch {', '.join(directories)}: {error}") from error
 
 
@@ -182,10 +182,10 @@ async def _notice_all(directories: list[str], changed: trio.MemorySendChannel[No
                 try:
                     changed.send_nowait(None)
                 except trio.WouldBlock:
-                    pass  # the look that is due anyway comes after this change
+                    pass  # the check that is due anyway covers this change
 
 
 def _is_foreign(change: Change, path: str) -> bool:
-    """Return whether a change is not of our own notes on runs."""
+    """Return whether a change is not in our own records of runs."""
     del change
     return _OURS not in f"{path}{os.sep}"

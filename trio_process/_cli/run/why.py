@@ -1,4 +1,4 @@
-"""``trio-process why``: why a task ran, or did not, and whether it would run now."""
+"""``trio-process why``: explain why a task ran, or did not, and whether it would run now."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _INTERRUPTED: Final = 128 + signal.SIGINT
 _REDRAW: Final = 1.0  # seconds
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
-# -OO drops docstrings, so the help of each command is a text of its own
+# -OO drops docstrings, so each command's help is a separate text
 _DOWN_HELP: Final = "Stop all services of a file, in order; does nothing if none is running."
 _PS_HELP: Final = "List the services of the running instance."
 _LOGS_HELP: Final = "Print what the services have written."
@@ -56,7 +56,7 @@ _UI_HELP: Final = (
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn every error into a line and the exit status that goes with it."""
+    """Turn every error into one line and the corresponding exit status."""
     try:
         yield
     except* NotRunningError as group:
@@ -131,13 +131,13 @@ def _not_empty(context: click.Context, parameter: click.Parameter, names: tuple[
 
 
 def _instance(file: Path | None) -> Instance:
-    """Return the instance of a file. A running one is found by the path of its file even if the file was deleted."""
+    """Return the instance of a file. A running instance is found by the path of its file even if the file was deleted."""
     try:
         path = file if file is not None else find_file(Path())
     except PipelineError as error:
         try:
             here = Path.cwd()
-        except OSError:  # it is gone
+        except OSError:  # the file is gone
             raise error from None
         places = [place / name for place in (here, *here.parents) for name in NAMES]
         running = [found for place in places if (found := Instance(place)).pid()]
@@ -194,7 +194,7 @@ def ps(file: Path | None, as_json: bool, watch: bool) -> None:  # noqa: FBT001 -
                 show(text)
                 return
             write((_CLEAR if sys.stdout.isatty() and not as_json else "") + text + "\n")
-            time.sleep(_REDRAW)  # the program's only thread has nothing else to do
+            time.sleep(_REDRAW)  # the program's only thread has no other work
 
 
 _HEAD: Final = ["SERVICE", "STATE", "SINCE", "PID", "RESTARTS", ""]

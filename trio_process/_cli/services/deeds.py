@@ -1,4 +1,4 @@
-"""Sends requests that take time to the running instance, and waits for them."""
+"""Send long-running requests to the running instance, and wait for them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..._core import OptionError, in_seconds, open_scope
 from ..instance import NotRunningError, segment
 from ..output import print_error, report
 
-_LONGEST_WAIT: Final = 300  # seconds, of one request
+_LONGEST_WAIT: Final = 300  # seconds of a single request
 _LOOK: Final = 0.2  # seconds
 _SETTLED: Final = {"ready": ("ready", "completed"), "stopped": ("stopped", "completed", "failed", "skipped")}
 
 
 @final
 class Deeds:
-    """Sends requests, and reports each result.
+    """Sender of requests that reports each result.
 
     Args:
         client: A client of the instance.

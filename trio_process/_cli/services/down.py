@@ -1,4 +1,4 @@
-"""``trio-process down``: stop the running instance, and report the services that it waits for."""
+"""``trio-process down``: stop the running instance, and report the services that it is waiting for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
     """Stop an instance and wait until it has ended; return the exit status.
 
     Raises:
-        ProcessError: It has not ended within `timeout` seconds.
+        ProcessError: It did not end within `timeout` seconds.
     """
     pid = instance.pid()
     if not pid:
@@ -31,7 +31,7 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
         return 0
     pidfd = os.pidfd_open(pid)
     try:
-        if instance.pid() != pid:  # it has ended in between, and the PID may be another process's
+        if instance.pid() != pid:  # it has ended in between, and its PID may belong to another process
             return 0
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:

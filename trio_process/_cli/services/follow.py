@@ -1,4 +1,4 @@
-"""Follows the logs and states of a running instance, by cursor, so that no line is lost or shown twice."""
+"""Follow the logs and states of a running instance, by cursor, so that no line is lost or shown twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..output import OutputLost, print_error, write
 from .view import Lines, wants_colour
 
 _PAGE: Final = 5000
-_LOOK: Final = 0.25  # seconds; an event of output comes sooner
+_LOOK: Final = 0.25  # seconds; an output event arrives sooner
 
 
 def parse_since(text: str) -> float:
@@ -51,14 +51,14 @@ async def follow_logs(
     grep: str,
     follow: bool,  # noqa: FBT001 - an option of the command line
 ) -> None:
-    """Print the last lines of services, and new ones.
+    """Print the last lines of services, and new lines.
 
     Args:
         client: A client of the instance.
-        names: The services, none for all.
-        lines: How many lines to begin with.
-        since: Only lines from this moment on, in seconds since the epoch.
-        grep: Only lines with this text.
+        names: The services; empty for all.
+        lines: How many of the last lines to print first.
+        since: The time from which to print lines, in seconds since the epoch.
+        grep: Text that printed lines must contain.
         follow: Whether to print new lines until the instance ends.
     """
     rows = await client.get("/services")
@@ -79,7 +79,7 @@ async def follow_logs(
 
 @asynccontextmanager
 async def until_reader_leaves() -> AsyncIterator[trio.Nursery]:
-    """End the block when our reader leaves (``| head -1``), without waiting for the next line to find out.
+    """End the block when our reader leaves (``| head -1``), without needing another line to detect that.
 
     Raises:
         OutputLost: The reader has left.
@@ -91,7 +91,7 @@ async def until_reader_leaves() -> AsyncIterator[trio.Nursery]:
 
 async def _watch_reader() -> None:
     reader = select.poll()
-    reader.register(sys.stdout.fileno(), 0)  # nothing but its errors: POLLERR when the last reader has left
+    reader.register(sys.stdout.fileno(), 0)  # only its errors: POLLERR when the last reader has left
     while not reader.poll(0):  # noqa: ASYNC110 - the kernel sets no event of ours
         await trio.sleep(_LOOK)
     raise OutputLost from BrokenPipeError(errno.EPIPE, "the reader has left")
@@ -102,7 +102,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 class _Reader:
-    """Reads lines from the log of an instance, by its cursor."""
+    """Reader of lines from the log of an instance, by cursor."""
 
     def __init__(self, client: ControlClient, names: Sequence[tuple[str, str]], grep: str) -> None:
         self._client = client
@@ -112,7 +112,7 @@ class _Reader:
         self._after = 0
 
     def _wanted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Leave out replicas that were not requested; the server selects whole services."""
+        """Drop replicas that were not requested; the server selects whole services."""
         if not self._replicas:
             return rows
         return [row for row in rows if row["service"] in self._services or _name(row) in self._replicas]
@@ -129,7 +129,7 @@ class _Reader:
         return [row for row in rows[-count:] if _moment(row) >= since] if count else []
 
     async def more(self) -> list[dict[str, Any]]:
-        """Return new lines; wait a moment if there are none."""
+        """Return new lines; wait briefly if there are none."""
         try:
             answer = await self._client.get("/logs", after=self._after, limit=_PAGE, **self._query)
         except OSError as error:
@@ -147,7 +147,7 @@ def _moment(row: dict[str, Any]) -> float:
 
 
 async def attach_to(client: ControlClient, name: str | None) -> None:
-    """Show lines and states of the services until the instance ends; with a service, pass on typed lines."""
+    """Show lines and states of the services until the instance ends; with a service, pass typed lines on to it."""
     rows = await client.get("/services")
     if name is not None and name not in [row["name"] for row in rows]:
         raise OptionError(f"there is no service {name!r}; there are {', '.join(row['name'] for row in rows)}")
@@ -183,7 +183,7 @@ def _show(shown: Lines, event: dict[str, Any], name: str | None) -> None:
 
 
 async def _type_into(client: ControlClient, name: str) -> None:
-    """Pass typed lines on to the stdin of a service; at the end of our input, the service's stdin stays open."""
+    """Pass typed lines on to the stdin of a service, which stays open at the end of our input."""
     reading = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     async with reading:
         async for chunk in reading:

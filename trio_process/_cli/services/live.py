@@ -1,4 +1,4 @@
-"""`LiveShow`: the live view of `up` at a terminal: the lines of the services scroll, and below them stands a table of the services."""
+"""`LiveShow`: the live view of `up` on a terminal: the services' lines scroll above a table of the services."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..text import cells, clock, one_line
 from .view import STATE_COLOURS, Lines, coloured, table
 
 _INTERVAL: Final = 0.1  # seconds between two frames
-_REDRAW: Final = 1.0  # seconds between two frames while nothing happens
-_MOST_TEXT: Final = 256 * 1024  # characters that may wait for the terminal before the services do
-_SMALLEST: Final = 4  # rows of services that are shown however small the terminal is
+_REDRAW: Final = 1.0  # seconds between two frames while idle
+_MOST_TEXT: Final = 256 * 1024  # characters that may wait for the terminal before the services have to wait
+_SMALLEST: Final = 4  # the minimum number of rows of services, on a terminal of any size
 _SIZE: Final = (80, 24)
 _QUIET: Final = (UnitState.READY, UnitState.COMPLETED, UnitState.STOPPED)
 _HEAD: Final = ["", "SERVICE", "STATE", "SINCE", "PID", "RESTARTS", ""]
@@ -38,10 +38,10 @@ _MARKS: Final = {
 
 @final
 class LiveShow:
-    """Shows the services of a supervisor on a terminal.
+    """Live view of the services of a supervisor on a terminal.
 
     Args:
-        supervisor: Whose services are shown.
+        supervisor: The supervisor whose services are shown.
         screen: Writes to the terminal.
         colour: Whether to colour names and states.
     """
@@ -57,7 +57,7 @@ class LiveShow:
         self._is_ending = False
 
     async def emit(self, event: Any) -> None:
-        """Show an event; waits while the terminal takes nothing, so that no line is lost."""
+        """Show an event; wait while the terminal accepts no output, so that no line is lost."""
         self._say(self._lines.event(event))
         while self._length > _MOST_TEXT and not self._is_ending:
             await self._taken.wait()
@@ -72,13 +72,13 @@ class LiveShow:
         self._length += len(text)
 
     def end(self) -> None:
-        """Wait for the terminal no more: the services are being stopped."""
+        """Stop waiting for the terminal, because the services are being stopped."""
         self._is_ending = True
         self._taken.set()
 
     @asynccontextmanager
     async def showing(self) -> AsyncIterator[None]:
-        """Show the services for the length of the block; the last table stays."""
+        """Show the services during the block; the last table stays."""
         with self._records():
             self._screen.enter()
             try:
@@ -94,7 +94,7 @@ class LiveShow:
     async def _tick(self) -> None:
         drawn = -math.inf
         while True:
-            self._screen.enter()  # again, after a rest, or once we are in the foreground
+            self._screen.enter()  # again, after a suspension, or once we are in the foreground
             if self._text or trio.current_time() >= drawn + _REDRAW:
                 drawn = trio.current_time()
                 self._draw()
@@ -136,7 +136,7 @@ class LiveShow:
         return [(line, min(count, width)) for line, count in lines]
 
     async def _suspend_us(self) -> None:
-        """At Ctrl-Z leave the terminal to the shell; the services run on."""
+        """Leave the terminal to the shell at Ctrl-Z; the services continue to run."""
         numbers = heard(signal.SIGTSTP)
         if not numbers:
             return
@@ -148,7 +148,7 @@ class LiveShow:
 
     @contextmanager
     def _records(self) -> Iterator[None]:
-        """Show log records above the table, where they would tear it."""
+        """Show log records above the table, which they would otherwise garble."""
         logger = logging.getLogger("trio_process")
         handler = _Handler(self)
         logger.addHandler(handler)
@@ -159,7 +159,7 @@ class LiveShow:
 
 
 class _Handler(logging.Handler):
-    """Shows warnings in a view."""
+    """Log handler that shows warnings in a view."""
 
     def __init__(self, view: LiveShow) -> None:
         super().__init__(logging.WARNING)
@@ -170,7 +170,7 @@ class _Handler(logging.Handler):
 
 
 def choose(units: tuple[Unit, ...], room: int) -> tuple[list[Unit], str]:
-    """Return the units for which there is room, those first that need attention, and a line for the others."""
+    """Return the units that fit, with those that need attention first, and a line for the others."""
     if len(units) <= room:
         return list(units), ""
     loud = [unit for unit in units if unit.state not in _QUIET]

@@ -17,11 +17,11 @@ from ..instance import Instance
 from ..output import report
 
 _LOOPBACK: Final = "127.0.0.1:0"
-_KEPT: Final = 10.0  # seconds in which a browser has read the file
+_KEPT: Final = 10.0  # seconds within which a browser reads the file
 
 
 async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noqa: FBT001 - an option of the command line
-    """Open the page of an instance; without one, serve a page of the daemons until a signal comes."""
+    """Open the page of an instance; without an instance, serve a page of the daemons until a signal arrives."""
     if instance is not None and instance.pid():
         url = (await instance.client().post("/ui"))["url"]
         await _show(url, no_browser=no_browser)
@@ -33,7 +33,7 @@ async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noq
 
 
 async def _show(url: str, *, no_browser: bool, wait: bool = True) -> None:
-    """Open a URL through a file that redirects to it, so that the token is in no argument vector."""
+    """Open a URL through a file that redirects to it, so that the token is not in an argument vector."""
     page, _, _ = url.partition("#")
     if no_browser:
         report(url)

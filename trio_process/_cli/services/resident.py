@@ -1,9 +1,9 @@
-"""The process that ``up -d`` leaves in the background: the instance of a file, without a terminal.
+"""Run the process that ``up -d`` leaves in the background: the instance of a file, without a terminal.
 
     python -m trio_process._cli.services.resident FILE [SERVICE...]
 
 The variables `TRIO_PROCESS_LISTEN` and `TRIO_PROCESS_TOKEN` hold the address of ``--listen`` and its token, so that the
-token is in no argument vector; they are removed from the environment before the first service starts.
+token is not in an argument vector; they are removed from the environment before the first service starts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _logger = logging.getLogger("trio_process")
 
 
 class _Handler(logging.Handler):
-    """Writes log records into the log of the instance, between the lines of its services."""
+    """Log handler that writes records into the log of the instance, between the lines of its services."""
 
     def __init__(self, log: LogFile) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def main() -> int:
     try:
         return trio.run(serve, instance, settings, lambda _: show)
     except (ProcessError, OSError) as error:
-        _logger.error("%s", error)  # noqa: TRY400 - its text is for people
+        _logger.error("%s", error)  # noqa: TRY400 - its text is meant for users
         print(error, file=sys.stderr)  # noqa: T201 - read by ``up -d``
         return 1
     finally:

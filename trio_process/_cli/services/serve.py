@@ -1,7 +1,7 @@
-"""Runs the services of a file: a daemon around a control server around a supervisor, in this order.
+"""Run the services of a file: a daemon around a control server around a supervisor, in this order.
 
-The daemon comes first, so that signals are handled before the first service starts. The control server is around the
-supervisor, so that it shows the stop. When the block is left, the services are stopped in order, then the socket is
+The daemon comes first, so that signals are handled before the first service starts. The control server encloses the
+supervisor, so that it can show the shutdown. When the block is left, the services are stopped in order, then the socket is
 removed, then the lock is released: when the lock is free, no service of this file is alive.
 """
 
@@ -33,10 +33,10 @@ _LOOPBACK: Final = "127.0.0.1:0"
 @final
 @attrs.frozen(kw_only=True)
 class ServeSettings:
-    """How the services of a file are run.
+    """The settings for running the services of a file.
 
     Args:
-        names: The services to start, with their dependencies; none for all enabled ones.
+        names: The services to start, with their dependencies; empty for all enabled services.
         listen: A further address of the control server, "" for none.
         token: Its token, None to generate one.
         until_done: Whether to end once no service runs or will run.
@@ -49,7 +49,7 @@ class ServeSettings:
 
 
 async def serve(instance: Instance, settings: ServeSettings, make_show: Callable[[Supervisor], Show]) -> int:
-    """Run the services of a file until a signal comes, or an essential one ends; return the exit status.
+    """Run the services of a file until a signal arrives or an essential service ends; return the exit status.
 
     Args:
         instance: The instance of the file.
@@ -57,7 +57,7 @@ async def serve(instance: Instance, settings: ServeSettings, make_show: Callable
         make_show: Returns the object that shows the services of a supervisor.
 
     Raises:
-        AlreadyRunningError: Another instance runs.
+        AlreadyRunningError: Another instance is running.
         PipelineError: The file has faults.
         OptionError: A service has faults, or the address is not valid.
     """
@@ -131,11 +131,11 @@ def _react_to_hangup(
 
 @final
 class _Status:
-    """The facts for the exit status.
+    """The facts that determine the exit status.
 
     Attributes:
-        has_failed: A service has failed.
-        signal: The first signal that requested the end, 0 while there is none.
+        has_failed: Whether a service has failed.
+        signal: The first signal that requested the end, 0 if none has.
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class _Status:
 
     @contextmanager
     def noting(self, stops: tuple[signal.Signals, ...]) -> Iterator[None]:
-        """Record which signal has stopped us; it is handled as before."""
+        """Record the signal that stops us; it is handled as before."""
         handled = {number: signal.getsignal(number) for number in stops}
 
         def note(number: int, frame: FrameType | None) -> None:
@@ -172,7 +172,7 @@ class _Status:
 async def _shown(supervisor: Supervisor, show: Show, status: _Status) -> AsyncIterator[None]:
     """Show every event of the services, from before the first one starts until after the last one has ended."""
     with supervisor.service.subscribe(ActionProcessOutput, UnitChanged) as events:
-        async with open_scope(wait=True) as nursery:  # the events end with the supervisor's service, inside
+        async with open_scope(wait=True) as nursery:  # the events end with the supervisor's service, inside this block
             nursery.start_soon(_show, events, show, status)
             yield
 
@@ -223,5 +223,5 @@ async def _page(
 
 
 def _address_of(server: ControlServer) -> str:
-    """Return where the page is; with the token for the person at this terminal alone."""
+    """Return the URL of the page; with the token only if it is shown on a terminal."""
     return server.login_url.reveal() if sys.stderr.isatty() else server.url

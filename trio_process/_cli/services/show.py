@@ -1,4 +1,4 @@
-"""`Show`: what shows the services of an instance; and the plain one, lines as they come."""
+"""`Show`: the interface for showing the services of an instance; and the plain implementation, line by line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .view import Lines
 
 
 class Show(Protocol):
-    """What shows the services of an instance."""
+    """A view of the services of an instance."""
 
     async def emit(self, event: Any) -> None:
         """Show an event, an `ActionProcessOutput` batch or a `UnitChanged`; called in order.
@@ -23,15 +23,15 @@ class Show(Protocol):
         """Show a line of the instance itself."""
 
     def showing(self) -> AbstractAsyncContextManager[None]:
-        """Return the block around everything that is shown."""
+        """Return the context manager around everything that is shown."""
 
     def end(self) -> None:
-        """Take note that the services are being stopped."""
+        """Called when the services are being stopped."""
 
 
 @final
 class PlainShow:
-    """Shows lines as they come.
+    """Plain view that shows lines as they arrive.
 
     Args:
         lines: Formats them.
@@ -55,8 +55,8 @@ class PlainShow:
         self._announce(text)
 
     def showing(self) -> AbstractAsyncContextManager[None]:
-        """Return a block that does nothing."""
+        """Return a context manager that does nothing."""
         return nullcontext()
 
     def end(self) -> None:
-        """Do nothing: what is written is written at once."""
+        """Do nothing: all output is written immediately."""

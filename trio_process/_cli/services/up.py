@@ -1,4 +1,4 @@
-"""``trio-process up``: in the foreground, in the background, or attached to an instance that runs already."""
+"""``trio-process up``: run in the foreground or in the background, or attach to a running instance."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def bring_up(
     listen: str,
 ) -> int:
     """Run the command `up`; return the exit status."""
-    if instance.file.is_file() or not instance.pid():  # else its directory was renamed while it was running
+    if instance.file.is_file() or not instance.pid():  # else the directory was renamed while the instance was running
         # faults are reported before anything starts
         await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))
     if listen:
         parse_address(listen)
     instance.prepare()
-    _ = instance.address  # a path that is too long is reported before anything starts
+    _ = instance.address  # an overlong path is reported before anything starts
     token = os.environ.pop(TOKEN, None)
     settings = ServeSettings(names=tuple(names), listen=listen, token=token)
     while True:
@@ -61,15 +61,15 @@ async def bring_up(
             await _leave_in_background(instance, names, listen, token)
             report(f"the services of {instance.file} run in the background; trio-process down stops them")
             return await _wait_until_ready(instance, timeout) if wait else 0
-        with suppress(AlreadyRunningError):  # another one was faster
+        with suppress(AlreadyRunningError):  # another process was faster
             return await _stay_in_foreground(instance, settings)
 
 
 async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
-    """Wait for the end of a `run` that has started services of the file for its tasks.
+    """Wait for the end of a `run` that started services of the file for its tasks.
 
     Raises:
-        ProcessError: It has not ended within `timeout` seconds.
+        ProcessError: It did not end within `timeout` seconds.
     """
     if not (pid := instance.pid()):
         return
@@ -130,15 +130,15 @@ async def _join(
 
 
 async def _leave_in_background(instance: Instance, names: Sequence[str], listen: str, token: str | None) -> None:
-    """Start an instance in the background, and return when it answers.
+    """Start an instance in the background, and return when it responds.
 
     Raises:
-        DaemonError: It has ended; the message has the last lines of its log.
+        DaemonError: It has ended; the message contains the last lines of its log.
     """
     written = instance.log_file.stat().st_size if instance.log_file.exists() else 0
     environment = {LISTEN: listen or None, TOKEN: token}
     async with Service() as service:
-        with trio.CancelScope(shield=True):  # an instance that was started but is not known to us would stay
+        with trio.CancelScope(shield=True):  # else an instance with a PID unknown to us could stay
             resident = await service.start(
                 sys.executable,
                 "-m",
@@ -171,7 +171,7 @@ def _quoted(instance: Instance, begin: int) -> str:
 
 
 async def _wait_until_ready(instance: Instance, timeout: float | None) -> int:  # noqa: ASYNC109 - as above
-    """Wait until all wanted services are ready; return the exit status. The instance stays up in any case."""
+    """Wait until all wanted services are ready; return the exit status. The instance keeps running in any case."""
     client = instance.client()
     waits = ""
     with trio.move_on_after(float("inf") if timeout is None else timeout):

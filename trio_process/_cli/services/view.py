@@ -1,4 +1,4 @@
-"""The output and the state changes of services, one per line, as `up`, `attach` and `logs` show them."""
+"""Format the output and the state changes of services, one per line, for `up`, `attach` and `logs`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDEST: Final = 24
 
 @final
 class Lines:
-    """Formats lines with the name of their service in front.
+    """Formatter that prefixes lines with the name of their service.
 
     Args:
         names: The names known at the start, for the width of the column.
@@ -31,11 +31,11 @@ class Lines:
         self._order: dict[str, str] = {}
 
     def output(self, name: str, line: str) -> str:
-        """Return a line that a service has written."""
+        """Return a line that a service has written, formatted."""
         return f"{self._prefix(name)} | {logged(line)}\n"
 
     def event(self, event: Any) -> str:
-        """Return an event of the services: an `ActionProcessOutput` batch or a `UnitChanged`."""
+        """Return an event of the services, formatted: an `ActionProcessOutput` batch or a `UnitChanged`."""
         if isinstance(event, UnitChanged):
             return self.change(event.name, str(event.new), event.reason)
         return "".join([self.output(event.name, line) for line in event.lines])
@@ -62,7 +62,7 @@ def coloured(text: str, colour: str | None, *, bold: bool = False) -> str:
 
 def wants_colour() -> bool:
     """Whether lines on stdout are coloured (https://no-color.org, FORCE_COLOR)."""
-    import os  # noqa: PLC0415 - read where it is asked
+    import os  # noqa: PLC0415 - imported where needed
 
     if os.environ.get("NO_COLOR"):
         return False
@@ -70,7 +70,7 @@ def wants_colour() -> bool:
 
 
 def table(rows: list[dict[str, Any]], shown: Callable[[dict[str, Any]], list[str]], head: list[str]) -> str:
-    """Return rows as a table whose columns are as wide as their widest cell."""
+    """Return rows as a table with columns as wide as their widest cell."""
     lines = [head, *[[one_line(cell) for cell in shown(row)] for row in rows]]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
