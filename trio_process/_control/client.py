@@ -1,4 +1,4 @@
-"""A small client of the control plane, for the command line: over its unix socket, or over TCP with the token."""
+"""A small client of the control plane for the command line: over its unix socket, or over TCP with the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OK: Final = 200
 
 
 class ControlError(ProcessError):
-    """A control server has refused a request.
+    """A control server refused a request.
 
     Attributes:
         status: The HTTP status.
@@ -38,7 +38,7 @@ class ControlError(ProcessError):
 
 @final
 class ControlClient:
-    """Talks to a control server; each request has a connection of its own.
+    """Client of a control server; each request uses its own connection.
 
     Args:
         addr: ``unix:/path``, or ``host:port``.
@@ -75,7 +75,7 @@ class ControlClient:
             method: The HTTP method.
             path: The path after ``/api/process``, each segment percent-encoded (``urllib.parse.quote(name, safe="")``).
             body: The value to send as JSON; None for no body.
-            query: The parameters; those that are None are left out.
+            query: The parameters; None values are left out.
 
         Raises:
             ControlError: The server has refused the request.
@@ -98,7 +98,7 @@ class ControlClient:
 
     @asynccontextmanager
     async def events(self, **query: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Follow the events inside the block, beginning with the snapshot.
+        """Follow the events inside the block, starting with the snapshot.
 
         Args:
             **query: `channels`, `service`, `batch`.
@@ -117,7 +117,7 @@ class ControlClient:
 
     @asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[None]:
-        """Hold something by a POST request (``/services/NAME/hold``) inside the block, which begins when it is ready.
+        """Hold a resource by a POST request (``/services/NAME/hold``) inside the block, which starts when it is ready.
 
         The block is cancelled when the server ends the hold.
 
@@ -131,7 +131,7 @@ class ControlClient:
         ended: list[bytes] = []
 
         async def watch(reader: AsyncIterator[bytes], scope: trio.CancelScope) -> None:
-            with suppress(OSError):  # the same as an end without a word
+            with suppress(OSError):  # the same as an end of the connection without a message
                 ended.extend([chunk async for chunk in reader if chunk.strip()])
             scope.cancel()
 
@@ -155,7 +155,7 @@ class ControlClient:
         else:
             stream = await trio.open_tcp_stream(self._address.reachable_host, self._address.port)
         async with stream:
-            with suppress(trio.BrokenResourceError):  # then reading says why, or gives the answer that came first
+            with suppress(trio.BrokenResourceError):  # then reading shows the reason, or an earlier answer
                 await stream.send_all(self._head(method, path, body, query))
             reader = _Reader(stream)
             status = await reader.head()
@@ -180,7 +180,7 @@ class ControlClient:
 
 
 class _Reader:
-    """Reads one answer of HTTP/1.1."""
+    """Reader of one HTTP/1.1 response."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream

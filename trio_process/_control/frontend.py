@@ -1,4 +1,4 @@
-"""The application that hypercorn calls for each request: the guard first, then the route."""
+"""Handle each request from hypercorn: first the guard, then the route."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ SECURE: Final = (
 """The headers of every answer."""
 
 _BODY_TIMEOUT: Final = 10.0  # seconds for a request's body
-_DRAIN_TIMEOUT: Final = 1.0  # seconds in which what a refused client still sends is read, so that it reads the answer
+_DRAIN_TIMEOUT: Final = 1.0  # seconds to read the rest of a refused client's body, so that it reads the answer
 _NOTHING: Final = record({})
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 @final
 class Frontend:
-    """Answers the requests of one server.
+    """Application that answers the requests of one server.
 
     Args:
         plane: State shared by the handlers.
         router: The routes.
         guard: Decides which requests are accepted.
-        app: The user's own Quart app, for requests that none of our routes match; None if it was never used.
+        app: The user's own Quart app, for requests that match none of our routes; None if it was never used.
     """
 
     __slots__ = ("_app", "_guard", "_plane", "_router")
@@ -90,11 +90,11 @@ class Frontend:
             answer = failure(problem)
         except ProcessError as error:
             answer = failure(Problem("conflict", str(error)))
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the connection without a word
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the connection without an answer
             _log_fault(f"{method} {name}", error)
             answer = failure(Problem("internal", f"{type(error).__name__}: see the log of the server"))
         if answer is None or response.begun:
-            return  # the client left before there was one; or it sees that the end of the one that was begun is missing
+            return  # the client left before the answer, or notices that a started answer is incomplete
         self._count(method, name, answer.status)
         await _respond(scope, body, send, answer)
 
@@ -128,7 +128,7 @@ class Frontend:
         return None  # the client left
 
     async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
-        """Answer a request that none of our routes matches, by the user's app if it has routes."""
+        """Answer a request that matches none of our routes, through the user's app if it has routes."""
         if match.methods:
             allowed = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else [])})
             allow = ", ".join(allowed).encode()
@@ -177,10 +177,10 @@ class Frontend:
 
 
 class _Response:
-    """Adds the headers of every answer.
+    """Wrapper of `send` that adds the headers of every answer.
 
     Attributes:
-        begun: Whether the head of the answer was sent.
+        begun: Whether the head of the answer has been sent.
     """
 
     __slots__ = ("_send", "begun")
@@ -197,10 +197,10 @@ class _Response:
 
 
 class _Body:
-    """Notes whether the body of a request was read to its end.
+    """Wrapper of `receive` that records whether the body of a request was read to its end.
 
     Attributes:
-        unread: Whether some of it may still come.
+        unread: Whether more of it may still arrive.
     """
 
     __slots__ = ("_receive", "unread")

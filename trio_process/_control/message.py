@@ -1,4 +1,4 @@
-"""Requests, as handlers see them, and responses."""
+"""Represent requests, as seen by handlers, and responses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = Mapping[str, Any]
 
 MAX_BODY: Final = 2**20
-"""The longest body of a request, in bytes."""
+"""The maximum size of a request's body, in bytes."""
 
 LONGEST_WAIT: Final = 300.0
-"""The longest `?wait=`, in seconds."""
+"""The maximum of ``?wait=``, in seconds."""
 
 _JSON: Final = b"application/json"
 
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as JSON in ASCII; infinite numbers, which JSON doesn't have, become null."""
+    """Return `value` as JSON in ASCII; infinite numbers, which JSON can't represent, become null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError:
@@ -71,7 +71,7 @@ class Request:
         path: The values of the route's ``{…}`` segments, decoded.
         query: The parameters of the query; of a repeated one, the last value.
         headers: The headers, by lower-case name.
-        body: The JSON object that was sent; empty if there was none.
+        body: The JSON object in the body; empty if there was none.
     """
 
     method: str
@@ -81,14 +81,14 @@ class Request:
     body: Mapping[str, Any]
 
     def flag(self, name: str) -> bool:
-        """Return a parameter that is true or false."""
+        """Return a boolean parameter."""
         text = self.query.get(name, "false").lower()
         if text not in ("true", "false", "1", "0", ""):
             raise invalid(name, f"{name} must be true or false, got {text!r}")
         return text in ("true", "1", "")
 
     def whole(self, name: str, default: int | None = None, *, least: int = 0, most: int = 2**53) -> int | None:
-        """Return a parameter that is a whole number."""
+        """Return an integer parameter."""
         text = self.query.get(name)
         if text is None:
             return default
@@ -97,7 +97,7 @@ class Request:
         return int(text)
 
     def names(self, name: str) -> frozenset[str]:
-        """Return a parameter that is a list of names, comma-separated; empty for all."""
+        """Return a parameter with a comma-separated list of names; empty for all."""
         return frozenset(part for part in self.query.get(name, "").split(",") if part)
 
     @property
@@ -119,21 +119,21 @@ def parse_query(raw: bytes) -> dict[str, str]:
     """Return the parameters of a query string.
 
     Raises:
-        Problem: It isn't UTF-8, or has too many parameters.
+        Problem: The query isn't UTF-8, or has too many parameters.
     """
     try:
         return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"))
-    except ValueError:  # UnicodeDecodeError is one
+    except ValueError:  # including UnicodeDecodeError
         raise Problem(
             "invalid_request", "the query must be UTF-8, percent-encoded, with at most 50 parameters"
         ) from None
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
-    """Return the JSON object that a request carries, empty if it carries none.
+    """Return the JSON object in the body of a request, empty if there is no body.
 
     Raises:
-        Problem: It is too large, isn't JSON, or isn't an object.
+        Problem: The body is too large, isn't JSON, or isn't an object.
     """
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > MAX_BODY:
@@ -170,7 +170,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _number(text: str) -> float:
     value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value  # JSON knows one kind of number
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value  # JSON has only one number type
 
 
 def _too_large() -> Problem:
@@ -178,7 +178,7 @@ def _too_large() -> Problem:
 
 
 def head_of(answer: Answer) -> Message:
-    """Return the ASGI message that begins an answer."""
+    """Return the ASGI message that starts an answer."""
     headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)), *answer.headers]
     if not any(name == b"cache-control" for name, _ in answer.headers):
         headers.append((b"cache-control", b"no-store"))

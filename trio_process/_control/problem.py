@@ -1,4 +1,4 @@
-"""`Problem`: why a request was refused, as the error envelope of an answer."""
+"""`Problem`: the reason why a request was refused, as the error envelope of an answer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STATUS_OF: Final = {
 
 
 @final
-class Problem(Exception):  # noqa: N818 - it is an answer, and never leaves the server
+class Problem(Exception):  # noqa: N818 - an answer, which never leaves the server
     """A request that can't be fulfilled.
 
     Args:
         code: One of `STATUS_OF`.
-        message: What was wrong, and what to do.
-        details: Further details, JSON-ready; ``{"field": NAME}`` for a field that was refused.
+        message: What was wrong, and what to do about it.
+        details: Further details, ready for JSON; ``{"field": NAME}`` for a field that was refused.
         headers: Further headers of the answer.
     """
 
@@ -54,5 +54,5 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and never leaves the 
 
 
 def invalid(field: str, message: str) -> Problem:
-    """Return the problem of a field (of the body or the query) that was refused."""
+    """Return the problem for a refused field of the body or the query."""
     return Problem("invalid_request", message, {"field": field})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .._pipeline import RunSpec, RunUpdate
     from .live import Plane
 
-_MAX_CONNECTIONS: Final = 256  # besides streams, which have places of their own
+_MAX_CONNECTIONS: Final = 256  # besides streams, which have their own slots
 _LONGEST_TOKEN: Final = 1024
 
 
@@ -201,7 +201,7 @@ class ControlServer(Block):
 
     @asynccontextmanager
     async def _open(self, listeners: list[Any], bound: Address, hosts: list[str]) -> AsyncIterator[None]:
-        from .api import Router, api_routes, page_routes  # noqa: PLC0415 - what serving takes comes with it
+        from .api import Router, api_routes, page_routes  # noqa: PLC0415 - it imports everything needed for serving
         from .frontend import Frontend  # noqa: PLC0415 - as above
         from .live import Feed, Plane, sample  # noqa: PLC0415 - as above
 
@@ -232,7 +232,7 @@ class ControlServer(Block):
                         yield
                     finally:
                         with trio.CancelScope(shield=True):
-                            await trio.lowlevel.checkpoint()  # what was published just now gets to the hub
+                            await trio.lowlevel.checkpoint()  # lets events published just now reach the hub
                         plane.close()
             finally:
                 self._plane = None
@@ -258,11 +258,11 @@ def _quoted(text: str) -> str:
 
 
 def _is_literal(host: str) -> bool:
-    """Return whether a host is an address, or all interfaces: a name is looked up when the server is entered."""
+    """Return whether a host is an address, or all interfaces; names are resolved when the server is entered."""
     return not host or ":" in host or host.replace(".", "").isdigit()
 
 
 def _import_stack() -> None:
-    """Import the HTTP stack, which takes 200 ms: call it in a thread, so that the loop continues."""
+    """Import the HTTP stack, which takes 200 ms: call it in a thread, so that the event loop continues."""
     import_http()
     from . import api, frontend, live  # noqa: F401, PLC0415 - for the side effect of being imported

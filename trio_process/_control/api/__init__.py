@@ -1,6 +1,6 @@
-"""The routes of the API, and what answers them.
+"""Define the routes of the API and their handlers.
 
-The router, the guard, `openapi.json` and the documentation all go by the one table of routes.
+The router, the guard, `openapi.json` and the documentation are all based on a single table of routes.
 """
 
 from .routes import Match, Route, Router, check_query

@@ -1,4 +1,4 @@
-"""The bodies of requests that run commands, with the keys of go-process: `dir`, `env` also as a list, `disableCapture`."""
+"""Parse the bodies of requests that run commands, with go-process's keys: `dir`, `env` (or a list), `disableCapture`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ async def _entry(plane: Plane, request: Request) -> DaemonEntry:
     try:
         found = await trio.to_thread.run_sync(registry.get, code, daemon)
     except OptionError:
-        found = None  # no daemon can be called that
+        found = None  # not a valid name of a daemon
     except RegistryError as error:
         raise Problem("unavailable", str(error)) from None
     if found is None:
@@ -50,7 +50,7 @@ async def get_daemon(plane: Plane, request: Request) -> Answer:
 
 
 async def health_of_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer ``GET /daemons/CODE/DAEMON/health``: 503 if its server says no, or nothing; 200 if it has none to ask."""
+    """Answer ``GET /daemons/CODE/DAEMON/health``: 503 if its server is unhealthy or unresponsive, 200 if it has no server."""
     entry = await _entry(plane, request)
     if not entry.health:
         return success({"healthy": False, "address": "", "reason": "no health endpoint configured"})
@@ -62,7 +62,7 @@ async def health_of_daemon(plane: Plane, request: Request) -> Answer:
 
 
 async def stop_daemon(plane: Plane, request: Request) -> Answer:
-    """Answer ``POST /daemons/CODE/DAEMON/stop``: SIGTERM, to a process that is proved to be the daemon's."""
+    """Answer ``POST /daemons/CODE/DAEMON/stop``: send SIGTERM to a process that provably belongs to the daemon."""
     entry = await _entry(plane, request)
     try:
         found = await trio.to_thread.run_sync(open_daemon, _registry(plane), entry.code, entry.daemon)
@@ -73,7 +73,7 @@ async def stop_daemon(plane: Plane, request: Request) -> Answer:
     pidfd = found.pidfd
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # one that was suspended gets to act on it
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # lets a suspended daemon act on it
         with plane.interruptible(request.wait) as scope:
             await trio.lowlevel.wait_readable(pidfd)
     except ProcessLookupError:

@@ -1,6 +1,6 @@
-"""``GET /metrics``: OpenMetrics 1.0 text, or Prometheus text for clients that don't ask for it.
+"""Format ``GET /metrics``: OpenMetrics 1.0 text, or Prometheus text for clients that don't request OpenMetrics.
 
-Labels come from the file and from route templates alone, so that no client can make up new series.
+Labels come only from the file and from route templates, so that no client can create new series.
 """
 
 from __future__ import annotations

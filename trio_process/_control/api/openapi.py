@@ -1,4 +1,4 @@
-"""`openapi.json`, made from the table of routes (OpenAPI 3.1)."""
+"""Generate `openapi.json` from the table of routes (OpenAPI 3.1)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SAID: Final = {
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """Return the description of an API that has these routes."""
+    """Return the OpenAPI description of an API with these routes."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)

@@ -44,7 +44,7 @@ def _pipeline(plane: Plane, request: Request) -> Pipeline:
 
 
 async def run_pipeline(plane: Plane, request: Request) -> Answer:
-    """Answer ``POST /pipelines/run``: 200 whatever becomes of it."""
+    """Answer ``POST /pipelines/run``: 200 whatever the result of the pipeline."""
     service = plane.need_service()
     specs = specs_of(request.body)
     stopping = trio.Event()

@@ -21,7 +21,7 @@ from ..message import Answer, Request, success
 from ..problem import Problem, invalid
 from .bodies import options_of
 
-_INPUT_PATIENCE: Final = 10.0  # seconds in which a process must read what is written to it
+_INPUT_PATIENCE: Final = 10.0  # seconds within which a process must read input that is written to it
 
 
 async def list_processes(plane: Plane, request: Request) -> Answer:
@@ -42,7 +42,7 @@ async def output_of_process(plane: Plane, request: Request) -> Answer:
     mask = masked(process)
     try:
         output = process.output()
-    except UnicodeError:  # the "strict" of its options
+    except UnicodeError:  # "strict" in its options
         output = process.output_bytes().decode(errors="backslashreplace")
     return success(output if mask is None else mask(output))
 
@@ -119,7 +119,7 @@ async def _stop(process: ManagedProcess, grace: float | None) -> None:
         with trio.CancelScope(shield=True):
             await process.stop(grace)
     except ProcessError:
-        pass  # it would not die, which its state shows
+        pass  # it can't be killed, which its state shows
 
 
 async def start_process(plane: Plane, request: Request) -> Answer:
@@ -132,7 +132,7 @@ async def start_process(plane: Plane, request: Request) -> Answer:
 
 
 async def run_process(plane: Plane, request: Request) -> Answer:
-    """Answer ``POST /processes/run``: the output, or 409 with the result."""
+    """Answer ``POST /processes/run`` with the output, or with 409 and the result."""
     options = options_of(request.body)
     try:
         with plane.interruptible():

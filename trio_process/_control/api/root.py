@@ -19,19 +19,19 @@ async def metrics(plane: Plane, request: Request) -> Answer:
 
 
 async def health(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer ``GET /health``: the server answers, so the loop runs."""
+    """Answer ``GET /health``: any answer proves that the event loop is running."""
     return Answer(200, b"ok\n", _TEXT)
 
 
 async def ready(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
-    """Answer ``GET /ready``: whether all that is wanted is ready."""
+    """Answer ``GET /ready``: whether all wanted services are ready."""
     if plane.services.all_ready() and not plane.closing.is_set():
         return Answer(200, b"ready\n", _TEXT)
     return Answer(503, b"not ready\n", _TEXT)
 
 
 async def session(plane: Plane, request: Request) -> Answer:
-    """Answer ``POST /session``: give a cookie for the token."""
+    """Answer ``POST /session``: exchange the token for a cookie."""
     assert plane.guard is not None, "requests come while the server serves"
     plane.guard.check_token(request.body["token"])
     answer = success({"access": plane.access.value})

@@ -1,6 +1,7 @@
-"""The table of routes, and how a path finds its route.
+"""Match paths to a table of routes.
 
-Routes go by the raw path: it is cut at ``/`` first and decoded then, so that a name with a ``/`` in it is one segment (``%2F``).
+Routes match the raw path, which is split at ``/`` first and then decoded, so a name that contains ``/`` is one segment
+(``%2F``).
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ class Route:
 
     Attributes:
         method: ``"GET"``, ``"POST"`` or ``"PUT"``.
-        path: The whole path, with ``{name}`` for a segment that is a value.
-        handler: Answers; for a stream None.
-        stream: Answers in pieces, for as long as the client reads.
-        need: What the guard asks for.
+        path: The whole path, with ``{name}`` for a variable segment.
+        handler: Returns the answer; None for a stream.
+        stream: Sends the answer in pieces, for as long as the client reads.
+        need: The requirements that the guard checks.
         summary: One sentence.
         query: The parameters of the query, by name.
-        body: The schema of the body, None if there is none.
-        result: What `data` is, as a schema.
-        statuses: What else may come than 200 and the guard's refusals.
-        data_with: Which of these may carry `data` in place of an error.
-        waits: Whether the answer may take long, so that it is given up when the client leaves.
+        body: The schema of the body, None for no body.
+        result: The schema of `data`.
+        statuses: The possible statuses besides 200 and the guard's refusals.
+        data_with: Those of them that may carry `data` in place of an error.
+        waits: Whether the answer may take long, so that it is cancelled when the client leaves.
         tag: The chapter of the documentation.
     """
 
@@ -63,14 +64,14 @@ class Route:
 
     @property
     def operation(self) -> str:
-        """The name of the operation, as clients that are generated call it."""
+        """The name of the operation in generated clients."""
         words = [part.strip("{}") for part in self.path.removeprefix(BASE).split("/") if part]
         joined = "".join(word[:1].upper() + word[1:] for part in words for word in part.replace(".", "-").split("-"))
         return self.method.lower() + (joined or "Page")
 
 
 class Match(NamedTuple):
-    """The route of a request, and the values of its segments; without a route: the methods that the path has."""
+    """The route of a request and the values of its segments; without a route, the methods allowed for the path."""
 
     route: Route | None
     values: Mapping[str, str]
@@ -88,7 +89,7 @@ class _Node:
 
 @final
 class Router:
-    """Finds the route of a path.
+    """Router that finds the route of a path.
 
     Args:
         routes: The table.
@@ -109,7 +110,7 @@ class Router:
             node.routes[route.method] = route
 
     def match(self, method: str, raw_path: bytes) -> Match:
-        """Return the route of a request; a path of ours with another method has none, but methods."""
+        """Return the route of a request; a known path with another method has no route, but methods."""
         values: list[str] = []
         node: _Node | None = self._root
         for raw in raw_path.split(b"/")[1:]:
@@ -135,10 +136,10 @@ class Router:
 
 
 def check_query(route: Route, query: Mapping[str, str]) -> None:
-    """Check that a route of the API knows all parameters: one with a slip in its name must not be ignored.
+    """Check that a route of the API knows all parameters: a misspelled parameter must not be ignored.
 
     Raises:
-        Problem: It doesn't know one.
+        Problem: A parameter is unknown.
     """
     if route.path.startswith(BASE):
         for name in query:

@@ -1,4 +1,4 @@
-"""A small part of JSON Schema: bodies are checked against the schemas that `openapi.json` shows."""
+"""Check bodies against the schemas in `openapi.json`, which use a small subset of JSON Schema."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _NAMES: Final = {
 
 
 def check(schema: Schema, value: Any, field: str = "") -> None:
-    """Check a value that came as JSON.
+    """Check a value that was received as JSON.
 
     Raises:
-        Problem: It doesn't fit; the field is named.
+        Problem: The value doesn't match; the message names the field.
     """
     if "oneOf" in schema:
         _check_one_of(schema["oneOf"], value, field)
@@ -91,7 +91,7 @@ def _check_text(schema: Schema, value: str, field: str) -> None:
 
 
 def _check_number(schema: Schema, value: float, field: str) -> None:
-    if value != value or not schema.get("minimum", value) <= value <= schema.get("maximum", value):  # noqa: PLR0124 - not a number
+    if value != value or not schema.get("minimum", value) <= value <= schema.get("maximum", value):  # noqa: PLR0124 - NaN
         least, most = schema.get("minimum", "any"), schema.get("maximum")
         raise invalid(
             field, f"{_where(field)} must be {least} or more{f', at most {most}' if most else ''}, not {value}"

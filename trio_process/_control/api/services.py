@@ -1,4 +1,4 @@
-"""The routes of services: the units of a supervisor, their logs, and the graph."""
+"""Handle the routes of services: the units of a supervisor, their logs, and the graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def get_service(plane: Plane, request: Request) -> Answer:
 
 
 def _state(plane: Plane, name: str) -> dict[str, Any]:
-    """Return one replica, or the first with the others beside."""
+    """Return one replica, or the first one together with the others."""
     found = plane.services.named(name)
     rows = [row(unit) for unit in found]
     return rows[0] if len(rows) == 1 else rows[0] | {"all": rows}
@@ -62,13 +62,13 @@ async def scale_service(plane: Plane, request: Request) -> Answer:
 
 
 async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[Any]], word: str) -> Answer:
-    """Begin a deed, wait for it as long as the client likes, and answer with the state."""
+    """Start an operation, wait for it as long as the client requests, and answer with the state."""
     name = request.path["name"]
     plane.services.named(name)
     outcome = _Outcome(deed, name)
     assert plane.nursery is not None, "requests come while the server serves"
     plane.nursery.start_soon(outcome.run)
-    await trio.lowlevel.checkpoint()  # immediate failures are reported immediately
+    await trio.lowlevel.checkpoint()  # lets immediate failures be reported
     with plane.interruptible(request.wait):
         await outcome.over.wait()
     if outcome.error is not None:
@@ -76,12 +76,12 @@ async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[
     try:
         state = _state(plane, name)
     except Problem:
-        state = {"id": name, "name": name, "state": "stopped"}  # scaled to nothing
+        state = {"id": name, "name": name, "state": "stopped"}  # scaled to zero
     return success({word: True, **state}, 200 if outcome.over.is_set() else 202)
 
 
 class _Outcome:
-    """A deed that goes on when the client has left."""
+    """An operation that continues when the client has left."""
 
     def __init__(self, deed: Callable[[str], Awaitable[Any]], name: str) -> None:
         self._deed = deed
@@ -93,7 +93,7 @@ class _Outcome:
         try:
             await self._deed(self._name)
         except ProcessError as error:
-            self.error = error  # reported if a client waits; the state shows it anyway
+            self.error = error  # reported if a client is waiting; the state shows it anyway
         finally:
             self.over.set()
 
@@ -131,7 +131,7 @@ async def graph(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as 
 
 
 async def reload(plane: Plane, request: Request) -> Answer:
-    """Answer ``POST /reload``: read the file again, and do what has changed in it; it goes on when the client leaves."""
+    """Answer ``POST /reload``: read the file again and apply its changes; this continues when the client leaves."""
     supervisor = plane.services.need()
     path = supervisor.path
     if path is None:

@@ -1,4 +1,4 @@
-"""The routes: what the server answers, what the documentation and `openapi.json` say, and what the guard asks, are one table."""
+"""Define the routes in one table, which serves the server, the documentation, `openapi.json` and the guard."""
 
 from __future__ import annotations
 

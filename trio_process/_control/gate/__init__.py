@@ -1,6 +1,6 @@
-"""Decide who may come in: by the names of the server, the origin of a page, the token, and the access.
+"""Decide which requests are accepted: by the names of the server, the origin of a page, the token, and the access level.
 
-It looks at the head of a request alone, before anything is routed.
+The decision is based only on the head of a request, before anything is routed.
 """
 
 from .access import Access

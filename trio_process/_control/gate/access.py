@@ -11,7 +11,7 @@ class Access(StrEnum):
 
     Attributes:
         READ: See everything: states, logs, metrics, events.
-        CONTROL: Start, stop, scale and signal what is known, and write to its stdin.
+        CONTROL: Start, stop, scale and signal known services and processes, and write to their stdin.
         RUN: Start any command, with the rights of this process.
 
     >>> Access("read")

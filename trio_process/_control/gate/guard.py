@@ -1,7 +1,7 @@
-"""The guard: decides on a request's head alone whether it may pass, before anything is routed.
+"""Guard the server: decide by a request's head alone whether it may pass, before anything is routed.
 
-The order is `Host`, `Origin`, token, access; HTTP requests and WebSockets go the same way. A browser attaches cookies to
-whatever a foreign page makes it send, so a cookie alone changes nothing: it needs the `Origin` of our own page.
+The order of checks is `Host`, `Origin`, token, access, for HTTP requests and WebSockets alike. A browser attaches cookies to
+any request that a foreign page makes it send, so a cookie alone permits no changes: they require the `Origin` of our own page.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Need(NamedTuple):
-    """What a route asks of a request.
+    """The requirements of a route.
 
     Attributes:
-        access: The level; None where no token is needed.
-        changes: Whether it changes something, whatever its method.
+        access: The access level; None if no token is needed.
+        changes: Whether the route changes something, regardless of its method.
     """
 
     access: Access | None
@@ -35,7 +35,7 @@ class Need(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What the guard looks at."""
+    """The parts of a request that the guard examines."""
 
     host: Authority
     origin: str | None
@@ -46,14 +46,14 @@ class Head(NamedTuple):
 
 @final
 class Guard:
-    """Decides about the head of each request.
+    """Guard that checks the head of each request.
 
     Args:
-        names: What the server is called.
-        token: What a client must know; None on a unix socket, whose owner alone can connect.
-        access: What a client may do.
+        names: The names of the server.
+        token: The token that clients must send; None on a unix socket, to which only its owner can connect.
+        access: The access level of clients.
         cookie_name: The name of the session cookie.
-        clock: The time, in seconds.
+        clock: Returns the time, in seconds.
     """
 
     __slots__ = ("_access", "_clock", "_names", "_session", "_token", "_wrong", "cookie_name")
@@ -63,7 +63,7 @@ class Guard:
     ) -> None:
         self._names = names
         self._token = None if token is None else token.reveal().encode()
-        # not the token itself: a cookie of 127.0.0.1 is sent to every port of it
+        # not the token itself: browsers send a cookie of 127.0.0.1 to every port of it
         key = secrets.token_bytes(32)
         self._session = hmac.new(key, self._token or b"", hashlib.sha256).hexdigest()
         self._access = access
@@ -72,14 +72,14 @@ class Guard:
         self.cookie_name = cookie_name
 
     def check(self, scope: Any, need: Need) -> None:
-        """Let a request pass, or raise.
+        """Accept a request, or raise.
 
         Args:
             scope: The ASGI scope.
-            need: What its route asks for.
+            need: The requirements of its route.
 
         Raises:
-            Problem: It may not pass.
+            Problem: The request is refused.
         """
         head = self._head(scope)
         if not self._names.knows(head.host, head.local):
@@ -119,7 +119,7 @@ class Guard:
         )
 
     def _authenticate(self, head: Head) -> bool:
-        """Return whether the client is known by the cookie alone."""
+        """Return whether the client is authenticated only by the cookie."""
         if self._token is None:
             return False
         if head.bearer is not None:
@@ -132,10 +132,10 @@ class Guard:
         return True
 
     def check_token(self, given: str) -> None:
-        """Let a token pass, or raise.
+        """Accept a token, or raise.
 
         Raises:
-            Problem: It is wrong, or one of too many wrong ones.
+            Problem: It is wrong, or there were too many wrong tokens.
         """
         if self._token is not None and not hmac.compare_digest(given.encode("utf-8", "replace"), self._token):
             raise self._wrong_one("the token is wrong")

@@ -1,9 +1,9 @@
-"""The names by which a server may be called: they keep out pages of other sites, and rebound names.
+"""Check the names by which a server is addressed, to keep out pages of other sites and rebound names.
 
 DNS rebinding makes a browser send requests for `attacker.example` to 127.0.0.1; their `Host` still says
-`attacker.example`. So a `Host` is believed only if it is a name of ours. The port in it is not compared, so that a
-forwarded port (``ssh -L``, a container's) works; an `Origin` must name the same port, as other programs may serve pages on
-other ports of this machine.
+`attacker.example`. So a `Host` is accepted only if it is one of our names. Its port is not compared, so that port forwarding
+(``ssh -L``, containers) works; an `Origin` must name the same port, because other programs may serve pages on other ports of
+this machine.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..._core import OptionError
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-_HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?\Z"  # compiled, and kept, when it is first used
+_HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?\Z"  # compiled and cached at first use
 _ORIGIN: Final = r"(https?)://(.+)\Z"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Authority(NamedTuple):
-    """A host, in lower case and without brackets, and a port, None if there is none."""
+    """A host, in lower case and without brackets, and a port or None."""
 
     host: str
     port: int | None
 
 
 def parse_authority(text: str) -> Authority | None:
-    """Return host and port of a `Host` header; None if it is not valid: userinfo, a path, a port out of range.
+    """Return the host and port of a `Host` header; None if it is not valid: userinfo, a path, a port out of range.
 
     >>> parse_authority("Localhost:8700"), parse_authority("user@localhost")
     (Authority(host='localhost', port=8700), None)
@@ -47,7 +47,7 @@ def parse_authority(text: str) -> Authority | None:
 
 
 def parse_origin(text: str) -> tuple[str, Authority] | None:
-    """Return scheme and authority of an `Origin` header; None for `null`, other schemes and invalid ones.
+    """Return the scheme and authority of an `Origin` header; None for `null`, other schemes and invalid values.
 
     >>> parse_origin("http://[::1]:8700")
     ('http', Authority(host='::1', port=8700))
@@ -58,13 +58,13 @@ def parse_origin(text: str) -> tuple[str, Authority] | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine and no other, in any spelling."""
+    """Return whether a host is the loopback of this machine, in any spelling."""
     if host == "localhost":
         return True
     address = _address(host)
     if address is None:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)  # of IPv6 only
+    mapped = getattr(address, "ipv4_mapped", None)  # IPv6 only
     return bool((mapped or address).is_loopback)
 
 
@@ -84,11 +84,11 @@ class Names:
     Args:
         bound: The hosts it is bound to.
         port: The port it is bound to.
-        hosts: Further names, `host` or ``host:port``, such as a proxy's.
-        anything: Whether every `Host` is right: on a unix socket.
+        hosts: Further names, `host` or ``host:port``, such as that of a proxy.
+        anything: Whether every `Host` is accepted, as on a unix socket.
 
     Raises:
-        OptionError: One of `hosts` isn't a name.
+        OptionError: One of `hosts` is not a valid name.
     """
 
     __slots__ = ("_anything", "_hosts", "_loopback", "_port", "_with_port")
@@ -115,7 +115,7 @@ class Names:
                 self._with_port.add(authority)
 
     def knows(self, authority: Authority, local: str = "") -> bool:
-        """Return whether a `Host` names this server; `local` is the address that the client has connected to."""
+        """Return whether a `Host` names this server; `local` is the address that the client connected to."""
         return self._anything or self._has(authority, local)
 
     def _has(self, authority: Authority, local: str) -> bool:
@@ -127,7 +127,7 @@ class Names:
         )
 
     def is_own_origin(self, origin: str, host: Authority, local: str = "") -> bool:
-        """Return whether an `Origin` is this server's page, for a request to `host`."""
+        """Return whether an `Origin` is that of this server's page, for a request to `host`."""
         parsed = parse_origin(origin)
         if parsed is None:
             return False
@@ -135,6 +135,6 @@ class Names:
         port = authority.port or _DEFAULT_PORTS[scheme]
         if authority in self._with_port:
             return True
-        if self._anything:  # a proxy in front of a unix socket: the same name as that of the request
+        if self._anything:  # a proxy in front of a unix socket: the name must be that of the request
             return authority.host == host.host and port == (host.port or _DEFAULT_PORTS[scheme])
         return self._has(authority, local) and port in (self._port, host.port or _DEFAULT_PORTS[scheme])

@@ -1,6 +1,6 @@
-"""What the server knows of what runs: kept up to date by events, and passed on to streams.
+"""Track the running services and processes: kept up to date by events, and passed on to streams.
 
-`Plane` holds all of it for one server, and is what every handler is given.
+`Plane` holds this state for one server, and is passed to every handler.
 """
 
 from .feed import Feed, sample

@@ -1,4 +1,4 @@
-"""The feed: events of a service's bus go into the log store and to the hub, at the pace of the bus."""
+"""Feed the events of a service's bus into the log store and to the hub, at the pace of the bus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .services import row
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_BUFFER: Final = 200_000  # lines that may wait for us; a child never does
+_BUFFER: Final = 200_000  # lines that may wait for us; a child never waits
 _CHANNEL_OF: Final = {
     ActionProcessStarted: "process.started",
     ActionProcessKilled: "process.killed",
@@ -36,7 +36,7 @@ _CHANNEL_OF: Final = {
 
 
 class _Origin:
-    """What is known of a process while it runs."""
+    """The known facts about a running process."""
 
     __slots__ = ("mask", "source")
 
@@ -46,10 +46,10 @@ class _Origin:
 
 
 class Feed:
-    """Takes in the events of one service.
+    """Consumer of the events of one service.
 
     Args:
-        plane: Where it goes.
+        plane: The state that the events update.
     """
 
     __slots__ = ("_dropped", "_known", "_origins", "_plane", "_service")
@@ -62,7 +62,7 @@ class Feed:
         self._known: set[str] = set()
 
     async def run(self) -> None:
-        """Take in everything, until the service is left."""
+        """Consume all events until the service is left."""
         service = self._plane.service
         if service is None:
             return
@@ -107,28 +107,28 @@ class Feed:
         unit = next((each for each in units if each.name == event.name), None)
         service = event.name.removesuffix(f".{event.replica}") if event.replica > 1 else event.name
         if unit is not None and service not in self._known:
-            self._known = {each.spec.name for each in units}  # of the file, or of a reload
+            self._known = {each.spec.name for each in units}  # from the file, or from a reload
             self._plane.logs.protect(self._known)
         data = event.to_dict() | {"service": service, "unit": None if unit is None else row(unit)}
         self._plane.hub.publish("service.changed", data, service=service)
 
-    def _origin(self, id: str, name: str | None) -> _Origin:  # noqa: A002 - of an event
+    def _origin(self, id: str, name: str | None) -> _Origin:  # noqa: A002 - named as in the event
         found = self._origins.get(id)
         if found is None:
             service, replica = self._plane.services.source_of(name) or (name or id, 1)
             found = self._origins[id] = _Origin(Source(service, replica, id), self._mask(id))
         return found
 
-    def _mask(self, id: str) -> Callable[[str], str] | None:  # noqa: A002 - of an event
+    def _mask(self, id: str) -> Callable[[str], str] | None:  # noqa: A002 - named as in the event
         assert self._service is not None, "events come once there is a service"
         try:
             return masked(self._service.get(id))
         except ProcessNotFoundError:
-            return None  # forgotten already: then it is not written here either
+            return None  # already forgotten: then it is not stored here either
 
 
 def leaders(plane: Plane) -> dict[str, int]:
-    """Return the PIDs to measure, by label: of each replica, and of each other running process."""
+    """Return the PIDs to measure, by label: those of each replica, and of each other running process."""
     found: dict[str, int] = {}
     for unit in plane.services.units():
         if unit.process is not None and unit.process.pid is not None and unit.process.is_running:
@@ -143,7 +143,7 @@ def leaders(plane: Plane) -> dict[str, int]:
 
 
 async def sample(plane: Plane) -> None:
-    """Measure for ever."""
+    """Measure until cancelled."""
     while True:
         due = trio.current_time() + PERIOD
         await trio.sleep_until(due)

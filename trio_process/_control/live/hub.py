@@ -1,9 +1,10 @@
-"""The event hub: hands events, as messages, to every stream that asked for them.
+"""Distribute events, as messages, to every stream that requested them.
 
-What is published within 50 ms becomes one *frame*. A frame is encoded once for each kind of wish (channels, services,
-batches or lines), however many clients share it, and a client's backlog holds references to frames. A backlog has a bound:
-beyond it, output is dropped, the oldest first, and counted by service, so that the client gets a `gap` in its place;
-changes of state are never dropped, and a client whose changes alone are too much is cut. Nobody waits for a client.
+Events that are published within 50 ms become one *frame*. A frame is encoded once for each distinct wish (channels,
+services, batches or lines), however many clients share it, and a client's backlog holds references to frames. A backlog is
+bounded: beyond the bound, output is dropped, the oldest first, and counted by service, so that the client receives a `gap` in
+its place. Changes of state are never dropped; a client whose state changes alone exceed the bound is disconnected. No other
+task waits for a client.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from ..message import encode
 from .logstore import Source
 
 TICK: Final = 0.05
-"""Seconds that events are gathered before they are written."""
+"""Seconds for which events are collected before they are written."""
 
-_AT_ONCE: Final = 8  # clients that are written to in one pass of the scheduler: between them, probes get their turn
-_REST: Final = 0.01  # seconds between two rounds, however many clients there are
+_AT_ONCE: Final = 8  # clients that are written to in one scheduler pass, so that probes get their turn in between
+_REST: Final = 0.01  # seconds between two rounds, for any number of clients
 
 MAX_BACKLOG: Final = 4 * 2**20
 """Bytes that may wait for one client."""
@@ -40,18 +41,18 @@ CHANNELS: Final = (
     "pipeline.update",
     "sample",
 )
-"""The channels, in the order of the documentation."""
+"""The channels, in documentation order."""
 
 _OUTPUT: Final = "process.output"
 
 
 class Wish(NamedTuple):
-    """What a client wants.
+    """The selection of events that a client requested.
 
     Attributes:
-        channels: The channels; none for all.
-        services: The services; none for all.
-        batch: Whether several lines may come in one event.
+        channels: The channels; empty for all.
+        services: The services; empty for all.
+        batch: Whether one event may contain several lines.
     """
 
     channels: frozenset[str] = frozenset()
@@ -59,12 +60,12 @@ class Wish(NamedTuple):
     batch: bool = False
 
     def takes(self, channel: str, service: str | None) -> bool:
-        """Return whether an event is wanted."""
+        """Return whether an event is selected."""
         return (not self.channels or channel in self.channels) and (not self.services or service in self.services)
 
 
 class Event(NamedTuple):
-    """Something that has happened."""
+    """A published event."""
 
     channel: str
     data: Any
@@ -86,7 +87,7 @@ class Event(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Lines of one process, with the cursors from `first` on."""
+    """Lines of one process, with cursors counted from `first`."""
 
     first: int
     lines: list[str]
@@ -120,7 +121,7 @@ def _message(channel: str, data: Any, process: str | None, at: float) -> str:
 
 
 def stamp(at: float) -> str:
-    """Return a moment, in seconds since the epoch, as events and answers have it.
+    """Format a time in seconds since the epoch as in events and answers.
 
     >>> stamp(0)
     '1970-01-01T00:00:00+00:00'
@@ -129,7 +130,7 @@ def stamp(at: float) -> str:
 
 
 class Encoded(NamedTuple):
-    """A frame for one wish: the messages, their size, what they would be without output, and which lines those miss."""
+    """A frame for one wish: the messages, their size, the messages without output, and the lines that these omit."""
 
     messages: Sequence[str]
     size: int
@@ -139,7 +140,7 @@ class Encoded(NamedTuple):
 
 @final
 class Frame:
-    """What was published within one tick."""
+    """The events published within one tick."""
 
     __slots__ = ("_encoded", "_items")
 
@@ -148,7 +149,7 @@ class Frame:
         self._encoded: dict[Wish, Encoded] = {}
 
     def encoded(self, wish: Wish) -> Encoded:
-        """Return the frame for a wish, encoded when the first client asks."""
+        """Return the frame for a wish, encoded when the first client requests it."""
         found = self._encoded.get(wish)
         if found is None:
             messages: list[str] = []
@@ -170,9 +171,9 @@ class Client:
     """One stream's backlog.
 
     Attributes:
-        wish: What it wants.
-        wake: Set when it is this client's turn to take what waits.
-        hopeless: Whether even its changes of state are too much, so that it must be cut.
+        wish: The events that it requested.
+        wake: Set when it is this client's turn to take the pending events.
+        hopeless: Whether its state changes alone exceed the bound, so that it must be disconnected.
     """
 
     __slots__ = ("_backlog", "_missed", "_weight", "hopeless", "wake", "wish")
@@ -186,7 +187,7 @@ class Client:
         self._missed: Counter[str] = Counter()
 
     def offer(self, frame: Frame) -> int:
-        """Take a frame in; return how many lines had to be dropped for it."""
+        """Add a frame; return how many lines had to be dropped for it."""
         encoded = frame.encoded(self.wish)
         if not encoded.messages:
             return 0
@@ -209,16 +210,16 @@ class Client:
         return dropped
 
     def miss(self, service: str | None, count: int) -> None:
-        """Note that lines never came here."""
+        """Record lines that never arrived here."""
         self._missed[service or ""] += count
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to take."""
+        """Whether anything is pending."""
         return bool(self._backlog or self._missed)
 
     def take(self) -> list[str]:
-        """Return all that waits, gaps first."""
+        """Return everything pending, gaps first."""
         taken = [
             encode(
                 {"type": "gap", "service": service or None, "missed": missed, "timestamp": stamp(time.time())}
@@ -236,13 +237,13 @@ class Client:
 
 @final
 class Hub:
-    """Hands published events to the clients.
+    """Distributor of published events to the clients.
 
     Args:
         clock: The wall clock, in seconds since the epoch.
 
     Attributes:
-        clients: The streams that are open.
+        clients: The open streams.
         dropped: Lines that were dropped for clients that read too slowly.
     """
 
@@ -256,13 +257,13 @@ class Hub:
         self.dropped = 0
 
     def publish(self, channel: str, data: Any, *, process: str | None = None, service: str | None = None) -> None:
-        """Let every client that wants it know of an event."""
+        """Publish an event to every client that selected it."""
         if self.clients:
             self._pending.append(Event(channel, data, process, service, self._clock()))
             self._wake.set()
 
     def output(self, first: int, lines: Sequence[str], stream: str, source: Source, at: float) -> None:
-        """Let every client that wants it know of lines."""
+        """Publish lines to every client that selected them."""
         if not self.clients:
             return
         last = self._pending[-1] if self._pending else None
@@ -278,14 +279,14 @@ class Hub:
         self._wake.set()
 
     def miss(self, service: str | None, count: int) -> None:
-        """Let every client know that lines were lost before they came here."""
+        """Notify every client of lines that were lost before they arrived here."""
         self.flush()
         for client in self.clients:
             client.miss(service, count)
         self._wake.set()
 
     def join(self, wish: Wish) -> Client:
-        """Return the backlog of a new client, which gets everything that is published from now on."""
+        """Return the backlog of a new client, which receives all events published from now on."""
         self.flush()
         client = Client(wish)
         self.clients.add(client)
@@ -296,7 +297,7 @@ class Hub:
         self.clients.discard(client)
 
     def flush(self) -> None:
-        """Hand the pending events to the clients."""
+        """Deliver the pending events to the clients."""
         if not self._pending:
             return
         frame, self._pending = Frame(self._pending), []
@@ -304,7 +305,7 @@ class Hub:
             self.dropped += client.offer(frame)
 
     async def run(self) -> None:
-        """Hand published events to the clients, at most once per tick, for ever."""
+        """Deliver published events to the clients, at most once per tick, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()

@@ -1,8 +1,8 @@
-"""The lines of every service, each with a cursor, by which a client fills the hole after a reconnection.
+"""Store the lines of every service, each with a cursor, by which a client fills the gap after a reconnection.
 
-Cursors count all lines of one instance from 1 on, so that the lines of several services have one order. Lines are kept as
-they came, in chunks of one process and stream; a chunk takes a run of cursors, and runs never overlap, so that merging
-services is sorting chunks.
+Cursors count all lines of one instance from 1, so that the lines of several services have a total order. Lines are kept as
+they arrived, in chunks of one process and stream; a chunk takes a contiguous range of cursors, and ranges never overlap, so
+services are merged by sorting chunks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_BYTES: Final = 16 * 2**20
 """Characters kept per service."""
 
 MAX_STRAYS: Final = 200
-"""Logs kept of processes that are no services; of more, the one that was silent for longest is forgotten."""
+"""The number of logs kept of processes that aren't services; beyond it, the log that was silent longest is dropped."""
 
-_ANSWER_BYTES: Final = 2 * 2**20  # characters in one answer: a line may have a million of them
+_ANSWER_BYTES: Final = 2 * 2**20  # characters in one answer, as a single line may have a million
 _SCAN_STEP: Final = 20_000  # lines that are searched before other tasks get a turn
 
 
 class Source(NamedTuple):
-    """Where lines come from."""
+    """The origin of lines."""
 
     service: str
     replica: int
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A run of lines with the cursors from `first` on."""
+    """A range of lines with cursors counted from `first`."""
 
     first: int
     lines: Sequence[str]
@@ -76,7 +76,7 @@ class Log:
         self.dropped = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Append a chunk, and forget the oldest lines beyond the bounds."""
+        """Append a chunk, and drop the oldest lines beyond the bounds."""
         self.chunks.append(chunk)
         self.lines += len(chunk.lines)
         self.total += len(chunk.lines)
@@ -98,14 +98,14 @@ class Log:
 
 
 class Query(NamedTuple):
-    """Which lines are wanted.
+    """A selection of lines.
 
     Attributes:
-        after: The cursor that they follow, None from the newest backwards.
+        after: The cursor that they follow; None to search backwards from the newest.
         before: The cursor that they precede.
-        limit: How many at most.
-        grep: A text that each must contain; no pattern.
-        ignore_case: Whether upper and lower case are the same in that.
+        limit: The maximum number of lines.
+        grep: A text that each line must contain; not a pattern.
+        ignore_case: Whether `grep` ignores case.
     """
 
     after: int | None = None
@@ -130,12 +130,12 @@ class LogStore:
     __slots__ = ("_logs", "_services", "cursor")
 
     def __init__(self) -> None:
-        self._logs: dict[str, Log] = {}  # of strays the one that was silent for longest first
+        self._logs: dict[str, Log] = {}  # of processes that aren't services, the longest silent first
         self._services: Collection[str] = ()
         self.cursor = 0
 
     def protect(self, services: Collection[str]) -> None:
-        """Never forget the logs of these services."""
+        """Never drop the logs of these services."""
         self._services = services
 
     def append(self, source: Source, stream: str, lines: Sequence[str], at: float) -> int:
@@ -143,7 +143,7 @@ class LogStore:
         first = self.cursor + 1
         self.cursor += len(lines)
         log = self._logs.pop(source.service, None) or Log()
-        self._logs[source.service] = log  # the last now
+        self._logs[source.service] = log  # now the last one
         log.add(Chunk(first, lines, stream, source, at))
         if len(self._logs) > MAX_STRAYS:
             self._forget_strays()
@@ -155,7 +155,7 @@ class LogStore:
             del self._logs[name]
 
     def counts(self) -> Iterator[tuple[str, int, int]]:
-        """Yield service, lines in all, and lines forgotten, of each log."""
+        """Yield the service, the total number of lines, and the number of dropped lines of each log."""
         for name, log in self._logs.items():
             yield name, log.total, log.dropped
 
@@ -174,11 +174,11 @@ class LogStore:
         return found
 
     async def read(self, services: Collection[str], query: Query) -> dict[str, Any]:
-        """Return a page of lines, the oldest first, as ``GET /logs`` answers it.
+        """Return a page of lines, oldest first, as in the answer to ``GET /logs``.
 
         Args:
-            services: Whose lines; none for all.
-            query: Which of them. With `after` it is the oldest that are returned, else the newest.
+            services: The services; empty for all.
+            query: Selects the lines. With `after`, the oldest matches are returned, else the newest.
         """
         chunks = self._chunks(services, query)
         forward = query.after is not None

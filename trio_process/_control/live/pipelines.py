@@ -1,4 +1,4 @@
-"""The pipelines that were run while the server served: the state of each spec, by the updates of their runner."""
+"""Track the pipelines that run while the server is open: the state of each spec, from the runner's updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..._pipeline import RunSpec, RunUpdate, SpecState
 from .hub import Hub, stamp
 
 KEPT: Final = 50
-"""How many pipelines are remembered; of more, the oldest that has ended is forgotten."""
+"""The number of pipelines kept; beyond it, the oldest ended one is dropped."""
 
 _OUTPUT_TAIL: Final = 4000
 _FINAL: Final = frozenset({SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED})
@@ -24,7 +24,7 @@ _FINAL: Final = frozenset({SpecState.PASSED, SpecState.FAILED, SpecState.SKIPPED
 @final
 @attrs.define(eq=False)
 class Step:
-    """One spec of a pipeline, and how far it is."""
+    """One spec of a pipeline, and its progress."""
 
     spec: RunSpec
     state: SpecState = SpecState.PENDING
@@ -64,7 +64,7 @@ class Pipeline:
 
     @property
     def state(self) -> str:
-        """`running`, or how it ended: `passed`, `failed`, or `stopped` where some specs never came to an end."""
+        """`running`, or how it ended: `passed`, `failed`, or `stopped` if some specs have no result."""
         if self.ended is None:
             return "running"
         states = {step.state for step in self.steps.values() if not (step.spec.allow_failure and step.ended)}
@@ -73,7 +73,7 @@ class Pipeline:
         return "passed" if states <= {SpecState.PASSED} else "stopped"
 
     def row(self) -> dict[str, Any]:
-        """Return it without its steps, ready for JSON."""
+        """Return the pipeline without its steps, ready for JSON."""
         counts: dict[str, int] = {}
         for step in self.steps.values():
             counts[step.state.value] = counts.get(step.state.value, 0) + 1
@@ -89,11 +89,11 @@ class Pipeline:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it with its steps, ready for JSON."""
+        """Return the pipeline with its steps, ready for JSON."""
         return self.row() | {"specs": [step.to_dict() for step in self.steps.values()]}
 
     def update(self, update: RunUpdate) -> dict[str, Any] | None:
-        """Take an update in; return the step that has changed."""
+        """Apply an update; return the step that has changed."""
         step = self.steps.get(update.name)
         if step is None:
             return None
@@ -114,10 +114,10 @@ class Pipeline:
 
 @final
 class Pipelines:
-    """The pipelines that are known.
+    """The known pipelines.
 
     Args:
-        hub: Where their updates are published.
+        hub: Receives their updates.
     """
 
     __slots__ = ("_count", "_hub", "_known")
@@ -127,12 +127,12 @@ class Pipelines:
         self._known: dict[str, Pipeline] = {}
         self._count = 0
 
-    def get(self, id: str) -> Pipeline | None:  # noqa: A002 - what it is called everywhere
-        """Return a pipeline by its id, None if there is none."""
+    def get(self, id: str) -> Pipeline | None:  # noqa: A002 - its name everywhere
+        """Return the pipeline with this id, or None."""
         return self._known.get(id)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return all pipelines, the newest first, ready for JSON."""
+        """Return all pipelines, newest first, ready for JSON."""
         return [pipeline.row() for pipeline in reversed(self._known.values())]
 
     def tasks(self) -> dict[str, int]:
@@ -155,12 +155,12 @@ class Pipelines:
         for old in ended[: max(0, len(self._known) - KEPT)]:
             del self._known[old]
         self._hub.publish("pipeline.update", pipeline.to_dict())
-        # what it can't send, the runner keeps: an unbounded buffer is no more memory, and never makes it wait
+        # the runner queues unsent updates anyway, so an unbounded buffer takes no more memory, and never makes it wait
         send, receive = trio.open_memory_channel[RunUpdate](math.inf)
         return pipeline, send, receive
 
     async def follow(self, pipeline: Pipeline, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
-        """Take the updates of a pipeline in, to the end."""
+        """Apply the updates of a pipeline until its end."""
         async with updates:
             async for update in updates:
                 step = pipeline.update(update)

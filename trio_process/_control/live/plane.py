@@ -28,19 +28,19 @@ MAX_STREAMS: Final = 64
 
 @final
 class Plane:
-    """What the handlers of one server share.
+    """The state that the handlers of one server share.
 
     Args:
-        supervisor: What ``/services`` are about, None for nothing.
-        service: What ``/processes`` are about; None for the supervisor's.
-        registry: What ``/daemons`` are about, None for nothing.
-        access: What clients may do.
-        max_streams: How many streams may be open.
+        supervisor: The supervisor behind ``/services``, or None.
+        service: The service behind ``/processes``; None for the supervisor's.
+        registry: The registry behind ``/daemons``, or None.
+        access: The access level of clients.
+        max_streams: The maximum number of open streams.
 
     Attributes:
-        instance: A name of this stay, new at every start: cursors of another one mean nothing here.
-        closing: Set when the server is being left.
-        guard: Set by the server when it knows its address.
+        instance: The name of this run of the server, new at every start: cursors of another run are meaningless here.
+        closing: Set when the server is closing.
+        guard: Set by the server once it knows its address.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Plane:
 
     @property
     def service(self) -> Service | None:
-        """The service that is watched, as soon as there is one."""
+        """The observed service, as soon as there is one."""
         if self._service is not None or self.supervisor is None:
             return self._service
         return self.supervisor.service
@@ -103,10 +103,10 @@ class Plane:
 
     @contextmanager
     def interruptible(self, limit: float | None = None) -> Iterator[trio.CancelScope]:
-        """Let the block wait for at most `limit` seconds, and no longer than the server serves.
+        """Limit the block to `limit` seconds, and to the lifetime of the server.
 
         Raises:
-            Problem: The server is being left.
+            Problem: The server is closing.
         """
         with trio.CancelScope(deadline=trio.current_time() + (1e9 if limit is None else limit)) as scope:
             self._waiting.add(scope)
@@ -120,7 +120,7 @@ class Plane:
             raise Problem("unavailable", "the server is being stopped")
 
     def close(self) -> None:
-        """End waiting requests, and let streams send their last message."""
+        """End waiting requests, and make streams send their last message."""
         self.hub.flush()
         self.closing.set()
         for scope in self._waiting:
@@ -130,7 +130,7 @@ class Plane:
 
     @contextmanager
     def stream_place(self) -> Iterator[None]:
-        """Take one of the places for streams.
+        """Occupy one of the slots for streams during the block.
 
         Raises:
             Problem: There is none.
@@ -146,7 +146,7 @@ class Plane:
             self.streams -= 1
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the message that a stream begins with."""
+        """Return the first message of a stream."""
         service = self.service
         return {
             "type": "snapshot",
@@ -172,10 +172,10 @@ class Plane:
 
 
 def masked(process: ManagedProcess) -> Callable[[str], str] | None:
-    """Return what masks the secrets of a process in a text, None if it has none."""
+    """Return the function that masks the secrets of a process in a text, None if it has no secrets."""
     return masker_of(process) or None
 
 
 def public(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value for clients: without its environment."""
+    """Return a value for clients, without its environment."""
     return {name: value for name, value in info.items() if name != "env"}

@@ -1,4 +1,4 @@
-"""The usage of running services: CPU, memory and descriptors, measured every two seconds in one look at /proc."""
+"""Measure the usage of running services: CPU, memory and descriptors, every two seconds in one scan of /proc."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import attrs
 PERIOD: Final = 2.0
 """Seconds between two measurements."""
 
-_KEPT: Final = 90  # three minutes, for the sparklines of a page that has just been opened
+_KEPT: Final = 90  # three minutes, for the sparklines of a newly opened page
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Used(NamedTuple):
-    """What a process and its descendants use: seconds of CPU so far, bytes of memory, descriptors, processes."""
+    """The usage of a process and its descendants: seconds of CPU so far, bytes of memory, descriptors, processes."""
 
     cpu: float
     memory: int
@@ -36,7 +36,7 @@ class _Stat(NamedTuple):
 def measure(leaders: Mapping[str, int]) -> dict[str, Used]:
     """Return the usage of each process, given by name and PID, with all its descendants (proc_pid_stat(5)).
 
-    It reads all of /proc, and so belongs into a thread.
+    It reads all of /proc, so call it in a thread.
     """
     stats = {int(name): stat for name in os.listdir("/proc") if name.isdecimal() and (stat := _read(name)) is not None}
     children: dict[int, list[int]] = {}
@@ -65,7 +65,7 @@ def _read(pid: str) -> _Stat | None:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None  # it has just ended
-    ticks = sum(map(int, fields[11:15]))  # its own and those of the children that it has reaped
+    ticks = sum(map(int, fields[11:15]))  # its own and those of its reaped children
     return _Stat(int(fields[1]), ticks, int(fields[21]))
 
 
@@ -73,7 +73,7 @@ def _descriptors(pid: int) -> int:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
-        return 0  # another user's, or it has just ended
+        return 0  # it belongs to another user, or has just ended
 
 
 @final
@@ -88,7 +88,7 @@ class _Series:
 
 @final
 class Samples:
-    """The latest measurements, and a little of their past.
+    """The latest measurements, with a short history.
 
     Attributes:
         loop_lag: The latest delay of the event loop, in seconds.
@@ -103,12 +103,12 @@ class Samples:
         self.loop_lag_max = 0.0
 
     def lag(self, seconds: float) -> None:
-        """Note how late the event loop was."""
+        """Record the delay of the event loop."""
         self.loop_lag = max(0.0, seconds)
         self.loop_lag_max = max(self.loop_lag_max, self.loop_lag)
 
     def add(self, leaders: Mapping[str, int], found: Mapping[str, Used], at: float) -> None:
-        """Take a measurement in; of processes that have ended, only the seconds of CPU are kept."""
+        """Add a measurement; of ended processes, only the seconds of CPU are kept."""
         for name, used in found.items():
             series = self._series.get(name)
             if series is None:
@@ -127,13 +127,13 @@ class Samples:
                 series.points.append((at, 0.0, 0))
 
     def forget(self, but: Iterable[str]) -> None:
-        """Forget all but these."""
+        """Drop all measurements except these."""
         kept = set(but)
         for name in [name for name in self._series if name not in kept]:
             del self._series[name]
 
     def latest(self) -> list[dict[str, Any]]:
-        """Return the newest measurement of each that runs, ready for JSON."""
+        """Return the latest measurement of each running process, ready for JSON."""
         return [
             {
                 "name": name,
@@ -147,13 +147,13 @@ class Samples:
         ]
 
     def history(self) -> dict[str, list[tuple[float, int]]]:
-        """Return CPU (1.0 is one core) and memory of the last minutes, by name."""
+        """Return the CPU (1.0 is one core) and memory usage of the last minutes, by name."""
         return {
             name: [(round(cpu, 4), memory) for _, cpu, memory in series.points] for name, series in self._series.items()
         }
 
     def totals(self) -> Iterable[tuple[str, float, Used]]:
-        """Yield name, seconds of CPU in all, and the latest measurement."""
+        """Yield the name, the total seconds of CPU, and the latest measurement."""
         for name, series in self._series.items():
             yield name, series.cpu_total, series.last
 

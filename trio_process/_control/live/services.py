@@ -1,4 +1,4 @@
-"""The services of a supervisor, as clients see them."""
+"""Describe the services of a supervisor to clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Services:
     """The services of a supervisor.
 
     Args:
-        supervisor: The supervisor, None for none.
+        supervisor: The supervisor, or None.
     """
 
     __slots__ = ("_supervisor",)
@@ -42,10 +42,10 @@ class Services:
         return [row(unit) for unit in self.units()]
 
     def named(self, name: str) -> list[Unit]:
-        """Return the units that a name means: a service with all its replicas, or one replica.
+        """Return the units that a name refers to: a service with all its replicas, or one replica.
 
         Raises:
-            Problem: There is none, or no supervisor.
+            Problem: There is no such unit, or no supervisor.
         """
         self.need()
         units = self.units()
@@ -55,7 +55,7 @@ class Services:
         return found
 
     def source_of(self, process_name: str | None) -> tuple[str, int] | None:
-        """Return service and replica of the process with that label; None for a process that is no service's."""
+        """Return the service and replica of the process with this label; None if it belongs to no service."""
         if process_name is None or self._supervisor is None:
             return None
         for unit in self.units():
@@ -63,16 +63,16 @@ class Services:
                 return unit.spec.name, unit.replica
         base, dot, number = process_name.rpartition(".")
         if dot and number.isdigit() and any(unit.spec.name == base for unit in self.units()):
-            return base, int(number)  # a replica that has just been taken away
+            return base, int(number)  # a replica that has just been removed
         return None
 
     def all_ready(self) -> bool:
-        """Return whether all that is wanted is ready; not before the supervisor is entered."""
+        """Return whether all wanted services are ready; False before the supervisor is entered."""
         units = self.units()
         return self._supervisor is None or (bool(units) and all(is_fine(unit) for unit in units))
 
     def graph(self) -> dict[str, Any]:
-        """Return what needs what, ready for JSON: an edge leads from what is needed to what needs it."""
+        """Return the dependency graph, ready for JSON: an edge leads from a dependency to its dependent."""
         nodes: dict[str, dict[str, Any]] = {}
         edges: list[dict[str, Any]] = []
         for unit in self.units():
@@ -89,16 +89,16 @@ class Services:
 
 
 def conditions(after: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, str]]:
-    """Yield what a service waits for, and for which condition of it."""
+    """Yield the dependencies of a service, each with its condition."""
     if isinstance(after, Mapping):
         return [(name, str(getattr(condition, "value", condition))) for name, condition in after.items()]
     return [(name, "ready") for name in after]
 
 
 def is_fine(unit: Unit) -> bool:
-    """Return whether a unit doesn't keep the whole from being ready: it is ready, completed, or not wanted."""
+    """Return whether a unit counts as ready for the whole: it is ready, completed, or not wanted."""
     if unit.state is UnitState.STOPPED:
-        return unit.generation > 0 or not unit.spec.enabled  # else it is about to be started
+        return unit.generation > 0 or not unit.spec.enabled  # otherwise it is about to be started
     return unit.state in (UnitState.READY, UnitState.COMPLETED)
 
 
@@ -114,7 +114,7 @@ def row(unit: Unit) -> dict[str, Any]:
 
 
 def of_failure(error: ProcessError) -> Problem:
-    """Return the problem that a failure of a deed is."""
+    """Return the problem for the failure of an operation."""
     if isinstance(error, LookupError):
         return Problem("not_found", str(error))
     return Problem("conflict", str(error))

@@ -1,4 +1,4 @@
-"""The event stream: Server-Sent Events, or the same objects over a WebSocket."""
+"""Serve the event stream: Server-Sent Events, or the same objects over a WebSocket."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .plane import Plane
 from .services import of_failure
 
 BEAT: Final = 15.0
-"""Seconds of silence after which a beat is sent."""
+"""Seconds of silence after which a heartbeat is sent."""
 
 _Write = Callable[[Sequence[str]], Awaitable[None]]
 
 
 def wish_of(request: Request) -> Wish:
-    """Return what a client asks for in its query.
+    """Return the selection that a client requests in its query.
 
     Raises:
-        Problem: It names a channel that doesn't exist.
+        Problem: The query names a channel that doesn't exist.
     """
     channels = request.names("channels")
     unknown = sorted(channels - set(CHANNELS))
@@ -49,23 +49,23 @@ async def serve_events(plane: Plane, request: Request, receive: Receive, send: S
 
 
 async def begin(send: Send, content_type: bytes) -> None:
-    """Send the head of an answer that comes in pieces."""
+    """Send the head of a chunked answer."""
     headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def body(send: Send, data: bytes) -> None:
-    """Send a piece of a body."""
+    """Send a chunk of a body."""
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def serve_websocket(plane: Plane, request: Request, receive: Receive, send: Send) -> None:
-    """Answer a WebSocket handshake at ``/events``; what the client sends is ignored."""
+    """Answer a WebSocket handshake at ``/events``; messages from the client are ignored."""
     wish = wish_of(request)
 
     async def write(messages: Sequence[str]) -> None:
         async with corked():
-            for message in messages:  # a beat is a ping of the protocol's own
+            for message in messages:  # the heartbeat is a ping frame of the protocol
                 await send({"type": "websocket.send", "text": message})
 
     with plane.stream_place():
@@ -146,7 +146,7 @@ async def _beat(plane: Plane, send: Send) -> None:
 
 
 def refuse_websocket(problem: Problem) -> list[dict[str, Any]]:
-    """Return the messages that answer a handshake with an error (ASGI's `websocket.http.response`)."""
+    """Return the messages that answer a handshake with an error (ASGI ``websocket.http.response``)."""
     data = encode(problem.envelope())
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data)), *problem.headers]
     return [

@@ -1,4 +1,4 @@
-"""The daemons of the registry: looked at every two seconds while a stream is open, as no event tells of them."""
+"""Poll the daemons of the registry every two seconds while a stream is open, as no event reports them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..._daemon import DaemonEntry, Registry, probe_health
 from .hub import Hub
 
 PERIOD: Final = 2.0
-_PROBE_EVERY: Final = 5  # looks
+_PROBE_EVERY: Final = 5  # polls
 _PROBE_TIMEOUT: Final = 2.0
 
 _Key = tuple[str, str]
@@ -19,11 +19,11 @@ _Key = tuple[str, str]
 
 @final
 class Daemons:
-    """The daemons that are known to run, and how healthy they are.
+    """The daemons known to be running, and their health.
 
     Args:
-        registry: Where they are registered, None for nowhere.
-        hub: Where changes are published.
+        registry: The registry, or None.
+        hub: Receives changes.
     """
 
     __slots__ = ("_health", "_hub", "_known", "_looks", "_registry")
@@ -36,17 +36,17 @@ class Daemons:
         self._looks = 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the daemons of the latest look, ready for JSON."""
+        """Return the daemons of the latest poll, ready for JSON."""
         return [self.row(entry) for entry in self._known.values()]
 
     def row(self, entry: DaemonEntry) -> dict[str, Any]:
-        """Return a daemon, ready for JSON, and how healthy it was at the latest look."""
+        """Return a daemon, ready for JSON, and its health at the latest poll."""
         found = entry.to_dict()
         health = self._health.get((entry.code, entry.daemon))
         return found if health is None else found | {"healthy": health[0], "reason": health[1]}
 
     async def look(self) -> list[DaemonEntry]:
-        """Read the registry, and publish what has changed."""
+        """Read the registry, and publish changes."""
         assert self._registry is not None, "looked at only where there is one"
         entries = await trio.to_thread.run_sync(self._registry.list)
         now = {(entry.code, entry.daemon): entry for entry in entries}
@@ -62,8 +62,8 @@ class Daemons:
         self._known = now
         return entries
 
-    def note_health(self, entry: DaemonEntry, healthy: bool, reason: str) -> None:  # noqa: FBT001 - as probe_health gives it
-        """Take the result of a probe in, and publish it if it has changed."""
+    def note_health(self, entry: DaemonEntry, healthy: bool, reason: str) -> None:  # noqa: FBT001 - as returned by probe_health
+        """Store the result of a probe, and publish it if it has changed."""
         key = (entry.code, entry.daemon)
         if self._health.get(key) != (healthy, reason):
             self._health[key] = (healthy, reason)
@@ -75,7 +75,7 @@ class Daemons:
         self.note_health(entry, healthy, reason)
 
     async def run(self) -> None:
-        """Look for ever, while a stream is open."""
+        """Poll until cancelled, but only while a stream is open."""
         if self._registry is None:
             return
         while True:
@@ -94,8 +94,8 @@ class Daemons:
 
 
 async def probe(entry: DaemonEntry) -> tuple[bool, str]:
-    """Ask a daemon's health server once; return whether it is healthy, and why not."""
+    """Query a daemon's health server once; return whether it is healthy, and why not."""
     try:
         return await probe_health(entry.health, _PROBE_TIMEOUT)
-    except ValueError as error:  # an address that other software wrote
+    except ValueError as error:  # an address written by other software
         return False, str(error)

@@ -1,6 +1,6 @@
-"""The page: its files, sent as they are.
+"""Serve the files of the page, unchanged.
 
-With them goes the policy that keeps a browser from running anything else.
+They are sent with the policy that keeps a browser from running anything else.
 """
 
 from .files import index, page_file

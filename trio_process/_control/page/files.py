@@ -1,4 +1,4 @@
-"""The files of the page, as they are in the wheel."""
+"""Serve the files of the page from the wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CSP: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy: nothing inline, nothing of another origin, in nobody's frame."""
+"""Content-Security-Policy: no inline code, no other origins, no framing."""
 
 _TYPES: Final = {
     "index.html": b"text/html; charset=utf-8",
