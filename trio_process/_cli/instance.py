@@ -1,8 +1,8 @@
 """Manage the single instance that may run the services of a file: how it is found, and how requests reach it.
 
-An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API on a unix socket
-next to it, in the state directory of the command line. The lock decides whether the instance is running: the socket of a
-dead instance is merely a file.
+An instance belongs to the real path of its file. It holds a lock on a PID file, and serves the control API on a unix
+socket next to it, in the state directory of the command line. The lock decides whether the instance is running: the
+socket of a dead instance is merely a file.
 """
 
 from __future__ import annotations

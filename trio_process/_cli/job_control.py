@@ -155,8 +155,8 @@ class SuspendableClock(trio.abc.Clock):
     def suspend(self, number: int, *, group: bool) -> bool:
         """Stop this process by a job-control signal, and return once it is continued.
 
-        If no shell could continue us (an orphaned process group, credentials(7)), the kernel doesn't stop us. Nor are we
-        stopped if SIGCONT has arrived since the signal: the kernel discards such stops as well (signal(7)).
+        If no shell could continue us (an orphaned process group, credentials(7)), the kernel doesn't stop us. Nor are
+        we stopped if SIGCONT has arrived since the signal: the kernel discards such stops as well (signal(7)).
 
         Args:
             number: SIGTSTP, SIGTTIN or SIGTTOU.

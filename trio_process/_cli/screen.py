@@ -1,12 +1,12 @@
 """`Screen`: our terminal while it shows the live view. It never blocks, and is always restored.
 
 Every write goes through our own non-blocking descriptor: a terminal that isn't being read (Ctrl-S, a stuck ssh) would
-otherwise block the whole program, including its signal handlers. Unwritten output is kept, and no new frame is drawn until
-the terminal has accepted the rest of the last one.
+otherwise block the whole program, including its signal handlers. Unwritten output is kept, and no new frame is drawn
+until the terminal has accepted the rest of the last one.
 
-While a frame is drawn, line wrapping is off: where the terminal counts a character as wider than we do, a line would take two
-rows, and the next frame would start one row too low. While the view is on, typed characters are not echoed into it, and a
-task that writes to the terminal is stopped (TOSTOP, termios(3)) instead of garbling it.
+While a frame is drawn, line wrapping is off: where the terminal counts a character as wider than we do, a line would
+take two rows, and the next frame would start one row too low. While the view is on, typed characters are not echoed
+into it, and a task that writes to the terminal is stopped (TOSTOP, termios(3)) instead of garbling it.
 """
 
 from __future__ import annotations

@@ -44,9 +44,9 @@ class ControlServer(Block):
     Raises:
         OptionError: An option is invalid, or the address is not loopback and no token was given.
 
-    If the address can't be bound, entering raises a `DaemonError` that is also an `OSError`. Over TCP, everything except
-    the page's files, ``/health`` and ``/ready`` needs the token; requests that another site makes a browser send are
-    refused.
+    If the address can't be bound, entering raises a `DaemonError` that is also an `OSError`. Over TCP, everything
+    except the page's files, ``/health`` and ``/ready`` needs the token; requests that another site makes a browser send
+    are refused.
 
     >>> async with Service() as service, ControlServer("127.0.0.1:0", service=service) as control:
     ...     assert control.url.startswith("http://127.0.0.1:")
@@ -149,8 +149,8 @@ class ControlServer(Block):
         Args:
             name: Its name.
             specs: Its specs.
-            stopping: The event that is also passed to `run_all` as `stopping`, so that the page can stop the pipeline; None
-                if it can't be stopped from there.
+            stopping: The event that is also passed to `run_all` as `stopping`, so that the page can stop the pipeline;
+                None if it can't be stopped from there.
 
         Returns:
             The channel to pass to a `Runner` as `updates`.

@@ -1,8 +1,8 @@
 """Fingerprint a spec: digests of its command, its declared environment, its inputs and its dependencies' outputs.
 
-Contents count, not times. A file is not hashed again while its size, modification time in nanoseconds and inode are unchanged.
-The exception is a file that was modified just before it was hashed: it may have been modified again within the resolution of
-the file system's clock (git calls such entries "racy").
+Contents count, not times. A file is not hashed again while its size, modification time in nanoseconds and inode are
+unchanged. The exception is a file that was modified just before it was hashed: it may have been modified again within
+the resolution of the file system's clock (git calls such entries "racy").
 """
 
 from __future__ import annotations

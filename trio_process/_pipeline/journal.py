@@ -1,8 +1,8 @@
 """Store records in a file that survives SIGKILL at any moment: each is a line with a checksum, appended in one write.
 
-A line cut short by a crash or a full disk fails its checksum and is left out. Concurrent writers are serialized by flock(2).
-A program that rewrites the file to drop outdated records renames a new file into place; the others detect that by the inode
-before they write again.
+A line cut short by a crash or a full disk fails its checksum and is left out. Concurrent writers are serialized by
+flock(2). A program that rewrites the file to drop outdated records renames a new file into place; the others detect
+that by the inode before they write again.
 """
 
 from __future__ import annotations

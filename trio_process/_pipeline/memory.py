@@ -1,7 +1,7 @@
 """Remember runs: the last fingerprint of each spec, and how far the last run got.
 
-One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives crashes. The
-memory is bound to the path of this file: after it was moved or copied, nothing is up to date.
+One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives
+crashes. The memory is bound to the path of this file: after it was moved or copied, nothing is up to date.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Memory:
     Args:
         path: The file.
 
-    A file that can't be read or written causes no failure: specs are run unnecessarily, and a log record gives the reason.
+    A file that can't be read or written causes no failure: specs are run unnecessarily, and a log record gives the
+    reason.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

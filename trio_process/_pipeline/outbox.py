@@ -15,8 +15,8 @@ from .result import RunUpdate
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 FRUITLESS_PASSES: Final = 10
-"""The number of scheduler passes without progress after which a cancelled run stops sending. It can't wait for the reader,
-but the reader of an unbuffered channel takes the next update only once it has been scheduled again."""
+"""The number of scheduler passes without progress after which a cancelled run stops sending. It can't wait for the
+reader, but the reader of an unbuffered channel takes the next update only once it has been scheduled again."""
 
 
 @asynccontextmanager
@@ -25,8 +25,8 @@ async def open_outbox(
 ) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
     """Yield the function that sends updates, synchronously and in order; close the channel in the end.
 
-    Updates that the reader has not received yet are queued, and delivery is awaited once the run is over. A reader that has
-    left is ignored. A run that is cancelled or fails sends as much as possible without waiting.
+    Updates that the reader has not received yet are queued, and delivery is awaited once the run is over. A reader that
+    has left is ignored. A run that is cancelled or fails sends as much as possible without waiting.
 
     Raises:
         OptionError: `channel` is not a sending end.

@@ -1,7 +1,7 @@
 """Find the files that match a pattern, as `glob.glob` does, except that ``**`` doesn't follow links to directories.
 
-Such links may form cycles, as in a `node_modules` directory made by pnpm: `glob.glob` would then find each file forty levels
-deep, and with two such links it would not end at all.
+Such links may form cycles, as in a `node_modules` directory made by pnpm: `glob.glob` would then find each file forty
+levels deep, and with two such links it would not end at all.
 """
 
 from __future__ import annotations

@@ -219,8 +219,8 @@ def _on_cycles(stuck: Sequence[int], specs: Sequence[RunSpec], index: dict[str, 
 def cycles(specs: Sequence[RunSpec]) -> list[list[int]]:
     """Return the cycles of specs without other faults, each once and starting with its first member in the input.
 
-    Of several cycles through one spec, the cycle through its first dependency is found; the others are found once that one
-    is fixed.
+    Of several cycles through one spec, the cycle through its first dependency is found; the others are found once that
+    one is fixed.
     """
     index = {spec.name: place for place, spec in enumerate(specs)}
     return list(_cycles(specs, index, make_plan(specs).broken))

@@ -41,8 +41,8 @@ def _quoted(value: str) -> str:
 def to_junit(results: Iterable[RunResult], duration: float) -> str:
     """Return the JUnit XML of a run, one test case per spec.
 
-    Allowed failures become `skipped` cases, because a CI system would otherwise count them against the run. A start failure,
-    a timeout, a stop and a spec that could not run become an `error`, a plain non-zero exit a `failure`.
+    Allowed failures become `skipped` cases, because a CI system would otherwise count them against the run. A start
+    failure, a timeout, a stop and a spec that could not run become an `error`, a plain non-zero exit a `failure`.
 
     Args:
         results: The results of the specs.

@@ -16,7 +16,8 @@ class SpecState(StrEnum):
 
     Attributes:
         PENDING: It waits for the specs in its `after`, or for a free slot.
-        QUEUED: It waits for a service that it uses, or for a place on another machine; runs without either never report it.
+        QUEUED: It waits for a service that it uses, or for a place on another machine; runs without either never report
+            it.
         RUNNING: Its command is running.
         RETRYING: An attempt has failed, and it waits for the next one.
         PASSED: Its command succeeded.
@@ -121,8 +122,8 @@ class RunResult:
 def is_not_needed(result: RunResult) -> bool:
     """Return whether this is a failure handler that was skipped.
 
-    If it had a failure to handle (and was skipped because the cleanup timeout was over, for example), that failure is itself
-    in the results of the run.
+    If it had a failure to handle (and was skipped because the cleanup timeout was over, for example), that failure is
+    itself in the results of the run.
     """
     return result.skipped and result.spec.when == "failure"
 

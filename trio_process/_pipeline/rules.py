@@ -1,7 +1,7 @@
 """Define the rules of a run in tables: retry, timeout, failure mode, skip, `when` and `allow_failure`.
 
-`TRANSITIONS` lists the allowed transitions between the states of a spec, `HALTS` the effect of each kind of halt on running
-specs; `verdict` interprets the end of one attempt. The `StateMachine` applies them.
+`TRANSITIONS` lists the allowed transitions between the states of a spec, `HALTS` the effect of each kind of halt on
+running specs; `verdict` interprets the end of one attempt. The `StateMachine` applies them.
 
 An ended attempt:
 
@@ -11,16 +11,16 @@ An ended attempt:
 | by itself, with another code                              | None       | yes                         |
 | by a signal, by its own timeout, or it did not start      | its own    | yes                         |
 | the program was not found, or the executor is closed      | its own    | no: it would fail again     |
-| it was lost with its agent                                | its own    | yes, counted separately     |
+| it was lost with its agent                                | its own    | yes, with separate retries  |
 | no agent of a cluster can run it (ClusterError)           | its own    | no: it would fail again     |
 | it could not be killed (StopFailedError)                  | its own    | no: it still runs           |
 | it was stopped or cancelled, by any caller                | its own    | no                          |
 | a service that it uses failed                             | service's  | no                          |
 | after the runner had asked it to end                      | unchanged  | no                          |
 
-A halt (`on_failure`, `stopping`, the timeout of the whole run) skips specs that have not started and ends running ones. Specs
-with ``when="failure"`` or ``"always"`` are exempt, because they clean up: they start and continue normally until the cleanup
-timeout is over (`Halt.CLEANUP`). Only a Trio cancellation ends these immediately as well.
+A halt (`on_failure`, `stopping`, the timeout of the whole run) skips specs that have not started and ends running ones.
+Specs with ``when="failure"`` or ``"always"`` are exempt, because they clean up: they start and continue normally until
+the cleanup timeout is over (`Halt.CLEANUP`). Only a Trio cancellation ends these immediately as well.
 """
 
 from __future__ import annotations

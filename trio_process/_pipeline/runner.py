@@ -42,8 +42,8 @@ class Runner:
         supervisor: A `Supervisor` that keeps the services running that specs name in `uses`.
         memory: A file that remembers what specs with `inputs` were made from; it is created if necessary. With it, such
             a spec passes as `SpecState.UP_TO_DATE`, without being run, if its command, its `env`, its inputs and the
-            outputs of the specs in its `after` are the same as at its last success, and its own outputs exist unchanged.
-            Contents count, not times. Without a memory, every spec is run.
+            outputs of the specs in its `after` are the same as at its last success, and its own outputs exist
+            unchanged. Contents count, not times. Without a memory, every spec is run.
 
     Raises:
         OptionError: `executor` is not an executor, `supervisor` not a supervisor, or `max_parallel` is not a whole
@@ -102,19 +102,22 @@ class Runner:
 
         Args:
             specs: The specs; the results come in their order.
-            schedule: ``"waves"``: the next wave starts when all specs of the previous one have ended. ``"eager"``: a spec
-                starts when its own dependencies have ended, the one with the longest remaining chain first. The results
-                are the same, except that with several failed dependencies a skipped spec names the first that failed.
+            schedule: ``"waves"``: the next wave starts when all specs of the previous one have ended. ``"eager"``: a
+                spec starts when its own dependencies have ended, the one with the longest remaining chain first. The
+                results are the same, except that with several failed dependencies a skipped spec names the first that
+                failed.
             on_failure: The effect of a failure that is not allowed. ``"continue"``: specs that don't depend on it run.
                 ``"no-new"``: no further spec starts; started ones finish, including their retries. ``"kill"``: running
                 specs are stopped.
-            timeout: Seconds for the whole run; after that, running specs are stopped as timed out, and the others skipped.
-            cleanup_timeout: Seconds that specs with ``when="failure"`` or ``"always"`` have after a halt, counted from when
-                only such specs are left; None for no limit.
+            timeout: Seconds for the whole run; after that, running specs are stopped as timed out, and the others
+                skipped.
+            cleanup_timeout: Seconds that specs with ``when="failure"`` or ``"always"`` have after a halt, counted from
+                when only such specs are left; None for no limit.
             stopping: An event, such as `daemon.stopping`. Once it is set, no further spec starts, and running ones are
                 stopped as by ``on_failure="kill"``; the run still ends with results, not with an exception.
-            updates: Receives a `RunUpdate` at every change, and is closed at the end. The run itself never waits for its
-                reader, but `run_all` returns only when the reader has taken all updates, so read it in another task.
+            updates: Receives a `RunUpdate` at every change, and is closed at the end. The run itself never waits for
+                its reader, but `run_all` returns only when the reader has taken all updates, so read it in another
+                task.
 
         Returns:
             One result for every spec, in any case.

@@ -1,7 +1,7 @@
 """Run a pipeline once: a nursery per wave, a capacity limit for concurrent specs, a task per attempt.
 
-The `StateMachine` interprets the end of an attempt; this module only awaits. A spec with ``when="failure"`` or ``"always"``
-outlives a halt: once only such specs are left after a halt, they have `cleanup_timeout` seconds.
+The `StateMachine` interprets the end of an attempt; this module only awaits. A spec with ``when="failure"`` or
+``"always"`` outlives a halt: once only such specs are left after a halt, they have `cleanup_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class RunSettings:
         stopping: Halts the run once it is set.
         supervisor: Keeps services running.
         memory: Determines which specs are up to date.
-        restarts: Receives names of specs to restart, with all of their dependents. The run then continues until this channel
-            is closed, or the run is halted by `timeout` or `stopping`; it must be `eager`.
+        restarts: Receives names of specs to restart, with all of their dependents. The run then continues until this
+            channel is closed, or the run is halted by `timeout` or `stopping`; it must be `eager`.
         report: Called with every update, or None.
     """
 

@@ -20,8 +20,8 @@ class Supervisor(Protocol):
     def hold(self, name: str, /) -> AbstractAsyncContextManager[Any]:
         """Keep a service running and ready for the length of the block.
 
-        Entering starts it if necessary and waits until it is ready; a `ProcessError` means that it can't become ready, or
-        that it ended for good during the block.
+        Entering starts it if necessary and waits until it is ready; a `ProcessError` means that it can't become ready,
+        or that it ended for good during the block.
         """
 
 

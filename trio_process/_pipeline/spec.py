@@ -97,13 +97,13 @@ class RunSpec:
         retries: How often it is retried after a failure.
         retry_delay: Seconds before each retry; it occupies no room meanwhile, so that other specs may run.
         stdin: As in `RunOptions`; None for an empty input.
-        weight: How much of `max_parallel` it takes while it runs; more than `max_parallel` counts as all of it. None for
-            ``resources["cpus"]``, else 1.
+        weight: How much of `max_parallel` it takes while it runs; more than `max_parallel` counts as all of it. None
+            for ``resources["cpus"]``, else 1.
         interactive: It has the terminal: it inherits stdin, stdout and stderr, nothing is captured, and no other spec
             runs at the same time.
         uses: The names of the services that it uses; the `supervisor` of the `Runner` keeps them running meanwhile.
-        inputs: Patterns of the files that it reads, as for `glob.glob`, relative to `cwd`. With the runner's `memory`, it
-            is run only if something has changed since it last passed.
+        inputs: Patterns of the files that it reads, as for `glob.glob`, relative to `cwd`. With the runner's `memory`,
+            it is run only if something has changed since it last passed.
         outputs: Patterns of the files that it creates.
 
     Attributes:
@@ -235,8 +235,9 @@ class Attempt(Protocol):
 class Executor(Protocol):
     """Runs the commands of a pipeline: a `Service`, a fake or a cluster.
 
-    It places and runs single attempts; the `Runner` handles the graph, retries, skips and the timeout of the whole run. An
-    executor that may have no place for an attempt also has ``has_place(options) -> bool``; the attempt is then `QUEUED`.
+    It places and runs single attempts; the `Runner` handles the graph, retries, skips and the timeout of the whole run.
+    An executor that may have no place for an attempt also has ``has_place(options) -> bool``; the attempt is then
+    `QUEUED`.
     """
 
     @property

@@ -182,8 +182,8 @@ class StateMachine:
         """Reset specs to their initial state.
 
         Args:
-            indexes: The specs, none of which is running. All dependents of each must be reset as well, either in the same
-                call or once they have been stopped.
+            indexes: The specs, none of which is running. All dependents of each must be reset as well, either in the
+                same call or once they have been stopped.
         """
         chosen = sorted(set(indexes) - set(self._plan.broken))
         for index in chosen:

@@ -1,8 +1,8 @@
 """Decide when a newly started daemon counts as healthy: by URL, by a line, by a port, or by being alive.
 
-An answer from a target doesn't prove which process answers. So the resident reports each start and each end of a command: the
-target must answer while the same command is running, and that command must still be running a moment later. If the command
-ends before that, the wait starts over with the next command that the resident starts.
+An answer from a target doesn't prove which process answers. So the resident reports each start and each end of a
+command: the target must answer while the same command is running, and that command must still be running a moment
+later. If the command ends before that, the wait starts over with the next command that the resident starts.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m trio_process._cli.daemon.resident SPEC_FILE
 
-It reports to its parent, the command ``daemon start``, with one JSON object per line on stdout: `running` and `ready` with
-the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends. Once the
-parent has exited, the resident continues without reporting.
+It reports to its parent, the command ``daemon start``, with one JSON object per line on stdout: `running` and `ready`
+with the PID of the command, `ended` with the PID and how it ended, `failed` with the reason why the resident ends. Once
+the parent has exited, the resident continues without reporting.
 """
 
 from __future__ import annotations

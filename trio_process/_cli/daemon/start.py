@@ -61,7 +61,8 @@ async def start(spec: DaemonSpec, files: StateFiles) -> tuple[DaemonEntry, int]:
 
     Raises:
         DaemonError: It did not start, or was not healthy in time, and was stopped again.
-        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; a second signal ends the grace period, a third one exits at once.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; a second signal ends the grace period, a third one exits at
+            once.
     """
     deadline, scope = ShutdownDeadline(), trio.CancelScope()
     escalation = Escalation(stop=lambda _: scope.cancel(), hurry=lambda _: deadline.advance(trio.current_time()))

@@ -170,8 +170,8 @@ _Item = TypeVar("_Item")
 async def receive_all(channel: trio.MemoryReceiveChannel[_Item]) -> list[_Item]:
     """Wait for items, and return all that are available; an empty list at the end of the channel.
 
-    With one item at a time, a view would fall behind a run of thousands of short tasks, several of which can pass in one
-    turn of the event loop.
+    With one item at a time, a view would fall behind a run of thousands of short tasks, several of which can pass in
+    one turn of the event loop.
     """
     found: list[_Item] = []
     with suppress(trio.WouldBlock, trio.EndOfChannel):

@@ -55,8 +55,8 @@ def _read(path: Path) -> dict[str, str]:
 def remember(file: PipelineFile, result: RunAllResult) -> None:
     """Write the last state of each task; tasks that were not run this time keep their previous state.
 
-    An unwritable directory is not an error: only ``--only-failed`` is lost. Nothing is kept for a pipeline that was read from
-    a pipe.
+    An unwritable directory is not an error: only ``--only-failed`` is lost. Nothing is kept for a pipeline that was
+    read from a pipe.
     """
     if not file.is_regular:
         return

@@ -118,8 +118,8 @@ class _TaskLog:
     text waits until as many attempts have ended.
 
     Attributes:
-        pending: Texts, each with whether it is the task's last, and how many attempts must have ended before; no text for
-            the command of the next attempt.
+        pending: Texts, each with whether it is the task's last, and how many attempts must have ended before; no text
+            for the command of the next attempt.
         exits: How many attempts have ended.
         announced: The last attempt whose command was written.
     """

@@ -58,8 +58,8 @@ async def services_of(
 ) -> AsyncIterator[Supervisor | RunningServices]:
     """Open the services that tasks may use for the length of the block; none starts until a task uses it.
 
-    Without a running instance, this process becomes the instance, so that no other process starts a second copy: another
-    `run` uses its services, and an `up` waits for its end.
+    Without a running instance, this process becomes the instance, so that no other process starts a second copy:
+    another `run` uses its services, and an `up` waits for its end.
 
     Args:
         instance: The instance of the file; None if it can't have one, such as a pipe.

@@ -1,8 +1,8 @@
 """Run the services of a file: a daemon around a control server around a supervisor, in this order.
 
 The daemon comes first, so that signals are handled before the first service starts. The control server encloses the
-supervisor, so that it can show the shutdown. When the block is left, the services are stopped in order, then the socket is
-removed, then the lock is released: when the lock is free, no service of this file is alive.
+supervisor, so that it can show the shutdown. When the block is left, the services are stopped in order, then the socket
+is removed, then the lock is released: when the lock is free, no service of this file is alive.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Guard the server: decide by a request's head alone whether it may pass, before anything is routed.
 
-The order of checks is `Host`, `Origin`, token, access, for HTTP requests and WebSockets alike. A browser attaches cookies to
-any request that a foreign page makes it send, so a cookie alone permits no changes: they require the `Origin` of our own page.
+The order of checks is `Host`, `Origin`, token, access, for HTTP requests and WebSockets alike. A browser attaches
+cookies to any request that a foreign page makes it send, so a cookie alone permits no changes: they require the
+`Origin` of our own page.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Check the names by which a server is addressed, to keep out pages of other sites and rebound names.
 
 DNS rebinding makes a browser send requests for `attacker.example` to 127.0.0.1; their `Host` still says
-`attacker.example`. So a `Host` is accepted only if it is one of our names. Its port is not compared, so that port forwarding
-(``ssh -L``, containers) works; an `Origin` must name the same port, because other programs may serve pages on other ports of
-this machine.
+`attacker.example`. So a `Host` is accepted only if it is one of our names. Its port is not compared, so that port
+forwarding (``ssh -L``, containers) works; an `Origin` must name the same port, because other programs may serve pages
+on other ports of this machine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Distribute events, as messages, to every stream that requested them.
 
 Events that are published within 50 ms become one *frame*. A frame is encoded once for each distinct wish (channels,
-services, batches or lines), however many clients share it, and a client's backlog holds references to frames. A backlog is
-bounded: beyond the bound, output is dropped, the oldest first, and counted by service, so that the client receives a `gap` in
-its place. Changes of state are never dropped; a client whose state changes alone exceed the bound is disconnected. No other
-task waits for a client.
+services, batches or lines), however many clients share it, and a client's backlog holds references to frames. A backlog
+is bounded: beyond the bound, output is dropped, the oldest first, and counted by service, so that the client receives a
+`gap` in its place. Changes of state are never dropped; a client whose state changes alone exceed the bound is
+disconnected. No other task waits for a client.
 """
 
 from __future__ import annotations

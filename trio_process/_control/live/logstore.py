@@ -1,8 +1,8 @@
 """Store the lines of every service, each with a cursor, by which a client fills the gap after a reconnection.
 
-Cursors count all lines of one instance from 1, so that the lines of several services have a total order. Lines are kept as
-they arrived, in chunks of one process and stream; a chunk takes a contiguous range of cursors, and ranges never overlap, so
-services are merged by sorting chunks.
+Cursors count all lines of one instance from 1, so that the lines of several services have a total order. Lines are kept
+as they arrived, in chunks of one process and stream; a chunk takes a contiguous range of cursors, and ranges never
+overlap, so services are merged by sorting chunks.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ LARGEST: Final = 2**20
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
     r"""Return the variables and the faults of a file.
 
-    Blank lines and lines that begin with ``#`` are skipped, and so is `export` in front of a name. A value in single quotes
-    is taken literally. A value in double quotes may span lines and contain the escapes ``\n``, ``\t``, ``\r``, ``\"``,
-    ``\\`` and ``\$``. A value without quotes ends at a space followed by ``#``. Nothing is expanded.
+    Blank lines and lines that begin with ``#`` are skipped, and so is `export` in front of a name. A value in single
+    quotes is taken literally. A value in double quotes may span lines and contain the escapes ``\n``, ``\t``, ``\r``,
+    ``\"``, ``\\`` and ``\$``. A value without quotes ends at a space followed by ``#``. Nothing is expanded.
     """
     try:
         with path.open("rb") as file:

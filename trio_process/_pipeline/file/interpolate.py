@@ -1,7 +1,7 @@
 """Expand ``${NAME}``, ``${NAME:-default}`` and ``${matrix.NAME}`` in the strings of a pipeline file.
 
-A default may contain these placeholders in turn, to any depth; as in a shell, it is evaluated only if it is used. It ends at
-the first ``}`` that doesn't close an inner placeholder, and a plain ``{`` is text.
+A default may contain these placeholders in turn, to any depth; as in a shell, it is evaluated only if it is used. It
+ends at the first ``}`` that doesn't close an inner placeholder, and a plain ``{`` is text.
 """
 
 from __future__ import annotations

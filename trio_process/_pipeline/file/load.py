@@ -46,7 +46,8 @@ class PipelineFile:
         services: Its services, in the order of the file.
         strategy: Which services are restarted together, as in the file; None for the supervisor's default.
         faults: Where service entries record faults that only appear when units are made from them.
-        files: The files it was read from: itself, included files, and env files; absolute paths, empty if it isn't regular.
+        files: The files it was read from: itself, included files, and env files; absolute paths, empty if it isn't
+            regular.
         is_regular: Whether it is a file in its directory; for anything else, such as a pipe, nothing can be remembered.
     """
 
@@ -72,8 +73,8 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
 
     Args:
-        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, any other file as
-            TOML.
+        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, any other file
+            as TOML.
 
     Returns:
         One spec per task, in the order of the file; for a task with a matrix, one per combination.

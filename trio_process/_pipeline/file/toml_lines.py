@@ -1,8 +1,8 @@
 """Find the line of each key of a TOML file, which `tomllib` does not report.
 
-The scan runs before `tomllib`, which takes time quadratic in the depth of a key: a key that is nested too deeply is refused
-here. Apart from that, the scanner relies on valid text and only has to find where values end (https://toml.io/en/v1.0.0).
-Keys inside inline tables have no line of their own; callers use that of the enclosing key.
+The scan runs before `tomllib`, which takes time quadratic in the depth of a key: a key that is nested too deeply is
+refused here. Apart from that, the scanner relies on valid text and only has to find where values end
+(https://toml.io/en/v1.0.0). Keys inside inline tables have no line of their own; callers use that of the enclosing key.
 """
 
 from __future__ import annotations
