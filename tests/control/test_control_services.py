@@ -76,6 +76,17 @@ async def test_a_service_is_stopped_started_and_restarted():
         assert (await post(control, "/services/nobody/start")).code == "not_found"
 
 
+@pytest.mark.parametrize("deed", ["stop", "restart", "start"])
+@pytest.mark.parametrize("wait", ["999", "abc", "-1", "nan", "1_0"])
+async def test_what_is_refused_for_its_wait_has_changed_nothing(deed, wait):
+    async with supervised() as (control, supervisor):
+        pid = supervisor["web"].process.pid
+        got = await post(control, f"/services/web/{deed}?wait={wait}")
+        assert (got.status, got.code) == (400, "invalid_request")
+        await post(control, "/services/web/start?wait=20")  # comes after what the refused one might have begun
+        assert supervisor["web"].process.pid == pid
+
+
 async def test_without_a_wait_the_deed_is_begun_and_goes_on():
     async with supervised() as (control, supervisor):
         got = await post(control, "/services/off/start")

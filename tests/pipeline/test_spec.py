@@ -195,8 +195,9 @@ def test_a_bad_value_is_refused_when_it_is_made_and_named(bad, named):
     ],
 )
 def test_an_unknown_option_is_refused_with_the_word_that_is_used_here(options, said):
-    with pytest.raises(OptionError, match=said):
-        RunSpec(name="a", command="x", **options)
+    for given in ({"name": "a", "command": "x"}, {"name": "a"}, {}):
+        with pytest.raises(OptionError, match=said):
+            RunSpec(**given, **options)
 
 
 def test_a_positional_argument_and_one_that_is_left_out_are_refused_with_words():

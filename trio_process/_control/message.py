@@ -103,16 +103,23 @@ class Request:
     @property
     def wait(self) -> float:
         """How long the response may wait until the request is done, in seconds."""
-        text = self.query.get("wait")
-        if text is None:
-            return 0.0
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = math.nan
-        if not 0 <= seconds <= LONGEST_WAIT:
-            raise invalid("wait", f"wait must be 0 to {LONGEST_WAIT:g} seconds, got {text!r}")
-        return seconds
+        return parse_wait(self.query)
+
+
+def parse_wait(query: Mapping[str, str]) -> float:
+    """Return how long the response to a query may wait, in seconds.
+
+    Raises:
+        Problem: The value isn't a number from 0 to `LONGEST_WAIT`.
+    """
+    text = query.get("wait", "0")
+    try:
+        seconds = float(text) if "_" not in text else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise invalid("wait", f"wait must be 0 to {LONGEST_WAIT:g} seconds, got {text!r}")
+    return seconds
 
 
 def parse_query(raw: bytes) -> dict[str, str]:

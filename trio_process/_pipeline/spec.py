@@ -199,13 +199,13 @@ def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
     def checked(self: RunSpec, *args: object, **options: Any) -> None:
         if args:
             raise OptionError(f"RunSpec takes keywords only, got {args[0]!r}; write name=..., command=..., args=[...]")
-        for option in ("name", "command"):
-            if option not in options:
-                raise OptionError(f"RunSpec needs {option}=")
         for option in options.keys() & _NOT_HERE.keys():
             raise OptionError(f"unknown option {option!r}; {_NOT_HERE[option]}")
         if not options.keys() <= _FIELDS:
             check_names(options, _FIELDS)
+        for option in ("name", "command"):
+            if option not in options:
+                raise OptionError(f"RunSpec needs {option}=")
         init(self, **options)
 
     return checked

@@ -14,7 +14,7 @@ import attrs
 
 from ..._core import nearest
 from ..gate import Need
-from ..message import Answer, Receive, Request, Send
+from ..message import Answer, Receive, Request, Send, parse_wait
 from ..problem import invalid
 from .schema import Schema
 
@@ -138,10 +138,13 @@ class Router:
 def check_query(route: Route, query: Mapping[str, str]) -> None:
     """Check that a route of the API knows all parameters: a misspelled parameter must not be ignored.
 
+    The wait is checked here too: a request that is refused for it must not have stopped anything yet.
+
     Raises:
-        Problem: A parameter is unknown.
+        Problem: A parameter is unknown, or the wait isn't valid.
     """
     if route.path.startswith(BASE):
         for name in query:
             if name not in route.query:
                 raise invalid(name, f"this path has no parameter {name!r}{nearest(name, route.query)}")
+        parse_wait(query)
