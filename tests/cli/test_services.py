@@ -333,6 +333,8 @@ def test_a_second_up_attaches_and_reports_a_changed_file(site):
     assert "run already (PID " in done.stdout
     assert "the file has changed" not in done.stdout
     assert site.states()["mail"] == "ready"
+    done = site.run("up", "-d", "--listen", "127.0.0.1:0")
+    assert (done.returncode, "without --listen" in done.stderr) == (1, True)
     site.write(FILE.replace("db is up; exec", "db is up; : ; exec") + '[services.new]\nrun = "sleep 1000"\n')
     assert "the file has changed" in site.run("up", "-d").stdout
     assert site.run("reload", "--dry-run").stdout == "would restart or change db (args)\nwould start new\n"

@@ -55,7 +55,12 @@ async def bring_up(
     settings = ServeSettings(names=tuple(names), listen=listen, token=token)
     while True:
         await _let_run_end(instance, timeout)
-        if instance.pid():
+        if pid := instance.pid():
+            if listen:
+                raise ProcessError(
+                    f"the services of {instance.file} run already (PID {pid}), without --listen; see them by "
+                    "`trio-process ui`, or run `trio-process down` first"
+                )
             return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
         if detach:
             await _leave_in_background(instance, names, listen, token)
