@@ -70,7 +70,9 @@ class Stack:
         deadline = time.monotonic() + LIMIT
         while True:
             rows = self.rows()
-            if all(rows[name]["ready"] and rows[name]["pid"] != before[name]["pid"] for name in ("web", *names)):
+            if all(
+                rows[name]["ready"] and rows[name]["pid"] not in (None, before[name]["pid"]) for name in ("web", *names)
+            ):
                 return rows
             assert time.monotonic() < deadline, self.run("logs")
             time.sleep(0.02)
