@@ -329,7 +329,7 @@ def test_the_reference_lists_no_members_by_hand():
 )
 def test_the_reference_describes_every_public_name(module):
     reference = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
-    described = set(re.findall(r"auto(?:class|function|exception|data|protocol)?:: (\S+)", reference))
+    described = set(re.findall(r"(?:auto(?:class|function|exception|data|protocol)?|py:data):: (\S+)", reference))
     imported = sys.modules[module] if module in sys.modules else __import__(module, fromlist=["__all__"])
     missing = {name for name in imported.__all__ if f"{module}.{name}" not in described}
     assert not missing
