@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 PROGRAM = [sys.executable, "-m", "trio_process"]
@@ -71,11 +71,15 @@ class Typist:
 
 
 @contextmanager
-def at_a_terminal(*command: str) -> Iterator[Typist]:
+def at_a_terminal(
+    *command: str, directory: str | os.PathLike[str] = ".", environment: Mapping[str, str] | None = None
+) -> Iterator[Typist]:
+    """Run a command at a terminal of its own, by default in a plain one's environment."""
     pid, master = pty.fork()
     if pid == 0:
         try:
-            os.execvpe(command[0], command, {**os.environ, "TERM": "dumb", "PS1": "ready> "})
+            os.chdir(directory)
+            os.execvpe(command[0], command, environment or {**os.environ, "TERM": "dumb", "PS1": "ready> "})
         finally:
             os._exit(127)
     typist = Typist(pid, master)
@@ -85,4 +89,5 @@ def at_a_terminal(*command: str) -> Iterator[Typist]:
         if typist.pid:
             os.kill(typist.pid, signal.SIGKILL)
             os.waitpid(typist.pid, 0)
-        os.close(master)
+        if typist.master >= 0:  # else the test has closed it
+            os.close(typist.master)

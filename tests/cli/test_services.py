@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import socket
@@ -17,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 from support import state_of, wait_gone, wait_until
-from typist import Typist
+from typist import PROGRAM, at_a_terminal
 
 from trio_process import UnitState
 from trio_process._cli.services.live import choose
@@ -158,25 +157,8 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
     assert not list(site.state.glob("*.sock"))
 
 
-@contextmanager
 def at_terminal(site, *args):
-    """Run a command at a terminal of its own; yield its PID and the terminal's other end."""
-    pid, master = pty.fork()
-    if pid == 0:
-        try:
-            os.chdir(site.directory)
-            os.execve(sys.executable, [sys.executable, "-m", "trio_process", *args], site.environment)
-        finally:
-            os._exit(127)
-    typist = Typist(pid, master)
-    try:
-        yield typist
-    finally:
-        if typist.pid:
-            os.kill(typist.pid, signal.SIGKILL)
-            os.waitpid(typist.pid, 0)
-        if typist.master >= 0:
-            os.close(typist.master)
+    return at_a_terminal(*PROGRAM, *args, directory=site.directory, environment=site.environment)
 
 
 def test_a_terminal_that_is_closed_ends_the_services_and_gives_129(site):
