@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_process._core import OptionError, PipelineError
-from trio_process._pipeline.file import keys as schema
+from trio_process._pipeline.file import keys
 from trio_process._pipeline.file.load import LARGEST, has_pipeline, load_pipeline, read_pipeline
+from trio_process._pipeline.file.schema import json_schema
 from trio_process._pipeline.file.toml_lines import key_lines
 from trio_process._pipeline.file.value_types import parse_duration
 
@@ -233,9 +234,9 @@ class TestFaults:
         ]
 
     def test_no_foreign_spelling_hides_a_key_of_ours(self):
-        assert not set(schema._OURS_FOR) & set(schema.TASK_KEYS)
-        assert set(schema._OURS_FOR.values()) <= set(schema.TASK_KEYS)
-        assert not set(schema._OURS_FOR_TOP) & set(schema.TOP_KEYS)
+        assert not set(keys._OURS_FOR) & set(keys.TASK_KEYS)
+        assert set(keys._OURS_FOR.values()) <= set(keys.TASK_KEYS)
+        assert not set(keys._OURS_FOR_TOP) & set(keys.TOP_KEYS)
 
     @pytest.mark.parametrize(
         ("line", "says"),
@@ -532,13 +533,13 @@ def test_durations_are_read_with_units():
 
 def test_the_json_schema_is_the_one_made_from_the_loader_s_table():
     path = ROOT / "trio_process" / "_pipeline" / "file" / "pipeline.schema.json"
-    made = json.dumps(schema.json_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert path.read_text() == made, "write json_schema() of trio_process/_pipeline/file/keys.py into the file"
+    made = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    assert path.read_text() == made, "write json_schema() of trio_process/_pipeline/file/schema.py into the file"
 
 
 def test_the_reference_page_names_every_key_and_its_example_is_a_pipeline(tmp_path):
     page = PAGE.read_text()
-    for key in schema.TASK_KEYS.values():
+    for key in keys.TASK_KEYS.values():
         assert f"| `{key.name}`{' *' if key.default else ''} |" in page
     example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1]
     (tmp_path / "trio-process.toml").write_text(example)
@@ -563,7 +564,7 @@ def test_the_faults_of_the_reference_page_are_those_of_such_a_file(tmp_path, mon
 
 
 _WORDS = st.sampled_from(
-    ["tasks", "defaults", "env-file", "tool", "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", '"', "'", '"""', "'''", "a", "t", "1", "0x1", "${", "${A}", "${matrix.a}", "$${", " ", "#", "true", "[tasks.t]\nrun='true'\n", "\\", "é", "\0", "-inf", *schema.TASK_KEYS]
+    ["tasks", "defaults", "env-file", "tool", "[", "]", "[[", "]]", "{", "}", "=", ".", ",", "\n", '"', "'", '"""', "'''", "a", "t", "1", "0x1", "${", "${A}", "${matrix.a}", "$${", " ", "#", "true", "[tasks.t]\nrun='true'\n", "\\", "é", "\0", "-inf", *keys.TASK_KEYS]
 )  # fmt: skip
 
 
@@ -613,7 +614,7 @@ def _toml(value):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(list(schema.TASK_KEYS)), _VALUES, max_size=5), st.booleans())
+@given(st.dictionaries(st.sampled_from(list(keys.TASK_KEYS)), _VALUES, max_size=5), st.booleans())
 def test_no_value_of_a_key_makes_anything_but_a_pipeline_error(tmp_path_factory, table, as_defaults):
     path = tmp_path_factory.getbasetemp() / "values.toml"
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())

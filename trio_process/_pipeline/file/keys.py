@@ -1,8 +1,8 @@
-"""Define the keys of a pipeline file in one table, from which the loader's checks and the JSON Schema are derived."""
+"""Define the keys of a pipeline file in one table, from which the loader's checks and the JSON Schema (schema.py) are derived."""
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 
@@ -176,54 +176,3 @@ def unknown_top_key(name: str) -> str:
     if name in TASK_KEYS:
         return f"unknown key here; say it in a task, `[tasks.NAME]`{', or in `[defaults]`' if name in DEFAULT_KEYS else ''}"
     return f"unknown key{nearest(name, TOP_KEYS)}; a task is written `[tasks.NAME]`"
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a pipeline file, for editors."""
-    from .service_keys import service_schema  # noqa: PLC0415 - that module imports this one
-
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "trio-process pipeline",
-        "description": "The tasks of `trio-process run`, and the services of `trio-process up`.",
-        "type": "object",
-        "additionalProperties": False,
-        "anyOf": [{"required": [name]} for name in ("tasks", "services", "include")],
-        "properties": {
-            "tasks": {
-                "description": "The tasks by name.",
-                "type": "object",
-                "minProperties": 1,
-                "additionalProperties": {"$ref": "#/definitions/task"},
-            },
-            "services": {
-                "description": "The services by name.",
-                "type": "object",
-                "additionalProperties": {"$ref": "#/definitions/service"},
-            },
-            "defaults": {
-                "description": "The defaults of all tasks.",
-                "type": "object",
-                "additionalProperties": False,
-                "properties": _properties(DEFAULT_KEYS),
-            },
-            **_properties(FILE_KEYS),
-        },
-        "definitions": {
-            "task": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": _properties(TASK_KEYS),
-                "oneOf": [{"required": ["run"]}, {"required": ["shell"]}],
-            },
-            "service": service_schema(),
-        },
-    }
-
-
-def _properties(keys: dict[str, Key]) -> dict[str, Any]:
-    return {name: _property(key) for name, key in keys.items()}
-
-
-def _property(key: Key) -> dict[str, Any]:
-    return {"description": key.about, **key.kind.schema}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..._core import nearest
 from . import service_types, value_types
@@ -70,13 +70,3 @@ def unknown_service_key(name: str) -> str:
     if right is not None:
         return f"unknown key; this is written `{right}` here"
     return f"unknown key{nearest(name, SERVICE_KEYS)}"
-
-
-def service_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a service."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {name: {"description": key.about, **key.kind.schema} for name, key in SERVICE_KEYS.items()},
-        "oneOf": [{"required": ["run"]}, {"required": ["shell"]}],
-    }
