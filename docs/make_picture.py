@@ -17,9 +17,9 @@ from rich.console import Console, RenderableType
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from trio_process._cli.run.board import Board
-from trio_process._cli.run.render import frame
 from trio_process._cli.text import cells, without_sequences
+from trio_process._cli.views.board import Board
+from trio_process._cli.views.render import frame
 from trio_process._core import ActionProcessOutput, Subscription
 from trio_process._pipeline import Runner, RunUpdate, SpecState, read_pipeline
 from trio_process._process import Service

@@ -62,8 +62,10 @@ WINGS = {
     ("_cli", "daemon"): {"output", "state", "terminal", "text"},
     ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "screen", "terminal", "text"},
     ("_cli", "services"): {"find", "instance", "output", "screen", "state", "terminal", "text"},
+    ("_cli", "views"): {"screen", "text"},
 }
 BETWEEN_WINGS = {
+    ("_cli", "run"): {"views"},
     ("_control", "api"): {"gate", "live", "page"},
     ("_control", "live"): {"gate"},
     ("_control", "page"): {"live"},

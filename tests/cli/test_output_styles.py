@@ -18,10 +18,10 @@ from invoke import invoke
 from rich.cells import cell_len
 from typist import PROGRAM, at_a_terminal
 
-from trio_process._cli.run.colour import Colour
 from trio_process._cli.run.logs import log_name
-from trio_process._cli.run.styles import Group, Prefix, Raw, commands_of
 from trio_process._cli.text import cell_ljust, logged
+from trio_process._cli.views.colour import Colour
+from trio_process._cli.views.styles import Group, Prefix, Raw, commands_of
 from trio_process._core import last_lines
 
 RUN = [*PROGRAM, "run"]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from trio_process._cli.run.board import Board
-from trio_process._cli.run.plain import MOST_PENDING, PlainView, Writer
-from trio_process._cli.run.render import account, as_text, choose_rows, frame
-from trio_process._cli.run.styles import Prefix
-from trio_process._cli.run.summary import summarize
 from trio_process._cli.text import clock, glimpse, listed, logged, typed
+from trio_process._cli.views.board import Board
+from trio_process._cli.views.plain import MOST_PENDING, PlainView, Writer
+from trio_process._cli.views.render import account, as_text, choose_rows, frame
+from trio_process._cli.views.styles import Prefix
+from trio_process._cli.views.summary import summarize
 from trio_process._core import (
     ActionProcessExited,
     ActionProcessOutput,

@@ -1,1 +1,1 @@
-"""The command ``trio-process run``: selection, live view, plain log, summary, reports."""
+"""The command ``trio-process run``: selection, execution, memory and reports."""

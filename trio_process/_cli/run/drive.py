@@ -33,12 +33,11 @@ from ..instance import Instance
 from ..job_control import CHANGES, JOB_CONTROL, SuspendableClock
 from ..output import OutputLost
 from ..terminal import Terminal, heard
-from .board import Board, Change, receive_all
+from ..views import Board, Change, View, receive_all
 from .executor import TerminalExecutor
 from .listen import shown_at
 from .place import Place
 from .uses import services_of
-from .view import View
 from .watch import open_watch
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ..._pipeline import Attempt
 from ..._process import ManagedProcess, ask_to_stop, keep_terminal, stop_signal_of
 from ..job_control import Foreground, SuspendableClock
 from ..terminal import Terminal
+from ..views import View
 from .place import Place
-from .view import View
 
 _NO_TERMINAL = (
     "it wants the terminal (interactive = true), and there is none: run it from a terminal, or leave `interactive` out"

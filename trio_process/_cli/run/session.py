@@ -20,18 +20,26 @@ from ..limits import raise_descriptor_limit
 from ..output import OutputLost, print_error, show, without_output, write
 from ..screen import Screen, asks_for_colours, wants_live_view
 from ..terminal import Terminal
-from .board import Board
+from ..views import (
+    Board,
+    Group,
+    LiveView,
+    PlainView,
+    Prefix,
+    Raw,
+    Style,
+    View,
+    account,
+    as_text,
+    commands_of,
+    summarize,
+    terminal_console,
+)
 from .drive import Outcome, RunSettings, drive
 from .last_run import remember
-from .live import LiveView
 from .logs import logged_to
-from .plain import PlainView
 from .remembered import Chosen, begin, choose, open_memory, remember_ends
-from .render import account, as_text, terminal_console
 from .reports import write_reports
-from .styles import Group, Prefix, Raw, Style, commands_of
-from .summary import summarize
-from .view import View
 from .watch import check_watch, resting
 
 FAILED: Final = 1

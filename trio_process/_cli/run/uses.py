@@ -15,7 +15,7 @@ from ..._daemon import PIDFile, default_registry
 from ..._supervisor import Supervisor, UnitSpec, held, wait_unheld
 from ..instance import Instance, announce, segment
 from ..output import print_error
-from .view import View
+from ..views import View
 
 _RETRY: Final = 0.02  # seconds
 

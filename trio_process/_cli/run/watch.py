@@ -12,7 +12,7 @@ import trio
 from ..._core import OptionError, ProcessError, open_scope
 from ..._pipeline import RunSpec, SpecState, Watched
 from ..output import print_error
-from .board import Board
+from ..views import Board
 from .last_run import DIRECTORY
 
 if TYPE_CHECKING:
