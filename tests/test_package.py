@@ -46,6 +46,7 @@ LAYERS = {
 # wings, and what each may import of the hall that it opens on
 WINGS = {
     ("_core", "events"): {"checks", "enums", "errors", "scope", "serialize", "waiting"},
+    ("_core", "system"): {"errors"},
     ("_process", "output"): {"reactor"},
     ("_process", "containment"): {"backend", "environment", "reactor", "reap"},
     ("_process", "local"): {"backend", "end_reason", "environment", "reactor", "reap", "start_errors"},
@@ -53,6 +54,7 @@ WINGS = {
     ("_daemon", "registry"): {"pidfile"},
     ("_pipeline", "file"): {"plan", "spec"},
     ("_supervisor", "probes"): set(),
+    ("_supervisor", "replicas"): {"errors", "spec", "unit", "unit_lines", "watchers"},
     ("_supervisor", "rules"): set(),
     ("_supervisor", "runs"): set(),
     ("_control", "api"): {"message", "problem"},
@@ -70,6 +72,7 @@ BETWEEN_WINGS = {
     ("_control", "live"): {"gate"},
     ("_control", "page"): {"live"},
     ("_process", "local"): {"containment", "output"},
+    ("_supervisor", "replicas"): {"probes", "rules", "runs"},
 }
 
 PUBLIC = ["trio_process", "trio_process.cluster", "trio_process.exec", "trio_process.testing"]

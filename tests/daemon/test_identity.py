@@ -216,7 +216,7 @@ def test_where_the_identity_cannot_be_stored_the_rule_for_foreign_files_holds(tm
     path = tmp_path / "f.pid"
     with PIDFile(path):
         assert read_pid(path) == (os.getpid(), True)
-    with holder("import trio_process._core.identity as identity\n"
+    with holder("import trio_process._core.system.identity as identity\n"
                 "os.setxattr = lambda *args: (_ for _ in ()).throw(OSError(95, 'x'))\n"
                 f"PIDFile({str(path)!r}).acquire()") as child:  # fmt: skip
         assert read_pid(path) == (child.pid, True)

@@ -39,21 +39,6 @@ from .events import (
     SubscriptionStatistics,
     batch_of,
 )
-from .files import (
-    NO_LOCKS,
-    TEMPORARY,
-    Draft,
-    is_at,
-    is_locked,
-    make_directories,
-    open_regular,
-    own_descriptor,
-    try_lock,
-    unlock,
-    write_atomically,
-)
-from .forks import close_in_forks, closed_in_forks, forget_descriptor
-from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .keywords import AdoptKeywords, RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .option_names import check_names, refuse_unknown, unknown_option
 from .options import (
@@ -69,7 +54,6 @@ from .options import (
     shown_cwd,
     with_stdin_pipe,
 )
-from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .restart import RestartMode, RestartPolicy, Restarts
 from .result import (
     AgentLostError,
@@ -83,8 +67,42 @@ from .scope import Block, logger, note_failure, open_scope, raise_first
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
+from .system import (
+    MAX_PID,
+    NO_LOCKS,
+    START_SLACK,
+    TEMPORARY,
+    Draft,
+    Liveness,
+    ProcessIdentity,
+    ProcStat,
+    Viewpoint,
+    close_in_forks,
+    closed_in_forks,
+    distrust,
+    distrust_temporary_home,
+    forget_descriptor,
+    home_directory,
+    is_alive,
+    is_at,
+    is_locked,
+    is_temporary_home,
+    lives_since,
+    make_directories,
+    open_regular,
+    own_descriptor,
+    parse_pid,
+    parse_start,
+    read_stat,
+    read_tag,
+    read_uids,
+    started_at,
+    try_lock,
+    unlock,
+    user_name,
+    write_atomically,
+)
 from .text import Written, command_line, escape_controls, in_seconds, last_lines, nearest, shown
-from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [

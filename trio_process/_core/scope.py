@@ -18,7 +18,7 @@ from typing import Self
 import trio
 
 from .errors import ProcessError
-from .forks import end_fork
+from .system import end_fork
 
 logger = logging.getLogger("trio_process")
 

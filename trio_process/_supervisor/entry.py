@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol, final
 
 from .._core import UnitFailedError
-from .replica import Replica
+from .replicas import Replica
 from .spec import UnitSpec
 
 

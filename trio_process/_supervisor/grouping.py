@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol, final
 
 from .entry import Entry
-from .replica import Replica
+from .replicas import Replica
 from .rules import Graph, Strategy, UnitState
 
 

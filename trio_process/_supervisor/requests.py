@@ -15,7 +15,7 @@ from .entry import Entry
 from .errors import NotReadyError
 from .faults import checked
 from .reload import ReloadPlan, compare
-from .replica import Replica
+from .replicas import Replica
 from .roster import Roster
 from .rules import AT_REST, Graph, UnitState, missing
 from .spec import UnitSpec

@@ -13,8 +13,7 @@ from .._process import Service
 from .entry import Entry
 from .events import UnitChanged
 from .grouping import Grouping
-from .keeper import Keeper
-from .replica import Replica
+from .replicas import Keeper, Replica, Tasks
 from .rules import (
     AT_REST,
     RUNNING,
@@ -29,7 +28,6 @@ from .rules import (
 )
 from .runs import Exits
 from .spec import UnitSpec
-from .tasks import Tasks
 
 _T = TypeVar("_T")
 

@@ -10,7 +10,7 @@ import trio
 
 from .._core import ShutdownDeadline, current_deadline, enter_deadline, open_scope, raise_first
 from .._process import Service
-from .replica import Replica
+from .replicas import Replica
 from .roster import Roster
 from .rules import Strategy, UnitState
 from .spec import UnitSpec

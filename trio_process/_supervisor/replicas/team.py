@@ -7,10 +7,10 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from .._core import ProcessError, ShutdownDeadline
-from .._process import Service
-from .rules import Outlook, UnitState
-from .runs import Exits
+from ..._core import ProcessError, ShutdownDeadline
+from ..._process import Service
+from ..rules import Outlook, UnitState
+from ..runs import Exits
 from .tasks import Tasks
 
 _T = TypeVar("_T")

@@ -7,10 +7,10 @@ from typing import Final, final
 
 import trio
 
-from .._process import Service
-from .probes import Asker, LineKind, Place, Probe
-from .runs import Run
-from .spec import REPLICA_VARIABLE, UnitSpec
+from ..._process import Service
+from ..probes import Asker, LineKind, Place, Probe
+from ..runs import Run
+from ..spec import REPLICA_VARIABLE, UnitSpec
 
 _UNTIL_READY: Final = 1.0
 _FROM_THEN_ON: Final = 10.0

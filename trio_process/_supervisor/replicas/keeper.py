@@ -27,14 +27,14 @@ from typing import final
 
 import trio
 
-from .._core import CommandFailedError, ProcessError, in_seconds, logger
-from .._daemon import one_line, reason_of
-from .errors import NotReadyError
+from ..._core import CommandFailedError, ProcessError, in_seconds, logger
+from ..._daemon import one_line, reason_of
+from ..errors import NotReadyError
+from ..rules import AT_REST, Situation, UnitEvent, UnitState, decide
+from ..runs import CommandRun, MainRun, Run
+from ..spec import UnitSpec
 from .probing import Probing
 from .replica import Replica
-from .rules import AT_REST, Situation, UnitEvent, UnitState, decide
-from .runs import CommandRun, MainRun, Run
-from .spec import UnitSpec
 
 
 @final

@@ -9,17 +9,17 @@ from typing import Final, final
 import attrs
 import trio
 
-from .._core import StopFailedError, UnitFailedError, checks, in_seconds, member
-from .._process import ManagedProcess
+from ..._core import StopFailedError, UnitFailedError, checks, in_seconds, member
+from ..._process import ManagedProcess
+from ..errors import NotReadyError
+from ..rules import AT_REST, RUNNING, Machine, Outlook, UnitEvent, UnitState
+from ..runs import Run
+from ..spec import UnitSpec
+from ..unit import Unit
+from ..unit_lines import UnitLines
+from ..watchers import Watchers
 from .bell import Bell
-from .errors import NotReadyError
-from .rules import AT_REST, RUNNING, Machine, Outlook, UnitEvent, UnitState
-from .runs import Run
-from .spec import UnitSpec
 from .team import Team
-from .unit import Unit
-from .unit_lines import UnitLines
-from .watchers import Watchers
 
 _ENDS: Final = {
     UnitState.STOPPED: "was stopped",
