@@ -53,20 +53,20 @@ async def steps(service: Service, scale: float) -> Values:
 
 async def lines(service: Service, scale: float) -> Values:
     """A million lines to a subscriber."""
-    wanted, count, begun = int(LINES * scale), 0, time.perf_counter()
+    wanted, count, began = int(LINES * scale), 0, time.perf_counter()
     with service.subscribe(ActionProcessOutput, buffer=100_000) as events:
         process = await service.start("seq", "1", str(wanted), disable_capture=True)
         while count < wanted:
             count += len((await events.receive_batch()).lines)
         await process.wait()
-    return {"lines": count / (time.perf_counter() - begun) / 1e6}
+    return {"lines": count / (time.perf_counter() - began) / 1e6}
 
 
 async def bulk(service: Service, scale: float) -> Values:
     """100 MB of output, of which the tail is kept."""
-    size, begun = int(MEGABYTES * scale * 1e6), time.perf_counter()
+    size, began = int(MEGABYTES * scale * 1e6), time.perf_counter()
     await service.run("head", "-c", str(size), "/dev/zero")
-    return {"bytes": size / (time.perf_counter() - begun) / 1e6}
+    return {"bytes": size / (time.perf_counter() - began) / 1e6}
 
 
 def _contenders(work: Work) -> tuple[Contender, ...]:

@@ -206,7 +206,7 @@ def measure(
         scale: How much work; 1.0 is the full size.
         tell: Is told of the progress.
         only: Contenders; none means all.
-        seconds: The time there is: no round is begun that would not be over by then, but the first.
+        seconds: The time there is: a round that would not end by then is not started, but for the first.
     """
     begin = time.monotonic()
     outcome = Outcome(benchmark, scale)

@@ -113,7 +113,7 @@ def machine() -> dict[str, Any]:
 
 
 def merge(path: Path, row: dict[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of the file with this one in its place; a file that can't be read is begun anew."""
+    """Return the rows of the file with this one in its place; a file that can't be read is replaced."""
     try:
         known = {one["name"]: one for one in json.loads(path.read_text("utf-8"))}
     except (FileNotFoundError, ValueError, TypeError, KeyError):

@@ -53,7 +53,7 @@ def _pids_since(last_pid):
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     if now > last_pid:
         return [pid for pid in pids if last_pid < pid <= now]
-    return [pid for pid in pids if pid > last_pid or _FIRST_AGAIN <= pid <= now]  # it has begun anew
+    return [pid for pid in pids if pid > last_pid or _FIRST_AGAIN <= pid <= now]  # the numbers have wrapped
 
 
 def _left_behind(last_pid, moment):

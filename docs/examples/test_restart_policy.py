@@ -32,12 +32,12 @@ async def run_daemon() -> None:
 
 async def test_a_storm_of_failures_ends_it(fake_processes, autojump_clock):
     fake_processes.on("shop", ..., lines=["listening", (2.0, "no more memory")], exit_code=1)
-    begun = time.perf_counter()
+    began = time.perf_counter()
     with pytest.raises(RestartLimitError):
         await run_daemon()
     assert [call.at for call in fake_processes.calls] == [0, 3, 7, 13]  # it runs for 2 s, then waits 1, 2 and 4
     assert trio.current_time() == 15
-    assert time.perf_counter() - begun < 0.5
+    assert time.perf_counter() - began < 0.5
 
 
 async def test_a_good_run_forgets_what_was_before(fake_processes, autojump_clock):

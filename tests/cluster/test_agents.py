@@ -148,10 +148,10 @@ async def test_slurm_without_its_configuration_says_so_at_once(slurm, monkeypatc
     if conf is not None:
         (tmp_path / "slurm.conf").write_text(conf)
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    begun = trio.current_time()
+    began = trio.current_time()
     with pytest.raises(ClusterError, match=why):
         await enter(slurm_agents(1))
-    assert trio.current_time() - begun < 20  # srun itself would go on for a minute
+    assert trio.current_time() - began < 20  # srun itself would go on for a minute
 
 
 async def test_a_command_that_is_hopeless_is_not_waited_for():
@@ -197,11 +197,11 @@ def squeue():
 
 @pytest.mark.parametrize("scheme", ["tcp://", "tls://", ""])
 async def test_a_dask_scheduler_that_is_not_there_is_an_error_at_once(scheme):
-    begun = trio.current_time()
+    began = trio.current_time()
     with socket.socket() as bound, pytest.raises(ClusterError, match=r"can't be reached.*127\.0\.0\.1"):
         bound.bind(("127.0.0.1", 0))  # and nobody listens
         await enter(dask_agents(f"{scheme}127.0.0.1:{bound.getsockname()[1]}"))
-    assert trio.current_time() - begun < 20  # Dask itself would go on for half a minute
+    assert trio.current_time() - began < 20  # Dask itself would go on for half a minute
 
 
 async def test_a_dask_scheduler_that_is_about_to_listen_is_waited_for():
@@ -419,10 +419,10 @@ async def test_a_reader_that_sleeps_slows_its_child_and_no_other():
         flood = await cluster.start("sh", "-c", "while :; do echo 0123456789012345678901234567890123456789; done")
         with cluster.subscribe(ActionProcessOutput, id=flood.id, buffer=10):
             await trio.sleep(0.5)
-            begun = len(flood.output())
+            began = len(flood.output())
             assert (await cluster.run("echo", "free")).output == "free\n"
             await wait_until(lambda: state_of(flood.pid) == "S")  # it waits in a write
-            assert len(flood.output()) - begun < 2**20
+            assert len(flood.output()) - began < 2**20
         await flood.stop()
 
 
@@ -462,6 +462,6 @@ async def test_stops_take_no_longer_than_the_grace_and_a_little():
     async with ClusterService(local_agents(1)) as cluster:
         process = await cluster.start("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
         await process.wait_for_line("up")
-        begun = time.monotonic()
+        began = time.monotonic()
         await process.stop(0.5)
-        assert 0.45 <= time.monotonic() - begun < 10
+        assert 0.45 <= time.monotonic() - began < 10

@@ -124,9 +124,9 @@ async def test_a_client_that_is_killed_leaves_nothing(engine, request):
     assert not any(map(is_gone, pids))
     client.send_signal(signal.SIGKILL)
     await client.wait()
-    begun = trio.current_time()
+    began = trio.current_time()
     await wait_gone(*pids)
-    assert trio.current_time() - begun < 20  # its grace of 1 s and one more; ten times that on a busy machine
+    assert trio.current_time() - began < 20  # its grace of 1 s and one more; ten times that on a busy machine
     if engine == "slurm":
         await wait_until(lambda: not queue())
 
@@ -142,11 +142,11 @@ async def test_an_agent_that_is_killed_is_lost_at_once_and_the_others_live_on(tw
         processes = [await cluster.start("sh", "-c", "sleep 600 & echo $!; wait") for _ in range(2)]
         children = [int((await process.wait_for_line("")).text) for process in processes]
         victim = cluster.agents[0] if cluster.agents[0].pid == parent(processes[0].pid) else cluster.agents[1]
-        begun = trio.current_time()
+        began = trio.current_time()
         os.kill(victim.pid, signal.SIGKILL)
         with pytest.raises(AgentLostError) as lost:
             await processes[0].wait()
-        assert trio.current_time() - begun < 20  # and not the heartbeat
+        assert trio.current_time() - began < 20  # and not the heartbeat
         assert (lost.value.result.reason, lost.value.result.ok) == (EndReason.LOST, False)
         assert victim.name in str(lost.value)
         assert victim.state is AgentState.LOST
@@ -163,7 +163,7 @@ async def test_a_step_that_was_lost_passes_elsewhere(two_agents, tmp_path):
     once = f"if mkdir {tmp_path}/first 2>/dev/null; then kill -9 $PPID; sleep 600; fi; echo passed"
     async with ClusterService(two_agents, heartbeat=60) as cluster:
         await wait_until(lambda: len([agent for agent in cluster.agents if agent.state is AgentState.UP]) == 2)
-        begun = trio.current_time()
+        began = trio.current_time()
         specs = [
             RunSpec(name="lost", command="sh", args=["-c", once], retries=1),
             RunSpec(name="after", command="true", after=["lost"]),
@@ -171,7 +171,7 @@ async def test_a_step_that_was_lost_passes_elsewhere(two_agents, tmp_path):
         result = await Runner(cluster).run_all(specs)
         assert result.success
         assert [(one.attempts, one.output) for one in result.results] == [(2, "passed\n"), (1, "")]
-        assert trio.current_time() - begun < 30  # and not the heartbeat
+        assert trio.current_time() - began < 30  # and not the heartbeat
 
 
 async def test_a_frozen_agent_is_lost_after_the_heartbeat_and_kills_first_when_it_wakes(two_agents):

@@ -48,11 +48,11 @@ def ssh(tmp_path, monkeypatch):
 async def lose(cluster, number=signal.SIGKILL, **options):
     """Kill the agent of a cluster; return the error of a process that it ran, and how long that took."""
     process = await cluster.start("sleep", "600", **options)
-    begun = trio.current_time()
+    began = trio.current_time()
     os.kill(cluster.agents[0].pid, number)
     with pytest.raises(AgentLostError) as lost:
         await process.wait()
-    return str(lost.value), trio.current_time() - begun
+    return str(lost.value), trio.current_time() - began
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

@@ -202,9 +202,9 @@ async def test_after_the_grace_comes_sigkill_and_the_reason_stays(world, grace):
     async with world.service() as service:
         process = await service.start(*argv)
         await process.wait_for_line("up")
-        begun = trio.current_time()
+        began = trio.current_time()
         result = await process.stop(grace)
-        assert world.takes(trio.current_time() - begun, grace)
+        assert world.takes(trio.current_time() - began, grace)
     assert (result.ok, result.reason, result.signal_name) == (False, EndReason.STOPPED, "SIGKILL")
 
 
@@ -214,13 +214,13 @@ async def test_asked_again_a_stop_can_only_come_sooner(world):
     async with world.service() as service:
         process = await service.start(*argv)
         await process.wait_for_line("up")
-        begun = trio.current_time()
+        began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process.stop, 50)
             await trio.sleep(0.1)
             nursery.start_soon(process.stop, 60)
             await process.stop(0.1)
-        assert world.takes(trio.current_time() - begun, 0.2)
+        assert world.takes(trio.current_time() - began, 0.2)
         assert process.reason is EndReason.STOPPED
 
 
@@ -293,9 +293,9 @@ async def test_a_cancelled_run_has_its_grace(world):
             nursery.start_soon(partial(service.run, *argv, grace_period=0.3))
             assert (await events.receive()).line == "up"
             events.close()
-            begun = trio.current_time()
+            began = trio.current_time()
             nursery.cancel_scope.cancel()
-        assert world.takes(trio.current_time() - begun, 0.3)
+        assert world.takes(trio.current_time() - began, 0.3)
         assert service.list()[0].signal_name == "SIGKILL"
         assert service.list()[0].reason is EndReason.CANCELLED
 
@@ -313,12 +313,12 @@ async def test_leaving_an_open_block_stops_the_process(world):
 async def test_leaving_an_open_block_while_cancelled_kills_at_once(world):
     argv = world.program(DEAF[0], **DEAF[1])
     async with world.service() as service:
-        begun = trio.current_time()
+        began = trio.current_time()
         with trio.move_on_after(0.3):
             async with service.open(*argv) as process:
                 await process.wait_for_line("up")
                 await trio.sleep_forever()
-        assert world.takes(trio.current_time() - begun, 0.3)
+        assert world.takes(trio.current_time() - began, 0.3)
         assert (process.reason, process.signal_name) == (EndReason.CANCELLED, "SIGKILL")
 
 
@@ -342,8 +342,8 @@ async def test_leaving_the_service_stops_all_side_by_side(world):
         processes = [await service.start(*deaf) for _ in range(4)]
         for process in processes:
             await process.wait_for_line("up")
-        begun = trio.current_time()
-    assert world.takes(trio.current_time() - begun, 0.4)
+        began = trio.current_time()
+    assert world.takes(trio.current_time() - began, 0.4)
     assert [process.reason for process in processes] == [EndReason.STOPPED] * 4
     assert [process.signal_name for process in processes] == ["SIGKILL"] * 4
     seen = await plain_rest(events)

@@ -123,10 +123,10 @@ async def test_nothing_at_all_is_a_daemon_too():
 
 
 async def test_no_check_outlives_a_daemon_without_a_server(tmp_path, monkeypatch):
-    begun, ended = trio.Event(), trio.Event()
+    started, ended = trio.Event(), trio.Event()
 
     async def slow():
-        begun.set()
+        started.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -138,7 +138,7 @@ async def test_no_check_outlives_a_daemon_without_a_server(tmp_path, monkeypatch
         monkeypatch.setenv("WATCHDOG_USEC", "200000")
         with trio.fail_after(30):
             async with Daemon(health_checks=[slow], signals=False):
-                await begun.wait()
+                await started.wait()
             assert ended.is_set()
 
 

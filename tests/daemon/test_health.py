@@ -400,7 +400,7 @@ async def test_it_stops_in_milliseconds_under_load(path):
 
 
 async def test_a_request_at_work_is_finished_before_the_stop():
-    begun = trio.Event()
+    started = trio.Event()
     answers = []
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -408,7 +408,7 @@ async def test_a_request_at_work_is_finished_before_the_stop():
 
                 @server.app.route("/slow")
                 async def slow():
-                    begun.set()
+                    started.set()
                     await trio.sleep(0.2)
                     return "done"
 
@@ -416,7 +416,7 @@ async def test_a_request_at_work_is_finished_before_the_stop():
                     answers.append(await get(server.addr, "/slow"))
 
                 nursery.start_soon(ask)
-                await begun.wait()
+                await started.wait()
         assert answers == [(200, "done")]
 
 

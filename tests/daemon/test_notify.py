@@ -208,16 +208,16 @@ async def test_what_found_no_room_at_first_is_sent_in_its_order(deaf):
 async def test_a_reload_that_is_in_progress_at_the_stop_is_not_reported_any_more(manager):
     with trio.fail_after(60):
         async with Daemon(health_addr="127.0.0.1:0") as daemon:
-            begun, go_on, ended = trio.Event(), trio.Event(), trio.Event()
+            started, go_on, ended = trio.Event(), trio.Event(), trio.Event()
 
             @daemon.on_reload
             async def reload():
-                begun.set()
+                started.set()
                 await go_on.wait()
                 ended.set()
 
             os.kill(os.getpid(), signal.SIGHUP)
-            await begun.wait()
+            await started.wait()
             daemon.stop()
             daemon.set_ready(False)
             daemon.set_ready(True)

@@ -19,11 +19,11 @@ class Manager:
         self.signs = []
 
     def alive(self):
-        self.signs.append(round(trio.current_time() - self.begun, 6))
+        self.signs.append(round(trio.current_time() - self.began, 6))
 
     async def watch(self, seconds, *checks):
         """Return when there were signs of life in that time."""
-        self.begun = trio.current_time()
+        self.began = trio.current_time()
         checkup = HealthChecks(LIMIT)
         for check in checks:
             checkup.add(check)

@@ -355,5 +355,5 @@ async def test_the_echo_of_a_detached_process_does_not_hold_up_the_leaving():
         async with Service(options=ServiceOptions(drain_limit=15)) as service:
             process = await service.start("sleep", "60", detach=True, echo=True)
             pids.append(process.pid)
-            begun = trio.current_time()
-        assert trio.current_time() - begun < 10
+            began = trio.current_time()
+        assert trio.current_time() - began < 10

@@ -235,7 +235,7 @@ async def test_processes_of_other_sessions_are_not_taken_for_descendants(script,
 async def test_a_pid_that_a_child_of_ours_once_had_excuses_nobody():
     lineage = Lineage()
     try:
-        for pid in (5000, 4990):  # the numbers have begun anew in between
+        for pid in (5000, 4990):  # the numbers have wrapped in between
             lineage.add(pid)
             lineage.discard(pid)
         assert 5000 in lineage._handed_out(4990, 5000)

@@ -87,8 +87,8 @@ class FakeExecutor:
         if does.error is not None:
             raise does.error
         attempt = FakeAttempt(f"{name}-{number}", options, does)
-        begun = trio.current_time()
-        self.events.append(("start", name, begun))
+        began = trio.current_time()
+        self.events.append(("start", name, began))
         self.running[attempt.id] = attempt
         self.peak = max(self.peak, len(self.running))
         task_status.started(attempt)
@@ -112,7 +112,7 @@ class FakeExecutor:
             status=Status.KILLED if code < 0 else Status.EXITED,
             reason=reason,
             output_bytes=does.output,
-            duration=trio.current_time() - begun,
+            duration=trio.current_time() - began,
             ok=reason is EndReason.EXITED and code in options.ok_exit_codes,
         )
         return attempt.result.check() if check else attempt.result

@@ -259,9 +259,9 @@ class TestEncodings:
 class TestDeepKeys:
     @pytest.mark.parametrize("shape", ["{} = 1", "[{}]\nx = 1", "[[{}]]\nx = 1", "x = {{ {} = 1 }}"])
     def test_a_key_nested_too_deeply_is_a_fault_with_its_line_and_takes_no_time(self, fault, shape):
-        begun = time.thread_time()
+        began = time.thread_time()
         assert fault("\n\n" + shape.format(".".join(["a"] * 16_000))) == "3: a key is nested more than 100 deep"
-        assert time.thread_time() - begun < 2
+        assert time.thread_time() - began < 2
 
     @pytest.mark.parametrize("shape", ["{} = 1", "[{}]\nx = 1", "x = {{ {} = 1 }}"])
     def test_one_that_is_just_as_deep_as_may_be_is_none(self, shape):
@@ -275,9 +275,9 @@ class TestDeepKeys:
     def test_time_grows_with_the_size(self):
         def seconds(count):
             text = "".join(f"[a.b.c.t{n}]\nx.y.z = 1\n" for n in range(count))
-            begun = time.thread_time()
+            began = time.thread_time()
             key_lines(text)
-            return time.thread_time() - begun
+            return time.thread_time() - began
 
         seconds(100)
         assert seconds(8000) < 12 * max(seconds(2000), 0.01)

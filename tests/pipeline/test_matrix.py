@@ -110,11 +110,11 @@ def oracle(behaviour, allowed, retries, mode, schedule, limit):
         return dict.fromkeys(("x", "needs", "slow", "again", "later", "last"), skipped("timeout")), True
     if limit_at < x_ends:
         attempt_ends = [n * behaviour.seconds + (n - 1) * 1.0 for n in range(1, runs + 1)]
-        begun = 1 + sum(end + 1.0 <= limit_at for end in attempt_ends[:-1])
-        waits = attempt_ends[begun - 1] <= limit_at
+        attempts = 1 + sum(end + 1.0 <= limit_at for end in attempt_ends[:-1])
+        waits = attempt_ends[attempts - 1] <= limit_at
         code = behaviour.exit_code if waits else -15
         expected["x"] = Expected(
-            SpecState.FAILED, begun, code, CommandTimeoutError, "pipeline's timeout", EndReason.TIMED_OUT
+            SpecState.FAILED, attempts, code, CommandTimeoutError, "pipeline's timeout", EndReason.TIMED_OUT
         )
     elif good:
         expected["x"] = attrs.evolve(PASSED, attempts=runs)

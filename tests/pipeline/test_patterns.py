@@ -43,9 +43,9 @@ def test_links_that_go_round_are_not_followed(tree, pattern):
     for n in range(6):
         (tree / f"round{n}").symlink_to(".")
         (tree / "sub" / f"round{n}").symlink_to("..")
-    begun = time.monotonic()
+    began = time.monotonic()
     found = find_files(RunSpec(name="t", command="x", cwd=tree), [pattern], Digests(b"", {}))
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - began < 20
     assert not any("round" in path for path, digest in found.items() if digest != ABSENT)
 
 

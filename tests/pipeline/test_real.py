@@ -83,7 +83,7 @@ async def test_nothing_of_the_tree_is_left(how, tmp_path):
                 assert [one.command_result.reason for one in result.results[:2]] == [reason, reason]
                 assert result.timed_out is (how == "timeout")
             pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
-            assert how == "timeout" or len(pids) == 4  # on a busy machine the time may be up before all have begun
+            assert how == "timeout" or len(pids) == 4  # on a busy machine the time may be up before all have started
             assert not [pid for pid in pids if is_alive(pid)]
             assert not list(service.running())
 
@@ -106,9 +106,9 @@ async def test_a_service_that_is_left_ends_the_run_in_results():
 
 
 async def test_many_run_side_by_side_within_their_room():
-    begun = time.monotonic()
+    began = time.monotonic()
     with trio.fail_after(60):
         async with Service() as service:
             result = await Runner(service, max_parallel=4).run_all([sh(f"t{n}", "exit 0") for n in range(200)])
     assert result.passed == 200
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - began < 20

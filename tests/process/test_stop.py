@@ -322,12 +322,12 @@ async def test_a_timeout_ends_what_hangs_with_all_that_it_started():
     with trio.fail_after(30):
         async with Service() as service:
             began = trio.current_time()
-            process = await service.start(*sh("echo begun; sleep 30 & echo $!; wait; echo hi"), timeout=0.5)
+            process = await service.start(*sh("echo ready; sleep 30 & echo $!; wait; echo hi"), timeout=0.5)
             with pytest.raises(CommandTimeoutError):
                 await process.wait()
             assert 0.5 <= trio.current_time() - began < 10
-            begun, pid = process.output().split()
-            assert begun == "begun"
+            said, pid = process.output().split()
+            assert said == "ready"
             assert (process.reason, process.result().ok) == (EndReason.TIMED_OUT, False)
             assert is_gone(int(pid))
 

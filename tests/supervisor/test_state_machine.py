@@ -56,14 +56,14 @@ def test_what_is_not_wanted_is_stopped_when_it_is_its_turn(state):
 
 
 def test_an_end_during_a_restart_is_no_failure_of_its_own():
-    for wish in ({"restart_asked": True}, {"grouped": True}):
+    for wish in ({"restart_requested": True}, {"grouped": True}):
         assert decide(S.READY, Situation(ended=True, ready=True, **wish)) is E.RESTART
         assert decide(S.STOPPING, Situation(ended=True, **wish)) is E.GONE_WANTED
 
 
 def test_what_is_stuck_is_never_started_beside():
     for state in (S.FAILED, S.COMPLETED, S.SKIPPED):
-        asked = Situation(start_asked=True, restart_asked=True, stuck=True, outlook=Outlook.HOPELESS)
+        asked = Situation(start_requested=True, restart_requested=True, stuck=True, outlook=Outlook.HOPELESS)
         assert decide(state, asked) is None
         assert decide(state, asked._replace(stuck=False)) is E.START
     assert decide(S.STOPPING, Situation(stuck=True, ended=True)) is E.STUCK

@@ -121,7 +121,7 @@ async def test_calls_tell_what_was_asked_for(autojump_clock):
 
 
 async def test_an_hour_takes_no_time_and_exactly_an_hour(autojump_clock):
-    begun = time.monotonic()
+    began = time.monotonic()
     async with FakeService() as fake:
         fake.on("slow", lines=[(1800, "half"), (1800, "done")], exit_code=None, ignores=["SIGTERM"])
         process = await fake.start("slow")
@@ -129,7 +129,7 @@ async def test_an_hour_takes_no_time_and_exactly_an_hour(autojump_clock):
         assert trio.current_time() == 3600
         result = await process.stop(grace_period=30)
         assert (result.duration, result.signal_name) == (3630, "SIGKILL")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - began < 2
 
 
 async def test_it_works_on_the_real_clock_too():

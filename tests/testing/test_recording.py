@@ -53,7 +53,7 @@ async def test_what_was_recorded_happens_again(tmp_path):
             fake.replay(path)
             result = await fake.run("sh", "-c", SCRIPT, check=False)
             assert (result.exit_code, result.stderr, result.stdout_bytes) == (3, "err\n", b"out\n\xc3\xa4\xff")
-            assert 0.28 <= result.duration < 3  # it was recorded from the spawn on, when the child had begun already
+            assert 0.28 <= result.duration < 3  # it was recorded from the spawn on, when the child was already running
             with pytest.raises(ProgramNotFoundError):
                 await fake.run("no-such-program-anywhere")
             assert (await fake.run("sh", "-c", "kill -9 $$", check=False)).signal_name == "SIGKILL"

@@ -116,7 +116,7 @@ class SuspendableClock(trio.abc.Clock):
     def __init__(self) -> None:
         self._skipped = 0.0
         self._continued = 0  # the number of SIGCONTs received
-        self._asked: dict[int, int] = {}  # that number when the last stop signal arrived
+        self._continued_before: dict[int, int] = {}  # that number at the last of each stop signal
 
     def start_clock(self) -> None:
         """Do nothing."""
@@ -145,7 +145,7 @@ class SuspendableClock(trio.abc.Clock):
             if number == signal.SIGCONT:
                 self._continued += 1
             else:
-                self._asked[number] = self._continued
+                self._continued_before[number] = self._continued
             if callable(before):
                 before(number, frame)
 
@@ -166,7 +166,7 @@ class SuspendableClock(trio.abc.Clock):
             Whether we were stopped.
         """
         before = self._continued
-        if self._asked.pop(number, before) < before:
+        if self._continued_before.pop(number, before) < before:
             return True
         started = time.monotonic()
         with _handling(number, signal.SIG_DFL):

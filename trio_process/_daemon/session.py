@@ -58,7 +58,7 @@ class Session:
         self._state = state
         self._notifier = notifier
         self._reloader = reloader
-        self._reload_asked = False
+        self._reload_requested = False
         self._reloading = False
         self._nursery: trio.Nursery | None = None  # for what goes on beside the body
 
@@ -140,15 +140,15 @@ class Session:
         elif self._nursery is None or self._reloader() is None:
             logger.info("SIGHUP ignored: no on_reload handler yet")
         else:
-            self._reload_asked = True
+            self._reload_requested = True
             if not self._reloading:
                 self._reloading = True
                 self._nursery.start_soon(self._reload)
 
     async def _reload(self) -> None:
         """Reload once for all signals that have arrived since the last reload began."""
-        while self._reload_asked and not self.stopping.is_set():
-            self._reload_asked = False
+        while self._reload_requested and not self.stopping.is_set():
+            self._reload_requested = False
             function = self._reloader()
             assert function is not None
             logger.info("SIGHUP: reloading")

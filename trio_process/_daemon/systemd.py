@@ -64,7 +64,7 @@ class Notifier:
             self._send("READY=1")
 
     def reloading(self) -> None:
-        """Report that a reload has begun (with the time that ``Type=notify-reload`` needs), unless readiness was never reported."""
+        """Report that a reload is in progress (with the time that ``Type=notify-reload`` needs), unless readiness was never reported."""
         if self._ready and not self._stopping:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
@@ -74,7 +74,7 @@ class Notifier:
             self._send("READY=1")
 
     def stopping(self) -> None:
-        """Report that the shutdown has begun; only watchdog pings follow."""
+        """Report that the shutdown is in progress; only watchdog pings follow."""
         self._stopping = True
         self._send("STOPPING=1")
 

@@ -111,9 +111,9 @@ class Digests:
                 return known[3]
             if self.quickly and found.st_size > _LARGE:
                 raise BlockingIOError(path)  # noqa: TRY301 - not caught by the handler below, and raised only here
-            begun = time.time_ns()
+            began = time.time_ns()
             digest = self._hash(path)
-            if begun - found.st_mtime_ns > GRAIN and _mark(path) == mark:
+            if began - found.st_mtime_ns > GRAIN and _mark(path) == mark:
                 self._cached[path] = self.fresh[path] = (*mark, digest)
         except BlockingIOError:
             raise

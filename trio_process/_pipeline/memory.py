@@ -173,8 +173,8 @@ class Memory:
         self._run = (tuple(tasks), tuple(arguments))
         self._kept = frozenset(keep)
         self._ends = {name: end for name, end in self._ends.items() if name in keep}
-        begun = {"run": self._run[0], "arguments": self._run[1], "at": time.time()}
-        self._write([begun, *batches("ends", self._ends)])
+        opening = {"run": self._run[0], "arguments": self._run[1], "at": time.time()}
+        self._write([opening, *batches("ends", self._ends)])
 
     def release(self, name: str) -> None:
         """Allow a spec to run although it was passed to `begin` in `keep`."""

@@ -198,7 +198,7 @@ class ServiceRuntime:
             self._check_finished()
             raise
         except BaseException:
-            # refused by a test's rules, or a bug: nothing has begun, so the lifecycle is dropped in STARTING
+            # refused by a test's rules, or a bug: nothing was started, so the lifecycle is dropped in STARTING
             self.table.discard(child)
             self._check_finished()
             raise

@@ -189,7 +189,7 @@ class Roster:
 
     # what a keeper reports
 
-    def begun(self, replica: Replica) -> None:
+    def replica_started(self, replica: Replica) -> None:
         """Wake those who wait until it runs."""
         self._wake_dependents(replica)
 

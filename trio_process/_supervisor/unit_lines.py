@@ -52,7 +52,7 @@ class UnitLines:
             self._more = trio.Event()
             await self._more.wait()
 
-    def _begins(self, process: ManagedProcess) -> None:
+    def _follow(self, process: ManagedProcess) -> None:
         """Take in another run."""
         self._waiting.append(process.lines())
         self._more.set()

@@ -88,11 +88,11 @@ class Watchers:
                 waiter.found = state
                 waiter.done.set()
 
-    def begins(self, process: ManagedProcess) -> None:
+    def run_started(self, process: ManagedProcess) -> None:
         """Let the readers of the unit's lines continue with a new run."""
         self.process = process
         for reader in self._readers or ():
-            reader._begins(process)
+            reader._follow(process)
 
     def lines(self) -> UnitLines:
         """Return the lines of the present run, or else of the last one, and of every later one."""
@@ -101,7 +101,7 @@ class Watchers:
             self._readers = WeakSet()
         self._readers.add(reader)
         if self.process is not None:
-            reader._begins(self.process)
+            reader._follow(self.process)
         if self._replica.gone:
             reader._ends()
         return reader

@@ -139,10 +139,10 @@ def _until_signal(events: list[_Event]) -> tuple[list[_Event], list[_Event]]:
     return events, []
 
 
-def _part(events: list[_Event], begun: float) -> dict[str, Any]:
-    """Return the fields of the behaviour for these events, from `begun` on."""
+def _part(events: list[_Event], since: float) -> dict[str, Any]:
+    """Return the fields of the behaviour for these events, from `since` on."""
     steps: list[Any] = []
-    now = begun
+    now = since
     fields: dict[str, Any] = {"exit_code": None}
     for event in events:
         if isinstance(event.value, CloseInput):

@@ -97,10 +97,10 @@ class FakeStdin:
         return None if size is None else self._cut(size)
 
     def _take_expected(self, wanted: bytes) -> bytes | None:
-        begun = bytes(self._read[: len(wanted)])
-        if begun == wanted:
+        start = bytes(self._read[: len(wanted)])
+        if start == wanted:
             return self._cut(len(wanted))
-        if wanted.startswith(begun) and not self._ended:
+        if wanted.startswith(start) and not self._ended:
             return None
         end = ", and no more" if self._ended else ""
         raise MismatchError(f"expected {wanted!r} on stdin, got {bytes(self._read)!r}{end}")

@@ -239,7 +239,7 @@ class _Run:
             runner = Runner(self._executor, max_parallel=settings.jobs, supervisor=supervisor, memory=settings.memory)
             run_all: Callable[..., Awaitable[RunAllResult]] = partial(runner.run_all, schedule=settings.schedule)
             if settings.reload is not None:
-                changes = open_watch(specs, settings.files, settings.reload, self._begin_anew)
+                changes = open_watch(specs, settings.files, settings.reload, self._start_over)
                 restarts = await stack.enter_async_context(changes)
                 run_all = partial(run_restartable, runner, restarts=restarts)
             return await run_all(
@@ -251,7 +251,7 @@ class _Run:
                 updates=updates,
             )
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """End this run, because another run will follow."""
         self._is_outdated = True
         self._board.interrupted = "a change of the file"

@@ -86,7 +86,7 @@ class Runs:
             assert self._next is not None, "a run is only outdated by a file that was read again"
             file, chosen = self._next
             memory, force = open_memory(file), False
-            show(f"\n{file.path} has changed; beginning anew\n")
+            show(f"\n{file.path} has changed; starting over\n")
 
     def _settings_for(self, file: PipelineFile, chosen: Chosen, memory: Memory | None) -> RunSettings:
         settings = self._settings

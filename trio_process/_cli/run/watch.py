@@ -61,7 +61,7 @@ def resting(board: Board) -> str:
 
 @asynccontextmanager
 async def open_watch(
-    specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
+    specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], start_over: Callable[[], None]
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Collection[str]]]:
     """Watch files during the block; yield the channel of the specs whose inputs have changed, once per burst of changes.
 
@@ -70,11 +70,11 @@ async def open_watch(
         files: The files that the pipeline was read from.
         reload: Called in a thread when one of them has changed; returns whether the run has to start over, and raises
             `ProcessError` if there are faults: they are reported, and the run continues with the previous pipeline.
-        begin_anew: Called when the run has to start over.
+        start_over: Called when the run has to start over.
     """
     async with open_scope() as nursery:
         send, restarts = trio.open_memory_channel[Collection[str]](0)
-        watch = _Watch(specs, files, reload, begin_anew)
+        watch = _Watch(specs, files, reload, start_over)
         await nursery.start(watch.run, send)
         try:
             yield restarts
@@ -87,12 +87,12 @@ class _Watch:
     """Watch of the files of one run; see `open_watch`."""
 
     def __init__(
-        self, specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], begin_anew: Callable[[], None]
+        self, specs: Sequence[RunSpec], files: Sequence[str], reload: Callable[[], bool], start_over: Callable[[], None]
     ) -> None:
         self._specs = specs
         self._files = files
         self._reload = reload
-        self._begin_anew = begin_anew
+        self._start_over = start_over
 
     async def run(
         self,
@@ -130,7 +130,7 @@ class _Watch:
         except ProcessError as error:
             await trio.to_thread.run_sync(print_error, f"trio-process: {error}\n{_GOES_ON}")
             return False
-        self._begin_anew()
+        self._start_over()
         return True
 
     def _notice(

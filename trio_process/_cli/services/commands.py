@@ -26,10 +26,10 @@ from ..find import NAMES, find_file
 from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
 from ..output import OutputLost, print_error, report, show, without_output, write
 from ..text import Duration, Name, clock
-from .deeds import Deeds
 from .down import take_down
 from .follow import attach_to, follow_logs, parse_since
 from .pages import open_page
+from .requests import ServiceRequests
 from .up import bring_up
 from .view import table
 
@@ -240,7 +240,7 @@ def _deed(word: str, text: str, done: str) -> click.Command:
     @_timeout
     def command(names: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
         with reported():
-            failures = _run(Deeds(_instance(file).client(), timeout).each, word, names, done)
+            failures = _run(ServiceRequests(_instance(file).client(), timeout).each, word, names, done)
             sys.exit(_FAILED if failures else 0)
 
     return command
@@ -266,7 +266,7 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
             if found is None:
                 raise OptionError(f"write SERVICE=N, as in web=3; got {count!r}")
             wanted[found[1]] = int(found[2])
-        failures = _run(Deeds(_instance(file).client(), timeout).scale, wanted)
+        failures = _run(ServiceRequests(_instance(file).client(), timeout).scale, wanted)
         sys.exit(_FAILED if failures else 0)
 
 

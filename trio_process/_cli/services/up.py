@@ -20,9 +20,9 @@ from ..output import print_error, report, write
 from ..screen import Screen, wants_live_view
 from ..terminal import Terminal
 from ..text import listed
-from .deeds import Deeds
 from .follow import attach_to
 from .live import LiveShow
+from .requests import ServiceRequests
 from .resident import LISTEN, TOKEN
 from .serve import FAILED, ServeSettings, serve
 from .show import PlainShow
@@ -127,7 +127,7 @@ async def _join(
             report("the file has changed since they were started; trio-process reload applies the changes")
     except ControlError as error:
         report(f"the file has changed since they were started, and has faults: {error}")
-    failures = await Deeds(client, timeout).each("start", names, "ready") if names else 0
+    failures = await ServiceRequests(client, timeout).each("start", names, "ready") if names else 0
     if detach:
         return FAILED if failures or (wait and await _wait_until_ready(instance, timeout)) else 0
     await attach_to(client, None)

@@ -85,7 +85,7 @@ class Board:
         self.interrupted = ""
         self.clock = clock
         self.progress: Callable[[], Iterable[tuple[str | None, str | None, str]]] = tuple
-        self.begun = clock()
+        self.started = clock()
 
     def update(self, update: RunUpdate) -> Change:
         """Apply an update, and return the change for the view."""
@@ -152,7 +152,7 @@ class Board:
     @property
     def elapsed(self) -> float:
         """Seconds since the start of the run."""
-        return self.clock() - self.begun
+        return self.clock() - self.started
 
     def waits_for(self, row: Row) -> list[str]:
         """Return the dependencies of a task that have not ended yet."""

@@ -20,7 +20,7 @@ with `Overflow.WAIT` that is full then says so, and whoever published stops prod
 so that the child blocks in write(2), and `Core.broadcast` waits in its own task. Each leaves a callback with `when_room`.
 A slow reader therefore delays the processes it listens to, and no other task. It is named in a log record after 10 s.
 
-Room is counted in events and in bytes of text. The batch that is being read one by one counts until the next is begun:
+Room is counted in events and in bytes of text. The batch that is being read one by one counts until the next one is opened:
 freeing each of its events singly would wake the child for one line of room. With a dropping policy it doesn't count, as
 it would push newer events than its own out of the backlog.
 

@@ -20,7 +20,7 @@ MAX_WEIGHT: Final = 16 * 2**20
 class Backlog:
     """The events that one subscriber has not read yet, and the policy for a full backlog.
 
-    Counts are of events. With `Overflow.WAIT`, a batch that is being read one by one counts until the next is begun.
+    Counts are of events. With `Overflow.WAIT`, a batch that is being read one by one counts until the next one is opened.
     """
 
     __slots__ = (
@@ -166,7 +166,7 @@ class Backlog:
 
     @property
     def buffered(self) -> tuple[int, int]:
-        """How many events, and bytes of text, are not begun yet."""
+        """How many events, and bytes of text, are still unread."""
         return self.count - self._held[0], self.weight - self._held[1]
 
     @property

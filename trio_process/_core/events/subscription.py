@@ -28,7 +28,7 @@ class SubscriptionStatistics:
     """A snapshot of a subscription's backlog; the last seven fields are those of `trio.MemoryChannelStatistics`.
 
     Attributes:
-        buffered: Events that no reader has begun to read.
+        buffered: Events that no reader has taken yet.
         buffered_bytes: Their text, in bytes.
         buffer: How many events it keeps before its policy applies.
         dropped: How many events the policy has dropped so far.
@@ -155,7 +155,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
             return event
         await trio.lowlevel.checkpoint()
         self._check_open()
-        # checked again after each wait: another reader may have begun a batch since, whose events are for all clones
+        # checked again after each wait: another reader may have opened a batch since, whose events are for all clones
         while (event := self._next_buffered()) is _NOTHING:
             await self._wait_for_more()
         return event
@@ -176,7 +176,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
         while True:
             rest = list(self._events)
             backlog.give_back()
-            if rest:  # receive() has begun this one
+            if rest:  # receive() has opened this one
                 return _rest_of_batch(rest)
             if backlog.queue:
                 batch = backlog.pop()
@@ -245,7 +245,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
 
 
 def _rest_of_batch(events: list[Any]) -> EventBatch:
-    """Return the rest of a batch that was begun one by one, as a batch."""
+    """Return the rest of a batch that receive() has opened, as a batch."""
     first = events[0]
     if not isinstance(first, ActionProcessOutput):
         return batch_of(first)

@@ -122,7 +122,7 @@ class Lineage:
     def _may_hold_some(self, session: int, first: int, last: int) -> bool:
         """Return whether a session may hold descendants of a child, with PIDs from `first` to `last`.
 
-        They are in the session of our children, or in one that a descendant has begun, whose PID is its id (setsid(2)). On
+        They are in the session of our children, or in one that a descendant has made, whose PID is its id (setsid(2)). On
         a busy machine this excludes most strangers in 0.3 µs each.
         """
         return session == self._session or first <= session <= last

@@ -138,9 +138,9 @@ class OutputRouter:
             options = self._options
             splitter = LineSplitter(options.encoding, options.errors, options.max_line)
             self._splitters = {**self._splitters, stream: splitter}
-            begun = self.capture.unfinished(stream)
-            if begun:
-                splitter.feed(begun[-options.max_line :])
+            unfinished = self.capture.unfinished(stream)
+            if unfinished:
+                splitter.feed(unfinished[-options.max_line :])
         return splitter
 
     def _publish(self, stream: Stream, split: Split, weight: int) -> list[Consumer] | None:

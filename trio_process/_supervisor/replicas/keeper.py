@@ -90,8 +90,8 @@ class Keeper:
         if run is None:
             return Situation(
                 wanted=replica.is_wanted,
-                start_asked=wishes.start,
-                restart_asked=wishes.restart,
+                start_requested=wishes.start,
+                restart_requested=wishes.restart,
                 grouped=wishes.grouped,
                 may_start=team.may_start(replica),
                 outlook=team.outlook(replica),
@@ -100,15 +100,15 @@ class Keeper:
             )
         return Situation(
             wanted=replica.is_wanted,
-            start_asked=wishes.start,
-            restart_asked=wishes.restart,
+            start_requested=wishes.start,
+            restart_requested=wishes.restart,
             grouped=wishes.grouped,
             may_stop=team.may_stop(replica),
             ended=run.ended,
             failed=run.failed is not None,
             ready=self._is_ready(run, now),
             alive=run.alive,
-            overdue=now >= run.began_at + self._spec.start_timeout,
+            overdue=now >= run.launched_at + self._spec.start_timeout,
             stuck=run.stuck is not None,
         )
 
@@ -119,7 +119,7 @@ class Keeper:
             return run.ready
         if self._spec.takes_task_status or run.ready_since is not None:
             return True
-        return run.begun_at is not None and now >= run.begun_at + self._spec.settle
+        return run.started_at is not None and now >= run.started_at + self._spec.settle
 
     def _alarm(self, situation: Situation) -> float:
         """Return when to look again even if the bell doesn't ring."""
@@ -130,8 +130,8 @@ class Keeper:
             return math.inf
         alarm = math.inf if situation.may_stop else self._team.deadline.at
         if state is UnitState.STARTING:
-            alarm = min(alarm, run.began_at + self._spec.start_timeout)
-            settled = math.inf if run.begun_at is None else run.begun_at + self._spec.settle
+            alarm = min(alarm, run.launched_at + self._spec.start_timeout)
+            settled = math.inf if run.started_at is None else run.started_at + self._spec.settle
             if settled > trio.current_time():
                 alarm = min(alarm, settled)
         return alarm
@@ -216,10 +216,10 @@ class Keeper:
         replica.run = run = self._make_run()
         await run.begin()
         if run.process is not None:
-            replica.watchers.begins(run.process)
+            replica.watchers.run_started(run.process)
         if run.ended:
             return
-        team.begun(replica)
+        team.replica_started(replica)
         self._probe(run)
 
     def _make_run(self) -> Run:
@@ -269,7 +269,7 @@ class Keeper:
         self._ask_no_more()
         self._probing = None
         run = self._replica.run
-        if run is None or run.begun_at is None or run.ended:
+        if run is None or run.started_at is None or run.ended:
             return
         run.ready = run.ready_since is not None
         run.alive = True

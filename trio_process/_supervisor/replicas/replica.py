@@ -114,9 +114,9 @@ class Replica:
         return self.run is not None
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether it is running, and not only about to start."""
-        return self.run is not None and self.run.begun_at is not None
+        return self.run is not None and self.run.started_at is not None
 
     @property
     def is_wanted(self) -> bool:

@@ -61,7 +61,7 @@ class Team(Protocol[_ReplicaT_contra]):
     def may_go(self, replica: _ReplicaT_contra) -> bool:
         """Return whether it is not needed any more once it is at rest."""
 
-    def begun(self, replica: _ReplicaT_contra) -> None:
+    def replica_started(self, replica: _ReplicaT_contra) -> None:
         """Report that it runs."""
 
     def changed(self, replica: _ReplicaT_contra, old: UnitState, reason: str) -> None:

@@ -51,7 +51,7 @@ def holds(other: Member, condition: UnitCondition) -> bool:
     """Return whether a condition holds now, and no pending request would end that."""
     if other.wishes.pending or other.state not in HOLDS_IN[condition]:
         return False
-    return condition is not UnitCondition.STARTED or other.state not in RUNNING or other.has_begun
+    return condition is not UnitCondition.STARTED or other.state not in RUNNING or other.has_started
 
 
 def _is_hopeless(other: Member, condition: UnitCondition) -> bool:

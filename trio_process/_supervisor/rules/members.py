@@ -48,7 +48,7 @@ class Member(Protocol):
         """What was asked of it."""
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether something of it runs, not only is about to."""
 
     @property

@@ -114,9 +114,9 @@ class Situation(NamedTuple):
     """The input of `decide`: whether a unit is wanted, and the facts about its present run."""
 
     wanted: bool = True
-    start_asked: bool = False
+    start_requested: bool = False
     """`start` or `restart` was called since it came to rest, or was put off."""
-    restart_asked: bool = False
+    restart_requested: bool = False
     grouped: bool = False
     """It is to be restarted together with another unit."""
     may_start: bool = True
@@ -164,7 +164,7 @@ def _while_waiting(situation: Situation) -> UnitEvent | None:
 
 
 def _while_running(state: UnitState, situation: Situation) -> UnitEvent | None:  # noqa: PLR0911 - a table in the shape of a match
-    again = situation.restart_asked or situation.grouped
+    again = situation.restart_requested or situation.grouped
     if situation.ended or situation.may_stop:
         # an end while the unit is about to be stopped, perhaps caused by that, doesn't count as a failure
         if not situation.wanted:
@@ -194,7 +194,7 @@ def _when_gone(situation: Situation) -> UnitEvent | None:
         return None
     if not situation.wanted:
         return UnitEvent.GONE_UNWANTED
-    if situation.failed and not (situation.restart_asked or situation.grouped):
+    if situation.failed and not (situation.restart_requested or situation.grouped):
         return UnitEvent.ENDED
     return UnitEvent.GONE_WANTED
 
@@ -202,7 +202,7 @@ def _when_gone(situation: Situation) -> UnitEvent | None:
 def _while_put_off(situation: Situation) -> UnitEvent | None:
     if not situation.wanted:
         return UnitEvent.UNWANTED
-    if situation.start_asked or situation.restart_asked:
+    if situation.start_requested or situation.restart_requested:
         return UnitEvent.START
     return UnitEvent.DELAY_OVER if situation.delay_over else None
 
@@ -210,7 +210,7 @@ def _while_put_off(situation: Situation) -> UnitEvent | None:
 def _at_rest(state: UnitState, situation: Situation) -> UnitEvent | None:
     if not situation.wanted:
         return None
-    if (situation.start_asked or situation.restart_asked) and not situation.stuck:
+    if (situation.start_requested or situation.restart_requested) and not situation.stuck:
         return UnitEvent.START
     if state is UnitState.COMPLETED and situation.grouped:
         return UnitEvent.GROUP_RESTART

@@ -82,7 +82,7 @@ class CommandRun(Run):
         except Exception as error:  # noqa: BLE001 - whatever it is, the unit did not start
             self._finish(error)
         else:
-            self.begun_at = trio.current_time()
+            self.started_at = trio.current_time()
             self._exits.watch(self._process, self)
 
     def exited(self) -> None:

@@ -56,7 +56,7 @@ class MainRun(Run):
     async def begin(self) -> None:
         """Start the task."""
         self._nursery.start_soon(self._work, name=f"unit {self._name}")
-        self.begun_at = trio.current_time()
+        self.started_at = trio.current_time()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     @trio.lowlevel.enable_ki_protection

@@ -18,8 +18,8 @@ class Run(ABC):
         wake: Called whenever a fact has changed.
 
     Attributes:
-        began_at: When its start began, on Trio's clock.
-        begun_at: When it had started; None before, and if the start failed.
+        launched_at: When its start began, on Trio's clock.
+        started_at: When it had started; None before, and if the start failed.
         ended: Whether it has ended completely.
         failure: Its failure; None if it succeeded.
         failed: Why it was stopped as a failure: not ready in time, or no longer alive.
@@ -31,13 +31,23 @@ class Run(ABC):
     """
 
     __slots__ = (
-        "_wake", "alive", "began_at", "begun_at", "ended", "failed", "failure", "ready", "ready_since", "reason", "stuck",
+        "_wake",
+        "alive",
+        "ended",
+        "failed",
+        "failure",
+        "launched_at",
+        "ready",
+        "ready_since",
+        "reason",
+        "started_at",
+        "stuck",
     )  # fmt: skip
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
-        self.began_at: float = trio.current_time()
-        self.begun_at: float | None = None
+        self.launched_at: float = trio.current_time()
+        self.started_at: float | None = None
         self.ended: bool = False
         self.failure: BaseException | None = None
         self.failed: Exception | None = None

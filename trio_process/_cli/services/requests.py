@@ -19,7 +19,7 @@ _SETTLED: Final = {"ready": ("ready", "completed"), "stopped": ("stopped", "comp
 
 
 @final
-class Deeds:
+class ServiceRequests:
     """Sender of requests that reports each result.
 
     Args:
@@ -48,25 +48,25 @@ class Deeds:
             "ready",
         )
 
-    async def _together(self, asks: Mapping[str, Callable[..., Any]], word: str, done: str) -> int:
+    async def _together(self, calls: Mapping[str, Callable[..., Any]], word: str, done: str) -> int:
         failures = 0
 
-        async def one(name: str, ask: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        async def one(name: str, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
             nonlocal failures
-            if not await self._one(name, ask, word, done):
+            if not await self._one(name, call, word, done):
                 failures += 1
 
         async with open_scope(wait=True) as nursery:
-            for name, ask in asks.items():
-                nursery.start_soon(one, name, ask)
+            for name, call in calls.items():
+                nursery.start_soon(one, name, call)
         return failures
 
-    async def _one(self, name: str, ask: Callable[..., Coroutine[Any, Any, Any]], word: str, done: str) -> bool:
+    async def _one(self, name: str, call: Callable[..., Coroutine[Any, Any, Any]], word: str, done: str) -> bool:
         wait = _LONGEST_WAIT if self._timeout is None else min(self._timeout, _LONGEST_WAIT)
         limit = trio.CancelScope() if self._timeout is None else trio.move_on_after(self._timeout)
         try:
             with limit:
-                row = await ask(wait=wait)
+                row = await call(wait=wait)
                 while row.get("state") not in _SETTLED[done] and word != "scale":
                     await trio.sleep(_LOOK)  # a request waits for five minutes at most
                     row = await self._client.get(f"/services/{segment(name)}")
