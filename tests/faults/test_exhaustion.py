@@ -269,7 +269,7 @@ import math, resource
 resource.setrlimit(resource.RLIMIT_AS, (400 * 2**20,) * 2)
 async with Service() as service:
     try:
-        await service.run("sh", "-c", "cat /dev/zero & sleep 0.3", buffer_size=math.inf)
+        await service.run("sh", "-c", "cat /dev/zero & sleep 100", buffer_size=math.inf)
     except MemoryError as error:
         print(*error.__notes__)
     result = service.list()[0].result()

@@ -157,11 +157,11 @@ def test_ctrl_z_stops_a_script_that_runs_us_too(tmp_path) -> None:
 def test_a_timeout_does_not_run_while_we_are_suspended() -> None:
     with in_a_shell() as typist:
         ready(typist)
-        typist.type(f"{' '.join(PROGRAM)} exec --timeout 3 -- sh -c 'echo u''p; read x; echo g''ot-$x'\n")
+        typist.type(f"{' '.join(PROGRAM)} exec --timeout 5 -- sh -c 'echo u''p; read x; echo g''ot-$x'\n")
         typist.wait_for(r"up\r\n")
         typist.type("\x1a")
         typist.wait_for("Stopped")
-        time.sleep(3.5)
+        time.sleep(5.5)
         typist.type("fg\n")
         typist.wait_for("fg\r\n")
         time.sleep(0.5)
