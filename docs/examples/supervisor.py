@@ -34,7 +34,7 @@ async def build_and_serve(daemon: Daemon) -> None:
             daemon.set_ready(True)
             print("ready", flush=True)
             try:
-                await server.wait()  # a failure is raised here, and the daemon begins anew
+                await server.wait()  # a failure is raised here, and the daemon calls this function again
             finally:
                 daemon.set_ready(False)
 
