@@ -18,7 +18,8 @@ import trio
 from support import state_of, wait_gone, wait_until
 from typist import PROGRAM, at_a_terminal
 
-from trio_process import UnitState
+from trio_process import ProcessError, UnitState
+from trio_process._cli.instance import Instance
 from trio_process._cli.services.live import choose
 
 LIMIT = 60
@@ -155,6 +156,18 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
     assert "web.2 | web 2" in text + rest
     assert rest.index("web   = stopped") < rest.index("db    = stopping")
     assert not list(site.state.glob("*.sock"))
+
+
+def test_a_suspended_instance_is_reported_and_can_be_taken_down(site, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", site.environment["XDG_STATE_HOME"])
+    assert site.run("up", "-d").returncode == 0
+    instance = Instance(site.directory / "trio-process.toml")
+    pid = instance.pid()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(ProcessError, match=rf"\(PID {pid}\) does not respond; .*kill -CONT {pid}$"):
+        trio.run(instance.reach, 0.2)
+    done = site.run("down")
+    assert (done.returncode, done.stdout[:7]) == (0, "stopped"), done.stderr
 
 
 def at_terminal(site, *args):

@@ -25,6 +25,7 @@ from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
 _POLL: Final = 0.05  # seconds
+_PATIENCE: Final = 10.0  # seconds
 _ROUTE: Final = "/instance"
 _PLACE: Final = "place"
 _DIGEST: Final = 16  # characters
@@ -132,6 +133,24 @@ class Instance:
         pid_file = PIDFile(self.pid_file)
         pid_file.acquire()
         return pid_file
+
+    async def reach(self, patience: float = _PATIENCE) -> ControlClient:
+        """Return a client of the running instance, once it responds on its socket.
+
+        Raises:
+            NotRunningError: No instance is running.
+            ProcessError: It has not responded within `patience` seconds, as a suspended process doesn't.
+        """
+        client = self.client()
+        with trio.move_on_after(patience):
+            while not await self.answers():
+                await trio.sleep(_POLL)
+                client = self.client()
+            return client
+        pid = self.pid()
+        raise ProcessError(
+            f"the instance (PID {pid}) does not respond; if it is suspended, resume it with: kill -CONT {pid}"
+        )
 
     async def command(self) -> str:
         """Return the command of the running instance, `up` or `run`; `up` if it doesn't answer."""

@@ -13,7 +13,7 @@ from ..._control import ControlClient, ControlError, ControlServer
 from ..._core import AlreadyRunningError, DaemonError, UnitFailedError, open_scope
 from ..._daemon import PIDFile, default_registry
 from ..._supervisor import Supervisor, UnitSpec, held, wait_unheld
-from ..instance import Instance, announce, segment
+from ..instance import Instance, NotRunningError, announce, segment
 from ..output import print_error
 from ..views import View
 
@@ -86,9 +86,8 @@ async def _claim(instance: Instance) -> ControlClient | PIDFile | None:
     """Return a client of the running instance, else the lock that makes us the instance; None if there can't be one."""
     while True:
         if instance.pid():
-            with suppress(DaemonError):  # it ended before it answered
-                await instance.wait_until_it_answers(lambda: not instance.pid())
-                return instance.client()
+            with suppress(NotRunningError):  # it ended before it responded
+                return await instance.reach()
         try:
             _ = instance.address
             return await trio.to_thread.run_sync(instance.claim)

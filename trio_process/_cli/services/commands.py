@@ -19,7 +19,7 @@ import click
 import trio
 from click.shell_completion import CompletionItem
 
-from ..._control import ControlError
+from ..._control import ControlClient, ControlError
 from ..._core import OptionError, PipelineError, ProcessError
 from ..._pipeline import read_pipeline
 from ..find import NAMES, find_file
@@ -154,6 +154,16 @@ def _run(function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return trio.run(partial(function, *args))
 
 
+def _request(file: Path | None, function: Callable[[ControlClient], Awaitable[Any]]) -> Any:
+    """Call a function with a client of the running instance of a file, and return its result."""
+    instance = _instance(file)
+
+    async def main() -> Any:
+        return await function(await instance.reach())
+
+    return trio.run(main)
+
+
 @click.command(help=_UP_HELP)
 @_names()
 @_file
@@ -186,9 +196,8 @@ def down(file: Path | None, timeout: float | None) -> None:
 def ps(file: Path | None, as_json: bool, watch: bool) -> None:  # noqa: FBT001 - as above
     """List the services of the running instance."""
     with reported():
-        client = _instance(file).client()
         while True:
-            rows = _run(client.get, "/services")
+            rows = _request(file, lambda client: client.get("/services"))
             text = json.dumps(rows, indent=2) if as_json else table(rows, _cells, _HEAD)
             if not watch:
                 show(text)
@@ -230,27 +239,27 @@ def logs(
     """Print what the services have written."""
     with reported():
         moment = -math.inf if since is None else parse_since(since)
-        _run(follow_logs, _instance(file).client(), names, lines, moment, grep, follow)
+        _request(file, lambda client: follow_logs(client, names, lines, moment, grep, follow))
 
 
-def _deed(word: str, text: str, done: str) -> click.Command:
+def _requesting(word: str, text: str, done: str) -> click.Command:
     @click.command(word, help=text)
     @_names(required=True)
     @_file
     @_timeout
     def command(names: tuple[str, ...], file: Path | None, timeout: float | None) -> None:
         with reported():
-            failures = _run(ServiceRequests(_instance(file).client(), timeout).each, word, names, done)
+            failures = _request(file, lambda client: ServiceRequests(client, timeout).each(word, names, done))
             sys.exit(_FAILED if failures else 0)
 
     return command
 
 
-start = _deed("start", "Start services and what they need; return when they are ready.", "ready")
-stop = _deed(
+start = _requesting("start", "Start services and what they need; return when they are ready.", "ready")
+stop = _requesting(
     "stop", "Stop services, and before them those that depend on them; return when they are stopped.", "stopped"
 )
-restart = _deed("restart", "Restart services; return when they are ready again.", "ready")
+restart = _requesting("restart", "Restart services; return when they are ready again.", "ready")
 
 
 @click.command(help=_SCALE_HELP)
@@ -266,7 +275,7 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
             if found is None:
                 raise OptionError(f"write SERVICE=N, as in web=3; got {count!r}")
             wanted[found[1]] = int(found[2])
-        failures = _run(ServiceRequests(_instance(file).client(), timeout).scale, wanted)
+        failures = _request(file, lambda client: ServiceRequests(client, timeout).scale(wanted))
         sys.exit(_FAILED if failures else 0)
 
 
@@ -277,7 +286,7 @@ def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
     """Read the file again: stop removed services, restart changed ones, start new ones."""
     with reported():
         try:
-            plan = _run(partial(_instance(file).client().post, "/reload", dryRun=dry_run))
+            plan = _request(file, lambda client: client.post("/reload", dryRun=dry_run))
         except ControlError as error:
             if error.code != "invalid_request":
                 raise
@@ -304,7 +313,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
 def attach(name: str | None, file: Path | None) -> None:
     """Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."""
     with reported():
-        _run(attach_to, _instance(file).client(), name)
+        _request(file, lambda client: attach_to(client, name))
 
 
 @click.command(help=_UI_HELP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -34,6 +35,7 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
         if instance.pid() != pid:  # it has ended in between, and its PID may belong to another process
             return 0
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
         with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
             await _wait(instance, pidfd)
         if limit.cancelled_caught:
@@ -60,8 +62,7 @@ async def _wait(instance: Instance, pidfd: int) -> None:
 
 
 async def _still_running(instance: Instance) -> str:
-    try:
+    rows = []
+    with trio.move_on_after(_REPORT_EVERY), suppress(OSError, ControlError):
         rows = await ControlClient(instance.address).get("/services")
-    except (OSError, ControlError):
-        return ""
     return listed([row["name"] for row in rows if row["state"] in _RUNNING])

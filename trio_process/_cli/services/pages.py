@@ -23,7 +23,7 @@ _KEPT: Final = 10.0  # seconds within which a browser reads the file
 async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noqa: FBT001 - an option of the command line
     """Open the page of an instance; without an instance, serve a page of the daemons until a signal arrives."""
     if instance is not None and instance.pid():
-        url = (await instance.client().post("/ui"))["url"]
+        url = (await (await instance.reach()).post("/ui"))["url"]
         await _show(url, no_browser=no_browser)
         return
     async with Daemon() as daemon, ControlServer(_LOOPBACK, registry=default_registry()) as control:

@@ -117,9 +117,7 @@ async def _join(
     timeout: float | None,  # noqa: ASYNC109 - as above
 ) -> int:
     """Start the named services of a running instance, and attach to it."""
-    with trio.move_on_after(_START):
-        await instance.wait_until_it_answers(lambda: not instance.pid())
-    client = instance.client()
+    client = await instance.reach(_START)
     report(f"the services of {instance.file} run already (PID {instance.pid()})")
     try:
         plan = await client.post("/reload", dryRun=True)
