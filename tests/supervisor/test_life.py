@@ -1,6 +1,7 @@
 """The life of units on virtual time: order, conditions, readiness, restarts, ends."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
@@ -157,6 +158,27 @@ async def test_the_backoff_doubles_and_a_good_run_forgets_it(autojump_clock):
         assert starts(fake) == pytest.approx([0, 1.01, 3.02, 54.02, 56.03])
         info = supervisor["web"].info()
         assert (info.generation, info.restarts, info.error) == (5, 4, None)
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)])
+async def test_a_wall_clock_that_jumps_changes_no_restart(autojump_clock, monkeypatch, jump):
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + jump
+
+    fake = fake_service(web=[crash(5.0), crash(0.01), FOR_EVER])
+    async with supervised([unit("web")], fake) as (supervisor, fake, _):
+        await supervisor["web"].wait(UnitState.READY)
+        monkeypatch.setattr("trio_process._supervisor.replicas.replica.datetime", Jumped)
+        await supervisor["web"].wait(UnitState.BACKOFF)
+        web = supervisor["web"]
+        assert (web.next_start - web.since).total_seconds() == pytest.approx(1.0)
+        assert abs(web.since - datetime.now(UTC)) > timedelta(days=399)
+        while web.restarts < 2:
+            await web.wait(UnitState.READY)
+            await trio.sleep(0.1)
+        assert starts(fake) == pytest.approx([0, 6.0, 8.01])
 
 
 async def test_next_start_is_known_during_a_backoff(autojump_clock):
