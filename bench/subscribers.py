@@ -18,7 +18,7 @@ def ours(scale: float, readers: int) -> Values:
     """So many tasks that read every batch."""
     wanted = int(LINES * scale)
 
-    async def read(events: Subscription) -> None:
+    async def read(events: Subscription[ActionProcessOutput]) -> None:
         count = 0
         with events:
             while count < wanted:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -88,7 +88,7 @@ class _Passing:
         options: RunOptions,
         *,
         check: bool = True,
-        task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
     ) -> CommandResult:
         del check
         task_status.started()
