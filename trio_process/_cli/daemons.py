@@ -17,10 +17,10 @@ from .output import show
 from .text import one_line
 
 
-@click.command(help="List the running daemons, oldest first, including those of go-process.")
+@click.command(help="List the running daemons, the oldest first. This includes those of go-process.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 def daemons(as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
-    """List the running daemons, oldest first, including those of go-process."""
+    """List the running daemons, the oldest first. This includes those of go-process."""
     try:
         entries = [described(entry) for entry in default_registry().list()]
     except RegistryError as error:

@@ -41,11 +41,12 @@ SIGNALLED: Final = 128
 _PASSED_ON: Final = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_HELP: Final = """Run one command: both its streams pass as they come, its exit status is ours.
+_HELP: Final = """Run one command, and leave no process behind.
 
-128+N stands for death by signal N, 127 for a command that is not found, 126 for one that can't be executed; a success
-whose output could not be written is a 1. SIGINT, SIGTERM and SIGHUP stop it: the same signal, 5 s of grace, SIGKILL,
-all to its whole group; a second one ends the grace. Nothing it started is left behind.
+Its output is passed on as it arrives, and its exit status is returned: 128+N for death by signal N, 127 if the command is
+not found, 126 if it can't be executed; 1 for a success whose output could not be written. SIGINT, SIGTERM and SIGHUP stop
+the command: its whole group gets the same signal, and SIGKILL after a grace period of 5 s; a second signal ends the grace
+period.
 """
 
 

@@ -10,7 +10,9 @@ from .._daemon import probe_health, probe_ready
 from .output import print_error, report
 
 
-@click.command(help="Ask the health server at ADDR until it is healthy; the exit status is 0 if it is, 1 if not.")
+@click.command(
+    help="Ask a health server until it is healthy. The exit status is 0 if the server at ADDR is healthy in time, else 1."
+)
 @click.option("--ready", is_flag=True, help="Ask /ready instead of /health.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to keep asking.")
 @click.argument("addr")

@@ -79,13 +79,13 @@ def missing(name: str) -> str:
     return f"trio-process: the command line needs {package}; install it with: pip install 'trio-process[cli]'"
 
 
-_HELP: Final = "Run processes, pipelines and daemons; nothing that was started is left behind."
+_HELP: Final = "Run commands, pipelines, services and daemons, and leave no process behind."
 
 
 @click.command(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trio-process", prog_name="trio-process")
 def cli() -> None:
-    """Run processes, pipelines and daemons; nothing that was started is left behind."""
+    """Run commands, pipelines, services and daemons, and leave no process behind."""
 
 
 def main() -> None:

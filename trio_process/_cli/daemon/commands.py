@@ -47,10 +47,10 @@ class _Seconds(click.FloatRange):
 
 
 @click.group(
-    help="Run commands in the background: one instance each, with a PID file, a log and an entry in the registry."
+    help="Run commands in the background. Each has one instance, a PID file, a log and an entry in the registry."
 )
 def daemon() -> None:
-    """Run commands in the background: one instance each, with a PID file, a log and an entry in the registry."""
+    """Run commands in the background. Each has one instance, a PID file, a log and an entry in the registry."""
 
 
 def _key(command: _F) -> _F:
@@ -91,7 +91,9 @@ def _errors_reported() -> Iterator[None]:
         raise SystemExit(without_output(error)) from None
 
 
-@daemon.command(help="Start COMMAND in the background as the daemon DAEMON of CODE, and wait until it is healthy.")
+@daemon.command(
+    help="Start a command in the background, and wait until it is healthy. CODE and DAEMON name it in the registry."
+)
 @click.option(
     "--health-url",
     metavar="URL",
@@ -124,9 +126,15 @@ def _errors_reported() -> Iterator[None]:
     type=_Seconds(),
     default=5.0,
     show_default=True,
-    help="Seconds between SIGTERM and SIGKILL when it is stopped.",
+    help="Seconds between SIGTERM and SIGKILL when the command is stopped.",
 )
-@click.option("--restart", type=click.Choice(["never", "on-failure", "always"]), default="never", show_default=True)
+@click.option(
+    "--restart",
+    type=click.Choice(["never", "on-failure", "always"]),
+    default="never",
+    show_default=True,
+    help="When to restart the command after it has ended.",
+)
 @_key
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def start(code: str, daemon: str, command: Sequence[str], **options: Any) -> None:
@@ -152,9 +160,7 @@ def _start(spec: DaemonSpec) -> None:
     report(f"started {key}: PID {entry.pid}, its command PID {pid}, healthy after {after}\nlog: {files.log_file}")
 
 
-@daemon.command(
-    help="Stop a daemon: SIGTERM, wait, SIGKILL; say what happened. The exit status is 1 if it had to be killed."
-)
+@daemon.command(help="Stop a daemon: SIGTERM, wait, SIGKILL. The exit status is 1 if the daemon had to be killed.")
 @_with_timeout
 @_key
 def stop(code: str, daemon: str, timeout: float | None) -> None:
@@ -166,12 +172,12 @@ def stop(code: str, daemon: str, timeout: float | None) -> None:
 
 
 @daemon.command(
-    help="Stop a daemon, and start it again as it was last started; a daemon that can't be started again is left running."
+    help="Stop a daemon, and start its last command again. A daemon that can't be started again is left running."
 )
 @_with_timeout
 @_key
 def restart(code: str, daemon: str, timeout: float | None) -> None:
-    """Stop a daemon, and start it as it was started last."""
+    """Stop a daemon, and start its last command again."""
     with _errors_reported():
         files = StateFiles(code, daemon)
         spec = files.spec()
@@ -191,11 +197,11 @@ def reload(code: str, daemon: str) -> None:
         report(one_line(reload_daemon(code, daemon)))
 
 
-@daemon.command(help="Print whether a daemon is running; the exit status is 0 if it is, 3 if not.")
+@daemon.command(help="Print whether a daemon is running. The exit status is 0 if it is, 3 if not.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @_key
 def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a flag of the command line
-    """Print whether a daemon runs."""
+    """Print whether a daemon is running."""
     with _errors_reported():
         files = StateFiles(code, daemon)
         entry, claim, hidden = find_daemon(default_registry(), code, daemon, files.pid_file)

@@ -26,11 +26,12 @@ USAGE: Final = 2
 _EXTRA: Final = "trio_process.arguments"
 _GRAPHS: Final = {"mermaid": to_mermaid, "dot": to_dot}
 
-_HELP: Final = """Run the tasks of a pipeline file, all or the named ones, with their dependencies.
+_HELP: Final = """Run tasks of a pipeline file, and their dependencies.
 
-The exit status is 0 if all went as it should, 1 if not, 2 for a bad file or usage, and 128 plus the number of a signal
-that ended the run early: 130 after Ctrl-C. The first signal stops the tasks, the second kills them, the third ends
-trio-process at once.
+Without names, this runs the file's default tasks, or else all that are not manual. The exit status is 0 if every task
+passed or was allowed to fail, 1 if one failed, 2 for a bad file or usage, and 128 plus the number of a signal that ended
+the run early: 130 after Ctrl-C. The first signal stops the tasks, the second kills them, the third ends trio-process at
+once.
 """
 
 
@@ -76,8 +77,8 @@ class _RunCommand(click.Command):
 @click.option(
     "--output",
     type=click.Choice(["live", "prefix", "group", "raw"]),
-    help="How to show the output: a live view, lines with the task's name in front, each task in one piece when it has "
-    "ended, or lines as they come [default: live on a terminal, else prefix].",
+    help="How to show the output: a live view, lines prefixed with the task's name, each task in one block when it "
+    "has ended, or lines as they arrive [default: live on a terminal, else prefix].",
 )
 @click.option("--logs", metavar="DIR", type=click.Path(), help="Write the output of each task to DIR/TASK.log.")
 @click.option(
@@ -88,7 +89,7 @@ class _RunCommand(click.Command):
     help="Where to run tasks: local, local:N (agents), ssh:HOST,..., slurm:N[?SRUN OPTIONS], dask:ADDRESS.",
 )
 @click.option("--listen", metavar="ADDR", help="Show the run on a page: host:port, or unix:/path.")
-@click.option("--dry-run", "dry", is_flag=True, help="Print what would be run, wave by wave.")
+@click.option("--dry-run", "dry", is_flag=True, help="Print the plan, wave by wave, and run nothing.")
 @click.option("--list", "listing", is_flag=True, help="Print the tasks of the file.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print them as JSON.")
 @click.option(

@@ -18,7 +18,7 @@ from .remembered import explain, open_memory
 _USAGE = 2
 
 
-@click.command(help="Explain why tasks ran or were not run, and whether they would run now.")
+@click.command(help="Explain why tasks ran or did not, and whether they would run now.")
 @click.argument("tasks", nargs=-1, type=Name(), required=True, metavar="TASK...", shell_complete=complete_tasks)
 @click.option(
     "-f",
@@ -28,7 +28,7 @@ _USAGE = 2
     help="The pipeline file [default: the nearest one in this or a parent directory].",
 )
 def why(tasks: tuple[str, ...], file: str | None) -> None:
-    """Explain why tasks ran or were not run, and whether they would run now."""
+    """Explain why tasks ran or did not, and whether they would run now."""
     try:
         found = read_pipeline(file if file is not None else find_file(Path()))
         show(explain(found, tasks, open_memory(found)))

@@ -40,18 +40,19 @@ _REDRAW: Final = 1.0  # seconds
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 # -OO drops docstrings, so each command's help is a separate text
-_DOWN_HELP: Final = "Stop all services of a file, in order; does nothing if none is running."
+_DOWN_HELP: Final = "Stop all services of a file, in order. If none is running, do nothing."
 _PS_HELP: Final = "List the services of the running instance."
-_LOGS_HELP: Final = "Print what the services have written."
+_LOGS_HELP: Final = "Print the output of the services."
 _SCALE_HELP: Final = "Change the number of replicas of services."
-_RELOAD_HELP: Final = "Read the file again: stop removed services, restart changed ones, start new ones."
-_ATTACH_HELP: Final = "Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."
-_UP_HELP: Final = """Start all services of a file, or the named ones and their dependencies, and show their output.
-
-Ctrl-C stops them in order. If they are already running, start the named ones and attach."""
-_UI_HELP: Final = (
-    "Open the page of the running instance in a browser; without an instance, a page of the daemons that run."
+_RELOAD_HELP: Final = (
+    "Apply the changes in the file to the services. Stop removed ones, restart changed ones, start new ones."
 )
+_ATTACH_HELP: Final = "Show the output of the services until Ctrl-C. This stops none of them. With a SERVICE, typed lines go to its stdin."
+_UP_HELP: Final = """Start the services of a file, and show their output.
+
+With names, start only these and their dependencies. Ctrl-C stops the services in order. If they are already running, start
+the named ones and attach."""
+_UI_HELP: Final = "Open the page of the services in a browser. If none is running, it shows the running daemons."
 
 
 @contextmanager
@@ -172,9 +173,10 @@ def _request(file: Path | None, function: Callable[[ControlClient], Awaitable[An
 @_timeout
 @click.option("--listen", metavar="ADDR", default="", help="Serve the API and the page at this address, too.")
 def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, timeout: float | None, listen: str) -> None:  # noqa: FBT001 - flags of the command line
-    """Start all services of a file, or the named ones and their dependencies, and show their output.
+    """Start the services of a file, and show their output.
 
-    Ctrl-C stops them in order. If they are already running, start the named ones and attach.
+    With names, start only these and their dependencies. Ctrl-C stops the services in order. If they are already running,
+    start the named ones and attach.
     """
     with reported():
         sys.exit(_run(bring_up, _instance(file), names, detach, wait, timeout, listen))
@@ -184,7 +186,7 @@ def up(names: tuple[str, ...], file: Path | None, detach: bool, wait: bool, time
 @_file
 @_timeout
 def down(file: Path | None, timeout: float | None) -> None:
-    """Stop all services of a file, in order; does nothing if none is running."""
+    """Stop all services of a file, in order. If none is running, do nothing."""
     with reported():
         sys.exit(_run(take_down, _instance(file), timeout))
 
@@ -226,8 +228,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
 @click.option(
     "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
 )
-@click.option("--since", metavar="T", help="Only lines written since: 10m, 2h, or a time such as 2026-11-29T12:00:00.")
-@click.option("--grep", metavar="TEXT", default="", help="Only lines with this text in them.")
+@click.option(
+    "--since",
+    metavar="T",
+    help="Only lines written in the last 10m, 2h and so on, or since a time such as 2026-11-29T12:00:00.",
+)
+@click.option("--grep", metavar="TEXT", default="", help="Only lines that contain this text.")
 def logs(
     names: tuple[str, ...],
     file: Path | None,
@@ -236,7 +242,7 @@ def logs(
     since: str | None,
     grep: str,
 ) -> None:
-    """Print what the services have written."""
+    """Print the output of the services."""
     with reported():
         moment = -math.inf if since is None else parse_since(since)
         _request(file, lambda client: follow_logs(client, names, lines, moment, grep, follow))
@@ -255,11 +261,9 @@ def _requesting(word: str, text: str, done: str) -> click.Command:
     return command
 
 
-start = _requesting("start", "Start services and what they need; return when they are ready.", "ready")
-stop = _requesting(
-    "stop", "Stop services, and before them those that depend on them; return when they are stopped.", "stopped"
-)
-restart = _requesting("restart", "Restart services; return when they are ready again.", "ready")
+start = _requesting("start", "Start services and their dependencies. Return when they are ready.", "ready")
+stop = _requesting("stop", "Stop services, and first those that depend on them. Return when they are stopped.", "stopped")
+restart = _requesting("restart", "Restart services. Return when they are ready again.", "ready")
 
 
 @click.command(help=_SCALE_HELP)
@@ -281,9 +285,9 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
 
 @click.command(help=_RELOAD_HELP)
 @_file
-@click.option("--dry-run", is_flag=True, help="Only print what would change.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 def reload(file: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - as above
-    """Read the file again: stop removed services, restart changed ones, start new ones."""
+    """Apply the changes in the file to the services. Stop removed ones, restart changed ones, start new ones."""
     with reported():
         try:
             plan = _request(file, lambda client: client.post("/reload", dryRun=dry_run))
@@ -311,7 +315,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
 @click.argument("name", required=False, type=Name(), metavar="[SERVICE]", shell_complete=_complete)
 @_file
 def attach(name: str | None, file: Path | None) -> None:
-    """Show the output of the services until Ctrl-C, which stops none of them; with a SERVICE, typed lines go to its stdin."""
+    """Show the output of the services until Ctrl-C. This stops none of them. With a SERVICE, typed lines go to its stdin."""
     with reported():
         _request(file, lambda client: attach_to(client, name))
 
@@ -320,7 +324,7 @@ def attach(name: str | None, file: Path | None) -> None:
 @_file
 @click.option("--no-browser", is_flag=True, help="Only print the URL of the page.")
 def ui(file: Path | None, no_browser: bool) -> None:  # noqa: FBT001 - as above
-    """Open the page of the running instance in a browser; without an instance, a page of the daemons that run."""
+    """Open the page of the services in a browser. If none is running, it shows the running daemons."""
     with reported():
         _run(open_page, _found(file), no_browser)
 
