@@ -148,7 +148,7 @@ class ProcessActions:
         *args: Argument,
         **options: Unpack[RunWithEnvKeywords],
     ) -> str:
-        """As `run`, in a directory and with environment variables added to ours."""
+        """As `run`, in a directory and with added environment variables."""
         given = {"command": command, "args": args, "cwd": directory, "env": env}
         text: str = await self._call("process.run", given, options)
         return text

@@ -14,7 +14,7 @@ class Status(StrEnum):
     """The state of a process; the last three are final.
 
     Attributes:
-        PENDING: It was asked for and has not been started. RUNNING or FAILED follows.
+        PENDING: It was requested, and has not been started yet. RUNNING or FAILED follows.
         RUNNING: It has been started. EXITED, FAILED or KILLED follows.
         EXITED: It has exited, with whatever code.
         FAILED: It could not be started, or its agent was lost.
@@ -70,7 +70,7 @@ class EndReason(StrEnum):
 
     Attributes:
         EXITED: It exited on its own.
-        SIGNALLED: It died of a signal that did not come from this program, or that `ManagedProcess.signal` sent.
+        SIGNALLED: It died of a signal that this program did not send, or that `ManagedProcess.signal` or `terminate` sent.
         KILLED: `ManagedProcess.kill` was called.
         STOPPED: It was stopped: by `ManagedProcess.stop`, or because its service was left.
         TIMED_OUT: Its `timeout` expired.

@@ -125,7 +125,7 @@ class UnitFailedError(ProcessError):
 
 
 class ClusterError(ProcessError):
-    """An agent on another machine could not be started or reached, or doesn't speak our protocol."""
+    """An agent on another machine could not be started or reached, or speaks another protocol."""
 
 
 class RegistryError(ProcessError):

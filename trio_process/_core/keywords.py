@@ -52,7 +52,7 @@ class RunInKeywords(RunWithEnvKeywords, total=False):
 
 
 class RunKeywords(RunInKeywords, total=False):
-    """The keywords of `Service.start`, `open` and `run`: the fields of `RunOptions` but `command` and `args`.
+    """The keywords of `Service.start`, `open` and `run`: the fields of `RunOptions` except `command` and `args`.
 
     A function that wraps one of them takes ``**options: Unpack[RunKeywords]``, and its callers get the same checks and
     completions.

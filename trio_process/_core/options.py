@@ -45,8 +45,8 @@ class RunOptions:
     Args:
         command: The program. Without a slash it is looked up on the child's PATH.
         args: Its arguments: str, bytes, paths or `Secret`; numbers are refused.
-        cwd: Its working directory; None for ours.
-        env: Variables added to our environment (`os.environ`); a value of None removes the name.
+        cwd: Its working directory; None for that of this program.
+        env: Variables added to this program's environment (`os.environ`); a value of None removes the name.
         name: A label, which every event has.
         stdin: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``; bytes or str, which are the data itself; a `Path` to read; an open
             binary file. None means a pipe for `start` and `open`, and null for `run`.
@@ -63,12 +63,12 @@ class RunOptions:
         stop_signal: The signal that asks it to end.
         grace_period: Seconds between that signal and SIGKILL; None for the service's value.
         kill_group: Signal the whole process group, and kill the rest of the group when the process has ended.
-        detach: Start it in a session of its own; it survives the service, a cancellation and our death.
+        detach: Start it in a session of its own; it survives the service, a cancellation and the death of this program.
         ok_exit_codes: The exit codes of a success.
         log_file: A file to which both streams are appended in whole lines.
         log_max_bytes: The size in bytes at which the log file is rotated; 0 for never.
         log_keep: The number of rotated log files that are kept.
-        echo: Also write the output to our own stdout and stderr, line by line.
+        echo: Also write the output to this program's own stdout and stderr, line by line.
         redact: Mask secrets in captured output, lines and log too.
         umask: The child's file mode creation mask (umask(2)).
         user: The user to run as, by name or number, with its groups (initgroups(3)).

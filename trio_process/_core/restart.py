@@ -46,9 +46,9 @@ class RestartPolicy:
     Raises:
         OptionError: An option is invalid; the message names it.
 
-    Delay and count start over after a good run: one of at least 10 seconds and of twice the last delay. There is no restart
-    after a `ProgramNotFoundError`, because it would not make the program appear, nor after an exception that is not an
-    `Exception`.
+    Delay and count start over after a good run: one of at least 10 seconds and of twice the last delay. A
+    `ProgramNotFoundError` is not followed by a restart, because that would not make the program appear; neither is an
+    exception that is not an `Exception`.
 
     >>> RestartPolicy.on_failure(max_restarts=3).backoff
     0.5

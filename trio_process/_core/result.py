@@ -96,7 +96,7 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         name: Its label.
         command: The command.
         args: Its arguments, secrets masked.
-        cwd: Its working directory, None for ours.
+        cwd: Its working directory; None for that of this program.
         exit_code: The exit code, -N for death by signal N; None while it runs or if it never ran.
         signal_name: The signal that killed it, e.g. ``"SIGTERM"``, else None.
         status: The state, final once the process has ended.
@@ -112,7 +112,7 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         usage: The resources it used, None before its end.
         ok: Whether it ended as it should.
         start_error: The error of the start, for `FAILED_TO_START`.
-        host: The host it ran on, None for ours.
+        host: The host it ran on; None for this one.
         lost: What is known of the loss of its agent, for `LOST`.
     """
 
@@ -306,7 +306,7 @@ class CommandTimeoutError(CommandFailedError, TimeoutError):
 class AgentLostError(CommandFailedError):
     """The machine or agent that a command ran on was lost, and the command with it.
 
-    The command may have had effects before: how it ended can't be known.
+    The command may have had effects before that; how it ended can't be known.
     """
 
 

@@ -65,10 +65,11 @@ _ROOT: Final = 0
 
 @final
 class PIDFile:
-    """A file with our PID that only one process at a time can hold: a second instance is refused.
+    """A file with this process's PID that only one process at a time can hold: a second instance is refused.
 
-    Synchronous and quick. The lock belongs to the process that takes it, so fork into the background first. A child that
-    is forked without exec shares the lock, and keeps it after our death; a program that is started by exec does not.
+    Synchronous and quick. The lock belongs to the process that takes it, so fork into the background first. A child
+    that is forked without exec shares the lock, and keeps it after the death of its parent; a program that is started
+    by exec does not.
 
     Args:
         path: The file; made absolute, because a daemon may change its directory. Missing parent directories are created.
@@ -119,7 +120,7 @@ class PIDFile:
         self._owner = os.getpid()
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, so that the next instance can start; do nothing if it is not held.
+        """Remove the file, so that the next instance can start; do nothing if it is not held.
 
         If it can't be removed (because the user has changed, say, and may not write to the directory) it is emptied, which
         also lets the next instance start, and a warning is logged. A file that another program has written in the

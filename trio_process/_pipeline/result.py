@@ -91,7 +91,7 @@ class RunResult:
 
     @property
     def allowed(self) -> bool:
-        """Whether this is a failure that `allow_failure` forgives; a spec that could not run is not forgiven."""
+        """Whether `allow_failure` allows this failure; it never allows that of a spec that could not run."""
         return self.failed and self.spec.allow_failure and self.wave is not None
 
     def to_dict(self) -> dict[str, Any]:

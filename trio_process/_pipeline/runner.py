@@ -40,9 +40,9 @@ class Runner:
         max_parallel: How much weight may run at the same time; a spec that weighs more counts as all of it. None for no
             limit except the executor's `slots`. The smaller of the two limits applies.
         supervisor: A `Supervisor` that keeps the services running that specs name in `uses`.
-        memory: A file that remembers what specs with `inputs` were made from; it is created if necessary. With it, such
-            a spec passes as `SpecState.UP_TO_DATE`, without being run, if its command, its `env`, its inputs and the
-            outputs of the specs in its `after` are the same as at its last success, and its own outputs exist
+        memory: A file that records what specs with `inputs` last succeeded with; it is created if necessary. With it,
+            such a spec passes as `SpecState.UP_TO_DATE`, without being run, if its command, its `env`, its inputs and
+            the outputs of the specs in its `after` are the same as at its last success, and its own outputs exist
             unchanged. Contents count, not times. Without a memory, every spec is run.
 
     Raises:

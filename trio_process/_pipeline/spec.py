@@ -95,7 +95,7 @@ class RunSpec:
             ``"always"``: it starts in any case. The last two also run after a halt of the run (`run_all`), to clean up.
         allow_failure: Its failure is reported, but neither skips its dependents nor halts the run.
         retries: How often it is retried after a failure.
-        retry_delay: Seconds before each retry; it occupies no room meanwhile, so that other specs may run.
+        retry_delay: Seconds before each retry; meanwhile the spec takes no slot, so that other specs may run.
         stdin: As in `RunOptions`; None for an empty input.
         weight: How much of `max_parallel` it takes while it runs; more than `max_parallel` counts as all of it. None
             for ``resources["cpus"]``, else 1.

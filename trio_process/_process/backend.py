@@ -82,7 +82,7 @@ class Handle(Protocol):
 
     @property
     def host(self) -> str | None:
-        """The host it runs on, None for ours."""
+        """The host it runs on; None for this one."""
 
     @property
     def launching(self) -> bool:
@@ -160,7 +160,7 @@ class Backend(Protocol):
 
     @property
     def guardian_pid(self) -> int | None:
-        """The PID of the helper that outlives us, None without one."""
+        """The PID of the helper that outlives this program; None without one."""
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the events
         """Start a child; it is not watched before `Handle.begin`.

@@ -81,12 +81,12 @@ class ManagedProcess:
 
     @property
     def cwd(self) -> str | None:
-        """The directory it runs in, None for ours."""
+        """The directory it runs in; None for that of this program."""
         return shown_cwd(self._child.record.options)
 
     @property
     def env(self) -> Mapping[str, checks.EnvValue]:
-        """The changes to our environment that it was started with; secrets are still `Secret`."""
+        """The changes to this program's environment that it was started with; secrets are still `Secret`."""
         return dict(self._child.record.options.env)
 
     @property

@@ -21,22 +21,22 @@ class ServiceOptions:
     Args:
         buffer_size: Bytes kept per process and stream; `math.inf` keeps everything.
         grace_period: Seconds between the stop signal and SIGKILL.
-        drain_grace: Seconds of silence after an exit until reading ends, although something still holds a pipe.
+        drain_grace: Seconds without output after an exit until reading ends, although another process still holds a
+            pipe.
         drain_limit: Seconds after an exit until reading ends in any case.
         retain: How many finished processes are remembered.
         retain_bytes: How many bytes of output the finished processes may hold together. The oldest lose their output
-            first, then their record. A process that a task waits for keeps its output, and so does the one that ended
-            last.
+            first, then their record. A process that a task waits for keeps its output, and so does the last one to end.
         guardian: Kill the remaining processes if this program dies of SIGKILL.
         containment: How to find descendants that have left the group: ``"marker"``, by a variable in their environment;
             ``"cgroup"``, which also finds descendants that have emptied their environment, and reports `oom_killed` and
             the peak of memory where the kernel counts it (cgroups(7)), but takes 20 ms per start; ``"auto"`` is the
             marker.
-        strays: Which of the orphans to reap that the kernel gives to this process if it is PID 1 or a subreaper:
-            ``"leave"`` for none; ``"descendants"`` of this service's processes, but not those of children that other
-            code has started, which look like such children; ``"all"`` children that the service has not started, which
-            takes the exit status of their children away from `subprocess` and other libraries. They are reaped within a
-            second of their end.
+        strays: Which orphans to reap, of those that the kernel gives to this process if it is PID 1 or a subreaper.
+            ``"leave"``: none. ``"descendants"``: those of this service's processes; orphans of children that other code
+            has started look like such children, and are left. ``"all"``: all children that the service has not started,
+            which takes the exit status of their children away from `subprocess` and other libraries. They are reaped
+            within a second of their end.
 
     Raises:
         OptionError: An option is invalid.

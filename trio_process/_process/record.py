@@ -49,7 +49,7 @@ class Record:
         survivors: The processes that SIGKILL did not end in time.
         output_error: Why some of its output could not be taken in.
         output_incomplete: Whether something still held a pipe when reading ended.
-        host: The host it runs on, None for ours.
+        host: The host it runs on; None for this one.
         lost: Why its end is not known: the agent or machine it ran on was lost.
         over_limit: Whether it wrote more than `max_output` bytes.
     """

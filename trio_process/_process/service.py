@@ -45,8 +45,8 @@ class Service(Block, EventSource):
         core: The core that its actions are registered with, and that its events are published to, as well.
         options: The options of the service.
 
-    Leaving the block stops every process that is not detached, side by side under one deadline: the stop signal, the
-    grace period, SIGKILL to the group. Call ``await service.wait_all()`` first to let them finish.
+    Leaving the block stops all processes that are not detached, concurrently and under one deadline: the stop signal,
+    the grace period, SIGKILL to the group. Call ``await service.wait_all()`` first to let them finish.
 
     >>> async def main() -> str:
     ...     async with Service() as service:

@@ -78,13 +78,13 @@ class UnitSpec:
         settle: Seconds after which a unit without `ready` and `task_status` counts as ready.
         start_timeout: Seconds that it may take to become ready.
         restart: When it is restarted.
-        essential: Whether its end is the end of the supervisor's block.
+        essential: Whether its end cancels the body of the supervisor's block, and stops all units.
         replicas: How many replicas run.
         enabled: Whether it is started with the supervisor; else only by `start` or `hold`, or for a unit that needs it.
         cwd: As in `RunOptions`, like all options below.
         env: As there; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
         stdin: As there; None for a pipe.
-        stdout: As there; with several replicas, each one's number is inserted before the suffix of a path.
+        stdout: As there; with several replicas, the number of each is inserted before the suffix of a path.
         stderr: Likewise.
         disable_capture: As there.
         buffer_size: As there.
@@ -97,7 +97,7 @@ class UnitSpec:
         grace_period: As there.
         kill_group: As there.
         ok_exit_codes: As there; an end with one of these is a success.
-        log_file: As there; with several replicas, each one's number is inserted before the suffix.
+        log_file: As there; with several replicas, the number of each is inserted before the suffix.
         log_max_bytes: As there.
         log_keep: As there.
         echo: As there.

@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def spec(self) -> UnitSpec:
-        """What it is made from."""
+        """The spec that it was made from."""
 
     @property
     def state(self) -> UnitState:
@@ -132,12 +132,12 @@ class Unit:
 
     @property
     def spec(self) -> UnitSpec:
-        """What it is made from."""
+        """The spec that it was made from."""
         return self._replica.spec
 
     @property
     def state(self) -> UnitState:
-        """Where it stands."""
+        """Its state."""
         return self._replica.state
 
     @property

@@ -12,7 +12,7 @@ from .._process import ManagedProcess, OutputLine, OutputLines
 
 @final
 class UnitLines:
-    """The lines of a unit's present run and all later ones; created by `Unit.lines`.
+    """The lines of a unit's current run and all later ones; created by `Unit.lines`.
 
     Attributes:
         missed: How many lines the captures overwrote before they were read.

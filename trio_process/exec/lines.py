@@ -39,7 +39,8 @@ class Line(str):
 class Lines:
     """An async iterator over the lines of a running command; made by ``lines()``.
 
-    No line is lost: a slow reader delays the command. The iterator ends with the command, and raises if that failed.
+    No line is lost: a slow reader delays the command. The iterator ends with the command, and raises if the command
+    failed.
     """
 
     __slots__ = ("_end", "_execution", "_pending", "_streams")

@@ -18,7 +18,7 @@ class Logger(Protocol):
     """
 
     def debug(self, message: str, /, **fields: object) -> object:
-        """Log what is about to happen."""
+        """Log a command that is about to start."""
 
     def error(self, message: str, /, **fields: object) -> object:
         """Log a failure."""

@@ -29,7 +29,7 @@ class EventBatch(Sequence[Any]):
         stream: The stream of the lines, None for another event.
         lines: The texts, without making events; empty for another event.
 
-    ``len()`` and `lines` cost nothing; iterating and indexing create the events anew each time.
+    ``len()`` and `lines` cost nothing; iterating and indexing create new events each time.
 
     >>> batch = EventBatch(id="1", name=None, stream=Stream.STDOUT, lines=["a", "b"])
     >>> len(batch), batch[0].line

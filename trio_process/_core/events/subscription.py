@@ -63,8 +63,8 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
     It ends (`trio.EndOfChannel`, the end of an ``async for``) once the service or core that it belongs to is closed, or the
     one process it is for has exited, and its backlog is read.
 
-    A checkpoint is made once per batch, before its first event, and not at every event: the lines of one chunk of output
-    come without one in between.
+    A checkpoint is executed once per batch, before its first event: the lines of one chunk of output come without
+    checkpoints in between.
 
     Attributes:
         dropped: How many events its policy has dropped.
@@ -128,7 +128,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
         """Return the next event if it is buffered; without a checkpoint, so that it works in a cancelled scope too.
 
         Raises:
-            trio.WouldBlock: There is none yet.
+            trio.WouldBlock: No event is buffered.
             trio.EndOfChannel: There will be none.
             trio.ClosedResourceError: The subscription is closed.
         """

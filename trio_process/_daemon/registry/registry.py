@@ -70,7 +70,8 @@ class Registry:
         """Keep an entry inside the block, with a lock on it that proves that this process is alive, whatever its PID.
 
         The lock ends with this process, even on SIGKILL, and is visible in other PID namespaces. A child that was
-        forked without exec keeps it, and so the entry, after our death. The entry is removed only if it is still ours.
+        forked without exec keeps it, and so the entry, after the death of its parent. The entry is removed only if no
+        other process has replaced it.
 
         Args:
             entry: `pid` None stands for this process, `started` None for now.

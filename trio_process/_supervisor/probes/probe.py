@@ -44,7 +44,7 @@ class Probe:
 
     Args:
         initial_delay: Seconds before the first run of the probe.
-        period: Seconds between the beginnings of two runs of the probe; None for every second until the unit is ready,
+        period: Seconds between the starts of two runs of the probe; None for every second until the unit is ready,
             and every 10 s from then on.
         timeout: Seconds that one run of the probe may take.
         failures: How many failures in a row make a ready unit unready, or have an unresponsive one restarted.
@@ -79,11 +79,11 @@ class Probe:
 
     @classmethod
     def line(cls, pattern: str | re.Pattern[str], **keywords: Unpack[ProbeKeywords]) -> Self:
-        """Return a probe that waits for a line in the output of the present run.
+        """Return a probe that waits for a line in the output of the current run.
 
         Args:
             pattern: A substring of the line, or a compiled regular expression that is searched for in it.
-            **keywords: Accepted for uniformity; they have no effect, because a line is waited for.
+            **keywords: Accepted for uniformity, without effect: this probe waits, and is not repeated.
         """
         return cls(kind=LineKind(pattern), **_known(keywords))
 
