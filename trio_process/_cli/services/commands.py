@@ -262,7 +262,9 @@ def _requesting(word: str, text: str, done: str) -> click.Command:
 
 
 start = _requesting("start", "Start services and their dependencies. Return when they are ready.", "ready")
-stop = _requesting("stop", "Stop services, and first those that depend on them. Return when they are stopped.", "stopped")
+stop = _requesting(
+    "stop", "Stop services, and first those that depend on them. Return when they are stopped.", "stopped"
+)
 restart = _requesting("restart", "Restart services. Return when they are ready again.", "ready")
 
 
