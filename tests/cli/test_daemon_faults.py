@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from daemon_shell import PATIENCE, SLEEP, Shell, gone, well
 from support import free_port, is_gone
 
-from trio_process import DaemonEntry
+from trio_process import DaemonEntry, DaemonError
+from trio_process._cli.daemon.files import DaemonSpec
+from trio_process._cli.daemon.readiness import refuse_answering_target
 from trio_process._cli.daemon.resident import health_address
 
 TRAP = "trap 'echo hangup' HUP; echo up; while :; do sleep 0.05; done"
@@ -103,6 +106,24 @@ def test_a_target_that_answers_before_the_start_is_refused(shell: Shell, kind: s
     assert not list(shell.state.glob("*.log"))
 
 
+@pytest.mark.parametrize("answer", [301, 401, 404, 500, 503])
+def test_an_error_status_is_an_answer_too(answer: int) -> None:
+    """A stranger that is sick now may be healthy a moment later, and would be taken for the command."""
+    with server(answer) as (port, _), pytest.raises(DaemonError, match=f"another program answers at .*:{port}/"):
+        trio.run(refuse_answering_target, spec(f"http://127.0.0.1:{port}/"))
+
+
+@pytest.mark.parametrize("answer", [502, 504])
+def test_a_proxy_that_reports_that_nothing_answers_behind_it_does_not_answer_itself(answer: int) -> None:
+    with server(answer) as (port, asked):
+        trio.run(refuse_answering_target, spec(f"http://127.0.0.1:{port}/"))
+        assert asked == ["/"]
+
+
+def spec(url: str) -> DaemonSpec:
+    return DaemonSpec(code="my", daemon="web", command=["true"], directory="/", health_url=url)
+
+
 def test_a_second_start_is_told_who_runs_and_not_that_its_target_answers(shell: Shell) -> None:
     port = free_port()
     command = (
@@ -170,13 +191,24 @@ def test_the_last_reason_is_in_the_text(shell: Shell, options: tuple[str, str], 
     assert reason in ended.stderr
 
 
-@pytest.mark.parametrize("answer", [404, 500, 503])
+@pytest.mark.parametrize("answer", [404, 502, 503])
 def test_the_status_of_the_answer_is_in_the_text(shell: Shell, answer: int) -> None:
-    with server(answer) as (port, asked):
-        url = f"http://localhost:{port}/a%20b?c=d"
-        ended = shell.run("daemon", "start", "my", "web", "--health-url", url, "--timeout", "4", "--", *SLEEP)
-        assert f"HTTP status {answer}" in ended.stderr
-        assert set(asked) == {"/a%20b?c=d"}
+    """The command answers itself: an answer before the start is refused."""
+    port = free_port()
+    sick = (
+        "import socket\n"
+        f"s = socket.create_server(('127.0.0.1', {port}))\n"
+        "while True:\n"
+        "    a, _ = s.accept()\n"
+        "    print(a.recv(65536).split()[1].decode(), flush=True)\n"
+        f"    a.sendall(b'HTTP/1.0 {answer} Sick\\r\\n\\r\\n')\n"
+        "    a.close()\n"
+    )
+    url = f"http://localhost:{port}/a%20b?c=d"
+    command = (sys.executable, "-c", sick)
+    ended = shell.run("daemon", "start", "my", "web", "--health-url", url, "--timeout", "4", "--", *command)
+    assert f"HTTP status {answer} Sick" in ended.stderr
+    assert "/a%20b?c=d" in log_of(shell).splitlines()
 
 
 @pytest.mark.parametrize(

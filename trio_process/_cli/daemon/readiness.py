@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import trio
@@ -29,6 +29,9 @@ _PAUSE: Final = 0.05
 _ONE_ATTEMPT: Final = 5.0
 _CONFIRMED_AFTER: Final = 0.2
 _BEFORE_THE_START: Final = 1.0
+_BY_A_GATEWAY: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+"""The statuses by which a proxy reports that nothing answers behind it (RFC 9110, 15.6.3 and 15.6.5)."""
+
 _QUICK: Final = 1.0  # seconds within which a command that puts itself into the background exits
 
 
@@ -59,14 +62,16 @@ def check_tcp(address: str) -> str:
 async def refuse_answering_target(spec: DaemonSpec) -> None:
     """Refuse a start whose target already answers: the answer would not come from the command.
 
+    An error status is an answer too: the program that sends it may be healthy a moment later.
+
     Raises:
         DaemonError: The target answers.
     """
     for target, attempt in _targets(spec):
-        why = "no answer"
+        found = _Attempt("no answer")
         with trio.move_on_after(_BEFORE_THE_START):
-            why = await attempt()
-        if not why:
+            found = await attempt()
+        if found.answered:
             raise DaemonError(
                 f"{spec.code}/{spec.daemon} was not started: another program answers at {target} already; stop it, or choose "
                 "another address"
@@ -183,7 +188,7 @@ async def _become_healthy(spec: DaemonSpec, command: _Command) -> int:
                 await command.ready()
             for target, attempt in targets:
                 command.refusal = f"no answer came from {target}"
-                while why := await attempt():
+                while why := (await attempt()).why:
                     command.refusal = why
                     await trio.sleep(_PAUSE)
             command.refusal = ""
@@ -200,9 +205,26 @@ async def _parsed(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any
             yield json.loads(line)
 
 
-def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-    """Return the targets of a spec, each with a function that probes it once and returns the reason of a failure, or ""."""
-    targets: list[tuple[str, Callable[[], Awaitable[str]]]] = []
+class _Attempt(NamedTuple):
+    """The outcome of one attempt to reach a target.
+
+    Attributes:
+        why: Why the target is not healthy; empty if it is.
+        answered: Whether a program has answered at the target itself.
+    """
+
+    why: str
+    answered: bool = False
+
+
+def _http_attempt(status: int, reason: str) -> _Attempt:
+    is_healthy = HTTPStatus.OK <= status < HTTPStatus.BAD_REQUEST
+    return _Attempt("" if is_healthy else reason, answered=status > 0 and status not in _BY_A_GATEWAY)
+
+
+def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[_Attempt]]]]:
+    """Return the targets of a spec, each with a function that makes one attempt to reach it."""
+    targets: list[tuple[str, Callable[[], Awaitable[_Attempt]]]] = []
     if spec.health_url:
         parts = urlsplit(spec.health_url)
         shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -212,7 +234,7 @@ def _targets(spec: DaemonSpec) -> list[tuple[str, Callable[[], Awaitable[str]]]]
     return targets
 
 
-async def _ask(url: str) -> str:
+async def _ask(url: str) -> _Attempt:
     parts = urlsplit(url)
     credentials = _basic(parts.username, parts.password)
     if parts.scheme == "https":
@@ -220,7 +242,7 @@ async def _ask(url: str) -> str:
         return await trio.to_thread.run_sync(_ask_https, bare, credentials, abandon_on_cancel=True)
     path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     answer = await ask(Address(parts.hostname or "", parts.port or 80), path, authorization=credentials)
-    return "" if HTTPStatus.OK <= answer.status < HTTPStatus.BAD_REQUEST else answer.reason
+    return _http_attempt(answer.status, answer.reason)
 
 
 def _basic(user: str | None, password: str | None) -> str:
@@ -231,31 +253,31 @@ def _basic(user: str | None, password: str | None) -> str:
     return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
-def _ask_https(url: str, credentials: str) -> str:
+def _ask_https(url: str, credentials: str) -> _Attempt:
     # not through a proxy named in the environment: the command that was just started is on this side of it
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, headers={"Authorization": credentials} if credentials else {})  # noqa: S310 - https
     try:
         with opener.open(request, timeout=_ONE_ATTEMPT):
-            return ""
+            return _Attempt("", answered=True)
     except urllib.error.HTTPError as error:
         with error:
-            return f"HTTP status {error.code} {error.reason}"
+            return _http_attempt(error.code, f"HTTP status {error.code} {error.reason}")
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {error.reason.verify_message}"
+            return _Attempt(f"its certificate is not valid: {error.reason.verify_message}")
         if isinstance(error.reason, OSError):
-            return why_not_connected(error.reason, urlsplit(url).hostname or "")
-        return str(error.reason)
+            return _Attempt(why_not_connected(error.reason, urlsplit(url).hostname or ""))
+        return _Attempt(str(error.reason))
     except (OSError, ValueError, HTTPException) as error:
-        return str(error) or type(error).__name__
+        return _Attempt(str(error) or type(error).__name__)
 
 
-async def _connect(address: str) -> str:
+async def _connect(address: str) -> _Attempt:
     target = parse_address(address)
     try:
         stream = await trio.open_tcp_stream(target.reachable_host, target.port)
     except (OSError, UnicodeError) as error:
-        return why_not_connected(error, target.host)
+        return _Attempt(why_not_connected(error, target.host))
     stream.socket.close()
-    return ""
+    return _Attempt("", answered=True)
