@@ -1,12 +1,27 @@
 import io
 import math
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from trio_process import OptionError, RunOptions, Secret, Stdio
+from trio_process import (
+    Daemon,
+    DaemonEntry,
+    DaemonOptions,
+    OptionError,
+    ReloadPlan,
+    RunOptions,
+    RunSpec,
+    Secret,
+    ServiceOptions,
+    Stdio,
+    UnitSpec,
+)
 from trio_process._core import checks, make_options, shown_args
+from trio_process.exec import Command
+from trio_process.testing import Behaviour
 
 
 @pytest.mark.parametrize(
@@ -190,6 +205,41 @@ def test_a_wrong_name_of_an_option_gets_a_hint(given, hint):
         make_options("x", (), given)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (partial(RunOptions), r"RunOptions needs command; write RunOptions\(command=...\)"),
+        (partial(RunOptions, command="x", needs=["y"]), "`RunSpec` and `UnitSpec` have `after`"),
+        (partial(ServiceOptions, 3), "ServiceOptions takes keywords only, got 3"),
+        (partial(ServiceOptions, graceperiod=3), "unknown option 'graceperiod'; did you mean 'grace_period'"),
+        (partial(DaemonOptions, pidfile="x"), "unknown option 'pidfile'; did you mean 'pid_file'"),
+        (partial(Daemon, depends=["db"]), "unknown option 'depends'; a process waits for no other one"),
+        (partial(DaemonEntry, "my"), r"DaemonEntry needs daemon; write DaemonEntry\(code, daemon\)"),
+        (partial(DaemonEntry, "my", "web", 3), "takes keywords only after code and daemon, got 3"),
+        (partial(DaemonEntry, "my", "web", code="my"), "code is given twice"),
+        (partial(DaemonEntry, "my", "web", binry="x"), "did you mean 'binary'"),
+        (partial(UnitSpec, "web", "x"), "UnitSpec takes keywords only, got 'web'"),
+        (partial(UnitSpec, name="web", command="x", depends_on=["db"]), "here it is called 'after'"),
+        (partial(UnitSpec, name="web", command="x", detach=True), "use Service.start"),
+        (partial(Behaviour, exit=3), "unknown option 'exit'; did you mean 'exit_code'"),
+    ],
+    ids=lambda value: f"{value.func.__name__}-{value.args}-{value.keywords}" if isinstance(value, partial) else "",
+)
+def test_every_class_of_options_explains_a_wrong_call(call, said):
+    with pytest.raises(OptionError, match=said) as caught:
+        call()
+    assert caught.value.__suppress_context__  # Python's own words say less
+
+
+def test_a_type_error_of_a_value_is_not_taken_for_a_wrong_call():
+    class Bad:
+        def __fspath__(self):
+            raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        RunOptions(command="x", cwd=Bad())
+
+
 def test_the_comparison_with_the_defaults_lets_nothing_unchecked_through():
     """Values that are equal to a default without being it: a bool for a number, a word for a member."""
     for given in (
@@ -267,3 +317,26 @@ def test_resources_are_a_copy_that_the_caller_can_not_change():
     assert options.resources == {"cpus": 2, "memory": 2**30, "gpus": 0}
     assert options.max_output == 10
     assert RunOptions(command="x").resources == {}
+
+
+def test_values_that_are_equal_have_the_same_hash_although_they_hold_mappings():
+    """So they can be keys of dicts and members of sets, as other frozen values can."""
+    makers = (
+        partial(
+            RunOptions, command="x", env={"B": Secret("b"), "A": None}, limits={"nofile": 3}, resources={"cpus": 1}
+        ),
+        partial(RunSpec, name="x", command="x", env={"A": "a"}, limits={"nofile": (1, 2)}),
+        partial(UnitSpec, name="x", command="x", env={"A": "a"}, after={"db": "ready"}),
+        lambda **changes: Command("x").with_env({"A": "a", **changes.get("env", {})}),
+        lambda **changes: Command("x") | Command("y").with_env({"A": "a", **changes.get("env", {})}),
+        partial(ReloadPlan, changed={"web": ("env",)}),
+    )
+    for make in makers:
+        assert {make(): 1}[make()] == 1
+        change = {"changed": {}} if isinstance(make(), ReloadPlan) else {"env": {"A": "other"}}
+        assert len({make(), make(**change)}) == 2
+
+
+def test_options_that_differ_in_a_mapping_differ_in_their_hash():
+    """Else a thousand combinations of a matrix would be compared with each other."""
+    assert len({hash(RunOptions(command="x", env={"N": str(number)})) for number in range(100)}) > 90

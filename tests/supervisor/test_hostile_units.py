@@ -202,7 +202,7 @@ async def test_an_event_reader_that_never_reads_loses_nothing_and_delays_nobody(
 async def test_options_of_a_probe_and_a_supervisor_are_named_when_they_are_wrong():
     with pytest.raises(OptionError, match="did you mean 'timeout'"):
         Probe.tcp("127.0.0.1:1", timout=3)
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError, match="did you mean 'replicas'"):
         UnitSpec(name="web", command="web", replica=3)
 
 

@@ -13,6 +13,11 @@ Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
 
 
+def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]:
+    """Return what a field of an attrs class is compared and hashed by if its value is a mapping, which has no hash."""
+    return frozenset(mapping.items())
+
+
 def seconds(option: str, value: object, *, positive: bool = False) -> float:
     """Return a duration in seconds: a number, not negative (above 0 with `positive`), `inf` allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - not a number

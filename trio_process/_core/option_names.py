@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -32,9 +32,11 @@ _NAMES_HERE: Final = {
 }
 """What an option is called elsewhere, in subprocess, make, docker or go-process, and here."""
 
+_NO_ORDER: Final = "a process waits for no other one; `RunSpec` and `UnitSpec` have `after`"
 _TEXT: Final = "output is decoded already, by `encoding` and `errors`; the bytes are in `output_bytes`"
 _CAPTURED: Final = "both streams are captured already, unless `disable_capture=True`"
 _NOT_NEEDED: Final = {
+    **dict.fromkeys(("after", "depends", "depends_on", "needs", "requires"), _NO_ORDER),
     "capture": _CAPTURED,
     "capture_output": _CAPTURED,
     "capture_stderr": _CAPTURED,
@@ -69,26 +71,51 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str = "option"
             raise OptionError(unknown_option(name, sorted(known), what))
 
 
-def refuse_unknown(cls: _Class) -> _Class:
-    """Let an attrs class of keywords raise `OptionError` for arguments that it doesn't take, not `TypeError`.
+def refuse_unknown(**not_here: str) -> Callable[[_Class], _Class]:
+    """Return a decorator that lets an attrs class raise `OptionError` for arguments that it doesn't take, not `TypeError`.
 
-    A decorator for classes made with ``init=False``: they declare the signature for type checkers themselves.
+    It comes before the decorator of attrs. A class made with ``init=False`` declares its signature for type checkers itself.
+
+    Args:
+        **not_here: Options of similar classes that this one does not take, each with the reason.
     """
-    made: Callable[..., None] = cls.__attrs_init__  # type: ignore[attr-defined] # init=False leaves it to us
-    fields = [field for field in attrs.fields(cls) if field.init]
-    known = frozenset(field.alias or field.name for field in fields)
-    required = [field.name for field in fields if field.default is attrs.NOTHING]
-    needed = frozenset(required)
 
-    @wraps(made)
-    def __init__(self: Any, *args: object, **options: Any) -> None:  # noqa: N807 - it becomes the method
-        if args or not needed <= options.keys() <= known:
-            if not args:
-                check_names(options, known)
-            name, example = cls.__name__, ", ".join(f"{name}=..." for name in required)
-            got = f"takes keywords only, got {args[0]!r}" if args else "lacks an option that it can't do without"
-            raise OptionError(f"{name} {got}; write {name}({example})")
-        made(self, **options)
+    def decorated(cls: _Class) -> _Class:
+        made: Callable[..., None] = cls.__dict__.get("__attrs_init__") or cls.__dict__["__init__"]
 
-    cls.__init__ = __init__  # type: ignore[misc] # what attrs made is called by it
-    return cls
+        @wraps(made)
+        def __init__(self: Any, *args: object, **options: Any) -> None:  # noqa: N807 - it becomes the method
+            try:
+                made(self, *args, **options)
+            except TypeError:
+                _check_call(cls, args, options, not_here)
+                raise  # of a converter or validator
+
+        cls.__init__ = __init__  # type: ignore[misc] # what attrs made is called by it
+        return cls
+
+    return decorated
+
+
+def _check_call(cls: type, args: tuple[object, ...], options: Mapping[str, Any], not_here: Mapping[str, str]) -> None:
+    """Raise `OptionError` if an attrs class can't be made with these arguments, whatever their values."""
+    fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+    required = [name for name, field in fields.items() if field.default is attrs.NOTHING]
+    positional = [name for name, field in fields.items() if not field.kw_only]
+    example = ", ".join(name if name in positional else f"{name}=..." for name in required)
+    advice = f"; write {cls.__name__}({example})" if example else ""
+    for name in options:
+        if name in not_here:
+            raise OptionError(f"unknown option {name!r}; {not_here[name]}") from None
+        if name not in fields:
+            raise OptionError(unknown_option(name, sorted(fields))) from None
+    if len(args) > len(positional):
+        rest = f" after {' and '.join(positional)}" if positional else ""
+        raise OptionError(f"{cls.__name__} takes keywords only{rest}, got {args[len(positional)]!r}{advice}") from None
+    given = positional[: len(args)]
+    for name in given:
+        if name in options:
+            raise OptionError(f"{name} is given twice{advice}") from None
+    missing = [name for name in required if name not in options and name not in given]
+    if missing:
+        raise OptionError(f"{cls.__name__} needs {' and '.join(missing)}{advice}") from None

@@ -37,7 +37,7 @@ _EMPTY: Final[Mapping[str, Any]] = {}  # means "not given"; every instance gets 
 
 
 @final
-@refuse_unknown
+@refuse_unknown()
 @attrs.frozen(kw_only=True, init=False)
 class RunOptions:
     """What to run and how; the keywords of `Service.start`, `open` and `run` are its fields.
@@ -88,7 +88,7 @@ class RunOptions:
     command: Argument
     args: tuple[str | bytes | Secret, ...] = ()
     cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None
-    env: Mapping[str, EnvValue] = _EMPTY
+    env: Mapping[str, EnvValue] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
     name: str | None = None
     stdin: StdinSource = None
     stdout: OutputTarget = Stdio.PIPE
@@ -113,9 +113,9 @@ class RunOptions:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = _EMPTY
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
     max_output: int | None = None
-    resources: Mapping[str, int] = _EMPTY
+    resources: Mapping[str, int] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
 
     if (
         TYPE_CHECKING

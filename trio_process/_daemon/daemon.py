@@ -23,7 +23,7 @@ from .._core import (
 )
 from .health import HealthCheck, HealthServer, HealthState
 from .in_thread import entered_in_thread
-from .options import DaemonOptions, options_of
+from .options import DaemonOptions
 from .pidfile import PIDFile
 from .registry import DaemonEntry, default_registry
 from .session import Session
@@ -67,7 +67,7 @@ class Daemon(Block):
 
     def __init__(self, **options: Unpack[DaemonKeywords]) -> None:
         super().__init__()
-        self._set_up(options_of(options))
+        self._set_up(DaemonOptions(**options))
 
     @classmethod
     def from_options(cls, options: DaemonOptions) -> Self:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, final
+from typing import final
 
 import attrs
 
-from .._core import OptionError, RestartPolicy, check_names, checks
+from .._core import OptionError, RestartPolicy, checks, refuse_unknown
 from .health import HealthCheck, parse_address
 from .registry import DaemonEntry, Registry
 
@@ -33,6 +33,7 @@ def _health_checks(value: object) -> tuple[HealthCheck, ...]:
 
 
 @final
+@refuse_unknown()
 @attrs.frozen(kw_only=True)
 class DaemonOptions:
     """The parts of a `Daemon` and their options; None or empty leaves a part out.
@@ -78,15 +79,6 @@ class DaemonOptions:
         _instance("restart", self.restart, RestartPolicy, optional=False)
         if self.registry is not None and self.registry_entry is None:
             raise OptionError("a registry without a registry_entry has nothing to announce; give a DaemonEntry, too")
-
-
-_FIELDS: Final = tuple(field.name for field in attrs.fields(DaemonOptions))
-
-
-def options_of(keywords: Mapping[str, Any]) -> DaemonOptions:
-    """Return the options of a call; the error for an unknown one names the nearest."""
-    check_names(keywords, _FIELDS)
-    return DaemonOptions(**keywords)
 
 
 def _instance(option: str, value: object, kind: type, *, optional: bool) -> None:

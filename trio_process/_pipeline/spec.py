@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from signal import SIGTERM
-from typing import IO, Any, Final, Literal, Protocol, final
+from typing import IO, Final, Literal, Protocol, final
 
 import attrs
 import trio
 
-from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, check_names, checks
+from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, checks, refuse_unknown
 
 When = Literal["success", "failure", "always"]
 
@@ -24,13 +23,6 @@ _OF_RUN_OPTIONS: Final = tuple(
     if field.name not in ("detach", "stdout", "stderr", "stdin", "resources")
 )
 """The fields that a spec forwards to its `RunOptions` and reads from there; `stdin` and `resources` have their own defaults."""
-
-_NOT_HERE: Final = {
-    "detach": "a pipeline waits for its specs; use Service.start for a process that outlives it",
-    "stdout": "a pipeline captures the output; use log_file= for a file",
-    "stderr": "a pipeline captures the output; use log_file= for a file",
-}
-"""Process options that a spec does not accept, with the reason."""
 
 
 def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
@@ -80,6 +72,11 @@ def _weight(value: int | None) -> int:
 
 
 @final
+@refuse_unknown(
+    detach="a pipeline waits for its specs; use Service.start for a process that outlives it",
+    stdout="a pipeline captures the output; use log_file= for a file",
+    stderr="a pipeline captures the output; use log_file= for a file",
+)
 @attrs.frozen(kw_only=True, slots=False)
 class RunSpec:
     """One step of a pipeline: a command, its dependencies, and what a failure means.
@@ -121,7 +118,7 @@ class RunSpec:
     command: str | bytes | PathLike[str] | PathLike[bytes]
     args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
-    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict)
+    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict, eq=checks.frozen_items)
     after: tuple[str, ...] = attrs.field(default=(), converter=_after)
     when: When = "success"
     allow_failure: bool = False
@@ -134,7 +131,7 @@ class RunSpec:
     stdin: Stdio | bytes | str | Path | IO[bytes] | None = None
     ok_exit_codes: tuple[int, ...] = attrs.field(default=(0,), converter=_codes)
     weight: int = attrs.field(default=None, converter=_weight)
-    resources: Mapping[str, int] = attrs.field(factory=dict)
+    resources: Mapping[str, int] = attrs.field(factory=dict, eq=checks.frozen_items)
     interactive: bool = False
     uses: tuple[str, ...] = attrs.field(default=(), converter=_uses)
     inputs: tuple[str, ...] = attrs.field(default=(), converter=_inputs)
@@ -154,7 +151,7 @@ class RunSpec:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict, eq=checks.frozen_items)
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -192,33 +189,9 @@ class RunSpec:
         )
 
 
-def _explain_misuse(init: Callable[..., None]) -> Callable[..., None]:
-    """Report positional arguments, and a missing name or command, like every other mistake in an option."""
-
-    @wraps(init)
-    def checked(self: RunSpec, *args: object, **options: Any) -> None:
-        if args:
-            raise OptionError(f"RunSpec takes keywords only, got {args[0]!r}; write name=..., command=..., args=[...]")
-        for option in options.keys() & _NOT_HERE.keys():
-            raise OptionError(f"unknown option {option!r}; {_NOT_HERE[option]}")
-        if not options.keys() <= _FIELDS:
-            check_names(options, _FIELDS)
-        for option in ("name", "command"):
-            if option not in options:
-                raise OptionError(f"RunSpec needs {option}=")
-        init(self, **options)
-
-    return checked
-
-
-RunSpec.__init__ = _explain_misuse(RunSpec.__init__)  # type: ignore[method-assign]
-
 for _field in _OF_RUN_OPTIONS:
     # attrs fields for the signature, `attrs.evolve`, `==` and `repr`; stored in `options` only
     setattr(RunSpec, _field, property(attrgetter(f"options.{_field}")))
-
-
-_FIELDS: Final = frozenset(field.name for field in attrs.fields(RunSpec) if field.init)
 
 
 class Attempt(Protocol):

@@ -6,7 +6,7 @@ from typing import Final, final
 
 import attrs
 
-from .._core import OptionError, checks
+from .._core import OptionError, checks, refuse_unknown
 from .output import DEFAULT_BUFFER_SIZE
 
 CONTAINMENTS: Final = ("auto", "marker", "cgroup")
@@ -14,6 +14,7 @@ STRAYS: Final = ("leave", "descendants", "all")
 
 
 @final
+@refuse_unknown()
 @attrs.frozen(kw_only=True)
 class ServiceOptions:
     """How a service keeps its processes.

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from .._core import json_ready
+from .._core import checks, json_ready
 from .spec import UnitSpec, same
 
 NOT_A_RESTART: Final = frozenset({"replicas", "ready", "live"})
@@ -27,7 +27,7 @@ class ReloadPlan:
     """
 
     added: tuple[str, ...] = ()
-    changed: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    changed: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, eq=checks.frozen_items)
     removed: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 

@@ -25,6 +25,7 @@ from .._core import (
     Stdio,
     checks,
     member,
+    refuse_unknown,
 )
 from .probes import Probe
 from .rules import UnitCondition
@@ -60,6 +61,9 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
 
 
 @final
+@refuse_unknown(
+    detach="a unit is kept running by its supervisor, and ends with it; use Service.start for a process that outlives it"
+)
 @attrs.frozen(kw_only=True)
 class UnitSpec:
     """One unit of a `Supervisor`: a command or function to keep running, its dependencies, and when to restart it.
@@ -120,7 +124,7 @@ class UnitSpec:
     command: str | bytes | PathLike[str] | PathLike[bytes] | None = None
     args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
     main: Callable[..., Awaitable[object]] | None = None
-    after: Mapping[str, UnitCondition] = attrs.field(factory=dict, converter=_conditions)
+    after: Mapping[str, UnitCondition] = attrs.field(factory=dict, converter=_conditions, eq=checks.frozen_items)
     ready: Probe | None = None
     live: Probe | None = None
     settle: float = 0.1
@@ -130,7 +134,7 @@ class UnitSpec:
     replicas: int = 1
     enabled: bool = True
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
-    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict)
+    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict, eq=checks.frozen_items)
     stdin: StdinSource = None
     stdout: OutputTarget = Stdio.PIPE
     stderr: OutputTarget = Stdio.PIPE
@@ -153,9 +157,9 @@ class UnitSpec:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict)
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict, eq=checks.frozen_items)
     max_output: int | None = None
-    resources: Mapping[str, int] = attrs.field(factory=dict)
+    resources: Mapping[str, int] = attrs.field(factory=dict, eq=checks.frozen_items)
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__

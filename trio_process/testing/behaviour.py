@@ -20,7 +20,7 @@ from .._core import (
     Stream,
     checks,
     member,
-    nearest,
+    refuse_unknown,
     signal_number,
 )
 from .._process import OutputLine, start_error
@@ -185,6 +185,7 @@ def _exit_after(value: object) -> float:
 
 
 @final
+@refuse_unknown()
 @attrs.frozen(kw_only=True)
 class Behaviour:
     """What one scripted process does; the keywords of `FakeService.on` are its fields.
@@ -211,11 +212,11 @@ class Behaviour:
     0
     """
 
-    lines: Any = attrs.field(default=(), converter=_steps)
+    lines: Any = attrs.field(default=(), converter=_steps, hash=False)
     exit_code: int | None = attrs.field(default=0, validator=check_exit_code)
     exit_after: float = attrs.field(default=0.0, converter=_exit_after)
     ignores: Any = attrs.field(default=(), converter=_signals)
-    reacts: Any = attrs.field(factory=dict, converter=_reactions)
+    reacts: Any = attrs.field(factory=dict, converter=_reactions, hash=False)
     expects: str | bytes | None = attrs.field(default=None)
     error: Any = attrs.field(default=None, converter=_start_error)
 
@@ -248,23 +249,12 @@ def _after(first: Step, rest: Iterator[Any]) -> Generator[Any, Any, int | None]:
     return None
 
 
-_FIELDS: Final = tuple(field.name for field in attrs.fields(Behaviour))
-
-
-def make_behaviour(values: Mapping[str, Any]) -> Behaviour:
-    """Create a behaviour from fields; the error for an unknown field names the nearest one."""
-    for name in values:
-        if name not in _FIELDS:
-            raise OptionError(f"unknown field {name!r} of a behaviour{nearest(name, _FIELDS)}")
-    return Behaviour(**values)
-
-
 def as_behaviour(option: str, value: object) -> Behaviour:
     """Return a `Behaviour`, created from a dict of its fields if necessary."""
     if isinstance(value, Behaviour):
         return value
     if isinstance(value, Mapping):
-        return make_behaviour(value)
+        return Behaviour(**value)
     raise OptionError(f"{option} takes Behaviour(...), or a dict of its fields, got {value!r}")
 
 

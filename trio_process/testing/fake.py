@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, final
 from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
 from .._process import Backend, Reactor, Service, ServiceOptions, make_local_backend, use_backend
 from .backend import ScriptedBackend
-from .behaviour import Behaviour, as_behaviours, make_behaviour
+from .behaviour import Behaviour, as_behaviours
 from .call import Call
 from .commands import Commands, Predicate, Rule
 from .recording import Recorder
@@ -83,7 +83,7 @@ class FakeService(Service):
         ...     fake.on("flaky", exit_code=1, then=[Behaviour(exit_code=0)])
         """
         later = as_behaviours("then", then)
-        behaviours = [make_behaviour(behaviour), *later] if behaviour or not later else later
+        behaviours = [Behaviour(**behaviour), *later] if behaviour or not later else later
         return self._commands.add(Rule((_program(command), *args), behaviours))
 
     def record(self, path: str | os.PathLike[str]) -> Recorder:

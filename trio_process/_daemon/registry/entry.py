@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import attrs
 
-from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, dumps, parse_start
+from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, dumps, parse_start, refuse_unknown
 from .naming import check_key
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _BOOT, _NAMESPACE, _START, _NESTED = (f"{_HIDDEN}{name}" for name in ("boot", "p
 
 
 @final
+@refuse_unknown()
 @attrs.frozen
 class DaemonEntry:
     """The registry's record of one daemon; `code` and `daemon` are its key.
