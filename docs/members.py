@@ -133,10 +133,18 @@ def type_of(cls, name):
 def assigned_type(cls, name):
     """Return the type of an attribute that is only set in a method, as `self.name: type = value` says it."""
     for base in own_bases(cls):
-        found = re.search(rf"self\.{name}: (?:Final\[)?([^=\n]+?)\]? = ", inspect.getsource(base))
+        found = re.search(rf"self\.{name}: (?:Final\[)?([^=\n]+?)\]? = ", source_of(base))
         if found:
             return found[1]
     return None
+
+
+def source_of(cls):
+    """Return the source of a class; of an error that of its methods, as its `__module__` is the public one."""
+    try:
+        return inspect.getsource(cls)
+    except OSError:
+        return "".join(inspect.getsource(value) for value in vars(cls).values() if inspect.isfunction(value))
 
 
 def description_of(cls, name):

@@ -28,14 +28,22 @@ def own(cls):
         names |= {field.name for field in attrs.fields(cls)}
     if issubclass(cls, Enum):
         names |= set(cls.__members__)
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source_of(cls))):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         for target in targets:
             for part in target.elts if isinstance(target, ast.Tuple) else [target]:
                 if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "self":
                     names.add(part.attr)
     return names
+
+
+def source_of(cls):
+    """Return the source of a class; of an error that of its methods, as its `__module__` is the public one."""
+    try:
+        return textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        methods = [value for value in vars(cls).values() if inspect.isfunction(value)]
+        return "".join(textwrap.dedent(inspect.getsource(method)) for method in methods)
 
 
 def attributes(cls):

@@ -31,7 +31,7 @@ _PLACE: Final = "place"
 _DIGEST: Final = 16  # characters
 
 
-class NotRunningError(ProcessError):
+class NotRunningError(ProcessError, shown_as=ProcessError):
     """No instance runs the services of a file."""
 
 

@@ -41,7 +41,7 @@ class AgentState(StrEnum):
     LEFT = "left"
 
 
-class LostStartError(ClusterError):
+class LostStartError(ClusterError, shown_as=ClusterError):
     """A process was lost before it was known to run: no agent is left, or its agent was lost at that moment."""
 
     def result(self, options: RunOptions) -> CommandResult:

@@ -36,7 +36,7 @@ MESSAGE_LIMIT: Final = 2**25
 _HEADER: Final = struct.Struct("!IBQ")
 
 
-class WireError(ClusterError):
+class WireError(ClusterError, shown_as=ClusterError):
     """The peer violated the protocol; the connection can't be used any more."""
 
 

@@ -16,7 +16,7 @@ _LONGEST_HEAD: Final = 64 * 1024
 _OK: Final = 200
 
 
-class ControlError(ProcessError):
+class ControlError(ProcessError, shown_as=ProcessError):
     """A control server refused a request.
 
     Attributes:

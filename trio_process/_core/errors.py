@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_PACKAGE: Final = __name__.partition(".")[0]
+
 
 class ProcessError(Exception):
     """The base of all errors that this package raises."""
+
+    def __init_subclass__(cls, *, shown_as: type[Exception] | None = None) -> None:
+        """Let tracebacks show a class of ours by its public name: that of `shown_as`, if it isn't public itself."""
+        super().__init_subclass__()
+        package, layer, *_ = *cls.__module__.split("."), ""
+        if package != _PACKAGE:
+            return  # of another program
+        if shown_as is None:
+            cls.__module__ = package if layer.startswith("_") else f"{package}.{layer}"
+            return
+        place = cls.__module__, cls.__qualname__
+
+        def reduce(self: ProcessError) -> tuple[Any, ...]:
+            return _made, (*place, self.args), self.__dict__
+
+        cls.__reduce__ = reduce  # type: ignore[method-assign, assignment] # pickle looks a class up by its name
+        cls.__module__, cls.__name__, cls.__qualname__ = shown_as.__module__, shown_as.__name__, shown_as.__qualname__
+
+
+ProcessError.__module__ = _PACKAGE
+
+
+def _made(module: str, name: str, args: tuple[Any, ...]) -> Exception:
+    """Return an error that was pickled."""
+    cls: type[Exception] = getattr(import_module(module), name)
+    error = cls.__new__(cls, *args)
+    error.args = args
+    return error
 
 
 class OptionError(ProcessError, ValueError):

@@ -283,6 +283,7 @@ class CommandFailedError(ProcessError):
         super().__init__(result, note)
         self._result = result
         self._note = note
+        self._text = ""
 
     @property
     def result(self) -> CommandResult:
@@ -291,7 +292,7 @@ class CommandFailedError(ProcessError):
 
     def __str__(self) -> str:
         # formatted on demand: most failures are only counted
-        account = self.result.describe()
+        account = self._text or self.result.describe()
         return f"{self._note}: {account}" if self._note else account
 
 

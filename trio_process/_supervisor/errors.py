@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._core import ProcessError
 
 
-class NotReadyError(ProcessError, TimeoutError):
+class NotReadyError(ProcessError, TimeoutError, shown_as=TimeoutError):
     """Units were not ready in time; the message says what each was waiting for."""
 
     # OSError, a base of TimeoutError, prints its own attributes where it has two

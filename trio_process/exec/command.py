@@ -54,14 +54,6 @@ class Command(Runnable):
         return results[0]
 
 
-class _QuietFailedError(CommandFailedError):
-    """A command run by `run_quiet` failed; the text is its stderr, or the usual one if it wrote none."""
-
-    def __str__(self) -> str:
-        stderr = self.result.to_dict()["stderr"].strip()  # secrets masked
-        return escape_controls(stderr) or super().__str__()
-
-
 async def run_quiet(program: Argument, *args: Argument) -> None:
     """Run a command for its effect: stdout is discarded, and stderr becomes the text of the error.
 
@@ -75,4 +67,6 @@ async def run_quiet(program: Argument, *args: Argument) -> None:
     try:
         await Command(program, *args).with_stdout(Stdio.NULL).run()
     except CommandFailedError as error:
-        raise _QuietFailedError(error.result) from None  # the same failure, with another text
+        stderr = error.result.to_dict()["stderr"].strip()  # secrets masked
+        error._text = escape_controls(stderr)
+        raise

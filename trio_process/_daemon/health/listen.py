@@ -22,7 +22,7 @@ _NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, err
 _Place = tuple[socket.AddressFamily, str]
 
 
-class _ListenError(DaemonError, OSError):
+class _ListenError(DaemonError, OSError, shown_as=DaemonError):
     """The address can't be bound; `errno` says why."""
 
     __str__ = Exception.__str__

@@ -25,7 +25,7 @@ from .registry import Registry
 _ROOT: Final = 0
 
 
-class NotHereError(DaemonError):
+class NotHereError(DaemonError, shown_as=DaemonError):
     """An entry can't be judged from here: its daemon may be in another container, or belong to an earlier boot."""
 
 

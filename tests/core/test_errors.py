@@ -1,0 +1,82 @@
+"""The errors as people see them: by their public names, and after they were pickled."""
+
+import importlib
+import pickle
+import socket
+import traceback
+
+import pytest
+
+import trio_process
+import trio_process.cluster
+import trio_process.testing
+from trio_process import (
+    CommandFailedError,
+    DaemonError,
+    HealthServer,
+    ProcessError,
+    Supervisor,
+    UnitSpec,
+)
+from trio_process._cli.instance import NotRunningError
+from trio_process._cluster.wire import WireError
+from trio_process._control.client import ControlError
+from trio_process.exec import run_quiet
+from trio_process.testing import FakeService
+
+
+def all_below(cls):
+    return {cls}.union(*map(all_below, cls.__subclasses__()))
+
+
+def shown(cls):
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def test_every_error_is_shown_by_a_public_name():
+    errors = {
+        cls for cls in all_below(ProcessError) if cls.__module__.partition(".")[0] in ("trio_process", "builtins")
+    }
+    assert {NotRunningError, WireError, ControlError, trio_process.testing.ScriptError} <= errors
+    for cls in errors:
+        home = importlib.import_module(cls.__module__)
+        public = getattr(home, cls.__name__)
+        assert issubclass(cls, public), shown(cls)
+        assert cls.__module__ == "builtins" or cls.__name__ in home.__all__, shown(cls)
+
+
+async def test_a_taken_address_is_a_daemon_error_by_name():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(DaemonError) as caught:
+        async with HealthServer(f"127.0.0.1:{taken.getsockname()[1]}"):
+            pass
+    (line,) = traceback.format_exception_only(caught.value)
+    assert line.startswith("trio_process.DaemonError: cannot listen at 127.0.0.1:")
+    assert isinstance(caught.value, OSError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+
+async def test_what_is_not_ready_in_time_is_a_timeout_error_by_name(autojump_clock):
+    async with FakeService() as fake:
+        fake.on("x", exit_code=None)
+        async with Supervisor([UnitSpec(name="x", command="x", settle=9)], service=fake) as supervisor:
+            with pytest.raises(TimeoutError) as caught:
+                await supervisor.wait_ready(timeout=1)
+    assert traceback.format_exception_only(caught.value)[0].startswith("TimeoutError: not all units were ready")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+
+async def test_a_failure_of_run_quiet_is_a_command_failed_error_by_name():
+    with pytest.raises(CommandFailedError) as caught:
+        await run_quiet("sh", "-c", "echo oops >&2; exit 3")
+    assert traceback.format_exception_only(caught.value) == ["trio_process.CommandFailedError: oops\n"]
+    assert str(pickle.loads(pickle.dumps(caught.value))) == "oops"
+
+
+def test_an_error_of_another_program_keeps_its_name():
+    class TheirError(ProcessError):
+        pass
+
+    assert TheirError.__module__ == __name__
+    assert TheirError.__qualname__.endswith("TheirError")
