@@ -286,3 +286,76 @@ class TestProcfiles:
 def test_the_schema_knows_what_is_at_the_top():
     schema = json.loads(Path(keys.__file__).with_name("pipeline.schema.json").read_text())
     assert set(schema["properties"]) == set(keys.TOP_KEYS)
+
+
+@pytest.mark.parametrize("written", ["~", "~/x", "$HOME", "$HOME/x", "a/$USER/b"])
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("dir = '{}'", "tasks.t.dir"),
+        ("env-file = '{}'", "tasks.t.env-file"),
+        ("env-file = [{{ path = '{}', optional = true }}]", "tasks.t.env-file"),
+        ("log-file = '{}'", "tasks.t.log-file"),
+        ("inputs = ['{}']", "tasks.t.inputs[0]"),
+        ("inputs = 'x'\noutputs = '{}'", "tasks.t.outputs"),
+        ("env = {{ PYTHONPATH = '{}' }}", "tasks.t.env.PYTHONPATH"),
+        ("[defaults]\ndir = '{}'", "defaults.dir"),
+        ("[include]\nx = '{}'", "include.x"),
+        ("[services.s]\nrun = 'x'\ndir = '{}'", "services.s.dir"),
+        ("[services.s]\nrun = 'x'\nready = {{ file = '{}' }}", "services.s.ready.file"),
+        ("[services.s]\nrun = 'x'\nlive = {{ unix = '{}' }}", "services.s.live.unix"),
+    ],
+)
+def test_a_path_that_only_a_shell_would_expand_is_refused_with_the_way_to_write_it(faults, lines, key, written):
+    [fault] = faults(f"[tasks.t]\nrun = 'true'\n{lines.format(written)}")
+    what = "a `~`" if written.startswith("~") else "$USER" if "USER" in written else "$HOME"
+    advice = "${USER}" if "USER" in written else "${HOME}"
+    assert fault.split(": ", 1)[1] == f"{key}: {what} is not expanded here; write {advice}"
+
+
+def test_a_dollar_or_a_tilde_in_a_name_or_a_text_is_left_alone(task):
+    found = task(
+        "dir = 'a$b~/$x.d'\nlog-file = 'x~'\ninputs = ['Foo$Bar.class', '${TP_NONE:-$literal}']\nstdin = '$HOME'\n"
+        "env = { PATH = '/a$b:~x', PASSWORD = '$HOME/~' }"
+    )
+    assert Path(found.cwd).name == "$x.d"
+    assert found.inputs == ("Foo$Bar.class", "$literal")
+    assert (found.stdin, found.env) == ("$HOME", {"PATH": "/a$b:~x", "PASSWORD": "$HOME/~"})
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("['A=1', 'make']", "A=1 would be the program; write env = { A = ... }"),
+        ("['cd', 'x']", "'cd' is a command of the shell itself; write `dir`"),
+        ("['export', 'A=1']", "write `env`"),
+        ("['cd x && make']", "'cd x && make' would be its program; write each argument as an item of its own"),
+        ("['make -j2']", "'make -j2' would be its program"),
+        ("['make lint', 'make test']", "'make lint' would be its program"),
+        ("'A=1 make'", "A=1 would be the program; write env = { A = ... }"),
+        ("'cd x'", "write `dir`"),
+    ],
+)
+def test_a_command_that_only_a_shell_understands_gets_a_hint(faults, run, said):
+    [fault] = faults(f"[tasks.t]\nrun = {run}")
+    assert said in fault
+    [fault] = faults(f"[services.s]\nrun = {run}")
+    assert said in fault
+
+
+def test_a_list_may_name_any_program_there_is(task, tmp_path, monkeypatch):
+    for name in ("my tool", "A=1"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    run = "[tasks.u]\nrun = ['{}', 'x']"
+    assert task(run.format("my tool")).command == "my tool"
+    assert task(run.format("A=1")).command == "A=1"
+    assert task(run.format("./no such file")).command == "./no such file"
+    assert task(run.format("${TP_NONE:-a b}")).command == "a b"
+
+
+@pytest.mark.parametrize("command", ["A=1 pg_isready", "cd x && y", "cd x", "echo $(x)"])
+def test_the_hint_for_the_command_of_a_probe_names_no_key_that_a_probe_lacks(faults, command):
+    [fault] = faults(f"[services.s]\nrun = 'x'\nready = {{ command = '{command}' }}")
+    assert fault.endswith('; write ["sh", "-c", "..."]')

@@ -43,6 +43,8 @@ _SHELL_ONLY: Final = (
     (re.compile(r"^~(?=/|$)"), "{0} would stay as it is; write ${{HOME}}"),
     (re.compile(r"\*"), "{0} would stay as it is; write `shell = ...`"),
 )
+_KEYS: Final = re.compile(r"write (?:`|env = ).*")
+_PLACE: Final = re.compile(r"\$\{[^}]*\}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:,+@%-]+(?: +[A-Za-z0-9_./:,+@%=-]+)*", re.ASCII)
 """A command without quotes or any other character that is special to a shell: only blanks separate its words."""
 
@@ -80,7 +82,7 @@ def read_command(values: Mapping[str, Any], names: Names, report: Report) -> lis
         return ["sh", "-e", "-c", as_utf8(script)]
     run = values.get("run", [])
     if isinstance(run, list):
-        _refuse_a_list_of_commands(run, report)
+        _check_program(run, report)
         return [_word(word, names, report, "run", index) for index, word in enumerate(run)]
     return [_word(word, names, report, "run") for word in _split(run, report)]
 
@@ -123,11 +125,10 @@ def _split(text: str, report: Report) -> Sequence[str]:
 
 def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
     """Describe the shell syntax in a command, which has no effect without a shell; empty if there is none."""
-    first = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", unquoted[0], re.DOTALL)
-    if first is not None:
-        return f"{unquoted[0]} would be the program; write env = {{ {first[1]} = ... }}"
-    if words[0] in _BUILTINS:
-        return f"{words[0]!r} is a command of the shell itself; {_BUILTINS[words[0]]}"
+    for first in (unquoted[0], words[0]):
+        fault = _not_a_program(first, first)
+        if fault:
+            return fault
     for word in unquoted:
         for quoted, patterns in ((_LITERAL, _EXPANDED_IN_QUOTES), (_QUOTED, _SHELL_ONLY)):
             bare = quoted.sub("", word).replace("$$", "")
@@ -138,15 +139,34 @@ def _shell_only(words: Sequence[str], unquoted: Sequence[str]) -> str:
     return ""
 
 
-def _refuse_a_list_of_commands(run: Sequence[str], report: Report) -> None:
-    """Report ``run = ["ruff check", "pytest -q"]``: a list is a single command."""
-    first = run[0] if run else ""
-    if len(run) > 1 and " " in first.strip() and "/" not in first and not shutil.which(first):
-        report(
-            f"is one command, and {first!r} would be its program; write each argument as an item of its own, or several"
-            " commands as lines of `shell`",
-            "run",
+def _check_program(run: Sequence[str], report: Report) -> None:
+    """Report a list whose first item can't be meant as a program: ``["ruff check", "pytest -q"]``, ``["A=1", "make"]``."""
+    first = _PLACE.sub("", run[0]) if run else ""
+    fault = _not_a_program(first, run[0]) if run else ""
+    if fault:
+        fault = f"no shell runs here: {fault}"
+    elif " " in first.strip():
+        fault = (
+            f"is one command, and {run[0]!r} would be its program; write each argument as an item of its own, or several"
+            " commands as lines of `shell`"
         )
+    if fault and "/" not in first and not shutil.which(first):
+        report(fault, "run")
+
+
+def _not_a_program(word: str, shown: str) -> str:
+    """Describe a first word that only a shell understands: an assignment, or a command of its own."""
+    assigned = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", word, re.DOTALL)
+    if assigned is not None:
+        return f"{shown} would be the program; write env = {{ {assigned[1]} = ... }}"
+    if word in _BUILTINS:
+        return f"{shown!r} is a command of the shell itself; {_BUILTINS[word]}"
+    return ""
+
+
+def without_keys(fault: str) -> str:
+    """Return a fault of `read_command` for a command that has no `shell`, `env` or `dir` beside it: that of a probe."""
+    return _KEYS.sub('write ["sh", "-c", "..."]', fault)
 
 
 def with_arguments(args: Sequence[Argument], extra: Sequence[str]) -> list[Argument]:

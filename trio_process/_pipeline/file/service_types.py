@@ -91,7 +91,8 @@ def _probe(value: object, report: Report) -> Any:
         report(f"expected exactly one of {', '.join(PROBES)}, got {' and '.join(chosen) or 'none of them'}")
         return None
     [kind] = chosen
-    checker = value_types.COMMAND if kind == "command" else value_types.FILLED
+    of_its_own = {"command": value_types.COMMAND, "file": value_types.PATH, "unix": value_types.PATH}
+    checker = of_its_own.get(kind, value_types.FILLED)
     target = checker.check(value[kind], lambda text, *where: report(text, kind, *where))
     if "status" in value and kind != "http":
         report("`status` is for `http`", "status")

@@ -12,7 +12,7 @@ from typing import Any, final
 from ..._core import Secret
 from ..plan import Suggestions, cycles, format_cycle
 from ..spec import RunSpec
-from .commands import Names, as_utf8, read_command
+from .commands import Names, as_utf8, read_command, without_keys
 from .faults import Faults
 from .interpolate import interpolate
 from .service_entry import ServiceEntry
@@ -126,7 +126,9 @@ class ServiceReader:
             return None
         kind, target = probe["kind"], probe["target"]
         if kind == "command":
-            words = read_command({"run": target}, Names(variables, {}), lambda text, *_: report(text, key, kind))
+            words = read_command(
+                {"run": target}, Names(variables, {}), lambda text, *_: report(without_keys(text), key, kind)
+            )
             return {**probe, "target": words}
         target = interpolate(target, variables, {}, report, key, kind)
         if kind in ("unix", "file"):

@@ -224,6 +224,4 @@ class TaskReader:
         if "dir" not in holder:
             return self.directory
         report = self._report(*where, "dir")
-        if holder["dir"].startswith("~"):
-            report("a `~` is not expanded here; write ${HOME}")
         return os.path.join(self.directory, as_utf8(interpolate(holder["dir"], variables, matrix, report)))

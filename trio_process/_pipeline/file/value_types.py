@@ -15,6 +15,9 @@ Report = Callable[..., None]
 """Called as ``report(text, *where)`` for each fault; `where` are the keys and indices below the value."""
 
 _HIGHEST_CODE: Final = 255
+_HOME_IN_PATH: Final = re.compile(r"(?:^|:)~(?=[/:]|$)")
+_VARIABLE_IN_PATH: Final = re.compile(r"(?:^|[/:])(\$([A-Za-z_][A-Za-z0-9_]*))(?=[/:]|$)")
+"""A whole component of a path, as a file whose name has a ``$`` in it may exist."""
 
 _STRING: Final = {"type": "string"}
 _FILLED_STRING: Final = {**_STRING, "minLength": 1}
@@ -74,6 +77,22 @@ def _filled(value: object, report: Report) -> Any:
     return _text(value, report) if value else WRONG
 
 
+def _path(value: object, report: Report) -> Any:
+    return _expanded(value, report) if isinstance(value, str) and value else WRONG
+
+
+def _expanded(value: str, report: Report, *where: str | int) -> str | None:
+    """Check a path, in which a shell would expand ``~`` and ``$NAME``; here they would be the name of a file."""
+    variable = _VARIABLE_IN_PATH.search(value)
+    if _HOME_IN_PATH.search(value):
+        report("a `~` is not expanded here; write ${HOME}", *where)
+    elif variable is not None:
+        report(f"{variable[1]} is not expanded here; write ${{{variable[2]}}}", *where)
+    else:
+        return _without_nul(value, report, *where)
+    return None
+
+
 def _list(value: object, report: Report) -> Any:
     """Check a list of strings; every invalid item is reported at its own location."""
     if not isinstance(value, list):
@@ -98,6 +117,11 @@ def _paths(value: object, report: Report) -> Any:
     if found and found is not WRONG and "" in found:
         report("expected the path of a file, got an empty string")
         return None
+    if found and found is not WRONG:
+        checked = [
+            _expanded(path, report, *((index,) if isinstance(value, list) else ())) for index, path in enumerate(found)
+        ]
+        return None if None in checked else checked
     return found
 
 
@@ -110,7 +134,7 @@ def _variables(value: object, report: Report) -> Any:
             report("the name of a variable must not be empty, and has no '=' and no NUL", name)
         elif not isinstance(item, str):
             report(f"expected a string, got {quoted(item)}; write it in quotes", name)
-        elif _without_nul(item, report, name) is not None:
+        elif (_expanded if name.endswith("PATH") else _without_nul)(item, report, name) is not None:
             continue
         good = False
     return dict(value) if good else None
@@ -200,7 +224,7 @@ TEXT: Final = Kind(expected="a string", read=_text, schema=_STRING)
 NAMES: Final = Kind(
     expected='a list of task names such as ["lint"]', read=_list, schema={**_STRINGS, "uniqueItems": True}
 )
-DIRECTORY: Final = Kind(expected='the path of a directory, such as "docs"', read=_filled, schema=_FILLED_STRING)
+DIRECTORY: Final = Kind(expected='the path of a directory, such as "docs"', read=_path, schema=_FILLED_STRING)
 FILES: Final = Kind(
     expected='the path of a file, such as ".env", or a list of them',
     read=_paths,
@@ -335,7 +359,7 @@ def _env_files(value: object, report: Report) -> Any:
             report("expected the path of a file, got an empty string", *where)
         elif not isinstance(optional, bool):
             report(f"expected true or false, got {quoted(optional)}", *where, "optional")
-        elif _without_nul(table["path"], report, *where) is not None:
+        elif _expanded(table["path"], report, *where) is not None:
             found.append((table["path"], optional))
     return found if len(found) == len(value) else None
 
@@ -359,7 +383,7 @@ def _paths_by_name(value: object, report: Report) -> Any:
             report("the name of an include is made of letters, digits, '_', '.' and '-'", name)
         elif not isinstance(path, str) or not path:
             report(f"expected the path of a file, got {quoted(path)}", name)
-        elif _without_nul(path, report, name) is not None:
+        elif _expanded(path, report, name) is not None:
             continue
         good = False
     return dict(value) if good else None
@@ -421,7 +445,7 @@ RESOURCES: Final = Kind(
         },
     },
 )
-PATH: Final = Kind(expected='the path of a file, such as "logs/test.log"', read=_filled, schema=_FILLED_STRING)
+PATH: Final = Kind(expected='the path of a file, such as "logs/test.log"', read=_path, schema=_FILLED_STRING)
 PATTERNS: Final = Kind(
     expected='a pattern of files such as "src/**/*.py", or a list of them',
     read=_paths,
