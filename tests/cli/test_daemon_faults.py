@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -22,10 +23,12 @@ import trio
 from daemon_shell import PATIENCE, SLEEP, Shell, gone, well
 from support import free_port, is_gone
 
-from trio_process import DaemonEntry, DaemonError
+from trio_process import AlreadyRunningError, DaemonEntry, DaemonError, ProcessError
 from trio_process._cli.daemon.files import DaemonSpec
 from trio_process._cli.daemon.readiness import refuse_answering_target
 from trio_process._cli.daemon.resident import health_address
+from trio_process._cli.state import explain, state_directory
+from trio_process.testing import FaultyDisk
 
 TRAP = "trap 'echo hangup' HUP; echo up; while :; do sleep 0.05; done"
 
@@ -479,31 +482,51 @@ def test_a_url_in_the_place_of_an_address_is_told_so(shell: Shell, address: str)
     assert "leave out 'http://' and the path" in ended.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("place", ["a file", "below a file", "a full disk"])
-def test_a_state_directory_that_cannot_be_written_is_named_with_advice(shell: Shell, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("a file", "set XDG_STATE_HOME to a directory that this user can write to"),
+        ("below a file", "set XDG_STATE_HOME to a directory that this user can write to"),
+        ("a full disk", "make room on its file system"),
+    ],
+)
+def test_a_state_directory_that_cannot_be_written_is_named_with_advice(shell: Shell, place: str, advice: str) -> None:
     blocked = shell.home / "blocked"
+    start = ("daemon", "start", "my", "web", "--", *SLEEP)
     if place == "a full disk":
-        script = (
-            "import sys; from trio_process.testing import FaultyDisk; from trio_process._cli.main import main\n"
-            "sys.argv[0] = 'trio-process'\n"
-            "with FaultyDisk(sys.argv.pop(1)): main()"
-        )
         shell.state.mkdir(parents=True)
-        ended = subprocess.run(
-            [sys.executable, "-c", script, str(shell.state), "daemon", "start", "my", "web", "--", *SLEEP],
-            capture_output=True, text=True, check=False, timeout=PATIENCE, env=shell.environment,
-        )  # fmt: skip
-        code, said = ended.returncode, ended.stderr
+        with FaultyDisk(shell.state):
+            ended = shell.here(*start)
     else:
         blocked.write_text("x")
         state = blocked if place == "a file" else blocked / "below"
-        found = shell.run("daemon", "start", "my", "web", "--", *SLEEP, env={"XDG_STATE_HOME": str(state)})
-        code, said = found.returncode, found.stderr
-    assert code == 1
-    assert "set XDG_STATE_HOME" in said
-    assert "order.json" in said
-    assert said.count("\n") == 1
+        ended = shell.here(*start, env={"XDG_STATE_HOME": str(state)})
+    assert ended.returncode == 1
+    assert "order.json" in ended.stderr
+    assert ended.stderr.endswith(f"; {advice}\n")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DaemonError("x; choose a pid_file on a local disk"), "x; set XDG_STATE_HOME to a place on a local disk"),
+        (AlreadyRunningError(7, Path("/x.pid")), "already running: PID 7 holds the PID file /x.pid; stop it first"),
+        (OSError(errno.ENOSPC, "full", "/other/x"), "/other/x: full; make room on its file system"),
+        (OSError(errno.EACCES, "denied", "STATE/x"), "STATE/x: denied; set XDG_STATE_HOME to a directory that"),
+        (OSError(errno.EACCES, "denied", "/other/x"), "/other/x: denied"),
+        (OSError(errno.EAGAIN, "no more processes"), "no more processes"),
+    ],
+)
+def test_the_advice_of_the_command_line_fits_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ProcessError | OSError, said: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    state = str(state_directory())
+    if isinstance(error, OSError) and error.filename:
+        error.filename = error.filename.replace("STATE", state)
+    found = explain(error).replace(state, "STATE")
+    assert found.startswith(said) if said.endswith("that") else found == said
 
 
 def test_an_unwritable_home_is_told_by_the_registry_with_advice_that_fits(shell: Shell) -> None:

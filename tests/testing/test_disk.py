@@ -4,7 +4,17 @@ import errno
 
 import pytest
 
-from trio_process import DaemonEntry, OptionError, PIDFile, ProcessError, Registry, RegistryError, read_pid
+from trio_process import (
+    DaemonEntry,
+    DaemonError,
+    OptionError,
+    PIDFile,
+    ProcessError,
+    Registry,
+    RegistryError,
+    read_pid,
+)
+from trio_process._core import write_atomically
 from trio_process.testing import FaultyDisk
 
 
@@ -52,3 +62,24 @@ def test_what_can_t_be_is_refused(tmp_path):
     for options in ({"room": -1}, {"error": 0}):
         with pytest.raises(OptionError):
             FaultyDisk(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (errno.ENOSPC, "make room on its file system"),
+        (errno.EDQUOT, "make room: this user's quota"),
+        (errno.EFBIG, "raise the limit on the size of files"),
+        (errno.EACCES, "this user can write to"),
+    ],
+)
+def test_the_advice_fits_the_error_and_the_file_is_named(tmp_path, error, advice):
+    with FaultyDisk(tmp_path, error=error):
+        with pytest.raises(DaemonError, match=f"{tmp_path}/my.pid .*; .*{advice}"):
+            PIDFile(tmp_path / "my.pid").acquire()
+        with pytest.raises(RegistryError, match=str(tmp_path)) as failure:
+            Registry(tmp_path).register(DaemonEntry("a", "b"))
+        assert (advice in str(failure.value)) == (error != errno.EACCES)
+        with pytest.raises(OSError, match=f"{tmp_path}/x") as failure:
+            write_atomically(tmp_path / "x", b"x")
+        assert failure.value.errno == error

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from .._control import ControlClient, ControlError, ControlServer
-from .._core import DaemonError, ProcessError
+from .._core import DaemonError, ProcessError, remedy
 from .._daemon import LONGEST_UNIX_PATH, PIDFile, read_pid
 from .state import check_owner, make_private, state_directory
 
@@ -85,10 +85,8 @@ class Instance:
         try:
             make_private(directory)
         except OSError as error:
-            raise DaemonError(
-                f"{directory} could not be made: {error.strerror or error}; set XDG_STATE_HOME to a directory that can be "
-                "written to"
-            ) from error
+            advice = remedy(error, "set XDG_STATE_HOME to a directory that this user can write to")
+            raise DaemonError(f"{directory} could not be made: {error.strerror or error}; {advice}") from error
 
     def _path(self, ending: str) -> Path:
         digest = hashlib.sha256(os.fsencode(self.file)).hexdigest()[:_DIGEST]

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
 
 from .._core import (
     DaemonError,
+    ProcessError,
     distrust_temporary_home,
     home_directory,
     is_temporary_home,
     make_directories,
+    remedy,
     user_name,
 )
 
+_ADVICE: Final = "set XDG_STATE_HOME to a directory that this user can write to"
+_PID_FILE: Final = re.compile("choose (a|another) pid_file")
+_ANOTHER: Final = ", or choose another pid_file"  # of `AlreadyRunningError`: a second instance is not what is wanted
 _PRIVATE: Final = 0o700
 _ROOT: Final = 0
 
@@ -26,6 +32,15 @@ def state_directory() -> Path:
     if os.path.isabs(given):  # "if a relative path is encountered, consider it invalid and ignore it"
         return Path(given) / "trio-process"
     return home_directory() / ".local" / "state" / "trio-process"
+
+
+def explain(error: ProcessError | OSError) -> str:
+    """Return the text of an error of the part of this package that keeps files in the directory, for the command line."""
+    if isinstance(error, ProcessError):
+        return _PID_FILE.sub(r"set XDG_STATE_HOME to \1 place", str(error).removesuffix(_ANOTHER))
+    named = "" if error.filename is None else os.fsdecode(error.filename)
+    advice = remedy(error, _ADVICE if named.startswith(str(state_directory())) else "")
+    return f"{named}{': ' if named else ''}{error.strerror or error}{'; ' if advice else ''}{advice}"
 
 
 def make_private(directory: Path) -> None:

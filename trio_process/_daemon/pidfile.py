@@ -45,6 +45,7 @@ from .._core import (
     parse_pid,
     read_tag,
     read_uids,
+    remedy,
     try_lock,
     unlock,
 )
@@ -112,7 +113,7 @@ class PIDFile:
             advice = (
                 "its file system has no locks (flock): choose a pid_file on a local disk"
                 if error.errno in NO_LOCKS
-                else "choose a pid_file in a directory that this user can write to"
+                else remedy(error, "choose a pid_file in a directory that this user can write to")
             )
             raise DaemonError(
                 f"the PID file {self.path} could not be made: {error.strerror or error}; {advice}"

@@ -16,6 +16,7 @@ import trio
 from ..._core import DaemonError, OptionError, ProcessError, in_seconds
 from ..._daemon import NotHereError, default_registry, find_daemon
 from ..output import OutputLost, print_error, report, show, without_output
+from ..state import explain
 from ..text import one_line
 from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
@@ -82,11 +83,10 @@ def _errors_reported() -> Iterator[None]:
     try:
         yield
     except ProcessError as error:
-        lines = [one_line(line) for line in f"trio-process daemon: {error}".split("\n")]
+        lines = [one_line(line) for line in f"trio-process daemon: {explain(error)}".split("\n")]
         raise SystemExit("\n".join(lines)) from None
     except OSError as error:
-        named = f"{error.filename}: " if error.filename is not None else ""
-        raise SystemExit(one_line(f"trio-process daemon: {named}{error.strerror or error}")) from None
+        raise SystemExit(one_line(f"trio-process daemon: {explain(error)}")) from None
     except OutputLost as error:
         raise SystemExit(without_output(error)) from None
 

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from ..._core import DaemonError, write_atomically
+from ..._core import DaemonError, remedy, write_atomically
 from ..._daemon import DaemonEntry, file_names
 from ..state import check_owner, make_private, state_directory
 
@@ -96,10 +96,8 @@ class StateFiles:
             make_private(self.directory)
             write_atomically(path, spec.encoded(), mode=0o600)
         except OSError as error:
-            raise DaemonError(
-                f"{path} could not be written: {error.strerror or error}; make room, or set XDG_STATE_HOME to a directory "
-                "that can be written to"
-            ) from error
+            advice = remedy(error, "set XDG_STATE_HOME to a directory that this user can write to")
+            raise DaemonError(f"{path} could not be written: {error.strerror or error}; {advice}") from error
         return path
 
     def keep(self, spec: DaemonSpec) -> None:

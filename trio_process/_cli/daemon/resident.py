@@ -35,6 +35,7 @@ from ..._core import (
 )
 from ..._daemon import Daemon, DaemonEntry, Registration, default_registry, hold_entry
 from ..._process import ManagedProcess, Program, Service, ServiceOptions
+from ..state import explain
 from .files import REAPING, DaemonSpec, ResidentState, StateFiles, read_spec
 
 LOG_SIZE: Final = 10 * 2**20
@@ -90,8 +91,8 @@ def main() -> int:
     try:
         result = trio.run(_Resident(spec, files, parent).run)
     except (ProcessError, OSError) as error:
-        if not parent.report(failed=str(error)):
-            _logger.error("%s", error)  # noqa: TRY400 - its text is meant for users
+        if not parent.report(failed=explain(error)):
+            _logger.error("%s", explain(error))  # noqa: TRY400 - its text is meant for users
         return 1
     if result is None or result.reason is EndReason.STOPPED or result.reason is EndReason.CANCELLED:
         return 0

@@ -19,6 +19,7 @@ import trio
 from ..._core import ProcessError, Stream
 from ..._process import LogFile
 from ..instance import Instance
+from ..state import explain
 from .serve import ServeSettings, serve
 from .show import PlainShow
 from .view import Lines
@@ -61,8 +62,8 @@ def main() -> int:
     try:
         return trio.run(serve, instance, settings, lambda _: show)
     except (ProcessError, OSError) as error:
-        _logger.error("%s", error)  # noqa: TRY400 - its text is meant for users
-        print(error, file=sys.stderr)  # noqa: T201 - read by ``up -d``
+        _logger.error("%s", explain(error))  # noqa: TRY400 - its text is meant for users
+        print(explain(error), file=sys.stderr)  # noqa: T201 - read by ``up -d``
         return 1
     finally:
         log.finish()

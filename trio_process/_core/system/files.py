@@ -26,6 +26,18 @@ _READ_ONLY: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY}
 NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 """What flock(2) fails with on a file system that has no locks: NFS without its lock service, some FUSE file systems."""
 
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room on its file system",
+    errno.EDQUOT: "make room: this user's quota of its file system is used up",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "close some files, or raise the limit (ulimit -n)",
+}
+
+
+def remedy(error: OSError, otherwise: str) -> str:
+    """Return what the user can do about a file that could not be written: `otherwise`, unless the error calls for more."""
+    return _REMEDIES.get(error.errno or 0, otherwise)
+
 
 def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that every reader sees the old content or the new one, and a full disk leaves the old one.
@@ -42,8 +54,12 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, mode: int = 0
         OSError: It could not be written; the old file is unchanged, and no temporary file remains.
     """
     target = Path(path)
-    with Draft(target.parent, data, mode=mode) as draft:
-        draft.replace(target)
+    try:
+        with Draft(target.parent, data, mode=mode) as draft:
+            draft.replace(target)
+    except OSError as error:
+        error.filename, error.filename2 = str(target), None  # none at all if the disk is full, else a temporary name
+        raise
 
 
 def _write(_directory: Path, descriptor: int, data: memoryview) -> int:

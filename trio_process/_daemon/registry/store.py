@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from ..._core import NO_LOCKS, Draft, RegistryError, Viewpoint, logger
+from ..._core import NO_LOCKS, Draft, RegistryError, Viewpoint, logger, remedy
 from .directory import RegistryDirectory
 from .entry import DaemonEntry, encode
 from .entry_file import Found, look
@@ -85,7 +85,7 @@ def registry_error(place: RegistryDirectory, what: str, code: str, daemon: str, 
     advice = (
         "its file system has no locks (flock): use a directory on a local disk"
         if error.errno in NO_LOCKS
-        else place.advice
+        else remedy(error, place.advice)
     )
     return RegistryError(
         f"the entry of {code!r} and {daemon!r} could not be {what} in {place.path}: {error.strerror or error}; {advice}"
