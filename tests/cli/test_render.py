@@ -1,7 +1,9 @@
 """The views and the account at the end, fed with scripted updates and events."""
 
+import math
 import re
 
+import click
 import pytest
 import trio
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from trio_process._cli.text import clock, glimpse, listed, logged, typed
+from trio_process._cli.text import Duration, clock, glimpse, listed, logged, typed
 from trio_process._cli.views.board import Board
 from trio_process._cli.views.plain import MOST_PENDING, PlainView, Writer
 from trio_process._cli.views.render import account, as_text, choose_rows, frame
@@ -524,3 +526,17 @@ class TestHosts:
 
     def test_without_a_cluster_there_is_no_such_column(self):
         assert re.search(r"there +0 ms  half a line", drawn(self.board(None))[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(".3", 0.3), ("3", 3), ("2.", 2), (".5m", 30), ("1e-3", 0.001), ("1h30m", 5400), ("inf", math.inf), (5.0, 5)],
+)
+def test_a_duration_is_read_in_every_usual_notation(text, seconds):
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", ".", "nan", "-1", "-1s", "10x", "soon"])
+def test_what_is_no_duration_gets_a_hint(text):
+    with pytest.raises(click.UsageError, match="expected seconds, or a text such as 90s or 10m; got"):
+        Duration().convert(text, None, None)

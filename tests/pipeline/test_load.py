@@ -529,6 +529,8 @@ def test_durations_are_read_with_units():
         5400,
     ]
     assert [parse_duration(text) for text in ("", "m", "10 m", "1x", "-1s", "٣s", "1e3", "9999999999d")] == [None] * 8
+    assert [parse_duration(text) for text in (".3", ".5s", "2.", "1.h", "1m.5s")] == [0.3, 0.5, 2, 3600, 60.5]
+    assert [parse_duration(text) for text in (".", ".s", "1..5s", "1.5.5")] == [None] * 4
 
 
 def test_the_json_schema_is_the_one_made_from_the_loader_s_table():

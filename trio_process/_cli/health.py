@@ -8,13 +8,14 @@ import trio
 from .._core import OptionError
 from .._daemon import probe_health, probe_ready
 from .output import print_error, report
+from .text import Duration
 
 
 @click.command(
     help="Ask a health server until it is healthy. The exit status is 0 if the server at ADDR is healthy in time, else 1."
 )
 @click.option("--ready", is_flag=True, help="Ask /ready instead of /health.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to keep asking.")
+@click.option("--timeout", type=Duration(), default=5.0, show_default=True, help="Seconds to keep asking.")
 @click.argument("addr")
 def health(addr: str, ready: bool, timeout: float) -> None:  # noqa: FBT001 - a flag of the command line
     """Ask the health server at ADDR until it is healthy."""

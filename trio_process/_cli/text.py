@@ -116,22 +116,20 @@ class Name(click.ParamType[str]):
 
 @final
 class Duration(click.ParamType[float]):
-    """Seconds, or a text such as ``10m``."""
+    """Seconds, in any notation of a number, or a text such as ``10m``."""
 
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds."""
-        if isinstance(value, float):
-            return value
         text = str(value)
         seconds: float | None
-        if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        try:
             seconds = float(text)
-        else:
+        except ValueError:
             from .._pipeline import parse_duration  # noqa: PLC0415 - `exec` needs nothing else of it
 
             seconds = parse_duration(text)
-        if seconds is None:
+        if seconds is None or not seconds >= 0:  # NaN is neither
             self.fail(f"expected seconds, or a text such as 90s or 10m; got {text!r}", param, ctx)
         return seconds

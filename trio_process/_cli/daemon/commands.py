@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar
 
 import click
 import trio
@@ -17,7 +16,7 @@ from ..._core import DaemonError, OptionError, ProcessError, in_seconds
 from ..._daemon import NotHereError, default_registry, find_daemon
 from ..output import OutputLost, print_error, report, show, without_output
 from ..state import explain
-from ..text import one_line
+from ..text import Duration, one_line
 from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
 from .readiness import check_tcp, check_url
@@ -30,21 +29,6 @@ NOT_RUNNING: Final = 3
 
 _SIGNALLED: Final = 128
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-@final
-class _Seconds(click.FloatRange):
-    """A number of seconds, 0 or more."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert the value; refuse NaN as well."""
-        found: float = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        return found
 
 
 @click.group(
@@ -61,7 +45,7 @@ def _key(command: _F) -> _F:
 def _with_timeout(command: _F) -> _F:
     return click.option(
         "--timeout",
-        type=_Seconds(),
+        type=Duration(),
         default=None,
         help="Seconds before SIGKILL  [default: the grace period of its start plus 10, at least 30]",
     )(command)
@@ -113,17 +97,17 @@ def _errors_reported() -> Iterator[None]:
 )
 @click.option(
     "--settle",
-    type=_Seconds(),
+    type=Duration(),
     default=1.0,
     show_default=True,
     help="Otherwise healthy when the command has been running for this many seconds.",
 )
 @click.option(
-    "--timeout", type=_Seconds(), default=30.0, show_default=True, help="Seconds to wait until it is healthy."
+    "--timeout", type=Duration(), default=30.0, show_default=True, help="Seconds to wait until it is healthy."
 )
 @click.option(
     "--grace",
-    type=_Seconds(),
+    type=Duration(),
     default=5.0,
     show_default=True,
     help="Seconds between SIGTERM and SIGKILL when the command is stopped.",

@@ -25,6 +25,7 @@ from ..._pipeline import read_pipeline
 from ..find import NAMES, find_file
 from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
 from ..output import OutputLost, print_error, report, show, without_output, write
+from ..state import explain
 from ..text import Duration, Name, clock
 from .down import take_down
 from .follow import attach_to, follow_logs, parse_since
@@ -87,7 +88,8 @@ def _end(status: int, group: BaseExceptionGroup[Any]) -> None:
         for fault in error.faults:
             print_error(f"trio-process: {fault}")
     else:
-        print_error(f"trio-process: {error}")
+        assert isinstance(error, ProcessError | OSError), "the callers handle nothing else"
+        print_error(f"trio-process: {explain(error)}")
     sys.exit(status)
 
 

@@ -9,10 +9,11 @@ from typing import Final
 LARGEST: Final = 10**9
 """The largest number accepted, in seconds or any other unit: a larger one is a typing error, and floats stay exact below it."""
 
-DURATION_PATTERN: Final = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+"
+_NUMBER: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+DURATION_PATTERN: Final = rf"(?:{_NUMBER}(?:ms|s|m|h|d))+"
 """A regular expression for durations with units."""
 
-_PART: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)"  # not compiled here: that takes time, and is rarely needed
+_PART: Final = rf"({_NUMBER})(ms|s|m|h|d)"  # not compiled here: that takes time, and is rarely needed
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -22,7 +23,7 @@ def parse_duration(text: str) -> float | None:
     >>> parse_duration("1m30s")
     90.0
     """
-    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text, re.ASCII):
+    if re.fullmatch(_NUMBER, text, re.ASCII):
         return _in_range(float(text))
     if not re.fullmatch(DURATION_PATTERN, text):
         return None
