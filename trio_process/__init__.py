@@ -1,12 +1,12 @@
-"""Process management for Trio, by structured concurrency.
+"""Process management for Trio, built on structured concurrency.
 
 * `Service` spawns, watches, streams and stops processes in a nursery; `Program` is one executable.
 * `Core` gives permission by named actions, and broadcasts events; `Subscription` is the channel they come over.
 * `Daemon` nests a PID file, a health server and a registry entry around a program's main task.
 * `Supervisor` keeps services running: dependencies, probes, restarts, replicas.
 * `Runner` runs specs as a dependency graph, in waves; `load_pipeline` reads them from a file.
-* `ControlServer` lets people, scripts and monitors see and steer all of it: an HTTP API, events, metrics, a page.
-* `trio_process.exec` says one command well; `trio_process.testing` runs all of this on virtual time.
+* `ControlServer` shows and controls all of this: an HTTP API, an event stream, metrics, a page.
+* `trio_process.exec` runs single commands; `trio_process.testing` replaces processes by scripts on virtual time.
 """
 
 from typing import TYPE_CHECKING

@@ -40,8 +40,8 @@ def _forget_coerced_locale() -> None:
 def _fill_standard_streams() -> None:
     """Put the null device where a standard stream is closed, as in ``trio-process run >&-``.
 
-    Python has None for such a stream, and the next file or pipe that anybody opens gets its number: what a child writes to
-    its stdout would go there.
+    Python has None for such a stream, and the next file or pipe that is opened gets its number: the stdout of a child
+    would go there.
     """
     for place, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

@@ -1,4 +1,4 @@
-"""What a session is for a process at the other end, and such a process for its session."""
+"""The interfaces between a session and the processes at its other end."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Remote(Protocol):
     grace: float
 
     def receive(self, message: FromProcess) -> None:
-        """Do what a message of the agent's says."""
+        """Handle a message from the agent."""
 
     def take(self, stream: Stream, data: bytes) -> None:
-        """Take in what it wrote."""
+        """Accept output of the process."""
 
     def lose(self, why: str) -> None:
         """End it without knowing how it ended: its agent was lost."""
@@ -35,7 +35,7 @@ class Connection(Protocol):
 
     @property
     def link(self) -> Link:
-        """What sends to the agent."""
+        """The connection to the agent."""
 
     @property
     def nursery(self) -> trio.Nursery | None:
@@ -49,7 +49,7 @@ class Connection(Protocol):
         """Call back in two turns of Trio's loop: what is woken now, and what that wakes, has run by then."""
 
     def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
-        """Have a process started; return its number here.
+        """Ask the agent to start a process; return its number in this session.
 
         Raises:
             WireError: Its arguments and environment are too long.

@@ -1,4 +1,4 @@
-"""`Crew`: through which a launcher starts agents, and the tasks of their connections.
+"""`Crew`: starts agents for a launcher, and runs the tasks of their connections.
 
 The tasks outlive the cancellation of the block, in a shield that only `leave` ends: otherwise a stop could not be sent.
 """

@@ -3,8 +3,8 @@
 Everything above it is the unchanged execution layer: the lifecycle of a child, its output, events, timeouts and stops.
 The agent has the same layer below it, so a handle here has little to do:
 
-* The pipes are at the other end, where they are drained. `open_streams` is 0 here, so that no time of ours cuts that drain
-  short; until it has ended, the process is "sweeping" as far as its lifecycle here is concerned.
+* The pipes are at the other end, where they are drained. `open_streams` is 0 here, so that no time limit here cuts that
+  drain short; until it has ended, the process is "sweeping" as far as its lifecycle here is concerned.
 * Output that arrives while its lifecycle doesn't read is held, at most `WINDOW` bytes, because no credit is given for it.
 * It uses no descriptor, no PID of this machine, and no ``/proc``.
 """

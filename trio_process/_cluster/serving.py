@@ -211,7 +211,8 @@ class AgentServer:
                 received = await self._link.receive()
                 silence, heard = trio.current_time() - heard, trio.current_time()
                 if silence > heartbeat:
-                    # we were frozen: the client has given us up, and what it said before must not begin any more
+                    # this agent was frozen: the client has given it up, and its earlier messages must not be obeyed any
+                    # more
                     break
         except WireError as error:
             logger.error("the client said what it can't say: %s", error)

@@ -1,8 +1,8 @@
 """The agent's side of the seam: a backend that spawns here, and reports each child's events over the wire.
 
-The lifecycle of the child is that of the execution layer: drained, swept, reaped, guarded. Added is a handle between the
-real one and the lifecycle, which passes everything on and sends a copy. A stream without credit is not read, so that the
-child waits in its `write`, as it would for a slow reader here.
+The lifecycle of the child is that of the execution layer: drained, swept, reaped, guarded. A handle is added between
+the real one and the lifecycle; it passes everything on and sends a copy. A stream without credit is not read, so that
+the child waits in its `write`, as it would for a slow reader here.
 """
 
 from __future__ import annotations

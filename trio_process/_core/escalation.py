@@ -1,7 +1,7 @@
 """What repeated signals do to a program: the first stops it, the second ends every grace, the third exits at once.
 
-The rule is that of pytest, Docker Compose, Ninja and systemd's `TimeoutStopSec`: a person who presses Ctrl-C again wants
-it faster, and the third time wants it now, whatever is lost.
+The rule is that of pytest, Docker Compose, Ninja and systemd's `TimeoutStopSec`: a person who presses Ctrl-C again
+wants a faster end, and the third time an immediate one, at any price.
 """
 
 from __future__ import annotations

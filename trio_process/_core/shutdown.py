@@ -1,9 +1,10 @@
 """One deadline down the tree: every wait of the package on the way out ends at the nearer of its own grace and this one.
 
-A program that is asked to end has one time limit, not one per level. systemd kills what is left `TimeoutStopSec` after
-its SIGTERM, Kubernetes after `terminationGracePeriodSeconds`, a person at a terminal after a second Ctrl-C. If a daemon
-gave its main 10 s, a service inside it 5 s more for its processes, and the health server 3 s for its connections, the
-limits would add up, and the SIGKILL from outside would come in the middle: with orphans, a stale PID file, lost output.
+A program that is asked to end has one time limit, not one per level. systemd kills the remaining processes
+`TimeoutStopSec` after its SIGTERM, Kubernetes after `terminationGracePeriodSeconds`, a person at a terminal after a
+second Ctrl-C. If a daemon gave its main 10 s, a service inside it 5 s more for its processes, and the health server 3 s
+for its connections, the limits would add up, and the SIGKILL from outside would come in the middle: with orphans, a
+stale PID file, lost output.
 
 So a block that begins a shutdown holds a `ShutdownDeadline`, and everything inside it that waits on the way out looks
 at that one object.
@@ -21,7 +22,7 @@ Readers
 Invariants
     1. The deadline is `inf` until a shutdown begins, and only `advance` moves it.
     2. It only ever comes nearer. The first signal sets it to now plus `shutdown_timeout`, the second to now; a call of
-       `stop` after that can't give anybody more time.
+       `stop` after that can't give more time.
     3. Moving it wakes waits already in progress. Reading the deadline once at the start of a wait isn't enough: the
        second signal comes in the middle of one.
     4. Whatever it ends is still reaped and drained. "No time left" means SIGKILL at once, not that a child is left.

@@ -217,7 +217,8 @@ class Daemon(Block):
                 self._stopping = session.stopping
                 with session.signals(), session.entered():
                     with session.entry:
-                        # in this order: who finds our entry finds a server, and who gets our PID file finds a free port
+                        # in this order: a reader of the entry finds a server, and the next holder of the PID file finds
+                        # a free port
                         async with (
                             self._single_instance(failures),
                             self._served(),

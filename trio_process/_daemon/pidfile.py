@@ -10,12 +10,13 @@ serves this:
 The lock ends with its holder, even on SIGKILL, so one of our files without a lock is stale, whatever process has its PID
 now. Our files are recognized by the identity beside their content (`tag_file`); nothing depends on a clock.
 
-A program that only writes its PID has no lock. Its file counts as long as the PID is alive and could have written it: the
-process belongs to the owner of the file, or root owns the file. Such a program writes in two steps, first an empty file
-and then the PID, so an empty file is read again for a moment before it counts as stale. What remains: two programs of which
-one writes in place and both start within microseconds can both win, as the other one takes no lock.
+A program that only writes its PID has no lock. Its file counts as long as the PID is alive and could have written it:
+the process belongs to the owner of the file, or root owns the file. Such a program writes in two steps, first an empty
+file and then the PID, so an empty file is read again for a moment before it counts as stale. One gap remains: a program
+that writes in place, without a lock, and one with this class can both win if they start within microseconds.
 
-Where the identity can't be stored (no extended attributes), a file of ours is judged as one of another program.
+Where the identity can't be stored (no extended attributes), a file of this package is judged like that of another
+program.
 """
 
 from __future__ import annotations

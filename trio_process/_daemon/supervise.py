@@ -12,7 +12,7 @@ import trio
 
 from .._core import CommandFailedError, RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
 
-_KILLING: Final = 0.5  # seconds that what is killed at the deadline takes to be gone
+_KILLING: Final = 0.5  # seconds that tasks and processes killed at the deadline take to end
 _WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
 _MOST_NAMED: Final = 10
 _TRIO: Final = str(Path(trio.__file__).parent)

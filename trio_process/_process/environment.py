@@ -64,9 +64,9 @@ class Programs:
     """Where programs were found on the PATH that a child has (environ(7), execvp(3)).
 
     What is remembered is a list: the places before the one where the program was, then that one. The exec tries them in
-    this order, so a program that has been installed into an earlier directory since is the one that runs. If the exec of
-    all of them fails, the program has moved or lost its mode, and is looked up anew. So nothing that is remembered
-    has to be looked at before the fork.
+    this order, so a program that has been installed into an earlier directory since is the one that runs. If the exec
+    of all of them fails, the program has moved or lost its mode, and is looked up again. So no remembered path has to
+    be checked before the fork.
     """
 
     def __init__(self) -> None:

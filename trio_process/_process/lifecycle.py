@@ -20,7 +20,7 @@ Phases
                 have had their `StopFailedError`. It may still exit, and then continues like any other.
     DRAINING    It has exited, but something holds its pipes open. They are read until they have been silent for
                 `drain_grace`, at most for `drain_limit`.
-    SWEEPING    What it left in its group, and escapees, get the rest of the grace period, then SIGKILL.
+    SWEEPING    Survivors in its group, and escapees, get the rest of the grace period, then SIGKILL.
     ENDED       Reaped, or never started. The record is final, the events are published, the waiters wake.
     ABANDONED   Detached or unkillable, and its service was left. Nothing is known of it from here on, and every callback
                 is a no-op: the reactor serves the rest of its batch, and due timers once more, after `stop`.
@@ -32,8 +32,8 @@ Invariants
        wait(2), and why DRAINING comes before SWEEPING: what a descendant writes in reply to the stop signal is still read.
     2. Pipes are closed after they were read, never before. Closing first kills a child that writes on its way out by
        SIGPIPE, and loses what it wrote.
-    3. A request is remembered only if it can be the cause of the end (`Stopping.note`), so that a result says who asked.
-       Asked again, the end can only come sooner.
+    3. A request is remembered only if it can be the cause of the end (`Stopping.note`), so that a result names the
+       right requester. A repeated request can only make the end come sooner.
     4. A child that is still writing waits for slow consumers (`Backpressure`). From its exit or the first stop on it
        doesn't: a consumer can't delay an end.
     5. `done` is set after `Exited` is in every backlog. Whatever goes wrong while publishing, waiters wake.

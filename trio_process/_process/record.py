@@ -38,7 +38,7 @@ class Record:
         id: The key, unique in this program.
         options: What was to be run, and how.
         pid: Its PID on the machine where it runs, None before the start.
-        started_at: When it was started; None before, so this is what tells a child from a start in progress.
+        started_at: When it was started; None before, which distinguishes a child from a start in progress.
         started: The same on Trio's clock, in seconds.
         exit_code: -N for death by signal N; None until the end, and for a child that never ran.
         reason: Why it ended.

@@ -214,7 +214,8 @@ class Service(Block, EventSource):
         try:
             yield process
         except BaseException as error:
-            # the error doesn't tell: a body in a nursery of its own raises a group, and a clean-up may raise another error
+            # the error doesn't show it: a body in a nursery of its own raises a group, and a clean-up may raise another
+            # error
             cancelled = trio.current_effective_deadline() == -math.inf
             with trio.CancelScope(shield=True):
                 try:

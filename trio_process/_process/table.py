@@ -54,7 +54,7 @@ class Table:
         self.running.pop(child.record.id, None)
 
     def ended(self, child: Lifecycle) -> None:
-        """Move a child to the finished ones, and forget what is too much."""
+        """Move a child to the finished ones, and forget the oldest beyond the limits."""
         key = child.record.id
         self.running.pop(key, None)
         self._finished[key] = None
@@ -62,14 +62,14 @@ class Table:
         if size:
             self._holding[key] = size
             self.held += size
-        # what it wrote may be looked at now, however much it is, by a caller that holds the process
+        # a caller that holds the process may read its output now, however much that is
         is_held = child.managed_ref is not None and child.managed_ref() is not None
         self.trim(but=child if is_held else None)
         while len(self._finished) > self._retain:
             self.forget(next(iter(self._finished)))
 
     def trim(self, but: Lifecycle | None = None) -> None:
-        """Release the output of the oldest, as far as it is too much and no task waits for it or reads from it."""
+        """Release the output of the oldest beyond the limit, unless a task waits for the process or reads from it."""
         if self.held <= self._retain_bytes:
             return
         for key in [key for key in self._holding if not self._all[key].claims and self._all[key] is not but]:

@@ -1,4 +1,4 @@
-"""`Roster`: all units of a supervisor, what is wanted of them, and who is woken by whose change."""
+"""`Roster`: all units of a supervisor, which of them are wanted, and which are woken by a change of another."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Roster:
         for spec in specs.values():
             self.entries[spec.name] = Entry(spec)
 
-    # who is there
+    # lookup
 
     def replicas(self) -> Iterator[Replica]:
         """Yield all replicas, also those that are being retired."""
@@ -137,14 +137,14 @@ class Roster:
                 self.grouping.is_stopped(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
 
-    # what is wanted
+    # which units are wanted
 
     def is_wanted(self, name: str) -> bool:
-        """Return whether a unit is to run: for its own sake, or because one that is needs it."""
+        """Return whether a unit is to run: for its own sake, or because a wanted unit needs it."""
         return name in self._wanted
 
     def refresh(self) -> None:
-        """Find out anew what is wanted, and wake those whose answer changed."""
+        """Recompute which units are wanted, and wake those for which that has changed."""
         if self.closing:
             wanted: set[str] = set()
         else:
@@ -158,19 +158,19 @@ class Roster:
         self.beat(upheaval=True)
 
     def order_stops_by(self, graph: Graph) -> None:
-        """Stop units in the reverse order of a graph: during a reload also by the edges of what still runs."""
+        """Stop units in the reverse order of a graph; during a reload also by the edges of units still running."""
         self._stop_order = StopOrder(graph, self.entries)
 
-    # what a keeper asks
+    # questions of a keeper
 
     def outlook(self, replica: Replica) -> Outlook:
-        """Return whether all that a unit waits for is there, may come, or can't; for one that waits for it."""
+        """Return whether the conditions of a waiting unit hold, may still be met, or can't be."""
         if replica.state not in (UnitState.WAITING, UnitState.SKIPPED):
             return Outlook.HOLD
         return outlook_of(replica.spec, self.entries)
 
     def missing(self, replica: Replica) -> tuple[str, ...]:
-        """Return the names of what it waits for."""
+        """Return the names of the units that it waits for."""
         return missing(replica.spec, self.entries)
 
     def hopelessness(self, replica: Replica) -> ProcessError:
@@ -178,23 +178,23 @@ class Roster:
         return hopelessness(replica.spec, self.entries)
 
     def may_start(self, replica: Replica) -> bool:
-        """Return whether all that is restarted together with it is stopped."""
+        """Return whether all units that are restarted together with it are stopped."""
         return self.grouping.may_start(replica)
 
     def may_stop(self, replica: Replica) -> bool:
-        """Return whether all that depends on it and is to be stopped is; after the deadline, nobody waits for anybody."""
+        """Return whether its dependents that are to be stopped have stopped; after the deadline, no unit waits."""
         if not replica.is_to_stop or trio.current_time() >= self.deadline.at:
             return True
         return not any(other.is_to_stop for other in self._stop_order.running_dependents(replica.spec.name))
 
-    # what a keeper reports
+    # reports of a keeper
 
     def replica_started(self, replica: Replica) -> None:
-        """Wake those who wait until it runs."""
+        """Wake the units that wait until it runs."""
         self._wake_dependents(replica)
 
     def changed(self, replica: Replica, old: UnitState, reason: str) -> None:
-        """Announce a change of state, and wake everybody whom it concerns."""
+        """Announce a change of state, and wake the units and tasks that it concerns."""
         new = replica.state
         if new is UnitState.STARTING:
             self._stop_order.runs(replica.spec.name)
@@ -262,13 +262,13 @@ class Roster:
         """End the supervisor's block with an error that is no `Exception`, such as a `KeyboardInterrupt`."""
         self._end_body(error)
 
-    # those who wait
+    # waiting tasks
 
     def beat(self, *, upheaval: bool = False) -> None:
-        """Have everybody look again who waits.
+        """Have every waiting task check again.
 
         Args:
-            upheaval: What is ready, or was, may be so no more: a unit has failed, or another set of units is wanted.
+            upheaval: Whether ready units may have ceased to be ready: a unit has failed, or other units are wanted.
         """
         self._upheavals += upheaval
         pulse, self._pulse = self._pulse, trio.Event()

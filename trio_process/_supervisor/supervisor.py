@@ -271,7 +271,7 @@ def supervisor_of(path: str | os.PathLike[str], names: Sequence[str] = ()) -> Su
 
     Raises:
         PipelineError: The file has faults.
-        OptionError: The services have faults together, or there is none of that name.
+        OptionError: The services have faults together, or none has that name.
     """
     supervisor = Supervisor._of_file(path, names, {})
     checked(supervisor._specs)

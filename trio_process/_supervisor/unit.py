@@ -59,7 +59,7 @@ class Source(Protocol):
         """When it is started again."""
 
     def waiting_for(self) -> tuple[str, ...]:
-        """Return the names of what it waits for."""
+        """Return the names of the units that it waits for."""
 
     def lines(self) -> UnitLines:
         """Return the lines of its runs."""

@@ -207,7 +207,7 @@ class DaskLauncher:
 
 
 async def _knock(address: str) -> None:
-    """Connect once: Dask itself would try again for half a minute where nobody listens or no such host is known.
+    """Connect once: Dask itself would try again for half a minute if the port is closed or the host unknown.
 
     Raises:
         ClusterError: Nothing can be reached there.

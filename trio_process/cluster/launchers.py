@@ -18,8 +18,8 @@ START_TIMEOUT: Final = 60.0
 
 _SSH_FAILED: Final = 255  # ssh(1), "EXIT STATUS": an error of its own; else the status of the remote command
 
-# An existing master of the user is used, but no agent's connection becomes the master of another one's: each must end,
-# and to be killed, alone.
+# An existing master of the user is used, but no agent's connection becomes the master of another's: each must end, and
+# be killed, alone.
 _SSH_DEFAULTS: Final = (
     *("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15"),
     *("-o", "ControlMaster=no"),

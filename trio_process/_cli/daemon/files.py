@@ -118,7 +118,7 @@ class StateFiles:
                 f"{self._key} was never started here; start it with: trio-process daemon start … -- COMMAND"
             ) from None
         except (OSError, ValueError, TypeError) as error:
-            raise DaemonError(f"{self.spec_file} can't be read ({error}); start the daemon anew") from error
+            raise DaemonError(f"{self.spec_file} can't be read ({error}); start the daemon again") from error
         return found
 
     def report(self, state: ResidentState) -> None:

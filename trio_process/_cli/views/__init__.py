@@ -1,4 +1,4 @@
-"""What a run looks like: the live view, the plain log, and the final account."""
+"""Show a run: the live view, the plain log, and the final summary."""
 
 from .board import Board, Change, receive_all
 from .live import LiveView

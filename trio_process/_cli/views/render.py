@@ -1,4 +1,4 @@
-"""Render a run: the frame of the live view and the final account, as rich renderables. Nothing here awaits."""
+"""Render a run: the frame of the live view and the final summary, as rich renderables. Nothing here awaits."""
 
 from __future__ import annotations
 

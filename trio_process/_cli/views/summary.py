@@ -1,4 +1,4 @@
-"""Collect the content of a run's final account: failures with their consequences, and the slowest tasks."""
+"""Collect the content of a run's final summary: failures with their consequences, and the slowest tasks."""
 
 from __future__ import annotations
 

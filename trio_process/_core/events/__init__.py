@@ -5,20 +5,20 @@ hop over a memory channel for each line would cost 8 µs a line, which is 0.12 m
 as one `EventBatch`: the process, the stream and the texts. Event objects are made when a reader looks at them, in bulk
 and by C code. A reader that wants only texts takes `batch.lines` and no event is ever made.
 
-Who holds what. A `Bus` belongs to a service; the bus of a core is its parent, and gets everything that the service's gets.
-A bus has one `Backlog` per subscriber: the queue of batches and the policy for a full one. The `Subscription` is the
-reader's end. The bus holds the backlog, and the reader alone holds the subscription, so that one that is forgotten is
-collected, closes its backlog, and says in a log record where it was made. Clones share a backlog: each batch is begun
-once, and its iterator is given to all of them.
+Who holds what. A `Bus` belongs to a service; the bus of a core is its parent, and gets everything that the service's
+gets. A bus has one `Backlog` per subscriber: the queue of batches and the policy for a full one. The `Subscription` is
+the reader's end. The bus holds the backlog, and only the reader holds the subscription: a forgotten subscription is
+garbage-collected, closes its backlog, and logs where it was made. Clones share a backlog: each batch is opened once,
+and its iterator is given to all of them.
 
 Nothing without a subscriber. `Bus.targets` returns the backlogs that want an event; for an empty list a caller makes no
 batch and doesn't even split the chunk into lines. `Bus.version` changes with every subscription, so that a child asks
-anew only then.
+again only then.
 
 Who waits for whom. Publishing never waits: `offer` takes every batch, and one chunk may overshoot the bound. A backlog
-with `Overflow.WAIT` that is full then says so, and whoever published stops producing: the output router pauses the pipe,
+with `Overflow.WAIT` that is full then says so, and the publisher stops producing: the output router pauses the pipe,
 so that the child blocks in write(2), and `Core.broadcast` waits in its own task. Each leaves a callback with `when_room`.
-A slow reader therefore delays the processes it listens to, and no other task. It is named in a log record after 10 s.
+So a slow reader delays the processes it listens to, and no other task. It is named in a log record after 10 s.
 
 Room is counted in events and in bytes of text. The batch that is being read one by one counts until the next one is opened:
 freeing each of its events singly would wake the child for one line of room. With a dropping policy it doesn't count, as

@@ -1,4 +1,4 @@
-"""What the operating system knows: processes and their identity, files and locks, forks, and whom to trust."""
+"""Facts from the operating system: processes and their identity, files and locks, forks, and which files to trust."""
 
 from .files import (
     NO_LOCKS,

@@ -179,7 +179,7 @@ _OWN: Final = re.compile(r"/(?:dev/(?:(stdin)|(stdout)|(stderr)|fd/(\d{1,9}))|pr
 def own_descriptor(path: str | os.PathLike[str]) -> int | None:
     """Return the descriptor of this process that a path names (``/dev/stdout``, ``/dev/fd/3``, ``/proc/self/fd/3``), else None.
 
-    Such a path is to be duplicated, not opened: opened anew, a socket fails and a pipe or file gets another position.
+    Such a path is to be duplicated, not opened: opening a socket fails, and a pipe or file would get another position.
     """
     found = _OWN.fullmatch(os.fsdecode(path))
     if found is None:

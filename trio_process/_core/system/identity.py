@@ -50,7 +50,7 @@ class Liveness(Enum):
 
 
 class ProcessIdentity(NamedTuple):
-    """What tells one process from all others that have its PID.
+    """What distinguishes a process from all others that have its PID.
 
     Attributes:
         boot: The boot's id.

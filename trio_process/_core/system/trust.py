@@ -1,6 +1,6 @@
-"""Whom to believe: what others could have written is not believed, as root would kill what it names.
+"""Which files to trust: not those that other users could have written, as root would kill the processes they name.
 
-A file or directory is trusted if its owner is this user or root, and neither its group nor everybody can write to it. A
+A file or directory is trusted if its owner is this user or root, and neither its group nor other users can write to it. A
 directory with the sticky bit may be written to by all: files there can only be replaced by their owners (unlink(2)), so
 each of them is judged by itself. Access by other means (a parent directory that others can write to, an access list) is
 the administrator's decision; the group bits of a file with an access list are its mask (acl(5)), and so are judged too.

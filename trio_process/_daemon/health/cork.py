@@ -42,4 +42,4 @@ async def corked() -> AsyncIterator[None]:
             try:
                 await stream.send_all(bytes(held))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the reader of this connection sees it, too, and tells the application
+                pass  # the reader of this connection sees it, too, and notifies the application

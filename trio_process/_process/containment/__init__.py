@@ -1,4 +1,4 @@
-"""Which processes belong to a child, and are they gone?
+"""Find out which processes belong to a child, and whether they are gone.
 
 A child may start other processes, and leave them behind: in its process group, or in a session of their own. When it ends,
 each of them is asked to end, killed, and waited for, and no other process is touched. No single way recognizes all of

@@ -19,7 +19,7 @@ import trio
 from ..._core import ProcStat, read_stat
 from ..reactor import Reactor
 
-_EVERY: Final = 0.5  # seconds; nothing but the wait for any child, which would take the status of all, tells of a stray
+_EVERY: Final = 0.5  # seconds; only a wait for any child would report a stray, and it would take the status of all
 
 
 @final

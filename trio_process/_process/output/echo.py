@@ -198,7 +198,7 @@ def _own(descriptor: int) -> Iterator[int]:
 def _reopened(terminal: int) -> int:
     """Return a descriptor whose writes don't wait: a terminal that has some room would wait for the rest.
 
-    It is opened anew for that, as O_NONBLOCK on ours would affect every process that shares it.
+    The terminal is opened again, as O_NONBLOCK on the inherited descriptor would affect every process that shares it.
     """
     try:
         return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     cwd: Any = None
     env: Any = None
     limiter: trio.CapacityLimiter | None = None
-    """Of the one thread that may be at work on this question; None for a question that is asked once."""
+    """Limits this probe to one thread at a time; None for a probe that runs once."""
 
 
 def fill(text: str, replica: int) -> str:

@@ -204,7 +204,7 @@ class Keeper:
             self._delay_until = now + verdict.delay
             logger.warning("unit %s: %s; restarting in %s", replica.name, how, in_seconds(verdict.delay))
         elif verdict.event is UnitEvent.GIVE_UP:
-            assert verdict.error is not None, "nobody gives up on what ended well"
+            assert verdict.error is not None, "a run that ended well is not given up"
             how = _account(verdict.error)
             logger.error("unit %s failed: %s", replica.name, how)
             if not isinstance(verdict.error, Exception):

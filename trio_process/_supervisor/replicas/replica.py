@@ -1,4 +1,4 @@
-"""`Replica`: one replica of a unit, its state, its pending requests, and its present run."""
+"""`Replica`: one replica of a unit, its state, its pending requests, and its current run."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Team(Protocol[_ReplicaT_contra]):
         """Return whether all that it waits for is there, may come, or can't."""
 
     def missing(self, replica: _ReplicaT_contra) -> tuple[str, ...]:
-        """Return the names of what it waits for."""
+        """Return the names of the units that it waits for."""
 
     def hopelessness(self, replica: _ReplicaT_contra) -> ProcessError:
         """Return why it can't be started."""
