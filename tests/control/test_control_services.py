@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from asking import ask, connect, events, get, post
+from asking import ask, connect, events, get, post, websocket
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from trio_process import ControlServer, Probe, RestartPolicy, Supervisor, UnitSpec
@@ -247,3 +247,49 @@ async def test_metrics_tell_of_every_service():
         }
         assert {s.labels["service"] for s in families["trio_process_log_lines"].samples} == {"web", "db", "once"}
         assert "trio_process_service_restarts" in families
+
+
+@pytest.mark.parametrize("follow", [events, websocket])
+async def test_a_cancellation_around_the_server_shows_how_all_stops_and_says_goodbye(follow):
+    scope = trio.CancelScope()
+
+    async def serve(task_status):
+        with scope:
+            async with supervised(DB) as (control, _):
+                task_status.started(control)
+                await trio.sleep_forever()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            control = await nursery.start(serve)
+            async with follow(control) as stream:
+                await stream.next()
+                scope.cancel()
+                await stream.until(lambda message: message["type"] == "bye")
+                seen = [m["data"]["new"] for m in stream.seen if m.get("channel") == "service.changed"]
+    assert seen == ["stopping", "stopped"]
+    assert scope.cancelled_caught
+
+
+async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation():
+    entered = trio.Event()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with ControlServer("127.0.0.1:0") as control:
+
+                    @control.app.route("/mine")
+                    async def mine():
+                        entered.set()
+                        await trio.sleep_forever()
+
+                    async def come():
+                        with pytest.raises(AssertionError, match="closed"):
+                            await ask(control, "GET", "/mine")
+
+                    nursery.start_soon(come)
+                    await entered.wait()
+                    began = trio.current_time()
+                    scope.cancel()
+                    await trio.sleep_forever()
+            assert trio.current_time() - began < 0.9  # without a cancellation, it has a second

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from outcome import acapture
 
-from trio_process._core import Block, ProcessError, open_scope, raise_first
+from trio_process._core import Block, ProcessError, open_scope, open_shielded_scope, raise_first
 
 
 async def fails(error, after=0.0):
@@ -236,3 +236,47 @@ async def test_a_failed_entry_is_bare_and_can_be_tried_again():
             async with block:
                 pass
         assert caught.value is error
+
+
+async def test_tasks_of_a_shielded_scope_serve_the_body_until_it_has_been_left():
+    asked, answered = trio.Event(), trio.Event()
+
+    async def serve():
+        await asked.wait()
+        answered.set()
+        await trio.sleep_forever()
+
+    with trio.fail_after(5), trio.CancelScope() as outside:
+        async with open_shielded_scope() as nursery:
+            nursery.start_soon(serve)
+            outside.cancel()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    asked.set()
+                    await answered.wait()
+    assert outside.cancelled_caught
+
+
+async def test_a_shielded_scope_is_left_when_it_is_entered_in_a_cancelled_one():
+    with trio.fail_after(5), trio.CancelScope() as outside:
+        outside.cancel()
+        async with open_shielded_scope() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+    assert outside.cancelled_caught
+
+
+async def test_a_shielded_scope_hands_on_errors_of_the_body_and_of_a_task_bare():
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with open_shielded_scope() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise error
+    assert caught.value is error
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with open_shielded_scope() as nursery:
+            nursery.start_soon(fails, error)
+            await trio.sleep_forever()
+    assert caught.value is error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .._core import Block, OptionError, ProcessError, Secret, checks, logger, member, open_scope
+from .._core import Block, OptionError, ProcessError, Secret, checks, logger, member, open_shielded_scope
 from .._daemon import Address, Registry, import_http, listening, parse_address, serving
 from .._process import Service
 from .._supervisor import Supervisor
@@ -218,7 +218,7 @@ class ControlServer(Block):
         router = Router([*api_routes(), *(page_routes() if self._page else [])])
         frontend = Frontend(plane, router, guard, self.app)
         limit = _MAX_CONNECTIONS + plane.max_streams
-        async with open_scope() as nursery:
+        async with open_shielded_scope() as nursery:
             plane.nursery = nursery
             self._plane = plane
             nursery.start_soon(Feed(plane).run)

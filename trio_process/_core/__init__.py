@@ -63,7 +63,7 @@ from .result import (
     ProcessInfo,
     ResourceUsage,
 )
-from .scope import Block, logger, note_failure, open_scope, raise_first
+from .scope import Block, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
@@ -202,6 +202,7 @@ __all__ = [
     "home_directory",
     "in_seconds",
     "is_alive",
+    "is_cancellation",
     "is_at",
     "is_locked",
     "is_temporary_home",
@@ -218,6 +219,7 @@ __all__ = [
     "note_failure",
     "open_regular",
     "open_scope",
+    "open_shielded_scope",
     "own_descriptor",
     "parse_pid",
     "parse_start",

@@ -61,6 +61,34 @@ async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
         raise cancelled
 
 
+@asynccontextmanager
+async def open_shielded_scope() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery whose tasks serve the body until it has been left, also while it is being cancelled from outside.
+
+    A cancellation reaches only the body; the tasks are cancelled once the body has been left. The failure of a task
+    cancels the body, as in `open_scope`.
+    """
+    scope = trio.CancelScope(shield=True)
+    opened: list[trio.Nursery] = []
+    entered = trio.Event()
+
+    async def hold() -> None:
+        with scope:
+            async with open_scope() as nursery:
+                opened.append(nursery)
+                entered.set()
+                await trio.sleep_forever()
+
+    async with open_scope() as outer:
+        try:
+            outer.start_soon(hold)
+            with trio.CancelScope(shield=True):  # for one step; `outer.start` would wait for ever if cancelled by then
+                await entered.wait()
+            yield opened[0]
+        finally:
+            scope.cancel()
+
+
 def raise_first(body_error: BaseException | None, failures: list[BaseException]) -> None:
     """Raise the exception that a block is left with: its body's error, its only failure, or a group of several failures.
 

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 from quart_trio import QuartTrio
 
-from ..._core import grace, logger, open_scope, raise_first
+from ..._core import grace, is_cancellation, logger, open_shielded_scope, raise_first
 from .app import Frontend, HealthApp, raise_interrupt
 from .connection import Application, Connection, Stream, Surroundings
 from .state import HealthState
@@ -25,6 +25,7 @@ from .state import HealthState
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
 _MIN_IDLE: Final = 0.1  # seconds that a connection may be idle before it must make room
 _DRAIN: Final = 1.0  # seconds that requests in progress have to finish when the server is left
+_DRAIN_CANCELLED: Final = 0.2  # the same, when it is left by a cancellation, which must not be held up
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _CLIENT_GONE: Final = frozenset(
     # accept(2): errors of the new connection, to be treated like EAGAIN
@@ -132,11 +133,11 @@ class _Server:
             if not connection.busy and connection.active_at <= latest:
                 connection.stream.cut()
 
-    async def finish(self) -> None:
-        """Close idle connections at once, and the others after their request has finished or a moment has passed."""
+    async def finish(self, limit: float) -> None:
+        """Close idle connections at once, and the others after their request has finished or `limit` seconds have passed."""
         await self._shared.context.terminated.set()  # what is answered from now on is the last on its connection
         self._cut_idle(math.inf)
-        with grace(_DRAIN, shield=True):
+        with grace(limit, shield=True):
             while any(connection.at_work for connection in self._live):
                 await self._changed.wait()
         for connection in self._live:
@@ -158,6 +159,9 @@ async def serve_application(
 ) -> AsyncIterator[None]:
     """Serve any ASGI application on the listeners inside the block.
 
+    A cancellation from outside reaches only the body. The connections are served until the body has been left, so that
+    probes and streams see how it stops, and the streams say goodbye.
+
     Args:
         frontend: Answers the requests.
         app: The Quart app that `frontend` passes some of them to; it is started before, and shut down after.
@@ -165,7 +169,7 @@ async def serve_application(
         max_connections: How many connections are served at once.
     """
     server = _Server(frontend, max_connections)
-    async with open_scope() as nursery:
+    async with open_shielded_scope() as nursery:
         app.nursery = nursery  # for Quart's background tasks
         await app.startup()
         nursery.start_soon(server.reap_idle)
@@ -180,9 +184,10 @@ async def serve_application(
             trio.lowlevel.notify_closing(listener)
             listener.close()
         failures: list[BaseException] = []
+        limit = _DRAIN_CANCELLED if body_error is not None and is_cancellation(body_error) else _DRAIN
         with trio.CancelScope(shield=True):
-            await server.finish()
-            with grace(_DRAIN):
+            await server.finish(limit)
+            with grace(limit):
                 try:
                     await app.shutdown()
                 except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
