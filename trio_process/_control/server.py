@@ -173,8 +173,8 @@ class ControlServer(Block):
     def _need_given_token(self) -> None:
         if not self._given:
             raise OptionError(
-                f"addr {self._addr!r} can be reached from other machines, so a token must be given: token=Secret(...); "
-                "or listen at 127.0.0.1, or at a unix socket"
+                f"addr {self._addr!r} can be reached from other machines, so a token must be given: token=Secret(...), "
+                "and to the command line in the variable TRIO_PROCESS_TOKEN; or listen at 127.0.0.1, or at a unix socket"
             )
 
     def _block(self) -> AbstractAsyncContextManager[None]:

@@ -10,9 +10,8 @@ from typing import Final
 
 import trio
 
-from ..._control import ControlError
+from ..._control import ControlError, ControlServer
 from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
-from ..._daemon import parse_address
 from ..._process import Service
 from ..._supervisor import supervisor_of
 from ..instance import Instance
@@ -47,11 +46,11 @@ async def bring_up(
     if instance.file.is_file() or not instance.pid():  # else the directory was renamed while the instance was running
         # faults are reported before anything starts
         await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))
-    if listen:
-        parse_address(listen)
+    token = os.environ.pop(TOKEN, None)
+    if listen:  # as above
+        ControlServer(listen, token=token)
     instance.prepare()
     _ = instance.address  # an overlong path is reported before anything starts
-    token = os.environ.pop(TOKEN, None)
     settings = ServeSettings(names=tuple(names), listen=listen, token=token)
     while True:
         await _let_run_end(instance, timeout)
