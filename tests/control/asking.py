@@ -45,13 +45,13 @@ async def connect(control):
     return await trio.open_tcp_stream(host.strip("[]"), int(port))
 
 
-async def raw(control, data):
-    """Send bytes, and return the answer."""
+async def raw(control, data, *, body=False):
+    """Send bytes, and return the answer; with a body also to a HEAD, if it was refused before it was understood."""
     with trio.fail_after(LIMIT):
         stream = await connect(control)
         async with stream:
             await stream.send_all(data)
-            return await answer(stream, head=data.startswith(b"HEAD"))
+            return await answer(stream, head=data.startswith(b"HEAD") and not body)
 
 
 async def answer(stream, data=b"", *, head=False):

@@ -3,6 +3,7 @@
 import pytest
 import trio
 from asking import Refused, ask, get, post, raw, serving, websocket
+from quart import abort
 
 from trio_process import Access, ControlServer, Secret, Service
 from trio_process._control.gate.hosts import Names, is_loopback, parse_authority, parse_origin
@@ -15,6 +16,14 @@ GUARDED = [
     "/api/process/nothing",
     "/else",
 ]
+SECURE = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 OPEN = ["/", "/page/page.js", "/page/page.css", "/page/icon.svg", "/health", "/ready"]
 
 
@@ -92,12 +101,90 @@ async def test_a_rebound_name_is_misdirected(control, host):
     ],
 )
 async def test_a_host_that_is_none_or_there_twice_is_a_bad_request(control, lines):
-    assert (await head(control, *lines, bearer(control))).status == 400
+    refused(await head(control, *lines, bearer(control)), 400, "invalid_request")
 
 
 async def test_http_1_0_without_a_host_is_a_bad_request(control):
     got = await raw(control, f"GET /health HTTP/1.0\r\n{bearer(control)}\r\n\r\n".encode())
-    assert got.status == 400
+    refused(got, 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "code"),
+    [
+        (["GET /health HTTP/1.1", "Host: localhost", "X: " + "x" * 100_000], 431, "headers_too_large"),
+        (["GET /health HTTP/1.1", "Host: localhost", "no header"], 400, "invalid_request"),
+        (["GET /he alth HTTP/1.1", "Host: localhost"], 400, "invalid_request"),
+        (["POST /api/process/session HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip"], 501, "not_implemented"),
+        (["POST /api/process/session HTTP/1.1", "Host: localhost", "Content-Length: x"], 400, "invalid_request"),
+        (["HEAD /health HTTP/1.1"], 400, "invalid_request"),
+        (["\x16\x03\x01 TLS"], 400, "invalid_request"),
+    ],
+)
+async def test_a_request_that_is_not_valid_http_gets_the_envelope(control, lines, status, code):
+    refused(await raw(control, "\r\n".join([*lines, "", ""]).encode("latin-1"), body=True), status, code)
+
+
+HANDSHAKE = ["Host: localhost", "Connection: upgrade", "Upgrade: websocket"]
+KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+async def test_refused_websockets_have_the_envelope_and_the_headers(control):
+    events = "/api/process/events"
+    version = "Sec-WebSocket-Version: 13"
+    for path, lines, status, code in (
+        (events, [*HANDSHAKE, KEY, version], 401, "unauthorized"),
+        ("/else", [*HANDSHAKE, KEY, version, bearer(control)], 404, "not_found"),
+        (events + "?channels=x", [*HANDSHAKE, KEY, version, bearer(control)], 400, "invalid_request"),
+        (events, [*HANDSHAKE, KEY, "Sec-WebSocket-Version: 8", bearer(control)], 400, "invalid_request"),
+        (events, [*HANDSHAKE, version, bearer(control)], 400, "invalid_request"),
+    ):
+        refused(await head(control, *lines, path=path), status, code)
+
+    @control.app.websocket("/mine")
+    async def mine():
+        abort(403)
+
+    refused(await head(control, *HANDSHAKE, KEY, version, bearer(control), path="/mine/not"), 404, "not_found")
+    got = await head(control, *HANDSHAKE, KEY, version, bearer(control), path="/mine")
+    assert (got.status, got.headers["x-content-type-options"]) == (403, "nosniff")
+
+
+def refused(got, status, code):
+    assert (got.status, got.code) == (status, code)
+    assert got.headers["content-type"] == "application/json"
+    assert {name: value for name, value in got.headers.items() if name in SECURE} == SECURE
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://127.0.0.1:{port}/health", "127.0.0.1", 200),
+        ("HTTP://localhost/health", "attacker.example", 200),  # RFC 9112, 3.2.2: the Host header is ignored
+        ("http://localhost/api/process/processes?runningOnly=true", "localhost", 200),
+        ("http://localhost", "localhost", 200),
+        ("http://attacker.example/health", "localhost", 421),
+        ("http://user@localhost/health", "localhost", 400),
+        ("http:///health", "localhost", 400),
+        ("http://localhost/nothing", "localhost", 404),
+        ("https://localhost/health", "localhost", 404),
+    ],
+)
+async def test_a_target_in_absolute_form_is_accepted_and_its_authority_is_the_host(control, target, host, status):
+    got = await head(control, f"Host: {host}", bearer(control), path=target.format(port=port(control)))
+    assert got.status == status
+
+
+async def test_what_a_server_with_routes_of_the_user_does_not_know_gets_the_envelope(control):
+    @control.app.route("/mine/", methods=["POST"])
+    async def mine():
+        return "mine"
+
+    refused(await ask(control, "GET", "/else"), 404, "not_found")
+    got = await ask(control, "GET", "/mine/")
+    refused(got, 405, "method_not_allowed")
+    assert got.headers["allow"] == "OPTIONS, POST"
+    assert (await ask(control, "POST", "/mine/", {})).body == b"mine"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The metrics, read by prometheus-client's own parsers."""
 
+import pytest
 import trio
-from asking import ask, get, serving
+from asking import Refused, ask, events, get, serving, websocket
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
@@ -32,6 +33,28 @@ async def test_both_formats_are_accepted_by_their_parsers(tmp_path):
         assert kind == "text/plain; version=0.0.4; charset=utf-8"
         assert families["trio_process_processes_started"].samples[0].value == 2
         assert families["trio_process_pipeline_tasks"].samples[0].labels["state"] == "pending"
+
+
+async def test_a_stream_is_counted_with_the_status_that_it_got():
+    async with serving(max_streams=1) as (control, _):
+        async with events(control) as stream:
+            await stream.next()
+            assert (await get(control, "/events")).status == 503
+            with pytest.raises(Refused):
+                async with websocket(control):
+                    pass
+        with pytest.raises(Refused):
+            async with websocket(control, headers=[(b"authorization", b"Bearer wrong")]):
+                pass
+        with trio.fail_after(10):
+            while b"streams_open 0" not in (await ask(control, "GET", "/metrics")).body:
+                await trio.sleep(0.01)
+        async with websocket(control) as stream:
+            await stream.next()
+            _, families = await metrics(control, "text/plain", read_prometheus)
+        answers = families["trio_process_http_requests"].samples
+        found = {each.labels["status"]: each.value for each in answers if each.labels["route"].endswith("/events")}
+        assert found == {"200": 1, "503": 2, "401": 1, "101": 1}
 
 
 async def test_clients_make_no_series():

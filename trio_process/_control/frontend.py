@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
@@ -30,6 +30,16 @@ SECURE: Final = (
 _BODY_TIMEOUT: Final = 10.0  # seconds for a request's body
 _DRAIN_TIMEOUT: Final = 1.0  # seconds to read the rest of a refused client's body, so that it reads the answer
 _NOTHING: Final = record({})
+_INVALID: Final = {
+    400: (
+        "invalid_request",
+        "this is not a valid HTTP request with one Host header, or not a valid WebSocket handshake",
+    ),
+    403: ("forbidden", "the WebSocket was refused"),
+    431: ("headers_too_large", "the head of the request is larger than 16 KiB"),
+    501: ("not_implemented", "this transfer encoding is not supported; chunked is"),
+}
+"""The reasons of the refusals that are no decision of ours: the request has not come as far as the guard."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -58,7 +68,7 @@ class Frontend:
         """Handle one request (the arguments are those of a hypercorn `AppWrapper`)."""
         try:
             if scope["type"] == "http":
-                await self._http(scope, receive, _Response(send))
+                await self._http(scope, receive, send)
             elif scope["type"] == "websocket":
                 await self._websocket(scope, receive, send)
         except BaseExceptionGroup as group:
@@ -67,13 +77,22 @@ class Frontend:
                 raise KeyboardInterrupt from group
             raise
 
-    async def _http(self, scope: Any, receive: Receive, response: _Response) -> None:
-        send = response.send
+    def refusal(self, status: int) -> tuple[Sequence[tuple[bytes, bytes]], bytes]:
+        """Return the headers and the body of the answer to a request that isn't valid HTTP."""
+        self._count("other", "other", status)
+        code, message = _INVALID.get(status, ("internal", "see the log of the server"))
+        answer = failure(Problem(code, message))
+        headers = [(b"content-type", answer.content_type), (b"cache-control", b"no-store"), *SECURE]
+        return headers, answer.body
+
+    async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         method = scope["method"]
         receive = (body := _Body(receive)).receive
         match = self._router.match(method, scope["raw_path"])
         route = match.route
         name = "other" if route is None else route.path
+        response = _Response(send, lambda status: self._count(method, name, status))
+        send = response.send
         try:
             need = Need(Access.READ if method in _SAFE else Access.CONTROL) if route is None else route.need
             self._guard.check(scope, need)
@@ -82,7 +101,6 @@ class Frontend:
                 return
             request = await self._request(scope, receive, match)
             if route.stream is not None:
-                self._count(method, name, 200)
                 await route.stream(self._plane, request, receive, send)
                 return
             answer = await self._answer(route, request, receive)
@@ -95,7 +113,6 @@ class Frontend:
             answer = failure(Problem("internal", f"{type(error).__name__}: see the log of the server"))
         if answer is None or response.begun:
             return  # the client left before the answer, or notices that a started answer is incomplete
-        self._count(method, name, answer.status)
         await _respond(scope, body, send, answer)
 
     def _count(self, method: str, name: str, status: int) -> None:
@@ -130,14 +147,15 @@ class Frontend:
         return None  # the client left
 
     async def _elsewhere(self, scope: Any, receive: Receive, send: Send, match: Match) -> None:
-        """Answer a request that matches none of our routes, through the user's app if it has routes."""
-        if match.methods:
-            allowed = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else [])})
-            allow = ", ".join(allowed).encode()
-            message = f"this path has the methods {', '.join(allowed)}"
-            raise Problem("method_not_allowed", message, headers=((b"allow", allow),))
-        if not list(self._app.url_map.iter_rules()):
-            raise Problem("not_found", f"there is nothing at {scope['path'][:200]!r}")
+        """Answer a request that matches none of our routes, through the user's app if it has a route for it."""
+        there = self._app.url_map.bind("localhost")
+        if match.methods or not there.test(scope["path"], scope["method"]):
+            methods = {*match.methods, *there.allowed_methods(scope["path"])}
+            if not methods:
+                raise Problem("not_found", f"there is nothing at {scope['path'][:200]!r}")
+            allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+            message = f"this path has the methods {allowed}"
+            raise Problem("method_not_allowed", message, headers=((b"allow", allowed.encode()),))
         last: Message | None = None
 
         async def send_but_last(message: Message) -> None:
@@ -155,10 +173,12 @@ class Frontend:
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         match = self._router.match("GET", scope["raw_path"])
         route = match.route
+        name = "other" if route is None else route.path
+        send = _Response(send, lambda status: self._count("GET", name, status)).send
         try:
             self._guard.check(scope, Need(Access.READ) if route is None else route.need)
             if route is None or route.stream is not serve_events:
-                if route is None and list(self._app.url_map.iter_rules()):
+                if route is None and self._app.url_map.bind("localhost", url_scheme="ws").test(scope["path"], "GET"):
                     await self._app(scope, receive, send)  # type: ignore[arg-type] # as above
                     return
                 await self._refuse(Problem("not_found", "there is no WebSocket at this path"), send)
@@ -166,12 +186,11 @@ class Frontend:
             query = parse_query(scope["query_string"])
             check_query(route, query)
             request = Request(method="GET", path=match.values, query=query, headers=dict(scope["headers"]), body={})
-            self._count("GET", route.path, 101)
             await serve_websocket(self._plane, request, receive, send)
         except Problem as problem:
             await self._refuse(problem, send)
         except Exception as error:  # noqa: BLE001 - as above; hypercorn closes the connection with an internal error
-            _log_fault(f"WebSocket {'other' if route is None else route.path}", error)
+            _log_fault(f"WebSocket {name}", error)
 
     async def _refuse(self, problem: Problem, send: Send) -> None:
         for message in refuse_websocket(problem):
@@ -181,20 +200,28 @@ class Frontend:
 class _Response:
     """Wrapper of `send` that adds the headers of every answer.
 
+    Args:
+        send: Sends a message of the answer.
+        note: Called with the status of the answer.
+
     Attributes:
         begun: Whether the head of the answer has been sent.
     """
 
-    __slots__ = ("_send", "begun")
+    __slots__ = ("_note", "_send", "begun")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, note: Callable[[int], None]) -> None:
         self._send = send
+        self._note = note
         self.begun = False
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.begun = True
+            self._note(message["status"])
             message = {**message, "headers": [*message["headers"], *SECURE]}
+        elif message["type"] == "websocket.accept":
+            self._note(101)
         await self._send(message)
 
 

@@ -18,7 +18,9 @@ STATUS_OF: Final = {
     "unsupported_media_type": 415,
     "misdirected": 421,
     "too_many_requests": 429,
+    "headers_too_large": 431,
     "internal": 500,
+    "not_implemented": 501,
     "unavailable": 503,
 }
 """The status of each error code."""

@@ -226,7 +226,7 @@ class ControlServer(Block):
             nursery.start_soon(plane.daemons.run)
             nursery.start_soon(sample, plane)
             try:
-                async with serving(frontend, self.app, listeners, max_connections=limit):
+                async with serving(frontend, self.app, listeners, max_connections=limit, refusal=frontend.refusal):
                     self._bound = bound
                     try:
                         yield

@@ -149,6 +149,7 @@ def refuse_websocket(problem: Problem) -> list[dict[str, Any]]:
     """Return the messages that answer a handshake with an error (ASGI ``websocket.http.response``)."""
     data = encode(problem.envelope())
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data)), *problem.headers]
+    headers.append((b"cache-control", b"no-store"))
     return [
         {"type": "websocket.http.response.start", "status": problem.status, "headers": headers},
         {"type": "websocket.http.response.body", "body": data},

@@ -10,7 +10,7 @@ import errno
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -19,7 +19,7 @@ from quart_trio import QuartTrio
 
 from ..._core import grace, is_cancellation, logger, open_shielded_scope, raise_first
 from .app import Frontend, HealthApp, raise_interrupt
-from .connection import Application, Connection, Stream, Surroundings
+from .connection import Application, Connection, Refusal, Stream, Surroundings
 from .state import HealthState
 
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
@@ -37,8 +37,8 @@ _CLIENT_GONE: Final = frozenset(
 class _Server:
     """The connections of one server, and which of them is closed when there are too many."""
 
-    def __init__(self, frontend: Application, max_connections: int) -> None:
-        self._shared = Surroundings(frontend, self.something_changed)
+    def __init__(self, frontend: Application, max_connections: int, refusal: Refusal) -> None:
+        self._shared = Surroundings(frontend, self.something_changed, refusal)
         self._live: set[Connection] = set()
         self._max = max_connections
         self._changed = trio.Event()
@@ -153,9 +153,19 @@ async def open_server(
         yield
 
 
+def no_words(_status: int) -> tuple[Sequence[tuple[bytes, bytes]], bytes]:
+    """Return nothing: the status says it all."""
+    return (), b""
+
+
 @asynccontextmanager
 async def serve_application(
-    frontend: Application, app: QuartTrio, listeners: list[socket.socket], *, max_connections: int
+    frontend: Application,
+    app: QuartTrio,
+    listeners: list[socket.socket],
+    *,
+    max_connections: int,
+    refusal: Refusal = no_words,
 ) -> AsyncIterator[None]:
     """Serve any ASGI application on the listeners inside the block.
 
@@ -167,8 +177,9 @@ async def serve_application(
         app: The Quart app that `frontend` passes some of them to; it is started before, and shut down after.
         listeners: The listeners that clients connect to.
         max_connections: How many connections are served at once.
+        refusal: Makes the answers to requests that don't reach `frontend`, as they aren't valid HTTP.
     """
-    server = _Server(frontend, max_connections)
+    server = _Server(frontend, max_connections, refusal)
     async with open_shielded_scope() as nursery:
         app.nursery = nursery  # for Quart's background tasks
         await app.startup()

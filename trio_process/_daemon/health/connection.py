@@ -6,8 +6,9 @@ has left keeps its descriptor; a refused WebSocket stays open; Ctrl-C in its tas
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final, final
 
@@ -15,6 +16,8 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response as StreamResponse
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.task_group import _handle as hypercorn_handle
@@ -34,8 +37,13 @@ if not version("hypercorn").startswith("0.18."):
 Application = Callable[..., Awaitable[None]]
 """What hypercorn calls for each request: an `AppWrapper`."""
 
+Refusal = Callable[[int], tuple[Sequence[tuple[bytes, bytes]], bytes]]
+"""Returns the headers and the body of an answer that the server gives by itself, without the application."""
+
 _PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
 _SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of what we send
+_BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
+_ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)\Z", re.IGNORECASE)
 
 
 @final
@@ -45,10 +53,12 @@ class Surroundings:
     Args:
         frontend: Answers the requests.
         on_change: Called when a connection becomes idle, or its client stops reading.
+        refusal: Makes the answers to requests that don't reach the application, as they aren't valid HTTP.
     """
 
-    def __init__(self, frontend: Application, on_change: Callable[[], object]) -> None:
+    def __init__(self, frontend: Application, on_change: Callable[[], object], refusal: Refusal) -> None:
         self.frontend = frontend
+        self.refusal = refusal
         self.on_change = on_change
         self.streams = StreamPlaces(MAX_STREAMS, on_change)
         self.config = Config()
@@ -125,6 +135,8 @@ class _Protocol(H11Protocol):
     """Only HTTP/1: a health server gains nothing from HTTP/2, whose flow control can block a response for ever."""
 
     _head = b""
+    _method = b""
+    refusal: Refusal
 
     async def handle(self, event: Event) -> None:
         """Skip empty lines in front of a request, however many (RFC 9112, 2.2); h11 takes one."""
@@ -139,11 +151,43 @@ class _Protocol(H11Protocol):
         """Ignore an offer to upgrade, which a server may (RFC 9110, 7.8)."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Leave WebSockets uncompressed: each connection would be compressed separately, and messages here are small."""
-        headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
-        if len(headers) < len(request.headers):
-            request = h11.Request(method=request.method, target=request.target, headers=headers)
+        """Pass a request to the application, in origin form, and without an offer to compress a WebSocket.
+
+        Each connection would be compressed separately, and messages here are small.
+        """
+        target, headers = request.target, list(request.headers)
+        if (found := _ABSOLUTE.match(target)) is not None:  # RFC 9112, 3.2.2: it replaces the Host header
+            target = found[2] if found[2].startswith(b"/") else b"/" + found[2]
+            headers = [(b"host", found[1]), *((name, value) for name, value in headers if name != b"host")]
+        headers = [(name, value) for name, value in headers if name != b"sec-websocket-extensions"]
+        if target != request.target or len(headers) < len(request.headers):
+            version = request.http_version
+            request = h11.Request(method=request.method, target=target, headers=headers, http_version=version)
+        self._method = request.method
         await super()._create_stream(request)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of an answer; hypercorn's own refusals, which are empty, get headers and a body."""
+        if isinstance(event, StreamResponse) and event.headers == _BARE:
+            await self._refuse(event.status_code)
+            return
+        await super().stream_send(event)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Refuse a request that is not valid HTTP."""
+        await self._refuse(status_code)
+        await self._send_h11_event(h11.EndOfMessage())
+
+    async def _refuse(self, status: int) -> None:
+        more, body = self.refusal(status)
+        headers = [(b"content-length", b"%d" % len(body)), (b"connection", b"close"), *more]
+        if isinstance(self.connection, H11WSConnection):
+            headers.append((b"sec-websocket-version", b"13"))  # RFC 6455, 4.4, if that was what was wrong
+        if self._method == b"HEAD" and self.connection.our_state is h11.SEND_RESPONSE:
+            body = b""
+        await self._send_h11_event(h11.Response(status_code=status, headers=headers))
+        if body:
+            await self._send_h11_event(h11.Data(data=body))
 
     async def _send_h11_event(self, event: Any) -> None:
         """Send a response's head with the first part of its body: one packet, one system call."""
@@ -207,6 +251,7 @@ class Connection(TCPServer):
     def __init__(self, shared: Surroundings, stream: Stream) -> None:
         super().__init__(shared.frontend, shared.config, shared.context, shared.no_state, stream)  # type: ignore[arg-type] # as above
         self._on_change = shared.on_change
+        self._refusal = shared.refusal
         self.busy = False
         self.seat = Seat(shared.streams)
         self.active_at = trio.current_time()
@@ -244,6 +289,7 @@ class Connection(TCPServer):
                     server,
                     self.protocol_send,
                 )
+                self.protocol.refusal = self._refusal
                 with self.stream.reading as reading:
                     await self._read_data()
                 tasks.stop_pings()
