@@ -7,7 +7,8 @@ import trio
 from asking import ask, connect, events, get, post, websocket
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from trio_process import ControlServer, Probe, RestartPolicy, Supervisor, UnitSpec
+from trio_process import ControlServer, Probe, RestartPolicy, Service, Supervisor, UnitSpec
+from trio_process._control.live import feed as feed_module
 
 WEB = UnitSpec(
     name="web",
@@ -247,6 +248,57 @@ async def test_metrics_tell_of_every_service():
         }
         assert {s.labels["service"] for s in families["trio_process_log_lines"].samples} == {"web", "db", "once"}
         assert "trio_process_service_restarts" in families
+
+
+async def test_a_process_that_is_called_like_a_service_is_not_taken_for_it(monkeypatch):
+    monkeypatch.setattr(feed_module, "PERIOD", 0.05)
+    async with (
+        Service() as service,
+        ControlServer("127.0.0.1:0", supervisor=(supervisor := Supervisor([DB], service=service))) as control,
+        events(control, "?channels=process.started,process.output,sample") as stream,
+        supervisor,
+    ):
+        await supervisor.wait_ready()
+        other = await service.start("sh", "-c", "echo false; exec sleep 1000", name="db")
+        await stream.until(lambda message: message.get("data", {}).get("line") == "false")
+        filed = {
+            (each["processId"], each["data"]["service"])
+            for each in stream.seen
+            if each.get("channel", "sample") != "sample"
+        }
+        assert filed == {(supervisor["db"].process.id, "db"), (other.id, other.id)}
+        assert [row["line"] for row in (await get(control, "/services/db/logs")).data["lines"]] == ["open"]
+        assert [row["line"] for row in (await get(control, f"/logs?service={other.id}")).data["lines"]] == ["false"]
+
+        def measured(message):
+            rows = message["data"]["services"] if message.get("channel") == "sample" else ()
+            return {(row["name"], row["service"]) for row in rows}
+
+        await stream.until(lambda message: measured(message) == {("db", "db"), (other.id, other.id)})
+        await supervisor.stop("db")
+        await stream.until(lambda message: measured(message) == {(other.id, other.id)})
+        async with events(control) as late:
+            (row,) = (await late.next())["data"]["processes"]
+        assert (row["name"], row["service"], row["replica"]) == ("db", other.id, 1)
+        other.kill()
+
+
+async def test_a_service_that_is_added_does_not_get_the_lines_of_a_process_of_its_name():
+    async with (
+        Service() as service,
+        ControlServer("127.0.0.1:0", supervisor=(supervisor := Supervisor([DB], service=service))) as control,
+        supervisor,
+    ):
+        other = await service.start("sh", "-c", "echo early; read x; echo late", name="off")
+        await other.wait_for_line("early")
+        assert [row["line"] for row in (await get(control, "/logs?service=off")).data["lines"]] == ["early"]
+        await supervisor.reload([DB, OFF])
+        await supervisor.start("off")
+        await other.send_input("go\n")
+        await other.wait()
+        assert (await get(control, "/services/off/logs")).data["lines"] == []
+        lines = (await get(control, f"/logs?service={other.id}")).data["lines"]
+        assert [(row["line"], row["service"]) for row in lines] == [("early", other.id), ("late", other.id)]
 
 
 @pytest.mark.parametrize("follow", [events, websocket])

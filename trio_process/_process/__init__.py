@@ -36,7 +36,7 @@ from .output import DEFAULT_BUFFER_SIZE, LogFile, OutputLine, Redactor, RingBuff
 from .program import Program
 from .reactor import Reactor, Timer
 from .runtime import make_local_backend
-from .service import Service
+from .service import Service, start_noted
 from .start_errors import start_error
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "open_path",
     "spawn_with_descriptor_limit",
     "start_error",
+    "start_noted",
     "state_of",
     "stop_signal_of",
     "unfinished_line",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Unpack
@@ -181,9 +181,7 @@ class Service(Block, EventSource):
         """Start a process from a `RunOptions`; raises as `start` does."""
         if not isinstance(options, RunOptions):
             raise OptionError(f"start_with_options takes a RunOptions, got {options!r}")
-        process = process_of(await self._runtime.start(piped_stdin(options)))
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return process
+        return await start_noted(self, options, _ignore)
 
     def adopt(self, pid: int, started_at: datetime, **options: Unpack[AdoptKeywords]) -> ManagedProcess:
         """Watch a detached process of an earlier service again, as if it had been started here.
@@ -286,6 +284,24 @@ class Service(Block, EventSource):
         if check and not (runtime.is_closing and result.reason is EndReason.STOPPED):
             result.check()
         return result
+
+
+async def start_noted(
+    service: Service, options: RunOptions, note: Callable[[ManagedProcess], object]
+) -> ManagedProcess:
+    """Start a process, and call `note` with it before any other task can have seen it, or an event of it.
+
+    Raises:
+        ProcessStartError: As for `Service.start`.
+    """
+    process = process_of(await service._runtime.start(piped_stdin(options)))
+    note(process)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return process
+
+
+def _ignore(process: ManagedProcess) -> None:
+    del process
 
 
 def piped_stdin(options: RunOptions) -> RunOptions:

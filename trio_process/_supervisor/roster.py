@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TypeVar, final
+from typing import Final, TypeVar, final
 
 import trio
 
 from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, enter_deadline, nearest
-from .._process import Service
+from .._process import ManagedProcess, Service
 from .entry import Entry
 from .events import UnitChanged
 from .grouping import Grouping
@@ -30,6 +30,7 @@ from .runs import Exits
 from .spec import UnitSpec
 
 _T = TypeVar("_T")
+_OWNERS: Final = 1000  # processes whose unit is remembered after their end
 
 
 @final
@@ -50,6 +51,7 @@ class Roster:
         graph: Who needs whom.
         closing: The block is being left: nothing is wanted any more.
         failed: The replicas that have failed, in that order.
+        owners: The unit, and the number of the replica, that each of the last processes belongs to, by its id.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Roster:
         self.graph: Graph = Graph.of(specs.values())
         self.closing: bool = False
         self.failed: list[Replica] = []
+        self.owners: dict[str, tuple[str, int]] = {}
         self.grouping: Grouping = Grouping(self, strategy)
         leave = enter_deadline(deadline)  # for the tasks of the units, and what their functions start
         self.tasks: Tasks = Tasks(nursery)
@@ -192,6 +195,12 @@ class Roster:
     def replica_started(self, replica: Replica) -> None:
         """Wake the units that wait until it runs."""
         self._wake_dependents(replica)
+
+    def owns(self, replica: Replica, process: ManagedProcess) -> None:
+        """Note whose a process is."""
+        self.owners[process.id] = replica.spec.name, replica.number
+        while len(self.owners) > _OWNERS:
+            del self.owners[next(iter(self.owners))]
 
     def changed(self, replica: Replica, old: UnitState, reason: str) -> None:
         """Announce a change of state, and wake the units and tasks that it concerns."""

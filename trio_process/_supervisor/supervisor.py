@@ -290,6 +290,23 @@ def reread(supervisor: Supervisor) -> list[UnitSpec]:
     return only(make_units(read_pipeline(supervisor._path)), supervisor._names)
 
 
+def owner_of(supervisor: Supervisor, process_id: str) -> tuple[str, int] | None:
+    """Return the unit, and the number of its replica, that a process belongs to; None if it is no unit's.
+
+    Args:
+        supervisor: The supervisor.
+        process_id: The id of the process in the service, which may have ended.
+    """
+    if supervisor._roster is None:
+        return None
+    found = supervisor._roster.owners.get(process_id)
+    if found is None:
+        for replica in supervisor._roster.replicas():
+            if replica.process is not None and replica.process.id == process_id:
+                return replica.spec.name, replica.number
+    return found
+
+
 def held(supervisor: Supervisor) -> tuple[str, ...]:
     """Return the names of the units that have holders."""
     return requests.held(supervisor._known())

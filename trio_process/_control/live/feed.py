@@ -67,6 +67,7 @@ class Feed:
         if service is None:
             return
         self._service = service
+        self._learn_services()
         with service.subscribe(buffer=_BUFFER, overflow=Overflow.DROP_OLDEST) as events:
             try:
                 while True:
@@ -107,15 +108,22 @@ class Feed:
         unit = next((each for each in units if each.name == event.name), None)
         service = event.name.removesuffix(f".{event.replica}") if event.replica > 1 else event.name
         if unit is not None and service not in self._known:
-            self._known = {each.spec.name for each in units}  # from the file, or from a reload
-            self._plane.logs.protect(self._known)
+            self._learn_services()
         data = event.to_dict() | {"service": service, "unit": None if unit is None else row(unit)}
         self._plane.hub.publish("service.changed", data, service=service)
+
+    def _learn_services(self) -> None:
+        """Take note of the services, from the file or from a reload; no other process is filed by the name of one."""
+        self._known = {unit.spec.name for unit in self._plane.services.units()}
+        self._plane.logs.protect(self._known)
+        for id_, origin in self._origins.items():
+            service, replica = self._plane.services.source_of(id_, origin.source.service)
+            origin.source = Source(service, replica, id_)
 
     def _origin(self, id: str, name: str | None) -> _Origin:  # noqa: A002 - named as in the event
         found = self._origins.get(id)
         if found is None:
-            service, replica = self._plane.services.source_of(name) or (name or id, 1)
+            service, replica = self._plane.services.source_of(id, name)
             found = self._origins[id] = _Origin(Source(service, replica, id), self._mask(id))
         return found
 
@@ -128,7 +136,7 @@ class Feed:
 
 
 def leaders(plane: Plane) -> dict[str, int]:
-    """Return the PIDs to measure, by label: those of each replica, and of each other running process."""
+    """Return the PIDs to measure: by name those of each replica, and by id those of each other running process."""
     found: dict[str, int] = {}
     for unit in plane.services.units():
         if unit.process is not None and unit.process.pid is not None and unit.process.is_running:
@@ -138,8 +146,22 @@ def leaders(plane: Plane) -> dict[str, int]:
         known = set(found.values())
         for process in service.running():
             if process.pid is not None and process.pid not in known:
-                found[process.name or process.id] = process.pid
+                found[process.id] = process.pid
     return found
+
+
+def _source(plane: Plane, name: str) -> dict[str, Any]:
+    """Return the service and replica of what is measured by a name of `leaders`."""
+    for unit in plane.services.units():
+        if unit.name == name:
+            return {"service": unit.spec.name, "replica": unit.replica}
+    service = plane.service
+    try:
+        label = None if service is None else service.get(name).name
+    except ProcessNotFoundError:
+        label = None  # it has been forgotten since
+    filed, replica = plane.services.source_of(name, label)
+    return {"service": filed, "replica": replica}
 
 
 async def sample(plane: Plane) -> None:
@@ -152,9 +174,5 @@ async def sample(plane: Plane) -> None:
         found = await trio.to_thread.run_sync(measure, pids, abandon_on_cancel=True) if pids else {}
         plane.samples.add(pids, found, now())
         plane.samples.forget({*pids, *(unit.name for unit in plane.services.units())})
-        units = {unit.name: (unit.spec.name, unit.replica) for unit in plane.services.units()}
-        services = []
-        for each in plane.samples.latest():
-            service, replica = units.get(each["name"], (each["name"], 1))
-            services.append(each | {"service": service, "replica": replica})
+        services = [each | _source(plane, each["name"]) for each in plane.samples.latest()]
         plane.hub.publish("sample", {"services": services, "loopLag": round(plane.samples.loop_lag, 4)})

@@ -135,7 +135,12 @@ class LogStore:
         self.cursor = 0
 
     def protect(self, services: Collection[str]) -> None:
-        """Never drop the logs of these services."""
+        """Never drop the logs of these services; lines of processes that were called like a new one are filed by id."""
+        for name in set(services).difference(self._services):
+            stray = self._logs.pop(name, None)
+            for chunk in () if stray is None else stray.chunks:
+                source = chunk.source._replace(service=chunk.source.process)
+                self._logs.setdefault(source.service, Log()).add(chunk._replace(source=source))
         self._services = services
 
     def append(self, source: Source, stream: str, lines: Sequence[str], at: float) -> int:

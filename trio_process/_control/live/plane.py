@@ -163,7 +163,9 @@ class Plane:
                     "daemons": self.registry is not None,
                 },
                 "services": self.services.rows(),
-                "processes": [] if service is None else [process.info().to_dict() for process in service.running()],
+                "processes": []
+                if service is None
+                else [self.services.row_of(process) for process in service.running()],
                 "daemons": self.daemons.rows(),
                 "pipelines": self.pipelines.rows(),
                 "samples": self.samples.history(),

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 from ..._core import ProcessError
-from ..._supervisor import Supervisor, Unit, UnitState
+from ..._process import ManagedProcess
+from ..._supervisor import Supervisor, Unit, UnitState, owner_of
 from ..problem import Problem
 
 
@@ -54,17 +55,25 @@ class Services:
             raise Problem("not_found", f"there is no service {name!r}")
         return found
 
-    def source_of(self, process_name: str | None) -> tuple[str, int] | None:
-        """Return the service and replica of the process with this label; None if it belongs to no service."""
-        if process_name is None or self._supervisor is None:
-            return None
-        for unit in self.units():
-            if unit.name == process_name:
-                return unit.spec.name, unit.replica
-        base, dot, number = process_name.rpartition(".")
-        if dot and number.isdigit() and any(unit.spec.name == base for unit in self.units()):
-            return base, int(number)  # a replica that has just been removed
-        return None
+    def source_of(self, id: str, label: str | None) -> tuple[str, int]:  # noqa: A002 - its name everywhere
+        """Return the service and replica of a process, by which its lines are filed.
+
+        A process of no service is filed by its label, or by its id if it has none, or one that a service is called.
+
+        Args:
+            id: The id of the process.
+            label: Its label; anybody can call a process as a service is called, so it decides nothing else.
+        """
+        found = None if self._supervisor is None else owner_of(self._supervisor, id)
+        if found is not None:
+            return found
+        taken = not label or any(unit.spec.name == label for unit in self.units())
+        return (id if taken or label is None else label), 1
+
+    def row_of(self, process: ManagedProcess) -> dict[str, Any]:
+        """Return a process with its service and replica, ready for JSON."""
+        service, replica = self.source_of(process.id, process.name)
+        return process.info().to_dict() | {"service": service, "replica": replica}
 
     def all_ready(self) -> bool:
         """Return whether all wanted services are ready; False before the supervisor is entered."""

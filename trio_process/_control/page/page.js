@@ -692,7 +692,7 @@ class Logs {
 
 function sources() {
 	const names = new Set([...S.services.values()].map((each) => each.service));
-	for (const each of S.processes.values()) if (!S.services.has(each.name)) names.add(each.service || each.name || each.id);
+	for (const each of S.processes.values()) if (!S.services.has(each.service)) names.add(each.service);
 	for (const specs of S.specs.values()) for (const name of specs.keys()) names.add(name);
 	return [...names].sort();
 }
@@ -768,10 +768,10 @@ function processRow(id) {
 		el,
 		update(process) {
 			const label = process.name || id;
-			text(name, label); name.href = `#/logs?service=${part(process.service || label)}`;
+			text(name, label); name.href = `#/logs?service=${part(process.service)}`;
 			text(command, [process.command, ...process.args].join(' ')); command.title = command.textContent;
 			text(up, since(process.startedAt)); text(pid, String(process.pid ?? ''));
-			cpu.update(S.samples.get(label)); mem.update(S.samples.get(label));
+			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
 			swap(acts, S.access, () => (may() ? [stopper(label, () => deed(`/processes/${part(id)}/stop`, `${label} is being stopped`))] : []));
 		},
 	};
@@ -801,12 +801,12 @@ function counts(pipeline) {
 }
 
 function pipelineRow(id) {
-	const name = h('a', { href: `#/pipeline/${part(id)}` }), state = td(''), tasks = td('hide-s'), took = td('num'), began = td('num dim hide-m'), acts = td('acts');
-	const el = h('tr', {}, td('name', name), state, tasks, began, took, acts);
+	const name = h('a', { href: `#/pipeline/${part(id)}` }), state = td(''), tasks = td('hide-s'), took = td('num'), began = td('num dim hide-m'), acts = td('acts'), reason = sp('why');
+	const el = h('tr', {}, td('name', name, reason), state, tasks, began, took, acts);
 	return {
 		el,
 		update(pipeline) {
-			text(name, `${pipeline.name}`);
+			text(name, pipeline.name); text(reason, reason.title = pipeline.error || '');
 			swap(state, pipeline.state, () => stateOf(pipeline.state === 'running' ? 'starting' : pipeline.state, pipeline.state));
 			swap(tasks, JSON.stringify(pipeline.counts), () => counts(pipeline));
 			text(began, clock(pipeline.began)[0]);
@@ -834,7 +834,7 @@ class Overview {
 			this.section('Pipelines', pipelineTable(),
 				() => new Map([...S.pipelines].reverse()), () => S.pipelines.size > 0),
 			this.section('Processes', new Table([['Process', '20%'], ['Command', '', 'hide-s'], ['Uptime', '110px', 'num'], ...USE, ['PID', '80px', 'num hide-m'], ['!Actions', '100px']], processRow),
-				() => new Map([...S.processes].filter(([, each]) => !S.services.has(each.name))), (rows) => rows.size > 0 || (S.has.processes && !S.has.services && !S.pipelines.size)),
+				() => new Map([...S.processes].filter(([, each]) => !S.services.has(each.service))), (rows) => rows.size > 0 || (S.has.processes && !S.has.services && !S.pipelines.size)),
 			this.section('Daemons', new Table([['Daemon', '24%'], ['State', '128px'], ['Project', '', 'hide-s'], ['Health', '180px', 'hide-m'], ['PID', '80px', 'num hide-s'], ['Uptime', '110px', 'num'], ['!Actions', '100px']], daemonRow),
 				() => S.daemons, () => S.has.daemons),
 		];

@@ -217,6 +217,7 @@ class Keeper:
         await run.begin()
         if run.process is not None:
             replica.watchers.run_started(run.process)
+            team.owns(replica, run.process)
         if run.ended:
             return
         team.replica_started(replica)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from ..._core import ProcessError, ShutdownDeadline
-from ..._process import Service
+from ..._process import ManagedProcess, Service
 from ..rules import Outlook, UnitState
 from ..runs import Exits
 from .tasks import Tasks
@@ -63,6 +63,9 @@ class Team(Protocol[_ReplicaT_contra]):
 
     def replica_started(self, replica: _ReplicaT_contra) -> None:
         """Report that it runs."""
+
+    def owns(self, replica: _ReplicaT_contra, process: ManagedProcess) -> None:
+        """Report that a process is its."""
 
     def changed(self, replica: _ReplicaT_contra, old: UnitState, reason: str) -> None:
         """Report a change of its state."""

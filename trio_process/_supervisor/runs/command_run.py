@@ -9,7 +9,7 @@ from typing import Protocol, final
 import trio
 
 from ..._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
-from ..._process import ManagedProcess, Service
+from ..._process import ManagedProcess, Service, start_noted
 from .run import Run
 
 
@@ -78,12 +78,15 @@ class CommandRun(Run):
     async def begin(self) -> None:
         """Start the process."""
         try:
-            self._process = await self._service.start_with_options(self._options)
+            process = await start_noted(self._service, self._options, self._begun)
         except Exception as error:  # noqa: BLE001 - whatever it is, the unit did not start
             self._finish(error)
         else:
             self.started_at = trio.current_time()
-            self._exits.watch(self._process, self)
+            self._exits.watch(process, self)
+
+    def _begun(self, process: ManagedProcess) -> None:
+        self._process = process
 
     def exited(self) -> None:
         """Called when the process has ended."""
