@@ -28,7 +28,7 @@ async def test_each_server_makes_a_token_of_its_own():
 
 @pytest.mark.parametrize("addr", ["0.0.0.0:0", ":0", "192.0.2.1:80", "[::]:0", "8.8.8.8:80"])
 def test_an_address_that_others_reach_needs_a_token(addr):
-    with pytest.raises(OptionError, match="token"):
+    with pytest.raises(OptionError, match=r"token=Secret.*TRIO_PROCESS_TOKEN"):
         ControlServer(addr)
     ControlServer(addr, token=Secret("x"))
 
@@ -141,6 +141,31 @@ async def test_a_pipeline_is_shown_with_its_tasks():
         assert steps["one"]["result"]["output"] == "hello\n"
         assert steps["three"]["started"] is None
         assert steps["two"]["after"] == ["one"]
+
+
+async def ended_pipelines(control):
+    with trio.fail_after(10):
+        while True:
+            rows = (await get(control, "/pipelines")).data
+            if all(row["state"] != "running" for row in rows):
+                return rows
+            await trio.sleep(0.01)
+
+
+async def test_a_pipeline_that_was_refused_has_failed_with_its_faults():
+    async with serving() as (control, service):
+        for specs, options, fault in (
+            ([RunSpec(name="twice", command="true")] * 2, {}, "the name 'twice' is used twice"),
+            ([RunSpec(name="one", command="true")], {"schedule": "never"}, "before any of its tasks began"),
+        ):
+            with pytest.raises(ProcessError):
+                await Runner(service).run_all(specs, updates=control.pipeline("build", specs), **options)
+            row = (await ended_pipelines(control))[0]
+            assert row["state"] == "failed"
+            assert fault in row["error"]
+        await Runner(service).run_all([], updates=control.pipeline("nothing to do", []))
+        row = (await ended_pipelines(control))[0]
+        assert (row["state"], row["error"]) == ("passed", None)
 
 
 async def test_routes_of_the_user_are_behind_the_guard():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from ..._core import OptionError, PipelineError
-from ..._pipeline import RunAllResult, Runner
+from ..._pipeline import RunAllResult, Runner, find_faults
 from ..live import Pipeline, Plane
 from ..message import Answer, Request, success
 from ..problem import Problem
@@ -47,6 +47,8 @@ async def run_pipeline(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /pipelines/run``: 200 whatever the result of the pipeline."""
     service = plane.need_service()
     specs = specs_of(request.body)
+    if faults := find_faults(specs):  # before it is listed
+        raise _refused(PipelineError(faults))
     stopping = trio.Event()
     pipeline, updates, receive = plane.pipelines.add(request.body.get("name") or "pipeline", specs, stopping)
     assert plane.nursery is not None, "requests come while the server serves"
@@ -69,10 +71,14 @@ async def run_pipeline(plane: Plane, request: Request) -> Answer:
                         updates=updates,
                     )
     except PipelineError as error:
-        raise Problem("invalid_request", str(error), {"field": "specs", "faults": list(error.faults)}) from None
+        raise _refused(error) from None
     except OptionError as error:
         raise Problem("invalid_request", str(error)) from None
     return success(_shown(result, pipeline))
+
+
+def _refused(error: PipelineError) -> Problem:
+    return Problem("invalid_request", str(error), {"field": "specs", "faults": list(error.faults)})
 
 
 def _shown(result: RunAllResult, pipeline: Pipeline) -> dict[str, object]:

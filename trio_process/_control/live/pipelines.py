@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, final
 
 import attrs
 import trio
 
 from ..._core import command_line, shown, shown_args
-from ..._pipeline import RunSpec, RunUpdate, SpecState
+from ..._pipeline import RunSpec, RunUpdate, SpecState, find_faults
 from .hub import Hub, stamp
 
 KEPT: Final = 50
@@ -60,6 +60,8 @@ class Pipeline:
     began: float
     stopping: trio.Event | None = None
     ended: float | None = None
+    faults: Sequence[str] = ()
+    error: str | None = None
     over: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -67,6 +69,8 @@ class Pipeline:
         """`running`, or how it ended: `passed`, `failed`, or `stopped` if some specs have no result."""
         if self.ended is None:
             return "running"
+        if self.error is not None:
+            return "failed"
         states = {step.state for step in self.steps.values() if not (step.spec.allow_failure and step.ended)}
         if SpecState.FAILED in states or SpecState.SKIPPED in states:
             return "failed"
@@ -85,6 +89,7 @@ class Pipeline:
             "ended": None if self.ended is None else stamp(self.ended),
             "duration": round((self.ended or time.time()) - self.began, 3),
             "counts": counts,
+            "error": self.error,
             "stoppable": self.stopping is not None and self.ended is None,
         }
 
@@ -149,7 +154,9 @@ class Pipelines:
     ) -> tuple[Pipeline, trio.MemorySendChannel[RunUpdate], trio.MemoryReceiveChannel[RunUpdate]]:
         """Return a new pipeline, and the channel of its updates."""
         self._count += 1
-        pipeline = Pipeline(str(self._count), name, {spec.name: Step(spec) for spec in specs}, time.time(), stopping)
+        specs = tuple(specs)
+        steps = {spec.name: Step(spec) for spec in specs}
+        pipeline = Pipeline(str(self._count), name, steps, time.time(), stopping, faults=find_faults(specs))
         self._known[pipeline.id] = pipeline
         ended = [each.id for each in self._known.values() if each.ended is not None]
         for old in ended[: max(0, len(self._known) - KEPT)]:
@@ -160,12 +167,16 @@ class Pipelines:
         return pipeline, send, receive
 
     async def follow(self, pipeline: Pipeline, updates: trio.MemoryReceiveChannel[RunUpdate]) -> None:
-        """Apply the updates of a pipeline until its end."""
+        """Apply the updates of a pipeline until its end; one without any was refused, or given up before it began."""
+        began = not pipeline.steps
         async with updates:
             async for update in updates:
+                began = True
                 step = pipeline.update(update)
                 if step is not None:
                     self._hub.publish("pipeline.update", pipeline.row() | {"specs": [step]})
         pipeline.ended = time.time()
+        if not began:
+            pipeline.error = "; ".join(pipeline.faults) or "it ended before any of its tasks began"
         pipeline.over.set()
         self._hub.publish("pipeline.update", pipeline.row() | {"specs": []})
