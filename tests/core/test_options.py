@@ -114,6 +114,7 @@ from trio_process.testing import Behaviour
         ({"limits": {"nofile": "1"}}, r"limits\['nofile'\] must be a whole number"),
         ({"limits": {"nofile": (2, 1)}}, "the soft limit is above the hard one"),
         ({"limits": {"nofile": (1, 2, 3)}}, "must be a number or"),
+        ({"limits": {"nofile": 2**63}}, r"limits\['nofile'\] must be less than"),
         ({"limits": 5}, "limits must map names to numbers"),
         ({"detach": True, "stdin": "data"}, "a detached process has no stdin"),
         ({"detach": True, "stdout": Stdio.INHERIT}, "does not share our terminal"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, NoReturn, final
 from urllib.parse import parse_qsl
 
 import attrs
@@ -24,6 +24,7 @@ LONGEST_WAIT: Final = 300.0
 """The maximum of ``?wait=``, in seconds."""
 
 _JSON: Final = b"application/json"
+_LONGEST_WHOLE: Final = 100  # digits; Python itself converts no more than 4300
 
 
 class Answer(NamedTuple):
@@ -129,11 +130,23 @@ def parse_query(raw: bytes) -> dict[str, str]:
         Problem: The query isn't UTF-8, or has too many parameters.
     """
     try:
-        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"))
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="surrogateescape")
     except ValueError:  # including UnicodeDecodeError
-        raise Problem(
-            "invalid_request", "the query must be UTF-8, percent-encoded, with at most 50 parameters"
-        ) from None
+        raise Problem("invalid_request", "the query must be percent-encoded, with at most 50 parameters") from None
+    for name, value in pairs:
+        if not (is_unicode(name) and is_unicode(value)):
+            field = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise invalid(field, f"{field} must be UTF-8, percent-encoded")
+    return dict(pairs)
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text has no lone surrogates, which JSON can have and UTF-8 can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
@@ -165,7 +178,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[st
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data, parse_float=_number)
+        value = json.loads(data, parse_float=_number, parse_int=_whole, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Problem("invalid_request", "the body is not valid JSON") from None
     if value is None:
@@ -178,6 +191,14 @@ def _parse(data: bytes) -> dict[str, Any]:
 def _number(text: str) -> float:
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 2**53 else value  # JSON has only one number type
+
+
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) < _LONGEST_WHOLE else float(text)  # which is then refused as not whole
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _too_large() -> Problem:

@@ -367,6 +367,8 @@ def _limits(values: object) -> dict[str, int | tuple[int, int]]:
         soft, hard = (
             -1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1)) for part in pair
         )
+        if max(soft, hard) >= 2**63:
+            raise OptionError(f"limits[{name!r}] must be less than 2**63, got {value!r}; use math.inf for no limit")
         if hard != -1 and (soft == -1 or soft > hard):
             raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)

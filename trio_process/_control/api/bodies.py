@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ def options_of(body: Mapping[str, Any]) -> RunOptions:
         Problem: An option was refused; the text names it.
     """
     try:
-        return RunOptions(**_fields(body))
+        return _encodable(RunOptions(**_fields(body)))
     except OptionError as error:
         raise _refused(error, body) from None
 
@@ -105,13 +106,23 @@ def specs_of(body: Mapping[str, Any]) -> list[RunSpec]:
     for place, each in enumerate(body["specs"]):
         try:
             specs.append(RunSpec(**_fields(each)))
+            _encodable(specs[-1].options)
         except OptionError as error:
             raise _refused(error, each, f"specs[{place}].") from None
     return specs
 
 
+def _encodable(options: RunOptions) -> RunOptions:
+    if isinstance(options.stdin, str):
+        try:
+            options.stdin.encode(options.encoding)
+        except UnicodeError as error:
+            raise OptionError(f"stdin can't be encoded: {error}") from None
+    return options
+
+
 def _refused(error: OptionError, body: Mapping[str, Any], prefix: str = "") -> Problem:
     """Return the problem of an option, named as the client has written it."""
-    first = str(error).split(maxsplit=1)[0].rstrip(":")
     named = {("cwd" if name == "dir" else _snake(name)): name for name in body}
-    return invalid(prefix + named.get(first, first), str(error))
+    field = next((named[word] for word in re.findall(r"\w+", str(error)) if word in named), "command")
+    return invalid(prefix + field, str(error))

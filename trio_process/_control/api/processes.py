@@ -62,7 +62,9 @@ async def write_to_process(plane: Plane, request: Request) -> Answer:
     try:
         with plane.interruptible(_INPUT_PATIENCE) as scope:
             await process.send_input(request.body["input"])
-    except (ProcessNotRunningError, StdinNotAvailableError, UnicodeError) as error:
+    except UnicodeError as error:
+        raise invalid("input", f"input can't be encoded for this process: {error}") from None
+    except (ProcessNotRunningError, StdinNotAvailableError) as error:
         raise Problem("conflict", str(error)) from None
     if scope.cancelled_caught:
         raise Problem("conflict", f"{process.command!r} did not read its stdin for {_INPUT_PATIENCE:g} s")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._core import nearest
+from ..message import is_unicode
 from ..problem import invalid
 
 Schema = Mapping[str, Any]
@@ -82,6 +84,8 @@ def _check_one_of(choices: Any, value: Any, field: str) -> None:
 def _check_text(schema: Schema, value: str, field: str) -> None:
     if len(value) < schema.get("minLength", 0):
         raise invalid(field, f"{_where(field)} must not be empty")
+    if not is_unicode(value):
+        raise invalid(field, f"{_where(field)} must not contain a lone surrogate")
     if "\0" in value and "pattern" in schema:
         raise invalid(field, f"{_where(field)} must not contain a NUL character")
     if schema.get("pattern", "").startswith("^[^=") and "=" not in value[1:]:
@@ -91,7 +95,9 @@ def _check_text(schema: Schema, value: str, field: str) -> None:
 
 
 def _check_number(schema: Schema, value: float, field: str) -> None:
-    if value != value or not schema.get("minimum", value) <= value <= schema.get("maximum", value):  # noqa: PLR0124 - NaN
+    if not math.isfinite(value):
+        raise invalid(field, f"{_where(field)} must be a number that a float can hold")
+    if not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         least, most = schema.get("minimum", "any"), schema.get("maximum")
         raise invalid(
             field, f"{_where(field)} must be {least} or more{f', at most {most}' if most else ''}, not {value}"
@@ -103,6 +109,9 @@ def _check_object(schema: Schema, value: dict[str, Any], field: str) -> None:
     extra = schema.get("additionalProperties", True)
     for name, each in value.items():
         inner = f"{field}.{name}" if field else name
+        if not is_unicode(name):
+            inner = inner.encode("utf-8", "backslashreplace").decode()
+            raise invalid(inner, f"{inner!r} must not contain a lone surrogate")
         if name in properties:
             check(properties[name], each, inner)
         elif extra is False:
