@@ -1,5 +1,6 @@
 """The event stream: snapshot, order, cursors, filters, gaps, and clients that don't read."""
 
+import json
 import time
 
 import pytest
@@ -157,7 +158,7 @@ async def test_usage_is_told_of(monkeypatch):
         process = await service.start("sleep", "1000", name="web")
         found = await stream.until(lambda message: message.get("channel") == "sample" and message["data"]["services"])
         (row,) = found["data"]["services"]
-        assert (row["name"], row["service"], row["replica"], row["processes"]) == ("web", "web", 1, 1)
+        assert (row["name"], row["service"], row["replica"], row["processes"]) == (process.id, "web", 1, 1)
         assert row["memory"] > 0
         assert row["descriptors"] >= 3
         process.kill()
@@ -228,6 +229,27 @@ def test_a_backlog_has_a_bound_and_what_is_dropped_becomes_a_gap(monkeypatch):
     assert f'"missed":{1000 - kept}' in gaps[0]
     assert hub.dropped == 1000 - kept
     assert sum('"service.changed"' in message for message in messages) == 100  # never dropped
+
+
+@pytest.mark.parametrize(
+    ("wish", "services"),
+    [
+        (Wish(), {None, "web"}),
+        (Wish(frozenset({"process.output"})), {None, "web"}),
+        (Wish(frozenset({"service.changed", "sample"})), set()),
+        (Wish(services=frozenset({"web"})), {None, "web"}),
+        (Wish(services=frozenset({"db"})), {None}),
+    ],
+)
+def test_a_gap_is_for_those_who_asked_for_output(wish, services):
+    hub = Hub()
+    client = hub.join(wish)
+    hub.miss(None, 3)
+    hub.miss("web", 4)
+    assert client.waiting is bool(services)
+    gaps = [json.loads(message) for message in client.take()]
+    assert {gap["service"] for gap in gaps} == services
+    assert {gap["type"] for gap in gaps} <= {"gap"}
 
 
 def test_a_frame_is_encoded_once_for_all_that_want_the_same():

@@ -63,6 +63,11 @@ class Wish(NamedTuple):
         """Return whether an event is selected."""
         return (not self.channels or channel in self.channels) and (not self.services or service in self.services)
 
+    def misses(self, service: str | None) -> bool:
+        """Return whether lost lines may have been selected; None for lines of an unknown service."""
+        selected = service is None or not self.services or service in self.services
+        return selected and (not self.channels or _OUTPUT in self.channels)
+
 
 class Event(NamedTuple):
     """A published event."""
@@ -210,8 +215,9 @@ class Client:
         return dropped
 
     def miss(self, service: str | None, count: int) -> None:
-        """Record lines that never arrived here."""
-        self._missed[service or ""] += count
+        """Record lines that never arrived here, unless the client didn't select them."""
+        if self.wish.misses(service):
+            self._missed[service or ""] += count
 
     @property
     def waiting(self) -> bool:
