@@ -18,9 +18,11 @@ import trio
 from support import state_of, wait_gone, wait_until
 from typist import PROGRAM, at_a_terminal
 
-from trio_process import ProcessError, UnitState
+from trio_process import OptionError, ProcessError, UnitState
 from trio_process._cli.instance import Instance
+from trio_process._cli.services import pages
 from trio_process._cli.services.live import choose
+from trio_process._cli.services.up import bring_up
 
 LIMIT = 60
 
@@ -426,6 +428,40 @@ def test_the_page_of_an_instance_is_opened_on_loopback(site):
     assert done.stdout.startswith("http://127.0.0.1:")
     assert "#token=" in done.stdout
     assert site.run("ui", "--no-browser").stdout == done.stdout  # one server for all who ask
+
+
+@pytest.mark.parametrize("kept", [0.01, 1000.0])
+async def test_the_file_that_opens_the_page_holds_the_token_for_a_moment_alone(monkeypatch, tmp_path, kept):
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    monkeypatch.setattr(pages, "_KEPT", kept)
+    opened = []
+
+    def browse(url):
+        file = Path(url.removeprefix("file://"))
+        opened.append((stat.S_IMODE(file.stat().st_mode), file.read_text()))
+        return True
+
+    monkeypatch.setattr(pages.webbrowser, "open", browse)
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pages.open_page, None, False)
+            await wait_until(lambda: opened, LIMIT)
+            if kept < 1:
+                await wait_until(lambda: not list(directory.iterdir()), LIMIT)
+            os.kill(os.getpid(), signal.SIGTERM)
+    ((mode, text),) = opened
+    assert mode == 0o600
+    assert "#token=" in text
+    assert list(directory.iterdir()) == []
+
+
+async def test_an_address_for_others_without_a_token_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "trio-process.toml").write_text(FILE)
+    with pytest.raises(OptionError, match="TRIO_PROCESS_TOKEN"):
+        await bring_up(Instance(tmp_path / "trio-process.toml"), [], False, False, None, "0.0.0.0:0")
 
 
 USED = (

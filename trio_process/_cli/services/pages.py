@@ -6,6 +6,8 @@ import html
 import os
 import tempfile
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,29 +26,42 @@ async def open_page(instance: Instance | None, no_browser: bool) -> None:  # noq
     """Open the page of an instance; without an instance, serve a page of the daemons until a signal arrives."""
     if instance is not None and instance.pid():
         url = (await (await instance.reach()).post("/ui"))["url"]
-        await _show(url, no_browser=no_browser)
+        async with Daemon() as daemon:  # a signal, too, leaves no file behind
+            await daemon.run(_show, url, no_browser)
         return
     async with Daemon() as daemon, ControlServer(_LOOPBACK, registry=default_registry()) as control:
-        await _show(control.login_url.reveal(), no_browser=no_browser, wait=False)
-        report("Ctrl-C ends the page")
-        await daemon.run()
+        await daemon.run(_show_until_signal, control.login_url.reveal(), no_browser)
 
 
-async def _show(url: str, *, no_browser: bool, wait: bool = True) -> None:
+async def _show_until_signal(url: str, no_browser: bool) -> None:  # noqa: FBT001 - as above
+    report("Ctrl-C ends the page")
+    await _show(url, no_browser)
+    await trio.sleep_forever()
+
+
+async def _show(url: str, no_browser: bool) -> None:  # noqa: FBT001 - as above
     """Open a URL through a file that redirects to it, so that the token is not in an argument vector."""
     page, _, _ = url.partition("#")
     if no_browser:
         report(url)
         return
-    descriptor, name = tempfile.mkstemp(prefix="trio-process-", suffix=".html")  # 0600
-    with os.fdopen(descriptor, "w") as file:
-        target = html.escape(url, quote=True)
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>trio-process</title>\n')
-    try:
-        opened = await trio.to_thread.run_sync(webbrowser.open, Path(name).as_uri())
+    with _redirection(url) as file:
+        opened = await trio.to_thread.run_sync(webbrowser.open, file.as_uri(), abandon_on_cancel=True)
         report(f"the page is at {page}" if opened else f"no browser was found; the page is at {url}")
-        if opened and wait:
+        if opened:
             await trio.sleep(_KEPT)
+
+
+@contextmanager
+def _redirection(url: str) -> Iterator[Path]:
+    """Write a file that redirects to a URL, and remove it when the block is left: the URL has the token in it."""
+    descriptor, name = tempfile.mkstemp(prefix="trio-process-", suffix=".html")  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            target = html.escape(url, quote=True)
+            file.write(
+                f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>trio-process</title>\n'
+            )
+        yield Path(name)
     finally:
-        if wait:
-            os.unlink(name)
+        os.unlink(name)
