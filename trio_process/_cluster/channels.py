@@ -142,7 +142,7 @@ class CommandChannel:
             self._kill()
 
     def _kill(self) -> None:
-        """Kill the command's group: it may be a shell, with what leads to the agent as its child."""
+        """Kill the command's group: it may be a shell whose child is the connection to the agent."""
         if self._process.returncode is None:  # so it is not reaped, and its group ID can't have been reused
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -184,7 +184,7 @@ _SIMPLE: Final[dict[Any, Callable[[Any], bool]]] = {float: _is_number, int: _is_
 
 
 def _check_of(hint: Any) -> Callable[[Any], bool]:
-    """Return what checks the values of a field; it is made once, as looking at a type costs more than a message is worth."""
+    """Return the check of a field's values; it is made once, as inspecting a type costs more than handling a message."""
     if hint in _SIMPLE:
         return _SIMPLE[hint]
     kind, parts = get_origin(hint), get_args(hint)

@@ -327,7 +327,7 @@ class RemoteHandle:
                 self._inflows[stream].take(len(data))
 
     def pause(self, stream: Stream) -> None:
-        """Hold the output of a stream; credit is given only for output that the owner has taken in."""
+        """Hold the output of a stream; credit is given only for output that the owner has processed."""
         if stream not in self._paused:
             self._paused += (stream,)
 
@@ -360,7 +360,7 @@ class RemoteHandle:
             self._session.link.send(Signal(self._number, number))
 
     def request_stop(self, number: int, *, group: bool) -> None:
-        """Have it stopped; the agent wakes what is stopped."""
+        """Ask the agent to stop it; the agent also sends SIGCONT."""
         self.signal(number, group=group)
         self.signal(SIGCONT, group=group)
 

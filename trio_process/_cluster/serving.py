@@ -215,7 +215,7 @@ class AgentServer:
                     # more
                     break
         except WireError as error:
-            logger.error("the client said what it can't say: %s", error)
+            logger.error("the client sent an invalid message: %s", error)
         self._link.break_off(trio.BrokenResourceError("the connection to the client has ended"))
         self._end("the connection to the client has ended")
         for tap in self._taps.values():

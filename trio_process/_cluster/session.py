@@ -201,7 +201,7 @@ class Session:
                     self._handle(frame)
                 frames = await self.link.receive()
         except WireError as error:
-            logger.error("%s said what it can't say: %s", self.where, error)
+            logger.error("%s sent an invalid message: %s", self.where, error)
             return str(error)
         return "the connection has ended"
 
@@ -222,7 +222,7 @@ class Session:
                 remote.lose(why)
 
     async def give_up(self) -> None:
-        """End what led to the agent; but where the stream has ended, it is about to end by itself, and says how.
+        """End the command that led to the agent; if its stream has ended, it is about to end by itself, and reports how.
 
         The stream of an agent that has died ends a moment before ssh(1), say, reports its exit status. That status proves the
         death; an ssh that was killed proves nothing, and its processes would be lost only after the heartbeat and the grace.

@@ -138,7 +138,7 @@ class Parser:
             raise WireError(f"the connection ended in the middle of a frame, after {self._size} bytes of it")
 
     def _skip_preamble(self, data: bytes | bytearray) -> bytes:
-        """Return what comes after the preamble."""
+        """Return the data after the preamble."""
         greeting = self._greeting
         greeting += data
         found = greeting.find(MAGIC)
@@ -154,7 +154,7 @@ class Parser:
         return rest
 
     def _cut(self, data: bytes) -> list[Frame]:
-        """Cut off what is complete; each byte is copied once, but for those of a frame that came in pieces."""
+        """Cut off complete frames; each byte is copied once, except those of a frame that came in pieces."""
         frames: list[Frame] = []
         begin, end = 0, len(data)
         while begin < end or self._size:
@@ -187,7 +187,7 @@ class Parser:
 
 
 def _look(data: bytes, begin: int) -> tuple[int, Kind, int]:
-    """Return what the header of a frame says: the length of its body, its kind, and the process.
+    """Return the fields of a frame's header: the length of its body, its kind, and the process.
 
     Raises:
         WireError: No frame begins like that.

@@ -14,7 +14,7 @@ EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
 
 
 def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]:
-    """Return what a field of an attrs class is compared and hashed by if its value is a mapping, which has no hash."""
+    """Return a hashable key by which attrs compares and hashes a field whose value is a mapping."""
     return frozenset(mapping.items())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def checkable_hints(handler: Callable[..., Awaitable[Any]]) -> dict[str, tuple[type, ...]]:
-    """Return what `isinstance` can say of a handler's annotations: classes, those of generics, and unions of them."""
+    """Return the annotations of a handler that `isinstance` can check: classes, those of generics, and unions of them."""
     try:
         hints = typing.get_type_hints(handler if inspect.isroutine(handler) else type(handler).__call__)
     except Exception:  # noqa: BLE001 - annotations are any code; one that can't be read checks nothing

@@ -239,7 +239,7 @@ def with_stdin_pipe(options: RunOptions) -> RunOptions:
 
 
 def masker_for(options: RunOptions) -> Masker:
-    """Return what masks the secrets among the arguments and the environment."""
+    """Return the masker of the secrets among the arguments and in the environment."""
     if not options.env and _all_text(options.args):
         return NO_SECRETS
     secrets = [value for value in (*options.args, *options.env.values()) if isinstance(value, Secret)]

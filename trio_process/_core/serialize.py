@@ -62,7 +62,7 @@ def dumps(value: Any, **options: Any) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Return what a JSON text says; `json.JSONDecodeError`, a `ValueError`, where it says nothing."""
+    """Return the value of a JSON text; raise `json.JSONDecodeError`, a `ValueError`, if it is invalid."""
     import json  # noqa: PLC0415 - kept out of the import time
 
     return json.loads(text)

@@ -66,7 +66,7 @@ class ShutdownDeadline:
         self._at_end: list[Callable[[], object]] = []
 
     def advance(self, deadline: float) -> None:
-        """End every grace at `deadline`; a deadline later than the present one changes nothing."""
+        """End every grace at `deadline`; a deadline later than the current one changes nothing."""
         if deadline < self.at:
             self.at = deadline
             for watcher in tuple(self._watchers):

@@ -25,7 +25,7 @@ class RoomWaiters:
         self._callbacks.append(callback)
 
     def discard(self, callback: Callable[[], object]) -> None:
-        """Don't run `callback`; one that isn't waiting is ignored."""
+        """Don't run `callback`; do nothing if it isn't waiting."""
         if callback in self._callbacks:
             self._callbacks.remove(callback)
 

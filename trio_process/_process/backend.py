@@ -56,10 +56,10 @@ class HandleOwner(Protocol):
         """Called with each chunk of output."""
 
     def output_lost(self, error: Exception) -> None:
-        """Called when some of the output could not be taken in."""
+        """Called when some of the output could not be stored."""
 
     def stream_ended(self) -> None:
-        """Called at end of file on one stream: the child, and all that inherited it, have closed it."""
+        """Called at end of file on one stream: the child, and every process that inherited it, have closed it."""
 
     def exited(self) -> None:
         """Called once when the child has exited; it is not reaped yet."""
@@ -109,7 +109,7 @@ class Handle(Protocol):
         """
 
     def read_rest(self) -> None:
-        """Hand over what can be read now."""
+        """Report all output that can be read now."""
 
     def close_outputs(self) -> None:
         """Close the streams, whatever they still hold."""
@@ -118,13 +118,13 @@ class Handle(Protocol):
         """Send a signal to the child, or to its whole group."""
 
     def request_stop(self, number: int, *, group: bool) -> None:
-        """Send the stop signal, and SIGCONT to what a signal has stopped, so that it can act on it."""
+        """Send the stop signal, and SIGCONT, so that stopped members can act on it."""
 
     def has_exited(self) -> bool:
         """Return whether the child has exited, even if that has not been reported yet."""
 
     def survivor(self) -> Survivor:
-        """Return what is known of a child that SIGKILL did not end."""
+        """Return the PID, state and command of a child that SIGKILL did not end."""
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Ask the descendants that outlive the child to end, and kill them from `kill_from` on.
@@ -182,7 +182,7 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Release what the children share."""
+        """Release the resources that the children share."""
 
 
 BackendFactory = Callable[[Reactor, ServiceOptions], Backend]

@@ -121,7 +121,7 @@ def find_program(name: str, path: str, cwd: str = "") -> str:
 
 @lru_cache
 def _candidates(name: str, path: str) -> tuple[str, ...]:
-    """Return what a program of that name may be, most wanted first; to join them takes longer than to look at them."""
+    """Return the paths that a program of that name may have, in order; joining them takes longer than checking them."""
     if "/" in name:
         return (name,)
     return tuple([os.path.join(directory or os.curdir, name) for directory in path.split(os.pathsep)])

@@ -9,7 +9,7 @@ from .backend import ExitInfo, Handle, HandleOwner, Survivor, Swept
 
 
 class HandleBetween:
-    """The handle of a child for its lifecycle, and the owner of the real handle; subclasses look at what passes.
+    """The handle of a child for its lifecycle, and the owner of the real handle; subclasses inspect the calls.
 
     Args:
         real: The real handle.

@@ -106,7 +106,7 @@ OVER: Final = (Phase.ENDED, Phase.ABANDONED)
 
 @final
 class Lifecycle:
-    """One child. `ManagedProcess` is its public side, `Record` what is known of it.
+    """One child. `ManagedProcess` is its public side, `Record` holds the facts about it.
 
     Attributes:
         phase: Where it stands.
@@ -198,14 +198,14 @@ class Lifecycle:
             self.backpressure.wait(stream, full)
 
     def output_lost(self, error: Exception) -> None:
-        """Kill a child whose output can't be taken in, for want of memory say; waiters and readers get the error."""
+        """Kill a child whose output can't be stored, for want of memory say; waiters and readers get the error."""
         if self.record.output_error is None and self.phase is not Phase.ABANDONED:
             self.record.lose_output(error)
             if not self.record.options.detach:
                 self.ask(Request(EndReason.KILLED, SIGKILL))
 
     def read_rest(self) -> None:
-        """Take in what can be read now."""
+        """Read all output that can be read now."""
         try:
             self.handle.read_rest()
         except Exception as error:  # noqa: BLE001 - as in `received`
@@ -325,7 +325,7 @@ class Lifecycle:
         return self.phase in SIGNALLABLE
 
     def ask(self, request: Request) -> None:
-        """Act on a request, now or as soon as the child has started; one that is over is left alone."""
+        """Act on a request, now or as soon as the child has started; do nothing if it has ended."""
         if isinstance(self.handle, PendingHandle):
             self.handle.ask(request)
         elif self.is_signallable:
@@ -339,7 +339,7 @@ class Lifecycle:
             self.stopping.shorten_grace()
 
     def kill_descendants(self) -> None:
-        """End the grace period of what a sweep has found."""
+        """End the grace period of the processes that a sweep has found."""
         if self.phase is Phase.SWEEPING and self._kill_now is not None:
             self._kill_now()
 
@@ -352,7 +352,7 @@ class Lifecycle:
             self.host.ended(self.record.id)
 
     def result(self) -> CommandResult:
-        """Return what is known so far."""
+        """Return the result so far."""
         return self.record.result(self.output.capture, trio.current_time())
 
 

@@ -431,7 +431,7 @@ def ask_to_stop(
     grace_period: float | None = None,
     reason: EndReason = EndReason.STOPPED,
 ) -> None:
-    """Begin what `ManagedProcess.stop` does without waiting for the end, with another stop signal if one is given."""
+    """Start a stop without waiting for the end, with another stop signal if one is given."""
     process._child.ask(Request(reason, None, task_name(), grace_period, stop_signal))
 
 
@@ -446,7 +446,7 @@ def stop_signal_of(process: ManagedProcess) -> int:
 
 
 def masker_of(process: ManagedProcess) -> Masker:
-    """Return what masks the secrets of a process in a text; false if it has none."""
+    """Return the masker of a process's secrets; false if it has none."""
     return masker_for(process._child.record.options)
 
 

@@ -81,7 +81,7 @@ class Timer:
 
 @final
 class Reactor:
-    """Watches descriptors and deadlines; `run` is its one task, and goes on whatever is cancelled until `stop`."""
+    """Watches descriptors and deadlines; `run` is its one task, and continues until `stop` even if it is cancelled."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -152,7 +152,7 @@ class Reactor:
             self._call_timers()
 
     async def _serve(self) -> None:
-        """Call what is ready, until a timer is due; entering a cancel scope for each wait would take 10 µs."""
+        """Run the callbacks that are ready, until a timer is due; a cancel scope for each wait would take 10 µs."""
         descriptor = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
@@ -187,7 +187,7 @@ class Reactor:
             heapq.heappop(self._timers)
 
     def call(self, callback: Callback) -> None:
-        """Call back; what it raises is logged."""
+        """Run a callback; its exceptions are logged."""
         try:
             callback()
         except Exception:  # noqa: BLE001 - one child's failure must not end the supervision of the others

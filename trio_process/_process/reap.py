@@ -45,7 +45,7 @@ def has_exited(pidfd: int, within: float = 0.0) -> bool:
 
 
 def reap(pid: int, pidfd: int) -> ExitInfo:
-    """Reap a child that has ended; for a child that isn't ours to reap, return what the kernel still knows."""
+    """Reap a child that has ended; for a child that isn't ours to reap, return the facts that the kernel still has."""
     reaped = 0
     if pidfd >= 0:
         try:
@@ -181,7 +181,7 @@ def _reach_group(pid: int, number: int) -> bool:
 
 
 def signal_leader(pidfd: int, number: int) -> None:
-    """Signal one child; one that has ended is left alone (pidfd_send_signal(2))."""
+    """Signal one child, unless it has ended (pidfd_send_signal(2))."""
     try:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""`Record`: what is known of one child, and the snapshots and results that follow from it."""
+"""`Record`: the facts about one child, and the snapshots and results made from them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Record:
         self.final_duration = 0.0
 
     def lose_output(self, error: Exception) -> None:
-        """Note that some of the output could not be taken in."""
+        """Note that some of the output could not be stored."""
         self.output_error = error
         self.output_incomplete = True
         killed = "" if self.options.detach else ", so it was killed"  # what is detached does not depend on us
@@ -159,7 +159,7 @@ class Record:
         )
 
     def result(self, capture: Capture, now: float) -> CommandResult:
-        """Return what is known so far, with the output that `capture` holds."""
+        """Return the result so far, with the output that `capture` holds."""
         options = self.options
         stdout, stderr = capture.bytes(Stream.STDOUT), capture.bytes(Stream.STDERR)
         return CommandResult(
@@ -196,7 +196,7 @@ class Record:
         return is_success(self.options, self.status, self.exit_code, self.reason)
 
     def raise_trouble(self) -> None:
-        """Raise what no result can report: SIGKILL did not end the child, or its output could not be taken in."""
+        """Raise an error that no result can report: SIGKILL did not end the child, or its output could not be stored."""
         if self.survivors:
             raise StopFailedError(self.survivors)
         if self.output_error is not None:

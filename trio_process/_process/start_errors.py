@@ -63,7 +63,7 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
 
 
 def _more_descriptors(error: OSError) -> str:
-    """Return what to do about EMFILE, or about ENFILE, the limit of the whole system."""
+    """Return advice for EMFILE, or for ENFILE, the limit of the whole system."""
     if error.errno == errno.ENFILE:
         return "the whole system has no more (fs.file-max)"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

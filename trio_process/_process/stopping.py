@@ -41,7 +41,7 @@ class Child(Protocol):
         """Stop waiting for slow consumers."""
 
     def kill_descendants(self) -> None:
-        """End the grace period of what a sweep has found."""
+        """End the grace period of the processes that a sweep has found."""
 
     def check_unkillable(self) -> None:
         """Report a child that SIGKILL has not ended."""

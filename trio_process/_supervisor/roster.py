@@ -125,7 +125,7 @@ class Roster:
         return entry.replicas[1]
 
     def populate(self, entry: Entry) -> None:
-        """Have as many replicas as the spec says: begin the new ones, bring back those that were to go, retire the rest."""
+        """Adjust the replicas to the spec: start new ones, bring back those that were to go, retire surplus ones."""
         wanted = 0 if entry.removed else entry.spec.replicas
         for number in range(1, max(wanted, 1) + 1):
             replica = entry.replicas.get(number)
@@ -284,7 +284,7 @@ class Roster:
         pulse.set()
 
     async def until(self, check: Callable[[], _T | None]) -> _T:
-        """Return what `check` finds, as soon as it is not None; it is asked after every change."""
+        """Return the result of `check`, as soon as it is not None; it is called after every change."""
         await trio.lowlevel.checkpoint()
         while True:
             pulse = self._pulse

@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def process(self) -> ManagedProcess | None:
-        """The process of its present run, or else of the last one."""
+        """The process of its current run, or else of the last one."""
 
     @property
     def generation(self) -> int:

@@ -42,7 +42,7 @@ class Watchers:
     """The tasks that wait for a state of a unit, and the readers of its lines.
 
     Attributes:
-        process: The process of the present run, or else of the last one.
+        process: The process of the current run, or else of the last one.
     """
 
     __slots__ = ("_readers", "_replica", "_waiters", "process")
@@ -95,7 +95,7 @@ class Watchers:
             reader._follow(process)
 
     def lines(self) -> UnitLines:
-        """Return the lines of the present run, or else of the last one, and of every later one."""
+        """Return the lines of the current run, or else of the last one, and of every later one."""
         reader = UnitLines()
         if self._readers is None:
             self._readers = WeakSet()

@@ -51,7 +51,7 @@ class EventBatch(Sequence[Any]):
 
     @property
     def _droppable(self) -> bool:
-        """Whether a subscriber's policy may drop it: not the beginning and the end of a process, nor what says so itself."""
+        """Whether a subscriber's policy may drop it: never the start or end of a process, nor an event that refuses it."""
         return not isinstance(self._event, _LIFECYCLE) and not getattr(type(self._event), "never_dropped", False)
 
     @property

@@ -185,7 +185,7 @@ class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
             await self._wait_for_more()
 
     def _next_buffered(self) -> E_co:
-        """Return the next event, beginning the next batch if the present one is read; `_NOTHING` if there is none."""
+        """Return the next event, from the next batch if the current one is read; `_NOTHING` if none is buffered."""
         event: E_co
         while (event := next(self._events, _NOTHING)) is _NOTHING:
             self._backlog.give_back()

@@ -138,7 +138,7 @@ def lives_since(pid: int, moment: float, *, slack: float = START_SLACK) -> bool:
 
 
 def read_stat(pid: int) -> ProcStat | None:
-    """Return what ``/proc/PID/stat`` says, or None if there is no such process or no ``/proc``."""
+    """Return the content of ``/proc/PID/stat``, or None if there is no such process or no ``/proc``."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -199,7 +199,7 @@ class LocalHandle:
         self._read_on(Stream.STDERR)
 
     def _read_on(self, stream: Stream) -> None:
-        """Read what there is, and go on for a bounded time while the child refills its pipe as fast."""
+        """Read the pipe until it is empty, but only a few times if the child refills it as fast."""
         for _ in range(_READS_AT_ONCE):
             if self._read(stream) < CHUNK or stream in self._paused:
                 return

@@ -127,7 +127,7 @@ class LineSplitter:
         return Split(lines, frozenset(range(len(lines) - 1)))
 
     def _pieces_of_carry(self) -> Split:
-        """Cut what is too long off a line that has not ended; a piece of it stays, to be the last one."""
+        """Cut pieces off a line that is too long and has not ended; the rest stays, to be the last one."""
         carry = bytes(self._carry)
         lines = []
         begin = 0

@@ -1,4 +1,4 @@
-"""`RingBuffer`: the tail of what was written."""
+"""`RingBuffer`: keeps the last bytes written to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes obj
 
 @final
 class Ring:
-    """The bytes behind a `RingBuffer`, with what the capture of a process needs of them: offsets and lines.
+    """The bytes behind a `RingBuffer`, with offsets and lines for the capture of a process.
 
     Args:
         size: Bytes to keep; 0 keeps nothing, `math.inf` everything.
@@ -110,7 +110,7 @@ class Ring:
         return self.since(self.start)
 
     def since(self, offset: int) -> builtins.bytes:
-        """Return what was written from `offset` on; it must not be before `start`."""
+        """Return the bytes written from `offset` on; it must not be before `start`."""
         if self._all is not None:
             if not offset:
                 return self._all.getvalue()

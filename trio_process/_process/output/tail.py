@@ -69,7 +69,7 @@ class FileTail:
             self.resume()
 
     def read(self, most: float = math.inf) -> bool:
-        """Read what is available, but at most `most` bytes; return whether there was anything."""
+        """Read the available bytes, but at most `most`; return whether there were any."""
         if self._descriptor < 0:
             return False
         # no further than its present end: the writer may go on for ever

@@ -75,7 +75,7 @@ class LineKind:
         return LineKind(fill(self.pattern, replica)) if isinstance(self.pattern, str) else self
 
     def describe(self) -> str:
-        """Return what is waited for."""
+        """Return a description of the line."""
         pattern = self.pattern if isinstance(self.pattern, str) else self.pattern.pattern
         return f"a line with {pattern!r}"
 

@@ -263,7 +263,7 @@ class Keeper:
             self._probing.end()
 
     def _go_by(self, spec: UnitSpec) -> None:
-        """Switch to another spec, and apply its probes even to the present run."""
+        """Switch to another spec, and apply its probes even to the current run."""
         old, self._spec = self._spec, spec
         if (spec.ready, spec.live) == (old.ready, old.live):
             return

@@ -62,7 +62,7 @@ class Replica:
         number: Its number, from 1.
 
     Attributes:
-        run: The present run, which may be stopping. There is never a second one: it is set on the way into `STARTING`,
+        run: The current run, which may be stopping. There is never a second one: it is set on the way into `STARTING`,
             and cleared only when nothing of it is left.
         survived: The previous run, if a process of it survived SIGKILL.
         gone: Whether its task has ended.
@@ -105,7 +105,7 @@ class Replica:
 
     @property
     def process(self) -> ManagedProcess | None:
-        """The process of the present run, or else of the previous one."""
+        """The process of the current run, or else of the previous one."""
         return self.watchers.process if self.run is None else self.run.process
 
     @property
@@ -166,7 +166,7 @@ class Replica:
         return self.team.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
 
     def describe(self) -> str:
-        """Return its state and what it waits for, for an error."""
+        """Return its state and the units that it waits for, for an error."""
         waiting = self.waiting_for()
         if waiting:
             return f"{self.name} is {self.state}, for " + ", ".join(f"{n} ({self.spec.after[n]})" for n in waiting)
@@ -250,7 +250,7 @@ class Replica:
     # what a user asks of its unit
 
     def lines(self) -> UnitLines:
-        """Return the lines of the present run, or else of the previous one, and of all later runs."""
+        """Return the lines of the current run, or else of the previous one, and of all later runs."""
         return self.watchers.lines()
 
     async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands

@@ -44,7 +44,7 @@ class Team(Protocol[_ReplicaT_contra]):
         """Return whether a unit is to run."""
 
     def outlook(self, replica: _ReplicaT_contra) -> Outlook:
-        """Return whether all that it waits for is there, may come, or can't."""
+        """Return whether its conditions hold, may still be met, or can't be."""
 
     def missing(self, replica: _ReplicaT_contra) -> tuple[str, ...]:
         """Return the names of the units that it waits for."""
@@ -53,10 +53,10 @@ class Team(Protocol[_ReplicaT_contra]):
         """Return why it can't be started."""
 
     def may_start(self, replica: _ReplicaT_contra) -> bool:
-        """Return whether all that is restarted together with it is stopped."""
+        """Return whether all units that are restarted together with it are stopped."""
 
     def may_stop(self, replica: _ReplicaT_contra) -> bool:
-        """Return whether all that depends on it and is to be stopped is."""
+        """Return whether its dependents that are to be stopped have stopped."""
 
     def may_go(self, replica: _ReplicaT_contra) -> bool:
         """Return whether it is not needed any more once it is at rest."""
@@ -77,4 +77,4 @@ class Team(Protocol[_ReplicaT_contra]):
         """End the supervisor's block with an error that is no `Exception`."""
 
     async def until(self, check: Callable[[], _T | None]) -> _T:
-        """Return what `check` finds, as soon as it is not None."""
+        """Return the result of `check`, as soon as it is not None."""

@@ -111,7 +111,7 @@ class Outlook(StrEnum):
 
 
 class Situation(NamedTuple):
-    """The input of `decide`: whether a unit is wanted, and the facts about its present run."""
+    """The input of `decide`: whether a unit is wanted, and the facts about its current run."""
 
     wanted: bool = True
     start_requested: bool = False
