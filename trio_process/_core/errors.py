@@ -18,22 +18,24 @@ class ProcessError(Exception):
     def __init_subclass__(cls, *, shown_as: type[Exception] | None = None) -> None:
         """Let tracebacks show a class of ours by its public name: that of `shown_as`, if it isn't public itself."""
         super().__init_subclass__()
-        package, layer, *_ = *cls.__module__.split("."), ""
-        if package != _PACKAGE:
-            return  # of another program
-        if shown_as is None:
-            cls.__module__ = package if layer.startswith("_") else f"{package}.{layer}"
-            return
-        place = cls.__module__, cls.__qualname__
-
-        def reduce(self: ProcessError) -> tuple[Any, ...]:
-            return _made, (*place, self.args), self.__dict__
-
-        cls.__reduce__ = reduce  # type: ignore[method-assign, assignment] # pickle looks a class up by its name
-        cls.__module__, cls.__name__, cls.__qualname__ = shown_as.__module__, shown_as.__name__, shown_as.__qualname__
+        _show_publicly(cls, shown_as)
 
 
-ProcessError.__module__ = _PACKAGE
+def _show_publicly(cls: Any, shown_as: type[Exception] | None = None) -> None:
+    package, _, rest = cls.__module__.partition(".")
+    if package != _PACKAGE:
+        return  # of another program
+    if shown_as is None:
+        cls.__module__ = package if rest.startswith("_") else f"{package}.{rest.partition('.')[0]}"
+        return
+    place = cls.__module__, cls.__qualname__
+    # pickle looks a class up by its name
+    cls.__reduce__ = lambda self: (_made, (*place, self.args), self.__dict__)
+    for name in ("__module__", "__name__", "__qualname__"):
+        setattr(cls, name, getattr(shown_as, name))
+
+
+_show_publicly(ProcessError)
 
 
 def _made(module: str, name: str, args: tuple[Any, ...]) -> Exception:
