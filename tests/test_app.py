@@ -43,7 +43,8 @@ def environment(app):
         "XDG_STATE_HOME": str(app.parent / "state"),
         "DEPOT_ADDRESS": f"127.0.0.1:{free_port()}",
         "DEPOT_DATA": str(app / "data"),
-        "PYTEST_ADDOPTS": "-p no:schemathesis -p no:hypothesispytest",  # slow to import, and not the application's
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # others are slow to import
+        "PYTEST_ADDOPTS": "-p trio -p trio_process",
     }
 
 

@@ -11,10 +11,10 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
-def run(pytester):
-    """Return a function that runs a test file in a pytest of its own."""
-    # the plugin that reruns tests would leave a thread and a socket behind in this process: it ends with its process alone
-    options = "--strict-markers -p no:cacheprovider -p no:rerunfailures"
+def run(pytester, monkeypatch):
+    """Return a function that runs a test file in a pytest of its own, with no other plugins than these."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    options = "--strict-markers -p no:cacheprovider -p trio -p trio_process"
     pytester.makeini(f"[pytest]\ntrio_mode = true\naddopts = {options}\n")
 
     def run(text, *args):
