@@ -4,7 +4,6 @@ import logging
 
 import pytest
 import trio
-from quart import Blueprint, Response
 
 from trio_process._daemon import HealthServer
 from trio_process._daemon.health import streams
@@ -55,16 +54,22 @@ async def test_options_reports_a_good_state_with_the_methods_it_allows(server):
 
 
 def with_before_request(app):
+    from quart import Response
+
     app.before_request(lambda: Response("no", 401))
 
 
 def with_a_blueprint(app):
+    from quart import Blueprint, Response
+
     blueprint = Blueprint("guard", __name__)
     blueprint.before_app_request(lambda: Response("no", 401))
     app.register_blueprint(blueprint)
 
 
 def with_after_request(app):
+    from quart import Response
+
     def refuse(response):
         return Response("no", 401)
 
@@ -95,6 +100,8 @@ async def test_hooks_see_the_probes_also_when_they_come_while_it_serves(server, 
 
 
 async def test_a_route_of_the_users_wins_whatever_its_function_is_called(server):
+    from quart import Blueprint
+
     assert (await ask(server.addr, "GET", "/health"))[2] == "ok\n"
 
     @server.app.get("/health")

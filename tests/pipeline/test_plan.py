@@ -4,7 +4,6 @@ import re
 import time
 from itertools import pairwise
 
-import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,8 @@ def spec(name, *after):
 
 def graph_of(specs):
     """An edge from each spec to what it needs; missing names are nodes too."""
+    import networkx as nx
+
     graph = nx.DiGraph()
     for one in specs:
         graph.add_node(one.name)
@@ -40,6 +41,8 @@ def pipelines(draw, acyclic=False, missing=True):
 
 
 def expected_broken(specs):
+    import networkx as nx
+
     graph = graph_of(specs)
     known = {one.name for one in specs}
     bad = {name for name in graph if name not in known}
@@ -60,6 +63,8 @@ def test_a_spec_is_broken_just_if_it_reaches_a_cycle_or_a_missing_name(specs):
 @settings(deadline=None)
 @given(pipelines())
 def test_the_waves_are_the_topological_generations_in_input_order(specs):
+    import networkx as nx
+
     plan = make_plan(specs)
     graph = graph_of(specs).reverse()
     graph.remove_nodes_from([name for name in list(graph) if name in expected_broken(specs) | {"gone", "lost"}])
@@ -76,6 +81,8 @@ def test_a_wave_is_in_input_order_whatever_released_its_members():
 @settings(deadline=None)
 @given(pipelines(acyclic=True, missing=False))
 def test_the_chain_of_a_spec_is_the_longest_path_that_begins_with_it(specs):
+    import networkx as nx
+
     plan = make_plan(specs)
     graph = graph_of(specs).reverse()
     for place, one in enumerate(specs):
@@ -86,6 +93,8 @@ def test_the_chain_of_a_spec_is_the_longest_path_that_begins_with_it(specs):
 @settings(deadline=None)
 @given(pipelines(missing=False))
 def test_a_cycle_that_is_told_is_one_and_begins_with_its_first_member_in_the_input(specs):
+    import networkx as nx
+
     plan = make_plan(specs)
     graph = graph_of(specs)
     place = {one.name: number for number, one in enumerate(specs)}
