@@ -69,15 +69,19 @@ def tests(session: nox.Session) -> None:
     """Run the tests, on every supported Python of this machine. Arguments go to pytest: `nox -s tests -- -k name`."""
     _install(session, "test")
     # the engines of clusters run the same code on every Python, and take as long as all the rest: one Python tries them
-    engines = {} if session.python == _FOUND[0] else {"TRIO_PROCESS_TEST_ENGINES": "none"}
+    env = {} if session.python == _FOUND[0] else {"TRIO_PROCESS_TEST_ENGINES": "none"}
+    # whatever the environment says, compiled tests are kept: compiling them takes three times as long as importing them. One
+    # process does it for all workers
+    env["PYTHONDONTWRITEBYTECODE"] = ""
+    session.run("python", "-m", "pytest", "--collect-only", "-n0", *session.posargs, env=env, silent=True)
     # most tests wait for a process or a clock, so that three at once keep a processor busy; `-- -n0` runs one by one
     workers = ["-n", str(3 * len(os.sched_getaffinity(0))), "--maxprocesses", "12", "--dist", "loadgroup"]
     pytest = ["python", "-m", "pytest", *workers, *session.posargs]
     try:
-        session.run(*pytest, env=engines)
+        session.run(*pytest, env=env)
     except CommandFailed:
         # real engines, terminals and signals on a busy machine: what failed is tried once more, and has to pass then
-        session.run(*pytest, "-n0", "--last-failed", "--last-failed-no-failures", "none", env=engines)
+        session.run(*pytest, "-n0", "--last-failed", "--last-failed-no-failures", "none", env=env)
 
 
 @nox.session
