@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from daemon_shell import Shell
+from invoke import reap_background
 
 
 @pytest.fixture
@@ -16,3 +17,4 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     if shell.registry.list():
         shell.here("daemon", "stop", "my", "web")
     assert shell.registry.list() == []
+    reap_background()

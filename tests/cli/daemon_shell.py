@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import trio
+from invoke import Ended, invoke
 
 from trio_process import Registry
-from trio_process._cli.main import cli
 
 PATIENCE = 60
-SLEEP = (sys.executable, "-c", "import signal; signal.pause()")
-
-
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
+SLEEP = ("sleep", "1000")
 
 
 def well(ended: Ended) -> str:
@@ -54,24 +44,13 @@ class Shell:
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    def here(self, *words: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Run what starts nothing in this process, as starting another takes longer; an exception fails the test."""
-        out, err = io.StringIO(), io.StringIO()
-        code: object = None
-        with patch.dict(os.environ, {**self.environment, **(env or {})}), redirect_stdout(out), redirect_stderr(err):
-            try:
-                cli(words, prog_name="trio-process")
-            except SystemExit as ended:
-                code = ended.code
-        if isinstance(code, str):
-            err.write(f"{code}\n")  # as the interpreter does (sys.exit)
-            code = 1
-        assert code is None or isinstance(code, int)
-        return Ended(code or 0, out.getvalue(), err.getvalue())
+    def here(self, *words: str, cwd: Path | str = ".", env: Mapping[str, str | None] | None = None) -> Ended:
+        """Run it in this process, as starting another takes longer."""
+        return invoke(*words, cwd=cwd, env={**self.environment, **(env or {})})
 
     def ok(self, *words: str) -> str:
-        """Run what must go well: in this process what only looks or stops, in one of its own what starts something."""
-        return well((self.run if words[1:2] in (("start",), ("restart",)) else self.here)(*words))
+        """Run what must go well, in this process."""
+        return well(self.here(*words))
 
     def pid(self) -> int:
         entry = self.registry.get("my", "web")

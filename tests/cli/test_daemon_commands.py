@@ -22,11 +22,10 @@ from trio_process._cli.daemon.commands import daemon
 
 
 def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
-    said = shell.ok(
-        "daemon", "start", "my", "web", "--ready-line", "is up", "--", "sh", "-c", "echo it is up; exec sleep 1000"
-    )
+    command = ("sh", "-c", "echo it is up; exec sleep 1000")
+    said = well(shell.run("daemon", "start", "my", "web", "--ready-line", "is up", "--", *command))
     pid = shell.pid()
-    command = int(said.split("its command PID ")[1].split(",")[0])
+    command_pid = int(said.split("its command PID ")[1].split(",")[0])
     assert f"started my/web: PID {pid}" in said
 
     assert well(shell.run("daemon", "status", "my", "web")).startswith("code     my\n")
@@ -36,7 +35,7 @@ def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
     assert well(shell.run("daemon", "logs", "my", "web")) == "it is up\n"
 
     assert well(shell.run("daemon", "stop", "my", "web")).startswith(f"stopped my/web (PID {pid})")
-    gone(command)
+    gone(command_pid)
     ended = shell.run("daemon", "status", "my", "web", "--json")
     assert (ended.returncode, json.loads(ended.stdout)["running"]) == (3, False)
     assert well(shell.run("daemon", "stop", "my", "web")) == "my/web is not running\n"
@@ -45,7 +44,7 @@ def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
 
 def test_a_second_one_is_refused_and_told_who_runs(shell: Shell) -> None:
     shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
-    ended = shell.run("daemon", "start", "my", "web", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", "--", *SLEEP)
     assert ended.returncode == 1
     assert f"already running: PID {shell.pid()}" in ended.stderr
 
@@ -69,7 +68,7 @@ def test_restart_repeats_the_last_start(shell: Shell) -> None:
 def test_a_command_that_does_not_come_up_is_reported_and_leaves_nothing(
     shell: Shell, command: tuple[str, ...], why: str
 ) -> None:
-    ended = shell.run("daemon", "start", "my", "web", "--settle", "30", "--", *command)
+    ended = shell.here("daemon", "start", "my", "web", "--settle", "30", "--", *command)
     assert ended.returncode == 1
     assert why in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -78,7 +77,7 @@ def test_a_command_that_does_not_come_up_is_reported_and_leaves_nothing(
 
 
 def test_one_that_is_never_healthy_is_stopped_when_the_time_is_up(shell: Shell) -> None:
-    ended = shell.run("daemon", "start", "my", "web", "--tcp", "127.0.0.1:1", "--timeout", "0.5", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", "--tcp", "127.0.0.1:1", "--timeout", "0.5", "--", *SLEEP)
     assert ended.returncode == 1
     assert "not healthy within 0.5 s" in ended.stderr
     assert shell.registry.list() == []
@@ -238,8 +237,9 @@ def test_what_can_never_be_healthy_is_refused_before_anything_runs(shell: Shell,
 
 
 def test_a_start_that_is_refused_does_not_change_what_restart_does(shell: Shell) -> None:
-    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP, "first")
-    assert shell.run("daemon", "start", "my", "web", "--", *SLEEP, "second").returncode == 1
+    command = ("sh", "-c", "while :; do sleep 1000; done", "sh")
+    shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *command, "first")
+    assert shell.here("daemon", "start", "my", "web", "--", *command, "second").returncode == 1
     assert "first" in (shell.state / order_file(shell)).read_text()
     said = shell.ok("daemon", "restart", "my", "web")
     command = int(said.split("its command PID ")[1].split(",")[0])

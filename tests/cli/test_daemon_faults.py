@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,13 +22,15 @@ from typing import Any
 import pytest
 import trio
 from daemon_shell import PATIENCE, SLEEP, Shell, gone, well
-from support import free_port, is_gone
+from support import free_port, is_gone, wait_until
 
-from trio_process import AlreadyRunningError, DaemonEntry, DaemonError, ProcessError
+from trio_process import AlreadyRunningError, DaemonEntry, DaemonError, ProcessError, Registry
+from trio_process._cli.daemon import resident
 from trio_process._cli.daemon.files import DaemonSpec
 from trio_process._cli.daemon.readiness import refuse_answering_target
 from trio_process._cli.daemon.resident import health_address
 from trio_process._cli.state import explain, state_directory
+from trio_process._daemon import hold_entry
 from trio_process.testing import FaultyDisk
 
 TRAP = "trap 'echo hangup' HUP; echo up; while :; do sleep 0.05; done"
@@ -82,7 +85,7 @@ def server(answer: int = 200, authorization: str = "") -> Iterator[tuple[int, li
 @pytest.mark.parametrize("restart", ["never", "on-failure", "always"])
 def test_a_command_that_ends_again_and_again_is_not_a_start(shell: Shell, restart: str) -> None:
     options = ("--restart", restart, "--timeout", "3")
-    ended = shell.run("daemon", "start", "my", "web", *options, "--", "sh", "-c", "echo boom; exit 3")
+    ended = shell.here("daemon", "start", "my", "web", *options, "--", "sh", "-c", "echo boom; exit 3")
     assert ended.returncode == 1
     assert "boom" in ended.stderr
     assert "exited with code 3" in ended.stderr or "ended with exit status 3" in ended.stderr
@@ -102,7 +105,7 @@ def test_a_target_that_answers_before_the_start_is_refused(shell: Shell, kind: s
     with server() as (port, _):
         tcp, url = ("--tcp", f"127.0.0.1:{port}"), ("--health-url", f"http://127.0.0.1:{port}/")
         options = {"--tcp": tcp, "--health-url": url, "both": (*tcp, *url)}[kind]
-        ended = shell.run("daemon", "start", "my", "web", *options, "--", *SLEEP)
+        ended = shell.here("daemon", "start", "my", "web", *options, "--", *SLEEP)
     assert ended.returncode == 1
     assert "another program answers at" in ended.stderr
     assert str(port) in ended.stderr
@@ -135,7 +138,7 @@ def test_a_second_start_is_told_who_runs_and_not_that_its_target_answers(shell: 
         f"import socket, signal; s = socket.create_server(('127.0.0.1', {port})); signal.pause()",
     )
     shell.ok("daemon", "start", "my", "web", "--tcp", f"127.0.0.1:{port}", "--", *command)
-    ended = shell.run("daemon", "start", "my", "web", "--tcp", f"127.0.0.1:{port}", "--", *command)
+    ended = shell.here("daemon", "start", "my", "web", "--tcp", f"127.0.0.1:{port}", "--", *command)
     assert f"already running: PID {shell.pid()}" in ended.stderr
     shell.ok("daemon", "restart", "my", "web")  # asks after its stop
 
@@ -149,7 +152,7 @@ def test_a_command_that_ends_while_a_stranger_answers_is_not_healthy(shell: Shel
     try:
         # not a descendant: else it would end with the command
         start = ("daemon", "start", "my", "web", "--tcp", f"127.0.0.1:{port}", "--timeout", "20")
-        ended = shell.run(*start, "--", "setsid", "sh", "-c", script)
+        ended = shell.here(*start, "--", "setsid", "sh", "-c", script)
         assert ended.returncode == 1, ended
         assert shell.registry.list() == []
     finally:
@@ -188,7 +191,7 @@ def test_waiting_to_restart_is_shown(shell: Shell) -> None:
     ],
 )
 def test_the_last_reason_is_in_the_text(shell: Shell, options: tuple[str, str], reason: str) -> None:
-    ended = shell.run("daemon", "start", "my", "web", *options, "--timeout", "4", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", *options, "--timeout", "4", "--", *SLEEP)
     assert ended.returncode == 1
     assert "not healthy within 4 s" in ended.stderr
     assert reason in ended.stderr
@@ -209,7 +212,7 @@ def test_the_status_of_the_answer_is_in_the_text(shell: Shell, answer: int) -> N
     )
     url = f"http://localhost:{port}/a%20b?c=d"
     command = (sys.executable, "-c", sick)
-    ended = shell.run("daemon", "start", "my", "web", "--health-url", url, "--timeout", "4", "--", *command)
+    ended = shell.here("daemon", "start", "my", "web", "--health-url", url, "--timeout", "4", "--", *command)
     assert f"HTTP status {answer} Sick" in ended.stderr
     assert "/a%20b?c=d" in log_of(shell).splitlines()
 
@@ -268,7 +271,7 @@ def test_the_registered_address_always_has_a_port(url: str, address: str) -> Non
     ],
 )
 def test_an_early_end_is_told_with_its_status(shell: Shell, script: str, parts: list[str]) -> None:
-    ended = shell.run("daemon", "start", "my", "web", "--", "sh", "-c", script)
+    ended = shell.here("daemon", "start", "my", "web", "--", "sh", "-c", script)
     assert ended.returncode == 1
     for part in parts:
         assert part in ended.stderr
@@ -285,11 +288,8 @@ def test_a_restart_that_cannot_start_leaves_the_daemon_running(shell: Shell, mis
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o755)
     command = "program" if missing == "path" else "./program"
-    env = {**shell.environment, "PATH": f"{work}:{os.environ['PATH']}"}
-    subprocess.run(
-        [sys.executable, "-m", "trio_process", "daemon", "start", "my", "web", "--settle", "0", "--", command],
-        cwd=work, env={**env, "PYTHONPATH": str(Path(__file__).parents[2])}, check=True, timeout=PATIENCE, capture_output=True,
-    )  # fmt: skip
+    path = {"PATH": f"{work}:{os.environ['PATH']}"}
+    well(shell.here("daemon", "start", "my", "web", "--settle", "0", "--", command, cwd=work, env=path))
     pid = shell.pid()
     match missing:
         case "program":
@@ -298,7 +298,7 @@ def test_a_restart_that_cannot_start_leaves_the_daemon_running(shell: Shell, mis
             program.chmod(0o644)
         case "directory":
             work.rename(shell.home / "moved")
-    ended = shell.run("daemon", "restart", "my", "web")
+    ended = shell.here("daemon", "restart", "my", "web")
     assert ended.returncode == 1
     assert "can't be started again" in ended.stderr
     assert ("directory" if missing == "directory" else "program") in ended.stderr
@@ -340,7 +340,7 @@ def test_a_restart_that_had_to_kill_goes_on_and_has_the_status_of_the_start(shel
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
     command = (sys.executable, "-c", stubborn)
     shell.ok("daemon", "start", "my", "web", "--grace", "60", "--ready-line", "up", "--", *command)
-    ended = shell.run("daemon", "restart", "my", "web", "--timeout", "0.3")
+    ended = shell.here("daemon", "restart", "my", "web", "--timeout", "0.3")
     assert ended.returncode == 0
     assert "killed my/web" in ended.stdout
     assert "started my/web" in ended.stdout
@@ -362,23 +362,37 @@ def test_a_daemon_without_its_entry_is_shown_stopped_and_restarted(shell: Shell)
     assert shell.ok("daemon", "stop", "my", "web").startswith(f"stopped my/web (PID {again})")
 
 
-@pytest.mark.parametrize("how", ["unregister", "remove the directory", "remove the file"])
-def test_a_resident_writes_its_entry_again(shell: Shell, how: str) -> None:
+def test_a_resident_writes_its_entry_again(shell: Shell) -> None:
     shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
     pid = shell.pid()
-    match how:
-        case "unregister":
-            shell.registry.unregister("my", "web")
-        case "remove the file":
-            (shell.registry.directory / "my-web.json").unlink()
-        case _:
-            for file in shell.registry.directory.iterdir():
-                file.unlink()
-            shell.registry.directory.rmdir()
+    shell.registry.unregister("my", "web")
     entry: DaemonEntry = wait_for(lambda: shell.registry.get("my", "web"))
     assert entry.pid == pid
     shell.ok("daemon", "stop", "my", "web")
     assert os.listdir(shell.registry.directory) == []
+
+
+@pytest.mark.parametrize("how", ["unregister", "remove the directory", "remove the file"])
+async def test_whatever_removed_an_entry_it_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(resident, "_RENEW_EVERY", 0.02)  # in place of 10 s
+    registry = Registry(tmp_path / "daemons")
+    registration = hold_entry(registry, DaemonEntry("my", "web"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resident._renew, registration)
+        match how:
+            case "unregister":
+                registry.unregister("my", "web")
+            case "remove the file":
+                (registry.directory / "my-web.json").unlink()
+            case _:
+                shutil.rmtree(registry.directory)
+        entry = await wait_until(lambda: registry.get("my", "web"))
+        assert entry.pid == os.getpid()
+        nursery.cancel_scope.cancel()
+    registration.withdraw()
+    assert os.listdir(registry.directory) == []
 
 
 def test_a_start_without_a_home_is_found_from_a_login_shell(shell: Shell) -> None:
@@ -531,7 +545,7 @@ def test_the_advice_of_the_command_line_fits_what_it_has(
 
 def test_an_unwritable_home_is_told_by_the_registry_with_advice_that_fits(shell: Shell) -> None:
     (shell.home / ".core").write_text("a file in the way")
-    ended = shell.run("daemon", "start", "my", "web", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", "--", *SLEEP)
     assert ended.returncode == 1
     assert str(shell.home / ".core") in ended.stderr
     assert "Registry(" not in ended.stderr
@@ -544,7 +558,7 @@ def test_a_pid_file_that_is_not_one_is_told_of_by_start(shell: Shell) -> None:
     (state,) = shell.state.glob("*.order.json")
     pid_file = state.with_name(state.name.replace(".order.json", ".pid"))
     pid_file.write_text("precious " * 100)
-    ended = shell.run("daemon", "start", "my", "web", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", "--", *SLEEP)
     assert ended.returncode == 1
     assert "is not a PID file" in ended.stderr
     assert pid_file.read_text() == "precious " * 100
@@ -552,11 +566,11 @@ def test_a_pid_file_that_is_not_one_is_told_of_by_start(shell: Shell) -> None:
 
 @pytest.mark.parametrize("mask", ["000", "002", "077"])
 def test_whatever_the_umask_the_state_is_private_and_no_file_is_writable_by_others(shell: Shell, mask: str) -> None:
-    words = "daemon start my web --settle 0 -- sleep 1000"
-    subprocess.run(
-        ["sh", "-c", f"umask {mask}; exec {sys.executable} -m trio_process {words}"],
-        env={**shell.environment, "XDG_STATE_HOME": ""}, check=True, timeout=PATIENCE, capture_output=True,
-    )  # fmt: skip
+    before = os.umask(int(mask, 8))
+    try:
+        well(shell.here("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP, env={"XDG_STATE_HOME": ""}))
+    finally:
+        os.umask(before)
     state = shell.home / ".local" / "state" / "trio-process"
     assert state.stat().st_mode & 0o777 == 0o700
     for path in (*shell.home.rglob("*"),):

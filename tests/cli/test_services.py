@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from invoke import invoke, reap_background
 from support import state_of, wait_gone, wait_until
 from typist import PROGRAM, at_a_terminal
 
@@ -53,7 +54,12 @@ class Site:
     def write(self, text):
         (self.directory / "trio-process.toml").write_text(text)
 
-    def run(self, *args, **options):
+    def run(self, *args):
+        """Run a command in this process, as starting another takes longer."""
+        return invoke(*args, cwd=self.directory, env=self.environment)
+
+    def run_apart(self, *args):
+        """Run a command in a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", "trio_process", *args],
             cwd=self.directory,
@@ -62,7 +68,6 @@ class Site:
             text=True,
             timeout=LIMIT,
             check=False,
-            **options,
         )
 
     def start(self, *args):
@@ -105,6 +110,7 @@ def site():
         yield site
         if list(site.state.glob("*.pid")):  # `down` takes a third of a second even where nothing runs
             site.run("down", "--timeout", "30")
+        reap_background()
 
 
 @contextmanager
@@ -245,22 +251,22 @@ def test_a_closed_descriptor_is_no_reason_not_to_run(site, closed):
 
 
 def test_in_the_background_until_down(site):
-    done = site.run("up", "-d", "--wait", "--timeout", "40")
+    done = site.run_apart("up", "-d", "--wait", "--timeout", "40")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = site.listed()
+    rows = {row["name"]: row for row in json.loads(site.run_apart("ps", "--json").stdout)}
     assert {name: row["state"] for name, row in rows.items()} == {
         "db": "ready", "web": "ready", "web.2": "ready", "mail": "stopped"
     }  # fmt: skip
     [address] = site.state.glob("*.sock")
     assert stat.S_IMODE(address.stat().st_mode) == 0o600
     assert stat.S_IMODE(site.state.stat().st_mode) == 0o700
-    assert site.run("daemons").stdout.splitlines()[1].startswith("up ")
-    table = site.run("ps").stdout.splitlines()
+    assert site.run_apart("daemons").stdout.splitlines()[1].startswith("up ")
+    table = site.run_apart("ps").stdout.splitlines()
     assert table[0].split() == ["SERVICE", "STATE", "SINCE", "PID", "RESTARTS"]
     assert table[1].split()[:2] == ["db", "ready"]
-    done = site.run("down")
+    done = site.run_apart("down")
     assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
-    assert site.run("ps").returncode == 3
+    assert site.run_apart("ps").returncode == 3
     trio.run(wait_gone, *[row["pid"] for row in rows.values() if row["pid"]])
 
 
@@ -401,24 +407,23 @@ def test_a_procfile_ends_with_its_first_process(site):
     assert "web  = stopped" in done.stdout
 
 
-async def test_sigkill_of_the_instance_leaves_nothing_and_the_next_up_wins(site):
+def test_sigkill_of_the_instance_leaves_nothing_and_the_next_up_wins(site):
     assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
     pids = [row["pid"] for row in site.rows().values() if row["pid"]]
     [pid_file] = site.state.glob("*.pid")
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
-    await wait_gone(*pids)
+    trio.run(wait_gone, *pids)
     assert list(site.state.glob("*.sock"))  # the socket of a dead instance is only a file
-    done = await trio.to_thread.run_sync(lambda: site.run("up", "-d", "--wait", "--timeout", "40"))
-    assert done.returncode == 0
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
     assert site.states()["db"] == "ready"
 
 
-async def test_sighup_reloads_in_the_background(site):
+def test_sighup_reloads_in_the_background(site):
     assert site.run("up", "-d").returncode == 0
     site.write(FILE + '[services.new]\nrun = "sleep 1000"\n')
     [pid_file] = site.state.glob("*.pid")
     os.kill(int(pid_file.read_text()), signal.SIGHUP)
-    await wait_until(lambda: site.states().get("new") == "ready", LIMIT)
+    trio.run(wait_until, lambda: site.states().get("new") == "ready", LIMIT)
 
 
 def test_the_page_of_an_instance_is_opened_on_loopback(site):
