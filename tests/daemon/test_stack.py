@@ -48,6 +48,7 @@ def test_what_is_overridden_is_there_to_be_overridden():
     new = {
         "_ping",
         "stop_pings",
+        "_refuse",
         "at_work",
         "is_ours",
         "has_hooks",
