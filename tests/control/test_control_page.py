@@ -4,7 +4,17 @@ import pytest
 import trio
 from browser import Tab, until
 
-from trio_process import ControlServer, Probe, RestartPolicy, Runner, RunSpec, Service, Supervisor, UnitSpec
+from trio_process import (
+    ControlServer,
+    PipelineError,
+    Probe,
+    RestartPolicy,
+    Runner,
+    RunSpec,
+    Service,
+    Supervisor,
+    UnitSpec,
+)
 from trio_process._control.page import files as page_files
 
 STRANGE = (
@@ -100,9 +110,19 @@ def read_logs(browser, control):
     return tab.complaints + again.complaints
 
 
+CUT = """[...document.querySelectorAll('td')].filter((td) => {
+    const state = td.querySelector('.state');
+    return state && td.offsetParent && state.getBoundingClientRect().right > td.getBoundingClientRect().right;
+})"""
+
+
 def watch_pipeline(browser, control):
     tab = Tab(browser).log_in(control)
     page = tab.page
+    page.get_by_role("row").filter(has_text="refused").get_by_text("the name 'twice' is used twice").wait_for()
+    page.set_viewport_size({"width": 375, "height": 700})
+    until(page, f"document.querySelectorAll('td .state').length >= 2 && {CUT}.length === 0")
+    page.set_viewport_size({"width": 1280, "height": 800})
     page.get_by_role("link", name="build").click()
     page.locator(".task", has_text="compile").wait_for()
     page.locator(".task", has_text="test").click()
@@ -145,6 +165,9 @@ async def test_pipelines_are_shown_and_a_token_can_be_typed(browse):
             RunSpec(name="deploy", command="true", after=["test"]),
         ]
         await Runner(service).run_all(pipeline, updates=control.pipeline("build", pipeline))
+        twice = [RunSpec(name="twice", command="true")] * 2
+        with pytest.raises(PipelineError):
+            await Runner(service).run_all(twice, updates=control.pipeline("refused", twice))
         assert await browse(watch_pipeline, control) == []
         assert await browse(type_the_token, control) == []
 
