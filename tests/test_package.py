@@ -53,6 +53,7 @@ WINGS = {
     ("_daemon", "health"): set(),
     ("_daemon", "registry"): {"pidfile"},
     ("_pipeline", "file"): {"plan", "spec"},
+    ("_pipeline", "memory"): {"result", "spec"},
     ("_supervisor", "probes"): set(),
     ("_supervisor", "replicas"): {"errors", "spec", "unit", "unit_lines", "watchers"},
     ("_supervisor", "rules"): set(),

@@ -12,9 +12,10 @@ import pytest
 import trio
 
 from trio_process import PipelineError, Runner, RunSpec, Secret, Service, SpecState
-from trio_process._pipeline import Memory, fingerprint
-from trio_process._pipeline.fingerprint import Digests
-from trio_process._pipeline.journal import Journal
+from trio_process._pipeline import Memory
+from trio_process._pipeline.memory import fingerprint
+from trio_process._pipeline.memory.fingerprint import Digests
+from trio_process._pipeline.memory.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -271,7 +272,7 @@ def test_a_file_that_is_no_memory_is_begun_anew(place, garbage):
 
 
 def test_outdated_records_are_dropped(place, monkeypatch):
-    monkeypatch.setattr("trio_process._pipeline.memory._MOST_OUTDATED", 10)
+    monkeypatch.setattr("trio_process._pipeline.memory.memory._MOST_OUTDATED", 10)
     memory = Memory(place / "memory")
     spec = spec_of(place, outputs=[])
     fingerprint = memory.check(spec, [])
@@ -285,7 +286,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from trio_process import RunSpec
-from trio_process._pipeline import Memory, memory as module
+from trio_process._pipeline.memory import Memory, memory as module
 module._MOST_OUTDATED = 20
 place, name = Path(sys.argv[1]), sys.argv[2]
 memory = Memory(place / "memory")

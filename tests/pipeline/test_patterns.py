@@ -7,8 +7,8 @@ import time
 import pytest
 
 from trio_process import RunSpec
-from trio_process._pipeline.fingerprint import ABSENT, Digests, find_files
-from trio_process._pipeline.patterns import matches
+from trio_process._pipeline.memory.fingerprint import ABSENT, Digests, find_files
+from trio_process._pipeline.memory.patterns import matches
 
 FILES = ("a.py", "b.txt", ".hidden", "sub/c.py", "sub/.d.py", "sub/deep/e.py", ".git/f.py", "sub/x[1].py", "größe/g.py")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from trio_process import Runner, RunSpec, SpecState
 from trio_process._pipeline import Memory
-from trio_process._pipeline.journal import Journal
-from trio_process._pipeline.records import batches, size_of, without_outdated
+from trio_process._pipeline.memory.journal import Journal
+from trio_process._pipeline.memory.records import batches, size_of, without_outdated
 
 FILES = ("a", "b", "sub/c", "sub/d")
 OLD = time.time() - 3600

@@ -2,15 +2,13 @@
 
 from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline
-from .memory import LastRun, Memory
+from .memory import LastRun, Memory, Watched, because
 from .plan import Plan, find_faults, make_plan
-from .reasons import because
 from .report import to_dot, to_mermaid
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
 from .run_result import RunAllResult
 from .runner import Runner, run_restartable
 from .spec import Attempt, Executor, RunSpec
-from .watched import Watched
 
 __all__ = [
     "Attempt",

@@ -11,8 +11,7 @@ from .result import RunResult, SpecState
 from .spec import RunSpec
 
 if TYPE_CHECKING:
-    from .fingerprint import Fingerprint
-    from .memory import Memory
+    from .memory import Fingerprint, Memory
 
 
 @final

@@ -16,14 +16,14 @@ from typing import Any, Final, final
 
 import attrs
 
-from .._core import logger
+from ..._core import logger
+from ..result import RunResult, SpecState
+from ..spec import RunSpec
 from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
 from .journal import Journal
 from .patterns import has_wildcard
 from .reasons import FORCED, NEW, find_differences, it_ran
 from .records import BATCH, batches, size_of, without_outdated
-from .result import RunResult, SpecState
-from .spec import RunSpec
 from .unchanged import find_unchanged
 
 _VERSION: Final = 1

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, final
 
-from .._core import dumps, is_at, loads, write_atomically
+from ..._core import dumps, is_at, loads, write_atomically
 
 _FAULTS: Final = (ValueError, KeyError, TypeError, RecursionError)
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import final
 
+from ..spec import RunSpec
 from .fingerprint import Digests, find_files, root_of
 from .patterns import has_wildcard
-from .spec import RunSpec
 
 
 @final

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 import attrs
 import trio
 
-from .._core import Secret, command_line, shown_args, shown_command
+from ..._core import Secret, command_line, shown_args, shown_command
+from ..spec import RunSpec
 from .patterns import has_wildcard, matches
-from .spec import RunSpec
 
 GRAIN: Final = 2 * 10**9
 """In nanoseconds: the coarsest clock of a file system in use (FAT) has a resolution of two seconds."""

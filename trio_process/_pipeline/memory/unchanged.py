@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
+from ..spec import RunSpec
 from .fingerprint import Digests, command_digest, env_digests, find_files, root_of
-from .spec import RunSpec
 
 
 def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]], digests: Digests) -> set[str]:
