@@ -45,10 +45,10 @@ class RunMemory:
         ordered = [specs[place] for place in order]
         return await trio.to_thread.run_sync(self._memory.find_unchanged, ordered, limiter=self._limiter)
 
-    def note(self, result: RunResult | None) -> None:
-        """Keep the end of a spec that is up to date, to be written later."""
-        if self._memory is not None and result is not None:
-            self._memory.ended(result)
+    def note_unchanged(self, names: Iterable[str]) -> None:
+        """Keep the ends of specs that `find_unchanged` has found, to be written later."""
+        if self._memory is not None:
+            self._memory.note_unchanged(names)
 
     async def is_up_to_date(self, spec: RunSpec) -> bool:
         """Return whether a spec is up to date; if not, keep its new fingerprint."""
@@ -89,6 +89,6 @@ class RunMemory:
             await trio.to_thread.run_sync(self._memory.ended, result, limiter=self._limiter)
 
     async def close(self) -> None:
-        """Write the pending records."""
+        """Write what is pending, and index the specs."""
         if self._memory is not None:
-            await trio.to_thread.run_sync(self._memory.flush, limiter=self._limiter)
+            await trio.to_thread.run_sync(self._memory.close, list(self._specs.values()), limiter=self._limiter)

@@ -43,7 +43,8 @@ class Runner:
         memory: A file that records what specs with `inputs` last succeeded with; it is created if necessary. With it,
             such a spec passes as `SpecState.UP_TO_DATE`, without being run, if its command, its `env`, its inputs and
             the outputs of the specs in its `after` are the same as at its last success, and its own outputs exist
-            unchanged. Contents count, not times. Without a memory, every spec is run.
+            unchanged. Contents count, not times. Beside a large memory, an index of it is kept in a file with the
+            suffix ``.index``. Without a memory, every spec is run.
 
     Raises:
         OptionError: `executor` is not an executor, `supervisor` not a supervisor, or `max_parallel` is not a whole

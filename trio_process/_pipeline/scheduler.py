@@ -36,8 +36,8 @@ from .services import HeldServices, Supervisor
 from .spec import Attempt, Executor, RunSpec
 from .state_machine import StateMachine
 
-_PASSED_AT_ONCE: Final = 200
-"""The number of up-to-date specs that pass in one turn of the event loop: about 5 ms."""
+_PASSED_AT_ONCE: Final = 500
+"""The number of up-to-date specs that pass in one turn of the event loop: about 3 ms."""
 
 _POLL: Final = 0.1
 """Seconds between two polls of an executor that has no slots."""
@@ -157,15 +157,16 @@ class Scheduler:
         """Pass the specs that are up to date with all of their dependencies before anything runs, without a task or a slot."""
         order = [index for wave in self._plan.waves for index in wave]
         unchanged = await self._memory.find_unchanged(order)
-        passed = 0
-        for index in order:
-            if self._specs[index].name not in unchanged or not self._machine.may_begin(index):
-                continue
-            self._machine.up_to_date(index)
-            self._memory.note(self._machine.result_of(index))
-            passed += 1
-            if not passed % _PASSED_AT_ONCE:
-                await trio.lowlevel.checkpoint()
+        for begin in range(0, len(order) if unchanged else 0, _PASSED_AT_ONCE):
+            chosen = [
+                index
+                for index in order[begin : begin + _PASSED_AT_ONCE]
+                if self._specs[index].name in unchanged and self._machine.may_begin(index)
+            ]
+            for index in chosen:
+                self._machine.up_to_date(index)
+            self._memory.note_unchanged([self._specs[index].name for index in chosen])
+            await trio.lowlevel.checkpoint()
 
     async def _run_wave(self, wave: Sequence[int]) -> None:
         """Run specs, and with `eager` all others that become ready meanwhile."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import attrs
 import trio
@@ -71,15 +71,16 @@ class Digests:
         cached: ``(size, time, inode, digest)`` of each path.
 
     Attributes:
+        cached: The cache.
         fresh: The entries added to the cache since `fresh` was last emptied.
         quickly: Whether a file of more than 64 KiB raises `BlockingIOError` instead of being hashed.
     """
 
-    __slots__ = ("_cached", "_salt", "fresh", "quickly")
+    __slots__ = ("_salt", "cached", "fresh", "quickly")
 
     def __init__(self, salt: bytes, cached: dict[str, tuple[int, int, int, str]]) -> None:
         self._salt = salt
-        self._cached = cached
+        self.cached = cached
         self.fresh: dict[str, tuple[int, int, int, str]] = {}
         self.quickly = False
 
@@ -94,7 +95,7 @@ class Digests:
             found = os.stat(path)
         except OSError:
             return None
-        known = self._cached.get(path)
+        known = self.cached.get(path)
         if known is None or known[1] != found.st_mtime_ns or known[0] != found.st_size or known[2] != found.st_ino:
             return None
         return known[3]
@@ -105,7 +106,7 @@ class Digests:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
                 return DIRECTORY if stat.S_ISDIR(found.st_mode) else ABSENT
-            known = self._cached.get(path)
+            known = self.cached.get(path)
             mark = (found.st_size, found.st_mtime_ns, found.st_ino)
             if known is not None and known[:3] == mark:
                 return known[3]
@@ -114,7 +115,7 @@ class Digests:
             began = time.time_ns()
             digest = self._hash(path)
             if began - found.st_mtime_ns > GRAIN and _mark(path) == mark:
-                self._cached[path] = self.fresh[path] = (*mark, digest)
+                self.cached[path] = self.fresh[path] = (*mark, digest)
         except BlockingIOError:
             raise
         except OSError:
@@ -186,22 +187,46 @@ def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict
 
     A directory stands for all files below it.
     """
-    found: dict[str, str] = {}
-    root = root_of(spec)
+    return match_files(root_of(spec), patterns, digests.of_file, expand)
+
+
+Found = TypeVar("Found")
+
+
+def match_files(
+    root: str,
+    patterns: Sequence[str],
+    look: Callable[[str], Found | str],
+    expand: Callable[[str, str], Sequence[str]],
+) -> dict[str, Found | str]:
+    """Return what `look` finds at the files that match patterns, by path; a pattern without matches is listed as absent.
+
+    Args:
+        root: The directory that the patterns are relative to.
+        patterns: The patterns.
+        look: Looks at a path; returns `DIRECTORY` or `ABSENT` if there is no file.
+        expand: Returns the paths that match a pattern with wildcards, given the root and the pattern.
+    """
+    found: dict[str, Found | str] = {}
     for pattern in patterns:
-        paths = sorted(set(matches(root, pattern))) if has_wildcard(pattern) else [pattern]
+        paths = expand(root, pattern) if has_wildcard(pattern) else [pattern]
         before = len(found)
         for path in paths:
             full = os.path.join(root, path)
-            digest = digests.of_file(full)
-            if digest != DIRECTORY:
-                found[path] = digest
+            at = look(full)
+            if at != DIRECTORY:
+                found[path] = at
                 continue
             for below in _below(full):
-                found[os.path.join(path, below)] = digests.of_file(os.path.join(full, below))
+                found[os.path.join(path, below)] = look(os.path.join(full, below))
         if len(found) == before:
             found.setdefault(pattern, ABSENT)
     return found
+
+
+def expand(root: str, pattern: str) -> list[str]:
+    """Return the paths that match a pattern, sorted."""
+    return sorted(set(matches(root, pattern)))
 
 
 def _below(directory: str) -> list[str]:

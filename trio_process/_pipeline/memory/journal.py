@@ -3,6 +3,8 @@
 A line cut short by a crash or a full disk fails its checksum and is left out. Concurrent writers are serialized by
 flock(2). A program that rewrites the file to drop outdated records renames a new file into place; the others detect
 that by the inode before they write again.
+
+A power cut may lose the records that were not synced (fsync(2)) yet, but no earlier ones.
 """
 
 from __future__ import annotations
@@ -12,11 +14,25 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from ..._core import dumps, is_at, loads, write_atomically
 
 _FAULTS: Final = (ValueError, KeyError, TypeError, RecursionError)
+_SEAL: Final = 4096
+"""The number of bytes that identify the beginning of a journal: its last ones."""
+
+
+class Mark(NamedTuple):
+    """The end of a part of a journal that was read.
+
+    Attributes:
+        end: The number of bytes before it.
+        seal: The last of these bytes, by which the part is recognized: every record contains a time or a digest.
+    """
+
+    end: int
+    seal: bytes
 
 
 @final
@@ -37,23 +53,50 @@ class Journal:
         """The file."""
         return self._path
 
+    def data(self) -> bytes:
+        """Return the content of the file, empty if there is none.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the intact records; none if there is no file.
 
         Raises:
             OSError: The file can't be read.
         """
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return
-        for line in data.split(b"\n"):
-            record = _parse(line)
-            if record is not None:
-                yield record
+        return parse(self.data())
 
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
+    def read_after(self, mark: Mark) -> bytes | None:
+        """Return the first line, and everything after a mark; None if the file is no longer the one that was marked.
+
+        Raises:
+            OSError: The file can't be read.
+        """
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < mark.end or os.pread(descriptor, len(mark.seal), mark.end - len(mark.seal)) != mark.seal:
+                return None
+            first, newline, _ = os.pread(descriptor, _SEAL, 0).partition(b"\n")
+            return first + newline + os.pread(descriptor, size - mark.end, mark.end)
+        finally:
+            os.close(descriptor)
+
+    def append(self, records: Iterable[dict[str, Any]], *, sync: bool = False) -> tuple[int, Mark]:
         """Append records in a single write.
+
+        Args:
+            records: The records.
+            sync: Whether to return only when they are on the disk.
+
+        Returns:
+            The size of the file before, and the mark of its new end.
 
         Raises:
             OSError: The file can't be written.
@@ -65,10 +108,14 @@ class Journal:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not is_at(self._path, descriptor):
                     continue  # it has been rewritten in between
-                if not _ends_a_line(descriptor):
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
                     data = b"\n" + data  # a line cut short by a crash must not spoil the next record
-                os.write(descriptor, data)
-                return
+                written = os.write(descriptor, data)
+                if sync:
+                    os.fsync(descriptor)
+                begin = max(0, size + written - _SEAL)
+                return size, Mark(size + written, os.pread(descriptor, size + written - begin, begin))
             finally:
                 os.close(descriptor)
 
@@ -95,9 +142,17 @@ class Journal:
             return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-def _ends_a_line(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return not size or os.pread(descriptor, 1, size - 1) == b"\n"
+def end_of(data: bytes) -> Mark:
+    """Return the mark of the end of the content of a journal."""
+    return Mark(len(data), data[-_SEAL:])
+
+
+def parse(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the intact records of the content of a journal."""
+    for line in data.split(b"\n"):
+        record = _parse(line)
+        if record is not None:
+            yield record
 
 
 def _format(record: dict[str, Any]) -> bytes:

@@ -1,7 +1,10 @@
 """Remember runs: the last fingerprint of each spec, and how far the last run got.
 
-One file holds a salt, a record per success and per end, and digests of files; see `journal` for how it survives
-crashes. The memory is bound to the path of this file: after it was moved or copied, nothing is up to date.
+One file holds a salt, a record per success and per end, and digests of files; see `records`, and `journal` for how it
+survives crashes. The memory is bound to the path of this file: after it was moved or copied, nothing is up to date.
+
+With an `index` beside it, the file need not be read while nothing has changed. The records are then read as soon as
+they are needed: for a spec that the index doesn't confirm, for `why`, or to resume.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -20,10 +22,11 @@ from ..._core import logger
 from ..result import RunResult, SpecState
 from ..spec import RunSpec
 from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
-from .journal import Journal
+from .index import Index, make_index
+from .journal import Journal, Mark, end_of, parse
 from .patterns import has_wildcard
 from .reasons import FORCED, NEW, find_differences, it_ran
-from .records import BATCH, batches, size_of, without_outdated
+from .records import End, Records, batches, since, unchanged, without_outdated
 from .unchanged import find_unchanged
 
 _VERSION: Final = 1
@@ -33,6 +36,15 @@ _FEW: Final = 100
 
 _MOST_OUTDATED: Final = 1000
 """The number of outdated entries, beyond the number of current ones, at which the file is rewritten."""
+
+WORTH_AN_INDEX: Final = 2**18
+"""The size of a memory from which an index is kept: a smaller one is read in 5 ms."""
+
+_MUCH: Final = 2**18
+"""The most bytes of later records with which an index is used."""
+
+_SYNC_EVERY: Final = 1.0
+"""Seconds between two syncs of successes: a power cut loses only what has passed in the meantime."""
 
 
 @final
@@ -56,7 +68,7 @@ class Memory:
     """Memory of the fingerprints of specs.
 
     Args:
-        path: The file.
+        path: The file; an `Index` of it is kept beside it.
 
     A file that can't be read or written causes no failure: specs are run unnecessarily, and a log record gives the
     reason.
@@ -65,21 +77,26 @@ class Memory:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._journal = Journal(Path(path))
         self._place = os.path.realpath(path)
-        self._made: dict[str, dict[str, Any]] = {}
-        self._ends: dict[str, tuple[str, str, str]] = {}
-        self._run: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        self._cached: dict[str, tuple[int, int, int, str]] = {}
+        self._index_path = Path(f"{os.fspath(path)}.index")
+        self._index: Index | None = None
+        self._later: set[str] = set()  # the specs that records after those of the index concern
+        self._is_indexed = False  # whether a new index would say nothing more
+        self._mark: Mark | None = None  # of the records that we know; None if there may be others before our last one
+        self._records: Records | None = None  # read when they are needed
+        self._unchanged: set[str] = set()
+        self._ends: dict[str, End] = {}  # to be written
         self._reasons: dict[str, str] = {}
         self._kept: frozenset[str] = frozenset()
-        self._unwritten: set[str] = set()
-        self._entries = 0  # as stored in the file
-        self._records = 0
-        salt = self._read()
+        self._synced = time.monotonic()
+        self._is_synced = True
+        salt = self._open_index()
+        if salt is None:
+            salt = self._read()
         if salt is None:
             # written immediately: of two programs that start concurrently, the second uses the salt of the first
             self._try(lambda: self._journal.rewrite(self._founded))
             salt = self._read() or os.urandom(16)
-        self._digests = Digests(salt, self._cached)
+        self._digests = Digests(salt, {})
 
     def reasons(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> list[str]:
         """Return the reasons why a spec has to run, in words; empty if it is up to date."""
@@ -105,24 +122,29 @@ class Memory:
         Args:
             specs: The specs, each after its dependencies.
         """
-        unchanged = find_unchanged(specs, self._made, self._digests)
-        for name in unchanged & self._reasons.keys():
+        specs = list(specs)
+        found = set() if self._index is None else self._index.find_unchanged(specs, self._digests, self._later)
+        if any(spec.inputs and spec.name not in found for spec in specs):
+            confirmed = len(found)
+            found = find_unchanged(specs, self._all.made, self._digests, found)
+            self._is_indexed &= len(found) == confirmed
+        for name in found & self._reasons.keys():
             del self._reasons[name]  # from a previous run
-        return unchanged
+        return found
 
     def is_quick(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
         """Return whether `check` needs no thread, because it only has to stat a few files with known digests."""
         if spec.name in self._kept:
             return True
-        made = self._made.get(spec.name)
+        made = None if self._records is None else self._records.made.get(spec.name)
         if made is None or made.get("forced") or len(made["from"]["inputs"]) + len(made["outputs"]) > _FEW:
             return False
         patterns = (*spec.inputs, *spec.outputs, *(pattern for needed in dependencies for pattern in needed.outputs))
         return not any(map(has_wildcard, patterns))
 
     def _judge(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> tuple[list[str], Fingerprint]:
+        made = self._all.made.get(spec.name)
         fingerprint = take_fingerprint(spec, dependencies, self._digests)
-        made = self._made.get(spec.name)
         if made is None:
             return [NEW], fingerprint
         if made.get("forced"):
@@ -142,8 +164,11 @@ class Memory:
         self._digests.quickly = False
         outputs = find_files(spec, spec.outputs, self._digests)
         record = {"made": spec.name, "from": fingerprint.to_dict(), "outputs": outputs, "at": time.time()}
-        self._made[spec.name] = record
         self._write([record])
+
+    def note_unchanged(self, names: Iterable[str]) -> None:
+        """Remember specs that `find_unchanged` has found; written later."""
+        self._unchanged.update(names)
 
     def ended(self, result: RunResult) -> None:
         """Remember how a spec ended in this run."""
@@ -152,15 +177,29 @@ class Memory:
             text = "" if result.error is None else str(result.error).partition("\n")[0].removeprefix("skipped: ")
             reason = self.since(result.spec) if result.state is SpecState.UP_TO_DATE else text
         self._ends[result.name] = (result.state.value, command_digest(result.spec, self._digests), reason)
-        self._unwritten.add(result.name)
         if result.state is not SpecState.UP_TO_DATE:
             self.flush()  # specs that need not run now need not run when this run is resumed
 
     def flush(self) -> None:
         """Write the pending records."""
-        ends = {name: self._ends[name] for name in self._unwritten}
-        self._unwritten.clear()
-        self._write(batches("ends", ends))
+        records = [unchanged(self._unchanged, self._known())] if self._unchanged else []
+        records += batches("ends", self._ends)
+        self._unchanged.clear()
+        self._ends.clear()
+        self._write(records)
+
+    def close(self, specs: Sequence[RunSpec]) -> None:
+        """Write the pending records, and make sure that they survive a power cut; index the specs if that is worth it."""
+        self.flush()
+        if not self._is_synced:
+            self._write([], sync=True)
+        records, mark = self._records, self._mark
+        if not specs or self._is_indexed or records is None or mark is None or mark.end < WORTH_AN_INDEX:
+            return
+        index = make_index(mark, records, specs, self._digests, self._index, self._later)
+        self._try(lambda: index.write(self._index_path))
+        self._index, self._is_indexed = index, True
+        self._later.clear()
 
     def begin(self, tasks: Iterable[str], arguments: Iterable[str], keep: Collection[str] = ()) -> None:
         """Remember that a run starts, and which tasks were requested.
@@ -170,11 +209,10 @@ class Memory:
             arguments: The arguments given to these.
             keep: The specs that passed in the last run and are not run again, because this run resumes it.
         """
-        self._run = (tuple(tasks), tuple(arguments))
         self._kept = frozenset(keep)
-        self._ends = {name: end for name, end in self._ends.items() if name in keep}
-        opening = {"run": self._run[0], "arguments": self._run[1], "at": time.time()}
-        self._write([opening, *batches("ends", self._ends)])
+        ends = {name: end for name, end in self._all.ends.items() if name in keep} if keep else {}
+        opening = {"run": [*tasks], "arguments": [*arguments], "at": time.time()}
+        self._write([opening, *batches("ends", ends)])
 
     def release(self, name: str) -> None:
         """Allow a spec to run although it was passed to `begin` in `keep`."""
@@ -186,81 +224,122 @@ class Memory:
 
     def force(self, names: Iterable[str]) -> None:
         """Forget the fingerprints of specs, so that they are run."""
-        forced: dict[str, dict[str, Any]] = {name: {"made": name, "forced": True} for name in names}
-        self._made |= forced
-        self._write(list(forced.values()))
+        self._write([{"made": name, "forced": True} for name in names])
 
     def last_run(self) -> LastRun | None:
         """Return the last run, or None if there was none."""
-        return None if self._run is None else LastRun(*self._run, dict(self._ends))
+        records = self._all
+        return None if records.run is None else LastRun(*records.run, {**records.ends, **self._ends})
 
     def has_passed(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
         """Return whether a spec passed in the last run and has not changed since."""
-        state, command, _ = self._ends.get(spec.name, ("", "", ""))
+        state, command, _ = self._all.ends.get(spec.name, ("", "", ""))
         if state not in ("passed", "up_to_date") or command != command_digest(spec, self._digests):
             return False
         return not spec.inputs or not self.reasons(spec, dependencies)
 
     def passed_at(self, name: str) -> float | None:
         """Return when a spec with inputs last passed, in seconds since the epoch."""
-        at = self._made.get(name, {}).get("at")
+        at = self._all.made.get(name, {}).get("at")
         return None if at is None else float(at)
 
     def since(self, spec: RunSpec) -> str:
         """Return in words how long a spec has been up to date."""
         at = self.passed_at(spec.name)
-        return "up to date" if at is None else _since(int(at))
+        return "up to date" if at is None else since(at)
+
+    @property
+    def _all(self) -> Records:
+        """Everything that is remembered."""
+        if self._records is None:
+            self._read()
+        if self._records is None:
+            self._records = Records()
+        self._digests.cached = self._records.cached
+        return self._records
+
+    def _known(self) -> Collection[str]:
+        """Return the specs that have passed."""
+        if self._records is not None:
+            return self._records.made.keys()
+        return set() if self._index is None else {*self._index.names, *self._later}
+
+    def _open_index(self) -> bytes | None:
+        """Open the index, and return the salt of its memory; None if there is no index that is right."""
+        try:
+            index = Index.read(self._index_path)
+            data = None if index is None else self._journal.read_after(index.mark)
+        except OSError:
+            return None
+        if index is None or data is None or len(data) > _MUCH:
+            return None
+        records = parse(data)
+        salt = self._salt_in(next(records, {}))
+        for record in records:
+            if "files" in record:
+                return None  # a file has been hashed again: its old digest must not be believed any more
+            if "made" in record:
+                self._later.add(str(record["made"]))
+        if salt is not None:
+            self._index, self._is_indexed = index, not self._later
+            self._mark = Mark(index.mark.end + len(data) - data.index(b"\n") - 1, b"")
+        return salt
 
     def _read(self) -> bytes | None:
-        """Load the records of the file, and return its salt; None if the file is missing or not a memory for this path."""
-        salt: bytes | None = None
+        """Read all records, and return the salt; None if the file is missing or not a memory for this path."""
+        found, salt = Records(), None
         try:
-            for record in self._journal.read():
+            data = self._journal.data()
+            for record in parse(data):
                 if "memory" in record:
-                    if record["memory"] != _VERSION or record["place"] != self._place:
-                        return None  # from another version, or moved
-                    salt = bytes.fromhex(record["salt"])
+                    salt = self._salt_in(record)
+                    if salt is None:
+                        return None
                 elif salt is not None:
                     with suppress(*_FAULTS):  # written by another version; the records that we know are usable anyway
-                        self._records += 1
-                        self._entries += size_of(record)
-                        self._take(record)
+                        found.take(record)
         except (OSError, *_FAULTS) as error:
             logger.info("nothing is remembered, as %s can't be read: %s", self._journal.path, error)
             return None
+        self._records, self._mark = found, end_of(data)
         return salt
 
-    def _take(self, record: dict[str, Any]) -> None:
-        if "made" in record:
-            if not record.get("forced"):
-                Fingerprint(**record["from"])
-                float(record["at"]), dict(record["outputs"])
-            self._made[record["made"]] = record
-        elif "ends" in record:
-            self._ends |= {name: (state, command, why) for name, (state, command, why) in record["ends"].items()}
-        elif "files" in record:
-            self._cached |= {
-                path: (size, changed, inode, digest) for path, (size, changed, inode, digest) in record["files"].items()
-            }
-        elif "run" in record:
-            self._run = (tuple(record["run"]), tuple(record["arguments"]))
-            self._ends.clear()
+    def _salt_in(self, record: dict[str, Any]) -> bytes | None:
+        """Return the salt in the first record of a memory; None if it is from another version, or was moved."""
+        try:
+            is_ours = record["memory"] == _VERSION and record["place"] == self._place
+            return bytes.fromhex(record["salt"]) if is_ours else None
+        except _FAULTS:
+            return None
 
-    def _write(self, records: Iterable[dict[str, Any]]) -> None:
+    def _write(self, records: Iterable[dict[str, Any]], *, sync: bool = False) -> None:
         written = [*batches("files", self._digests.fresh), *records]
+        if self._digests.fresh:
+            self._index = None  # what it says of files may be outdated
         self._digests.fresh.clear()
-        if not written:
-            return
-        self._try(lambda: self._journal.append(written))
-        self._records += len(written)
-        self._entries += sum(map(size_of, written))
-        made, several = len(self._made), len(self._ends) + len(self._cached)
-        if (
-            self._entries > _MOST_OUTDATED + 2 * (made + several)
-            or self._records > _MOST_OUTDATED + 2 * (made + several // BATCH)  # many small records take long to read
-        ):
+        for record in written:
+            if "made" in record:
+                self._later.add(record["made"])
+            if "made" in record or "files" in record:
+                self._is_indexed = False
+            if "made" in record or "ends" in record:
+                self._is_synced = False
+            if self._records is not None:
+                self._records.take(record)
+        if written or sync:
+            self._try(lambda: self._append(written, sync=sync))
+        if self._records is not None and self._records.are_mostly_outdated(_MOST_OUTDATED):
             self._try(lambda: self._journal.rewrite(without_outdated))
-            self._records, self._entries = made + several // BATCH, made + several
+            self._records.count_anew()
+            self._mark = None
+
+    def _append(self, records: Iterable[dict[str, Any]], *, sync: bool) -> None:
+        now = time.monotonic()
+        sync = sync or (not self._is_synced and now > self._synced + _SYNC_EVERY)
+        before, mark = self._journal.append(records, sync=sync)
+        self._mark = mark if self._mark is not None and self._mark.end == before else None
+        if sync:
+            self._synced, self._is_synced = now, True
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
@@ -274,8 +353,3 @@ class Memory:
         if found and found[0].get("memory") == _VERSION and found[0].get("place") == self._place:
             return found
         return [{"memory": _VERSION, "salt": os.urandom(16).hex(), "place": self._place}]
-
-
-@cache
-def _since(at: int) -> str:
-    return time.strftime("up to date since %Y-%m-%d %H:%M:%S", time.localtime(at))

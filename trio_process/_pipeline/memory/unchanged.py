@@ -6,25 +6,31 @@ difference whose reason has to be named) is left to `Memory.check`, spec by spec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, final
 
 from ..spec import RunSpec
-from .fingerprint import Digests, command_digest, env_digests, find_files, root_of
+from .fingerprint import ABSENT, Digests, command_digest, env_digests, find_files, root_of
 
 
-def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]], digests: Digests) -> set[str]:
+def find_unchanged(
+    specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]], digests: Digests, known: Collection[str] = ()
+) -> set[str]:
     """Return the names of specs that are up to date together with all of their dependencies.
 
     Args:
         specs: The specs, each after its dependencies.
         made: The last fingerprint of each, as kept by `Memory`.
         digests: The known digests of files.
+        known: Specs of which this is already known.
     """
     look = _Look(digests)
     outputs: dict[str, dict[str, str]] = {}
     for spec in specs:
         record = made.get(spec.name)
+        if spec.name in known and record is not None and "from" in record:
+            outputs[spec.name] = record["outputs"]
+            continue
         if record is None or not spec.inputs or spec.when == "failure" or "from" not in record:
             continue
         if any(name not in outputs for name in spec.after):
@@ -37,6 +43,7 @@ def find_unchanged(specs: Iterable[RunSpec], made: Mapping[str, dict[str, Any]],
             and before["results"] == results
             and before["inputs"] == look.at(spec, spec.inputs)
             and record["outputs"] == look.at(spec, spec.outputs)
+            and ABSENT not in record["outputs"].values()
         ):
             outputs[spec.name] = record["outputs"]
     return set(outputs)
