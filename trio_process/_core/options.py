@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import copy
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -233,8 +232,16 @@ def shown_cwd(options: RunOptions) -> str | None:
 
 def with_stdin_pipe(options: RunOptions) -> RunOptions:
     """Return the same options with a pipe as stdin."""
-    twin = copy.copy(options)  # all is checked already: attrs.evolve would check it again
-    object.__setattr__(twin, "stdin", Stdio.PIPE)
+    return options_like(options, stdin=Stdio.PIPE)
+
+
+def options_like(options: RunOptions, **changed: Any) -> RunOptions:
+    """Return the same options with some other values, which have been checked before: `attrs.evolve` would check all again."""
+    twin = object.__new__(RunOptions)
+    for slot, value in zip(_SLOTS, _all_of(options), strict=True):  # copy.copy takes three times as long
+        slot.__set__(twin, value)
+    for name, value in changed.items():
+        object.__setattr__(twin, name, value)
     return twin
 
 
@@ -247,6 +254,8 @@ def masker_for(options: RunOptions) -> Masker:
 
 
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
+_SLOTS: Final = tuple(getattr(RunOptions, field.name) for field in attrs.fields(RunOptions))
+_all_of: Final = attrgetter(*(field.name for field in attrs.fields(RunOptions)))
 _MAPPINGS: Final = ("env", "limits", "resources")
 _REST: Final = tuple(field for field in attrs.fields(RunOptions) if field.name not in {"command", "args"})
 _rest_of: Final = attrgetter(*(field.name for field in _REST))

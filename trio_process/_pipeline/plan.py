@@ -75,7 +75,8 @@ def find_faults(specs: Sequence[RunSpec]) -> list[str]:
             faults.append(f"the name {spec.name!r} is used twice: by spec {places[spec.name]} and by spec {place}")
         else:
             places[spec.name] = place
-        faults += _dependency_faults(spec, place)
+        if spec.after or spec.when == "failure":
+            faults += _dependency_faults(spec, place)
     return faults
 
 

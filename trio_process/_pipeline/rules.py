@@ -57,6 +57,8 @@ class Change(Enum):
     SKIP = auto()
     UP_TO_DATE = auto()
 
+    __hash__ = object.__hash__  # that of an Enum is a Python function, called for every look at `TRANSITIONS`
+
 
 _ENDS: Final = {Change.PASS: SpecState.PASSED, Change.FAIL: SpecState.FAILED, Change.RETRY: SpecState.RETRYING}
 

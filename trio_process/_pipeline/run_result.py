@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, final
 
 import attrs
 
 from . import report
 from .analysis import RootCause, critical_path, root_causes
-from .result import RunResult, is_not_needed
+from .result import RunResult, SpecState, is_not_needed
 
 
 @final
@@ -37,9 +38,10 @@ class RunAllResult:
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "passed", sum([result.passed for result in self.results]))
-        put(self, "failed", sum([result.failed for result in self.results]))
-        put(self, "skipped", sum([result.skipped for result in self.results]))
+        counts = Counter([result.state for result in self.results])
+        put(self, "passed", counts[SpecState.PASSED] + counts[SpecState.UP_TO_DATE])
+        put(self, "failed", counts[SpecState.FAILED])
+        put(self, "skipped", counts[SpecState.SKIPPED])
 
     @property
     def success(self) -> bool:

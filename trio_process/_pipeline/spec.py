@@ -12,7 +12,17 @@ from typing import IO, Final, Literal, Protocol, final
 import attrs
 import trio
 
-from .._core import CommandResult, EndReason, OptionError, RunOptions, Secret, Stdio, checks, refuse_unknown
+from .._core import (
+    CommandResult,
+    EndReason,
+    OptionError,
+    RunOptions,
+    Secret,
+    Stdio,
+    checks,
+    options_like,
+    refuse_unknown,
+)
 
 When = Literal["success", "failure", "always"]
 
@@ -192,6 +202,22 @@ class RunSpec:
 for _field in _OF_RUN_OPTIONS:
     # attrs fields for the signature, `attrs.evolve`, `==` and `repr`; stored in `options` only
     setattr(RunSpec, _field, property(attrgetter(f"options.{_field}")))
+
+
+def spec_like(
+    model: RunSpec,
+    name: str,
+    command: str,
+    args: tuple[str, ...],
+    after: tuple[str, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> RunSpec:
+    """Return a spec like another one, but with these values, which have been checked before."""
+    options = options_like(model.options, name=name, command=command, args=args)
+    spec = object.__new__(RunSpec)
+    spec.__dict__.update(model.__dict__, after=after, inputs=inputs, outputs=outputs, options=options)
+    return spec
 
 
 class Attempt(Protocol):

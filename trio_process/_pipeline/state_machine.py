@@ -100,9 +100,9 @@ class StateMachine:
                 self._settle(index, well=True)
 
     def take_ready(self) -> Sequence[int]:
-        """Return the specs that have become ready since the last call."""
+        """Return the specs that have become ready since the last call, and still are."""
         ready, self._ready = self._ready, []
-        return ready
+        return [index for index in ready if self._is_pending(index)]
 
     def may_begin(self, index: int) -> bool:
         """Return whether an attempt may start: the spec's first, or the next one after a failure."""

@@ -15,6 +15,7 @@ from ..output import print_error, show
 from ..text import Duration, Name
 from .complete import complete_tasks
 from .drive import RunSettings
+from .last_run import DIRECTORY
 from .listing import dry_run, list_tasks, tasks_as_json
 from .place import VARIABLE, parse_executor
 from .remembered import choose, open_memory
@@ -147,7 +148,7 @@ def run(
             raise OptionError("--output live needs a terminal; choose prefix, group or raw")
         wanted = parse_reports(reports)
         launcher = parse_executor(executor)
-        found = read_pipeline(file if file is not None else find_file(Path()))
+        found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
         extra = click.get_current_context().meta[_EXTRA]
         memory = open_memory(found) if resuming or not (listing or graph or dry) else None
         chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)

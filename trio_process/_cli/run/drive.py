@@ -268,10 +268,11 @@ class _Run:
         """Keep the board up to date even if the view is lost: it holds the results of a run that is cut short."""
         with updates, changed:
             while found := await receive_all(updates):
+                changes = [self._board.update(update) for update in found]
                 for update in found:
-                    change = self._board.update(update)
                     self._relay(update)
-                    with suppress(trio.BrokenResourceError):  # the view is lost
+                with suppress(trio.BrokenResourceError):  # the view is lost
+                    for change in changes:
                         changed.send_nowait(change)
 
     async def _show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:

@@ -13,6 +13,7 @@ from ..find import find_file
 from ..output import print_error, show
 from ..text import Name
 from .complete import complete_tasks
+from .last_run import DIRECTORY
 from .remembered import explain, open_memory
 
 _USAGE = 2
@@ -30,7 +31,7 @@ _USAGE = 2
 def why(tasks: tuple[str, ...], file: str | None) -> None:
     """Explain why tasks ran or did not, and whether they would run now."""
     try:
-        found = read_pipeline(file if file is not None else find_file(Path()))
+        found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
         show(explain(found, tasks, open_memory(found)))
     except ProcessError as error:
         print_error(f"trio-process: {error}")

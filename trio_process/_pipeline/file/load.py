@@ -95,14 +95,26 @@ def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
 
 
 def read_pipeline(
-    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], environ: Mapping[str, str] = os.environ
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    keep_in: str | None = None,
 ) -> PipelineFile:
-    """Return the tasks of a pipeline file with their descriptions; otherwise like `load_pipeline`."""
-    return _read(Path(os.fsdecode(checks.path("path", path))), dict(environ), ())  # os.environ decodes on each access
+    """Return the tasks of a pipeline file with their descriptions; otherwise like `load_pipeline`.
+
+    Args:
+        path: The file.
+        environ: The environment.
+        keep_in: The directory beside a large file in which its checked values are kept, if that exists; None to keep
+            none.
+    """
+    file = Path(os.fsdecode(checks.path("path", path)))
+    return _read(file, dict(environ), (), keep_in=keep_in)  # os.environ decodes on each access
 
 
-def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> PipelineFile:
+def _read(file: Path, environ: dict[str, str], includers: Sequence[str], *, keep_in: str | None = None) -> PipelineFile:
     # the file loader is imported lazily: it takes as long to import as the rest of the package
+    from .checked import Checked, read_checked, write_checked  # noqa: PLC0415
     from .faults import Faults  # noqa: PLC0415
     from .procfile import as_services, is_procfile, read_procfile  # noqa: PLC0415
     from .resolve import Task  # noqa: PLC0415
@@ -126,6 +138,12 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
             files=(os.path.abspath(file), os.path.join(directory, ".env")) if is_regular else (),
             is_regular=is_regular,
         )
+    kept = None if keep_in is None or not is_regular else Path(directory, keep_in, f"{file.name}.checked")
+    known = None if kept is None else read_checked(kept, text, directory)
+    if known is not None:
+        return PipelineFile(
+            file, directory, **known._asdict(), faults=Faults(str(file)), files=(os.path.abspath(file),)
+        )
     _refuse_deep_keys(file, text)
     document = _parse(file, text)
     faults = Faults("stdin" if str(file) == STDIN else str(file), lambda: key_lines(text))
@@ -142,14 +160,14 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str]) -> Pipe
     faults.raise_if_any(others)
     _refuse_cycles(tasks, prefix, faults)
     faults.raise_if_any()
+    checked = Checked(tuple(tasks), default, top.get("cleanup-timeout"), top.get("strategy"))
+    if kept is not None:
+        write_checked(kept, text, directory, section, checked)
     return PipelineFile(
         file,
         directory,
-        tuple(tasks),
-        default=default,
-        cleanup_timeout=top.get("cleanup-timeout"),
+        **checked._asdict(),
         services=tuple(services),
-        strategy=top.get("strategy"),
         faults=faults,
         files=_files_of(file, reader.variables.files, files.values()) if is_regular else (),
         is_regular=is_regular,
