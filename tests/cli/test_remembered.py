@@ -1,6 +1,7 @@
 """`run` and its memory: up to date, `--force`, `why`, `--resume`; and tasks that use services of the file."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 from invoke import invoke
+
+from trio_process._cli.run import command
+from trio_process._pipeline.memory import memory
 
 ROOT = Path(__file__).parents[2]
 TEXT = """
@@ -180,3 +185,73 @@ def test_a_service_that_can_not_be_ready_fails_the_tasks_that_use_it(place):
     assert done.returncode == 1
     assert "fine | fine" in done.stdout
     assert "test | no" not in done.stdout
+
+
+UNCHANGED = """
+default = ["two", "one", "zero"]
+[tasks.one]
+run = "true"
+after = ["two"]
+inputs = ["src"]
+[tasks.two]
+run = "true"
+inputs = ["src/a.txt", "conf"]
+[tasks.zero]
+run = "true"
+inputs = ["src"]
+[tasks.runs]
+run = "echo it runs"
+"""
+
+
+@pytest.fixture
+def indexed(place, monkeypatch):
+    """A file of which everything by default is up to date, with an index of its memory."""
+    monkeypatch.setattr(memory, "WORTH_AN_INDEX", 0)
+    old = time.time() - 3600
+    for path in (place / "src" / "a.txt", place / "conf"):
+        path.write_text("x")
+        os.utime(path, (old, old))
+    (place / "trio-process.toml").write_text(UNCHANGED)
+    assert trio_process("run", cwd=place).returncode == 0
+    return place
+
+
+def without_duration(text):
+    return re.sub(r" in [0-9.]+ m?s\n", " in T\n", text)
+
+
+@pytest.mark.parametrize("args", [[], ["--output", "group"], ["--output", "raw"], ["one"], ["-j", "1"]])
+def test_a_run_with_nothing_to_do_shows_the_same_without_an_event_loop(indexed, monkeypatch, args):
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "show_unchanged", lambda *_: False)
+        expected = trio_process("run", *args, cwd=indexed)
+    told = trio_process("why", "one", "two", "zero", cwd=indexed).stdout
+    states = (indexed / ".trio-process" / "trio-process.toml.json").read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr(trio, "run", lambda *_, **__: pytest.fail("there was something to wait for"))
+        done = trio_process("run", *args, cwd=indexed)
+    assert without_duration(done.stdout) == without_duration(expected.stdout)
+    assert (done.returncode, done.stderr) == (expected.returncode, expected.stderr) == (0, "")
+    assert trio_process("why", "one", "two", "zero", cwd=indexed).stdout == told
+    assert (indexed / ".trio-process" / "trio-process.toml.json").read_text() == states
+    assert f"{1 + len(args) if args == ['one'] else 3} up to date in " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args", [["--force"], ["--timeout", "60"], ["--report", "json=r.json"], ["--logs", "l"], ["runs"], ["one", "runs"]]
+)
+def test_with_anything_else_to_do_it_is_a_run_like_any_other(indexed, monkeypatch, args):
+    ran = []
+    run = trio.run
+    monkeypatch.setattr(trio, "run", lambda *args, **options: (ran.append(args), run(*args, **options))[1])
+    done = trio_process("run", *args, cwd=indexed)
+    assert (done.returncode, len(ran)) == (0, 1)
+    assert ("passed" in done.stdout) == (args[-1] in ("--force", "runs"))
+
+
+def test_what_has_changed_since_is_run_and_the_rest_is_not(indexed):
+    (indexed / "conf").write_text("y")
+    done = trio_process("run", cwd=indexed)
+    assert (done.returncode, "1 passed, 2 up to date" in done.stdout) == (0, True), done.stdout
+    assert "3 up to date" in trio_process("run", cwd=indexed).stdout

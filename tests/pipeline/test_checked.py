@@ -14,7 +14,7 @@ FILES = sorted(
     path
     for folder in ("docs/examples", "tests/pipeline/converted")
     for path in (ROOT / folder).rglob("*.toml")
-    if path.name != "pyproject.toml"
+    if path.name != "pyproject.toml" and "include" not in path.read_text()
 )
 TEXT = """
 default = ["test-a-1"]
@@ -90,11 +90,7 @@ def test_the_files_of_the_documentation_mean_the_same(place, path):
     for other in path.parent.glob("*"):
         if other.is_file() and other.name != "trio-process.toml":
             (place / other.name).write_bytes(other.read_bytes())
-    try:
-        first = read(place)
-    except PipelineError as error:
-        assert "include" in str(error) or "env" in str(error)
-        return
+    first = read(place)
     again = read(place)
     for one in (first, again):
         assert one.tasks == first.tasks

@@ -9,6 +9,7 @@ from .result import RunResult, RunUpdate, SpecState, is_not_needed
 from .run_result import RunAllResult
 from .runner import Runner, run_restartable
 from .spec import Attempt, Executor, RunSpec
+from .unchanged_run import finish_unchanged
 
 __all__ = [
     "Attempt",
@@ -29,6 +30,7 @@ __all__ = [
     "because",
     "find_faults",
     "find_origins",
+    "finish_unchanged",
     "group_by_origin",
     "has_pipeline",
     "is_not_needed",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -14,14 +17,12 @@ from ..find import find_file
 from ..output import print_error, show
 from ..text import Duration, Name
 from .complete import complete_tasks
-from .drive import RunSettings
 from .last_run import DIRECTORY
 from .listing import dry_run, list_tasks, tasks_as_json
 from .place import VARIABLE, parse_executor
 from .remembered import choose, open_memory
 from .reports import parse_reports
-from .session import Runs
-from .watch import check_watch
+from .unchanged import show_unchanged
 
 USAGE: Final = 2
 _EXTRA: Final = "trio_process.arguments"
@@ -148,12 +149,11 @@ def run(
             raise OptionError("--output live needs a terminal; choose prefix, group or raw")
         wanted = parse_reports(reports)
         launcher = parse_executor(executor)
-        found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
         extra = click.get_current_context().meta[_EXTRA]
-        memory = open_memory(found) if resuming or not (listing or graph or dry) else None
-        chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
-        if watching:
-            check_watch(chosen.specs, schedule)
+        with _all_kept():
+            found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
+            memory = open_memory(found) if resuming or not (listing or graph or dry) else None
+            chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
         if only_failed and not chosen.specs:
             show("nothing failed last time")
         elif listing:
@@ -163,6 +163,16 @@ def run(
         elif dry:
             show(dry_run(chosen.specs, found.directory))
         else:
+            options = wanted or logs or listen or launcher or timeout is not None
+            is_plain = not (options or resuming or force or watching)
+            with _all_kept():
+                is_done = is_plain and show_unchanged(found, chosen, memory, output)
+            if is_done:
+                return
+            # half of all imports: not needed for a run with nothing to do
+            from .drive import RunSettings  # noqa: PLC0415
+            from .session import Runs  # noqa: PLC0415
+
             settings = RunSettings(
                 jobs=jobs,
                 schedule=schedule,
@@ -175,6 +185,18 @@ def run(
             sys.exit(runs.run(found, chosen, memory, force=force))
     except ProcessError as error:
         _refuse(str(error))
+
+
+@contextmanager
+def _all_kept() -> Iterator[None]:
+    """Pause the garbage collector, which would search the many objects of a large file again and again in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refuse(text: str) -> NoReturn:

@@ -71,6 +71,8 @@ def remember(file: PipelineFile, result: RunAllResult) -> None:
     }
     known = {task.spec.name for task in file.tasks}
     tasks = {name: state for name, state in {**before, **now}.items() if name in known}
+    if tasks == before:
+        return
     try:
         path.parent.mkdir(exist_ok=True)
         ignored = path.parent / ".gitignore"

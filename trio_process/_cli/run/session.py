@@ -75,7 +75,13 @@ class Runs:
         self._next: tuple[PipelineFile, Chosen] | None = None
 
     def run(self, file: PipelineFile, chosen: Chosen, memory: Memory | None, *, force: bool) -> int:
-        """Run the selection, and return the exit status."""
+        """Run the selection, and return the exit status.
+
+        Raises:
+            OptionError: The selection can't be watched.
+        """
+        if self._is_watching:
+            check_watch(chosen.specs, self._settings.schedule)
         while True:
             begin(memory, chosen, force=force)
             specs = chosen.specs if self._logs is None else logged_to(self._logs, chosen.specs)

@@ -83,6 +83,7 @@ class Memory:
         self._is_indexed = False  # whether a new index would say nothing more
         self._mark: Mark | None = None  # of the records that we know; None if there may be others before our last one
         self._records: Records | None = None  # read when they are needed
+        self._confirmed: set[str] | None = None  # by a look at the files just before the run
         self._unchanged: set[str] = set()
         self._ends: dict[str, End] = {}  # to be written
         self._reasons: dict[str, str] = {}
@@ -123,7 +124,9 @@ class Memory:
             specs: The specs, each after its dependencies.
         """
         specs = list(specs)
-        found = set() if self._index is None else self._index.find_unchanged(specs, self._digests, self._later)
+        found, self._confirmed = self._confirmed, None
+        if found is None:
+            found = set() if self._index is None else self._index.find_unchanged(specs, self._digests, self._later)
         if any(spec.inputs and spec.name not in found for spec in specs):
             confirmed = len(found)
             found = find_unchanged(specs, self._all.made, self._digests, found)
@@ -131,6 +134,17 @@ class Memory:
         for name in found & self._reasons.keys():
             del self._reasons[name]  # from a previous run
         return found
+
+    def are_confirmed(self, specs: Sequence[RunSpec]) -> bool:
+        """Return whether the index confirms that all specs are up to date; if not, `find_unchanged` goes on from there.
+
+        Args:
+            specs: The specs of a run that starts now, each after its dependencies.
+        """
+        if self._index is None:
+            return False
+        self._confirmed = self._index.find_unchanged(specs, self._digests, self._later)
+        return len(self._confirmed) == len(specs)
 
     def is_quick(self, spec: RunSpec, dependencies: Sequence[RunSpec]) -> bool:
         """Return whether `check` needs no thread, because it only has to stat a few files with known digests."""
@@ -224,6 +238,7 @@ class Memory:
 
     def force(self, names: Iterable[str]) -> None:
         """Forget the fingerprints of specs, so that they are run."""
+        self._confirmed = None
         self._write([{"made": name, "forced": True} for name in names])
 
     def last_run(self) -> LastRun | None:
