@@ -3,7 +3,6 @@
 import pytest
 import trio
 from asking import Refused, ask, get, post, raw, serving, websocket
-from quart import abort
 
 from trio_process import Access, ControlServer, Secret, Service
 from trio_process._control.gate.hosts import Names, is_loopback, parse_authority, parse_origin
@@ -143,6 +142,8 @@ async def test_refused_websockets_have_the_envelope_and_the_headers(control):
 
     @control.app.websocket("/mine")
     async def mine():
+        from quart import abort
+
         abort(403)
 
     refused(await head(control, *HANDSHAKE, KEY, version, bearer(control), path="/mine/not"), 404, "not_found")
