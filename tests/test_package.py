@@ -64,8 +64,8 @@ WINGS = {
     ("_control", "page"): {"message", "problem"},
     ("_cli", "daemon"): {"output", "state", "terminal", "text"},
     ("_cli", "run"): {"find", "instance", "job_control", "limits", "output", "screen", "terminal", "text"},
-    ("_cli", "services"): {"find", "instance", "output", "screen", "state", "terminal", "text"},
-    ("_cli", "views"): {"screen", "text"},
+    ("_cli", "services"): {"colour", "find", "instance", "output", "screen", "state", "terminal", "text"},
+    ("_cli", "views"): {"colour", "screen", "text"},
 }
 BETWEEN_WINGS = {
     ("_cli", "run"): {"views"},

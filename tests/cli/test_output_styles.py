@@ -18,9 +18,10 @@ from invoke import invoke
 from rich.cells import cell_len
 from typist import PROGRAM, at_a_terminal
 
+from trio_process._cli.colour import Colour
 from trio_process._cli.run.logs import log_name
+from trio_process._cli.services.view import Lines
 from trio_process._cli.text import cell_ljust, logged
-from trio_process._cli.views.colour import Colour
 from trio_process._cli.views.styles import Group, Prefix, Raw, commands_of
 from trio_process._core import last_lines
 
@@ -342,3 +343,13 @@ def without_rich(words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script, *words.split()], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def test_a_colour_that_a_service_does_not_reset_stays_with_its_lines():
+    """In `up`, `logs` and `attach`, as in the log of a run."""
+    lines = Lines(["a", "b"], colour=False)
+    assert lines.output("a", "\x1b[31mred") == "a | \x1b[31mred\x1b[0m\n"
+    assert lines.output("b", "plain") == "b | plain\n"
+    assert lines.output("a", "still") == "a | \x1b[31mstill\x1b[0m\n"
+    lines.change("a", "starting", "conditions hold")
+    assert lines.output("a", "another process") == "a | another process\n"

@@ -9,6 +9,7 @@ from typing import Any, Final, final
 import click
 
 from ..._supervisor import UnitChanged
+from ..colour import Colour
 from ..text import cell_ljust, cells, logged, one_line
 
 _COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
@@ -29,10 +30,14 @@ class Lines:
         self._colour = colour
         self._width = min(max([cells(one_line(name)) for name in names], default=0), _WIDEST)
         self._order: dict[str, str] = {}
+        self._colours: dict[str, Colour] = {}
 
     def output(self, name: str, line: str) -> str:
         """Return a line that a service has written, formatted."""
-        return f"{self._prefix(name)} | {logged(line)}\n"
+        colour = self._colours.get(name)
+        if colour is None:
+            colour = self._colours[name] = Colour()
+        return f"{self._prefix(name)} | {colour.feed(logged(line))}\n"
 
     def event(self, event: Any) -> str:
         """Return an event of the services, formatted: an `ActionProcessOutput` batch or a `UnitChanged`."""
@@ -42,6 +47,8 @@ class Lines:
 
     def change(self, name: str, state: str, reason: str) -> str:
         """Return the line for a change of a service's state."""
+        if state == "starting":
+            self._colours.pop(name, None)  # those of the last run
         why = f": {one_line(reason)}" if reason else ""
         word = coloured(state, STATE_COLOURS.get(state), bold=True) if self._colour else state
         return f"{self._prefix(name)} = {word}{why}\n"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import IO, Final, Protocol, final
 
+from ..colour import Colour
 from ..text import cell_ljust, cells, logged, one_line
-from .colour import Colour
 
 _WIDEST: Final = 24  # columns; a longer name doesn't indent the other names' lines
 _IN_MEMORY: Final = 2**20  # characters of one task beyond which its output is kept in a file

@@ -1,4 +1,4 @@
-"""Keep the colours of one task's output from leaking into the lines of others (SGR, ECMA-48 8.3.117)."""
+"""Keep the colours of the output of one task or service from leaking into the lines of others (SGR, ECMA-48 8.3.117)."""
 
 from __future__ import annotations
 
