@@ -1,4 +1,4 @@
-"""Cancel a scope: the process in it is asked to end, its last words are read, and only then the scope is left."""
+"""Cancel a scope: the process in it is asked to end, its last output is read, and only then the scope is left."""
 
 import sys
 
@@ -25,7 +25,7 @@ async def main() -> None:
         with service.subscribe(ActionProcessOutput, ActionProcessExited) as events:
             async with trio.open_nursery() as nursery:
                 await nursery.start(service.run_process, OPTIONS)
-                await events.receive()  # it works
+                await events.receive()  # the process is working
                 nursery.cancel_scope.cancel()
             while not isinstance(event := await events.receive(), ActionProcessExited):
                 print(event.line)

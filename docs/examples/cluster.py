@@ -1,4 +1,4 @@
-"""One pipeline, wherever the argument says: `cluster.py slurm`; without one, on two agents of this machine."""
+"""Run one pipeline where the argument says, such as `cluster.py slurm`; by default on two agents of this machine."""
 
 import sys
 
@@ -16,7 +16,7 @@ LAUNCHERS = {
 
 SPECS = [
     RunSpec(name="prepare", command="sh", args=["-c", "echo prepared"]),
-    # tried again, on another agent, should its own be lost; stopped with a clean-up if it takes too long
+    # retried on another agent if its own is lost; stopped, with time to clean up, if it takes too long
     RunSpec(name="train", command="sh", args=["-c", "echo trained"], after=["prepare"], retries=1, timeout=3600),
     RunSpec(name="report", command="sh", args=["-c", "echo reported"], after=["train"]),
 ]

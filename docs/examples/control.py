@@ -1,4 +1,4 @@
-"""Two services and a pipeline, shown and steered over HTTP: `control.py 127.0.0.1:8700`, or `control.py unix:app.sock`."""
+"""Two services and a pipeline, controlled over HTTP: `control.py 127.0.0.1:8700`, or `control.py unix:app.sock`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Let one part of a program run commands by name, and another one watch."""
+"""Let one part of a program run commands by name, and another watch them."""
 
 import trio
 
@@ -32,9 +32,9 @@ async def main() -> None:
         nursery.start_soon(watch, core.subscribe())
         await core.process.run("echo", "hello", name="greeter")
         await core.process.run("sh", "-c", "printf 'one\\ntwo\\n'", name="counter")
-        # the core is closed: the watcher reads what is left, and ends
+        # the core is closed: the watcher reads the remaining events, and ends
 
-    async with Core() as core:  # no Service: nothing may be run
+    async with Core() as core:  # no Service: no command may be run
         try:
             await core.process.run("echo", "hello")
         except ActionNotRegisteredError:

@@ -1,4 +1,4 @@
-"""A daemon: one instance, a health server, an entry in the registry, and an end when it is asked for one.
+"""A daemon: one instance, a health server, an entry in the registry, and a graceful shutdown.
 
 Run it, and look at it from another terminal:
 

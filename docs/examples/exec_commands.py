@@ -18,31 +18,31 @@ async def main() -> None:
     python = Command(sys.executable).with_env(LC_ALL="C").with_timeout(30)
     print((await Command("uname", "-s").output()).strip())
 
-    # it runs where it is told to, and reads what it is given
+    # input, output and directory are set on the command
     with tempfile.TemporaryDirectory() as directory:
         await Command("sort").with_stdin("b\na\n").with_stdout(Path(directory, "sorted")).run()
         await Command("echo", "c").with_stdout(Path(directory, "sorted"), append=True).run()
         print((await Command("cat", "sorted").with_dir(directory).output()).split())
 
-    # a failure says what was typed, how it ended, and what it said last
+    # the error has the command, how it ended, and its last output
     try:
         await Command("ls", "/no/such/directory").run()
     except CommandFailedError as error:
         print(error)
         print("exit code", error.result.exit_code)
 
-    # a limit on the time stops the command and all that it started
+    # a time limit stops the command and every process that it started
     try:
         await Command("sh", "-c", "sleep 60; echo never").with_timeout(0.2).run()
     except CommandTimeoutError as error:
         print(error)
 
-    # what is secret reaches the command alone
+    # a secret is shown only to the command
     login = Command("sh", "-c", 'test -n "$TOKEN"').with_env(TOKEN=Secret("hunter2"))
     await login.run()
     print(Command("curl", "-u", Secret("me:hunter2"), "https://example.org"))
 
-    # for its effect only: what it writes is discarded, and the error is what it wrote to stderr
+    # for the effect only: stdout is discarded, and stderr becomes the text of the error
     await run_quiet("true")
     try:
         await run_quiet("sh", "-c", "echo noise; echo 'disk is full' >&2; exit 1")

@@ -1,4 +1,4 @@
-"""A daemon that replaces its program by a new version of itself, and keeps its PID and its tie to systemd."""
+"""A daemon that replaces its program by a new version, and keeps its PID and its connection to systemd."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ from trio_process import Daemon
 
 async def main():
     async with Daemon() as daemon:
-        print("NOTIFY_SOCKET" in os.environ)  # taken from the environment, so that no child speaks for us
-        daemon.stop()  # say, because the program's file has changed
+        print("NOTIFY_SOCKET" in os.environ)  # removed from the environment, so that no child can notify systemd
+        daemon.stop()  # for example because the program's file has changed
         await daemon.run()
 
 
 trio.run(main)
 if len(sys.argv) < 2:
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, __file__, "again"])  # after the block: the variables are back
+    os.execv(sys.executable, [sys.executable, __file__, "again"])  # after the block, which restores the variables
 
 # Prints:
 #

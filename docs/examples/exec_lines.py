@@ -1,4 +1,4 @@
-"""Output while it comes: a loop over lines, a callable per line, and a logger.
+"""Handle output as it arrives: a loop over lines, a callable for each line, and a logger.
 
 Run it: python docs/examples/exec_lines.py
 """
@@ -22,21 +22,21 @@ async def main() -> None:
             if count == 3:
                 break
 
-    # both streams, told apart
+    # both streams, distinguished
     async with Command("sh", "-c", "echo fine; echo careful >&2").lines("all") as lines:
         async for line in lines:
             print("!" if line.stream is Stream.STDERR else " ", line)
 
-    # a callable per line, while the whole is waited for
+    # a callable for each line, while `run` waits for the end
     await Command("seq", "3").with_stdout(lambda line: print("got", line)).run()
 
-    # who wants to know of every command sets a logger; a structlog logger is one as it is
+    # a default logger reports every command; a structlog logger can be used unchanged
     logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s", stream=sys.stdout)
     set_default_logger(StdlibLogger())
     try:
         await Command("false").run()
     except CommandFailedError:
-        print("that was told")
+        print("that was logged")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An executor of one's own: every attempt runs in an empty directory that is removed after it, two at a time."""
+"""A custom executor: each attempt runs in an empty directory that is removed afterwards, two at a time."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ class CleanRoom:
         check: bool = True,
         task_status: trio.TaskStatus[ManagedProcess] = trio.TASK_STATUS_IGNORED,
     ) -> CommandResult:
-        with tempfile.TemporaryDirectory() as room:  # gone only after the process tree is: run_process waits for that
+        with tempfile.TemporaryDirectory() as room:  # removed only when the process tree has ended
             return await self.service.run_process(
                 attrs.evolve(options, cwd=Path(room)), check=check, task_status=task_status
             )

@@ -1,4 +1,4 @@
-"""Run one command and look at what came of it."""
+"""Run one command and look at its result."""
 
 import trio
 

@@ -1,4 +1,4 @@
-"""A launcher of one's own: an agent in each pod that a label selects."""
+"""A custom launcher: an agent in each pod that a label selects."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Record what a real command does, and replay it on a clock that jumps."""
+"""Record a real command, and replay it on a clock that jumps."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ SCRIPT = 'echo "hello $1"; sleep 0.5; echo "your key is $2"'
 
 async def record() -> None:
     async with FakeService() as fake:
-        fake.record(RECORDING)  # what is not registered is run for real, and written down
+        fake.record(RECORDING)  # commands that are not registered are run for real, and recorded
         await fake.run("sh", "-c", SCRIPT, "sh", "joe", Secret("hunter2"))
 
 

@@ -1,4 +1,4 @@
-"""Read what go-process has registered, and be read by it: both write the same files."""
+"""Share the registry with go-process: both packages read and write the same files."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from trio_process import DaemonEntry, Registry
 
 with tempfile.TemporaryDirectory() as directory:  # default_registry() is ~/.core/daemons, where go-process looks
-    # what a Go program writes: Go's time.Time has nanoseconds
+    # an entry as a Go program writes it: Go's time.Time has nanoseconds
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000000001Z")
     written_by_go = {
         "code": "billing",
@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as directory:  # default_registry() is ~/.cor
         written = json.loads(Path(directory, "shop-web.json").read_text())
         print(sorted(key for key in written if not key.startswith("trio_process.")))
 
-    print(registry.get("shop", "web"))  # left: unregistered
+    print(registry.get("shop", "web"))  # the block has been left: unregistered
 
 # Prints:
 #

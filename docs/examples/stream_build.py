@@ -1,4 +1,4 @@
-"""Stream a build as it runs, and count its lines; `python -m compileall` stands for the build."""
+"""Stream a build as it runs, and count its lines; `python -m compileall` stands in for the build."""
 
 import sys
 import tempfile
@@ -24,7 +24,7 @@ async def main() -> None:
                 idle_timeout=60,
             )
             with service.subscribe(ActionProcessOutput, id=build.id) as events:
-                async for event in events:  # ends when the build has
+                async for event in events:  # ends when the build has ended
                     lines += 1
                     print(f"{lines:3} {event.line}")
             await build.wait()

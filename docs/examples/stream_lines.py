@@ -1,4 +1,4 @@
-"""Start a server, wait until it is up, read what it writes, and stop it."""
+"""Start a server, wait until it is up, read its output, and stop it."""
 
 import sys
 

@@ -34,10 +34,10 @@ async def main() -> None:
         result = await polite.stop()
         print("polite:", result.exit_code, result.output.splitlines()[-1])
 
-        # a whole tree: the shell and what it has put into the background
+        # a whole tree: the shell and its background processes
         tree = await service.start("sh", "-c", "sleep 1000 & sleep 1000 & echo here; wait")
         await tree.wait_for_line("here", timeout=30)
-        await tree.stop()  # returns when nothing of it is left
+        await tree.stop()  # returns when the whole tree has ended
 
 
 trio.run(main)

@@ -1,4 +1,4 @@
-"""A server that is restarted when it fails, and the tests of that: four minutes of its life in some milliseconds.
+"""A server that is restarted when it fails, and its tests: four minutes in a few milliseconds.
 
 Run it with pytest and pytest-trio: `pytest -o trio_mode=true test_restart_policy.py`.
 """

@@ -1,4 +1,4 @@
-"""A supervised stack, and the tests of it: an hour of its life in some milliseconds.
+"""A supervised stack and its tests: an hour in a few milliseconds.
 
 Run it with pytest and pytest-trio: `pytest -o trio_mode=true test_supervisor.py`.
 """

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
             ["['a', 'b', 'c']", "curl -u *** https://example.org", "failed: disk is full", "hello from a"],
         ),
         ("exec_pipes", ["3 the", "y\ny\n", "failed in stage 1 of 2", "found: False [0, 1]"]),
-        ("exec_lines", ["tick 3", "! careful", "got 3", "DEBUG executing command cmd='false'", "that was told"]),
+        ("exec_lines", ["tick 3", "! careful", "got 3", "DEBUG executing command cmd='false'", "that was logged"]),
     ],
 )
 async def test_an_example_runs(name, says):

@@ -12,7 +12,7 @@ import trio
 from trio_process import ControlServer, Daemon, Service, ServiceOptions, Supervisor
 
 FILE = Path(__file__).parents[1] / "trio-process.toml"
-# as PID 1 of a container it inherits orphans: those of its services are reaped
+# as PID 1 of a container, this program inherits orphans; those of its services are reaped
 OPTIONS = ServiceOptions(guardian=True, strays="descendants")
 
 

@@ -68,7 +68,7 @@ class Store:
         self._all("UPDATE files SET state = ?, error = ? WHERE id = ?", state, error, number)
 
     def put_back(self, worker: str) -> None:
-        """Let files wait again that a worker had taken and has not finished."""
+        """Mark the unfinished files of a worker as waiting again."""
         update = "UPDATE files SET state = 'waiting', worker = NULL WHERE state = 'packing' AND worker = ?"
         self._all(update, worker)
 

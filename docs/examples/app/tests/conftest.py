@@ -1,4 +1,4 @@
-"""What all tests of the depot use."""
+"""The fixtures of all tests of the depot."""
 
 import pytest
 from depot.store import Store, migrate
