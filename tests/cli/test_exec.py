@@ -34,7 +34,7 @@ def test_output_that_a_full_disk_did_not_take_is_no_success(script, status):
     with open("/dev/full", "w") as full:
         done = execute("--", "sh", "-c", script, stdout=full)
     assert done.returncode == status
-    told = "trio-process exec: our own stdout takes no more of what processes write: [Errno 28]" in done.stderr
+    told = "trio-process exec: stdout of this program accepts no more output of processes: [Errno 28]" in done.stderr
     assert told == ("said;" in script or script == "echo said")
 
 

@@ -295,7 +295,7 @@ class TestUsage:
         (tmp_path / "gone").rmdir()
         done = cli(*words, text=None)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "can't tell what the working directory is: No such file or directory" in done.stderr
+        assert "the working directory can't be determined: No such file or directory" in done.stderr
 
     @pytest.mark.parametrize("name", ["file/x.json", "x" * 300])
     def test_a_report_that_can_not_be_written_is_told_after_the_run(self, cli, tmp_path, name):

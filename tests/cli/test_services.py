@@ -333,7 +333,7 @@ def test_a_second_up_attaches_and_reports_a_changed_file(site):
     assert site.run("up", "-d").returncode == 0
     done = site.run("up", "-d", "mail")
     assert done.returncode == 0
-    assert "run already (PID " in done.stdout
+    assert "are already running (PID " in done.stdout
     assert "the file has changed" not in done.stdout
     assert site.states()["mail"] == "ready"
     done = site.run("up", "-d", "--listen", "127.0.0.1:0")
@@ -604,7 +604,7 @@ def test_an_instance_whose_directory_is_renamed_is_found_there(site):
     site.directory = site.directory.rename(site.directory.with_name("q"))
     assert site.listed()["db"]["pid"] == before
     done = site.run("up", "-d")
-    assert (done.returncode, "run already (PID " in done.stdout) == (0, True)
+    assert (done.returncode, "are already running (PID " in done.stdout) == (0, True)
     assert site.run("down").stdout.startswith("stopped the services of ")
     assert not list(site.state.glob("*.place"))
     assert site.run("ps").returncode == 3

@@ -123,7 +123,7 @@ def test_what_runs_is_stopped_before_it_runs_again(place):
         for number, word in enumerate(["one", "two", "three"]):
             (place / "app.cfg").write_text(word)
             run.wait(f"| app {word}")
-            run.wait("stopped, as what it is made from has changed", number)
+            run.wait("stopped, because its inputs or dependencies have changed", number)
         assert run.interrupt() == 128 + signal.SIGINT
         assert run.count("| other") == 1
 

@@ -232,7 +232,7 @@ def test_without_any_home_a_directory_of_our_own_stands_for_it(shared):
     home = shared / "trio-process-47110"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     home.chmod(0o755)
-    assert "can't stand for a home directory" in as_user(47110, register)
+    assert "can't be used as a home directory" in as_user(47110, register)
     home.chmod(0o700)
     home.rename(shared / "moved")
     home.symlink_to(shared / "moved")

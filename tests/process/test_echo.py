@@ -116,7 +116,7 @@ async def test_a_stdout_that_raises_whatever_it_likes_is_named_and_harms_nobody(
     with trio.fail_after(60):
         async with Service() as service:
             assert (await service.run("echo", "hello", echo=True)).output == "hello\n"
-    assert "our own stdout takes no more of what processes write: out of ink" in caplog.text
+    assert "stdout of this program accepts no more output of processes: out of ink" in caplog.text
 
 
 STUCK_TERMINAL = """

@@ -21,7 +21,7 @@ def find_file(start: Path) -> Path:
     try:
         start = start.absolute()
     except OSError as error:  # of getcwd(3)
-        gone = f"can't tell what the working directory is: {error.strerror}"
+        gone = f"the working directory can't be determined: {error.strerror}"
         raise PipelineError([f"{gone}; change to another, or name a file with -f"]) from error
     for directory in (start, *start.parents):
         for name in NAMES:

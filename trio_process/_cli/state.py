@@ -54,7 +54,7 @@ def make_private(directory: Path) -> None:
         if is_temporary_home(home):
             if why := distrust_temporary_home(home):
                 raise DaemonError(
-                    f"{home} can't stand for a home directory: {why}; set XDG_STATE_HOME to one of your own"
+                    f"{home} can't be used as a home directory: {why}; set XDG_STATE_HOME to one of your own"
                 )
             make_directories(home, _PRIVATE)
     make_directories(directory, _PRIVATE)

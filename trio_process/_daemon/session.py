@@ -60,7 +60,7 @@ class Session:
         self._reloader = reloader
         self._reload_requested = False
         self._reloading = False
-        self._nursery: trio.Nursery | None = None  # for what goes on beside the body
+        self._nursery: trio.Nursery | None = None  # for tasks that run beside the body
 
     def signals(self) -> AbstractContextManager[None]:
         """Return a context manager that handles the signals, if the options ask for it."""
@@ -122,7 +122,7 @@ class Session:
             self.body.cancel()
 
     def _on_hurry(self, number: int) -> None:
-        logger.warning("%s again: every grace ends now", signal_name(number))
+        logger.warning("%s again: all grace periods end now", signal_name(number))
         self.stop()
         self.deadline.advance(trio.current_time())
         if not self.was_entered:

@@ -41,7 +41,7 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     elif cwd is not None and error.errno == errno.EACCES and not os.access(cwd, os.X_OK):
         why = f"the directory cwd={cwd!r} may not be entered by this user"
     elif opening and error.errno not in (errno.EMFILE, errno.ENFILE):
-        file = f"{os.fspath(error.filename)!r}: " if error.filename is not None else "a standard stream of its: "
+        file = f"{os.fspath(error.filename)!r}: " if error.filename is not None else "one of its standard streams: "
         why = f"{file}{error.strerror}"
     elif isinstance(error, FileNotFoundError):
         kind = ProgramNotFoundError

@@ -202,7 +202,7 @@ class UnitSpec:
             raise OptionError(f"{option} must be a Probe, got {probe!r}; write Probe.tcp(...), Probe.line(...)")
         if probe._is_line:
             if option != "ready":
-                raise OptionError("live can't be a line: a unit doesn't write one at every question")
+                raise OptionError("live can't be a line: a unit doesn't write one at every check")
             if not self._is_read():
                 raise OptionError(
                     "ready can't be a line where the output isn't read: use a command with a piped output"

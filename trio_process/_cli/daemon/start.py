@@ -43,7 +43,7 @@ def check_startable(spec: DaemonSpec, files: StateFiles) -> None:
         DaemonError: The directory or the program is missing, or the state can't be written.
     """
     where = f"{spec.code}/{spec.daemon} can't be started again"
-    advice = "what runs now was left as it is"
+    advice = "the running daemon was left unchanged"
     if not os.path.isdir(spec.directory) or not os.access(spec.directory, os.X_OK):
         raise DaemonError(f"{where}: there is no directory {spec.directory} that this user may enter; {advice}")
     command = spec.command[0]

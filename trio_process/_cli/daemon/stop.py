@@ -69,7 +69,7 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     except ProcessLookupError:
         return Stopped(f"{key} (PID {pid}) ended by itself")
     except PermissionError:
-        raise DaemonError(f"{key} (PID {pid}) belongs to another user: stop it as that one, or as root") from None
+        raise DaemonError(f"{key} (PID {pid}) belongs to another user; stop it as that user, or as root") from None
     finally:
         os.close(pidfd)
     default_registry().get(code, daemon)  # prunes the entry that a killed daemon could not remove itself

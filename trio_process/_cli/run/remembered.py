@@ -117,7 +117,7 @@ def remember_ends(memory: Memory | None, result: RunAllResult) -> None:
 def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> str:
     """Return for each task why it ran or did not, and whether it would run now."""
     if memory is None:
-        raise PipelineError([f"of {str(file.path)!r} nothing is remembered"])
+        raise PipelineError([f"nothing is remembered of {str(file.path)!r}"])
     last = memory.last_run()
     specs = {spec.name: spec for spec in file.specs}
     lines: list[str] = []

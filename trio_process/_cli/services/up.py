@@ -57,7 +57,7 @@ async def bring_up(
         if pid := instance.pid():
             if listen:
                 raise ProcessError(
-                    f"the services of {instance.file} run already (PID {pid}), without --listen; see them by "
+                    f"the services of {instance.file} are already running (PID {pid}), without --listen; see them by "
                     "`trio-process ui`, or run `trio-process down` first"
                 )
             return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
@@ -117,7 +117,7 @@ async def _join(
 ) -> int:
     """Start the named services of a running instance, and attach to it."""
     client = await instance.reach(_START)
-    report(f"the services of {instance.file} run already (PID {instance.pid()})")
+    report(f"the services of {instance.file} are already running (PID {instance.pid()})")
     try:
         plan = await client.post("/reload", dryRun=True)
         if plan["added"] or plan["removed"] or plan["changed"]:

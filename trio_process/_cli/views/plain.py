@@ -227,7 +227,7 @@ class PlainView:
             attempts = f"attempt {change.attempts - change.row.earlier + 1} of {change.row.spec.retries + 1}"
             text, is_final = f"failed; {attempts} follows", False
         elif change.state is SpecState.PENDING and change.was_running:
-            text = "stopped, as what it is made from has changed"
+            text = "stopped, because its inputs or dependencies have changed"
         elif change.state in FINAL and change.result is not None:
             text = ended_after(change.result)
         else:

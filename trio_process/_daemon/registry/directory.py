@@ -78,7 +78,7 @@ class RegistryDirectory:
         try:
             if self._temporary_home is not None and (why := distrust_temporary_home(self._temporary_home)):
                 raise RegistryError(
-                    f"{self._temporary_home} can't stand for a home directory: {why}; set HOME to a directory of your own"
+                    f"{self._temporary_home} can't be used as a home directory: {why}; set HOME to a directory of your own"
                 )
             if self._core is not None:
                 self._check(self._core)

@@ -234,7 +234,7 @@ def _directory(file: Path) -> tuple[str, bool]:
             return os.path.realpath(os.curdir), False
         return os.path.realpath(file.parent), True  # a loop of symbolic links is reported when the file is read
     except OSError as error:  # of getcwd(3)
-        gone = f"can't tell what the working directory is: {error.strerror}"
+        gone = f"the working directory can't be determined: {error.strerror}"
         raise PipelineError([f"can't read {str(file)!r}: {gone}; give an absolute path"]) from error
 
 

@@ -178,7 +178,7 @@ class TaskReader:
         if values.get("interactive") and "stdin" in table:
             report("an interactive task reads from the terminal; leave `stdin` out", "stdin")
         if "outputs" in table and "inputs" not in table:
-            report("`outputs` alone say nothing; name the `inputs` that they are made from, too", "outputs")
+            report("`outputs` need `inputs`; name the files that they are made from, too", "outputs")
 
     def _spec(self, table: str, name: str, values: dict[str, Any], matrix: Mapping[str, str]) -> RunSpec | None:
         report = self._report("tasks", table)

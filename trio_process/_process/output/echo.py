@@ -124,7 +124,7 @@ class Echo:
             self._broken.add(stream)
             if getattr(error, "errno", None) == errno.EIO and _descriptor_is_hung_up(file):
                 return  # so has the reader of a terminal
-            text = "our own %s takes no more of what processes write: %s"
+            text = "%s of this program accepts no more output of processes: %s"
             logger.warning(text, stream, error, extra={"output_lost": True})  # for the exit status of the command line
 
 
