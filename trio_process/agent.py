@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - a flag of the command line
-    # our own ends, out of reach of what a child or a library might print
+    # private ends, out of reach of a child or a library that prints
     given, taken = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

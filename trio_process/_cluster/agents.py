@@ -111,7 +111,7 @@ class Agent:
         self._pid: int | None = None
         self._slots = 0
         self._running = 0
-        self._cpus = 0  # of what runs there
+        self._cpus = 0  # of the processes running there
         self._memory = 0
         self._total: int | None = None  # bytes of memory, None if not known
         self._gpus = 0
@@ -218,7 +218,7 @@ class Roster:
         self._closed = False
         self._watchers: list[Callable[[], object]] = []
 
-    # what launchers and sessions report
+    # reports of launchers and sessions
 
     def add(self, name: str, host: str) -> Agent:
         """Add a requested agent."""
@@ -267,7 +267,7 @@ class Roster:
         self._closed = True
         self.look()
 
-    # what the service asks
+    # requests of the service
 
     @property
     def up(self) -> list[Agent]:
@@ -305,7 +305,7 @@ class Roster:
             ServiceClosedError: The service is being left.
         """
         demand = Demand.of(options.resources)
-        outcome = self._outcome(demand)  # what waits already has no use for what there is now
+        outcome = self._outcome(demand)  # waiting processes have no use for the resources that are free now
         if outcome is None:
             outcome = await self._wait_for(demand)
         if isinstance(outcome, ProcessError):

@@ -150,7 +150,7 @@ class CommandChannel:
         """Wait for the end of the command."""
         with trio.CancelScope(shield=True):
             if self._spare and not self._came_up and self._process.returncode is None:
-                self._process.terminate()  # what waits in a queue does not look at its stdin
+                self._process.terminate()  # a command waiting in a queue doesn't read its stdin
             with trio.move_on_after(_END):
                 assert self._process.stdin is not None
                 await self._process.stdin.aclose()

@@ -89,7 +89,7 @@ def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
             stdin=Stdio(packed["stdin"]),
             stdout=Stdio(packed["stdout"]),
             stderr=Stdio(packed["stderr"]),
-            disable_capture=True,  # the client keeps what is kept; one ring of a mebibyte per stream is enough
+            disable_capture=True,  # the client does the capture; one ring of a mebibyte per stream is enough
             stop_signal=packed["stop_signal"],
             grace_period=packed["grace_period"],
             kill_group=packed["kill_group"],

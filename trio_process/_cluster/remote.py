@@ -234,7 +234,7 @@ class RemoteHandle:
             if self._ending is None:
                 owner.output_lost(error)
 
-    # what the agent reports
+    # reports of the agent
 
     def receive(self, message: FromProcess) -> None:
         """Handle a message of the agent."""
@@ -320,7 +320,7 @@ class RemoteHandle:
         while held:
             stream, data = held[0]
             if stream in self._paused and not (all_of_it or self._exited):
-                return  # what came after it waits with it: with a window's worth under way, it would overtake too much
+                return  # later output waits with it: otherwise up to a window of it could overtake
             held.popleft()
             owner.received(stream, data)
             if self._ending is None:

@@ -90,7 +90,7 @@ class Session:
         """Why the processes of this agent are lost."""
         return f"{self.where}: it left, as {self._leaving}"
 
-    # what the backend asks for
+    # requests of the backend
 
     def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
         """Request the start of a process; return its number in this session.

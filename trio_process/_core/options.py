@@ -147,7 +147,7 @@ class RunOptions:
         put = object.__setattr__
         if self.cwd is not None:
             put(self, "cwd", checks.path("cwd", self.cwd))
-        # an empty one is copied too, as what the caller adds to it later isn't checked
+        # an empty one is copied too, as later additions by the caller aren't checked
         put(self, "env", checks.environment("env", self.env) if self.env != {} else {})
         if self.name is not None:
             checks.text("name", self.name)

@@ -16,7 +16,7 @@ from .._core import DaemonError, current_deadline, in_seconds, logger
 _T = TypeVar("_T")
 
 _LIMIT: Final = 5.0
-_LIMIT_WHEN_DUE: Final = 1.0  # no waiting, but what takes its usual 100 µs shall still be done
+_LIMIT_WHEN_DUE: Final = 1.0  # no waiting, but a step of the usual 100 µs is still done
 _SLICE: Final = 0.05
 
 

@@ -57,8 +57,8 @@ REREAD_FOR: Final = 0.1
 EMPTY_FOR: Final = 0.075
 """Seconds after which an unlocked file without a PID is stale; a program that writes in place fills it sooner."""
 
-_LONGEST_TEXT: Final = 64  # a PID has 10 digits at most; what is longer was written for another purpose
-_LONGEST_TORN: Final = 4096  # one block of NULs is what a power failure leaves of a small file
+_LONGEST_TEXT: Final = 64  # a PID has 10 digits at most; longer files serve another purpose
+_LONGEST_TORN: Final = 4096  # a power failure leaves one block of NULs of a small file
 _LONGEST_READ: Final = 256  # white space around a PID is fine
 _CONTROLS: Final = frozenset({*range(0x20), 0x7F} - set(b" \t\n\r\v\f"))
 _PAUSE: Final = 0.002

@@ -18,7 +18,7 @@ from .health import HealthChecks
 
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _RETRY: Final = 0.5  # seconds; the manager's queue holds hundreds of messages and is hardly ever full
-_LONGEST_NUMBER: Final = 18  # digits: what fits into 64 bits
+_LONGEST_NUMBER: Final = 18  # digits: the number fits into 64 bits
 
 
 @final

@@ -304,7 +304,8 @@ class StateMachine:
         if ran_to_its_end(ended):
             error: ProcessError | None = None
         elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
-            # the reason is ours, because an executor may stop without passing it on; one that cancels knows the reason itself
+            # the reason is the runner's, because an executor may stop without passing it on; a canceller knows the
+            # reason itself
             if ended.reason is not EndReason.CANCELLED:
                 ended = attrs.evolve(ended, reason=HALTS[asked.halt])
             error = ended.failure(asked.text)

@@ -22,7 +22,7 @@ class HandleBetween:
         self.has_stdin: bool = real.has_stdin
         self.open_streams: int = real.open_streams
 
-    # what the real one reports
+    # reports of the real handle
 
     def begin(self, owner: HandleOwner) -> None:
         """Watch the child in the place of its lifecycle."""
@@ -52,7 +52,7 @@ class HandleBetween:
         """Pass it on."""
         self._owner.exited()
 
-    # what the lifecycle asks for
+    # requests of the lifecycle
 
     @property
     def host(self) -> str | None:

@@ -263,9 +263,9 @@ class Lifecycle:
     def _swept(self, survivors: Sequence[Survivor], killed: bool) -> None:  # noqa: FBT001 - a callback of one place
         if self.phase is not Phase.SWEEPING:
             return
-        self.read_rest()  # to the end of what has just been closed
+        self.read_rest()  # to the end of the streams that have just been closed
         if not killed and not self.handle.open_streams and self.record.output_error is None:
-            self.record.output_incomplete = False  # what held the pipe has closed it by itself
+            self.record.output_incomplete = False  # the process that held the pipe has closed it by itself
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:

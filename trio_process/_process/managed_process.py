@@ -308,7 +308,7 @@ class OutputLines:
         self._cursor = cursor
         self._taken: Iterator[OutputLine] = _EMPTY  # the lines that have been taken in
         self._finished = False
-        child.claims += 1  # what the process wrote is kept until this has read it, however much it is
+        child.claims += 1  # output is kept until this has read it, however much it is
 
     @property
     def missed(self) -> int:

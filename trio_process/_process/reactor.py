@@ -92,7 +92,7 @@ class Reactor:
         self._most_timers = _FEW_TIMERS
         self._order = count()
         self._stopped = False
-        self._has_closed = False  # since the last look at what is ready
+        self._has_closed = False  # since the last call of epoll_wait(2)
         self._wait = trio.CancelScope()
 
     def watch(self, descriptor: int, callback: Callback) -> None:

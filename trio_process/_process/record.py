@@ -99,7 +99,9 @@ class Record:
         """Note that some of the output could not be stored."""
         self.output_error = error
         self.output_incomplete = True
-        killed = "" if self.options.detach else ", so it was killed"  # what is detached does not depend on us
+        killed = (
+            "" if self.options.detach else ", so it was killed"
+        )  # a detached process doesn't depend on this program
         error.add_note(f"the output of {shown_command(self.options)!r} ({self.id}) could not be taken in{killed}")
 
     def end(self, info: ExitInfo, cause: tuple[EndReason, str | None], exited_at: float) -> None:

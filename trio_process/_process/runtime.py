@@ -104,7 +104,7 @@ class ServiceRuntime:
             stack.callback(self.backend.close)
         except OSError as error:
             raise ProcessError(f"a Service can't be entered: {error.strerror}") from error
-        self.was_entered = True  # not before: one that could not be may be tried again
+        self.was_entered = True  # not before: a failed entry may be tried again
         self.deadline.watch(self._shorten_grace)
         stack.callback(self.deadline.unwatch, self._shorten_grace)
         stack.callback(self.bus.close)

@@ -41,7 +41,7 @@ class Roster:
         specs: By name, checked.
         service: What starts processes.
         strategy: What is restarted together.
-        deadline: When every grace ends.
+        deadline: When every grace period ends.
         nursery: Where the tasks of the units live.
         end_body: Called when the supervisor's block is to end: with the essential replica that has ended, or with an
             exception that is no `Exception`.
@@ -73,7 +73,7 @@ class Roster:
         self.failed: list[Replica] = []
         self.owners: dict[str, tuple[str, int]] = {}
         self.grouping: Grouping = Grouping(self, strategy)
-        leave = enter_deadline(deadline)  # for the tasks of the units, and what their functions start
+        leave = enter_deadline(deadline)  # for the tasks of the units, and the tasks that their functions start
         self.tasks: Tasks = Tasks(nursery)
         leave()
         self._stop_order = StopOrder(self.graph, self.entries)

@@ -51,7 +51,7 @@ async def open_roster(
         service: The service that starts processes.
         owned: Whether the service is entered here.
         strategy: Which units are restarted together.
-        shutdown_timeout: Seconds that leaving may take before every grace ends.
+        shutdown_timeout: Seconds that leaving may take before all grace periods end.
     """
     with _deadline_within(current_deadline()) as deadline:
         async with _served(service, deadline, owned=owned), open_scope() as nursery:
@@ -124,5 +124,5 @@ async def _served(service: Service, deadline: ShutdownDeadline, *, owned: bool) 
         try:
             await stack.enter_async_context(service)
         finally:
-            leave()  # what the body starts is not ours
+            leave()  # tasks of the body don't belong to the supervisor
         yield

@@ -106,7 +106,7 @@ class Supervisor(Block):
         supervisor._names = tuple(names)
         return supervisor
 
-    # what there is
+    # facts
 
     @property
     def path(self) -> Path | None:
@@ -133,7 +133,7 @@ class Supervisor(Block):
         """
         return self._known().replica(name).unit
 
-    # what is asked of it
+    # requests
 
     async def wait_ready(self, *names: str, timeout: float | None = None) -> None:  # noqa: ASYNC109 - its error says what each waits for
         """Wait until units are ready or have completed.

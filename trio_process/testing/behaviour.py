@@ -145,7 +145,7 @@ def _steps(value: object) -> tuple[Step, ...] | Talk:
     if isinstance(value, Mapping):
         return tuple(_merged(value))
     if callable(value):
-        return value  # what it yields is checked as it comes
+        return value  # its items are checked as they come
     return tuple(step_of(item) for item in _listed(value))
 
 

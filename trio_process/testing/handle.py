@@ -47,7 +47,7 @@ class _Frame:
     """A behaviour in progress: the program itself, or its reaction to a signal."""
 
     steps: Iterator[Any]
-    talks: bool  # a generator, which is sent what was read
+    talks: bool  # a generator, to which input is sent
     exit_code: int | None
     exit_after: float
     due: float  # the next step is not done before
@@ -88,7 +88,7 @@ class FakeHandle:
         self._stopped = False
         self._exit_code: int | None = None
 
-    # what the lifecycle asks for
+    # requests of the lifecycle
 
     @property
     def host(self) -> None:
@@ -326,7 +326,7 @@ class FakeHandle:
             error.__cause__ = cause
             self._report(error)
         else:
-            self._report(cause)  # `pytest.fail()`, `pytest.skip()`: it is to be seen as what it is
+            self._report(cause)  # `pytest.fail()`, `pytest.skip()`: raised unchanged
 
     def _exit(self, code: int) -> None:
         if self._exit_code is not None:

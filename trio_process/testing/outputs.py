@@ -25,7 +25,7 @@ class FakeOutputs:
         self._pipes: dict[Stream, bytearray] = {}
         self._paused: set[Stream] = set()
         self._files: list[int] = []
-        self._log: int | None = None  # what is detached writes to it, and it is followed
+        self._log: int | None = None  # a detached process writes to it, and it is followed
         try:
             if options.detach and options.log_file is not None:
                 self._log = self._open(options.log_file, _LOG_FILE)

@@ -135,7 +135,7 @@ class _Server:
 
     async def finish(self, limit: float) -> None:
         """Close idle connections at once, and the others after their request has finished or `limit` seconds have passed."""
-        await self._shared.context.terminated.set()  # what is answered from now on is the last on its connection
+        await self._shared.context.terminated.set()  # from now on each response is the last on its connection
         self._cut_idle(math.inf)
         with grace(limit, shield=True):
             while any(connection.at_work for connection in self._live):

@@ -41,7 +41,7 @@ Refusal = Callable[[int], tuple[Sequence[tuple[bytes, bytes]], bytes]]
 """Returns the headers and the body of an answer that the server gives by itself, without the application."""
 
 _PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
-_SEND_PATIENCE: Final = 5.0  # seconds in which a client must read something of what we send
+_SEND_PATIENCE: Final = 5.0  # seconds within which a client must read some of the sent data
 _BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
 _ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)\Z", re.IGNORECASE)
 
@@ -79,7 +79,7 @@ class Stream:
         self.socket = trio.socket.from_stdlib_socket(raw)
         self.reading = trio.CancelScope()
         self.stalled = False
-        self.held: bytearray | None = None  # what is sent later, in one piece; see `corked`
+        self.held: bytearray | None = None  # data to be sent later, in one piece; see `corked`
         self._on_stall = on_stall
         self._raw = raw
         self._stream = trio.SocketStream(self.socket)
@@ -182,7 +182,7 @@ class _Protocol(H11Protocol):
         more, body = self.refusal(status)
         headers = [(b"content-length", b"%d" % len(body)), (b"connection", b"close"), *more]
         if isinstance(self.connection, H11WSConnection):
-            headers.append((b"sec-websocket-version", b"13"))  # RFC 6455, 4.4, if that was what was wrong
+            headers.append((b"sec-websocket-version", b"13"))  # RFC 6455, 4.4, if the version was wrong
         if self._method == b"HEAD" and self.connection.our_state is h11.SEND_RESPONSE:
             body = b""
         await self._send_h11_event(h11.Response(status_code=status, headers=headers))

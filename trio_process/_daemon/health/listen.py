@@ -135,7 +135,7 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
             try:
                 if ours is not None and _identity(path) == ours:
                     os.unlink(path)
-            except OSError as error:  # what the body ended with goes on
+            except OSError as error:  # the body's own exception continues
                 logger.warning("could not remove the unix socket %s: %s", path, error)
 
 

@@ -115,7 +115,7 @@ def _prove(key: str, claim: _Claim) -> None:
             return
         if opened is not None:
             raise _elsewhere(key, claim.pid, "here that is another process")
-    # a new viewpoint: what is true of the number now is true of the process
+    # a new viewpoint: facts about the number are now facts about the process
     if Viewpoint().proves(claim.pid, claim.identity):
         return
     if claim.identity is not None:

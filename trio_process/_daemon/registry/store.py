@@ -38,7 +38,7 @@ def write_entry(place: RegistryDirectory, entry: DaemonEntry, *, lock: bool) -> 
     data = encode(entry, Viewpoint().identify(pid))
     try:
         place.make()
-        # all that can take long, or fail on a full disk, comes before the lock
+        # every step that can take long, or fail on a full disk, comes before the lock
         with Draft(place.path, data, lock=lock) as draft, place.locked():
             path = _free_path(place, entry)
             draft.replace(path)

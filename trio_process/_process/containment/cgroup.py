@@ -73,7 +73,7 @@ class Cgroup:
             with open(os.path.join(self.path, "cgroup.kill"), "w") as file:
                 file.write("1")
         except OSError:
-            pass  # it is looked at again, and what lives on is named
+            pass  # it is checked again, and survivors are named
 
     @property
     def peak(self) -> int | None:

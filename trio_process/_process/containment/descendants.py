@@ -112,7 +112,7 @@ class Lineage:
                 return True
             if _GONE not in sessions:
                 return False
-            first = last  # what is gone may have forked before
+            first = last  # a process that is gone may have forked before
         return True
 
     def _is_young(self, target: Target) -> bool:

@@ -53,7 +53,8 @@ if __name__ == "__main__":
         settings = json.loads(spec)
         apply(settings)
         step = ""
-        # Python ignores these two, and what is ignored stays so across an exec (execve(2)): `yes | head` would never end
+        # Python ignores these two, and ignored signals stay ignored across an exec (execve(2)): `yes | head` would
+        # never end
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, settings["unblock"])

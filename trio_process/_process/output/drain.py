@@ -45,7 +45,7 @@ class Drain:
     def check(self) -> None:
         """End the drain if its time is up, else check again later."""
         if self._ends_at() <= trio.current_time() and not self._is_over:
-            self._child.read_rest()  # on a busy machine this timer may come before what is in the pipe was read
+            self._child.read_rest()  # on a busy machine this timer may come before the content of the pipe was read
         if self._is_over:
             return
         until = self._ends_at()

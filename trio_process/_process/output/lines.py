@@ -76,7 +76,7 @@ class LineSplitter:
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
         lines = self._decode(block).split("\n")
-        lines.pop()  # what follows the last newline: nothing
+        lines.pop()  # the empty rest after the last newline
         if len(self._carry) > self._max_line:
             rest = self._pieces_of_carry()
             return _joined(Split(lines), rest)

@@ -205,7 +205,7 @@ class CommandKind:
     argv: tuple[str | bytes | Secret, ...] = attrs.field()
 
     def __attrs_post_init__(self) -> None:
-        RunOptions(command=self.argv[0], args=self.argv[1:])  # raises for what no command can be
+        RunOptions(command=self.argv[0], args=self.argv[1:])  # raises for an invalid command
 
     def for_replica(self, replica: int) -> CommandKind:
         """Fill in the program and its arguments."""

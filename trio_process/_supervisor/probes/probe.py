@@ -153,7 +153,7 @@ class Probe:
         asker = Asker(probe._kind, probe.timeout)
         return await asker.ask(Place())
 
-    # what the supervisor asks
+    # for the supervisor
 
     def _describe(self) -> str:
         return self._kind.describe()

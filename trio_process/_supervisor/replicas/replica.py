@@ -91,7 +91,7 @@ class Replica:
         self.next_start: datetime | None = None
         self.gone: bool = False
 
-    # what others go by
+    # facts for other units
 
     @property
     def state(self) -> UnitState:
@@ -186,7 +186,7 @@ class Replica:
         error.__cause__ = self.error
         return error
 
-    # what callers and other units ask for
+    # requests of callers and other units
 
     def ask_start(self) -> None:
         """Request a start, if being wanted isn't enough: after an end, and during a backoff."""
@@ -225,7 +225,7 @@ class Replica:
         self.spec = spec
         self.bell.ring()
 
-    # what its keeper does
+    # actions of its keeper
 
     def apply(self, event: UnitEvent, reason: str) -> None:
         """Change the state, and publish it. Only its keeper calls this."""
@@ -247,7 +247,7 @@ class Replica:
         self.watchers.entered(state)
         self.team.changed(self, old, reason)
 
-    # what a user asks of its unit
+    # for the users of its unit
 
     def lines(self) -> UnitLines:
         """Return the lines of the current run, or else of the previous one, and of all later runs."""

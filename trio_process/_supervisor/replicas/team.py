@@ -26,7 +26,7 @@ class Team(Protocol[_ReplicaT_contra]):
 
     @property
     def deadline(self) -> ShutdownDeadline:
-        """When every grace ends."""
+        """When every grace period ends."""
 
     @property
     def nursery(self) -> trio.Nursery:

@@ -109,7 +109,7 @@ class CommandRun(Run):
             with grace(math.inf) as scope:
                 await self._process.stop()
             if scope.cancelled_caught:
-                await self._process.stop(0)  # it is over, or raises what is left
+                await self._process.stop(0)  # it has ended, or the survivors are raised
         except StopFailedError as error:
             self.stuck = error
         except Exception as error:  # noqa: BLE001 - the service was left under us: nothing of it runs
