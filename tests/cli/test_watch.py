@@ -229,7 +229,7 @@ def test_the_run_begins_anew_with_a_file_that_was_edited_and_goes_on_with_the_ol
         (place / "src" / "a.txt").write_text("A\n")
         run.wait("copy = passed", 2)
         replace(file, EDITED.replace("ONE", "TWO"))
-        run.wait("trio-process.toml has changed; beginning anew")
+        run.wait("trio-process.toml has changed; starting over")
         run.wait("| app TWO")
         run.wait("copy = up to date")
         (place / "src" / "a.txt").write_text("B\n")
@@ -258,7 +258,7 @@ def test_what_the_file_was_read_from_counts_as_a_part_of_it_and_a_comment_change
             (place / "more.toml").write_text(more.replace("$WORD", "three"))
             run.wait("| copied three")
         assert run.interrupt() == 128 + signal.SIGINT
-        assert run.count("beginning anew") == (2 if edited == "an env file" else 1)
+        assert run.count("starting over") == (2 if edited == "an env file" else 1)
 
 
 def test_services_that_tasks_use_keep_running_while_these_begin_anew(place):
