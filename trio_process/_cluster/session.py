@@ -126,7 +126,7 @@ class Session:
                 callback()
 
     def leave(self) -> None:
-        """Tell the agent that it is not needed any more."""
+        """Notify the agent that it is not needed any more."""
         self.link.send(Leave())
 
     # the conversation

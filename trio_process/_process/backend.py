@@ -46,7 +46,7 @@ Swept = Callable[[list[Survivor], bool], None]
 
 
 class HandleOwner(Protocol):
-    """What a handle reports to: the lifecycle of its child."""
+    """The lifecycle of a child, to which its handle reports."""
 
     @property
     def kill_at(self) -> float | None:
@@ -209,7 +209,7 @@ def backend_in_use() -> BackendFactory | None:
 
 
 class LifecycleHost(Protocol):
-    """What a lifecycle needs of its service."""
+    """The parts of a service that a lifecycle needs."""
 
     @property
     def bus(self) -> Bus:

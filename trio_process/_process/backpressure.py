@@ -23,8 +23,8 @@ class Backpressure:
     Args:
         reactor: Whose timers are used.
         handle: Whose streams are paused.
-        process: What log records call the child.
-        resumed: Called when a stream goes on, with the error if it can't be watched any more.
+        process: The name of the child in log records.
+        resumed: Called when a stream is read again, with the error if it can't be watched any more.
     """
 
     __slots__ = ("_handle", "_process", "_reactor", "_resumed", "_waits")
@@ -54,7 +54,7 @@ class Backpressure:
             wait.warn_slow(self._process)
 
     def resume(self, stream: Stream) -> None:
-        """Let a stream go on."""
+        """Read a stream again."""
         self._waits.pop(stream).cancel()
         error = None
         try:
@@ -64,7 +64,7 @@ class Backpressure:
         self._resumed(error)
 
     def release_all(self) -> None:
-        """Let every stream go on, whatever room its consumers have."""
+        """Read every stream again, even if its consumers are full."""
         for stream in list(self._waits):
             self.resume(stream)
 

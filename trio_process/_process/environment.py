@@ -63,7 +63,7 @@ _MANY: Final = 256  # programs to remember
 class Programs:
     """Where programs were found on the PATH that a child has (environ(7), execvp(3)).
 
-    What is remembered is a list: the places before the one where the program was, then that one. The exec tries them in
+    For each program a list of paths is remembered: those tried before it was found, then its own. The exec tries them in
     this order, so a program that has been installed into an earlier directory since is the one that runs. If the exec
     of all of them fails, the program has moved or lost its mode, and is looked up again. So no remembered path has to
     be checked before the fork.
@@ -102,7 +102,7 @@ class Programs:
 def find_program(name: str, path: str, cwd: str = "") -> str:
     """Return the first executable file of that name in the directories of `path`; a name with a slash is its own path.
 
-    What is relative is so to `cwd`, ours if it is empty.
+    Relative paths are relative to `cwd`, or to the directory of this program if that is empty.
 
     Raises:
         FileNotFoundError: There is none.

@@ -74,7 +74,7 @@ from .stopping import Limits, Stopping
 
 
 class Phase(Enum):
-    """Where a child stands; `Lifecycle._enter` is the only writer."""
+    """The phase of a child; `Lifecycle._enter` is the only writer."""
 
     STARTING = auto()
     RUNNING = auto()
@@ -109,13 +109,13 @@ class Lifecycle:
     """One child. `ManagedProcess` is its public side, `Record` holds the facts about it.
 
     Attributes:
-        phase: Where it stands.
-        record: What is known of it.
+        phase: Its phase.
+        record: The facts about it.
         handle: The child itself; a `PendingHandle` until it has started.
         host: Its service.
         output: Where its output goes; `last_output` is when some was last read, on Trio's clock.
         managed_ref: A weak reference to its `ManagedProcess`, None while there is none.
-        stopping: What was asked of it, None while nothing was.
+        stopping: The requests to end it; None until the first one.
         backpressure: Its slow consumers, None while there were none.
         claims: How many tasks wait for its end or read its lines; its output is kept for them.
         done: An event, set when the record is final and `Exited` is published.

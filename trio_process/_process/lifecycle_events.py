@@ -35,9 +35,10 @@ def publish_exited(bus: Bus, record: Record, capture: Capture, lost: Callable[[E
 
     Args:
         bus: Where to publish.
-        record: What is known of the process.
-        capture: What it wrote.
-        lost: Called if there is no memory for a copy of what it wrote; it is given up then, so that the event can be made.
+        record: The facts about the process.
+        capture: Its output.
+        lost: Called if there is no memory for a copy of its output, which is then discarded, so that the event can be
+            made.
     """
     try:
         _publish_exited(bus, record, capture)

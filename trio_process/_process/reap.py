@@ -139,7 +139,8 @@ def send(pid: int, pidfd: int, number: int, *, group: bool) -> None:
 def request_stop(pid: int, pidfd: int, number: int, *, group: bool) -> None:
     """Send the stop signal between two SIGCONT.
 
-    One always follows, as with systemd: what is stopped by then, or by a signal still on its way, could not act.
+    One always follows, as with systemd: a process that is stopped by then, or by a signal still on its way, could not
+    act otherwise.
 
     One comes first unless the leader itself is stopped. A leader that dies of the stop signal at once would leave an
     orphaned group; if a member is stopped at that moment, the kernel sends SIGHUP to the group (_exit(2)), and the member

@@ -32,7 +32,7 @@ from .output import Capture
 @final
 @attrs.define(eq=False, weakref_slot=False)
 class Record:
-    """What is known of one child; everything it returns follows from these fields and the time.
+    """The facts about one child; everything it returns follows from these fields and the time.
 
     Attributes:
         id: The key, unique in this program.
@@ -43,11 +43,11 @@ class Record:
         exit_code: -N for death by signal N; None until the end, and for a child that never ran.
         reason: Why it ended.
         requested_by: The name of the task that asked for the end.
-        usage: What it used.
+        usage: The resources that it used.
         start_error: Why it never ran.
         final_duration: How long it ran, in seconds; set when it has ended, so this is what makes the record final.
         survivors: The processes that SIGKILL did not end in time.
-        output_error: Why some of its output could not be taken in.
+        output_error: Why some of its output could not be stored.
         output_incomplete: Whether something still held a pipe when reading ended.
         host: The host it runs on; None for this one.
         lost: Why its end is not known: the agent or machine it ran on was lost.

@@ -49,7 +49,7 @@ class Child(Protocol):
 
 @final
 class Stopping:
-    """What was asked of one child, and when SIGKILL follows; made at the first request, so that an idle child has none.
+    """The requests to end one child, and when SIGKILL follows; made at the first request, so that an idle child has none.
 
     Args:
         child: The lifecycle.
@@ -107,7 +107,7 @@ class Stopping:
         self._expect_end()
 
     def _stop(self, request: Request) -> None:
-        """Send the stop signal, and SIGKILL after the grace period. Asked again, the end can only come sooner."""
+        """Send the stop signal, and SIGKILL after the grace period. A repeated call can only make the end come sooner."""
         child = self._child
         grace = request.grace_period if request.grace_period is not None else child.record.options.grace_period
         if grace is None:

@@ -39,17 +39,17 @@ class Roster:
 
     Args:
         specs: By name, checked.
-        service: What starts processes.
-        strategy: What is restarted together.
+        service: The service that starts the processes.
+        strategy: Which units are restarted together.
         deadline: When every grace period ends.
-        nursery: Where the tasks of the units live.
+        nursery: The nursery of the units' tasks.
         end_body: Called when the supervisor's block is to end: with the essential replica that has ended, or with an
-            exception that is no `Exception`.
+            exception that is not an `Exception`.
 
     Attributes:
-        tasks: Begins the tasks of keepers.
-        graph: Who needs whom.
-        closing: The block is being left: nothing is wanted any more.
+        tasks: Starts the tasks of keepers.
+        graph: The dependencies.
+        closing: Whether the block is being left, so that no unit is wanted any more.
         failed: The replicas that have failed, in that order.
         owners: The unit, and the number of the replica, that each of the last processes belongs to, by its id.
     """
@@ -88,14 +88,14 @@ class Roster:
     # lookup
 
     def replicas(self) -> Iterator[Replica]:
-        """Yield all replicas, also those that are being retired."""
+        """Yield all replicas, including those that are being retired."""
         return (entry.replicas[number] for entry in self.entries.values() for number in sorted(entry.replicas))
 
     def entry(self, name: str) -> Entry:
         """Return the entry of that name.
 
         Raises:
-            ProcessNotFoundError: There is none.
+            ProcessNotFoundError: No unit has this name.
         """
         found = self.entries.get(name)
         if found is None or found.removed:
@@ -106,7 +106,7 @@ class Roster:
         """Return the replica of that name, `web` or ``web.2``.
 
         Raises:
-            ProcessNotFoundError: There is none.
+            ProcessNotFoundError: No unit has this name.
         """
         entry, number = self.entries.get(name), 1
         if entry is None:
@@ -197,7 +197,7 @@ class Roster:
         self._wake_dependents(replica)
 
     def owns(self, replica: Replica, process: ManagedProcess) -> None:
-        """Note whose a process is."""
+        """Record which unit a process belongs to."""
         self.owners[process.id] = replica.spec.name, replica.number
         while len(self.owners) > _OWNERS:
             del self.owners[next(iter(self.owners))]
@@ -231,7 +231,7 @@ class Roster:
         return replica.wishes.retired and (entry.removed or replica.number > 1)
 
     def dismissed(self, replica: Replica) -> None:
-        """Forget a replica that was to go; after the end, all stay to be looked at."""
+        """Forget a retired replica; after the end, all stay visible."""
         self._alive -= 1
         self.grouping.is_stopped(replica)
         entry = self.entries.get(replica.spec.name)
@@ -268,7 +268,7 @@ class Roster:
                 hold.end(replica.failure())
 
     def end_with(self, error: BaseException) -> None:
-        """End the supervisor's block with an error that is no `Exception`, such as a `KeyboardInterrupt`."""
+        """End the supervisor's block with an error that is not an `Exception`, such as a `KeyboardInterrupt`."""
         self._end_body(error)
 
     # waiting tasks
@@ -296,12 +296,12 @@ class Roster:
     async def until_all(self, replicas: Callable[[], Iterable[Replica]], check: Callable[[Replica], bool]) -> None:
         """Wait until `check` holds for all replicas of a kind.
 
-        Where nothing has failed, the one that came last in the order is asked after a change, and no other: a chain of
-        a thousand units would be asked a million times.
+        If nothing has failed, only the last replica in the order is checked after a change: a chain of a thousand units
+        would otherwise need a million checks.
 
         Args:
             replicas: Returns those that count now.
-            check: Whether one is as it is to be; may raise if that can't come.
+            check: Whether a replica is in the expected state; may raise if it can't reach that.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -317,7 +317,7 @@ class Roster:
     # the end
 
     def close(self) -> None:
-        """Want nothing any more."""
+        """Make no unit wanted any more."""
         self.closing = True
         for entry in self.entries.values():
             for hold in tuple(entry.holds):

@@ -16,7 +16,7 @@ from .unit_lines import UnitLines
 
 
 class Source(Protocol):
-    """What a unit shows: the replica behind it."""
+    """The replica behind a unit."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after an end of its own."""
+        """How often it was restarted after it ended by itself."""
 
     @property
     def error(self) -> BaseException | None:
@@ -52,7 +52,7 @@ class Source(Protocol):
 
     @property
     def since(self) -> datetime:
-        """When it came into its state."""
+        """When it entered its state."""
 
     @property
     def next_start(self) -> datetime | None:

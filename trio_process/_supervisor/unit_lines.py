@@ -53,7 +53,7 @@ class UnitLines:
             await self._more.wait()
 
     def _follow(self, process: ManagedProcess) -> None:
-        """Take in another run."""
+        """Continue with another run."""
         self._waiting.append(process.lines())
         self._more.set()
 

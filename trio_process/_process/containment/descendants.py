@@ -272,7 +272,7 @@ def _all_pids() -> list[int]:
 
 
 def state_of(pid: int) -> str:
-    """Return the state of a process as one letter (proc_pidread_stat(5)), ``?`` where it can't be known."""
+    """Return the state of a process as one letter (proc_pid_stat(5)), ``?`` where it can't be known."""
     stat = read_stat(pid)
     return "?" if stat is None else stat.state
 

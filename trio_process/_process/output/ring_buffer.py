@@ -106,7 +106,7 @@ class Ring:
         return self._total if self._total < self.capacity else int(self.capacity)
 
     def bytes(self) -> bytes:
-        """Return what is kept."""
+        """Return the kept bytes."""
         return self.since(self.start)
 
     def since(self, offset: int) -> builtins.bytes:
@@ -205,7 +205,7 @@ class RingBuffer:
         return self._ring.write(data)
 
     def bytes(self) -> bytes:
-        """Return what is kept."""
+        """Return the kept bytes."""
         return self._ring.bytes()
 
     def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
