@@ -117,6 +117,11 @@ async def test_http_1_0_without_a_host_is_a_bad_request(control):
         (["POST /api/process/session HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip"], 501, "not_implemented"),
         (["POST /api/process/session HTTP/1.1", "Host: localhost", "Content-Length: x"], 400, "invalid_request"),
         (["HEAD /health HTTP/1.1"], 400, "invalid_request"),
+        (
+            ["POST /else HTTP/1.1", "Host: localhost", "Content-Length: 4", "Transfer-Encoding: chunked"],
+            400,
+            "invalid_request",
+        ),
         (["\x16\x03\x01 TLS"], 400, "invalid_request"),
     ],
 )
@@ -149,6 +154,18 @@ async def test_refused_websockets_have_the_envelope_and_the_headers(control):
     refused(await head(control, *HANDSHAKE, KEY, version, bearer(control), path="/mine/not"), 404, "not_found")
     got = await head(control, *HANDSHAKE, KEY, version, bearer(control), path="/mine")
     assert (got.status, got.headers["x-content-type-options"]) == (403, "nosniff")
+
+
+async def test_what_comes_before_a_websocket_is_accepted_ends_it_and_frees_its_place(control):
+    lines = [*HANDSHAKE, KEY, "Sec-WebSocket-Version: 13", bearer(control)]
+    head = "\r\n".join(["GET /api/process/events HTTP/1.1", *lines, "", "too early"]).encode()
+    for _ in range(5):
+        got = await raw(control, head)
+        refused(got, 400, "invalid_request")
+        assert b"snapshot" not in got.body
+    with trio.fail_after(10):
+        while b"streams_open 0" not in (await ask(control, "GET", "/metrics")).body:
+            await trio.sleep(0.01)
 
 
 def refused(got, status, code):

@@ -47,6 +47,7 @@ def test_what_is_overridden_is_there_to_be_overridden():
         "_ping",
         "stop_pings",
         "_refuse",
+        "_end_websocket",
         "at_work",
         "is_ours",
         "has_hooks",

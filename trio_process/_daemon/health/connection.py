@@ -19,6 +19,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response as StreamResponse
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.task_group import _handle as hypercorn_handle
 from hypercorn.trio.tcp_server import TCPServer
@@ -43,6 +44,8 @@ Refusal = Callable[[int], tuple[Sequence[tuple[bytes, bytes]], bytes]]
 _PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
 _SEND_PATIENCE: Final = 5.0  # seconds within which a client must read some of the sent data
 _BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
+_BOTH_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
+_ABNORMAL: Final = 1006  # RFC 6455, 7.1.5
 _ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)\Z", re.IGNORECASE)
 
 
@@ -164,6 +167,10 @@ class _Protocol(H11Protocol):
             version = request.http_version
             request = h11.Request(method=request.method, target=target, headers=headers, http_version=version)
         self._method = request.method
+        if {name for name, _ in headers} >= _BOTH_LENGTHS:  # RFC 9112, 6.3: to a proxy in between, it may end elsewhere
+            await self._send_error_response(400)
+            await self.send(Closed())
+            return
         await super()._create_stream(request)
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -183,11 +190,20 @@ class _Protocol(H11Protocol):
         headers = [(b"content-length", b"%d" % len(body)), (b"connection", b"close"), *more]
         if isinstance(self.connection, H11WSConnection):
             headers.append((b"sec-websocket-version", b"13"))  # RFC 6455, 4.4, if the version was wrong
+            await self._end_websocket()
         if self._method == b"HEAD" and self.connection.our_state is h11.SEND_RESPONSE:
             body = b""
         await self._send_h11_event(h11.Response(status_code=status, headers=headers))
         if body:
             await self._send_h11_event(h11.Data(data=body))
+
+    async def _end_websocket(self) -> None:
+        """Tell the application that its client is gone; hypercorn lets it go on, and write into the refusal."""
+        stream = self.stream
+        if isinstance(stream, WSStream) and not stream.closed:
+            stream.closed = True
+            if stream.app_put is not None:
+                await stream.app_put({"type": "websocket.disconnect", "code": _ABNORMAL})
 
     async def _send_h11_event(self, event: Any) -> None:
         """Send a response's head with the first part of its body: one packet, one system call."""
