@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import click
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from trio_process._cli.text import Duration, clock, glimpse, listed, logged, typed
+from trio_process._cli.text import Duration, cells, clock, glimpse, listed, logged, typed
 from trio_process._cli.views.board import Board
 from trio_process._cli.views.plain import MOST_PENDING, PlainView, Writer
 from trio_process._cli.views.render import account, as_text, choose_rows, frame
@@ -540,3 +541,11 @@ def test_a_duration_is_read_in_every_usual_notation(text, seconds):
 def test_what_is_no_duration_gets_a_hint(text):
     with pytest.raises(click.UsageError, match="expected seconds, or a text such as 90s or 10m; got"):
         Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["plain", "日本語", "größe→", "cafe\u0301", "●○ ready", "\x1b"])
+def test_columns_are_counted_without_rich_too(monkeypatch, text):
+    """`up` shows a table of services, and needs nothing else of rich."""
+    expected = cells(text)
+    monkeypatch.setitem(sys.modules, "rich.cells", None)
+    assert cells(text) == expected

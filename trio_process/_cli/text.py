@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, final
 
@@ -57,8 +58,11 @@ def cells(text: str) -> int:
     """Return the number of terminal columns that a text takes."""
     if text.isascii() and text.isprintable():
         return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415 - `exec` works without rich
-
+    try:
+        from rich.cells import cell_len  # noqa: PLC0415 - `exec` and the commands of services work without rich
+    except ModuleNotFoundError:
+        shown = [char for char in text if char.isprintable() and not unicodedata.combining(char)]
+        return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in shown)
     return cell_len(text)
 
 
