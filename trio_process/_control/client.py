@@ -83,7 +83,7 @@ class ControlClient:
         """
         import json  # noqa: PLC0415 - kept out of the import time
 
-        async with self._asked(method, path, body, query or {}) as (status, reader):
+        async with self._response(method, path, body, query or {}) as (status, reader):
             data = b"".join([chunk async for chunk in reader])
         try:
             envelope = json.loads(data)
@@ -109,7 +109,7 @@ class ControlClient:
         """
         import json  # noqa: PLC0415 - kept out of the import time
 
-        async with self._asked("GET", "/events", None, query) as (status, reader):
+        async with self._response("GET", "/events", None, query) as (status, reader):
             if status != 200:
                 error = json.loads(b"".join([chunk async for chunk in reader]))["error"]
                 raise ControlError(status, error["code"], error["message"], error.get("details"))
@@ -135,7 +135,7 @@ class ControlClient:
                 ended.extend([chunk async for chunk in reader if chunk.strip()])
             scope.cancel()
 
-        async with self._asked("POST", path, None, {}) as (status, reader):
+        async with self._response("POST", path, None, {}) as (status, reader):
             if status != _OK:
                 _refuse(status, b"".join([chunk async for chunk in reader]))
             async with open_scope() as nursery:
@@ -146,7 +146,7 @@ class ControlClient:
             _refuse(status, ended[-1] if ended else b"")
 
     @asynccontextmanager
-    async def _asked(
+    async def _response(
         self, method: str, path: str, body: Any, query: dict[str, Any]
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         stream: trio.abc.Stream

@@ -111,7 +111,7 @@ class Frontend:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not end the connection without an answer
             _log_fault(f"{method} {name}", error)
             answer = failure(Problem("internal", f"{type(error).__name__}: see the log of the server"))
-        if answer is None or response.begun:
+        if answer is None or response.started:
             return  # the client left before the answer, or notices that a started answer is incomplete
         await _respond(scope, body, send, answer)
 
@@ -205,19 +205,19 @@ class _Response:
         note: Called with the status of the answer.
 
     Attributes:
-        begun: Whether the head of the answer has been sent.
+        started: Whether the head of the answer has been sent.
     """
 
-    __slots__ = ("_note", "_send", "begun")
+    __slots__ = ("_note", "_send", "started")
 
     def __init__(self, send: Send, note: Callable[[int], None]) -> None:
         self._send = send
         self._note = note
-        self.begun = False
+        self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            self.begun = True
+            self.started = True
             self._note(message["status"])
             message = {**message, "headers": [*message["headers"], *SECURE]}
         elif message["type"] == "websocket.accept":

@@ -28,11 +28,11 @@ _ERROR: Final = {
 }
 _ERROR_REF: Final = {"$ref": "#/components/schemas/Error"}
 _SAID: Final = {
-    202: "It was begun, and has not come to its end yet.",
+    202: "It is in progress.",
     400: "A field was refused; `details.field` names it.",
     401: "A token is needed, or it is wrong.",
     403: "The access doesn't suffice, or the request comes from a foreign page.",
-    404: "There is none of that name.",
+    404: "Nothing has that name.",
     405: "The path has other methods.",
     409: "It can't be done in this state.",
     413: "The body is larger than 1 MiB.",

@@ -37,17 +37,17 @@ def _state(plane: Plane, name: str) -> dict[str, Any]:
 
 async def start_service(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /services/NAME/start``."""
-    return await _deed(plane, request, plane.services.need().start, "started")
+    return await _act(plane, request, plane.services.need().start, "started")
 
 
 async def stop_service(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /services/NAME/stop``."""
-    return await _deed(plane, request, plane.services.need().stop, "stopped")
+    return await _act(plane, request, plane.services.need().stop, "stopped")
 
 
 async def restart_service(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /services/NAME/restart``."""
-    return await _deed(plane, request, plane.services.need().restart, "restarted")
+    return await _act(plane, request, plane.services.need().restart, "restarted")
 
 
 async def scale_service(plane: Plane, request: Request) -> Answer:
@@ -58,14 +58,14 @@ async def scale_service(plane: Plane, request: Request) -> Answer:
     async def scale(name: str) -> None:
         await supervisor.scale(name, replicas)
 
-    return await _deed(plane, request, scale, "scaled")
+    return await _act(plane, request, scale, "scaled")
 
 
-async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[Any]], word: str) -> Answer:
+async def _act(plane: Plane, request: Request, action: Callable[[str], Awaitable[Any]], word: str) -> Answer:
     """Start an operation, wait for it as long as the client requests, and answer with the state."""
     name = request.path["name"]
     plane.services.named(name)
-    outcome = _Outcome(deed, name)
+    outcome = _Outcome(action, name)
     assert plane.nursery is not None, "requests come while the server serves"
     plane.nursery.start_soon(outcome.run)
     await trio.lowlevel.checkpoint()  # lets immediate failures be reported
@@ -83,15 +83,15 @@ async def _deed(plane: Plane, request: Request, deed: Callable[[str], Awaitable[
 class _Outcome:
     """An operation that continues when the client has left."""
 
-    def __init__(self, deed: Callable[[str], Awaitable[Any]], name: str) -> None:
-        self._deed = deed
+    def __init__(self, action: Callable[[str], Awaitable[Any]], name: str) -> None:
+        self._action = action
         self._name = name
         self.over = trio.Event()
         self.error: ProcessError | None = None
 
     async def run(self) -> None:
         try:
-            await self._deed(self._name)
+            await self._action(self._name)
         except ProcessError as error:
             self.error = error  # reported if a client is waiting; the state shows it anyway
         finally:

@@ -101,7 +101,7 @@ def _processes() -> list[Route]:
 
 def _services() -> list[Route]:
     one = "/services/{name}"
-    deed: dict[str, Any] = {"query": _WAIT, "waits": True, "tag": "services", "statuses": (202, 404, 409, 503)}
+    action: dict[str, Any] = {"query": _WAIT, "waits": True, "tag": "services", "statuses": (202, 404, 409, 503)}
     page: dict[str, Any] = {"result": {"type": "object", "required": ["lines", "first", "last", "more"]}, "tag": "logs"}
     api = services
     replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": 1000}}, "replicas")
@@ -110,12 +110,12 @@ def _services() -> list[Route]:
                tag="services", statuses=(503,)),
         _route("GET", one, READ, "Show a service.", api.get_service, result=_OBJECT, tag="services", statuses=(404, 503)),
         _route("POST", f"{one}/start", CONTROL, "Start a service, and what it needs.", api.start_service,
-               result=_done("started"), **deed),
+               result=_done("started"), **action),
         _route("POST", f"{one}/stop", CONTROL, "Stop a service, and first what needs it.", api.stop_service,
-               result=_done("stopped"), **deed),
-        _route("POST", f"{one}/restart", CONTROL, "Restart a service.", api.restart_service, result=_done("restarted"), **deed),
+               result=_done("stopped"), **action),
+        _route("POST", f"{one}/restart", CONTROL, "Restart a service.", api.restart_service, result=_done("restarted"), **action),
         _route("PUT", f"{one}/replicas", CONTROL, "Scale a service.", api.scale_service, body=replicas,
-               result=_done("scaled"), **deed),
+               result=_done("scaled"), **action),
         _route("POST", f"{one}/hold", CONTROL, "Hold a service for as long as the answer is read.", None,
                stream=serve_hold, tag="services", statuses=(404, 409, 503)),
         _route("GET", f"{one}/logs", READ, f"Read lines of a service; {MAX_LINES} are kept.", api.logs_of_service,

@@ -116,7 +116,7 @@ async def serve_hold(plane: Plane, request: Request, receive: Receive, send: Sen
     """Answer ``POST /services/NAME/hold``: hold the service for as long as the client reads."""
     name = request.path["name"]
     plane.services.named(name)
-    begun = False
+    started = False
     with plane.stream_place():
         try:
             async with open_scope() as nursery:
@@ -124,15 +124,15 @@ async def serve_hold(plane: Plane, request: Request, receive: Receive, send: Sen
                 with plane.interruptible():
                     async with plane.services.need().hold(name):
                         await begin(send, b"application/x-ndjson")
-                        begun = True
+                        started = True
                         await body(send, encode({"success": True, "data": {"held": name}}) + b"\n")
                         await _beat(plane, send)
         except ProcessError as error:
-            if not begun:
+            if not started:
                 raise
             await body(send, encode(of_failure(error).envelope()) + b"\n")
         except Problem:
-            if not begun:
+            if not started:
                 raise
         await send({"type": "http.response.body", "body": b""})
 

@@ -91,7 +91,7 @@ function toast(message, kind = '') {
 	setTimeout(() => el.remove(), kind === 'bad' ? 9000 : 4000);
 }
 
-async function deed(path, done, method = 'POST', body = undefined) {
+async function call(path, done, method = 'POST', body = undefined) {
 	try {
 		await api(path, method, body);
 		toast(done, 'good');
@@ -734,10 +734,10 @@ function serviceActs(id, unit) {
 	if (!may()) return [];
 	const name = part(unit.service);
 	const acts = [];
-	if (at_rest(unit.state)) acts.push(button('Start', 'play', () => deed(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
+	if (at_rest(unit.state)) acts.push(button('Start', 'play', () => call(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
 	else {
-		acts.push(button('Restart', 'again', () => deed(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart ${unit.service}` }));
-		acts.push(stopper(unit.service, () => deed(`/services/${name}/stop`, `${unit.service} is being stopped`)));
+		acts.push(button('Restart', 'again', () => call(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart ${unit.service}` }));
+		acts.push(stopper(unit.service, () => call(`/services/${name}/stop`, `${unit.service} is being stopped`)));
 	}
 	return acts;
 }
@@ -772,7 +772,7 @@ function processRow(id) {
 			text(command, [process.command, ...process.args].join(' ')); command.title = command.textContent;
 			text(up, since(process.startedAt)); text(pid, String(process.pid ?? ''));
 			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
-			swap(acts, S.access, () => (may() ? [stopper(label, () => deed(`/processes/${part(id)}/stop`, `${label} is being stopped`))] : []));
+			swap(acts, S.access, () => (may() ? [stopper(label, () => call(`/processes/${part(id)}/stop`, `${label} is being stopped`))] : []));
 		},
 	};
 }
@@ -789,7 +789,7 @@ function daemonRow(id) {
 			text(reason, daemon.healthy === false ? daemon.reason : ''); text(address, daemon.health || ''); text(project, daemon.project || ''); project.title = daemon.project || '';
 			text(pid, String(daemon.pid)); text(up, since(daemon.started));
 			swap(acts, S.access, () => (may() ? [stopper(id, async () => {
-				if (await ask(`Stop ${id}?`, 'It belongs to another program, and can’t be started again from here.', 'Stop')) deed(`/daemons/${part(daemon.code)}/${part(daemon.daemon)}/stop`, `${id} was told to stop`);
+				if (await ask(`Stop ${id}?`, 'It belongs to another program, and can’t be started again from here.', 'Stop')) call(`/daemons/${part(daemon.code)}/${part(daemon.daemon)}/stop`, `${id} was told to stop`);
 			})] : []));
 		},
 	};
@@ -818,7 +818,7 @@ function pipelineRow(id) {
 
 function pipelineActs(pipeline) {
 	if (!may() || !pipeline.stoppable) return [];
-	return [stopper(pipeline.name, () => deed(`/pipelines/${part(pipeline.id)}/stop`, `${pipeline.name} is being stopped`))];
+	return [stopper(pipeline.name, () => call(`/pipelines/${part(pipeline.id)}/stop`, `${pipeline.name} is being stopped`))];
 }
 
 const USE = [['CPU', '170px', 'num hide-m'], ['Memory', '174px', 'num hide-m']];
@@ -892,7 +892,7 @@ class ServiceView {
 			const acts = serviceActs(this.id, unit);
 			for (const each of acts) each.classList.remove('quiet');
 			if (may()) {
-				const scale = (count) => deed(`/services/${part(this.service)}/replicas`, `${this.service} is being scaled to ${count}`, 'PUT', { replicas: count });
+				const scale = (count) => call(`/services/${part(this.service)}/replicas`, `${this.service} is being scaled to ${count}`, 'PUT', { replicas: count });
 				acts.unshift(h('span', { cls: 'state dim', role: 'group', 'aria-label': 'Replicas' }, button('', 'dash', () => scale(Math.max(1, many - 1)), { title: 'One replica less', cls: '' }), sp('', plural(many, 'replica')), h('button', { type: 'button', title: 'One replica more', 'aria-label': 'One replica more', onclick: () => scale(many + 1) }, '+')));
 			}
 			return acts;
