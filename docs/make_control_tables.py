@@ -13,15 +13,15 @@ PAGE = Path(__file__).parent / "reference" / "control.md"
 ACCESS = {None: "none"}
 
 EVENTS = {
-    "process.started": "A process runs: `id`, `name`, `command`, `args`, `dir`, `pid`, `service`, `replica`",
+    "process.started": "A process has been started: `id`, `name`, `command`, `args`, `dir`, `pid`, `service`, `replica`",
     "process.output": "A line: `line` (with `?batch=true` `lines`), `stream`, `cursor`, `id`, `service`, `replica`",
     "process.exited": "A process has ended: `exitCode`, `duration`, `error`, `reason`",
     "process.killed": "A process died of a signal: `signal`",
-    "process.daemon.started": "A daemon of the registry is there: its entry",
-    "process.daemon.stopped": "A daemon of the registry is gone: `code`, `daemon`, `pid`",
+    "process.daemon.started": "A daemon has appeared in the registry: its entry",
+    "process.daemon.stopped": "A daemon has disappeared from the registry: `code`, `daemon`, `pid`",
     "process.daemon.health": "The health of a daemon has changed: `healthy`, `reason`",
     "service.changed": "A service went from `old` to `new`: `name`, `reason`, `generation`, and `unit`, the row of `/services`",
-    "pipeline.update": "A pipeline or a task of it has changed: the row of `/pipelines`, and in `specs` what has changed",
+    "pipeline.update": "A pipeline or one of its tasks has changed: the row of `/pipelines`, and in `specs` the changed tasks",
     "sample": "Every two seconds: for each of `services` `cpu` (1.0 is one core), `memory` and `descriptors`; `loopLag`",
 }
 
@@ -47,7 +47,7 @@ def codes() -> str:
 
 def events() -> str:
     """Return the table of channels."""
-    rows = ["| Channel | What has happened, and its `data` |", "| --- | --- |"]
+    rows = ["| Channel | The event, and its `data` |", "| --- | --- |"]
     return "\n".join([*rows, *(f"| `{channel}` | {said} |" for channel, said in EVENTS.items())])
 
 
@@ -58,7 +58,7 @@ def metrics() -> str:
 
 
 def written(text: str) -> str:
-    """Return the page with its tables made anew."""
+    """Return the page with new tables."""
     for name, make in (("routes", routes), ("codes", codes), ("events", events), ("metrics", metrics)):
         block = f"<!-- {name}: made by docs/make_control_tables.py -->\n{make()}\n<!-- end -->"
         pattern = rf"<!-- {name}: .*?<!-- end -->"

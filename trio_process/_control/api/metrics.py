@@ -32,7 +32,7 @@ class Family(NamedTuple):
 
 
 FAMILIES: Final = {
-    "service_state": "Whether a replica is in that state (1) or not (0).",
+    "service_state": "Whether a replica is in this state (1) or not (0).",
     "service_restarts": "Restarts of a replica.",
     "service_exit_code": "The last exit code of a replica, -N for death by signal N.",
     "service_cpu_seconds": "CPU time of a replica and its descendants, while it was measured.",
@@ -40,18 +40,18 @@ FAMILIES: Final = {
     "service_descriptors": "Open descriptors of a replica and its descendants.",
     "service_processes": "Processes of a replica.",
     "log_lines": "Lines that a service has written.",
-    "log_lines_forgotten": "Lines that are no longer kept, as newer ones took their place.",
+    "log_lines_forgotten": "Lines that are no longer kept, because newer ones replaced them.",
     "stream_lines_dropped": "Lines that were dropped for streams that read too slowly.",
-    "processes_running": "Processes that run.",
+    "processes_running": "Running processes.",
     "processes_started": "Processes that were started.",
     "processes_failed": "Processes that could not be started.",
-    "daemons": "Daemons of the registry, at the latest look.",
+    "daemons": "Daemons of the registry, at the last check.",
     "pipeline_tasks": "Tasks of running pipelines, by state.",
-    "loop_lag_seconds": "How late the event loop was, at the latest look.",
-    "loop_lag_max_seconds": "How late it was at most.",
-    "http_requests": "Answers, by route, method and status.",
-    "streams_open": "Streams that are open.",
-    "probe_ready": "Whether the readiness of a replica is given (1) or not (0).",
+    "loop_lag_seconds": "How late the event loop was, at the last check.",
+    "loop_lag_max_seconds": "How late the event loop was at most.",
+    "http_requests": "Responses, by route, method and status.",
+    "streams_open": "Open streams.",
+    "probe_ready": "Whether a replica is ready (1) or not (0).",
 }
 """The metrics and their help texts, in the order of the output."""
 

@@ -31,15 +31,15 @@ _SAID: Final = {
     202: "It is in progress.",
     400: "A field was refused; `details.field` names it.",
     401: "A token is needed, or it is wrong.",
-    403: "The access doesn't suffice, or the request comes from a foreign page.",
+    403: "The access level doesn't suffice, or the request comes from a page of another site.",
     404: "Nothing has that name.",
     405: "The path has other methods.",
     409: "It can't be done in this state.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not JSON.",
-    421: "The server is not called that.",
+    421: "The `Host` is not a name of this server.",
     429: "Too many wrong tokens.",
-    503: "What it takes is not there, or is not ready.",
+    503: "A part that the request needs is missing or not ready.",
 }
 
 

@@ -60,7 +60,7 @@ def _daemons() -> list[Route]:
     one = "/daemons/{code}/{daemon}"
     each: dict[str, Any] = {"tag": "daemons", "statuses": (404, 503)}
     return [
-        _route("GET", "/daemons", READ, "List the daemons that run.", daemons.list_daemons, result=_ROWS, tag="daemons", statuses=(503,)),
+        _route("GET", "/daemons", READ, "List the running daemons.", daemons.list_daemons, result=_ROWS, tag="daemons", statuses=(503,)),
         _route("GET", one, READ, "Show a daemon.", daemons.get_daemon, result=_OBJECT, **each),
         _route("GET", f"{one}/health", READ, "Ask a daemon's health server; 503, with `data`, if it isn't healthy.",
                daemons.health_of_daemon, result={"type": "object", "required": ["healthy", "address"]}, data_with=(503,), **each),
@@ -78,7 +78,7 @@ def _processes() -> list[Route]:
         _route("GET", "/processes", READ, "List the processes.", api.list_processes, query={"runningOnly": FLAG},
                result=_ROWS, tag="processes", statuses=(503,)),
         _route("GET", one, READ, "Show a process.", api.get_process, result=_OBJECT, **known),
-        _route("GET", f"{one}/output", READ, "Show what a process has written, as far as it is kept.",
+        _route("GET", f"{one}/output", READ, "Show the kept output of a process.",
                api.output_of_process, result=_TEXT, **known),
         _route("POST", f"{one}/wait", CONTROL, "Wait for the end of a process.", api.wait_for_process, query=_WAIT,
                result=_OBJECT, waits=True, tag="processes", statuses=(202, 404, 503)),
@@ -89,12 +89,12 @@ def _processes() -> list[Route]:
         _route("POST", f"{one}/kill", CONTROL, "Send a process SIGKILL.", api.kill_process, result=_done("killed"), **known),
         _route("POST", f"{one}/signal", CONTROL, "Send a process a signal.", api.signal_process,
                body=record({"signal": {"type": ["string", "integer"]}}, "signal"), result=_done("signalled"), **alive),
-        _route("POST", f"{one}/stop", CONTROL, "Stop a process: its stop signal, a grace, SIGKILL.", api.stop_process,
+        _route("POST", f"{one}/stop", CONTROL, "Stop a process: its stop signal, a grace period, SIGKILL.", api.stop_process,
                query=_WAIT, body=record({"gracePeriod": SECONDS}), result=_done("stopped"), waits=True,
                tag="processes", statuses=(202, 404, 503)),
         _route("POST", "/processes", RUN, "Start a command.", api.start_process, body=COMMAND, result=_OBJECT,
                tag="processes", statuses=(409, 503)),
-        _route("POST", "/processes/run", RUN, "Run a command to its end, and show its output.", api.run_process,
+        _route("POST", "/processes/run", RUN, "Run a command to its end, and return its output.", api.run_process,
                body=COMMAND, result=_TEXT, waits=True, tag="processes", statuses=(409, 503)),
     ]  # fmt: skip
 
@@ -106,25 +106,25 @@ def _services() -> list[Route]:
     api = services
     replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": 1000}}, "replicas")
     return [
-        _route("GET", "/services", READ, "List the services, each replica for itself.", api.list_services, result=_ROWS,
+        _route("GET", "/services", READ, "List the services, each replica separately.", api.list_services, result=_ROWS,
                tag="services", statuses=(503,)),
         _route("GET", one, READ, "Show a service.", api.get_service, result=_OBJECT, tag="services", statuses=(404, 503)),
-        _route("POST", f"{one}/start", CONTROL, "Start a service, and what it needs.", api.start_service,
+        _route("POST", f"{one}/start", CONTROL, "Start a service and its dependencies.", api.start_service,
                result=_done("started"), **action),
-        _route("POST", f"{one}/stop", CONTROL, "Stop a service, and first what needs it.", api.stop_service,
+        _route("POST", f"{one}/stop", CONTROL, "Stop a service, and first its dependents.", api.stop_service,
                result=_done("stopped"), **action),
         _route("POST", f"{one}/restart", CONTROL, "Restart a service.", api.restart_service, result=_done("restarted"), **action),
         _route("PUT", f"{one}/replicas", CONTROL, "Scale a service.", api.scale_service, body=replicas,
                result=_done("scaled"), **action),
-        _route("POST", f"{one}/hold", CONTROL, "Hold a service for as long as the answer is read.", None,
+        _route("POST", f"{one}/hold", CONTROL, "Hold a service for as long as the response is read.", None,
                stream=serve_hold, tag="services", statuses=(404, 409, 503)),
         _route("GET", f"{one}/logs", READ, f"Read lines of a service; {MAX_LINES} are kept.", api.logs_of_service,
                query=_LOGS, statuses=(404, 503), **page),
         _route("GET", "/logs", READ, "Read lines of all services.", api.all_logs, query={**_LOGS, "service": _NAMES},
                statuses=(503,), **page),
-        _route("GET", "/graph", READ, "Show which service needs which.", api.graph,
+        _route("GET", "/graph", READ, "Show the dependencies of the services.", api.graph,
                result={"type": "object", "required": ["nodes", "edges"]}, tag="services", statuses=(503,)),
-        _route("POST", "/reload", CONTROL, "Read the file again, and do what has changed in it.", api.reload,
+        _route("POST", "/reload", CONTROL, "Read the file again, and apply its changes.", api.reload,
                query={"dryRun": FLAG}, result=_OBJECT, waits=True, tag="services", statuses=(409, 503)),
     ]  # fmt: skip
 
@@ -153,7 +153,7 @@ def _others() -> list[Route]:
     at_root = [
         ("/metrics", READ, "Read the metrics.", root.metrics, ()),
         ("/health", OPEN, "Ask whether the server answers.", root.health, ()),
-        ("/ready", OPEN, "Ask whether all that is wanted is ready.", root.ready, (503,)),
+        ("/ready", OPEN, "Ask whether all wanted services are ready.", root.ready, (503,)),
         ("/openapi.json", READ, "Read this description.", _openapi, ()),
     ]
     return routes + [
