@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from trio_process._core import Draft, files, is_at, open_regular, try_lock, unlock, write_atomically
+from trio_process._core import Draft, is_at, open_regular, try_lock, unlock, write_atomically
+from trio_process._core.system import files
 
 # 3.12 warns of threads that other tests left idle; the children here do next to nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

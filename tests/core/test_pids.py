@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_process._core import MAX_PID, is_alive, lives_since, parse_pid, pids, read_stat, started_at
+from trio_process._core import MAX_PID, is_alive, lives_since, parse_pid, read_stat, started_at
+from trio_process._core.system import pids
 
 # 3.12 warns of threads that other tests left idle; the children here do next to nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import in_child
 
-from trio_process._core import OptionError, RegistryError, identity, started_at
+from trio_process._core import OptionError, RegistryError, started_at
+from trio_process._core.system import identity
 from trio_process._daemon import DaemonEntry, Registry, default_registry
 from trio_process._daemon.registry import directory as registry_directory
 from trio_process._daemon.registry import registry, store
