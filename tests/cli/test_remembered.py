@@ -59,7 +59,7 @@ def test_what_is_up_to_date_is_not_run_unless_forced(place):
     assert ran(trio_process("run", "count", cwd=place)) == set()
     (place / "src" / "b.txt").write_text("b")
     assert ran(trio_process("run", "count", cwd=place)) == {"copying", "counting"}
-    assert trio_process("run", "--only-failed", cwd=place).stdout == "none of these tasks failed last time\n"
+    assert trio_process("run", "--only-failed", cwd=place).stdout == "no task failed last time\n"
 
 
 def test_why_answers_for_every_task(place):

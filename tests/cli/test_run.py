@@ -212,7 +212,15 @@ class TestOnlyFailed:
         assert done.returncode == 0
         assert re.findall(r"^(\S+) +\$", done.stdout, re.MULTILINE) == ["a", "b", "c"]
         done = cli("--only-failed", text=None)
-        assert (done.returncode, done.stdout) == (0, "none of these tasks failed last time\n")
+        assert (done.returncode, done.stdout) == (0, "no task failed last time\n")
+
+    def test_without_names_a_task_outside_the_default_runs_again_too(self, cli):
+        assert cli("deploy", text="[tasks.t]\nrun='true'\n[tasks.deploy]\nrun='false'\nmanual=true\n").returncode == 1
+        assert cli("t", text=None).returncode == 0
+        done = cli("--only-failed", text=None)
+        assert (done.returncode, re.findall(r"^(\S+) +\$", done.stdout, re.MULTILINE)) == (1, ["deploy"])
+        assert cli("t", "--only-failed", text=None).stdout == "none of these tasks failed last time\n"
+        assert cli("--only-failed", text="[tasks.t]\nrun='true'").stdout == "no task failed last time\n"
 
     def test_without_a_last_run_it_says_so(self, cli):
         done = cli("--only-failed")
@@ -240,7 +248,7 @@ class TestOnlyFailed:
         assert "can't read the last results" in done.stderr
         assert "Traceback" not in done.stderr
         assert cli(text=None).returncode == 0
-        assert cli("--only-failed", text=None).stdout == "none of these tasks failed last time\n"
+        assert cli("--only-failed", text=None).stdout == "no task failed last time\n"
 
     def test_a_directory_that_can_not_be_written_to_costs_nothing_else(self, cli, tmp_path):
         (tmp_path / ".trio-process").write_text("in the way")

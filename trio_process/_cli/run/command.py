@@ -102,7 +102,9 @@ class _RunCommand(click.Command):
     help="Print the graph, for Mermaid or (--graph=dot) Graphviz.",
 )
 @click.option(
-    "--only-failed", is_flag=True, help="Of these tasks, run those that didn't pass last time, and their dependencies."
+    "--only-failed",
+    is_flag=True,
+    help="Run the tasks, of these or of all, that didn't pass last time, and their dependencies.",
 )
 @click.option(
     "--resume",
@@ -157,7 +159,7 @@ def run(
             memory = open_memory(found) if resuming or not (listing or graph or dry) else None
             chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
         if only_failed and not chosen.specs:
-            show("none of these tasks failed last time")
+            show("none of these tasks failed last time" if tasks else "no task failed last time")
         elif listing:
             show(tasks_as_json(found) if as_json else list_tasks(found))
         elif graph is not None:

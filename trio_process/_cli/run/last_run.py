@@ -26,7 +26,7 @@ def memory_path(file: PipelineFile) -> Path:
 
 
 def failed_last_time(file: PipelineFile) -> list[str]:
-    """Return the tasks that didn't pass when they last ran.
+    """Return the tasks of a file that didn't pass when they last ran.
 
     Raises:
         PipelineError: No last run is recorded.
@@ -40,7 +40,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
         raise PipelineError([f"nothing was run yet: {path} is not there; leave --only-failed out"]) from None
     except _UNREADABLE as error:  # or a file of another program
         raise PipelineError([f"can't read the last results, {path}: {error}; leave --only-failed out"]) from error
-    return [name for name, state in found.items() if state != "passed"]
+    return [task.spec.name for task in file.tasks if found.get(task.spec.name, "passed") != "passed"]
 
 
 def _read(path: Path) -> dict[str, str]:

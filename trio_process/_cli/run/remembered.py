@@ -51,7 +51,8 @@ def choose(
         memory: Its memory.
         tasks: The given names.
         arguments: The arguments after ``--``.
-        only_failed: Whether to run only tasks that didn't pass last time, with their dependencies.
+        only_failed: Whether to run only the tasks that didn't pass last time, all or the given ones, with their
+            dependencies.
         resuming: Whether to resume the last run.
 
     Raises:
@@ -62,10 +63,11 @@ def choose(
             raise OptionError("--resume goes on with the last run, its tasks and arguments; leave these out")
         return resume(file, memory)
     file = give_arguments(file, tasks, arguments)
-    names = select(file, tasks)
     if only_failed:
-        failed = set(failed_last_time(file))
-        names = [name for name in names if name in failed]
+        failed = failed_last_time(file)
+        names = [name for name in select(file, tasks) if name in failed] if tasks else failed
+    else:
+        names = select(file, tasks)
     return Chosen(with_needs(file, names), tasks, arguments, set())
 
 
