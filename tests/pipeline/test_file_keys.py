@@ -94,7 +94,7 @@ def test_an_interactive_task_has_the_streams_of_the_terminal(task):
         ("resources = { cpus = 0 }", "a whole number"),
         ("uses = 'db'", "a list of the names of services"),
         ("inputs = []\noutputs = ['']", "an empty string"),
-        ("outputs = 'x'", "name the `inputs`"),
+        ("outputs = 'x'", "`outputs` need `inputs`"),
         ("when = 'never'", '"success", "failure" or "always"'),
         ("when = 'failure'", "needs `after`"),
         ("when = 1", '"success", "failure" or "always"'),
