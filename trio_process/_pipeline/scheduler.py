@@ -116,6 +116,7 @@ class Scheduler:
         self._is_exclusive = False  # a spec that has the terminal is running
         self._waiting: list[tuple[int, int]] = []  # a heap: rank, spec
         self._attempts: dict[int, _Attempt] = {}
+        self._checking: set[int] = set()  # specs whose up-to-date check is in progress
         self._services = HeldServices(settings.supervisor, specs, self._fail_users, keep=settings.restarts is not None)
         self._machine = StateMachine(
             specs,
@@ -267,9 +268,9 @@ class Scheduler:
 
     def _end_checks(self) -> None:
         """Cancel the up-to-date check of a spec that a halt has skipped: its files may be large."""
-        for index, attempt in self._attempts.items() if self._machine.cause is not None else ():
-            if attempt.handle is None and attempt.reason is None and self._machine.result_of(index) is not None:
-                attempt.scope.cancel()
+        for index in self._checking if self._machine.cause is not None else ():
+            if self._machine.result_of(index) is not None:
+                self._attempts[index].scope.cancel()
 
     def _admit(self, ready: Iterable[int]) -> None:
         """Queue specs, to start as soon as there is room for them."""
@@ -369,7 +370,11 @@ class Scheduler:
 
     async def _has_to_run(self, index: int, attempt: _Attempt) -> bool:
         """Return whether a spec is not up to date, and was not skipped by a halt during the check."""
-        is_current = await self._memory.is_up_to_date(self._specs[index]) and not attempt.is_outdated
+        self._checking.add(index)
+        try:
+            is_current = await self._memory.is_up_to_date(self._specs[index]) and not attempt.is_outdated
+        finally:
+            self._checking.remove(index)
         if is_current and self._machine.may_begin(index):
             self._machine.up_to_date(index)
         return self._machine.may_begin(index)
