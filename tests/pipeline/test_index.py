@@ -200,6 +200,18 @@ def test_a_digest_that_was_replaced_is_not_believed_though_the_old_time_comes_ba
     assert by_the_index(path, specs)[0] == {"wild", "optional"}
 
 
+def test_what_another_program_has_made_meanwhile_is_not_kept_in_it_as_it_was(path, specs, tmp_path):
+    pass_all(Memory(path), specs)
+    memory = Memory(path)
+    write(tmp_path / "b", "B", OLD - 5)
+    pass_all(Memory(path), [specs[0]])
+    memory.force(["optional"])
+    memory.passed(specs[3], memory.check(specs[3], []))
+    memory.close([specs[3]])
+    write(tmp_path / "b", "b")  # as `cp -p` does: the same file with its old time
+    assert by_the_index(path, specs)[0] == {"wild", "optional"}
+
+
 def test_a_run_of_some_keeps_the_others_in_it(path, specs, tmp_path):
     pass_all(Memory(path), specs)
     memory = Memory(path)

@@ -316,7 +316,10 @@ class Memory:
         except (OSError, *_FAULTS) as error:
             logger.info("nothing is remembered, as %s can't be read: %s", self._journal.path, error)
             return None
-        self._records, self._mark = found, end_of(data)
+        mark = end_of(data)
+        if self._mark is None or self._mark.end != mark.end:
+            self._index = None  # another program has written since it was opened
+        self._records, self._mark = found, mark
         return salt
 
     def _salt_in(self, record: dict[str, Any]) -> bytes | None:
