@@ -107,6 +107,7 @@ def test_it_does_not_confirm_what_has_changed(path, specs, what, tmp_path):
         {"inputs": ["a"], "outputs": ["b", "made/first"]},
         {"outputs": []},
         {"after": ["second"]},
+        {"when": "failure"},
     ],
 )
 def test_it_confirms_no_spec_that_was_declared_otherwise(path, specs, change):

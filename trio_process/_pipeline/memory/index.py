@@ -170,7 +170,7 @@ class Index:
         chosen = []
         for spec in specs:
             entry = entries.get(spec.name)
-            if entry is not None and entry[0] == _declaration(spec, digests):
+            if entry is not None and spec.when != "failure" and entry[0] == _declaration(spec, digests):
                 chosen.append((spec, entry[2]))
         numbers: set[int] | None = None
         if len(chosen) < len(self._entries):
