@@ -213,6 +213,15 @@ def test_what_another_program_has_made_meanwhile_is_not_kept_in_it_as_it_was(pat
     assert by_the_index(path, specs)[0] == {"wild", "optional"}
 
 
+def test_it_is_used_from_a_working_directory_that_was_removed(path, specs, tmp_path, monkeypatch):
+    pass_all(Memory(path), specs)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert by_the_index(path, specs) == (WITH_INPUTS, True)
+
+
 def test_a_run_of_some_keeps_the_others_in_it(path, specs, tmp_path):
     pass_all(Memory(path), specs)
     memory = Memory(path)

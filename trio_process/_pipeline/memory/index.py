@@ -81,7 +81,7 @@ class Files:
         Args:
             numbers: The files to look at, each once; None for all.
         """
-        is_here = os.getcwd() == self.root  # the system has a shorter way from the working directory
+        is_here = _is_here(self.root)  # the system has a shorter way from the working directory
         paths = self._paths if is_here else [_join(self.root, path) for path in self._paths]
         sizes, times, inodes = self._stamps
         rows: Iterable[tuple[int, str, int, int, int]] = zip(
@@ -99,7 +99,7 @@ class Files:
                 continue
             if found.st_mtime_ns != at or found.st_size != size or found.st_ino != inode:
                 changed.add(number)
-        if is_here and os.getcwd() != self.root:
+        if is_here and not _is_here(self.root):
             changed.update(range(len(paths)))  # another thread has changed the working directory meanwhile
         return changed
 
@@ -111,6 +111,13 @@ class Files:
         """Return the path and the stamp of a file."""
         sizes, times, inodes = self._stamps
         return self._paths[number], (sizes[number], times[number], inodes[number])
+
+
+def _is_here(root: str) -> bool:
+    try:
+        return os.getcwd() == root
+    except OSError:  # our working directory was removed
+        return False
 
 
 def _join(root: str, path: str) -> str:
