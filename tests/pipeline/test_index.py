@@ -222,6 +222,19 @@ def test_it_is_used_from_a_working_directory_that_was_removed(path, specs, tmp_p
     assert by_the_index(path, specs) == (WITH_INPUTS, True)
 
 
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_time_that_its_table_can_not_hold_is_left_to_the_memory(path, specs, monkeypatch, year):
+    memory = Memory(path)
+    pass_all(memory, specs)
+    far = (year - 1970) * 365 * 86400 * 10**9
+    size, _, inode, digest = memory._records.cached[f"{specs[0].cwd}/b"]
+    memory._records.cached[f"{specs[0].cwd}/b"] = (size, far, inode, digest)  # not every file system has such times
+    memory.force(["optional"])
+    memory.close(specs)
+    assert set(memory._index.names) >= WITH_INPUTS - {"optional"}
+    assert set(memory._index._entries) == {"wild"}
+
+
 def test_a_run_of_some_keeps_the_others_in_it(path, specs, tmp_path):
     pass_all(Memory(path), specs)
     memory = Memory(path)

@@ -31,6 +31,8 @@ from .records import Records
 
 _KIND: Final = "index 1"
 _NUMBERS: Final = "I"
+_LATEST: Final = 2**63
+"""In nanoseconds: some file systems have times, before 1677 or after 2262, that the table can't hold."""
 
 Stamp = tuple[int, int, int]
 """The size, the time in nanoseconds and the inode of a file."""
@@ -289,7 +291,7 @@ def _stamps(root: str, files: Mapping[str, str], records: Records) -> Stamps | N
             found[path] = ABSENT
             continue
         known = records.cached.get(os.path.join(root, path))
-        if known is None or known[3] != digest:
+        if known is None or known[3] != digest or not -_LATEST <= known[1] < _LATEST:
             return None
         found[path] = known[:3]
     return found
