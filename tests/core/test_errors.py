@@ -80,3 +80,15 @@ def test_an_error_of_another_program_keeps_its_name():
 
     assert TheirError.__module__ == __name__
     assert TheirError.__qualname__.endswith("TheirError")
+
+
+def test_an_error_of_another_program_may_have_a_base_with_keywords_of_its_own():
+    class Coded:
+        def __init_subclass__(cls, *, code, **rest):
+            super().__init_subclass__(**rest)
+            cls.code = code
+
+    class TheirError(ProcessError, Coded, code=7):
+        pass
+
+    assert TheirError.code == 7

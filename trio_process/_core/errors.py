@@ -15,9 +15,9 @@ _PACKAGE: Final = __name__.partition(".")[0]
 class ProcessError(Exception):
     """The base of all errors that this package raises."""
 
-    def __init_subclass__(cls, *, shown_as: type[Exception] | None = None) -> None:
+    def __init_subclass__(cls, *, shown_as: type[Exception] | None = None, **options: Any) -> None:
         """Let tracebacks show a class of ours by its public name: that of `shown_as`, if it isn't public itself."""
-        super().__init_subclass__()
+        super().__init_subclass__(**options)  # of another base
         _show_publicly(cls, shown_as)
 
 
