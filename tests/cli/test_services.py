@@ -22,6 +22,7 @@ from typist import PROGRAM, at_a_terminal
 from trio_process import OptionError, ProcessError, UnitState
 from trio_process._cli.instance import Instance
 from trio_process._cli.services import pages
+from trio_process._cli.services.down import take_down
 from trio_process._cli.services.live import choose
 from trio_process._cli.services.up import bring_up
 
@@ -164,6 +165,23 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
     assert "web.2 | web 2" in text + rest
     assert rest.index("web   = stopped") < rest.index("db    = stopping")
     assert not list(site.state.glob("*.sock"))
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+async def test_down_succeeds_if_the_instance_ends_at_that_moment(looks, capsys):
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        seen = []
+
+        def pid():
+            seen.append(process.pid)
+            if len(seen) == looks:
+                process.communicate(timeout=10)  # it ends, and is reaped
+            return process.pid
+
+        with trio.fail_after(10):
+            assert await take_down(SimpleNamespace(pid=pid, file="f"), None) == 0
+    assert len(seen) == looks
+    assert capsys.readouterr().err == ""
 
 
 def test_a_suspended_instance_is_reported_and_can_be_taken_down(site, monkeypatch):

@@ -30,12 +30,16 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
     if not pid:
         report(f"the services of {instance.file} are not running")
         return 0
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has just ended
+        return 0
     try:
         if instance.pid() != pid:  # it has ended in between, and its PID may belong to another process
             return 0
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
+        with suppress(ProcessLookupError):  # it has ended after that
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
         with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
             await _wait(instance, pidfd)
         if limit.cancelled_caught:
