@@ -537,7 +537,7 @@ def test_a_duration_is_read_in_every_usual_notation(text, seconds):
     assert Duration().convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", ".", "nan", "-1", "-1s", "10x", "soon"])
+@pytest.mark.parametrize("text", ["", ".", "nan", "-1", "-1s", "10x", "soon", "1_0", "\u0661", "1_0s"])
 def test_what_is_no_duration_gets_a_hint(text):
     with pytest.raises(click.UsageError, match="expected seconds, or a text such as 90s or 10m; got"):
         Duration().convert(text, None, None)

@@ -129,7 +129,8 @@ class Duration(click.ParamType[float]):
         text = str(value)
         seconds: float | None
         try:
-            seconds = float(text)
+            # float() also reads 1_0, and digits of other scripts
+            seconds = float(text) if text.isascii() and "_" not in text else None
         except ValueError:
             from .._pipeline import parse_duration  # noqa: PLC0415 - `exec` needs nothing else of it
 
