@@ -216,3 +216,11 @@ def test_an_empty_name_waits_for_the_runner_so_that_every_fault_is_told_at_once(
 def test_a_spec_is_frozen():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         RunSpec(name="a", command="x").name = "b"
+
+
+def test_the_stdin_of_a_spec_is_a_copy_of_bytes_that_may_change():
+    given = bytearray(b"ab")
+    spec = RunSpec(name="a", command="x", stdin=given)
+    given[:] = b"cd"
+    assert (spec.stdin, spec) == (b"ab", RunSpec(name="a", command="x", stdin=b"ab"))
+    assert hash(spec) == hash(RunSpec(name="a", command="x", stdin=b"ab"))

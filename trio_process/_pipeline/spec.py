@@ -193,6 +193,7 @@ class RunSpec:
         )
         given.update(
             options=options,
+            stdin=options.stdin if isinstance(stdin, bytearray) else self.stdin,  # bytes: unlike it, they have a hash
             resources=checked,
             retry_delay=checks.seconds("retry_delay", self.retry_delay),
             weight=weight,
