@@ -316,11 +316,12 @@ def test_a_path_that_only_a_shell_would_expand_is_refused_with_the_way_to_write_
 def test_a_dollar_or_a_tilde_in_a_name_or_a_text_is_left_alone(task):
     found = task(
         "dir = 'a$b~/$x.d'\nlog-file = 'x~'\ninputs = ['Foo$Bar.class', '${TP_NONE:-$literal}']\nstdin = '$HOME'\n"
-        "env = { PATH = '/a$b:~x', PASSWORD = '$HOME/~' }"
+        "env = { PATH = '/a$b:~x', PASSWORD = '$HOME/~', REQUEST_PATH = '/users/$id' }\noutputs = 'routes/$postId/*.js'"
     )
     assert Path(found.cwd).name == "$x.d"
-    assert found.inputs == ("Foo$Bar.class", "$literal")
-    assert (found.stdin, found.env) == ("$HOME", {"PATH": "/a$b:~x", "PASSWORD": "$HOME/~"})
+    assert (found.inputs, found.outputs) == (("Foo$Bar.class", "$literal"), ("routes/$postId/*.js",))
+    assert found.stdin == "$HOME"
+    assert found.env == {"PATH": "/a$b:~x", "PASSWORD": "$HOME/~", "REQUEST_PATH": "/users/$id"}
 
 
 @pytest.mark.parametrize(

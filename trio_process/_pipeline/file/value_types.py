@@ -16,8 +16,8 @@ Report = Callable[..., None]
 
 _HIGHEST_CODE: Final = 255
 _HOME_IN_PATH: Final = re.compile(r"(?:^|:)~(?=[/:]|$)")
-_VARIABLE_IN_PATH: Final = re.compile(r"(?:^|[/:])(\$([A-Za-z_][A-Za-z0-9_]*))(?=[/:]|$)")
-"""A whole component of a path, as a file whose name has a ``$`` in it may exist."""
+_VARIABLE_IN_PATH: Final = re.compile(r"(?:^|[/:])(\$([A-Z_][A-Z0-9_]*))(?=[/:]|$)")
+"""A whole component of a path, in capitals: a file may have a ``$`` in its name, as routes such as ``posts/$id`` do."""
 
 _STRING: Final = {"type": "string"}
 _FILLED_STRING: Final = {**_STRING, "minLength": 1}
