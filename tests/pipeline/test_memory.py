@@ -271,6 +271,16 @@ def test_a_file_that_is_no_memory_is_begun_anew(place, garbage):
     assert Memory(place / "memory").reasons(spec, []) == []
 
 
+async def test_a_fifo_in_place_of_a_memory_blocks_nothing(place):
+    os.mkfifo(place / "memory")
+    with trio.fail_after(10):
+        memory = await trio.to_thread.run_sync(Memory, place / "memory", abandon_on_cancel=True)
+    spec = spec_of(place, outputs=[])
+    assert memory.reasons(spec, []) == ["it has not passed yet"]
+    memory.passed(spec, memory.check(spec, []))
+    memory.close([spec])
+
+
 def test_outdated_records_are_dropped(place, monkeypatch):
     monkeypatch.setattr("trio_process._pipeline.memory.memory._MOST_OUTDATED", 10)
     memory = Memory(place / "memory")

@@ -9,6 +9,7 @@ A power cut may lose the records that were not synced (fsync(2)) yet, but no ear
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import zlib
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
-from ..._core import dumps, is_at, loads, write_atomically
+from ..._core import dumps, is_at, loads, open_regular, write_atomically
 
 _FAULTS: Final = (ValueError, KeyError, TypeError, RecursionError)
 _SEAL: Final = 4096
@@ -60,9 +61,11 @@ class Journal:
             OSError: The file can't be read.
         """
         try:
-            return self._path.read_bytes()
+            descriptor = self._open_to_read()
         except FileNotFoundError:
             return b""
+        with open(descriptor, "rb") as file:
+            return file.read()
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the intact records; none if there is no file.
@@ -78,7 +81,7 @@ class Journal:
         Raises:
             OSError: The file can't be read.
         """
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._open_to_read()
         try:
             size = os.fstat(descriptor).st_size
             if size < mark.end or os.pread(descriptor, len(mark.seal), mark.end - len(mark.seal)) != mark.seal:
@@ -133,6 +136,12 @@ class Journal:
                 write_atomically(self._path, data)
         finally:
             os.close(descriptor)
+
+    def _open_to_read(self) -> int:
+        opened = open_regular(self._path)
+        if opened is None:
+            raise OSError(errno.EINVAL, "not a regular file", str(self._path))  # a FIFO would block us
+        return opened[0]
 
     def _open(self) -> int:
         try:
