@@ -1,6 +1,6 @@
 """Services: a supervisor seen and steered through the control plane."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -323,25 +323,66 @@ async def test_a_cancellation_around_the_server_shows_how_all_stops_and_says_goo
     assert scope.cancelled_caught
 
 
-async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation():
+async def wait_for_cancellation(scope):
+    scope.cancel()
+    await trio.sleep_forever()
+
+
+async def fail_when_cancelled(scope):
+    try:
+        await wait_for_cancellation(scope)
+    finally:
+        raise ValueError("from the clean-up")
+
+
+async def fail_beside_a_cancelled_task(scope):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail_when_cancelled, scope)
+        nursery.start_soon(trio.sleep_forever)
+
+
+async def return_when_cancelled(scope):
+    with suppress(trio.Cancelled):
+        await wait_for_cancellation(scope)
+
+
+async def return_shortly_before_it(scope):
+    scope.deadline = trio.current_time() + 0.05
+
+
+@pytest.mark.parametrize(
+    ("body", "left_with"),
+    [
+        (wait_for_cancellation, type(None)),
+        (fail_when_cancelled, ValueError),
+        (fail_beside_a_cancelled_task, ExceptionGroup),
+        (return_when_cancelled, type(None)),
+        (return_shortly_before_it, type(None)),
+    ],
+)
+async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation(body, left_with):
     entered = trio.Event()
+    error = None
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                async with ControlServer("127.0.0.1:0") as control:
+            try:
+                with trio.CancelScope() as scope:
+                    async with ControlServer("127.0.0.1:0") as control:
 
-                    @control.app.route("/mine")
-                    async def mine():
-                        entered.set()
-                        await trio.sleep_forever()
+                        @control.app.route("/mine")
+                        async def mine():
+                            entered.set()
+                            await trio.sleep_forever()
 
-                    async def come():
-                        with pytest.raises(AssertionError, match="closed"):
-                            await ask(control, "GET", "/mine")
+                        async def come():
+                            with pytest.raises(AssertionError, match="closed"):
+                                await ask(control, "GET", "/mine")
 
-                    nursery.start_soon(come)
-                    await entered.wait()
-                    began = trio.current_time()
-                    scope.cancel()
-                    await trio.sleep_forever()
+                        nursery.start_soon(come)
+                        await entered.wait()
+                        began = trio.current_time()
+                        await body(scope)
+            except (ValueError, ExceptionGroup) as raised:
+                error = raised
+            assert type(error) is left_with
             assert trio.current_time() - began < 0.9  # without a cancellation, it has a second

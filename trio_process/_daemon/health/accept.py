@@ -17,7 +17,7 @@ from typing import Final
 import trio
 from quart_trio import QuartTrio
 
-from ..._core import grace, is_cancellation, logger, open_shielded_scope, raise_first
+from ..._core import grace, logger, open_scope, open_shielded_scope, raise_first
 from .app import Frontend, HealthApp, raise_interrupt
 from .connection import Application, Connection, Refusal, Stream, Surroundings
 from .state import HealthState
@@ -133,11 +133,11 @@ class _Server:
             if not connection.busy and connection.active_at <= latest:
                 connection.stream.cut()
 
-    async def finish(self, limit: float) -> None:
-        """Close idle connections at once, and the others after their request has finished or `limit` seconds have passed."""
+    async def finish(self) -> None:
+        """Close idle connections at once, and the others after their request has finished or the patience is over."""
         await self._shared.context.terminated.set()  # from now on each response is the last on its connection
         self._cut_idle(math.inf)
-        with grace(limit, shield=True):
+        async with _patience():
             while any(connection.at_work for connection in self._live):
                 await self._changed.wait()
         for connection in self._live:
@@ -195,15 +195,33 @@ async def serve_application(
             trio.lowlevel.notify_closing(listener)
             listener.close()
         failures: list[BaseException] = []
-        limit = _DRAIN_CANCELLED if body_error is not None and is_cancellation(body_error) else _DRAIN
-        with trio.CancelScope(shield=True):
-            await server.finish(limit)
-            with grace(limit):
-                try:
-                    await app.shutdown()
-                except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
-                    failures.append(error)
+        await server.finish()
+        async with _patience():
+            try:
+                await app.shutdown()
+            except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
+                failures.append(error)
         raise_first(body_error, failures)
+
+
+@asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    """Shield the block from cancellations, but end it after `_DRAIN` seconds, or `_DRAIN_CANCELLED` after a cancellation.
+
+    How the server's block ended doesn't say whether it was cancelled: its clean-up may have raised an error of its own,
+    and the cancellation may come only now.
+    """
+    async with open_scope() as nursery:
+        with grace(_DRAIN, shield=True) as scope:
+            nursery.start_soon(_hurry, scope)
+            yield
+
+
+async def _hurry(scope: trio.CancelScope) -> None:
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:  # not raised: the end of the block must not replace the exception of the server's block
+        scope.deadline = min(scope.deadline, trio.current_time() + _DRAIN_CANCELLED)
 
 
 def _log_drop(error: BaseException) -> None:
