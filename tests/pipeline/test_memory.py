@@ -278,6 +278,9 @@ async def test_a_fifo_in_place_of_a_memory_blocks_nothing(place):
     spec = spec_of(place, outputs=[])
     assert memory.reasons(spec, []) == ["it has not passed yet"]
     memory.passed(spec, memory.check(spec, []))
+    many = [str(number) for number in range(5000)]  # more than a pipe holds
+    with trio.fail_after(10):
+        await trio.to_thread.run_sync(memory.force, many, abandon_on_cancel=True)
     memory.close([spec])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -140,15 +141,25 @@ class Journal:
     def _open_to_read(self) -> int:
         opened = open_regular(self._path)
         if opened is None:
-            raise OSError(errno.EINVAL, "not a regular file", str(self._path))  # a FIFO would block us
+            raise self._irregular()
         return opened[0]
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = self._open_or_create()
         except FileNotFoundError:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = self._open_or_create()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._irregular()
+        return descriptor
+
+    def _open_or_create(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _irregular(self) -> OSError:
+        return OSError(errno.EINVAL, "not a regular file", str(self._path))  # a FIFO would block us
 
 
 def end_of(data: bytes) -> Mark:
