@@ -153,7 +153,7 @@ class Frontend:
             methods = {*match.methods, *there.allowed_methods(scope["path"])}
             if not methods:
                 raise Problem("not_found", f"there is nothing at {scope['path'][:200]!r}")
-            allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+            allowed = ", ".join(sorted(methods))
             message = f"this path has the methods {allowed}"
             raise Problem("method_not_allowed", message, headers=((b"allow", allowed.encode()),))
         last: Message | None = None

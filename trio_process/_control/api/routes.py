@@ -129,10 +129,13 @@ class Router:
         if node is None or not node.routes:
             return Match(None, {}, ())
         route = node.routes.get("GET" if method == "HEAD" else method)
+        methods = tuple(node.routes)
+        if "GET" in methods and node.routes["GET"].stream is None:  # the answer of a stream would have no end
+            methods += ("HEAD",)
         if route is None:
-            return Match(None, {}, tuple(node.routes))
+            return Match(None, {}, methods)
         names = [segment[1:-1] for segment in route.path.split("/") if segment.startswith("{")]
-        return Match(route, dict(zip(names, values, strict=True)), tuple(node.routes))
+        return Match(route, dict(zip(names, values, strict=True)), methods)
 
 
 def check_query(route: Route, query: Mapping[str, str]) -> None:
