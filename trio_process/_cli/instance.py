@@ -105,9 +105,14 @@ class Instance:
         Raises:
             NotRunningError: No instance is running.
         """
-        if not self.pid():
-            raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
+        self._running_pid()
         return ControlClient(self.address)
+
+    def _running_pid(self) -> int:
+        pid = self.pid()
+        if not pid:
+            raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
+        return pid
 
     @contextmanager
     def findable(self) -> Iterator[None]:
@@ -145,7 +150,7 @@ class Instance:
                 await trio.sleep(_POLL)
                 client = self.client()
             return client
-        pid = self.pid()
+        pid = self._running_pid()  # it may have ended by now
         raise ProcessError(
             f"the instance (PID {pid}) does not respond; if it is suspended, resume it with: kill -CONT {pid}"
         )
