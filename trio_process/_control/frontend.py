@@ -122,8 +122,6 @@ class Frontend:
     async def _request(self, scope: Any, receive: Receive, match: Match) -> Request:
         route = match.route
         assert route is not None, "asked for only with one"
-        if route.stream is not None and scope["method"] == "HEAD":  # its answer would have no end
-            raise Problem("method_not_allowed", "a stream has the method GET", headers=((b"allow", b"GET"),))
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         body: Mapping[str, Any] = {}
         if b"content-length" in headers or b"transfer-encoding" in headers:

@@ -108,6 +108,8 @@ class Router:
                 else:
                     node = node.children.setdefault(segment, _Node())
             node.routes[route.method] = route
+            if route.method == "GET" and route.stream is None:  # a stream's answer to HEAD would have no end
+                node.routes["HEAD"] = route
 
     def match(self, method: str, raw_path: bytes) -> Match:
         """Return the route of a request; a known path with another method has no route, but methods."""
@@ -128,10 +130,7 @@ class Router:
                 return Match(None, {}, ())
         if node is None or not node.routes:
             return Match(None, {}, ())
-        route = node.routes.get("GET" if method == "HEAD" else method)
-        methods = tuple(node.routes)
-        if "GET" in methods and node.routes["GET"].stream is None:  # the answer of a stream would have no end
-            methods += ("HEAD",)
+        route, methods = node.routes.get(method), tuple(node.routes)
         if route is None:
             return Match(None, {}, methods)
         names = [segment[1:-1] for segment in route.path.split("/") if segment.startswith("{")]
