@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from .._core import ProcessError, logger, open_scope
+from .._daemon import LastMessage
 from .api import Match, Route, Router, check, check_query, record
 from .gate import Access, Guard, Need
 from .live import Plane, refuse_websocket, serve_events, serve_websocket, watch_leaving
@@ -154,19 +155,9 @@ class Frontend:
             allowed = ", ".join(sorted(methods))
             message = f"this path has the methods {allowed}"
             raise Problem("method_not_allowed", message, headers=((b"allow", allowed.encode()),))
-        last: Message | None = None
-
-        async def send_but_last(message: Message) -> None:
-            # quart-trio cancels the nursery in which its last `send` is finishing
-            nonlocal last
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                last = message
-            else:
-                await send(message)
-
-        await self._app(scope, receive, send_but_last)  # type: ignore[arg-type] # ASGI's messages are dicts
-        if last is not None:
-            await send(last)
+        last = LastMessage(send)
+        await self._app(scope, receive, last.send)  # type: ignore[arg-type] # ASGI's messages are dicts
+        await last.release()
 
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         match = self._router.match("GET", scope["raw_path"])

@@ -4,6 +4,7 @@ from .address import LONGEST_UNIX_PATH, Address, parse_address
 from .checks import HealthCheck, HealthChecks
 from .cork import corked
 from .judge import judge, one_line, reason_of
+from .last_message import LastMessage
 from .listen import listening
 from .probe import Answer, ask, probe_health, probe_ready, wait_for_health, wait_for_ready, why_not_connected
 from .server import HealthServer, import_http
@@ -18,6 +19,7 @@ __all__ = [
     "HealthChecks",
     "HealthServer",
     "HealthState",
+    "LastMessage",
     "ask",
     "corked",
     "import_http",

@@ -14,6 +14,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.routing import RequestRedirect
 
 from ..._core import logger
+from .last_message import LastMessage
 from .state import Answer, HealthState
 from .streams import stream_place
 
@@ -191,27 +192,17 @@ class Frontend:
         await send({"type": "websocket.http.response.body", "body": _FULL})
 
     async def _request(self, scope: Any, receive: _Receive, send: _Send) -> None:
-        """Pass a request to Quart, but send its last message after Quart has returned.
+        """Pass a request to Quart.
 
-        quart-trio cancels the nursery in which its last `send` is finishing, so that hypercorn never gets to
-        recycle the connection. A shield around `send` would do as well, but could wait for ever for a request body that
-        no task reads any more; that is why the rest of the body is read here.
+        A shield around `send` would do as well as a message held back, but could wait for ever for a request body that no
+        task reads any more; that is why the rest of the body is read here.
         """
-        last: _Message | None = None
-
-        async def send_but_last(message: _Message) -> None:
-            nonlocal last
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                last = message
-            else:
-                await send(message)
-
-        await self._app(scope, receive, send_but_last)  # type: ignore[arg-type] # ASGI's messages are dicts
-        if last is not None:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_read_the_rest, receive)
-                await send(last)
-                nursery.cancel_scope.cancel()
+        last = LastMessage(send)
+        await self._app(scope, receive, last.send)  # type: ignore[arg-type] # ASGI's messages are dicts
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read_the_rest, receive)
+            await last.release()
+            nursery.cancel_scope.cancel()
 
 
 async def _read_the_rest(receive: _Receive) -> None:
