@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import attrs
 
@@ -36,8 +36,8 @@ _OF_ONE: Final = ("name", "command", "args", "after", "inputs", "outputs")
 """The fields that differ from spec to spec; all others together make its kind."""
 
 _OF_KIND: Final = tuple(field.name for field in attrs.fields(RunSpec) if field.init and field.name not in _OF_ONE)
-_HERE: Final = Path(__file__).parent
-_CODE: Final = (_HERE, _HERE.parent, _HERE.parent.parent / "_core")
+_LAYER: Final = Path(__file__).parent.parent
+_CODE: Final = (_LAYER, _LAYER.parent / "_core")
 
 
 class Checked(NamedTuple):
@@ -113,10 +113,17 @@ def _kind_of(spec: RunSpec, neutral: RunSpec) -> dict[str, Any]:
 def _key(text: str, directory: str) -> bytes:
     """Return a digest of all that the values depend on."""
     digest = blake2b(text.encode(), digest_size=32)
-    for folder in _CODE:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.name.endswith(".py"):
-                found = entry.stat()
-                digest.update(f"{entry.path} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    for layer in _CODE:
+        for folder, wings, names in os.walk(layer, onerror=_raise):
+            wings.sort()
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    path = f"{folder}/{name}"
+                    found = os.stat(path)
+                    digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     digest.update(f"{sys.getfilesystemencoding()} {directory}".encode("utf-8", "surrogateescape"))
     return digest.digest()
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
