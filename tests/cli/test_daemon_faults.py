@@ -245,6 +245,32 @@ def test_user_and_password_are_sent_and_not_registered(shell: Shell, userinfo: s
         shell.ok("daemon", "stop", "my", "web")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, for a certificate")
+def test_a_redirect_of_https_is_an_answer_and_gives_no_password_away(shell: Shell) -> None:
+    with server() as (other, asked):
+        port = free_port()
+        key, certificate = str(shell.home / "key.pem"), str(shell.home / "certificate.pem")
+        pair = ("-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate)
+        name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+        subprocess.run(["openssl", "req", "-x509", *pair, *name], check=True, capture_output=True, timeout=60)
+        redirect = (
+            "import socket, ssl\n"
+            "context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
+            f"context.load_cert_chain({certificate!r}, {key!r})\n"
+            f"s = context.wrap_socket(socket.create_server(('127.0.0.1', {port})), server_side=True)\n"
+            "while True:\n"
+            "    a, _ = s.accept()\n"
+            "    a.recv(65536)\n"
+            f"    a.sendall(b'HTTP/1.0 302 Found\\r\\nLocation: http://127.0.0.1:{other}/\\r\\n\\r\\n')\n"
+            "    a.close()\n"
+        )
+        url = f"https://user:pw@localhost:{port}/"
+        start = ("daemon", "start", "my", "web", "--health-url", url, "--", sys.executable, "-c", redirect)
+        well(shell.here(*start, env={"SSL_CERT_FILE": certificate}))
+        assert asked == []
+        shell.ok("daemon", "stop", "my", "web")
+
+
 @pytest.mark.parametrize(
     ("url", "address"),
     [

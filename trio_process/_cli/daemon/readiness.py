@@ -253,9 +253,16 @@ def _basic(user: str | None, password: str | None) -> str:
     return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Redirects are answers, as they are for http: urllib would send the credentials along to any other host."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _ask_https(url: str, credentials: str) -> _Attempt:
     # not through a proxy named in the environment: the command that was just started is on this side of it
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     request = urllib.request.Request(url, headers={"Authorization": credentials} if credentials else {})  # noqa: S310 - https
     try:
         with opener.open(request, timeout=_ONE_ATTEMPT):
