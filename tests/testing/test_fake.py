@@ -375,6 +375,7 @@ async def test_it_is_a_service_wherever_one_is_wanted(autojump_clock):
         ({"exit_after": -1}, "exit_after"),
         ({"then": "abc"}, "then must be a list"),
         ({"then": [1]}, "then takes Behaviour"),
+        ({"then": [{1: "x"}]}, "then takes Behaviour"),
     ],
 )
 def test_a_behaviour_that_can_t_be_is_refused(how, told):

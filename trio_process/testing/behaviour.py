@@ -253,7 +253,7 @@ def as_behaviour(option: str, value: object) -> Behaviour:
     """Return a `Behaviour`, created from a dict of its fields if necessary."""
     if isinstance(value, Behaviour):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return Behaviour(**value)
     raise OptionError(f"{option} takes Behaviour(...), or a dict of its fields, got {value!r}")
 
