@@ -14,7 +14,10 @@ from engines import (  # noqa: F401 - fixtures
     slurm,
     slurm_conf,
     sshd,
+    warm_agents,
+    warm_dask_helper,
     warm_helper,
+    warm_python,
 )
 
 
@@ -25,12 +28,18 @@ def engine(request):
 
 
 @pytest.fixture
+def real_launcher(engine, request):
+    """Return a launcher of one agent on that engine, which is the program as users start it."""
+    return request.getfixturevalue("make_launcher")(engine, 1)
+
+
+@pytest.fixture
 def launcher(engine, request):
     """Return a launcher of one agent on that engine."""
-    return request.getfixturevalue("make_launcher")(engine, 1)
+    return request.getfixturevalue("make_launcher")(engine, 1, request.getfixturevalue("warm_python"))
 
 
 @pytest.fixture
 def two_agents(engine, request):
     """Return a launcher of two agents on that engine."""
-    return request.getfixturevalue("make_launcher")(engine, 2)
+    return request.getfixturevalue("make_launcher")(engine, 2, request.getfixturevalue("warm_python"))

@@ -118,9 +118,14 @@ def warm_helper(tmp_path_factory):
 
 
 @pytest.fixture
-def agent_launcher(warm_python, monkeypatch):
-    """Return a launcher of agents that are plain subprocesses."""
+def warm_agents(warm_python, monkeypatch):
+    """Let the agents that `local_agents` starts be forked."""
     monkeypatch.setattr("trio_process.cluster.launchers.python_argv", lambda: [warm_python])
+
+
+@pytest.fixture
+def agent_launcher(warm_agents):
+    """Return a launcher of agents that are plain subprocesses."""
     return local_agents(1)
 
 
@@ -327,9 +332,14 @@ trio_process.cluster.dask_task.sys = types.SimpleNamespace(executable={warm_pyth
 
 
 @pytest.fixture
-def dask_launcher(dask_address, warm_worker, warm_helper, monkeypatch):
-    """Return a launcher of agents on one worker of Dask's."""
+def warm_dask_helper(warm_helper, monkeypatch):
+    """Let the helper that speaks with Dask be forked: Dask's own import takes longer than most tests."""
     monkeypatch.setattr("trio_process.cluster.dask.module_argv", lambda module: [warm_helper, module])
+
+
+@pytest.fixture
+def dask_launcher(dask_address, warm_worker, warm_dask_helper):
+    """Return a launcher of agents on one worker of Dask's."""
     return dask_agents(dask_address, workers=[warm_worker])
 
 
@@ -365,23 +375,23 @@ def dask_tls(tmp_path_factory):
 
 @pytest.fixture
 def make_launcher(request):
-    """Return a function of an engine's name and a number of agents (1 or 2) that returns a launcher."""
+    """Return a function of an engine's name and a number of agents (1 or 2) that returns a launcher; by `warm` they are forked."""
 
-    def make(engine, count):
+    def make(engine, count, warm=None):
         match engine:
             case "agent":
+                if warm is not None:
+                    request.getfixturevalue("warm_agents")
                 return local_agents(count)
             case "ssh":
                 options = request.getfixturevalue("sshd")
-                return ssh_agents(*["127.0.0.1"] * count, python=sys.executable, options=options)
+                return ssh_agents(*["127.0.0.1"] * count, python=warm or sys.executable, options=options)
             case "slurm":
                 request.getfixturevalue("slurm")
-                return slurm_agents(count, "-c4", "--mem=200")
+                return slurm_agents(count, "-c4", "--mem=200", python=warm)
             case "dask":
                 address = request.getfixturevalue("dask_address")
-                helper = request.getfixturevalue("warm_helper")  # Dask's own import takes longer than most tests
-                patch = request.getfixturevalue("monkeypatch")
-                patch.setattr("trio_process.cluster.dask.module_argv", lambda module: [helper, module])
+                request.getfixturevalue("warm_dask_helper")
                 return dask_agents(address, workers=["w-0", "w-1"][:count])
 
     return make

@@ -55,6 +55,11 @@ async def enter(launcher, **options):
         pass
 
 
+@pytest.fixture(autouse=True)
+def _warm(warm_agents):
+    """Let `local_agents` fork: what these tests are about is not how long Python takes to import."""
+
+
 # coming up
 
 
@@ -90,8 +95,10 @@ async def test_what_a_login_prints_is_skipped_and_a_wrapper_may_stand_between():
         assert (await cluster.run("echo", "hello")).output == "hello\n"
 
 
-async def test_one_that_fails_beside_one_that_comes_up_is_only_logged(caplog):
-    async with ClusterService(command_agents(AGENT, ["sh", "-c", "sleep 2; echo broken >&2; exit 1"])) as cluster:
+async def test_one_that_fails_beside_one_that_comes_up_is_only_logged(caplog, warm_python):
+    async with ClusterService(
+        command_agents([warm_python], ["sh", "-c", "sleep 0.5; echo broken >&2; exit 1"])
+    ) as cluster:
         await wait_until(lambda: cluster.agents[1].state is AgentState.LOST)
         assert "broken" in caplog.text
         assert (await cluster.run("echo", "on")).output == "on\n"
@@ -400,8 +407,8 @@ async def test_input_is_read_by_the_client(tmp_path):
         assert (await cluster.run("head", "-c3", stdin=b"x" * 5_000_000)).output == "xxx"
 
 
-async def test_the_environment_is_the_agents_and_the_directory_the_clients(tmp_path, monkeypatch):
-    agent = ["env", "OF_THE_AGENT=yes", *AGENT]
+async def test_the_environment_is_the_agents_and_the_directory_the_clients(tmp_path, monkeypatch, warm_python):
+    agent = ["env", "OF_THE_AGENT=yes", warm_python]
     monkeypatch.chdir(tmp_path)
     async with ClusterService(command_agents(agent)) as cluster:
         result = await cluster.run("sh", "-c", 'echo "$OF_THE_AGENT $OURS"; pwd', env={"OURS": "too"})

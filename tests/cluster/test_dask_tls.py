@@ -12,8 +12,8 @@ from trio_process.cluster import ClusterService, dask_agents
 
 
 @pytest.fixture(autouse=True)
-def _warm(warm_helper, monkeypatch):
-    monkeypatch.setattr("trio_process.cluster.dask.module_argv", lambda module: [warm_helper, module])
+def _warm(warm_dask_helper):
+    pass
 
 
 def security(ca, cert, key):

@@ -32,9 +32,9 @@ async def _bounded():
         yield
 
 
-async def test_ends_mean_what_they_mean_here(launcher, tmp_path):
+async def test_ends_mean_what_they_mean_here(real_launcher, tmp_path):
     (tmp_path / "file").write_text("no program")
-    async with ClusterService(launcher) as cluster:
+    async with ClusterService(real_launcher) as cluster:
         for code in (0, 3, 137, 255):
             result = await cluster.run("sh", "-c", f"exit {code}", check=False)
             assert (result.exit_code, result.reason, result.signal_name) == (code, EndReason.EXITED, None)
@@ -191,9 +191,9 @@ async def test_a_frozen_agent_is_lost_after_the_heartbeat_and_kills_first_when_i
         await wait_gone(process.pid)
 
 
-async def test_secrets_show_nowhere_but_in_the_process(launcher, engine, request, tmp_path_factory):
+async def test_secrets_show_nowhere_but_in_the_process(real_launcher, engine, request, tmp_path_factory):
     secret = f"hunter-{os.urandom(8).hex()}"
-    async with ClusterService(launcher) as cluster:
+    async with ClusterService(real_launcher) as cluster:
         script = 'test "$TOKEN" = "$0" && echo same; exec sleep 600'
         process = await cluster.start("sh", "-c", script, Secret(secret), env={"TOKEN": Secret(secret)})
         await process.wait_for_line("same")

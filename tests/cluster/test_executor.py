@@ -1,11 +1,12 @@
 """`trio-process run --executor`: the same results wherever the tasks run."""
 
 import json
+import os
 import shutil
-import subprocess
 import sys
 
 import pytest
+from invoke import invoke, reap_background
 
 FILE = """
 [tasks.first]
@@ -24,17 +25,14 @@ after = ["bad"]
 
 @pytest.fixture
 def run(tmp_path):
+    """Return a function that runs tasks in this process, as starting another takes longer."""
     (tmp_path / "trio-process.toml").write_text(FILE)
 
     def run(*args, **env):
-        import os
+        return invoke("run", *args, cwd=tmp_path, env=env)
 
-        argv = [sys.executable, "-m", "trio_process", "run", *args]
-        return subprocess.run(
-            argv, cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=90, check=False
-        )
-
-    return run
+    yield run
+    reap_background()
 
 
 def outcome(path):
@@ -44,6 +42,8 @@ def outcome(path):
 
 @pytest.mark.parametrize("kind", ["local", "slurm", "dask", "ssh"])
 def test_the_results_are_the_same_everywhere(kind, run, request, tmp_path):
+    if kind == "dask":
+        request.getfixturevalue("warm_dask_helper")
     executor = {"local": lambda: "local:2", "slurm": _slurm, "dask": _dask, "ssh": _ssh}[kind](*_given(kind, request))
     run("--report", f"json={tmp_path}/here")
     done = run("--report", f"json={tmp_path}/there", "--executor", executor, PATH=_path(kind, tmp_path, request))
@@ -76,8 +76,6 @@ def _ssh(options):
 
 def _path(kind, tmp_path, request):
     """Return the PATH; for ssh with a wrapper in front that knows key and port, as a user's ssh_config would."""
-    import os
-
     if kind != "ssh":
         return os.environ["PATH"]
     programs = tmp_path / "bin"
@@ -93,7 +91,7 @@ os.execv({real!r}, ["ssh", *{options!r}, *sys.argv[1:-1], remote])
     return f"{programs}:{os.environ['PATH']}"
 
 
-def test_the_variable_stands_for_the_option(run):
+def test_the_variable_stands_for_the_option(run, warm_agents):
     assert run("first", TRIO_PROCESS_EXECUTOR="local:1").returncode == 0
     assert run("first", TRIO_PROCESS_EXECUTOR="elsewhere").returncode == 2
 

@@ -33,14 +33,14 @@ async def _bounded():
 
 
 @pytest.fixture
-def ssh(tmp_path, monkeypatch):
+def ssh(tmp_path, monkeypatch, warm_python):
     """Return a function that makes a launcher over an ssh which ends by some commands."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     def make(end):
         (tmp_path / "ssh").write_text(SSH.format(end=end))
         (tmp_path / "ssh").chmod(0o755)
-        return ssh_agents("node", python=sys.executable)
+        return ssh_agents("node", python=warm_python)
 
     return make
 

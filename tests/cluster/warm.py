@@ -1,8 +1,8 @@
-"""A warm start for agents and for Dask's helper in the contract suite: forks of one process that has imported everything.
+"""A warm start for agents and for Dask's helper: forks of one process that has imported everything.
 
-Each of some three hundred tests starts an agent, and on Dask a helper too; their imports alone would be most of the time
+Each of some four hundred tests starts an agent, and on Dask a helper too; their imports alone would be most of the time
 that the whole suite takes. What runs is the same code over the same streams, and what an engine starts and ends is `STUB`, a
-program that hands its streams over and ends as the fork does. The tests of the engines start the real program.
+program that hands its streams over and ends as the fork does. Some tests of each engine start the real program.
 
 usage: warm.py SOCKET MODULE
 """

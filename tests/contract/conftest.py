@@ -19,6 +19,8 @@ from engines import (  # noqa: F401 - fixtures
     ssh_launcher,
     ssh_master,
     sshd,
+    warm_agents,
+    warm_dask_helper,
     warm_helper,
     warm_python,
     warm_worker,
