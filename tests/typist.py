@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-PROGRAM = [sys.executable, "-m", "trio_process"]
+from forked import become
+
+PROGRAM = [sys.executable, "-m", "trio_process"]  # as a command of its own it is forked
 PATIENCE = 30.0
 
 
@@ -79,7 +81,10 @@ def at_a_terminal(
     if pid == 0:
         try:
             os.chdir(directory)
-            os.execvpe(command[0], command, environment or {**os.environ, "TERM": "dumb", "PS1": "ready> "})
+            environment = environment or {**os.environ, "TERM": "dumb", "PS1": "ready> "}
+            if list(command[: len(PROGRAM)]) == PROGRAM:
+                become(command[len(PROGRAM) :], environment)
+            os.execvpe(command[0], command, environment)
         finally:
             os._exit(127)
     typist = Typist(pid, master)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from daemon_shell import Shell
+from forked import fork_residents
 from invoke import reap_background
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    fork_residents(monkeypatch)
     shell = Shell(tmp_path)
     yield shell
     if shell.registry.list():

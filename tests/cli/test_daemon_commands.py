@@ -11,10 +11,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import forked
 import pytest
 import trio
 from click.testing import CliRunner
 from daemon_shell import PATIENCE, SLEEP, Shell, gone, well
+from forked import Forked
 from support import free_port
 
 from trio_process import DaemonEntry, HealthServer
@@ -23,7 +25,7 @@ from trio_process._cli.daemon.commands import daemon
 
 def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
     command = ("sh", "-c", "echo it is up; exec sleep 1000")
-    said = well(shell.run("daemon", "start", "my", "web", "--ready-line", "is up", "--", *command))
+    said = well(shell.program("daemon", "start", "my", "web", "--ready-line", "is up", "--", *command))
     pid = shell.pid()
     command_pid = int(said.split("its command PID ")[1].split(",")[0])
     assert f"started my/web: PID {pid}" in said
@@ -158,8 +160,8 @@ def test_the_log_is_followed_until_the_end(shell: Shell) -> None:
         "echo one; read line < $0; echo two",
         str(fifo(shell)),
     )
-    follower = subprocess.Popen(
-        [sys.executable, "-m", "trio_process", "daemon", "logs", "-f", "my", "web"],
+    follower = Forked(
+        ["daemon", "logs", "-f", "my", "web"],
         stdout=subprocess.PIPE,
         env=shell.environment,
     )
@@ -201,8 +203,8 @@ def test_ctrl_c_ends_the_question_for_health_with_130_and_no_word(shell: Shell) 
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(PATIENCE)
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with subprocess.Popen(
-            [sys.executable, "-m", "trio_process", "health", address, "--timeout", "1000"],
+        with Forked(
+            ["health", address, "--timeout", "1000"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=shell.environment,
@@ -271,8 +273,8 @@ async def test_a_server_that_talks_nonsense_is_not_healthy_and_no_traceback(shel
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_start_that_is_interrupted_is_taken_back(shell: Shell, number: signal.Signals) -> None:
     words = ("daemon", "start", "my", "web", "--settle", "1000", "--timeout", "1000", "--", "sh", "-c")
-    with subprocess.Popen(
-        [sys.executable, "-m", "trio_process", *words, "echo $$ > $0; exec sleep 1000", fifo(shell)],
+    with Forked(
+        [*words, "echo $$ > $0; exec sleep 1000", str(fifo(shell))],
         env=shell.environment,
         stderr=subprocess.PIPE,
     ) as starting:
@@ -302,7 +304,7 @@ def test_names_out_of_the_ordinary_are_names_and_harm_no_terminal(shell: Shell, 
 
 def test_a_name_that_the_encoding_of_the_output_lacks_is_listed_all_the_same(shell: Shell) -> None:
     with shell.registry.registered(DaemonEntry("my", "ü")):
-        assert "\\xfc" in well(shell.run("daemons", env={"PYTHONIOENCODING": "ascii"}))
+        assert "\\xfc" in well(shell.program("daemons", env={"PYTHONIOENCODING": "ascii"}))
 
 
 @pytest.mark.parametrize("name", [b"..", b"../../x", b"", b"\xff\xfe"])
@@ -343,8 +345,8 @@ def test_the_entry_of_another_pid_namespace_gets_no_signal(shell: Shell) -> None
 
 def test_following_a_log_ends_when_its_reader_leaves(shell: Shell) -> None:
     shell.ok("daemon", "start", "my", "web", "--ready-line", "one", "--", "sh", "-c", "echo one; exec sleep 1000")
-    follower = subprocess.Popen(
-        [sys.executable, "-m", "trio_process", "daemon", "logs", "-f", "my", "web"],
+    follower = Forked(
+        ["daemon", "logs", "-f", "my", "web"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=shell.environment,
@@ -362,8 +364,8 @@ def test_a_log_that_is_rotated_and_one_that_is_emptied_are_followed(shell: Shell
     shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
     (log,) = shell.state.glob("*.log")
     log.write_text("one\n")
-    follower = subprocess.Popen(
-        [sys.executable, "-m", "trio_process", "daemon", "logs", "-f", "my", "web"],
+    follower = Forked(
+        ["daemon", "logs", "-f", "my", "web"],
         stdout=subprocess.PIPE,
         env=shell.environment,
     )
@@ -383,13 +385,7 @@ def test_a_progress_bar_in_a_log_is_one_line(shell: Shell) -> None:
     shell.ok("daemon", "start", "my", "web", "--settle", "0", "--", *SLEEP)
     (log,) = shell.state.glob("*.log")
     log.write_bytes(b"one\ntwo\r\n1%\r2%\r3%\nend")
-    ended = subprocess.run(
-        [sys.executable, "-m", "trio_process", "daemon", "logs", "-n", "3", "my", "web"],
-        capture_output=True,
-        timeout=PATIENCE,
-        env=shell.environment,
-        check=False,
-    )
+    ended = forked.run(["daemon", "logs", "-n", "3", "my", "web"], timeout=PATIENCE, env=shell.environment, text=False)
     assert ended.stdout == b"two\r\n1%\r2%\r3%\nend"
 
 

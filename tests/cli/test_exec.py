@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
+from forked import Forked
 
 
 def execute(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
-    command = [sys.executable, "-m", "trio_process", "exec", *words]
-    return subprocess.run(command, stdout=stdout, stderr=stderr, text=True, timeout=60, check=False)
+    return forked.run(["exec", *words], stdout=stdout, stderr=stderr, timeout=60)
 
 
 def test_an_option_that_there_is_not_is_a_fault_of_usage_and_nothing_runs():
@@ -59,8 +60,7 @@ def with_a_stuck_reader(*words):
     """Start with stdout and stderr on one pipe that nobody reads; return the process and the pipe's end."""
     reading, writing = os.pipe()
     try:
-        command = [sys.executable, "-m", "trio_process", "exec", *words]
-        return subprocess.Popen(command, stdout=writing, stderr=writing), reading
+        return Forked(["exec", *words], stdout=writing, stderr=writing), reading
     finally:
         os.close(writing)
 

@@ -175,7 +175,7 @@ class TestStyles:
             "[tasks.t]\nshell = '''for i in 1 2 3; do printf \"\\r${i}0%% of all\"; sleep .4; done; read x <go; echo'''\n"
         )
         os.mkfifo("go")
-        with at_a_terminal("env", "-u", "CI", "TERM=xterm", *RUN) as typist:
+        with at_a_terminal(*RUN, environment={**os.environ, "TERM": "xterm"}) as typist:
             for progress in ("10% of all", "20% of all", "30% of all"):
                 typist.wait_for(progress)
             Path("go").write_text("\n")

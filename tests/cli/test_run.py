@@ -15,8 +15,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import pytest
 from click.testing import CliRunner
+from forked import Forked, become
 from support import wait_until
 
 from trio_process._cli.find import find_file
@@ -25,7 +27,6 @@ from trio_process._core import PipelineError
 from trio_process._pipeline import read_pipeline
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "trio_process", "run"]
 PIPELINE = """
 [tasks.lint]
 run = "echo all clean"
@@ -78,15 +79,7 @@ def process(tmp_path):
 
     def process(*args, text=PIPELINE, **more):
         (tmp_path / "trio-process.toml").write_text(text)
-        return subprocess.run(
-            [*COMMAND, *args],
-            cwd=tmp_path,
-            env=environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return forked.run(["run", *args], cwd=tmp_path, env=environment(**more), timeout=60)
 
     return process
 
@@ -387,9 +380,7 @@ class TestOverviews:
 class TestSignals:
     def start(self, tmp_path, text, *args, **more):
         (tmp_path / "trio-process.toml").write_text(text)
-        return subprocess.Popen(
-            [*COMMAND, *args], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True, **more
-        )
+        return Forked(["run", *args], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True, **more)
 
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_a_signal_stops_every_process_first_and_gives_its_status(self, tmp_path, number, status):
@@ -412,8 +403,8 @@ class TestSignals:
     async def test_ctrl_c_while_the_file_is_read_gives_130_and_no_word(self, tmp_path, words):
         fifo = tmp_path / "x.toml"
         os.mkfifo(fifo)
-        with subprocess.Popen(
-            [*COMMAND, *words, "-f", fifo],
+        with Forked(
+            ["run", *words, "-f", str(fifo)],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -493,16 +484,7 @@ class TestSignals:
     def test_a_full_disk_ends_the_run_with_a_word(self, tmp_path):
         (tmp_path / "trio-process.toml").write_text("[tasks.t]\nrun='echo x'")
         with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                COMMAND,
-                cwd=tmp_path,
-                env=environment(),
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = forked.run(["run"], cwd=tmp_path, env=environment(), stdout=full, timeout=60)
         assert done.returncode == 1
         assert "No space left" in done.stderr
         assert "Traceback" not in done.stderr
@@ -541,7 +523,7 @@ class Terminal:
             try:
                 os.chdir(cwd)
                 env = environment(COLUMNS=str(columns), LINES=str(rows), **more)
-                os.execve(COMMAND[0], [*COMMAND, *args], env)
+                become(["run", *args], env)
             finally:
                 os._exit(99)
         self.seen = ""
@@ -608,7 +590,7 @@ class TestTerminals:
         master, slave = pty.openpty()
         poll = select.poll()
         poll.register(slave, select.POLLOUT)
-        with subprocess.Popen(COMMAND, cwd=tmp_path, env=environment(CI="1"), stdout=slave) as process:
+        with Forked(["run"], cwd=tmp_path, env=environment(CI="1"), stdout=slave) as process:
             try:
                 await wait_until(lambda: not poll.poll(0))
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the same one thrice could come as one

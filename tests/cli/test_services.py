@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from forked import Forked, fork_residents
 from invoke import invoke, reap_background
 from support import state_of, wait_gone, wait_until
 from typist import PROGRAM, at_a_terminal
@@ -60,7 +61,7 @@ class Site:
         return invoke(*args, cwd=self.directory, env=self.environment)
 
     def run_apart(self, *args):
-        """Run a command in a process of its own."""
+        """Run the program."""
         return subprocess.run(
             [sys.executable, "-m", "trio_process", *args],
             cwd=self.directory,
@@ -71,15 +72,10 @@ class Site:
             check=False,
         )
 
-    def start(self, *args):
-        return subprocess.Popen(
-            [sys.executable, "-m", "trio_process", *args],
-            cwd=self.directory,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *args, **streams):
+        """Start a command in a process of its own."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **streams}
+        return Forked(args, cwd=self.directory, env=self.environment, text=True, **streams)
 
     def rows(self):
         """Return what `ps` shows, without starting a program for it each time."""
@@ -100,7 +96,8 @@ class Site:
 
 
 @pytest.fixture
-def site():
+def site(monkeypatch):
+    fork_residents(monkeypatch)
     # the path of a unix socket has at most 107 bytes
     with tempfile.TemporaryDirectory(prefix="tp") as name:
         directory, state = Path(name, "p"), Path(name, "s")
@@ -324,10 +321,7 @@ def test_followed_logs_and_an_attached_terminal_see_what_comes(site):
     follow = site.start("logs", "-f", "web")
     try:
         seen(follow, "web 1")
-        typist = subprocess.Popen(
-            [sys.executable, "-m", "trio_process", "attach", "web"],
-            cwd=site.directory, env=site.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        typist = site.start("attach", "web", stdin=subprocess.PIPE)
         try:
             seen(typist, "web   = ready")
             typist.stdin.write("hello\n")

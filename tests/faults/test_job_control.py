@@ -16,6 +16,7 @@ import termios
 import time
 
 import pytest
+from forked import Forked
 from typist import PATIENCE, PROGRAM, Typist, at_a_terminal
 
 EXEC = f"{' '.join(PROGRAM)} exec --"
@@ -206,8 +207,8 @@ def test_signals_that_the_caller_ignores_stay_ignored() -> None:
     ],
 )
 def test_a_line_without_its_end_is_passed_on_at_once(script: str, pieces: list[bytes]) -> None:
-    with subprocess.Popen(
-        [*PROGRAM, "exec", "--", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    with Forked(
+        ["exec", "--", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     ) as process:
         assert process.stdin
         assert process.stdout
@@ -271,7 +272,7 @@ def test_a_reader_that_only_writes_no_more_has_not_left() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.shutdown(socket.SHUT_WR)
-        with subprocess.Popen([*PROGRAM, "exec", "--", "sh", "-c", "sleep .3; echo up"], stdout=theirs) as process:
+        with Forked(["exec", "--", "sh", "-c", "sleep .3; echo up"], stdout=theirs) as process:
             assert process.wait(PATIENCE) == 0
         assert ours.recv(100) == b"up\n"
 

@@ -15,8 +15,10 @@ import termios
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import trio
+from forked import Forked
 from support import is_gone, state_of, wait_until
 from typist import PATIENCE, PROGRAM, Typist, at_a_terminal
 
@@ -39,8 +41,14 @@ def task(shell: str, more: str = "", name: str = "t") -> str:
     return f"[tasks.{name}]\nshell = '''{shell}'''\n{more}\n"
 
 
+def live_environment() -> dict[str, str]:
+    """Return what `LIVE` makes of our environment."""
+    without = {"CI", "NO_COLOR", "COLUMNS", "LINES"}
+    return {name: value for name, value in os.environ.items() if name not in without} | {"TERM": "xterm"}
+
+
 def live(*args: str):
-    return at_a_terminal(*LIVE, *RUN, *args)
+    return at_a_terminal(*RUN, *args, environment=live_environment())
 
 
 def wait_for_file(name: str) -> str:
@@ -165,9 +173,7 @@ def test_ctrl_z_in_an_interactive_task_suspends_the_run() -> None:
 
 def test_an_interactive_task_without_a_terminal_fails_at_once_and_says_why() -> None:
     pipeline(task(ASK, "interactive = true") + task("echo other", name="other"))
-    done = subprocess.run(
-        RUN, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, timeout=60, check=False
-    )
+    done = forked.run(["run"], stdin=subprocess.DEVNULL, start_new_session=True, timeout=60)
     assert done.returncode == 1
     assert "it wants the terminal (interactive = true), and there is none" in done.stdout
     assert "other | other" in done.stdout
@@ -185,7 +191,7 @@ def stuck(*args: str) -> tuple[subprocess.Popen[bytes], int]:
             os.write(slave, b"x" * 1000)
     except BlockingIOError:
         os.set_blocking(slave, True)
-    process = subprocess.Popen([*LIVE, *RUN, *args], stdin=slave, stdout=slave, stderr=subprocess.PIPE)
+    process = Forked(["run", *args], env=live_environment(), stdin=slave, stdout=slave, stderr=subprocess.PIPE)
     os.close(slave)
     return process, master
 
@@ -252,7 +258,7 @@ def test_reports_and_memory_are_written_whatever_became_of_stdout(to: str, statu
     assert "Traceback" not in done.stderr
     assert Path("r/j.xml").exists()
     assert results("r/x.json")["u"]["commandResult"]["reason"] == "cancelled"
-    again = subprocess.run([*RUN, "--only-failed", "--dry-run"], capture_output=True, text=True, timeout=60, check=True)
+    again = forked.run(["run", "--only-failed", "--dry-run"], timeout=60)
     assert re.findall(r"^  (\w)  ", again.stdout, re.MULTILINE)[-1] == "u"
 
 
@@ -281,7 +287,7 @@ def test_the_signal_that_came_is_what_the_tasks_get(name: str) -> None:
     script = "import time\nopen('ready', 'w').write('x')\ntry: time.sleep(60)\nfinally: open('cleaned', 'w').write('x')"
     Path("script.py").write_text(script)
     pipeline(task(shell) + f'[tasks.python]\nrun = ["{sys.executable}", "script.py"]\n')
-    with subprocess.Popen(RUN, stdout=subprocess.PIPE, text=True) as process:
+    with Forked(["run"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         while "| up" not in process.stdout.readline():
             pass
@@ -303,7 +309,7 @@ def test_a_stop_signal_of_its_own_goes_before_the_signal_that_came(place: str, w
     bad = task("until [ -e up ]; do sleep .02; done; exit 1", name="bad") if way == "kill" else ""
     head = f"[defaults]\n{own}\n" if place == "defaults" else ""
     pipeline(head + task(f"{traps}; echo x >up; while :; do sleep .02; done", more) + bad)
-    with subprocess.Popen([*RUN, "--on-failure", "kill"], stdout=subprocess.PIPE) as process:
+    with Forked(["run", "--on-failure", "kill"], stdout=subprocess.PIPE) as process:
         wait_for_file("up")
         if way == "signal":
             process.send_signal(signal.SIGINT)

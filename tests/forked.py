@@ -1,0 +1,152 @@
+"""The command line in a process of its own, without another start of Python: a fork of this one, which has imported it already.
+
+Such a process has its own PID, streams, environment, directory, session and signals, and it is a child of ours that is waited for
+as any other. What it does not have is an interpreter that has just started: tests of how the program is started (closed streams,
+locales, shells, `sys.flags`, another user) run ``python -m trio_process``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from trio._core._run import GLOBAL_RUN_CONTEXT
+
+from trio_process._cli.daemon import resident as daemon_resident
+from trio_process._cli.main import main
+from trio_process._cli.services import resident as services_resident
+from trio_process._process.local import fork_exec as fork_exec_module
+
+PROGRAM = (sys.executable, "-m", "trio_process")
+
+
+class Forked(subprocess.Popen):  # type: ignore[type-arg]
+    """A `subprocess.Popen` of ``trio-process WORDS``; all its other arguments are given by name."""
+
+    def __init__(self, words: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any) -> None:
+        with warnings.catch_warnings():
+            # the threads of a test's process wait, and hold no lock that the child would need
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            options |= {"env": env, "preexec_fn": partial(become, words, env)}
+            super().__init__([*PROGRAM, *words], **options)
+
+
+def run(words: Sequence[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``trio-process WORDS`` to its end, as `subprocess.run` does with its output captured."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with Forked(words, **(streams | options)) as process:
+        try:
+            output = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, *output)
+
+
+_RESIDENTS = {
+    b"trio_process._cli.daemon.resident": daemon_resident.main,
+    b"trio_process._cli.services.resident": services_resident.main,
+}
+
+
+def fork_residents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands that run in this process fork what they leave in the background."""
+    fork_exec = vars(fork_exec_module)["_fork_exec"]
+
+    def fork(argv: Sequence[bytes], *options: Any) -> int:
+        if len(argv) < 3 or argv[1] != b"-m" or argv[2] not in _RESIDENTS:
+            return fork_exec(argv, *options)
+        *others, _, _ = options  # no preexec_fn, and whether vfork will do
+        environment = dict(os.fsdecode(entry).split("=", 1) for entry in others[4])
+        words = [os.fsdecode(word) for word in argv[3:]]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            return fork_exec(argv, *others, partial(become, words, environment, _RESIDENTS[argv[2]]), False)
+
+    if fork_exec is not None:  # else another interpreter's, which starts them anew
+        monkeypatch.setattr(fork_exec_module, "_fork_exec", fork)
+
+
+def become(words: Sequence[str], environment: Mapping[str, str] | None, run: Callable[[], object] = main) -> None:
+    """Run ``trio-process WORDS`` in a fork that has its standard streams and its directory, and end with it."""
+    code = 70
+    try:
+        os.closerange(3, 2**20)  # also the pipe by which Popen learns of the exec
+        _forget_the_tests()
+        if environment is not None:
+            os.environ.clear()
+            os.environ.update(environment)
+        _open_streams()
+        sys.argv = [os.path.join(os.path.dirname(sys.modules["trio_process"].__file__ or ""), "__main__.py"), *words]
+        code = contextvars.Context().run(_ended, run)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _forget_the_tests() -> None:
+    """Undo what pytest, Trio and the test have set up in this process."""
+    gc.freeze()  # nothing of theirs is collected, so that no file of theirs closes a descriptor which is ours now
+    faulthandler.disable()
+    atexit._clear()  # what pytest has registered; the command line registers its own
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as the interpreter does
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    GLOBAL_RUN_CONTEXT.__dict__.clear()
+    logging.root.handlers.clear()
+    logging.root.setLevel(logging.WARNING)
+    sys.unraisablehook, sys.excepthook = sys.__unraisablehook__, sys.__excepthook__
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+
+
+def _open_streams() -> None:
+    encoding = os.environ.get("PYTHONIOENCODING") or "utf-8"
+    sys.stdin = sys.__stdin__ = _opened(0, "r", encoding, "surrogateescape")
+    sys.stdout = sys.__stdout__ = _opened(1, "w", encoding, "surrogateescape")
+    sys.stderr = sys.__stderr__ = _opened(2, "w", encoding, "backslashreplace", buffering=1)
+
+
+def _opened(descriptor: int, mode: str, encoding: str, errors: str, buffering: int = -1) -> Any:
+    return open(descriptor, mode, buffering, encoding=encoding, errors=errors, closefd=False)
+
+
+def _ended(run: Callable[[], object]) -> int:
+    """Return the exit status that the interpreter would have."""
+    code: object = 0
+    try:
+        code = run()
+    except SystemExit as end:
+        code = end.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = 120  # as the interpreter says it
+    return int(code or 0) & 0xFF  # type: ignore[call-overload, no-any-return]
