@@ -8,6 +8,7 @@ from trio_process import (
     OptionError,
     Probe,
     ProcessError,
+    ProcessNotFoundError,
     RestartPolicy,
     Runner,
     RunSpec,
@@ -381,6 +382,36 @@ async def test_the_way_out_ends_the_holds_of_other_tasks(autojump_clock):
 
             await supervisor["mail"].wait("ready")
     assert ended
+
+
+async def test_a_hold_is_judged_when_it_is_entered(autojump_clock):
+    units = [unit("web"), unit("mail", enabled=False)]
+    async with supervised(units) as (supervisor, _, _):
+        first, second, third = [supervisor.hold("mail") for _ in range(3)]
+        await supervisor.reload(units[:1])
+        with pytest.raises(ProcessNotFoundError, match="mail"):
+            async with first:
+                pass
+        await supervisor.reload(units)
+        async with second as mail:
+            assert mail is supervisor["mail"]
+            assert mail.ready
+    with pytest.raises(ProcessError, match="closing or closed"):
+        async with third:
+            pass
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_a_change_that_takes_replicas_away_ends_with_the_supervisor(replicas, autojump_clock):
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            async with supervised([unit("web", replicas=3)], fake_service(web=SLOW_STOP)) as (supervisor, fake, _):
+                await supervisor.wait_ready()
+                nursery.start_soon(supervisor.scale, "web", replicas)
+                nursery.start_soon(supervisor.reload, [unit("web", replicas=replicas)])
+                await trio.sleep(1)
+                assert len(fake.running()) == 3
+    assert fake.running() == []
 
 
 async def test_a_wait_for_a_unit_ends_with_the_supervisor(autojump_clock):

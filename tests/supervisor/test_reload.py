@@ -1,12 +1,13 @@
 """Reload: the plan, and that only what changed is touched."""
 
 import functools
+import random
 
 import pytest
 import trio
 from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
 
-from trio_process import OptionError, Probe, RestartPolicy, UnitState
+from trio_process import OptionError, Probe, RestartPolicy, Strategy, UnitFailedError, UnitState
 from trio_process.testing import Behaviour
 
 SLOW_STOP = {"exit_code": None, "reacts": {"SIGTERM": {"lines": [(2.0, "bye")]}}}
@@ -211,3 +212,85 @@ async def test_a_unit_that_is_removed_and_added_again_is_a_new_one(autojump_cloc
         await supervisor.wait_ready()
         assert supervisor["web"] is not first
         assert starts(fake) == pytest.approx([0, 2.1])
+
+
+async def reload_soon(supervisor, specs):
+    """Reload within a bound that only a deadlock reaches."""
+    with trio.fail_after(1000):
+        return await supervisor.reload(specs)
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("pause", [0.0, 0.05, 1.0])
+async def test_a_reload_may_reverse_the_dependencies(strategy, pause, autojump_clock):
+    forth = [unit("a"), unit("b", after=["a"]), unit("c", after=["b"])]
+    back = [unit("a", after=["b"]), unit("b", after=["c"]), unit("c")]
+    async with supervised(forth, strategy=strategy) as (supervisor, _, changes):
+        for specs, order in ((back, ["a", "b", "c"]), (forth, ["c", "b", "a"])):
+            await trio.sleep(pause)
+            await reload_soon(supervisor, specs)
+            await supervisor.restart(order[-1])
+            await supervisor.wait_ready()
+            changes.all().clear()
+            await supervisor.stop(order[-1])
+            assert [event.name for event in changes.all() if event.new is UnitState.STOPPED] == order
+            for name in order:
+                await supervisor.start(name)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_dependencies_may_follow_any_others(seed, autojump_clock):
+    chance = random.Random(seed)
+    behaviours = [Behaviour(exit_code=None), Behaviour(**SLOW_STOP)]
+    fake = fake_service(a={"exit_code": 0}, **{name: chance.choices(behaviours, k=20) for name in "bcdef"})
+
+    def specs():
+        names = chance.sample("abcdef", chance.randint(2, 6))
+        return [
+            unit(name, after=chance.sample(names[:index], chance.randint(0, index)), replicas=chance.randint(1, 2))
+            for index, name in enumerate(names)
+        ]
+
+    async with supervised(specs(), fake, strategy=chance.choice(list(Strategy))) as (supervisor, _, changes):
+        for _ in range(20):
+            with trio.move_on_after(chance.choice([0.0, 0.1, 1.0, 3.0])):
+                await supervisor.reload(specs())
+        last = specs()
+        await reload_soon(supervisor, last)
+        with trio.fail_after(1000):
+            await supervisor.wait_ready()
+        running = {each.spec.name for each in supervisor.units if each.ready}
+        changes.all().clear()
+    ends = [event.name.partition(".")[0] for event in changes.all() if event.old is UnitState.STOPPING]
+    for spec in last:
+        for need in running.intersection(spec.after):
+            if spec.name in running:
+                assert max(i for i, name in enumerate(ends) if name == spec.name) < ends.index(need)
+
+
+async def test_a_unit_that_is_added_again_while_it_is_being_removed_runs(autojump_clock):
+    both = [unit("web"), unit("mail")]
+    async with supervised(both, fake_service(mail=SLOW_STOP)) as (supervisor, fake, changes):
+        await supervisor.wait_ready()
+        with trio.move_on_after(1):
+            await supervisor.reload(both[:1])
+        assert (await reload_soon(supervisor, both)).added == ("mail",)
+        assert supervisor["mail"].ready
+        assert changes.of("mail")[3:] == ["stopping", "waiting", "starting", "ready"]
+        assert [each.name for each in fake.running()] == ["web", "mail"]
+
+
+async def test_a_reload_returns_when_what_it_disables_is_stopped(autojump_clock):
+    async with supervised([unit("web")], fake_service(web=SLOW_STOP)) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        await supervisor.reload([unit("web", enabled=False)])
+        assert supervisor["web"].state is UnitState.STOPPED
+        assert fake.running() == []
+
+
+async def test_a_start_ends_when_its_unit_is_removed(autojump_clock):
+    units = [unit("web"), unit("mail", ready=Probe.line("never"), enabled=False)]
+    async with supervised(units) as (supervisor, _, _), trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.reload, units[:1])
+        with pytest.raises(UnitFailedError, match="'mail' was stopped"):
+            await supervisor.start("mail")

@@ -25,16 +25,18 @@ class Entry:
         asked: It was enabled or started, and not stopped since.
         holds: Its holders.
         replicas: Its replicas by number, including those that are being retired, until nothing of them runs.
+        first: The first replica; still here after it is gone from `replicas`.
         removed: It was removed by a reload, and remains only until nothing of it runs.
     """
 
-    __slots__ = ("asked", "holds", "removed", "replicas", "spec")
+    __slots__ = ("asked", "first", "holds", "removed", "replicas", "spec")
 
     def __init__(self, spec: UnitSpec) -> None:
         self.spec: UnitSpec = spec
         self.asked: bool = spec.enabled
         self.holds: list[Holder] = []
         self.removed: bool = False
+        self.first: Replica | None = None
         self.replicas: dict[int, Replica] = {}
 
     @property

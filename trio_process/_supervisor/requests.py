@@ -136,8 +136,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     """Switch to other specs; return when removed units are gone, and each other unit is ready or has failed."""
     new = checked(units)
     found = plan(roster, new.values())
-    old_graph, roster.graph = roster.graph, Graph.of(new.values())
-    roster.order_stops_by(roster.graph.with_edges_of(old_graph))
+    roster.switch_to(Graph.of(new.values()))
     going = [roster.entries[name] for name in found.removed]
     coming = [*found.added, *found.changed]
     _put_in_place(roster, new, found)
@@ -154,8 +153,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     try:
         await roster.until(check)
     finally:
-        if all([replica.gone for entry in going for replica in entry.replicas.values()]):
-            roster.order_stops_by(roster.graph)
+        roster.settle_stop_order()
     return found
 
 
@@ -179,8 +177,9 @@ def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -
     roster.entries.clear()
     for name, spec in new.items():
         entry = roster.entries[name] = old.pop(name) if name in old else Entry(spec)
-        if "enabled" in found.changed.get(name, ()):
+        if entry.removed or "enabled" in found.changed.get(name, ()):
             entry.asked = spec.enabled
+        entry.removed = False
         entry.spec = spec
         for replica in entry.replicas.values():
             replica.change_spec(spec)
@@ -229,12 +228,12 @@ def _is_ready(roster: Roster, replica: Replica) -> bool:
 def _has_shrunk(entry: Entry) -> bool:
     """Return whether the removed replicas are gone; the first replica remains, stopped."""
     going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
-    return all([replica.number == 1 and replica.state in AT_REST for replica in going])
+    return all([replica.gone or (replica.number == 1 and replica.state in AT_REST) for replica in going])
 
 
 def _has_come_up(roster: Roster, entry: Entry) -> bool:
     if not roster.is_wanted(entry.spec.name):
-        return True
+        return all([replica.state in AT_REST for replica in entry.replicas.values()])
     return all([replica.is_ready or replica.is_hopeless or _is_put_off(replica) for replica in entry.active()])
 
 

@@ -76,7 +76,7 @@ class Roster:
         leave = enter_deadline(deadline)  # for the tasks of the units, and the tasks that their functions start
         self.tasks: Tasks = Tasks(nursery)
         leave()
-        self._stop_order = StopOrder(self.graph, self.entries)
+        self._stop_order = StopOrder(Graph.of(specs.values()), self.entries)
         self._end_body = end_body
         self._wanted: set[str] = set()
         self._alive = 0  # replicas that are not gone
@@ -121,8 +121,9 @@ class Roster:
         return found
 
     def first(self, entry: Entry) -> Replica:
-        """Return the first replica, for errors that concern all of them."""
-        return entry.replicas[1]
+        """Return the first replica, or the last one that there was, for errors that concern all of them."""
+        assert entry.first is not None, "every entry is populated"
+        return entry.first
 
     def populate(self, entry: Entry) -> None:
         """Adjust the replicas to the spec: start new ones, bring back those that were to go, retire surplus ones."""
@@ -134,6 +135,8 @@ class Roster:
                 replica.wishes.retired = number > wanted
                 Keeper(replica)
                 self._alive += 1
+                if number == 1:
+                    entry.first = replica
         for number, replica in entry.replicas.items():
             replica.wishes.retired = number > wanted
             if replica.wishes.retired and replica.state in AT_REST:
@@ -160,9 +163,28 @@ class Roster:
                 replica.bell.ring()
         self.beat(upheaval=True)
 
-    def order_stops_by(self, graph: Graph) -> None:
-        """Stop units in the reverse order of a graph; during a reload also by the edges of units still running."""
-        self._stop_order = StopOrder(graph, self.entries)
+    def switch_to(self, graph: Graph) -> None:
+        """Switch to other dependencies; what runs is still stopped by those that it was started with."""
+        self.settle_stop_order()
+        self._stop_order = StopOrder(self._stop_order.graph.with_names_of(graph), self.entries)
+        self.graph = graph
+
+    def settle_stop_order(self) -> None:
+        """Order stops by the current dependencies, except those of runs that were started with others and have not ended."""
+        for name in self._stop_order.graph.names():
+            entry = self.entries.get(name)
+            if entry is None or not any([replica.is_to_stop for replica in entry.replicas.values()]):
+                self._stop_order.set_needs(name, self.graph.needs(name))
+
+    def _order_stop_of(self, replica: Replica) -> None:
+        """Order the stop of a unit that starts by its current dependencies, and by those of older replicas that run."""
+        name = replica.spec.name
+        needs, before = self.graph.needs(name), self._stop_order.graph.needs(name)
+        if needs != before:
+            others = [other for other in self.entries[name].replicas.values() if other is not replica]
+            older = before if any([other.is_running for other in others]) else frozenset()
+            self._stop_order.set_needs(name, needs | older)
+        self._stop_order.runs(name)
 
     # questions of a keeper
 
@@ -206,7 +228,7 @@ class Roster:
         """Announce a change of state, and wake the units and tasks that it concerns."""
         new = replica.state
         if new is UnitState.STARTING:
-            self._stop_order.runs(replica.spec.name)
+            self._order_stop_of(replica)
         self._announce(replica, old, reason)
         if not replica.wishes.grouped:
             self.grouping.is_stopped(replica)

@@ -214,8 +214,14 @@ class Supervisor(Block):
                 body was cancelled.
             ProcessNotFoundError: No unit has this name.
         """
-        roster = self._open()
-        return Hold(roster, roster.entry(name)).block()
+        self._open().entry(name)
+        return self._holding(name)
+
+    @asynccontextmanager
+    async def _holding(self, name: str) -> AsyncIterator[Unit]:
+        roster = self._open()  # it may have been left, and the unit removed, since `hold` was called
+        async with Hold(roster, roster.entry(name)).block() as unit:
+            yield unit
 
     def plan(self, units: Iterable[UnitSpec]) -> ReloadPlan:
         """Return what `reload` would change.

@@ -34,10 +34,23 @@ class Graph:
         """Return the graph of some specs."""
         return cls({spec.name: frozenset(spec.after) if spec.after else _NONE for spec in specs})
 
-    def with_edges_of(self, other: Graph) -> Graph:
-        """Return a graph with the edges of both, for the time while units of both are running."""
-        names = self._needs.keys() | other._needs.keys()
-        return Graph({name: self.needs(name) | other.needs(name) for name in names})
+    def with_names_of(self, newer: Graph) -> Graph:
+        """Return a copy with the names that only a newer graph has; no cycle results, as no edge leads to them from the others."""
+        return Graph(
+            {**newer._needs, **{name: needs for name, needs in self._needs.items() if needs or name in newer._needs}}
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names that have, or have had, dependencies."""
+        return tuple(self._needs)
+
+    def set_needs(self, name: str, needs: frozenset[str]) -> None:
+        """Replace the direct dependencies of a unit."""
+        old, self._needs[name] = self.needs(name), needs
+        for need in old - needs:
+            self._dependents[need] -= {name}
+        for need in needs - old:
+            self._dependents[need] = self.dependents(need) | {name}
 
     def needs(self, name: str) -> frozenset[str]:
         """Return the direct dependencies of a unit."""

@@ -20,16 +20,32 @@ class StopOrder(Generic[_MemberT]):
     A unit that has completed may stand between two others, and doesn't delay a stop: with ``db ← migrate ← web``, `web` is
     stopped before `db` although `migrate` has long ended. The search ends at running units.
 
+    The dependencies of a running unit are those that it was started with. A reload that reverses a dependency would
+    otherwise make two units wait for each other's stop.
+
     Args:
-        graph: The dependencies.
+        graph: The dependencies, owned by this object.
         entries: The units by name; read on every call.
     """
 
-    __slots__ = ("_dependents", "_needs")
+    __slots__ = ("_dependents", "_graph", "_needs")
 
     def __init__(self, graph: Graph, entries: Mapping[str, Group[_MemberT]]) -> None:
+        self._graph = graph
         self._dependents = _Direction(graph.dependents, graph.needs, entries)
         self._needs = _Direction(graph.needs, graph.dependents, entries)
+
+    @property
+    def graph(self) -> Graph:
+        """The dependencies, as of the last start of each unit."""
+        return self._graph
+
+    def set_needs(self, name: str, needs: frozenset[str]) -> None:
+        """Replace the dependencies of a unit."""
+        if needs != self._graph.needs(name):
+            self._graph.set_needs(name, needs)
+            self._dependents.forget()
+            self._needs.forget()
 
     def running_dependents(self, name: str) -> Iterator[_MemberT]:
         """Yield the nearest running replicas that depend on a unit."""
@@ -85,6 +101,9 @@ class _Direction(Generic[_MemberT]):
         if not found:
             seen.discard(name)
             self._quiet |= seen
+
+    def forget(self) -> None:
+        self._quiet.clear()
 
     def runs(self, name: str) -> None:
         waiting = [name]
