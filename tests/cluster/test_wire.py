@@ -161,6 +161,8 @@ def fits(value, hint):
     kind, parts = get_origin(hint), get_args(hint)
     if hint is float:
         return type(value) in (float, int) and 0 <= value < float("inf")
+    if kind is tuple:
+        return type(value) is list and len(value) == len(parts) and all(map(fits, value, parts))
     if kind in (list, dict):
         return type(value) is kind and all(fits(item, parts[0]) for item in value)
     if parts:
@@ -170,7 +172,22 @@ def fits(value, hint):
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 100_000, b'["Stop",1,1e999]', b'["Stop",1,-1]', b'["Stop",true,1]', b'["Stop",1]', b'["Nope"]', b"7"],
+    [
+        b"[" * 100_000,
+        b"7",
+        b'["Nope"]',
+        b'["Stop",1]',
+        b'["Stop",1,1e999]',
+        b'["Stop",1,-1]',
+        b'["Stop",true,1]',
+        b'["Signal",1,65]',
+        b'["Signal",1,-1]',
+        b'["Started",1,-1]',
+        b'["Stuck",1,[[]]]',
+        b'["Stuck",1,[[1,"D"]]]',
+        b'["Stuck",1,[["1","D","sh"]]]',
+        b'["Failed",1,false,"",2147483648,null]',
+    ],
 )
 def test_some_bodies_that_others_have_fallen_for(body):
     with pytest.raises(WireError):

@@ -16,6 +16,7 @@ from .._core import (
     RunOptions,
     ServiceClosedError,
     Status,
+    escape_controls,
     logger,
     shown_args,
     shown_command,
@@ -233,7 +234,7 @@ class Roster:
 
     def came_up(self, agent: Agent, session: Connection, hello: Hello) -> None:
         """Begin to place processes on an agent."""
-        agent.host = hello.host
+        agent.host = escape_controls(hello.host).replace("\n", " ")
         agent._pid = hello.pid
         agent._slots = hello.slots
         agent._total = hello.memory

@@ -11,7 +11,10 @@ from .._core import Stream
 from .link import Link
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Started, Stuck
 
-FromProcess = Started | Failed | Refused | Credit | CloseStdin | Exited | Stuck | Over
+Answer = Started | Failed | Refused
+"""The messages of which the first of a process is one."""
+
+FromProcess = Answer | Credit | CloseStdin | Exited | Stuck | Over
 """The messages that concern one process."""
 
 

@@ -12,9 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
+
+Count = Annotated[int, range(2**31)]
+"""A number that C calls an int and that is never negative: a PID, an errno, a number of processors."""
+
+Size = Annotated[int, range(2**63)]
+ExitCode = Annotated[int, range(-127, 256)]
+SignalNumber = Annotated[int, range(65)]
+
+SurvivorRow = tuple[int, str, str]
+"""The fields of a `Survivor`: an array in JSON."""
 
 
 class Hello(NamedTuple):
@@ -23,9 +33,9 @@ class Hello(NamedTuple):
     version: int
     host: str
     place: str  # boot and PID namespace: whether its PIDs mean the same as ours
-    pid: int
-    slots: int
-    memory: int | None
+    pid: Count
+    slots: Count
+    memory: Size | None
     gpus: list[str]
 
 
@@ -51,7 +61,7 @@ class Started(NamedTuple):
     """The command runs."""
 
     process: int
-    pid: int
+    pid: Count
 
 
 class Failed(NamedTuple):
@@ -60,7 +70,7 @@ class Failed(NamedTuple):
     process: int
     not_found: bool
     text: str
-    errno: int | None
+    errno: Count | None
     filename: str | None
 
 
@@ -88,7 +98,7 @@ class Signal(NamedTuple):
     """Send a signal once."""
 
     process: int
-    number: int
+    number: SignalNumber
 
 
 class Stop(NamedTuple):
@@ -111,22 +121,22 @@ class Over(NamedTuple):
     """
 
     process: int
-    exit_code: int
+    exit_code: ExitCode
     user: float
     system: float
-    max_rss: int | None
+    max_rss: Size | None
     oom_killed: bool | None
     core_dumped: bool
     incomplete: bool
     cut: bool
-    survivors: list[list[Any]]
+    survivors: list[SurvivorRow]
 
 
 class Stuck(NamedTuple):
     """The process is still alive some time after SIGKILL."""
 
     process: int
-    survivors: list[list[Any]]
+    survivors: list[SurvivorRow]
 
 
 class Ping(NamedTuple):
@@ -183,11 +193,21 @@ def _is_integer(value: Any) -> bool:
 _SIMPLE: Final[dict[Any, Callable[[Any], bool]]] = {float: _is_number, int: _is_integer, Any: lambda _: True}
 
 
-def _check_of(hint: Any) -> Callable[[Any], bool]:
+def _check_of(hint: Any) -> Callable[[Any], bool]:  # noqa: PLR0911 - a case for each kind of hint
     """Return the check of a field's values; it is made once, as inspecting a type costs more than handling a message."""
     if hint in _SIMPLE:
         return _SIMPLE[hint]
     kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        allowed = parts[1]
+        return lambda value: type(value) is int and value in allowed
+    if kind is tuple:
+        checks = [_check_of(part) for part in parts]
+        return lambda value: (
+            type(value) is list
+            and len(value) == len(checks)
+            and all([check(one) for check, one in zip(checks, value, strict=True)])
+        )
     if kind is list:
         item = _check_of(parts[0])
         return lambda value: type(value) is list and all([item(one) for one in value])
@@ -200,7 +220,7 @@ def _check_of(hint: Any) -> Callable[[Any], bool]:
 
 
 _CHECKS: Final = {
-    name: tuple([(field, _check_of(hint)) for field, hint in get_type_hints(message).items()])
+    name: tuple([(field, _check_of(hint)) for field, hint in get_type_hints(message, include_extras=True).items()])
     for name, message in _CLASSES.items()
 }
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode

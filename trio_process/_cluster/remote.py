@@ -30,11 +30,12 @@ from .._core import (
     RunOptions,
     Stdio,
     Stream,
+    escape_controls,
     shown_command,
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import LostStartError, Place, Roster
-from .connection import Connection, FromProcess
+from .connection import Answer, Connection, FromProcess
 from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, pack_options
@@ -237,13 +238,15 @@ class RemoteHandle:
     # reports of the agent
 
     def receive(self, message: FromProcess) -> None:
-        """Handle a message of the agent."""
-        _REACTIONS[type(message)](self, message)
+        """Handle a message of the agent.
 
-    def _answer(self, message: FromProcess) -> None:
-        if self._answered:
-            raise WireError(f"a message {type(message).__name__} came for process {self._number}, which runs already")
-        self._wake()
+        Raises:
+            WireError: It is a second answer, or comes before the answer.
+        """
+        if isinstance(message, Answer) == self._answered:
+            state = "runs already" if self._answered else "has not started"
+            raise WireError(f"a message {type(message).__name__} came for process {self._number}, which {state}")
+        _REACTIONS[type(message)](self, message)
 
     def _wake(self) -> None:
         self._answered = True
@@ -253,20 +256,20 @@ class RemoteHandle:
 
     def _on_started(self, message: Started) -> None:
         assert self._place is not None
-        self._answer(message)
+        self._wake()
         self.pid = message.pid
         self.host = self._place.agent.host
 
     def _on_failed(self, message: Failed) -> None:
         assert self._place is not None
-        self._answer(message)
+        self._wake()
         kind = ProgramNotFoundError if message.not_found else ProcessStartError
-        self._failure = kind(f"{message.text} (on {self._place.agent.host})")
+        self._failure = kind(f"{escape_controls(message.text)} (on {self._place.agent.host})")
         if message.errno is not None:
             self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), message.filename)
 
-    def _on_refused(self, message: Refused) -> None:
-        self._answer(message)
+    def _on_refused(self, message: Refused) -> None:  # noqa: ARG002 - likewise
+        self._wake()
         self._refused = True
 
     def _on_credit(self, message: Credit) -> None:

@@ -17,6 +17,7 @@ import trio
 from .._core import (
     CommandResult,
     EndReason,
+    OptionError,
     ProcessError,
     ProcessNotFoundError,
     ProcessNotRunningError,
@@ -163,14 +164,17 @@ class AgentServer:
         return frames[1:], message
 
     async def _serve(self, nursery: trio.Nursery, frames: list[Frame], welcome: Welcome) -> None:
-        options = ServiceOptions(
-            grace_period=welcome.grace_period,
-            drain_grace=welcome.drain_grace,
-            drain_limit=welcome.drain_limit,
-            containment=welcome.containment,
-            guardian=True,
-            retain=0,
-        )
+        try:
+            options = ServiceOptions(
+                grace_period=welcome.grace_period,
+                drain_grace=welcome.drain_grace,
+                drain_limit=welcome.drain_limit,
+                containment=welcome.containment,
+                guardian=True,
+                retain=0,
+            )
+        except OptionError as error:
+            raise WireError(f"the options of its service could not be understood: {error}") from None
         async with TappedService(options, self._taps) as service:
             nursery.start_soon(self._read, nursery, service, frames, welcome.heartbeat)
             nursery.start_soon(self._link.beat, welcome.heartbeat, lambda: self._end("nothing was heard of the client"))
@@ -348,7 +352,7 @@ class AgentServer:
                 core_dumped=usage.core_dumped,
                 incomplete=result.output_incomplete,
                 cut=await self._was_cut(result, tap),
-                survivors=[list(survivor) for survivor in tap.survivors],
+                survivors=list(tap.survivors),
             )
         )
 

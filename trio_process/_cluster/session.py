@@ -7,7 +7,7 @@ from typing import Final, Protocol, final
 
 import trio
 
-from .._core import ClusterError, Stream, logger
+from .._core import ClusterError, Stream, escape_controls, logger
 from .._process import ServiceOptions
 from .agents import Agent, AgentState, Roster
 from .connection import FromProcess, Remote
@@ -241,12 +241,13 @@ class Session:
             return
         message = _message(frame)
         if isinstance(message, FromProcess):
-            remote = self._remote(message.process)
-            if isinstance(message, (Over, Failed, Refused)):
+            if isinstance(message, Refused) and not self._leaving:
+                raise WireError(f"process {message.process} was refused by an agent that is not leaving")
+            self._remote(message.process).receive(message)
+            if isinstance(message, (Over, Failed, Refused)):  # accepted: one that is refused must leave it to `_lose`
                 del self._remotes[message.process]
-            remote.receive(message)
         elif isinstance(message, Leaving):
-            self._leaving = message.why
+            self._leaving = escape_controls(message.why) or "it says"
             self._roster.gone(self.agent, AgentState.LEFT)
         elif isinstance(message, Bye):
             self._said_bye = True

@@ -165,7 +165,7 @@ class TappedHandle(HandleBetween):
     def survivor(self) -> Survivor:
         """Report a child that SIGKILL did not end."""
         survivor = super().survivor()
-        self._tap.link.send(Stuck(self._tap.process, [list(survivor)]))
+        self._tap.link.send(Stuck(self._tap.process, [survivor]))
         return survivor
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
