@@ -22,12 +22,14 @@ from trio_process import (
     EndReason,
     OptionError,
     ProcessNotFoundError,
+    ProcessStartError,
     Runner,
     RunSpec,
     ServiceClosedError,
     ServiceOptions,
     SpecState,
     Stdio,
+    Stream,
 )
 from trio_process._cluster import open_command
 from trio_process.cluster import (
@@ -405,6 +407,27 @@ async def test_input_is_read_by_the_client(tmp_path):
         with open(reader, "rb") as pipe:
             assert (await cluster.run("cat", stdin=pipe)).output == "from a pipe"
         assert (await cluster.run("head", "-c3", stdin=b"x" * 5_000_000)).output == "xxx"
+
+
+@pytest.mark.parametrize(("device", "expected"), [("/dev/null", b""), ("/dev/zero", b"\0\0\0")])
+async def test_input_from_a_device_that_epoll_does_not_take(device, expected):
+    async with ClusterService(local_agents(1)) as cluster:
+        assert (await cluster.run("head", "-c3", stdin=Path(device))).stdout_bytes == expected
+        with open(device, "rb") as file:
+            assert (await cluster.run("head", "-c3", stdin=file)).stdout_bytes == expected
+
+
+async def test_input_that_can_not_be_read_fails_the_start_and_says_why(tmp_path):
+    async with ClusterService(local_agents(1)) as cluster:
+        with pytest.raises(ProcessStartError, match="missing': No such file or directory"):
+            await cluster.run("cat", stdin=tmp_path / "missing")
+        with pytest.raises(ProcessStartError, match=f"{tmp_path}': Is a directory"):
+            await cluster.run("cat", stdin=tmp_path)
+        with (
+            open(tmp_path / "file", "wb") as file,
+            pytest.raises(ProcessStartError, match="standard streams: it is not open for reading"),
+        ):
+            await cluster.run("cat", stdin=file)
 
 
 async def test_the_environment_is_the_agents_and_the_directory_the_clients(tmp_path, monkeypatch, warm_python):

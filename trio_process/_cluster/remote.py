@@ -80,7 +80,7 @@ class RemoteBackend:
         try:
             source = open_source(options)
         except OSError as error:
-            raise start_error(options, error) from error
+            raise start_error(options, error, opening=True) from error
         grace = self._options.grace_period if options.grace_period is None else options.grace_period
         stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
         return RemoteHandle(self._roster, self._reactor, options, stdin, grace)

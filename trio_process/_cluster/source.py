@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -36,7 +38,10 @@ class Source:
             return data
         if self._waits:
             # without O_NONBLOCK, which would be seen by all who share the open file (open(2))
-            await trio.lowlevel.wait_readable(self._descriptor)
+            try:
+                await trio.lowlevel.wait_readable(self._descriptor)
+            except PermissionError:
+                self._waits = False  # epoll_ctl(2): a device that is always ready, such as /dev/null
         return os.read(self._descriptor, _PART)
 
     def close(self) -> None:
@@ -61,6 +66,18 @@ def open_source(options: RunOptions) -> Source | None:
         return Source(given.encode(options.encoding))
     if isinstance(given, bytes):
         return Source(given)
-    if isinstance(given, Path):
-        return Source(descriptor=open_path(given, os.O_RDONLY))
-    return Source(descriptor=os.dup(given.fileno()))
+    descriptor = open_path(given, os.O_RDONLY) if isinstance(given, Path) else os.dup(given.fileno())
+    try:
+        _check_readable(descriptor, str(given) if isinstance(given, Path) else None)
+        return Source(descriptor=descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_readable(descriptor: int, path: str | None) -> None:
+    """Refuse input that can't be read: here only we would see the error, not the process."""
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise OSError(errno.EBADF, "it is not open for reading", path)
