@@ -106,6 +106,13 @@ async def test_one_that_fails_beside_one_that_comes_up_is_only_logged(caplog, wa
         assert (await cluster.run("echo", "on")).output == "on\n"
 
 
+async def test_one_that_fails_before_another_comes_up_is_logged_too(caplog):
+    late = ["sh", "-c", f"sleep 1; exec {shlex.join(AGENT)}"]
+    async with ClusterService(command_agents(["sh", "-c", "echo broken >&2; exit 1"], late)) as cluster:
+        assert [agent.state for agent in cluster.agents] == [AgentState.LOST, AgentState.UP]
+    assert caplog.text.count("broken") == 1
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [

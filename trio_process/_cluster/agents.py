@@ -214,6 +214,7 @@ class Roster:
         self.failures: list[ClusterError] = []
         self.changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self._waiting: list[_Waiter] = []
+        self._one_came_up = False
         self._launching = True
         self._open_ended = False
         self._closed = False
@@ -242,6 +243,10 @@ class Roster:
         agent._free_gpus = list(hello.gpus)
         agent._session = session
         agent._state = AgentState.UP
+        if not self._one_came_up:
+            self._one_came_up = True
+            for error in self.failures:  # until now they could have been why the block can't be entered
+                _log_failure(error)
         self.look()
 
     def gone(self, agent: Agent, state: AgentState) -> None:
@@ -253,8 +258,8 @@ class Roster:
     def failed(self, agent: Agent, error: ClusterError) -> None:
         """Note that an agent has not come up."""
         self.failures.append(error)
-        if self.up:
-            logger.warning("an agent has not come up: %s", error)
+        if self._one_came_up:
+            _log_failure(error)
         self.gone(agent, AgentState.LOST)
 
     def expect(self, *, launching: bool, open_ended: bool = False) -> None:
@@ -353,3 +358,7 @@ class Roster:
             named = "; ".join(f"{agent.name} has {lack}" for agent, lack in zip(up, missing, strict=True))
             return ClusterError(f"no agent could ever run this, which needs {demand}: {named}")
         return None
+
+
+def _log_failure(error: ClusterError) -> None:
+    logger.warning("an agent has not come up: %s", error)
