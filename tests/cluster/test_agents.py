@@ -463,6 +463,14 @@ async def test_a_reader_that_sleeps_slows_its_child_and_no_other():
         await flood.stop()
 
 
+async def test_a_paused_stream_does_not_hold_up_the_other():
+    async with ClusterService(local_agents(1), options=ServiceOptions(grace_period=0.2)) as cluster:
+        with cluster.subscribe(ActionProcessOutput, buffer=10):  # which is full at once, and never read
+            process = await cluster.start("sh", "-c", "yes & sleep 0.5; echo trouble >&2; wait")
+            assert (await process.wait_for_line("trouble")).stream is Stream.STDERR
+            await process.stop()
+
+
 async def test_a_million_lines_all_arrive():
     async with ClusterService(local_agents(1)) as cluster:
         process = await cluster.start("seq", "1000000", disable_capture=True)

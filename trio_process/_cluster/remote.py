@@ -101,6 +101,7 @@ class RemoteHandle:
 
     __slots__ = (
         "_answered",
+        "_arrived",
         "_asker",
         "_ending",
         "_exited",
@@ -148,7 +149,8 @@ class RemoteHandle:
         # output
         self._owner: HandleOwner | None = None  # set when it may be notified
         self._inflows: dict[Stream, Inflow] = {}
-        self._held: deque[tuple[Stream, bytes]] = deque()
+        self._held: dict[Stream, deque[tuple[int, bytes]]] = {}  # with the order of arrival
+        self._arrived = 0
         self._paused: tuple[Stream, ...] = ()
         # the end
         self._exited = False
@@ -312,22 +314,32 @@ class RemoteHandle:
         if not self._answered:
             raise WireError(f"output came of process {self._number}, which has not started")
         self._inflows[stream].arrived(len(data))
-        self._held.append((stream, data))
+        if self._owner is not None and not self._held and stream not in self._paused:
+            self._deliver(self._owner, stream, data)
+            return
+        self._arrived += 1
+        self._held.setdefault(stream, deque()).append((self._arrived, data))
         self._hand_over()
 
     def _hand_over(self, *, all_of_it: bool = False) -> None:
-        """Deliver output to the owner."""
+        """Deliver held output to the owner in the order of its arrival, except that of paused streams."""
         owner, held = self._owner, self._held
         if owner is None:
             return
         while held:
-            stream, data = held[0]
-            if stream in self._paused and not (all_of_it or self._exited):
-                return  # later output waits with it: otherwise up to a window of it could overtake
-            held.popleft()
-            owner.received(stream, data)
-            if self._ending is None:
-                self._inflows[stream].take(len(data))
+            free = [stream for stream in held if all_of_it or self._exited or stream not in self._paused]
+            if not free:
+                return
+            stream = min(free, key=lambda stream: held[stream][0])
+            _, data = held[stream].popleft()
+            if not held[stream]:
+                del held[stream]
+            self._deliver(owner, stream, data)
+
+    def _deliver(self, owner: HandleOwner, stream: Stream, data: bytes) -> None:
+        owner.received(stream, data)
+        if self._ending is None:
+            self._inflows[stream].take(len(data))
 
     def pause(self, stream: Stream) -> None:
         """Hold the output of a stream; credit is given only for output that the owner has processed."""
