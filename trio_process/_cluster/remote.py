@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from signal import SIGCONT, SIGKILL
 from typing import Any, Final, final
@@ -45,6 +45,9 @@ from .wire import Kind, WireError
 
 LOST_CODE: Final = 255
 """The exit code of a process that was lost: that of ssh(1) for a lost connection."""
+
+PASSING: Final = 0.25
+"""Seconds for which a paused stream holds up the later output of the other one."""
 
 _KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
 
@@ -109,6 +112,8 @@ class RemoteHandle:
         "_held",
         "_inflows",
         "_is_reported",
+        "_is_watched",
+        "_may_pass",
         "_number",
         "_options",
         "_owner",
@@ -151,6 +156,8 @@ class RemoteHandle:
         self._inflows: dict[Stream, Inflow] = {}
         self._held: dict[Stream, deque[tuple[int, bytes]]] = {}  # with the order of arrival
         self._arrived = 0
+        self._is_watched = False
+        self._may_pass = False  # other streams may overtake the one that waits
         self._paused: tuple[Stream, ...] = ()
         # the end
         self._exited = False
@@ -322,19 +329,44 @@ class RemoteHandle:
         self._hand_over()
 
     def _hand_over(self, *, all_of_it: bool = False) -> None:
-        """Deliver held output to the owner in the order of its arrival, except that of paused streams."""
+        """Deliver held output to the owner, in the order of its arrival while its streams are read."""
         owner, held = self._owner, self._held
         if owner is None:
             return
         while held:
-            free = [stream for stream in held if all_of_it or self._exited or stream not in self._paused]
-            if not free:
-                return
-            stream = min(free, key=lambda stream: held[stream][0])
+            stream = self._first(held)
+            if stream in self._paused and not (all_of_it or self._exited):
+                # up to a window of it would be overtaken at once by output that was written much later
+                if not self._may_pass:
+                    self._watch(held[stream][0][0])
+                    return
+                others = [stream for stream in held if stream not in self._paused]
+                if not others:
+                    return
+                stream = self._first(others)
+            else:
+                self._may_pass = False
             _, data = held[stream].popleft()
             if not held[stream]:
                 del held[stream]
             self._deliver(owner, stream, data)
+
+    def _first(self, streams: Iterable[Stream]) -> Stream:
+        """Return the stream whose held output arrived first."""
+        return min(streams, key=lambda stream: self._held[stream][0])
+
+    def _watch(self, number: int) -> None:
+        """Let other streams pass, should the output with this number still be the first, and wait, in a moment."""
+
+        def look() -> None:
+            self._is_watched = False
+            if self._held:
+                self._may_pass = self._held[self._first(self._held)][0][0] == number
+                self._hand_over()
+
+        if not self._is_watched:
+            self._is_watched = True
+            self._reactor.call_at(trio.current_time() + PASSING, look)
 
     def _deliver(self, owner: HandleOwner, stream: Stream, data: bytes) -> None:
         owner.received(stream, data)
