@@ -331,6 +331,21 @@ async def test_without_an_agent_what_waits_is_lost_and_a_start_is_an_error():
         assert result.reason is EndReason.LOST
 
 
+async def test_a_pipeline_ends_once_its_last_agent_is_lost():
+    async with ClusterService(local_agents(2, slots=1)) as cluster:
+        fatal = ["-c", "kill -9 $PPID; sleep 600"]
+        result = await Runner(cluster).run_all(
+            [
+                RunSpec(name="fatal", command="sh", args=fatal, retries=3),
+                RunSpec(name="waits", command="true", weight=2),
+                RunSpec(name="more", command="sh", args=fatal, retries=3),
+            ]
+        )
+        assert cluster.slots == 0
+        assert [one.attempts for one in result.results if one.name != "waits"] == [4, 4]
+        assert all("lost" in str(one.error) for one in result.results if one.name != "waits")
+
+
 async def test_a_service_that_is_left_lets_nothing_wait_for_room():
     failures = []
 

@@ -299,9 +299,9 @@ class Roster:
         return LostStartError(f"there is no agent left to run it, and none will come ({states}){reasons}")
 
     def has_place(self, options: RunOptions) -> bool:
-        """Return whether a process would be placed at once."""
-        demand = Demand.of(options.resources)
-        return any(not agent._lacks(demand) for agent in self.up)
+        """Return whether a process would not have to wait: it would be placed at once, or fail as no agent is left."""
+        demand, up = Demand.of(options.resources), self.up
+        return any(not agent._lacks(demand) for agent in up) or not (up or self.some_to_come)
 
     async def place(self, options: RunOptions) -> Place:
         """Wait for room, and occupy it.

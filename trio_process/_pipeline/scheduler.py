@@ -318,9 +318,16 @@ class Scheduler:
         spec, limit = self._specs[index], self._settings.room()
         room = math.inf if limit is None else limit
         weight = min(spec.weight, room)
-        if not room or self._is_exclusive or weight > room - self._used or (spec.interactive and self._used):
+        if not room and not self._fails_at_once(spec):
+            return None
+        if self._is_exclusive or weight > room - self._used or (spec.interactive and self._used):
             return None
         return weight
+
+    def _fails_at_once(self, spec: RunSpec) -> bool:
+        """Return whether an executor without slots doesn't let an attempt wait for some: there never will be any."""
+        has_place = getattr(self._executor, "has_place", None)
+        return has_place is not None and has_place(spec.options)
 
     async def _attempt(self, index: int) -> None:
         """Run one attempt, then free its room and start the specs that may start now; after a delay, retry if necessary."""

@@ -238,7 +238,7 @@ class Executor(Protocol):
 
     It places and runs single attempts; the `Runner` handles the graph, retries, skips and the timeout of the whole run.
     An executor that may have no place for an attempt also has ``has_place(options) -> bool``; the attempt is then
-    `QUEUED`.
+    `QUEUED`. Without slots it returns True if there never will be any, so that attempts begin, and fail.
     """
 
     @property

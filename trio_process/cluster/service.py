@@ -64,7 +64,7 @@ class ClusterService(Service):
         return self._crew.roster.slots
 
     def has_place(self, options: RunOptions) -> bool:
-        """Return whether a process with these options would be placed at once.
+        """Return whether a process with these options would be placed at once, or fail at once as no agent is left.
 
         Args:
             options: The options of the process.
