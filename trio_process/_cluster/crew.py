@@ -110,6 +110,9 @@ class Crew:
             if not self._leaving:
                 self.roster.failed(agent, ClusterError(f"{error}{channel.last_words()}"))
             return
+        except BaseException:  # cancelled: a command that has not led to an agent yet has nothing to end in order
+            channel.give_up()
+            raise
         self._sessions.add(session)
         try:
             if self._leaving:
