@@ -84,5 +84,12 @@ async def _connect(config: dict[str, Any]) -> trio.abc.Stream | None:
     return None
 
 
+def _become_utf8() -> None:
+    """Run this program in Python's UTF-8 mode: a text of the client's must not become other bytes by this host's locale."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very program
+
+
 if __name__ == "__main__":
+    _become_utf8()
     sys.exit(main())

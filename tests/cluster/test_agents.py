@@ -480,6 +480,15 @@ async def test_a_reader_that_sleeps_slows_its_child_and_no_other():
         await flood.stop()
 
 
+async def test_a_text_is_the_same_bytes_whatever_the_locale_of_the_host(tmp_path):
+    (tmp_path / "née").mkdir()
+    ascii_only = ["env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0", *AGENT]
+    async with ClusterService(command_agents(ascii_only)) as cluster:
+        for given in ("née €", "née".encode("latin-1"), "\udcff"):
+            result = await cluster.run("sh", "-c", 'printf "%s" "$0$V"', given, env={"V": "é"}, cwd=tmp_path / "née")
+            assert result.stdout_bytes == os.fsencode(given) + "é".encode()
+
+
 async def test_a_paused_stream_does_not_hold_up_the_other():
     async with ClusterService(local_agents(1), options=ServiceOptions(grace_period=0.2)) as cluster:
         with cluster.subscribe(ActionProcessOutput, buffer=10):  # which is full at once, and never read
