@@ -1,4 +1,4 @@
-"""The command line in a process of its own, without another start of Python: a fork of this one, which has imported it already.
+"""Python in a process of its own without another start of it: a fork of this one, which has imported the package already.
 
 Such a process has its own PID, streams, environment, directory, session and signals, and it is a child of ours that is waited for
 as any other. What it does not have is an interpreter that has just started: tests of how the program is started (closed streams,
@@ -13,10 +13,13 @@ import faulthandler
 import gc
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import threading
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,6 +27,7 @@ from typing import Any
 
 import pytest
 from trio._core._run import GLOBAL_RUN_CONTEXT
+from trio._threads import PARENT_TASK_DATA
 
 from trio_process._cli.daemon import resident as daemon_resident
 from trio_process._cli.main import main
@@ -37,17 +41,21 @@ class Forked(subprocess.Popen):  # type: ignore[type-arg]
     """A `subprocess.Popen` of ``trio-process WORDS``; all its other arguments are given by name."""
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any) -> None:
-        with warnings.catch_warnings():
-            # the threads of a test's process wait, and hold no lock that the child would need
-            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-            options |= {"env": env, "preexec_fn": partial(become, words, env)}
-            super().__init__([*PROGRAM, *words], **options)
+        command = [*PROGRAM, *words]
+        super().__init__(command, **options, **program(command, env))
 
 
 def run(words: Sequence[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run ``trio-process WORDS`` to its end, as `subprocess.run` does with its output captured."""
+    return run_program([*PROGRAM, *words], timeout=timeout, **options)
+
+
+def run_program(
+    command: Sequence[str | os.PathLike[str]], *, timeout: float, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a `program` to its end in the same way."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with Forked(words, **(streams | options)) as process:
+    with subprocess.Popen(command, **(streams | options | program(command, env))) as process:
         try:
             output = process.communicate(timeout=timeout)
         finally:
@@ -70,17 +78,41 @@ def fork_residents(monkeypatch: pytest.MonkeyPatch) -> None:
             return fork_exec(argv, *options)
         *others, _, _ = options  # no preexec_fn, and whether vfork will do
         environment = dict(os.fsdecode(entry).split("=", 1) for entry in others[4])
-        words = [os.fsdecode(word) for word in argv[3:]]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-            return fork_exec(argv, *others, partial(become, words, environment, _RESIDENTS[argv[2]]), False)
+        words = [os.fsdecode(word) for word in argv[2:]]
+        return fork_exec(argv, *others, partial(become, words, environment, _RESIDENTS[argv[2]]), False)
 
     if fork_exec is not None:  # else another interpreter's, which starts them anew
         monkeypatch.setattr(fork_exec_module, "_fork_exec", fork)
 
 
+def program(command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what lets `subprocess.Popen` and Trio's `open_process` fork a Python, instead of starting it.
+
+    The command is ``python -c CODE ARGUMENTS``, ``python FILE ARGUMENTS`` or ``python -m trio_process WORDS``.
+    """
+    python, *argv = map(os.fspath, command)
+    assert python == sys.executable
+    run: Callable[[], object] = main
+    if argv[0] == "-c":
+        run = partial(_exec, argv.pop(1))
+    elif argv[:2] == ["-m", "trio_process"]:
+        argv = argv[2:]
+    else:
+        run = partial(runpy.run_path, argv[0], run_name="__main__")
+    return {"env": env, "preexec_fn": partial(become, argv, env, run)}
+
+
+def _exec(code: str) -> None:
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    exec(compile(code, "<string>", "exec"), vars(module))
+
+
 def become(words: Sequence[str], environment: Mapping[str, str] | None, run: Callable[[], object] = main) -> None:
-    """Run ``trio-process WORDS`` in a fork that has its standard streams and its directory, and end with it."""
+    """Run ``trio-process WORDS`` in a fork that has its standard streams and its directory, and end with it.
+
+    Another `run` has the words as its `sys.argv`.
+    """
     code = 70
     try:
         os.closerange(3, 2**20)  # also the pipe by which Popen learns of the exec
@@ -89,7 +121,7 @@ def become(words: Sequence[str], environment: Mapping[str, str] | None, run: Cal
             os.environ.clear()
             os.environ.update(environment)
         _open_streams()
-        sys.argv = [os.path.join(os.path.dirname(sys.modules["trio_process"].__file__ or ""), "__main__.py"), *words]
+        sys.argv = ["trio-process", *words] if run is main else list(words)
         code = contextvars.Context().run(_ended, run)
     except BaseException:
         traceback.print_exc()
@@ -108,6 +140,7 @@ def _forget_the_tests() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     GLOBAL_RUN_CONTEXT.__dict__.clear()
+    PARENT_TASK_DATA.__dict__.clear()
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)
     sys.unraisablehook, sys.excepthook = sys.__unraisablehook__, sys.__excepthook__
@@ -130,23 +163,27 @@ def _opened(descriptor: int, mode: str, encoding: str, errors: str, buffering: i
 def _ended(run: Callable[[], object]) -> int:
     """Return the exit status that the interpreter would have."""
     code: object = 0
+    interrupted = False
     try:
-        code = run()
+        found = run()
+        code = found if isinstance(found, int) else 0
     except SystemExit as end:
         code = end.code
         if isinstance(code, str):
             print(code, file=sys.stderr)
             code = 1
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(*sys.exc_info())
         code = 1
+        interrupted = isinstance(error, KeyboardInterrupt)
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
         code = 120  # as the interpreter says it
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     return int(code or 0) & 0xFF  # type: ignore[call-overload, no-any-return]

@@ -6,6 +6,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import forked
 import trio
 
 ROOT = str(Path(__file__).parents[2])
@@ -43,13 +44,10 @@ class Program:
 
 @asynccontextmanager
 async def started(*arguments):
-    """Start Python with these arguments, the package at hand, and kill it in the end."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
+    """Run ``python ARGUMENTS``, with the package at hand, in a fork of this process, and kill it in the end."""
+    command = [sys.executable, *map(str, arguments)]
+    options = forked.program(command, {**os.environ, "PYTHONPATH": ROOT})
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     with trio.fail_after(60):
         try:
             yield Program(process)

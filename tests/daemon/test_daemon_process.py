@@ -222,11 +222,8 @@ async def test_ctrl_c_ends_a_busy_server_that_has_no_daemon_around_it():
 
 
 async def interrupt_a_busy_server():
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT}
-    )
-    with trio.fail_after(60):
-        running = Program(process)
+    async with started("-c", INTERRUPTED) as running:
+        process = running.process
         addr = await running.line()
 
         async def load(path):

@@ -6,6 +6,7 @@ import sys
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 
+import forked
 import pytest
 import trio
 from support import is_gone, wait_until
@@ -62,14 +63,21 @@ def program(body, *args):
     """Return the command line of a Python program with the package at hand, whose async main has this body."""
     indented = "".join(f"    {line}\n" for line in body.strip("\n").splitlines())
     more = "import pytest" if "pytest." in body else ""  # it takes as long to import as all the rest
-    return (sys.executable, "-c", _PROGRAM.format(more=more, body=indented), *args)
+    return Program((sys.executable, "-c", _PROGRAM.format(more=more, body=indented), *args))
+
+
+class Program(tuple):
+    """The command line of a Python program, which `running` forks."""
+
+    __slots__ = ()
 
 
 @asynccontextmanager
 async def running(command, **options):
-    """Run a command by Trio itself, as a stranger would; SIGKILL in the end."""
+    """Run a command by Trio itself, as a stranger would; SIGKILL in the end. A `program` is forked."""
     async with trio.open_nursery() as nursery:
-        options = {"stdout": subprocess.PIPE, "check": False, **options}
+        fork = isinstance(command, Program)
+        options = {"stdout": subprocess.PIPE, "check": False, "fork": fork, **options}
         process = await nursery.start(lambda task_status: _run(command, options, task_status))
         try:
             yield process
@@ -79,6 +87,8 @@ async def running(command, **options):
 
 async def _run(command, options, task_status):
     check = options.pop("check")
+    if options.pop("fork", False):
+        options |= forked.program(command, options.get("env"))
     process = await trio.lowlevel.open_process(command, **options)
     task_status.started(process)
     with trio.CancelScope(shield=True):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 import trio
-from harness import a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
+from harness import Program, a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
 from support import is_gone, process_of, wait_gone, wait_until
 
 _OWNER = """
@@ -189,7 +189,8 @@ async def test_a_nested_service_goes_with_the_outermost_owner():
 @pytest.mark.parametrize("pipe", [True, False])
 async def test_sigkill_of_the_command_line_leaves_nothing(pipe):
     tag = new_tag()
-    command = (sys.executable, "-m", "trio_process", "exec", "--", "sh", "-c", "setsid sleep $1 & sleep $1", "sh", tag)
+    words = ("exec", "--", "sh", "-c", "setsid sleep $1 & sleep $1", "sh", tag)
+    command = Program((sys.executable, "-m", "trio_process", *words))
     with trio.fail_after(60):
         async with running(command, stdout=subprocess.PIPE if pipe else subprocess.DEVNULL) as cli:
             await some_with_tag(tag, 2)

@@ -3,9 +3,9 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 
+import forked
 import pytest
 import trio
 
@@ -50,7 +50,7 @@ trio.run(main)
 @pytest.mark.parametrize("reaper", REAPERS)
 def test_a_child_that_something_else_reaps_is_no_failed_start(reaper):
     code = PROGRAM.replace("{reaper}", REAPERS[reaper])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run_program([sys.executable, "-c", code], timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
@@ -58,7 +58,7 @@ def test_a_child_that_something_else_reaps_is_no_failed_start(reaper):
 def test_a_guardian_that_something_else_reaps_is_no_error(reaper):
     guarded = PROGRAM.replace("Service()", "Service(options=ServiceOptions(guardian=True))")
     code = guarded.replace("import Service", "import Service, ServiceOptions").replace("{reaper}", REAPERS[reaper])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run_program([sys.executable, "-c", code], timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import trio
-from harness import a_stranger, new_tag, none_with_tag, read_line, running, some_with_tag
+from harness import Program, a_stranger, new_tag, none_with_tag, read_line, running, some_with_tag
 from support import sh, state_of, wait_until
 
 from trio_process import EndReason, OptionError, ProcessNotRunningError, Service, ServiceOptions
@@ -109,7 +109,7 @@ async def test_a_signal_to_one_process_is_not_seen_by_the_next_one():
 
 
 def exec_command(*command):
-    return (sys.executable, "-m", "trio_process", "exec", "--", *command)
+    return Program((sys.executable, "-m", "trio_process", "exec", "--", *command))
 
 
 _TRAPS = """

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import forked
 import pytest
 import trio
 from support import is_gone, wait_gone
@@ -43,9 +44,9 @@ trio.run(main)
 
 @contextlib.contextmanager
 def program():
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = [sys.executable, "-c", PROGRAM]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, **streams, **forked.program(command))
     try:
         yield process
     finally:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 import trio
 import trio.testing
@@ -120,7 +121,8 @@ trio.run(main)
 
 @contextlib.contextmanager
 def program():
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PROGRAM]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **forked.program(command))
     try:
         yield process
     finally:
