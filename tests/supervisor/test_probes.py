@@ -1,5 +1,6 @@
 """Probes on virtual time: when they are asked, what their answers count for, and what they can't do."""
 
+import gc
 import re
 import time
 
@@ -7,7 +8,7 @@ import pytest
 import trio
 from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
 
-from trio_process import HealthServer, OptionError, Probe, RestartPolicy, Service, UnitState
+from trio_process import HealthServer, OptionError, Probe, RestartPolicy, Service, UnitFailedError, UnitState
 from trio_process.testing import Behaviour
 
 NEVER = RestartPolicy.never()
@@ -215,6 +216,25 @@ async def test_a_command_that_hangs_is_killed_at_its_timeout(autojump_clock):
         assert trio.current_time() == 6
         assert starts(fake, "check") == [0, 2.5, 5.0]
         assert [each for each in fake.running() if each.command == "check"] == []
+
+
+async def test_a_line_counts_without_a_delay_and_a_line_probe_can_be_changed_while_it_runs(autojump_clock):
+    web = unit("web", ready=Probe.line("listening", initial_delay=1000.0))
+    async with supervised([web]) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        assert trio.current_time() == 0
+        await supervisor.reload([unit("web", ready=Probe.line("list"))])
+        await supervisor.wait_ready()
+        assert len(fake.calls) == 1
+
+
+async def test_a_unit_that_ends_before_its_line_leaves_no_reader_behind(autojump_clock, caplog):
+    web = unit("web", ready=Probe.line("never"), restart=RestartPolicy.on_failure(max_restarts=2, jitter=0.0))
+    async with supervised([web], fake_service(web={"exit_code": 1})) as (supervisor, _, _):
+        with pytest.raises(UnitFailedError):
+            await supervisor.wait()
+        gc.collect()
+    assert not [record for record in caplog.records if "unclosed" in record.message]
 
 
 @pytest.mark.parametrize("answer", [None, True, "", (True, "fine")])

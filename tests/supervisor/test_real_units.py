@@ -58,6 +58,19 @@ async def test_a_restart_is_not_later_than_its_backoff_needs():
         assert min(delay - 0.05 * 2**number for number, delay in enumerate(delays)) < 0.1
 
 
+FLOOD = "echo listening; head -c 200000 /dev/zero | tr '\\0' '\\n'; exec sleep 1000"
+
+
+@pytest.mark.parametrize("options", [{"disable_capture": True}, {"buffer_size": 0}, {"buffer_size": 1000}])
+async def test_a_line_makes_ready_however_little_of_the_output_is_kept(options):
+    specs = [
+        UnitSpec(name=f"web{number}", command="sh", args=["-c", FLOOD], ready=Probe.line("listening"), **options)
+        for number in range(3)
+    ]
+    async with Supervisor(specs) as supervisor:
+        await supervisor.wait_ready(timeout=20)
+
+
 async def test_the_grandchildren_of_a_unit_are_gone_before_it_starts_again(tmp_path):
     script = f"sleep 1000 & echo $! >>{tmp_path}/pids; echo listening; wait"
     async with Supervisor([shell("web", script, ready=Probe.line("listening"))]) as supervisor:

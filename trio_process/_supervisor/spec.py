@@ -227,6 +227,11 @@ class UnitSpec:
         return self.main is not None and "task_status" in _parameters(self.main)
 
     @property
+    def _waits_for_line(self) -> bool:
+        """Whether a line of its output makes it ready."""
+        return self.ready is not None and self.ready._is_line
+
+    @property
     def ends_only_by_failure(self) -> bool:
         """Whether it never completes, because it is restarted after every end."""
         return self.restart.mode is RestartMode.ALWAYS

@@ -70,6 +70,10 @@ class LineKind:
         if not isinstance(value, re.Pattern) or not isinstance(value.pattern, str):
             raise OptionError(f"a line is given as a text or a compiled regular expression of text, got {value!r}")
 
+    def matches(self, line: str) -> bool:
+        """Return whether a line is the one."""
+        return self.pattern in line if isinstance(self.pattern, str) else self.pattern.search(line) is not None
+
     def for_replica(self, replica: int) -> LineKind:
         """Fill in a text; a compiled pattern is unchanged."""
         return LineKind(fill(self.pattern, replica)) if isinstance(self.pattern, str) else self

@@ -229,7 +229,8 @@ class Keeper:
         if spec.main is not None:
             takes_status = spec.takes_task_status
             return MainRun(ring, replica.name, spec.main, team.nursery, takes_task_status=takes_status)
-        return CommandRun(ring, team.service, spec.options_of(replica.number, replica.name), team.exits)
+        options = spec.options_of(replica.number, replica.name)
+        return CommandRun(ring, team.service, options, team.exits, reads_output=spec._waits_for_line)
 
     def _probe(self, run: Run) -> None:
         """Start the probes of the spec."""

@@ -7,6 +7,7 @@ from typing import Final, final
 
 import trio
 
+from ..._core import ActionProcessOutput, Subscription
 from ..._process import Service
 from ..probes import Asker, LineKind, Place, Probe
 from ..runs import Run
@@ -73,10 +74,10 @@ class Probing:
 
     async def _watch_readiness(self, question: Question, run: Run) -> None:
         probe = question.probe
-        await trio.sleep(probe.initial_delay)
         if isinstance(probe._kind, LineKind):
             await _await_line(probe._kind, run)
             return
+        await trio.sleep(probe.initial_delay)
         streak = 0  # of successes, or below 0 of failures
         while True:
             asked = trio.current_time()
@@ -121,8 +122,24 @@ class Question:
 async def _await_line(kind: LineKind, run: Run) -> None:
     """Wait for a line of this run's own process, so that a line of the previous run doesn't count."""
     assert run.process is not None, "a line is for commands only"
-    try:
+    if (output := run.take_output()) is not None:
+        with output:
+            if await _comes(kind, output):
+                run.found(ready=True)
+        return
+    try:  # the probe is newer than the run
         await run.process.wait_for_line(kind.pattern)
     except Exception:  # noqa: BLE001 - it ended before, or its output was lost: both are looked at elsewhere
         return
     run.found(ready=True)
+
+
+async def _comes(kind: LineKind, output: Subscription[ActionProcessOutput]) -> bool:
+    """Return whether one of the lines matches; False if the output ends before."""
+    while True:
+        try:
+            batch = await output.receive_batch()
+        except trio.EndOfChannel:
+            return False
+        if any(map(kind.matches, batch.lines)):
+            return True

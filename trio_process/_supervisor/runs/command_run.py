@@ -8,7 +8,15 @@ from typing import Protocol, final
 
 import trio
 
-from ..._core import ActionProcessExited, RunOptions, StopFailedError, grace, is_alive
+from ..._core import (
+    ActionProcessExited,
+    ActionProcessOutput,
+    RunOptions,
+    StopFailedError,
+    Subscription,
+    grace,
+    is_alive,
+)
 from ..._process import ManagedProcess, Service, start_noted
 from .run import Run
 
@@ -59,12 +67,23 @@ class CommandRun(Run):
         service: The service that starts it.
         options: The options of the command.
         exits: Reports its end.
+        reads_output: Whether `take_output` will be called for its lines.
     """
 
-    __slots__ = ("_exits", "_options", "_process", "_service")
+    __slots__ = ("_exits", "_options", "_output", "_process", "_reads_output", "_service")
 
-    def __init__(self, wake: Callable[[], object], service: Service, options: RunOptions, exits: Exits) -> None:
+    def __init__(
+        self,
+        wake: Callable[[], object],
+        service: Service,
+        options: RunOptions,
+        exits: Exits,
+        *,
+        reads_output: bool = False,
+    ) -> None:
         super().__init__(wake)
+        self._reads_output = reads_output
+        self._output: Subscription[ActionProcessOutput] | None = None
         self._service = service
         self._options = options
         self._exits = exits
@@ -87,6 +106,13 @@ class CommandRun(Run):
 
     def _begun(self, process: ManagedProcess) -> None:
         self._process = process
+        if self._reads_output:  # from here on no line is missed, however little of the output is kept
+            self._output = self._service.subscribe(ActionProcessOutput, id=process.id)
+
+    def take_output(self) -> Subscription[ActionProcessOutput] | None:
+        """Return the lines from the first one on, for the caller to close; only once."""
+        output, self._output = self._output, None
+        return output
 
     def exited(self) -> None:
         """Called when the process has ended."""
@@ -100,6 +126,11 @@ class CommandRun(Run):
             await self._process.wait()
         except Exception as error:  # noqa: BLE001 - as above: it did not end well
             self.failure = error
+
+    def _finish(self, failure: BaseException | None) -> None:
+        if (output := self.take_output()) is not None:  # it ended before anybody listened
+            output.close()
+        super()._finish(failure)
 
     async def stop(self) -> None:
         """Stop it: stop signal, grace period, SIGKILL; the grace period ends at the deadline of the shutdown at the latest."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..._core import StopFailedError
+from ..._core import ActionProcessOutput, StopFailedError, Subscription
 from ..._process import ManagedProcess
 
 
@@ -60,6 +60,10 @@ class Run(ABC):
     @property
     def process(self) -> ManagedProcess | None:
         """Its process, None for an async function."""
+        return None
+
+    def take_output(self) -> Subscription[ActionProcessOutput] | None:
+        """Return the subscription to its lines that was made before the first one, for the caller to close; None without one."""
         return None
 
     @property
