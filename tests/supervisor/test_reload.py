@@ -7,7 +7,7 @@ import pytest
 import trio
 from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
 
-from trio_process import OptionError, Probe, RestartPolicy, Strategy, UnitFailedError, UnitState
+from trio_process import OptionError, Probe, RestartPolicy, Stdio, Strategy, UnitFailedError, UnitState
 from trio_process.testing import Behaviour
 
 SLOW_STOP = {"exit_code": None, "reacts": {"SIGTERM": {"lines": [(2.0, "bye")]}}}
@@ -294,3 +294,50 @@ async def test_a_start_ends_when_its_unit_is_removed(autojump_clock):
         nursery.start_soon(supervisor.reload, units[:1])
         with pytest.raises(UnitFailedError, match="'mail' was stopped"):
             await supervisor.start("mail")
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("pause", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("restarted", ["db", "web"])
+async def test_a_reload_during_a_restart_restarts_the_run_with_the_old_spec(strategy, pause, restarted, autojump_clock):
+    slow = {"lines": [(5.0, "listening")], "exit_code": None}
+    old, new = [
+        [unit("db"), unit("web", after=["db"], args=args, ready=Probe.line("listening"))] for args in ([], ["-v"])
+    ]
+    async with supervised(old, fake_service(web=slow), strategy=strategy) as (supervisor, fake, _):
+        await supervisor.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.restart, restarted)
+            await supervisor[restarted].wait("starting")
+            await trio.sleep(pause)
+            assert (await supervisor.reload(new)).changed == {"web": ("args",)}
+            assert supervisor["web"].ready
+            assert supervisor["web"].process.args == ("-v",)
+        assert [(each.command, each.args) for each in fake.running()] == [("db", ()), ("web", ("-v",))]
+
+
+async def shown_ready(task_status):
+    await trio.sleep(3)
+    task_status.started()
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("pause", [0.01, 0.05, 1.0, 30.0])
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_a_command_and_a_function_replace_each_other_whatever_makes_them_ready(pause, strategy, autojump_clock):
+    fake = fake_service(web=SLOW_STOP | {"lines": [(2.0, "listening")]})
+    kinds = [
+        {"main": trio.sleep_forever},
+        {"ready": Probe.line("listening")},
+        {"main": shown_ready},
+        {"stdout": Stdio.NULL, "stderr": Stdio.NULL},
+        {"ready": Probe.line("listening"), "live": Probe.call(lambda: None)},
+        {"main": shown_ready, "ready": Probe.call(lambda: None)},
+    ]
+    async with supervised([], fake, strategy=strategy) as (supervisor, _, _):
+        for kind in [*kinds, *reversed(kinds)]:
+            with trio.move_on_after(pause):
+                await supervisor.reload([unit("web", **kind), unit("proxy", after=["web"])])
+            await supervisor.wait_ready(timeout=60)
+            spec = supervisor["web"].spec
+            assert sorted(process.name for process in fake.running()) == ["proxy"] + ["web"] * (spec.main is None)

@@ -142,7 +142,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     _put_in_place(roster, new, found)
     restarted = [roster.entries[name] for name in found._restarted if roster.is_wanted(name)]
     for entry in restarted:
-        _restart(roster, entry)
+        _restart(roster, entry, of_this_run=True)
 
     def check() -> bool | None:
         gone = all([replica.gone for entry in going for replica in entry.replicas.values()])
@@ -192,8 +192,8 @@ def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -
     roster.refresh()
 
 
-def _restart(roster: Roster, entry: Entry) -> None:
-    for replica in [replica for replica in entry.active() if replica.ask_restart()]:
+def _restart(roster: Roster, entry: Entry, *, of_this_run: bool = False) -> None:
+    for replica in [replica for replica in entry.active() if replica.ask_restart(of_this_run=of_this_run)]:
         roster.grouping.restart_with(replica)
     ask_needs(roster, entry.spec.name)
 

@@ -64,7 +64,7 @@ class Keeper:
             try:
                 while not is_idle:
                     replica.bell.hush()
-                    if replica.spec is not self._spec:
+                    if replica.spec is not self._spec and not replica.is_to_stop:  # else the run keeps its own probes
                         self._go_by(replica.spec)
                     situation = self._situation()
                     event = decide(replica.state, situation)

@@ -194,11 +194,16 @@ class Replica:
             self.wishes.start = True
         self.bell.ring()
 
-    def ask_restart(self) -> bool:
-        """Request a restart; return whether it is a new one, and not one in progress."""
+    def ask_restart(self, *, of_this_run: bool = False) -> bool:
+        """Request a restart; return whether it is a new one, and not one in progress.
+
+        Args:
+            of_this_run: Whether a restart in progress that has begun a run doesn't count, as that run has an old spec.
+        """
         if self.wishes.restart or self.wishes.grouped:
             return False
-        if self.wishes.restarting and self.state is not UnitState.BACKOFF:
+        joins = self.state is not UnitState.BACKOFF and not (of_this_run and self.state in RUNNING)
+        if self.wishes.restarting and joins:
             return False
         self.wishes.restarting = self.state is not UnitState.STOPPED
         if self.state in RUNNING or self.state is UnitState.STOPPING:
