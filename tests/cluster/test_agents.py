@@ -32,6 +32,7 @@ from trio_process import (
     Stream,
 )
 from trio_process._cluster import open_command
+from trio_process._cluster.wire import VERSION
 from trio_process.cluster import (
     AgentState,
     ClusterService,
@@ -87,7 +88,7 @@ async def test_one_that_says_nothing_is_given_up_in_time():
 
 async def test_one_of_another_version_is_refused_and_both_are_named():
     code = "import trio_process._cluster.serving as s; s.VERSION = 99; from trio_process.agent import main; main([])"
-    with pytest.raises(ClusterError, match=r"ours is 1, the peer's is 99"):
+    with pytest.raises(ClusterError, match=f"ours is {VERSION}, the peer's is 99"):
         await enter(command_agents([sys.executable, "-c", code]))
 
 

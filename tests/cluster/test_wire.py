@@ -175,6 +175,8 @@ def fits(value, hint):
     [
         b"[" * 100_000,
         b"7",
+        b'["Ping"] ',
+        b'["Ping"]["Ping"]',
         b'["Nope"]',
         b'["Stop",1]',
         b'["Stop",1,1e999]',
@@ -194,7 +196,7 @@ def test_some_bodies_that_others_have_fallen_for(body):
         messages.decode(body)
 
 
-@pytest.mark.parametrize("theirs", [0, 2, None, "1", [1]])
+@pytest.mark.parametrize("theirs", [0, wire.VERSION + 1, None, str(wire.VERSION), [wire.VERSION]])
 @pytest.mark.parametrize("name", ["Hello", "Welcome"])
 def test_another_version_is_refused_and_both_are_named_whatever_else_it_says(name, theirs):
     with pytest.raises(
@@ -244,7 +246,12 @@ def test_what_placing_adds_to_the_environment_and_how_arguments_are_shown_arrive
 
 @given(JSON)
 def test_options_that_can_not_be_right_are_refused(value):
-    packed = pack_options(RunOptions(command="x"), grace_period=1.0, extra_env={}, stdin=False)
+    options = RunOptions(
+        command="x", env={"A": "1"}, stdout=Stdio.NULL, stderr=Stdio.NULL, umask=0, nice=1, limits={"nofile": 99},
+        stop_signal=2, kill_group=False,
+    )  # fmt: skip
+    packed = pack_options(options, grace_period=1.0, extra_env={}, stdin=True)
+    assert len(packed) == 13  # what has its usual value is not sent
     for key in packed:
         try:
             unpack_options({**packed, key: value}, "1")
@@ -252,6 +259,14 @@ def test_options_that_can_not_be_right_are_refused(value):
             continue
     with pytest.raises(WireError):
         unpack_options({}, "1")
+
+
+def test_only_options_that_differ_from_the_usual_ones_are_sent():
+    packed = pack_options(RunOptions(command="x", cwd="/"), grace_period=1.0, extra_env={}, stdin=False)
+    assert packed == {"command": "x", "args": [], "cwd": "/", "grace_period": 1.0}
+    arrived = unpack_options(packed, "1")
+    usual = RunOptions(command="x", cwd="/", grace_period=1.0, name="1", stdin=Stdio.NULL, disable_capture=True)
+    assert arrived == usual
 
 
 # credit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import NamedTuple, final
@@ -336,7 +337,7 @@ class Roster:
         """Give the available room to waiting processes, in the order of their requests."""
         if self.changed:
             self.changed.unpark_all()
-        for waiter in self._waiting.copy():
+        for waiter in self._waiting.copy() if self._waiting else ():
             outcome = self._outcome(waiter.demand)
             if outcome is not None:
                 self._waiting.remove(waiter)
@@ -346,12 +347,15 @@ class Roster:
     def _outcome(self, demand: Demand) -> Place | ProcessError | None:
         if self._closed:
             return ServiceClosedError("this ClusterService is closing or closed; it starts no more processes")
+        best, least = None, math.inf
+        for agent in self.agents:
+            if agent._state is AgentState.UP and agent._load < least and not agent._lacks(demand):
+                best, least = agent, agent._load
+        if best is not None:
+            return Place(self, best, demand)
         up = self.up
         if not up:
             return None if self.some_to_come else self.none_left()
-        fitting = [agent for agent in up if not agent._lacks(demand)]
-        if fitting:
-            return Place(self, min(fitting, key=lambda agent: agent._load), demand)
         queued = any(agent._state is AgentState.QUEUED for agent in self.agents)
         missing = [agent._lacks(demand, ever=True) for agent in up]
         if all(missing) and not queued and not self._launching:

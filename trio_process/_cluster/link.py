@@ -59,7 +59,8 @@ class Link:
     def _put(self, *parts: bytes) -> None:
         if self.broken is None:
             self._queue += parts
-            self._wake.unpark_all()
+            if self._wake:
+                self._wake.unpark_all()
 
     async def write(self) -> None:
         """Write the queue, until the connection breaks."""

@@ -220,11 +220,16 @@ def _check_of(hint: Any) -> Callable[[Any], bool]:  # noqa: PLR0911 - a case for
 
 
 _CHECKS: Final = {
-    name: tuple([(field, _check_of(hint)) for field, hint in get_type_hints(message, include_extras=True).items()])
+    name: tuple(
+        [
+            (field, hint if hint in (str, bool) else None, _check_of(hint))  # most need no call
+            for field, hint in get_type_hints(message, include_extras=True).items()
+        ]
+    )
     for name, message in _CLASSES.items()
 }
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
-_from_json: Final = json.JSONDecoder().decode
+_from_json: Final = json.JSONDecoder().raw_decode  # `decode` would look for white space around it
 
 
 def encode(message: Message) -> bytes:
@@ -249,17 +254,19 @@ def decode(body: bytes) -> Message:
         WireError: The body is not a message, a field has the wrong type, or it is a hello of another version.
     """
     try:
-        name, *fields = _from_json(body.decode("ascii"))
+        (name, *fields), end = _from_json(body.decode("ascii"))
         kind = _CLASSES[name]
     except (ValueError, TypeError, LookupError, RecursionError):
+        end = -1
+    if end != len(body):
         raise WireError(f"a message could not be understood: {body[:100]!r}") from None
     if kind in (Hello, Welcome):
         _check_version(fields)
     checks = _CHECKS[name]
     if len(fields) != len(checks):
         raise WireError(f"a message {name} came with {len(fields)} fields; it has {len(checks)}")
-    for (field, fits), value in zip(checks, fields, strict=True):
-        if not fits(value):
+    for (field, exact, fits), value in zip(checks, fields, strict=True):
+        if type(value) is not exact and not fits(value):
             raise WireError(f"a message {name} came with {field}={value!r:.100}")
     message: Message = kind._make(fields)
     return message

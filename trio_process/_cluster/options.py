@@ -10,10 +10,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from .._core import OptionError, RunOptions, Secret, Stdio, Written
 from .wire import WireError
 
-_OUTPUTS = (Stdio.PIPE, Stdio.NULL)
+_OUTPUTS = ("stdout", "stderr")
+_USUAL = {
+    name: getattr(attrs.fields(RunOptions), name).default
+    for name in (*_OUTPUTS, "stop_signal", "kill_group", "umask", "nice")
+}
+"""The options that are sent only if they differ from their defaults."""
 
 
 def check_remote(options: RunOptions) -> None:
@@ -50,23 +57,25 @@ def pack_options(
         extra_env: Variables added to its environment because of its placement.
         stdin: Whether input will be sent.
     """
-    return {
+    packed: dict[str, Any] = {
         "command": os.fsdecode(options.command),  # type: ignore[arg-type]  # never a secret: RunOptions refuses that
         "args": [_packed(arg) for arg in options.args],
         "cwd": os.path.abspath(os.fsdecode(options.cwd)) if options.cwd is not None else _our_directory(),
-        "env": {
-            name: None if value is None else _packed(value) for name, value in {**options.env, **extra_env}.items()
-        },
-        "stdin": "pipe" if stdin else "null",
-        "stdout": options.stdout.value if isinstance(options.stdout, Stdio) else "pipe",
-        "stderr": options.stderr.value if isinstance(options.stderr, Stdio) else "pipe",
-        "stop_signal": int(options.stop_signal),
         "grace_period": grace_period,
-        "kill_group": options.kill_group,
-        "umask": options.umask,
-        "nice": options.nice,
-        "limits": {name: list(value) if isinstance(value, tuple) else value for name, value in options.limits.items()},
     }
+    if options.env or extra_env:
+        env = {**options.env, **extra_env}
+        packed["env"] = {name: None if value is None else _packed(value) for name, value in env.items()}
+    if stdin:
+        packed["stdin"] = "pipe"
+    if options.limits:
+        limits = options.limits.items()
+        packed["limits"] = {name: list(value) if isinstance(value, tuple) else value for name, value in limits}
+    for name, usual in _USUAL.items():
+        value = getattr(options, name)
+        if value != usual:
+            packed[name] = value
+    return packed
 
 
 def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
@@ -80,22 +89,24 @@ def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
         WireError: The value is malformed.
     """
     try:
+        given = {name: packed[name] for name in _USUAL if name in packed}
+        for name in _OUTPUTS:
+            if name in given:
+                given[name] = Stdio(given[name])
+        if "env" in packed:
+            env = packed["env"].items()
+            given["env"] = {name: None if value is None else _unpacked(value) for name, value in env}
+        if "limits" in packed:
+            given["limits"] = packed["limits"]
         return RunOptions(
             command=packed["command"],
             args=tuple([_unpacked(arg) for arg in packed["args"]]),
             cwd=packed["cwd"],
-            env={name: None if value is None else _unpacked(value) for name, value in packed["env"].items()},
-            name=label,
-            stdin=Stdio(packed["stdin"]),
-            stdout=Stdio(packed["stdout"]),
-            stderr=Stdio(packed["stderr"]),
-            disable_capture=True,  # the client does the capture; one ring of a mebibyte per stream is enough
-            stop_signal=packed["stop_signal"],
             grace_period=packed["grace_period"],
-            kill_group=packed["kill_group"],
-            umask=packed["umask"],
-            nice=packed["nice"],
-            limits=packed["limits"],
+            name=label,
+            stdin=Stdio(packed["stdin"]) if "stdin" in packed else Stdio.NULL,
+            disable_capture=True,  # the client does the capture; one ring of a mebibyte per stream is enough
+            **given,
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WireError(f"the options of a process could not be understood: {error}") from None

@@ -44,7 +44,7 @@ class RemoteStdin:
         self._close_wanted = False
         self._acknowledged = 0
         self._written = 0
-        self._moved = trio.lowlevel.ParkingLot()
+        self._moved: trio.lowlevel.ParkingLot | None = None  # made when a task waits: most processes get no input
         self._link: Link | None = None
         self._number = 0
         self._outflow: Outflow | None = None
@@ -69,7 +69,16 @@ class RemoteStdin:
         """Wake the tasks that write: the process has ended."""
         self._over = True
         self._open = False
-        self._moved.unpark_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._moved is not None:
+            self._moved.unpark_all()
+
+    async def _wait(self) -> None:
+        if self._moved is None:
+            self._moved = trio.lowlevel.ParkingLot()
+        await self._moved.park()
 
     def release(self) -> None:
         """Close the input that it was given; can be repeated."""
@@ -85,7 +94,7 @@ class RemoteStdin:
         target = self._written
         while self._acknowledged < target:
             self._check()
-            await self._moved.park()
+            await self._wait()
 
     async def _send(self, data: bytes) -> None:
         """Send `data`; wait while there is no credit for the rest of it."""
@@ -98,7 +107,7 @@ class RemoteStdin:
             view = view[len(part) :]
             while self._outflow.held:
                 self._check()
-                await self._moved.park()
+                await self._wait()
 
     async def feed(self) -> None:
         """Send the input that the process was given, then end of file.
@@ -130,20 +139,20 @@ class RemoteStdin:
         assert self._outflow is not None
         self._outflow.add(amount)
         self._acknowledged += amount
-        self._moved.unpark_all()
+        self._wake()
         self._close_if_wanted()
 
     def closed_there(self) -> None:
         """Called when the process has closed its stdin."""
         self._open = False
-        self._moved.unpark_all()
+        self._wake()
 
     def close(self) -> None:
         """Send end of file, after held input; can be repeated."""
         if self._open:
             self._open = False
             self._close_wanted = True
-            self._moved.unpark_all()
+            self._wake()
             self._close_if_wanted()
 
     def _close_if_wanted(self) -> None:
