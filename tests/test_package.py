@@ -1,6 +1,7 @@
 """The shape of the package: which layer imports which, where names live, and what an import costs."""
 
 import ast
+import functools
 import importlib
 import inspect
 import json
@@ -88,11 +89,16 @@ def modules():
                 yield path, parts
 
 
+@functools.cache
+def tree_of(path):
+    with open(path, encoding="utf-8") as file:
+        return ast.parse(file.read())
+
+
 def imports_of(path, parts):
     """Yield the absolute name of every module that a file imports, wherever in it."""
     package = ["trio_process", *parts[:-1]]
-    with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read())
+    tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -138,9 +144,7 @@ def test_every_layer_is_known():
 def relative_imports(path, parts):
     """Yield line and name of what a file imports from this package, the names that a door hands on aside."""
     package = ["trio_process", *parts[:-1]]
-    with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read())
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
             if node.module:
@@ -193,8 +197,7 @@ def test_layers_have_no_cycle_of_modules_not_even_for_types():
     graph = {}
     for path, parts in modules():
         name = ".".join(["trio_process", *parts]).removesuffix(".__init__")
-        with open(path, encoding="utf-8") as file:
-            tree = ast.parse(file.read())
+        tree = tree_of(path)
         graph[name] = set()
         package = name.split(".") if parts[-1] == "__init__" else name.split(".")[:-1]
         for node in imported_for_types_or_at_once(tree):
@@ -223,9 +226,7 @@ def sizes(layer):
     """Yield name, lines and attributes of each class of a layer."""
     for path, parts in modules():
         if parts[0] == layer:
-            with open(path, encoding="utf-8") as file:
-                tree = ast.parse(file.read())
-            for node in ast.walk(tree):
+            for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.ClassDef):
                     kept = {
                         target.attr
@@ -320,9 +321,8 @@ def test_public_classes_are_final_but_for_errors_and_protocols():
 def test_every_module_says_what_it_is_for():
     missing = []
     for path, parts in modules():
-        with open(path, encoding="utf-8") as file:
-            if not ast.get_docstring(ast.parse(file.read())) and parts[-1] != "__main__":
-                missing.append(path)
+        if not ast.get_docstring(tree_of(path)) and parts[-1] != "__main__":
+            missing.append(path)
     assert not missing
 
 

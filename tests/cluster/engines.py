@@ -281,6 +281,14 @@ def slurm_launcher(slurm, warm_python):
 
 # Dask
 
+# what its processes would do while they wait, which is most of the time that the tests take: the statistics of their loops,
+# of what they run, and of the machine
+_QUIET = {
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
+
 
 @pytest.fixture(scope="session")
 def dask_address(tmp_path_factory):
@@ -290,7 +298,7 @@ def dask_address(tmp_path_factory):
     engine = _engine(tmp_path_factory, "dask")
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
-    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", **_QUIET}
     python = [sys.executable, "-m"]
     common = ["--no-dashboard"]
     engine.daemon(
@@ -326,7 +334,7 @@ trio_process.cluster.dask_task.sys = types.SimpleNamespace(executable={warm_pyth
     )
     where = ["--host", "127.0.0.1", "--local-directory", str(engine.directory), "--preload", str(preload)]
     options = ["--no-nanny", "--nthreads", "4", "--name", "warm", "--no-dashboard", *where]
-    engine.daemon("worker", sys.executable, "-m", "distributed.cli.dask_worker", dask_address, *options)
+    engine.daemon("worker", sys.executable, "-m", "distributed.cli.dask_worker", dask_address, *options, env=_QUIET)
     yield "warm"
     engine.stop()
 
@@ -353,7 +361,7 @@ def make_certificate(directory, name="cluster"):
     return str(cert), str(key)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_tls(tmp_path_factory):
     """Start a Dask of one worker that speaks TLS; return its address, and the certificate and key of all."""
     if importlib.util.find_spec("distributed") is None:
@@ -365,9 +373,9 @@ def dask_tls(tmp_path_factory):
     common = ["--no-dashboard", "--tls-ca-file", cert, "--tls-cert", cert, "--tls-key", key]
     python = [sys.executable, "-m"]
     where = ["--protocol", "tls", "--host", "127.0.0.1", "--port", str(port)]
-    engine.daemon("scheduler", *python, "distributed.cli.dask_scheduler", *where, *common)
+    engine.daemon("scheduler", *python, "distributed.cli.dask_scheduler", *where, *common, env=_QUIET)
     where = ["--host", "tls://127.0.0.1", "--local-directory", str(engine.directory), "--no-nanny", "--nthreads", "2"]
-    engine.daemon("worker", *python, "distributed.cli.dask_worker", address, *where, *common)
+    engine.daemon("worker", *python, "distributed.cli.dask_worker", address, *where, *common, env=_QUIET)
     engine.until(lambda: _answers(port), "the scheduler")
     yield address, cert, key
     engine.stop()
