@@ -4,7 +4,7 @@ import pytest
 import trio
 from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
 
-from trio_process import OptionError, Probe, RestartPolicy, Supervisor, UnitState
+from trio_process import OptionError, Probe, RestartPolicy, Strategy, Supervisor, UnitState
 from trio_process.testing import Behaviour
 
 CHAIN = [unit("db"), unit("migrate", after=["db"]), unit("web", after={"migrate": "completed"}), unit("mail")]
@@ -157,3 +157,46 @@ async def test_a_stop_during_a_group_restart_wins(autojump_clock):
 async def test_an_unknown_strategy_is_refused(autojump_clock):
     with pytest.raises(OptionError, match="strategy must be one of"):
         Supervisor([], strategy="all_for_one")
+
+
+async def stop_and_start(supervisor):
+    await supervisor.stop("db")
+    await supervisor.start("db")  # which doesn't need the migration
+    assert supervisor["migrate"].state is UnitState.COMPLETED
+    await supervisor.start("web")
+
+
+async def restart_while_it_is_not_wanted(supervisor):
+    await supervisor.stop("migrate")
+    await supervisor.restart("db")
+    assert supervisor["migrate"].state is UnitState.COMPLETED
+    await supervisor.start("web")
+
+
+async def hold_twice(supervisor):
+    await supervisor.stop("db")
+    for _ in range(2):
+        async with supervisor.hold("web"):
+            assert supervisor["migrate"].state is UnitState.COMPLETED
+        await supervisor["db"].wait("stopped")
+    await supervisor.start("web")
+
+
+@pytest.mark.parametrize(
+    ("again", "times"),
+    [(stop_and_start, 2), (restart_while_it_is_not_wanted, 2), (hold_twice, 4)],
+    ids=["start", "restart", "hold"],
+)
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_what_has_completed_runs_again_after_a_stop_of_what_it_needs(again, times, strategy, autojump_clock):
+    async with supervised(CHAIN, chain(), strategy=strategy) as (supervisor, fake, _):
+        await settled(supervisor)
+        await again(supervisor)
+        runs = 1 if strategy is Strategy.ONE_FOR_ONE else times
+        assert len(starts(fake, "migrate")) == runs
+        assert supervisor["web"].ready
+        if runs > 1:
+            order = [call.command for call in fake.calls if call.command != "mail"]
+            assert order[-3:] == ["db", "migrate", "web"]
+        await trio.sleep(100)
+        assert len(starts(fake, "migrate")) == runs

@@ -52,6 +52,15 @@ class Grouping:
                 if replica is not origin and replica.ask_grouped():
                     self._to_stop.add(replica)
 
+    def outdate_dependents(self, origin: Replica) -> None:
+        """Have the completed dependents of a unit that was stopped run again when they are wanted, as after its restart."""
+        if self._strategy is Strategy.ONE_FOR_ONE:
+            return
+        for name in self._units.graph.all_dependents(origin.spec.name):
+            for replica in self._units.entries[name].replicas.values():
+                if replica.state is UnitState.COMPLETED:
+                    replica.wishes.outdated = True
+
     def may_start(self, replica: Replica) -> bool:
         """Return whether all units that are restarted together with this one are stopped."""
         if not self._to_stop:

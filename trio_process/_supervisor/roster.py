@@ -234,6 +234,10 @@ class Roster:
             self.grouping.is_stopped(replica)
         if new is UnitState.BACKOFF:
             self.grouping.restart_with(replica)
+        if old in RUNNING or old is UnitState.STOPPING:
+            starts_again = new in (UnitState.STOPPED, UnitState.WAITING, UnitState.BACKOFF)
+            if starts_again and not replica.wishes.retired and not self.closing:
+                self.grouping.outdate_dependents(replica)
         self._wake_dependents(replica)
         if replica.run is None and (old in RUNNING or old is UnitState.STOPPING):
             for need in self._stop_order.running_needs(replica.spec.name):

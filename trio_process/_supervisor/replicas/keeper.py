@@ -92,7 +92,7 @@ class Keeper:
                 wanted=replica.is_wanted,
                 start_requested=wishes.start,
                 restart_requested=wishes.restart,
-                grouped=wishes.grouped,
+                grouped=wishes.grouped or wishes.outdated,
                 may_start=team.may_start(replica),
                 outlook=team.outlook(replica),
                 delay_over=now >= self._delay_until,

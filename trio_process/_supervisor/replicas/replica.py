@@ -39,17 +39,19 @@ class Wishes:
     """Restart together with another unit."""
     restarting: bool = False
     """A restart is under way: until it is ready again, another one that is asked for is this one."""
+    outdated: bool = False
+    """It has completed, and a unit that it depends on was stopped since: by the strategy, it runs again when it is wanted."""
     retired: bool = False
     """Scaled away, or removed by a reload."""
 
     @property
     def pending(self) -> bool:
         """Whether the state is about to change, so that it should not be relied on."""
-        return self.start or self.restart or self.grouped
+        return self.start or self.restart or self.grouped or self.outdated
 
     def fulfil(self) -> None:
         """Clear the requests: the unit is starting again, or was stopped."""
-        self.start = self.restart = self.grouped = False
+        self.start = self.restart = self.grouped = self.outdated = False
 
 
 @final

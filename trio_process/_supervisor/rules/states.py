@@ -74,6 +74,9 @@ HOPELESS_IN: Final[dict[UnitCondition, frozenset[UnitState]]] = {
 class Strategy(StrEnum):
     """Which other units are restarted together with a unit that is restarted.
 
+    Units that have completed are among them. If a unit is stopped, and started later, the completed units that depend on
+    it run again when they are wanted, except with `ONE_FOR_ONE`.
+
     Attributes:
         ONE_FOR_ONE: None.
         ONE_FOR_ALL: All of them.
