@@ -47,13 +47,28 @@ async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - 
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
-    stream = await _connect(json.loads(_read_line(given))) if call_back else None
+    stream = await _connect(_read_config(given)) if call_back else None
     if stream is None:
         stream = trio.StapledStream(trio.lowlevel.FdStream(taken), trio.lowlevel.FdStream(given))
         await AgentServer(stream, slots=slots).serve()
         return
     os.close(taken)
     await AgentServer(stream, slots=slots, lifeline=trio.lowlevel.FdStream(given)).serve()
+
+
+def _read_config(descriptor: int) -> dict[str, Any]:
+    """Return the addresses to call back to, the token and the certificates, from a line of JSON."""
+    line = _read_line(descriptor)
+    try:
+        config = dict(json.loads(line))
+        config["token"].encode()
+        config["addresses"] = [(str(host), int(port)) for host, port in config["addresses"]]
+        config.setdefault("tls", None)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        # not quoted: it may hold a token
+        why = f"the {len(line)} bytes that came are something else" if line else "it ended before that"
+        raise SystemExit(f"stdin should begin with a line that says where to call back to; {why}") from None
+    return config
 
 
 def _read_line(descriptor: int) -> bytes:

@@ -521,6 +521,24 @@ async def test_a_pid_that_two_hosts_have_kills_neither():
         assert await first.wait(check=False) == -9
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (b"", "ended before that"),
+        (b"secret\n", "the 7 bytes"),
+        (b"[]\n", "the 3 bytes"),
+        (b'{"token": "secret", "addresses": ["here"]}\n', "the 43 bytes"),
+    ],
+)
+async def test_an_agent_that_is_not_told_where_to_call_back_says_so_in_one_line(given, why):
+    argv = [*AGENT, "--call-back"]
+    done = await trio.run_process(argv, stdin=given, check=False, capture_stdout=True, capture_stderr=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    [line] = done.stderr.decode().splitlines()
+    assert why in line
+    assert "secret" not in line
+
+
 async def test_an_import_of_the_agent_brings_no_server_and_no_command_line():
     heavy = ("quart", "hypercorn", "click", "rich", "distributed")
     code = f"import sys, trio_process.agent; print(*[name for name in {heavy!r} if name in sys.modules])"
