@@ -302,6 +302,36 @@ def test_single_services_are_started_stopped_restarted_and_scaled(site):
         assert done.stderr.startswith("trio-process: ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[services.mail]\nrun = "sleep 1000"\nenabled = false\n',
+        '[services.mail]\nrun = "sleep 1000"\nreplicas = 0\n',
+        '[tasks.test]\nrun = "true"\n',
+    ],
+)
+def test_up_waits_for_nothing_where_nothing_is_wanted(site, text):
+    site.write(text)
+    done = site.run("up")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (
+        0,
+        f"{site.directory / 'trio-process.toml'} has no service to start",
+        "",
+    )
+    for _ in range(2):  # the second one attaches
+        done = site.run("up", "-d", "--wait", "--timeout", "20")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_up_waits_for_nothing_where_all_were_stopped(site):
+    assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
+    assert site.run("stop", "db", "mail", "web").returncode == 0
+    assert site.run("up", "-d", "--wait", "--timeout", "20").returncode == 0
+    assert set(site.states().values()) == {"stopped"}
+    assert site.run("up", "-d", "--wait", "--timeout", "20", "web").returncode == 0
+    assert site.states()["db"] == "ready"
+
+
 def test_logs_of_one_or_all_with_their_options(site):
     assert site.run("up", "-d", "--wait", "--timeout", "40").returncode == 0
     lines = site.run("logs").stdout.splitlines()

@@ -43,9 +43,10 @@ async def bring_up(
     listen: str,
 ) -> int:
     """Run the command `up`; return the exit status."""
+    enabled: frozenset[str] = frozenset()
     if instance.file.is_file() or not instance.pid():  # else the directory was renamed while the instance was running
         # faults are reported before anything starts
-        await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))
+        enabled = await trio.to_thread.run_sync(_enabled, instance, tuple(names))
     token = os.environ.pop(TOKEN, None)
     if listen:  # as above
         ControlServer(listen, token=token)
@@ -60,13 +61,21 @@ async def bring_up(
                     f"the services of {instance.file} are already running (PID {pid}), without --listen; see them by "
                     "`trio-process ui`, or run `trio-process down` first"
                 )
-            return await _join(instance, names, detach=detach, wait=wait, timeout=timeout)
+            return await _join(instance, names, enabled if wait else None, detach=detach, timeout=timeout)
         if detach:
             await _leave_in_background(instance, names, listen, token)
             report(f"the services of {instance.file} run in the background; trio-process down stops them")
-            return await _wait_until_ready(instance, timeout) if wait else 0
+            return await _wait_until_ready(instance, timeout, enabled, fresh=True) if wait else 0
+        if not enabled:
+            report(f"{instance.file} has no service to start")
         with suppress(AlreadyRunningError):  # another process was faster
             return await _stay_in_foreground(instance, settings)
+
+
+def _enabled(instance: Instance, names: tuple[str, ...]) -> frozenset[str]:
+    """Return the services that an instance of a file starts, if it starts the named ones; without names, the enabled ones."""
+    specs = supervisor_of(instance.file, names)._specs
+    return frozenset([spec.name for spec in specs if spec.enabled and spec.replicas])
 
 
 async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
@@ -110,9 +119,9 @@ async def _write_in_thread(text: str) -> None:
 async def _join(
     instance: Instance,
     names: Sequence[str],
+    awaited: frozenset[str] | None,
     *,
     detach: bool,
-    wait: bool,
     timeout: float | None,  # noqa: ASYNC109 - as above
 ) -> int:
     """Start the named services of a running instance, and attach to it."""
@@ -126,7 +135,9 @@ async def _join(
         report(f"the file has changed since they were started, and has faults: {error}")
     failures = await ServiceRequests(client, timeout).each("start", names, "ready") if names else 0
     if detach:
-        return FAILED if failures or (wait and await _wait_until_ready(instance, timeout)) else 0
+        if awaited is not None:
+            failures += await _wait_until_ready(instance, timeout, awaited, fresh=False)
+        return FAILED if failures else 0
     await attach_to(client, None)
     return FAILED if failures else 0
 
@@ -172,14 +183,28 @@ def _quoted(instance: Instance, begin: int) -> str:
     return "".join(f"\n  {line}" for line in text.splitlines()[-_LAST_LINES:])
 
 
-async def _wait_until_ready(instance: Instance, timeout: float | None) -> int:  # noqa: ASYNC109 - as above
-    """Wait until all wanted services are ready; return the exit status. The instance keeps running in any case."""
+async def _wait_until_ready(
+    instance: Instance,
+    timeout: float | None,  # noqa: ASYNC109 - as above
+    enabled: frozenset[str],
+    *,
+    fresh: bool,
+) -> int:
+    """Wait until all wanted services are ready; return the exit status. The instance keeps running in any case.
+
+    Args:
+        instance: The instance.
+        timeout: Seconds to wait, None for no limit.
+        enabled: The services that it starts; until then they look as if they were not wanted.
+        fresh: Whether it starts all of them now; else some may have been stopped since.
+    """
     client = instance.client()
     waits = ""
     with trio.move_on_after(float("inf") if timeout is None else timeout):
         while True:
-            rows = [row for row in await client.get("/services") if row["state"] != "stopped" or not row["generation"]]
+            rows = await client.get("/services")
             wanted = [row for row in rows if row["state"] != "stopped"]
+            begun = {row["name"] for row in rows if row["state"] != "stopped" or row["generation"]}
             bad = [row for row in wanted if row["state"] in _BAD]
             if bad:
                 print_error(
@@ -189,9 +214,11 @@ async def _wait_until_ready(instance: Instance, timeout: float | None) -> int:  
                 )
                 return FAILED
             waiting = [row["name"] for row in wanted if row["state"] not in _GOOD]
-            if wanted and not waiting:
+            if fresh or not begun:
+                waiting += sorted(enabled - begun)
+            if not waiting:
                 return 0
             waits = listed(waiting)
             await trio.sleep(_LOOK)
     assert timeout is not None
-    raise ProcessError(f"not ready within {in_seconds(timeout)}: {waits or 'nothing has started'}; they run on")
+    raise ProcessError(f"not ready within {in_seconds(timeout)}: {waits}; they run on")
