@@ -206,6 +206,32 @@ def test_the_faults_of_tasks_and_services_are_reported_at_once(faults, load):
     ]
 
 
+def test_the_faults_that_only_a_unit_finds_are_reported_with_the_others(faults, tmp_path):
+    (tmp_path / "more.toml").write_text("[services.x]\nrun = 'x'\nredy = 3\nready = { tcp = 'nowhere' }")
+    text = """include = { more = "more.toml" }
+[services.a]
+run = 'x'
+redy = 3
+[services.b]
+run = 'x'
+live = { line = 'x' }
+[services.c]
+run = 'x'
+replicas = 2
+ready = { tcp = '127.0.0.1:80' }
+[services.d]
+run = 'x'
+ready = { http = 'ftp://x' }
+"""
+    found = faults(text)
+    for number, said in (
+        (4, "services.a.redy"), (5, "live can't be a line"), (8, "{replica}"), (14, "like 'http://"),
+        (3, "services.x.redy"), (4, "services.x.ready"),
+    ):  # fmt: skip
+        assert any(said in fault and str(number) in fault for fault in found), (said, found)
+    assert len(found) == 6
+
+
 def test_the_page_names_every_key():
     page = PAGE.read_text()
     assert [key for key in SERVICE_KEYS if f"`{key}`" not in page] == []

@@ -36,7 +36,21 @@ def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     >>> unit.name, unit.command, unit.args
     ('web', 'python', ('-m', 'web'))
     """
-    return make_units(read_pipeline(path))
+    return make_units(read_services(path))
+
+
+def read_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> PipelineFile:
+    """Return a pipeline file for `make_units`.
+
+    Raises:
+        PipelineError: It has faults; those that only units find are among them.
+    """
+
+    def find_faults(entries: Sequence[ServiceEntry]) -> None:
+        for entry in entries:
+            _unit(entry)
+
+    return read_pipeline(path, find_faults=find_faults)
 
 
 def make_units(file: PipelineFile) -> list[UnitSpec]:

@@ -11,11 +11,10 @@ from typing import Self, TypedDict, Unpack, final
 import trio
 
 from .._core import Block, OptionError, ProcessError, checks, member
-from .._pipeline import read_pipeline
 from .._process import Service, ServiceOptions
 from . import requests
 from .faults import checked
-from .file import make_units, only
+from .file import make_units, only, read_services
 from .hold import Hold
 from .reload import ReloadPlan
 from .roster import Roster
@@ -98,7 +97,7 @@ class Supervisor(Block):
 
     @classmethod
     def _of_file(cls, path: str | os.PathLike[str], names: Sequence[str], options: SupervisorKeywords) -> Self:
-        file = read_pipeline(path)
+        file = read_services(path)
         if file.strategy is not None:
             options.setdefault("strategy", file.strategy.replace("-", "_"))
         supervisor = cls(only(make_units(file), names), **options)
@@ -293,7 +292,7 @@ def reread(supervisor: Supervisor) -> list[UnitSpec]:
     """
     if supervisor._path is None:
         raise ProcessError("this supervisor was not made from a file (Supervisor.from_file), so there is none to read")
-    return only(make_units(read_pipeline(supervisor._path)), supervisor._names)
+    return only(make_units(read_services(supervisor._path)), supervisor._names)
 
 
 def owner_of(supervisor: Supervisor, process_id: str) -> tuple[str, int] | None:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .faults import Faults
     from .resolve import Task
     from .service_entry import ServiceEntry
+
+    FindFaults = Callable[[Sequence[ServiceEntry]], object]
 
 LARGEST: Final = 16 * 2**20
 """The maximum size of a file, in bytes; a larger file is a wrong path, such as /dev/zero or a core dump."""
@@ -99,6 +101,7 @@ def read_pipeline(
     environ: Mapping[str, str] = os.environ,
     *,
     keep_in: str | None = None,
+    find_faults: FindFaults | None = None,
 ) -> PipelineFile:
     """Return the tasks of a pipeline file with their descriptions; otherwise like `load_pipeline`.
 
@@ -107,12 +110,20 @@ def read_pipeline(
         environ: The environment.
         keep_in: The directory beside a large file in which its checked values are kept, if that exists; None to keep
             none.
+        find_faults: Called with services of a file that has faults, to report those that only a unit can find.
     """
     file = Path(os.fsdecode(checks.path("path", path)))
-    return _read(file, dict(environ), (), keep_in=keep_in)  # os.environ decodes on each access
+    return _read(file, dict(environ), (), keep_in=keep_in, find_faults=find_faults)  # os.environ decodes on each access
 
 
-def _read(file: Path, environ: dict[str, str], includers: Sequence[str], *, keep_in: str | None = None) -> PipelineFile:
+def _read(
+    file: Path,
+    environ: dict[str, str],
+    includers: Sequence[str],
+    *,
+    keep_in: str | None = None,
+    find_faults: FindFaults | None = None,
+) -> PipelineFile:
     # the file loader is imported lazily: it takes as long to import as the rest of the package
     from .checked import Checked, read_checked, write_checked  # noqa: PLC0415
     from .faults import Faults  # noqa: PLC0415
@@ -150,13 +161,18 @@ def _read(file: Path, environ: dict[str, str], includers: Sequence[str], *, keep
     section, prefix = _section(file, document, faults)
     reader = TaskReader(faults, prefix, directory, environ)
     top = reader.read_top(section)
-    files, others = _include(top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)))
+    files, others = _include(
+        top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)), find_faults
+    )
     tasks = reader.read(section, [task.in_file(name) for name, each in files.items() for task in each.tasks])
+    included = [entry.in_file(name) for name, each in files.items() for entry in each.services]
     services = ServiceReader(faults, prefix, directory, reader.variables, reader.defaults).read(
-        section.get("services"), [entry.in_file(name) for name, each in files.items() for entry in each.services]
+        section.get("services"), included
     )
     reader.check_uses(tasks, {entry.name for entry in services})
     default = reader.read_default(top.get("default"), tasks)
+    if find_faults is not None and (faults or others):
+        find_faults(services[len(included) :])
     faults.raise_if_any(others)
     _refuse_cycles(tasks, prefix, faults)
     faults.raise_if_any()
@@ -186,6 +202,7 @@ def _include(
     directory: str,
     environ: dict[str, str],
     includers: Sequence[str],
+    find_faults: FindFaults | None,
 ) -> tuple[dict[str, PipelineFile], list[str]]:
     """Return the included files by name, and the faults of those that can't be loaded."""
     files: dict[str, PipelineFile] = {}
@@ -197,7 +214,7 @@ def _include(
             faults.add((*prefix, "include", name), f"a cycle of files: {chain}")
             continue
         try:
-            files[name] = _read(file, environ, includers)
+            files[name] = _read(file, environ, includers, find_faults=find_faults)
         except PipelineError as error:
             others += error.faults
     return files, others
