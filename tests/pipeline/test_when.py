@@ -199,8 +199,11 @@ def cases(draw):
     )
 
 
-def run(case):
-    async def main():
+def run(cases):
+    """Return the results of pipelines that run at the same time, each on an executor of its own."""
+    results = {}
+
+    async def run_one(number, case):
         executor = FakeExecutor(case.behaviours())
         stopping = trio.Event()
         if case.stop_at == 0:
@@ -209,15 +212,20 @@ def run(case):
             if case.stop_at:
                 nursery.start_soon(stop_later, stopping, case.stop_at)
             with trio.fail_after(1000):
-                result = await Runner(executor).run_all(
+                results[number] = await Runner(executor).run_all(
                     case.specs, schedule=case.schedule, on_failure=case.mode, timeout=case.limit, stopping=stopping,
                     cleanup_timeout=case.cleanup,
                 )  # fmt: skip
             nursery.cancel_scope.cancel()
         assert not executor.running
-        return result
 
-    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    async def main():
+        async with trio.open_nursery() as nursery:
+            for number, case in enumerate(cases):
+                nursery.start_soon(run_one, number, case)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return [results[number] for number in range(len(cases))]
 
 
 async def stop_later(event, seconds):
@@ -225,9 +233,12 @@ async def stop_later(event, seconds):
     event.set()
 
 
-def check(case):
-    story = Story(case).tell()
-    result = run(case)
+def check(*cases):
+    for case, result in zip(cases, run(cases), strict=True):
+        compare(Story(case).tell(), result)
+
+
+def compare(story, result):
     expected = {name: (STATES[how], story.attempts[name]) for name, how in story.end.items()}
     assert {one.name: (one.state, one.attempts) for one in result.results} == expected, story.end
     assert result.timed_out is story.timed_out
@@ -262,6 +273,7 @@ def test_every_combination_of_a_handler_and_what_it_comes_after_ends_as_the_orac
         "skipped": {"codes": [0], "after": ["bad"]},
         "runs on": {"codes": [0], "lasts": [9.0]},
     }[outcome]
+    cases = []
     for handler, limit, stop_at, cleanup in itertools.product(
         ([0], [1], [1, 0]), (None, 0, 1.55), (None, 0.75, 2.4), (0, 0.9)
     ):
@@ -285,7 +297,8 @@ def test_every_combination_of_a_handler_and_what_it_comes_after_ends_as_the_orac
             "bad": [1 if outcome == "skipped" else 0], "first": first["codes"], "handler": handler, "last": [0], "beside": [0]
         }  # fmt: skip
         lasts = {name: seconds[: len(codes[name])] for name, seconds in lasts.items()}
-        check(Case(specs, lasts, codes, mode, schedule, limit, stop_at, cleanup))
+        cases.append(Case(specs, lasts, codes, mode, schedule, limit, stop_at, cleanup))
+    check(*cases)
 
 
 class TestStopping:
