@@ -40,7 +40,7 @@ async def test_a_storm_of_failures_ends_it(fake_processes, autojump_clock):
     assert time.perf_counter() - began < 0.5
 
 
-async def test_a_good_run_forgets_what_was_before(fake_processes, autojump_clock):
+async def test_a_long_run_resets_the_count_of_failures(fake_processes, autojump_clock):
     fails = {"lines": ["listening"], "exit_code": 1}
     runs_well = {"lines": ["listening", (100.0, "too late")], "exit_code": 1}
     ends = {"lines": ["listening"], "exit_code": 0}
@@ -63,7 +63,7 @@ async def test_a_program_that_is_not_there_is_not_tried_again(fake_processes, au
     assert len(fake_processes.calls) == 1
 
 
-async def test_a_server_that_does_not_heed_sigterm_is_killed_after_its_grace(fake_processes, autojump_clock):
+async def test_a_server_that_ignores_sigterm_is_killed_after_its_grace_period(fake_processes, autojump_clock):
     fake_processes.on("shop", ..., lines=["listening"], exit_code=None, ignores=["SIGTERM"])
     async with Service() as service:
         server = await service.start("shop")

@@ -82,7 +82,7 @@ TOO_LARGE = [str(MAX_PID + 1), str(2**64), "9" * 100_000]
 
 
 @pytest.mark.parametrize("text", NO_PIDS + OTHER_DIGITS + TOO_LARGE)
-def test_anything_else_is_no_pid(text):
+def test_anything_else_is_not_a_pid(text):
     assert parse_pid(text) == 0
     assert parse_pid(text.encode()) == 0
 

@@ -204,7 +204,7 @@ def test_what_is_no_path_is_refused(bad):
 # races and death
 
 
-def test_of_24_starters_exactly_one_wins_and_the_others_are_told_its_pid(path):
+def test_of_24_starters_exactly_one_wins_and_the_others_get_its_pid(path):
     with starters("race", 24) as program:
         for content in [None, "stale", b"", b"\x00\xffgarbage", b"0\n"] * 4:
             path.unlink(missing_ok=True)

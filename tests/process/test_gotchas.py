@@ -31,7 +31,7 @@ async def test_a_timeout_ends_the_children_too():
         await wait_gone(int(result.output))
 
 
-async def test_last_words_are_read_and_printing_them_is_no_sigpipe():
+async def test_output_written_during_the_stop_is_read_and_causes_no_sigpipe():
     async with Service() as service:
         words = "trap 'for i in 1 2 3; do sleep 0.05; echo word $i; done; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
         process = await service.start(*sh(words))
@@ -78,7 +78,7 @@ async def test_with_sigchld_ignored_exit_codes_are_right():
     assert done.stdout == b"3\n"
 
 
-async def test_a_session_of_its_own_is_no_escape():
+async def test_a_child_cannot_escape_by_a_new_session():
     escape = f"import os, time; os.setsid() if os.fork() == 0 else os._exit(0); print(os.getpid(), flush=True); time.sleep({LONG})"
     async with Service() as service:
         process = await service.start(*python(escape))
