@@ -46,7 +46,7 @@ class Program:
 async def started(*arguments):
     """Run ``python ARGUMENTS``, with the package at hand, in a fork of this process, and kill it in the end."""
     command = [sys.executable, *map(str, arguments)]
-    options = forked.program(command, {**os.environ, "PYTHONPATH": ROOT})
+    options = forked.program_of_trio(command, {**os.environ, "PYTHONPATH": ROOT})
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     with trio.fail_after(60):
         try:

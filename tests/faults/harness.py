@@ -88,7 +88,7 @@ async def running(command, **options):
 async def _run(command, options, task_status):
     check = options.pop("check")
     if options.pop("fork", False):
-        options |= forked.program(command, options.get("env"))
+        options |= forked.program_of_trio(command, options.get("env"))
     process = await trio.lowlevel.open_process(command, **options)
     task_status.started(process)
     with trio.CancelScope(shield=True):
