@@ -348,7 +348,7 @@ def test_every_end_shows_the_cursor_and_turns_echo_and_wrapping_on(key: str) -> 
 
 def test_ctrl_z_stops_the_tasks_and_us_and_the_time_stands_still() -> None:
     pipeline(
-        task("echo $$ >pid; for i in 1 2 3 4 5; do echo $i >>count; echo step $i; sleep .2; done", "timeout = '4s'")
+        task("echo $$ >pid; for i in 1 2 3 4 5; do echo $i >>count; echo step $i; sleep .5; done", "timeout = '5s'")
     )
     with at_a_terminal(*LIVE, "bash", "--norc", "-i") as typist:
         typist.wait_for("ready> ")
