@@ -102,13 +102,13 @@ async def logs_of_service(plane: Plane, request: Request) -> Answer:
     """Answer ``GET /services/NAME/logs``."""
     name = request.path["name"]
     units = plane.services.named(name)
-    return success(await plane.logs.read({units[0].spec.name}, _query(request)))
+    return success(await plane.read_logs({units[0].spec.name}, _query(request)))
 
 
 async def all_logs(plane: Plane, request: Request) -> Answer:
     """Answer ``GET /logs``."""
     plane.need_service()
-    return success(await plane.logs.read(request.names("service"), _query(request)))
+    return success(await plane.read_logs(request.names("service"), _query(request)))
 
 
 def _query(request: Request) -> Query:

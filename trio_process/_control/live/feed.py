@@ -69,12 +69,15 @@ class Feed:
         self._service = service
         self._learn_services()
         with service.subscribe(buffer=_BUFFER, overflow=Overflow.DROP_OLDEST) as events:
+            self._plane.events = events
             try:
                 while True:
                     self._take(await events.receive_batch())
                     self._note_dropped(events)
             except trio.EndOfChannel:
                 return
+            finally:
+                self._plane.events = None
 
     def _note_dropped(self, events: Subscription[Any]) -> None:
         missed = events.dropped - self._dropped

@@ -5,25 +5,28 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, final
 
 import trio
 
+from ..._core import Subscription
 from ..._daemon import Registry
 from ..._process import ManagedProcess, Service, masker_of
 from ..._supervisor import Supervisor
 from ..gate import Access, Guard
 from ..problem import Problem
 from .hub import Hub, stamp
-from .logstore import LogStore
+from .logstore import LogStore, Query
 from .pipelines import Pipelines
 from .samples import Samples
 from .services import Services
 from .watch import Daemons
 
 MAX_STREAMS: Final = 64
+_MOST_PASSES: Final = 100
+"""Passes of the event loop that an answer waits for lines; in a flood there are always more."""
 
 
 @final
@@ -41,6 +44,7 @@ class Plane:
         instance: The name of this run of the server, new at every start: cursors of another run are meaningless here.
         closing: Set when the server is closing.
         guard: Set by the server once it knows its address.
+        events: The events that have not been taken in yet, while the feed runs.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Plane:
         self.streams = 0
         self.closing = trio.Event()
         self.guard: Guard | None = None
+        self.events: Subscription[Any] | None = None
         self.nursery: trio.Nursery | None = None
         self._waiting: set[trio.CancelScope] = set()
 
@@ -78,6 +83,14 @@ class Plane:
         if self._service is not None or self.supervisor is None:
             return self._service
         return self.supervisor.service
+
+    async def read_logs(self, services: Collection[str], query: Query) -> dict[str, Any]:
+        """Return a page of lines, as `LogStore.read`, including those that were published before the call."""
+        for _ in range(_MOST_PASSES):
+            if self.events is None or not self.events.statistics().current_buffer_used:
+                break
+            await trio.lowlevel.checkpoint()
+        return await self.logs.read(services, query)
 
     def need_service(self) -> Service:
         """Return the service.
