@@ -273,12 +273,17 @@ class LineBuffer:
 
     def feed(self, data: bytes) -> bytes:
         """Take in a chunk; return the lines that are now complete."""
-        self._partial += data
-        end = self._partial.rfind(b"\n") + 1
-        if not end and len(self._partial) >= self._longest:
-            end = len(self._partial)
-        whole = bytes(self._partial[:end])
-        del self._partial[:end]
+        end = data.rfind(b"\n") + 1
+        if not end and len(self._partial) + len(data) >= self._longest:
+            end = len(data)
+        if not end:
+            self._partial += data
+            return b""
+        whole = data if end == len(data) else data[:end]
+        if self._partial:
+            whole = bytes(self._partial) + whole
+            self._partial.clear()
+        self._partial += data[end:]
         return whole
 
     def finish(self) -> bytes:

@@ -35,7 +35,7 @@ class LogFile:
         self._limit = max_bytes  # a rotation that fails is tried again after as many bytes
         self._keep = keep
         self._partial = {stream: LineBuffer(_LONGEST_WAIT_FOR_NEWLINE) for stream in Stream}
-        self._waiting = bytearray()  # whole lines that the disk has not taken
+        self._waiting = b""  # whole lines that the disk has not taken
         self._torn = False  # the disk took a part of the line that is waiting first
         self.lost = 0  # bytes
         self._in_trouble = False
@@ -72,17 +72,20 @@ class LogFile:
         self._close()
 
     def _append(self, lines: bytes) -> None:
-        if len(self._waiting) + len(lines) <= _MOST_HELD or not self._waiting:
-            self._waiting += lines
-        else:
-            self.lost += len(lines)
+        if self._waiting:
+            if len(self._waiting) + len(lines) > _MOST_HELD:
+                self.lost += len(lines)
+                lines = b""
+            lines = self._waiting + lines
+        done = 0
         try:
             self._reopen_if_deleted()
-            while self._waiting:
-                written = os.write(self._descriptor, self._waiting[: self._next_part()])
-                self._torn = self._waiting[written - 1 : written] != b"\n"
-                del self._waiting[:written]
+            while done < len(lines):
+                part = lines[done : done + self._next_part(lines, done)]  # mostly all of it, which is no copy
+                written = os.write(self._descriptor, part)
+                self._torn = part[written - 1 : written] != b"\n"
                 self._size += written
+                done += written
         except OSError as error:
             if not self._in_trouble:
                 logger.warning("the log file %s can't be written (%s); the process goes on", self._path, error)
@@ -91,20 +94,23 @@ class LogFile:
             if self._in_trouble:
                 logger.warning("the log file %s can be written again; %d bytes are missing", self._path, self.lost)
             self._in_trouble = False
+        self._waiting = lines[done:]
 
     def _reopen_if_deleted(self) -> None:
         if self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0:
             self._close()
             self._open()
 
-    def _next_part(self) -> int:
+    def _next_part(self, lines: bytes, start: int) -> int:
         """Return how much to write next: the lines that fit into this file, after a rotation if none does."""
+        rest = len(lines) - start
         if not self._max_bytes or self._torn:
-            return len(self._waiting)
-        if self._size and self._size + self._waiting.find(b"\n") + 1 > self._limit:
+            return rest
+        first = (lines.find(b"\n", start) + 1 or start) - start
+        if self._size and self._size + first > self._limit:
             self._rotate()
-        fitting = self._waiting.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
-        return fitting or self._waiting.find(b"\n") + 1 or len(self._waiting)
+        fitting = lines.rfind(b"\n", start, start + max(0, self._limit - self._size)) + 1
+        return (fitting - start if fitting else first) or rest
 
     def _rotate(self) -> None:
         try:
