@@ -153,6 +153,25 @@ def test_only_the_pieces_before_the_last_are_partial():
     ]
 
 
+@given(
+    documents,
+    cut_places,
+    st.integers(0, 8),
+    st.integers(4, 30),
+    st.sampled_from(["utf-8", "latin-1", "utf-16", "gb18030"]),
+)
+def test_lines_that_nobody_read_leave_the_rest_as_it_is(text, cuts, skipped, max_line, encoding):
+    chunks = chunked(text.encode(encoding, "replace"), cuts)
+    reader, late = (LineSplitter(encoding, "replace", max_line) for _ in range(2))
+    for chunk in chunks[:skipped]:
+        reader.feed(chunk)
+        late.skip(chunk)
+        assert late.unfinished == reader.unfinished
+    for chunk in chunks[skipped:]:
+        assert late.feed(chunk) == reader.feed(chunk)
+    assert late.finish() == reader.finish()
+
+
 def test_a_line_that_just_fits_is_whole():
     for chunks in ([b"abcd\n"], [b"abcd", b"\n"], [b"abcd\r", b"\n"], [b"abcd", b"\r\n"]):
         assert split(chunks, "utf-8", "replace", 4) == [("abcd", False)]

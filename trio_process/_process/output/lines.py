@@ -82,6 +82,16 @@ class LineSplitter:
             return _joined(Split(lines), rest)
         return Split(lines)
 
+    def skip(self, data: bytes) -> None:
+        """Take in the next bytes, whose lines nobody reads; only the line that they leave unfinished is kept."""
+        end = data.rfind(b"\n") + 1
+        if not end or self._decoder is not None:
+            self.feed(data)
+            return
+        self._carry = bytearray(data[end:])
+        if len(self._carry) > self._max_line:
+            self._pieces_of_carry()
+
     def finish(self) -> Split:
         """Return the last line, if it had no newline."""
         if self._decoder is not None:

@@ -112,11 +112,13 @@ class OutputRouter:
         if version != self._known:
             self._known = version
             self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
-        if self._targets or self._always_splits:
+        if self._targets:
             splitter = self._splitter(stream)
             weight = splitter.unfinished + len(data)
             split = splitter.feed(data)
             full = self._publish(stream, split, weight - splitter.unfinished)
+        elif self._always_splits:
+            self._splitter(stream).skip(data)
         elif self._splitters:
             self._splitters = _NO_SPLITTERS
         self.capture.write(stream, data)
