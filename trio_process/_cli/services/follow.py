@@ -173,7 +173,7 @@ def _show(shown: Lines, event: dict[str, Any], name: str | None) -> None:
         case "process.output":
             lines = data.get("lines") or [data.get("line", "")]
             label = data.get("name") or data.get("service") or name or ""
-            write("".join([shown.output(label, line) for line in lines]))
+            write(shown.output(label, *lines))
         case "service.changed":
             write(shown.change(data["name"], data["new"], data.get("reason") or ""))
         case _ if event.get("type") == "gap":

@@ -32,18 +32,19 @@ class Lines:
         self._order: dict[str, str] = {}
         self._colours: dict[str, Colour] = {}
 
-    def output(self, name: str, line: str) -> str:
-        """Return a line that a service has written, formatted."""
+    def output(self, name: str, *lines: str) -> str:
+        """Return lines that a service has written, formatted."""
         colour = self._colours.get(name)
         if colour is None:
             colour = self._colours[name] = Colour()
-        return f"{self._prefix(name)} | {colour.feed(logged(line))}\n"
+        front = f"{self._prefix(name)} | "
+        return "".join([f"{front}{colour.feed(logged(line))}\n" for line in lines])
 
     def event(self, event: Any) -> str:
         """Return an event of the services, formatted: an `ActionProcessOutput` batch or a `UnitChanged`."""
         if isinstance(event, UnitChanged):
             return self.change(event.name, str(event.new), event.reason)
-        return "".join([self.output(event.name, line) for line in event.lines])
+        return self.output(event.name, *event.lines)
 
     def change(self, name: str, state: str, reason: str) -> str:
         """Return the line for a change of a service's state."""
