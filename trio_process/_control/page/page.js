@@ -1203,7 +1203,7 @@ function help() {
 	dialog.showModal();
 }
 
-let pending = '';
+let pending = '', forget = 0;
 
 function pickRow(step) {
 	const rows = [...document.querySelectorAll('main tbody tr')].filter((row) => row.offsetParent);
@@ -1229,7 +1229,7 @@ on(document, 'keydown', (event) => {
 		const to = { o: '#/', l: '#/logs', g: '#/graph', p: '#/pipelines' }[key];
 		if (to) { location.hash = to; event.preventDefault(); return; }
 	}
-	if (key === 'g') { pending = 'g'; setTimeout(() => { pending = ''; }, 900); }
+	if (key === 'g') { pending = 'g'; clearTimeout(forget); forget = setTimeout(() => { pending = ''; }, 1500); }
 	else if (key === '?') help();
 	else if (key === '/') { view?.logs?.search.focus(); if (!view?.logs) location.hash = '#/logs'; event.preventDefault(); }
 	else if (key === 'j') pickRow(1); else if (key === 'k') pickRow(-1);
