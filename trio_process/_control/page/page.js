@@ -1203,7 +1203,7 @@ function help() {
 	dialog.showModal();
 }
 
-let pending = '', forget = 0;
+let chord = -Infinity; // when its g was typed
 
 function pickRow(step) {
 	const rows = [...document.querySelectorAll('main tbody tr')].filter((row) => row.offsetParent);
@@ -1224,12 +1224,12 @@ function press(word) {
 on(document, 'keydown', (event) => {
 	if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, dialog')) return;
 	const key = event.key;
-	if (pending === 'g') {
-		pending = '';
+	if (event.timeStamp - chord < 1500) {
+		chord = -Infinity;
 		const to = { o: '#/', l: '#/logs', g: '#/graph', p: '#/pipelines' }[key];
 		if (to) { location.hash = to; event.preventDefault(); return; }
 	}
-	if (key === 'g') { pending = 'g'; clearTimeout(forget); forget = setTimeout(() => { pending = ''; }, 1500); }
+	if (key === 'g') chord = event.timeStamp;
 	else if (key === '?') help();
 	else if (key === '/') { view?.logs?.search.focus(); if (!view?.logs) location.hash = '#/logs'; event.preventDefault(); }
 	else if (key === 'j') pickRow(1); else if (key === 'k') pickRow(-1);
