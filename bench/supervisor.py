@@ -116,6 +116,9 @@ def pm2(directory: Path, services: Sequence[Service]) -> list[str]:
     return [tool("pm2-runtime") or "pm2-runtime", "start", str(file)]
 
 
+_OF_WRITERS: Final = ("sh", "sleep", "seq")
+"""The programs of a service that writes lines."""
+
 Configure = Callable[[Path, Sequence[Service]], list[str]]
 
 
@@ -172,7 +175,7 @@ class Running:
         return set(self._known)
 
     def _own(self) -> list[int]:
-        return [pid for pid, command in self.tree() if command not in (self._program, "sh")]
+        return [pid for pid, command in self.tree() if command not in (self._program, *_OF_WRITERS)]
 
     def processor_time(self) -> float:
         """Return the seconds that the daemon has used, without its services (schedstat: nanoseconds, by thread)."""
@@ -266,7 +269,7 @@ def log(scale: float, configure: Configure) -> Values:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name, "lines.log")
         writer = ["sh", "-c", f"sleep 1; seq 1 {count}; echo end; exec sleep 1000"]
-        with running(configure, [Service("seq", writer, file)], "sleep") as daemon:
+        with running(configure, [Service("seq", writer, file)], "sh") as daemon:
             time.sleep(0.5)  # what else it does at its start is over; the lines come later
             used, began = daemon.processor_time(), time.perf_counter()
             while not file.exists() or not file.read_bytes()[-64:].rstrip().endswith(b"end"):
