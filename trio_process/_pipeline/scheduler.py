@@ -22,6 +22,7 @@ from .._core import (
     ProcessError,
     ProcessNotFoundError,
     ProcessNotRunningError,
+    RunOptions,
     StopFailedError,
     in_seconds,
     open_scope,
@@ -109,6 +110,7 @@ class Scheduler:
 
     def __init__(self, executor: Executor, specs: Sequence[RunSpec], plan: Plan, settings: RunSettings) -> None:
         self._executor = executor
+        self._has_place: Callable[[RunOptions], bool] | None = getattr(executor, "has_place", None)
         self._specs = specs
         self._plan = plan
         self._settings = settings
@@ -302,8 +304,7 @@ class Scheduler:
 
     def _begin(self, index: int, attempt: _Attempt) -> None:
         """Start an attempt as soon as the executor has a place for it."""
-        has_place = getattr(self._executor, "has_place", None)
-        if has_place is None or has_place(self._specs[index].options):
+        if self._has_place is None or self._has_place(self._specs[index].options):
             self._machine.begin(index)
         else:
             self._machine.queue(index)
@@ -326,8 +327,7 @@ class Scheduler:
 
     def _fails_at_once(self, spec: RunSpec) -> bool:
         """Return whether an executor without slots doesn't let an attempt wait for some: there never will be any."""
-        has_place = getattr(self._executor, "has_place", None)
-        return has_place is not None and has_place(spec.options)
+        return self._has_place is not None and self._has_place(spec.options)
 
     async def _attempt(self, index: int) -> None:
         """Run one attempt, then free its room and start the specs that may start now; after a delay, retry if necessary."""
