@@ -104,7 +104,7 @@ from .system import (
     user_name,
     write_atomically,
 )
-from .text import Written, command_line, escape_controls, in_seconds, last_lines, nearest, shown
+from .text import Written, command_line, escape_controls, in_seconds, last_lines, matches, nearest, shown
 from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
@@ -215,6 +215,7 @@ __all__ = [
     "make_directories",
     "make_options",
     "masker_for",
+    "matches",
     "member",
     "nearest",
     "note_failure",

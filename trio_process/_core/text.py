@@ -59,6 +59,11 @@ def escape_controls(text: str) -> str:
     return re.sub(_CONTROLS, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def matches(pattern: str | re.Pattern[str], text: str) -> bool:
+    """Return whether a text contains another one, or a match of a compiled regular expression."""
+    return pattern in text if isinstance(pattern, str) else pattern.search(text) is not None
+
+
 def in_seconds(duration: float) -> str:
     """Return a duration for people: ``"3 ms"``, ``"1.25 s"``, ``"2 min 5 s"``."""
     if duration == math.inf:

@@ -27,6 +27,7 @@ from .._core import (
     checks,
     escape_controls,
     masker_for,
+    matches,
     member,
     shown_args,
     shown_command,
@@ -351,7 +352,7 @@ class OutputLines:
         """Return the first line that contains `pattern`, or None; the lines before it are added to `last`."""
         self._take()  # captured lines are searched even with a timeout of 0
         async for line in self:
-            if pattern in line.text if isinstance(pattern, str) else pattern.search(line.text):
+            if matches(pattern, line.text):
                 return line
             last.append(line.text)
         return None

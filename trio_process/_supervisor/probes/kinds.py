@@ -14,7 +14,7 @@ import attrs
 import outcome
 import trio
 
-from ..._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, shown
+from ..._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, matches, shown
 from ..._daemon import judge, one_line, parse_address
 from ..._process import Service
 from .http_get import get_status, parse_url
@@ -72,7 +72,7 @@ class LineKind:
 
     def matches(self, line: str) -> bool:
         """Return whether a line is the one."""
-        return self.pattern in line if isinstance(self.pattern, str) else self.pattern.search(line) is not None
+        return matches(self.pattern, line)
 
     def for_replica(self, replica: int) -> LineKind:
         """Fill in a text; a compiled pattern is unchanged."""
