@@ -242,7 +242,7 @@ async def test_a_generator_that_was_read_before_is_refused_instead_of_read_as_em
 
 
 async def test_a_handler_that_holds_a_command_up_is_named_by_the_users_own_line(caplog, monkeypatch):
-    monkeypatch.setattr("trio_process._process.backpressure.SLOW_READER", 0.05)
+    monkeypatch.setattr("trio_process._process.output.backpressure.SLOW_READER", 0.05)
     named = trio.Event()
 
     class Watch(logging.Handler):

@@ -328,7 +328,7 @@ async def test_a_core_hears_what_its_services_hear():
 
 
 async def test_a_subscription_that_holds_a_child_up_is_named_once(monkeypatch, caplog):
-    monkeypatch.setattr("trio_process._process.backpressure.SLOW_READER", 0.05)
+    monkeypatch.setattr("trio_process._process.output.backpressure.SLOW_READER", 0.05)
     with caplog.at_level(logging.WARNING, "trio_process"), trio.fail_after(30):
         async with Service() as service:
             with service.subscribe(ActionProcessOutput, buffer=1) as events:

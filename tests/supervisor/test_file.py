@@ -7,7 +7,7 @@ import trio
 
 from trio_process import PipelineError, Secret, Supervisor, load_pipeline, load_services
 from trio_process._core import shown_args
-from trio_process._pipeline.file.service_keys import SERVICE_KEYS
+from trio_process._pipeline.file.service.keys import SERVICE_KEYS
 from trio_process._supervisor import Probe, UnitCondition
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "pipeline-file.md"

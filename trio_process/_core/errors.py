@@ -148,9 +148,11 @@ class UnitFailedError(ProcessError):
         unit: The `Unit`.
     """
 
+    unit: Any
+
     def __init__(self, unit: Any, text: str) -> None:
         super().__init__(unit, text)
-        self.unit: Any = unit
+        self.unit = unit
         self._text = text
 
     def __str__(self) -> str:

@@ -65,10 +65,9 @@ from .._core import (
     shown_command,
 )
 from .backend import Handle, LifecycleHost, PendingHandle, Survivor
-from .backpressure import Backpressure
 from .end_reason import Request, reason_of
 from .lifecycle_events import publish_exited, publish_started
-from .output import Drain, OutputRouter
+from .output import Backpressure, Drain, OutputRouter
 from .record import Record
 from .stopping import Limits, Stopping
 
@@ -194,7 +193,8 @@ class Lifecycle:
             self.ask(Request(EndReason.OUTPUT_LIMIT))
         if full and self.is_alive and self.kill_at is None:
             if self.backpressure is None:
-                self.backpressure = Backpressure(self.host.reactor, self.handle, self.record.label, self._resumed)
+                handle, label = self.handle, self.record.label
+                self.backpressure = Backpressure(self.host.reactor, label, handle.pause, handle.resume, self._resumed)
             self.backpressure.wait(stream, full)
 
     def output_lost(self, error: Exception) -> None:

@@ -11,8 +11,8 @@ import trio
 from .._core import EndReason
 from . import backend
 from .backend import Handle, LifecycleHost
-from .backpressure import Backpressure
 from .end_reason import Request, reason_of
+from .output import Backpressure
 from .reactor import Timer
 from .record import Record
 

@@ -2,7 +2,7 @@
 
 from .durations import parse_duration
 from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
-from .service_entry import ServiceEntry
+from .service.entry import ServiceEntry
 
 __all__ = [
     "PipelineFile",

@@ -19,7 +19,7 @@ from ..spec import RunSpec
 if TYPE_CHECKING:
     from .faults import Faults
     from .resolve import Task
-    from .service_entry import ServiceEntry
+    from .service.entry import ServiceEntry
 
     FindFaults = Callable[[Sequence[ServiceEntry]], object]
 
@@ -129,7 +129,7 @@ def _read(
     from .faults import Faults  # noqa: PLC0415
     from .procfile import as_services, is_procfile, read_procfile  # noqa: PLC0415
     from .resolve import Task  # noqa: PLC0415
-    from .services import ServiceReader  # noqa: PLC0415
+    from .service.reader import ServiceReader  # noqa: PLC0415
     from .tasks import TaskReader  # noqa: PLC0415
     from .toml_lines import key_lines  # noqa: PLC0415
 

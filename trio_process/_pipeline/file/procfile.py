@@ -12,7 +12,7 @@ from ..spec import RunSpec
 from .commands import as_utf8
 from .env_file import read_env_file
 from .faults import Faults
-from .service_entry import ServiceEntry
+from .service.entry import ServiceEntry
 
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST_PORT: Final = 5000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .keys import DEFAULT_KEYS, FILE_KEYS, TASK_KEYS, Key
-from .service_keys import SERVICE_KEYS
+from .service.keys import SERVICE_KEYS
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The output of a child, and where it goes: capture, lines, events, log file, echo."""
 
+from .backpressure import Backpressure
 from .capture import Capture
 from .drain import Drain
 from .echo import Echo, echo_chunks
@@ -12,6 +13,7 @@ from .tail import FileTail, open_at_end
 
 __all__ = [
     "DEFAULT_BUFFER_SIZE",
+    "Backpressure",
     "Capture",
     "Consumer",
     "Drain",

@@ -7,10 +7,9 @@ from typing import Final, final
 
 import trio
 
-from .._core import Stream, logger
-from .backend import Handle
-from .output import Consumer
-from .reactor import Reactor
+from ..._core import Stream, logger
+from ..reactor import Reactor
+from .router import Consumer
 
 SLOW_READER: Final = 10.0
 """Seconds for which a consumer may hold a child up before a log record names it."""
@@ -22,19 +21,26 @@ class Backpressure:
 
     Args:
         reactor: Whose timers are used.
-        handle: Whose streams are paused.
         process: The name of the child in log records.
+        pause: Stops reading a stream.
+        resume: Reads a stream again.
         resumed: Called when a stream is read again, with the error if it can't be watched any more.
     """
 
-    __slots__ = ("_handle", "_process", "_reactor", "_resumed", "_waits")
+    __slots__ = ("_pause", "_process", "_reactor", "_resume", "_resumed", "_waits")
 
     def __init__(
-        self, reactor: Reactor, handle: Handle, process: str, resumed: Callable[[OSError | None], object]
+        self,
+        reactor: Reactor,
+        process: str,
+        pause: Callable[[Stream], object],
+        resume: Callable[[Stream], object],
+        resumed: Callable[[OSError | None], object],
     ) -> None:
         self._reactor = reactor
-        self._handle = handle
         self._process = process
+        self._pause = pause
+        self._resume = resume
         self._resumed = resumed
         self._waits: dict[Stream, _Wait] = {}
 
@@ -45,7 +51,7 @@ class Backpressure:
         """Pause a stream until none of the consumers is full; one that is paused already stays so."""
         if stream in self._waits:
             return
-        self._handle.pause(stream)
+        self._pause(stream)
         wait = self._waits[stream] = _Wait(full, lambda: self.resume(stream))
         self._reactor.call_at(trio.current_time() + SLOW_READER, lambda: self._warn_slow(stream, wait))
 
@@ -58,7 +64,7 @@ class Backpressure:
         self._waits.pop(stream).cancel()
         error = None
         try:
-            self._handle.resume(stream)
+            self._resume(stream)
         except OSError as failure:  # it concerns this child, and not the task of the reader that made room
             error = failure
         self._resumed(error)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._core import nearest
-from . import value_types
-from .value_types import WRONG, Kind, Report, quoted
+from ...._core import nearest
+from .. import value_types
+from ..value_types import WRONG, Kind, Report, quoted
 
 CONDITIONS_OF_UNITS: Final = ("started", "ready", "completed", "ended")
 PROBES: Final = ("line", "http", "tcp", "unix", "file", "command")

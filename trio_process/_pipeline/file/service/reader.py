@@ -9,16 +9,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from ..._core import Secret
-from ..plan import Suggestions, cycles, format_cycle
-from ..spec import RunSpec
-from .commands import Names, as_utf8, read_command, without_keys
-from .faults import Faults
-from .interpolate import interpolate
-from .service_entry import ServiceEntry
-from .service_keys import OF_DEFAULTS, SERVICE_KEYS, unknown_service_key
-from .value_types import Report, quoted
-from .variables import Variables
+from ...._core import Secret
+from ...plan import Suggestions, cycles, format_cycle
+from ...spec import RunSpec
+from ..commands import Names, as_utf8, read_command, without_keys
+from ..faults import Faults
+from ..interpolate import interpolate
+from ..value_types import Report, quoted
+from ..variables import Variables
+from .entry import ServiceEntry
+from .keys import OF_DEFAULTS, SERVICE_KEYS, unknown_service_key
 
 _PLAIN = (
     "timeout", "idle-timeout", "stop-signal", "grace-period", "ok-exit-codes", "resources", "limits", "nice", "user",

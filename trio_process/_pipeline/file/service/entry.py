@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
-from ..._core import Argument
+from ...._core import Argument
 
 if TYPE_CHECKING:
-    from .value_types import Report
+    from ..value_types import Report
 
 
 @final

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core import nearest
-from . import service_types, value_types
-from .keys import TASK_KEYS, Key
+from ...._core import nearest
+from .. import value_types
+from ..keys import TASK_KEYS, Key
+from . import value_types as service_types
 
 OF_TASKS: Final = (
     "run", "shell", "dir", "env", "env-file", "secrets", "timeout", "idle-timeout", "stop-signal", "grace-period",

@@ -1,0 +1,1 @@
+"""The services of a pipeline file: their keys, the types of their values, and their reader."""
