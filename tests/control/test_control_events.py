@@ -8,8 +8,8 @@ import trio
 from asking import Refused, ask, connect, events, get, serving, websocket
 
 from trio_process import ControlServer, DaemonEntry, HealthServer, Registry, Runner, RunSpec, Service
-from trio_process._control.live import feed as feed_module
 from trio_process._control.live import hub as hub_module
+from trio_process._control.live import sampler as sampler_module
 from trio_process._control.live import streams as streams_module
 from trio_process._control.live import watch as watch_module
 from trio_process._control.live.hub import CHANNELS, Frame, Hub, Output, Wish
@@ -153,7 +153,7 @@ async def test_daemons_are_told_of(tmp_path, monkeypatch):
 
 
 async def test_usage_is_told_of(monkeypatch):
-    monkeypatch.setattr(feed_module, "PERIOD", 0.05)
+    monkeypatch.setattr(sampler_module, "PERIOD", 0.05)
     async with serving() as (control, service), events(control, "?channels=sample") as stream:
         process = await service.start("sleep", "1000", name="web")
         found = await stream.until(lambda message: message.get("channel") == "sample" and message["data"]["services"])

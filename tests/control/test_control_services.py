@@ -8,7 +8,7 @@ from asking import ask, connect, events, get, post, websocket
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from trio_process import ControlServer, Probe, RestartPolicy, Service, Supervisor, UnitSpec
-from trio_process._control.live import feed as feed_module
+from trio_process._control.live import sampler as sampler_module
 
 WEB = UnitSpec(
     name="web",
@@ -251,7 +251,7 @@ async def test_metrics_tell_of_every_service():
 
 
 async def test_a_process_that_is_called_like_a_service_is_not_taken_for_it(monkeypatch):
-    monkeypatch.setattr(feed_module, "PERIOD", 0.05)
+    monkeypatch.setattr(sampler_module, "PERIOD", 0.05)
     async with (
         Service() as service,
         ControlServer("127.0.0.1:0", supervisor=(supervisor := Supervisor([DB], service=service))) as control,

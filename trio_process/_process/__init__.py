@@ -28,6 +28,7 @@ from .managed_process import (
     OutputLines,
     ask_to_stop,
     masker_of,
+    processor_time_of,
     stop_signal_of,
     unfinished_line,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "make_local_backend",
     "masker_of",
     "open_path",
+    "processor_time_of",
     "spawn_with_descriptor_limit",
     "start_error",
     "start_noted",

@@ -451,6 +451,12 @@ def masker_of(process: ManagedProcess) -> Masker:
     return masker_for(process._child.record.options)
 
 
+def processor_time_of(process: ManagedProcess) -> float:
+    """Return the CPU seconds of an ended process and the children that it waited for; 0 before its end."""
+    usage = process._child.record.usage
+    return 0.0 if usage is None else usage.user + usage.system
+
+
 def task_name() -> str | None:
     """Return the name of the running task, None outside of one."""
     try:

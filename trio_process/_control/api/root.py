@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..live import Plane
+from ..live import Plane, refresh_samples
 from ..message import Answer, Request, success
 from .metrics import OPENMETRICS, PROMETHEUS, render
 
@@ -14,6 +14,7 @@ _TEXT: Final = b"text/plain; charset=utf-8"
 async def metrics(plane: Plane, request: Request) -> Answer:
     """Answer ``GET /metrics``."""
     openmetrics = b"application/openmetrics-text" in request.headers.get(b"accept", b"")
+    await refresh_samples(plane)
     body = render(plane, openmetrics=openmetrics)
     return Answer(200, body, OPENMETRICS if openmetrics else PROMETHEUS)
 

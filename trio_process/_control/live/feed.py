@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 
@@ -17,15 +17,11 @@ from ..._core import (
     ProcessNotFoundError,
     Subscription,
 )
-from ..._process import Service
+from ..._process import Service, processor_time_of
 from ..._supervisor import UnitChanged
 from .logstore import Source
 from .plane import Plane, masked
-from .samples import PERIOD, measure, now
 from .services import row
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _BUFFER: Final = 200_000  # lines that may wait for us; a child never waits
 _CHANNEL_OF: Final = {
@@ -102,9 +98,21 @@ class Feed:
                 data["startedAt"] = data["at"]
             self._plane.hub.publish(channel, data, process=event.id, service=source.service)
             if isinstance(event, ActionProcessExited):
-                self._origins.pop(event.id, None)
+                self._ended(event, source)
         elif isinstance(event, UnitChanged):
             self._changed(event)
+
+    def _ended(self, event: ActionProcessExited, source: Source) -> None:
+        self._origins.pop(event.id, None)
+        if source.service not in self._known:
+            return  # its usage is shown only while it runs
+        assert self._service is not None, "events come once there is a service"
+        try:
+            process = self._service.get(event.id)
+        except ProcessNotFoundError:
+            return
+        unit = source.service if source.replica == 1 else f"{source.service}.{source.replica}"
+        self._plane.samples.ended(unit, process.pid, processor_time_of(process))
 
     def _changed(self, event: UnitChanged) -> None:
         units = self._plane.services.units()
@@ -136,46 +144,3 @@ class Feed:
             return masked(self._service.get(id))
         except ProcessNotFoundError:
             return None  # already forgotten: then it is not stored here either
-
-
-def leaders(plane: Plane) -> dict[str, int]:
-    """Return the PIDs to measure: by name those of each replica, and by id those of each other running process."""
-    found: dict[str, int] = {}
-    for unit in plane.services.units():
-        if unit.process is not None and unit.process.pid is not None and unit.process.is_running:
-            found[unit.name] = unit.process.pid
-    service = plane.service
-    if service is not None:
-        known = set(found.values())
-        for process in service.running():
-            if process.pid is not None and process.pid not in known:
-                found[process.id] = process.pid
-    return found
-
-
-def _source(plane: Plane, name: str) -> dict[str, Any]:
-    """Return the service and replica of what is measured by a name of `leaders`."""
-    for unit in plane.services.units():
-        if unit.name == name:
-            return {"service": unit.spec.name, "replica": unit.replica}
-    service = plane.service
-    try:
-        label = None if service is None else service.get(name).name
-    except ProcessNotFoundError:
-        label = None  # it has been forgotten since
-    filed, replica = plane.services.source_of(name, label)
-    return {"service": filed, "replica": replica}
-
-
-async def sample(plane: Plane) -> None:
-    """Measure until cancelled."""
-    while True:
-        due = trio.current_time() + PERIOD
-        await trio.sleep_until(due)
-        plane.samples.lag(trio.current_time() - due)
-        pids: Mapping[str, int] = leaders(plane)
-        found = await trio.to_thread.run_sync(measure, pids, abandon_on_cancel=True) if pids else {}
-        plane.samples.add(pids, found, now())
-        plane.samples.forget({*pids, *(unit.name for unit in plane.services.units())})
-        services = [each | _source(plane, each["name"]) for each in plane.samples.latest()]
-        plane.hub.publish("sample", {"services": services, "loopLag": round(plane.samples.loop_lag, 4)})

@@ -253,14 +253,24 @@ class Hub:
         dropped: Lines that were dropped for clients that read too slowly.
     """
 
-    __slots__ = ("_clock", "_pending", "_wake", "clients", "dropped")
+    __slots__ = ("_clock", "_joined", "_pending", "_wake", "clients", "dropped")
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._pending: list[Event | Output] = []
         self._wake = trio.Event()
+        self._joined = trio.Event()
         self.clients: set[Client] = set()
         self.dropped = 0
+
+    async def wait_for_clients(self) -> None:
+        """Wait until there is a client."""
+        while not self.clients:
+            await self._joined.wait()
+
+    def is_selected(self, channel: str) -> bool:
+        """Return whether any client has selected a channel."""
+        return any(not client.wish.channels or channel in client.wish.channels for client in self.clients)
 
     def publish(self, channel: str, data: Any, *, process: str | None = None, service: str | None = None) -> None:
         """Publish an event to every client that selected it."""
@@ -296,6 +306,8 @@ class Hub:
         self.flush()
         client = Client(wish)
         self.clients.add(client)
+        self._joined.set()
+        self._joined = trio.Event()
         return client
 
     def leave(self, client: Client) -> None:

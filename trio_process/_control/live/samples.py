@@ -1,7 +1,8 @@
-"""Measure the usage of running services: CPU, memory and descriptors, every two seconds in one scan of /proc."""
+"""Measure the usage of running services: CPU, memory and descriptors, in one scan of /proc."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -9,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, final
 
 import attrs
-
-PERIOD: Final = 2.0
-"""Seconds between two measurements."""
+import trio
 
 _KEPT: Final = 90  # three minutes, for the sparklines of a newly opened page
+_LONGEST_GAP: Final = 6.0  # seconds between two points of one history
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -25,6 +25,9 @@ class Used(NamedTuple):
     memory: int
     descriptors: int
     processes: int
+
+
+_NOTHING: Final = Used(0.0, 0, 0, 0)
 
 
 class _Stat(NamedTuple):
@@ -79,11 +82,30 @@ def _descriptors(pid: int) -> int:
 @final
 @attrs.define(eq=False)
 class _Series:
-    pid: int
-    last: Used
-    cpu_total: float = 0.0
-    points: deque[tuple[float, float, int]] = attrs.field(factory=lambda: deque(maxlen=_KEPT))
+    """What is known of one service.
+
+    Attributes:
+        pid: The process of the latest measurement.
+        last: The latest measurement.
+        measured: When it was made.
+        cpu_total: All seconds of CPU so far.
+        counted: How many of these belong to each process whose end is not known yet, by PID.
+        points: CPU and memory usage of the last minutes.
+    """
+
+    pid: int = 0
+    last: Used = _NOTHING
     measured: float = 0.0
+    cpu_total: float = 0.0
+    counted: dict[int, float] = attrs.field(factory=dict)
+    points: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_KEPT))
+
+    def count(self, pid: int, cpu: float) -> float:
+        """Add the seconds of CPU that a process has used so far; return how many are new."""
+        spent = max(0.0, cpu - self.counted.get(pid, 0.0))
+        self.cpu_total += spent
+        self.counted[pid] = max(cpu, self.counted.get(pid, 0.0))
+        return spent
 
 
 @final
@@ -91,40 +113,74 @@ class Samples:
     """The latest measurements, with a short history.
 
     Attributes:
+        measured: When the latest measurement was made, in monotonic seconds.
+        measuring: Held during a measurement.
         loop_lag: The latest delay of the event loop, in seconds.
         loop_lag_max: The longest one so far.
     """
 
-    __slots__ = ("_series", "loop_lag", "loop_lag_max")
+    __slots__ = ("_ended", "_look", "_looked", "_series", "loop_lag", "loop_lag_max", "measured", "measuring")
 
     def __init__(self) -> None:
         self._series: dict[str, _Series] = {}
+        self._ended: set[int] = set()  # since the latest measurement began
+        self._looked = -math.inf
+        self._look = trio.Event()
+        self.measured = -math.inf
+        self.measuring = trio.Lock()
         self.loop_lag = 0.0
         self.loop_lag_max = 0.0
+
+    def look(self) -> None:
+        """Note that a client looks at the measurements."""
+        self._looked = now()
+        self._look.set()
+        self._look = trio.Event()
+
+    async def wait_looked(self, age: float) -> None:
+        """Wait until a client looks; return at once if the last look is less than `age` seconds ago."""
+        while now() - self._looked >= age:
+            await self._look.wait()
 
     def lag(self, seconds: float) -> None:
         """Record the delay of the event loop."""
         self.loop_lag = max(0.0, seconds)
         self.loop_lag_max = max(self.loop_lag_max, self.loop_lag)
 
+    def begin(self) -> None:
+        """Called before a measurement."""
+        self._ended.clear()
+
     def add(self, leaders: Mapping[str, int], found: Mapping[str, Used], at: float) -> None:
-        """Add a measurement; of ended processes, only the seconds of CPU are kept."""
+        """Add a measurement. A history of the last minutes begins anew if there was none for some seconds."""
+        if at - self.measured > _LONGEST_GAP:
+            for series in self._series.values():
+                series.points.clear()
+                series.pid, series.measured = 0, 0.0
+        self.measured = at
         for name, used in found.items():
-            series = self._series.get(name)
-            if series is None:
-                self._series[name] = _Series(leaders[name], used, used.cpu, measured=at)
+            pid = leaders[name]
+            if pid in self._ended:
                 continue
-            again = series.pid == leaders[name]
-            spent = max(0.0, used.cpu - series.last.cpu) if again else used.cpu
-            share = spent / max(at - series.measured, 0.001) if again else 0.0
-            series.cpu_total += spent
-            series.pid, series.last, series.measured = leaders[name], used, at
-            series.points.append((at, share, used.memory))
+            series = self._series.setdefault(name, _Series())
+            spent = series.count(pid, used.cpu)
+            if series.measured:  # else there is nothing to compare with
+                share = spent / max(at - series.measured, 0.001) if series.pid == pid else 0.0
+                series.points.append((share, used.memory))
+            series.pid, series.last, series.measured = pid, used, at
         for name, series in self._series.items():
             if name not in found and series.last.processes:
-                series.last = Used(0.0, 0, 0, 0)
+                series.last = _NOTHING
                 series.pid = 0
-                series.points.append((at, 0.0, 0))
+                series.points.append((0.0, 0))
+
+    def ended(self, name: str, pid: int | None, cpu: float) -> None:
+        """Add the seconds of CPU that a process has used until its end: it may have used them since it was last measured."""
+        if pid is not None:
+            self._ended.add(pid)
+            series = self._series.setdefault(name, _Series())
+            series.count(pid, cpu)
+            del series.counted[pid]
 
     def forget(self, but: Iterable[str]) -> None:
         """Drop all measurements except these."""
@@ -137,7 +193,7 @@ class Samples:
         return [
             {
                 "name": name,
-                "cpu": round(series.points[-1][1], 4) if series.points else 0.0,
+                "cpu": round(series.points[-1][0], 4) if series.points else 0.0,
                 "memory": series.last.memory,
                 "descriptors": series.last.descriptors,
                 "processes": series.last.processes,
@@ -149,7 +205,7 @@ class Samples:
     def history(self) -> dict[str, list[tuple[float, int]]]:
         """Return the CPU (1.0 is one core) and memory usage of the last minutes, by name."""
         return {
-            name: [(round(cpu, 4), memory) for _, cpu, memory in series.points] for name, series in self._series.items()
+            name: [(round(cpu, 4), memory) for cpu, memory in series.points] for name, series in self._series.items()
         }
 
     def totals(self) -> Iterable[tuple[str, float, Used]]:

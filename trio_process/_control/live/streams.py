@@ -78,6 +78,8 @@ async def serve_websocket(plane: Plane, request: Request, receive: Receive, send
 
 async def _until_left(plane: Plane, wish: Wish, receive: Receive, write: _Write, farewell: str) -> None:
     client = plane.hub.join(wish)
+    if plane.hub.is_selected("sample"):
+        plane.samples.look()
     try:
         async with open_scope() as nursery:
             nursery.start_soon(watch_leaving, receive, farewell, nursery.cancel_scope)

@@ -79,17 +79,17 @@ class Daemons:
         if self._registry is None:
             return
         while True:
-            if self._hub.clients:
-                try:
-                    await self.look()
-                except RegistryError as error:
-                    logger.debug("control server: %s", error)
-                if self._looks % _PROBE_EVERY == 0:
-                    async with trio.open_nursery() as nursery:
-                        for entry in self._known.values():
-                            if entry.health:
-                                nursery.start_soon(self._probe, entry)
-                self._looks += 1
+            await self._hub.wait_for_clients()
+            try:
+                await self.look()
+            except RegistryError as error:
+                logger.debug("control server: %s", error)
+            if self._looks % _PROBE_EVERY == 0:
+                async with trio.open_nursery() as nursery:
+                    for entry in self._known.values():
+                        if entry.health:
+                            nursery.start_soon(self._probe, entry)
+            self._looks += 1
             await trio.sleep(PERIOD)
 
 
