@@ -2,17 +2,21 @@
 
 Timeouts, capture, logs, echo, redaction and labels are handled by the client. Secrets travel by value, only inside the
 stream, and marked, so that the agent masks them in its own texts, too.
+
+A text stands for the bytes that it would be in a command run here: on the wire they are UTF-8, bytes that are no UTF-8
+as lone surrogates (PEP 383). The agent runs in UTF-8 mode, so the command gets the same bytes.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from .._core import OptionError, RunOptions, Secret, Stdio, Written
+from .._core import OptionError, RunOptions, Secret, Stdio, Written, shown_command
 from .wire import WireError
 
 _OUTPUTS = ("stdout", "stderr")
@@ -56,16 +60,24 @@ def pack_options(
         grace_period: Seconds between the stop signal and SIGKILL if the agent leaves.
         extra_env: Variables added to its environment because of its placement.
         stdin: Whether input will be sent.
+
+    Raises:
+        OptionError: A text can't be encoded in our locale.
     """
-    packed: dict[str, Any] = {
-        "command": os.fsdecode(options.command),  # type: ignore[arg-type]  # never a secret: RunOptions refuses that
-        "args": [_packed(arg) for arg in options.args],
-        "cwd": os.path.abspath(os.fsdecode(options.cwd)) if options.cwd is not None else _our_directory(),
-        "grace_period": grace_period,
-    }
-    if options.env or extra_env:
-        env = {**options.env, **extra_env}
-        packed["env"] = {name: None if value is None else _packed(value) for name, value in env.items()}
+    try:
+        packed: dict[str, Any] = {
+            "command": _text(options.command),
+            "args": [_packed(arg) for arg in options.args],
+            "cwd": _text(_our_directory() if options.cwd is None else os.path.abspath(options.cwd)),
+            "grace_period": grace_period,
+        }
+        if options.env or extra_env:
+            env = {**options.env, **extra_env}
+            packed["env"] = {_text(name): None if value is None else _packed(value) for name, value in env.items()}
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes"
+        ) from None
     if stdin:
         packed["stdin"] = "pipe"
     if options.limits:
@@ -119,13 +131,29 @@ def _our_directory() -> str:
         return os.environ.get("PWD", "/")
 
 
+_is_utf8 = sys.getfilesystemencoding() == "utf-8"
+
+
+def _text(value: Any) -> str:
+    """Return the bytes that a text or path is in our locale, as text for the wire."""
+    return os.fsdecode(value) if _is_utf8 else os.fsencode(value).decode("utf-8", "surrogateescape")
+
+
+def local_text(text: str) -> str:
+    """Return a text from the wire as we write its bytes here; one that stands for no bytes is returned as it is."""
+    try:
+        return text if _is_utf8 else os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return text
+
+
 def _packed(value: Any) -> str | list[str]:
     """Return an argument or a value as text; a secret is a list of one, a text that is shown otherwise a list of two."""
     if isinstance(value, Secret):
-        return [value.reveal()]
+        return [_text(value.reveal())]
     if isinstance(value, Written):
-        return [str(value), value.shown]
-    return os.fsdecode(value)
+        return [_text(str(value)), value.shown]
+    return _text(value)
 
 
 def _unpacked(value: Any) -> str | Secret:

@@ -38,7 +38,7 @@ from .agents import LostStartError, Place, Roster
 from .connection import Answer, Connection, FromProcess
 from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
-from .options import check_remote, pack_options
+from .options import check_remote, local_text, pack_options
 from .remote_stdin import RemoteStdin
 from .source import open_source
 from .wire import Kind, WireError
@@ -275,7 +275,8 @@ class RemoteHandle:
         kind = ProgramNotFoundError if message.not_found else ProcessStartError
         self._failure = kind(f"{escape_controls(message.text)} (on {self._place.agent.host})")
         if message.errno is not None:
-            self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), message.filename)
+            filename = None if message.filename is None else local_text(message.filename)
+            self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), filename)
 
     def _on_refused(self, message: Refused) -> None:  # noqa: ARG002 - likewise
         self._wake()
