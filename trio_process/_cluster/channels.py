@@ -12,7 +12,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, final
@@ -29,6 +28,7 @@ LAST_LINES: Final = 20
 """How many lines of a launcher's stderr an error quotes."""
 
 _KEPT: Final = 2**14  # bytes of stderr
+_WORDS_EVERY: Final = 0.05  # seconds between two reads of stderr: a flood waits in its pipe instead of costing our time
 _END: Final = 5.0  # seconds that a launcher's process has, once its agent is gone
 
 
@@ -60,7 +60,7 @@ class CommandChannel:
         self._hopeless = hopeless
         self._was_hopeless = False
         self._came_up = False
-        self._words: deque[bytes] = deque()
+        self._words = b""
         self._heard_out = trio.Event()
 
     async def read_words(self) -> None:
@@ -68,10 +68,9 @@ class CommandChannel:
         assert self._process.stderr is not None
         try:
             async for data in self._process.stderr:
-                self._words.append(bytes(data))
-                while sum(map(len, self._words)) - len(self._words[0]) > _KEPT:
-                    self._words.popleft()
+                self._words = (self._words + data)[-_KEPT:]
                 self._end_if_hopeless()
+                await trio.sleep(_WORDS_EVERY)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # closed by us
         finally:
@@ -80,7 +79,7 @@ class CommandChannel:
     def _end_if_hopeless(self) -> None:
         if self._hopeless is None or self._came_up or self._was_hopeless or self._process.returncode is not None:
             return
-        if self._hopeless.search(b"".join(self._words)):
+        if self._hopeless.search(self._words):
             self._was_hopeless = True
             os.killpg(self._process.pid, signal.SIGTERM)  # not reaped, and its group is its own
 
@@ -130,7 +129,7 @@ class CommandChannel:
     def last_words(self) -> str:
         """Return how the command ended, and the last lines of its stderr."""
         status = self._process.returncode
-        text = b"".join(self._words).decode(errors="replace")
+        text = self._words.decode(errors="replace")
         lines = [escape_controls(line) for line in text.splitlines()[-LAST_LINES:] if line.strip()]
         how = "would have tried again and again" if self._was_hopeless else status is not None and _ended(status)
         ended = f"; {_shown(self._process.args)} {how}" if how else ""
