@@ -7,11 +7,14 @@ agent a moment before ssh itself ends, and how long that moment is decides who i
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 import trio
+from support import wait_gone
 
-from trio_process import AgentLostError, ClusterError
+from trio_process import AgentLostError, ClusterError, EndReason
+from trio_process._process import backend
 from trio_process.cluster import ClusterService, command_agents, ssh_agents
 
 AT_ONCE = 20.0  # seconds; the heartbeat is longer
@@ -76,6 +79,27 @@ async def test_an_agent_that_a_shell_has_started_is_lost_at_once_if_the_shell_ha
     async with ClusterService(command_agents(argv), heartbeat=HEARTBEAT) as cluster:
         _, took = await lose(cluster)
         assert took < AT_ONCE
+
+
+@pytest.mark.parametrize("reach", ["exec", "exec setsid"])
+async def test_a_block_that_is_left_with_a_frozen_agent_ends_after_the_heartbeat_and_the_grace(reach, monkeypatch):
+    monkeypatch.setattr(backend, "STUCK_AFTER", 0.1)
+    argv = ["sh", "-c", f"({reach} {sys.executable} -m trio_process.agent)"]  # setsid: no signal of ours reaches it
+    async with ClusterService(command_agents(argv), heartbeat=1.5) as cluster:
+        process = await cluster.start("sleep", "600", grace_period=0.5)
+        agent = cluster.agents[0].pid
+        os.kill(agent, signal.SIGSTOP)
+        began = trio.current_time()
+    try:
+        took = trio.current_time() - began
+        assert process.reason is EndReason.LOST
+        assert "nothing was heard" in process.result().lost
+        assert 0.5 < took < AT_ONCE
+    finally:
+        with suppress(ProcessLookupError):  # it was in the group of its starter
+            os.kill(agent, signal.SIGCONT)
+    await wait_gone(process.pid)
+    await wait_gone(agent)
 
 
 async def test_a_starter_that_fails_slowly_is_quoted_to_its_end():

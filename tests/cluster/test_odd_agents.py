@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_process import EndReason, ProgramNotFoundError
+from trio_process import EndReason, ProgramNotFoundError, StopFailedError
 from trio_process._cluster.wire import MAGIC, VERSION, Kind
+from trio_process._process import backend
 from trio_process.cluster import AgentState, ClusterService
 
 HELLO = ["Hello", VERSION, "node", "place", 1, 2, None, []]
@@ -47,13 +48,17 @@ class OddChannel:
 
 
 class OddAgent:
-    """Launches one agent, which says hello, and answers the first request to start a process by given messages."""
+    """Launches one agent, which says hello, and answers the first request to start a process by given messages.
+
+    Its answer to the request to kill the process comes late.
+    """
 
     start_timeout = 10.0
 
-    def __init__(self, *answer, hello=HELLO):
+    def __init__(self, *answer, hello=HELLO, to_kill=None):
         self.answer = answer
         self.hello = hello
+        self.to_kill = to_kill
 
     async def launch(self, crew):
         ours, theirs = trio.testing.memory_stream_pair()
@@ -70,6 +75,10 @@ class OddAgent:
             if b'"Spawn"' in received and not answered:
                 answered = True
                 await stream.send_all(b"".join(map(frame, self.answer)))
+            if self.to_kill is not None and b'["Stop",1,0.0]' in received:
+                await trio.sleep(0.3)
+                await stream.send_all(frame(self.to_kill))
+                self.to_kill = None
         await stream.send_all(frame(["Leaving", ""]) + frame(["Bye"]))
         await stream.aclose()
 
@@ -120,3 +129,21 @@ async def test_what_an_agent_reports_is_shown_without_control_characters():
         with pytest.raises(ProgramNotFoundError) as missing:
             await cluster.run("true")
         assert str(missing.value) == "no \\x1b[2J program (on no\\x1b[31m de)"
+
+
+async def test_a_process_that_can_not_be_killed_is_what_its_agent_reports(monkeypatch):
+    monkeypatch.setattr(backend, "STUCK_AFTER", 0.05)
+    with pytest.raises(StopFailedError):  # of the block
+        async with ClusterService(OddAgent(STARTED, to_kill=["Stuck", 1, [[4711, "D", "sh"]]])) as cluster:
+            process = await cluster.start("true")
+            with pytest.raises(StopFailedError, match="PID 4711, state D"):
+                await process.stop(0)
+
+
+async def test_an_agent_that_never_reports_a_killed_process_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(backend, "STUCK_AFTER", 0.05)
+    with pytest.raises(StopFailedError):
+        async with ClusterService(OddAgent(STARTED, to_kill=["Ping"]), heartbeat=1) as cluster:
+            process = await cluster.start("true", grace_period=0.1)
+            with pytest.raises(StopFailedError, match="PID 4711, state \\?"):
+                await process.stop(0)

@@ -45,6 +45,10 @@ class Connection(Protocol):
         """Runs the tasks of the session; None once it has ended."""
 
     @property
+    def heartbeat(self) -> float:
+        """Seconds of silence after which either side gives up the other."""
+
+    @property
     def why_lost(self) -> str:
         """Why the processes of this agent are lost."""
 

@@ -114,6 +114,7 @@ class RemoteHandle:
         "_is_reported",
         "_is_watched",
         "_may_pass",
+        "_named_from",
         "_number",
         "_options",
         "_owner",
@@ -164,6 +165,7 @@ class RemoteHandle:
         self._is_reported = False  # to the owner: the exit
         self._ending: ExitInfo | None = None
         self._survivors: list[Survivor] = []
+        self._named_from: float | None = None  # when a survivor is named without a report; None until that is asked
         self._swept: Swept | None = None
 
     # the start
@@ -294,6 +296,8 @@ class RemoteHandle:
 
     def _on_stuck(self, message: Stuck) -> None:
         self._survivors = [Survivor(*survivor) for survivor in message.survivors]
+        if self._owner is not None and self._named_from is not None:
+            self._owner.check_unkillable()
 
     def _on_over(self, message: Over) -> None:
         usage = ResourceUsage(
@@ -416,9 +420,21 @@ class RemoteHandle:
         """Return whether the agent has reported its exit."""
         return self._exited
 
-    def survivor(self) -> Survivor:
-        """Return the process that the agent could not kill, as far as it has reported it."""
-        return self._survivors[0] if self._survivors else Survivor(self.pid, "?", shown_command(self._options))
+    def survivor(self) -> Survivor | None:
+        """Return the process that the agent could not kill, None until it has reported one.
+
+        An agent that is silent is lost after the heartbeat and the grace, and its processes with it. One that lives and
+        reports nothing even then does not do what it should, and is not waited for any longer.
+        """
+        if self._survivors:
+            return self._survivors[0]
+        now = trio.current_time()
+        if self._named_from is None:
+            assert self._session is not None
+            assert self._owner is not None
+            self._named_from = now + self._session.heartbeat + self.grace
+            self._reactor.call_at(self._named_from, self._owner.check_unkillable)
+        return None if now < self._named_from else Survivor(self.pid, "?", shown_command(self._options))
 
     def _report_exit(self) -> None:
         # without a sweep its life would end now: the end is reported once the agent has drained its pipes

@@ -70,7 +70,7 @@ class Session:
         self._channel = channel
         self._roster = roster
         self._options = options
-        self._heartbeat = heartbeat
+        self.heartbeat: float = heartbeat
         self._remotes: dict[int, Remote] = {}
         self._latest = 0
         self._leaving = ""
@@ -145,7 +145,7 @@ class Session:
         self.link.send(
             Welcome(
                 VERSION,
-                self._heartbeat,
+                self.heartbeat,
                 options.grace_period,
                 options.drain_grace,
                 options.drain_limit,
@@ -171,7 +171,7 @@ class Session:
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.link.write)
-            nursery.start_soon(self.link.beat, self._heartbeat, self._end.cancel)
+            nursery.start_soon(self.link.beat, self.heartbeat, self._end.cancel)
             nursery.start_soon(self._watch_launcher)
             nursery.start_soon(self._call_back)
             self._roster.came_up(self.agent, self, self.hello)
@@ -215,7 +215,7 @@ class Session:
         remotes = list(self._remotes.values())
         if remotes:
             reach = max([remote.grace for remote in remotes])
-            with trio.move_on_at(self.link.heard + self._heartbeat + reach):
+            with trio.move_on_at(self.link.heard + self.heartbeat + reach):
                 await self._channel.died(self.hello)
             why = f"{self.where}: {why}{self._channel.last_words()}"
             for remote in remotes:

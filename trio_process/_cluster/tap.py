@@ -162,10 +162,11 @@ class TappedHandle(HandleBetween):
         if stream not in self._waiting:
             super().resume(stream)
 
-    def survivor(self) -> Survivor:
+    def survivor(self) -> Survivor | None:
         """Report a child that SIGKILL did not end."""
         survivor = super().survivor()
-        self._tap.link.send(Stuck(self._tap.process, [survivor]))
+        if survivor is not None:
+            self._tap.link.send(Stuck(self._tap.process, [survivor]))
         return survivor
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:

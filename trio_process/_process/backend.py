@@ -64,6 +64,9 @@ class HandleOwner(Protocol):
     def exited(self) -> None:
         """Called once when the child has exited; it is not reaped yet."""
 
+    def check_unkillable(self) -> None:
+        """Called when `Handle.survivor` can name a child that SIGKILL has not ended."""
+
 
 class Handle(Protocol):
     """One child, as its lifecycle sees it."""
@@ -123,8 +126,11 @@ class Handle(Protocol):
     def has_exited(self) -> bool:
         """Return whether the child has exited, even if that has not been reported yet."""
 
-    def survivor(self) -> Survivor:
-        """Return the PID, state and command of a child that SIGKILL did not end."""
+    def survivor(self) -> Survivor | None:
+        """Return the PID, state and command of a child that SIGKILL did not end.
+
+        None: whether it has ended isn't known yet. The owner is called when it is.
+        """
 
     def sweep(self, age: float, kill_from: float, callback: Swept) -> Callable[[], None] | None:
         """Ask the descendants that outlive the child to end, and kill them from `kill_from` on.

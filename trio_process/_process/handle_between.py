@@ -52,6 +52,10 @@ class HandleBetween:
         """Pass it on."""
         self._owner.exited()
 
+    def check_unkillable(self) -> None:
+        """Pass it on."""
+        self._owner.check_unkillable()
+
     # requests of the lifecycle
 
     @property
@@ -97,7 +101,7 @@ class HandleBetween:
         """Return whether the real one has exited."""
         return self._real.has_exited()
 
-    def survivor(self) -> Survivor:
+    def survivor(self) -> Survivor | None:
         """Pass it on."""
         return self._real.survivor()
 

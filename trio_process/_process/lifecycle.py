@@ -345,9 +345,9 @@ class Lifecycle:
 
     def check_unkillable(self) -> None:
         """Report a child that SIGKILL has not ended; the service may then be left without it."""
-        if self.phase is Phase.RUNNING and not self.handle.has_exited():
+        if self.phase is Phase.RUNNING and not self.handle.has_exited() and (survivor := self.handle.survivor()):
             self._enter(Phase.UNKILLABLE)
-            self.record.survivors = (self.handle.survivor()._replace(command=shown_command(self.record.options)),)
+            self.record.survivors = (survivor._replace(command=shown_command(self.record.options)),)
             Lifecycle.settled.fire(self)
             self.host.ended(self.record.id)
 
