@@ -42,6 +42,7 @@ class _Server:
         self._live: set[Connection] = set()
         self._max = max_connections
         self._changed = trio.Event()
+        self._came = trio.Event()
         self._complained_at = -1e9
 
     async def accept_from(self, listener: socket.socket, nursery: trio.Nursery) -> None:
@@ -75,6 +76,7 @@ class _Server:
     async def _serve(self, stream: Stream) -> None:
         connection = Connection(self._shared, stream)
         self._live.add(connection)
+        self._came.set()
         try:
             await connection.run()
         except Exception as error:  # noqa: BLE001 - whatever one connection provokes must not reach the others
@@ -124,6 +126,9 @@ class _Server:
     async def reap_idle(self) -> None:
         """Repeatedly close connections whose client has been silent, or has been sending a request's head, for too long."""
         while True:
+            if not self._live:  # an idle program is not woken
+                self._came = trio.Event()
+                await self._came.wait()
             await trio.sleep(_IDLE_LIMIT / 10)
             latest = trio.current_time() - _IDLE_LIMIT
             self._cut_idle(latest)
