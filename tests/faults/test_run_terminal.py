@@ -444,20 +444,39 @@ def test_no_character_makes_the_view_leave_lines_behind(tmux) -> None:
     assert "6/6" in live_part
 
 
-def test_a_window_that_is_made_narrower_and_wider_leaves_no_lines_behind(tmux) -> None:
-    pipeline(
-        "".join(task(f"for i in $(seq 20); do echo {'x' * 70} $i; sleep .1; done", name=f"t{n}") for n in range(4))
-    )
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 70, "\U0001f44d\U0001f3fd" * 20, "\u2764\ufe0f" * 45, "\U0001f468\u200d\U0001f469\u200d\U0001f467" * 15],
+    ids=["letters", "skin tones", "variations", "families"],
+)
+def test_a_window_that_is_made_narrower_and_wider_leaves_no_lines_behind(tmux, text: str) -> None:
+    Path("line").write_text(text)
+    lines = "for i in $(seq 20); do cat line; echo $i; sleep .1; done"
+    pipeline("".join(task(lines, name=f"t{number}") for number in range(4)))
     terminal = tmux(columns=100)
-    run_in(terminal)
-    terminal.wait_for("t3")
+    # lines above the view: they, and not the view, go into the history, out of reach, when the window folds rows
+    terminal("send-keys", f"clear; seq 12; {' '.join(RUN)}", "Enter")
+    terminal.wait_for(text[0])
     for columns in (70, 61, 90, 65):
         time.sleep(0.35)
         terminal("resize-window", "-x", str(columns))
-    screen = terminal.wait_for("4 passed")
+    terminal.wait_for("4 passed")
+    screen = terminal("capture-pane", "-p", "-S", "-")
     live_part = screen.split("slowest")[0]
-    assert len(re.findall("^. t[0-9] ", live_part, re.MULTILINE)) == 4, screen
+    assert len(re.findall("t[0-9]  ", live_part)) == 4, screen
     assert live_part.count("/4") == 1, screen
+
+
+def test_lines_of_services_scroll_past_a_table_at_the_top_of_the_screen(tmux) -> None:
+    Path("trio-process.toml").write_text(
+        '[services.a]\nshell = "for i in 1 2 3; do echo line $i; sleep .3; done; exec sleep 60"\n'
+    )
+    terminal = tmux()
+    terminal("send-keys", f"clear; {' '.join(PROGRAM)} up", "Enter")
+    screen = terminal.wait_for("line 3")
+    assert screen.count("SERVICE") == 1, screen
+    terminal("send-keys", "C-c")
+    terminal.wait_for("ready> ")
 
 
 def test_typing_into_the_view_leaves_nothing_and_goes_to_the_shell_afterwards(tmux) -> None:

@@ -36,6 +36,7 @@ _HIDE_CURSOR: Final = "\x1b[?25l"
 _SHOW_CURSOR: Final = "\x1b[?25h"
 _END_OF_LINE: Final = "\x1b[0m\x1b[K\n"
 _CLEAR_BELOW: Final = "\x1b[J"
+_CLEAR_LINE: Final = "\x1b[2K"
 _CANCEL: Final = "\x18"  # ends a partially written escape sequence (ECMA-48, CAN)
 _LFLAG: Final = 3
 _LOOK: Final = 0.1  # seconds
@@ -94,7 +95,7 @@ class Screen:
         if not text:
             return
         up = self._height_now(width) if self._is_on else 0
-        self._put((f"\x1b[{up}A\r{_CLEAR_BELOW}" if up else "") + text)
+        self._put("\r" + _erased(up) + text)
         self._rows = ()
 
     def _height_now(self, width: int) -> int:
@@ -199,6 +200,14 @@ class Screen:
             with suppress(termios.error, OSError), background_may_write():
                 termios.tcsetattr(STDOUT, termios.TCSANOW, self._settings)
         self._settings = None
+
+
+def _erased(rows: int) -> str:
+    """Return what erases the rows above the cursor, and leaves it on the first of them.
+
+    Row by row, as tmux keeps a screen in its history that is cleared from the first cell on.
+    """
+    return f"\x1b[{rows}A" + f"{_CLEAR_LINE}\n" * rows + f"\x1b[{rows}A" if rows else ""
 
 
 def wants_live_view(environ: Mapping[str, str]) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _COLOUR: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 # all other escape sequences: cursor movement, titles, and so on (ECMA-48 5.4, xterm's OSC)
 _SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+# what only changes or joins the characters beside it: joiners, variation selectors, skin tones, tags
+_JOINERS: Final = re.compile("[\u200c\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 _TAB: Final = 4
 _MOST_NAMES: Final = 8
 _SHELLS: Final = (("-c",), ("-e", "-c"))
@@ -40,11 +42,19 @@ def logged(line: str) -> str:
     return "".join([piece if place % 2 else escape_controls(piece) for place, piece in enumerate(pieces)])
 
 
+def steady(text: str) -> str:
+    """Return a text without the joiners of emoji, as no two terminals agree on how many columns joined ones take.
+
+    A view that is redrawn has to know the columns: a narrower window folds its rows.
+    """
+    return text if text.isascii() else _JOINERS.sub("", text)
+
+
 def glimpse(line: str) -> str:
-    """Return the visible part of a line: without colours, and after its last carriage return."""
+    """Return the visible part of a line: without colours, after its last carriage return, and of a steady width."""
     if not line.isprintable():
         line = one_line(last_state(_SEQUENCE.sub("", line)).expandtabs(_TAB))
-    return line.rstrip()
+    return steady(line).rstrip()
 
 
 def last_state(line: str) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from ..._core import EndReason, in_seconds, last_lines, masker_for
 from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
 from ..._process import WANTS_TERMINAL
-from ..text import clock, glimpse, listed, one_line, typed, without_sequences
+from ..text import clock, glimpse, listed, one_line, steady, typed, without_sequences
 from .board import Board, Row
 from .summary import Summary
 
@@ -88,7 +88,7 @@ def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
 
 def _lines(board: Board, rows: list[Row], width: int, *, plain: bool) -> Iterator[Text]:
     """Yield a line per task: mark, name, time, host and note. Not a rich table, as each column has its own width rule."""
-    names = {row.spec.name: one_line(row.spec.name) for row in rows}
+    names = {row.spec.name: steady(one_line(row.spec.name)) for row in rows}
     name_width = min(max(map(cell_len, names.values()), default=0), max(_LEAST_NAME, width // 3))
     host_width = min(max([cell_len(one_line(row.host)) for row in rows], default=0), _MOST_HOST)
     for row in rows:
