@@ -18,7 +18,7 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from .._control import ControlClient, ControlError, ControlServer
+from .._control import ControlClient, ControlError, ControlServer, add_route
 from .._core import DaemonError, ProcessError, remedy
 from .._daemon import LONGEST_UNIX_PATH, PIDFile, read_pid
 from .state import check_owner, make_private, state_directory
@@ -209,7 +209,7 @@ def announce(server: ControlServer, command: str) -> None:
     async def answer() -> dict[str, Any]:
         return {"success": True, "data": {"command": command}}
 
-    server.app.add_url_rule(f"/api/process{_ROUTE}", view_func=answer)
+    add_route(server, f"/api/process{_ROUTE}", answer)
 
 
 def segment(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -12,6 +12,7 @@ from .._core import Block, OptionError, ProcessError, Secret, checks, logger, me
 from .._daemon import Address, Registry, import_http, listening, parse_address, serving
 from .._process import Service
 from .._supervisor import Supervisor
+from .demand import on_demand
 from .gate import Access, Guard, Names, is_loopback
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class ControlServer(Block):
         "_bound",
         "_given",
         "_hosts",
+        "_on_demand",
         "_page",
         "_plane",
+        "_routes",
         "_sources",
         "_token",
     )
@@ -106,6 +109,8 @@ class ControlServer(Block):
         }
         self._plane: Plane | None = None
         self._app: QuartTrio | None = None
+        self._on_demand = False
+        self._routes: list[tuple[str, Callable[[], Awaitable[Any]], str]] = []
         if not self._address.path and not is_loopback(self._address.host) and _is_literal(self._address.host):
             self._need_given_token()
 
@@ -139,6 +144,8 @@ class ControlServer(Block):
             from quart_trio import QuartTrio  # noqa: PLC0415 - the HTTP stack is most of the import time
 
             self._app = QuartTrio("trio_process.control", static_folder=None)
+            for rule, view, method in self._routes:
+                self._app.add_url_rule(rule, view_func=view, methods=[method])
         return self._app
 
     def pipeline(
@@ -193,7 +200,8 @@ class ControlServer(Block):
                         bound,
                         self._access.value,
                     )
-                await trio.to_thread.run_sync(_import_stack)
+                if not self._on_demand:
+                    await trio.to_thread.run_sync(_import_stack)
                 async with self._open(listeners, bound, hosts):
                     yield
         finally:
@@ -201,9 +209,7 @@ class ControlServer(Block):
 
     @asynccontextmanager
     async def _open(self, listeners: list[Any], bound: Address, hosts: list[str]) -> AsyncIterator[None]:
-        from .api import Router, api_routes, page_routes  # noqa: PLC0415 - it imports everything needed for serving
-        from .frontend import Frontend  # noqa: PLC0415 - as above
-        from .live import Feed, Plane, sample  # noqa: PLC0415 - as above
+        from .live import Feed, Plane, sample  # noqa: PLC0415 - kept out of the import time
 
         names = Names([*hosts, self._address.host], bound.port, self._hosts, anything=bool(bound.path))
         guard = Guard(
@@ -215,18 +221,15 @@ class ControlServer(Block):
         )
         plane = Plane(**self._sources)
         plane.guard = guard
-        router = Router([*api_routes(), *(page_routes() if self._page else [])])
-        frontend = Frontend(plane, router, guard, self.app)
-        limit = _MAX_CONNECTIONS + plane.max_streams
         async with open_shielded_scope() as nursery:
             plane.nursery = nursery
             self._plane = plane
-            nursery.start_soon(Feed(plane).run)
+            await nursery.start(Feed(plane).run)
             nursery.start_soon(plane.hub.run)
             nursery.start_soon(plane.daemons.run)
             nursery.start_soon(sample, plane)
             try:
-                async with serving(frontend, self.app, listeners, max_connections=limit, refusal=frontend.refusal):
+                async with self._answering(plane, guard, listeners, nursery):
                     self._bound = bound
                     try:
                         yield
@@ -236,6 +239,46 @@ class ControlServer(Block):
                         plane.close()
             finally:
                 self._plane = None
+
+    @asynccontextmanager
+    async def _answering(
+        self, plane: Plane, guard: Guard, listeners: list[Any], nursery: trio.Nursery
+    ) -> AsyncIterator[None]:
+        if not self._on_demand:
+            async with self._serving(plane, guard, listeners):
+                yield
+            return
+
+        async def serve() -> None:
+            await trio.to_thread.run_sync(_import_stack)
+            async with self._serving(plane, guard, listeners):
+                await plane.closing.wait()
+
+        async with on_demand(listeners, plane.closing, serve, nursery):
+            yield
+
+    def _serving(self, plane: Plane, guard: Guard, listeners: list[Any]) -> AbstractAsyncContextManager[None]:
+        from .api import Router, api_routes, page_routes  # noqa: PLC0415 - it imports everything needed for serving
+        from .frontend import Frontend  # noqa: PLC0415 - as above
+
+        router = Router([*api_routes(), *(page_routes() if self._page else [])])
+        frontend = Frontend(plane, router, guard, self.app)
+        limit = _MAX_CONNECTIONS + plane.max_streams
+        return serving(frontend, self.app, listeners, max_connections=limit, refusal=frontend.refusal)
+
+
+def serve_on_demand(server: ControlServer) -> ControlServer:
+    """Make a server import the HTTP stack when the first client connects, not when it is entered; return it."""
+    server._on_demand = True
+    return server
+
+
+def add_route(server: ControlServer, rule: str, view: Callable[[], Awaitable[Any]], method: str = "GET") -> None:
+    """Add a route to the app of a server, which is not made for that."""
+    if server._app is None:
+        server._routes.append((rule, view, method))
+    else:
+        server._app.add_url_rule(rule, view_func=view, methods=[method])
 
 
 def _checked_token(token: Secret | str | None) -> Secret:

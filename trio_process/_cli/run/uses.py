@@ -9,7 +9,7 @@ from typing import Final, final
 import attrs
 import trio
 
-from ..._control import ControlClient, ControlError, ControlServer
+from ..._control import ControlClient, ControlError, ControlServer, serve_on_demand
 from ..._core import AlreadyRunningError, DaemonError, UnitFailedError, open_scope
 from ..._daemon import PIDFile, default_registry
 from ..._supervisor import Supervisor, UnitSpec, held, wait_unheld
@@ -100,7 +100,8 @@ async def _claim(instance: Instance) -> ControlClient | PIDFile | None:
 @asynccontextmanager
 async def _shared(instance: Instance, supervisor: Supervisor) -> AsyncIterator[None]:
     """Serve the address of the instance during the block, so that `ps`, `logs` and other runs find the services."""
-    async with ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as server:
+    server = ControlServer(instance.address, supervisor=supervisor, registry=default_registry())
+    async with serve_on_demand(server):
         announce(server, "run")
         yield
 

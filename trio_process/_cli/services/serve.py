@@ -17,7 +17,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from ..._control import Access, ControlServer
+from ..._control import Access, ControlServer, add_route, serve_on_demand
 from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
 from ..._daemon import Daemon, DaemonEntry, default_registry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
@@ -48,20 +48,27 @@ class ServeSettings:
     until_done: bool = True
 
 
-async def serve(instance: Instance, settings: ServeSettings, make_show: Callable[[Supervisor], Show]) -> int:
+async def serve(
+    instance: Instance,
+    settings: ServeSettings,
+    make_show: Callable[[Supervisor], Show],
+    supervisor: Supervisor | None = None,
+) -> int:
     """Run the services of a file until a signal arrives or an essential service ends; return the exit status.
 
     Args:
         instance: The instance of the file.
         settings: The services and addresses.
         make_show: Returns the object that shows the services of a supervisor.
+        supervisor: The supervisor of the file, None to read the file.
 
     Raises:
         AlreadyRunningError: Another instance is running.
         PipelineError: The file has faults.
         OptionError: A service has faults, or the address is not valid.
     """
-    supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
+    if supervisor is None:
+        supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
     stops = _stop_signals(settings)  # the daemon replaces the dispositions
     status, show = _Status(), make_show(supervisor)
     entry = DaemonEntry("up", str(instance.file), project=str(instance.file.parent))
@@ -73,7 +80,7 @@ async def serve(instance: Instance, settings: ServeSettings, make_show: Callable
                     _findable(instance),
                     show.showing(),
                     _shown(supervisor, show, status),
-                    ControlServer(instance.address, supervisor=supervisor, registry=default_registry()) as control,
+                    _control(instance, supervisor) as control,
                     _page(control, supervisor, settings, show),
                     supervisor,
                 ):
@@ -92,6 +99,10 @@ async def serve(instance: Instance, settings: ServeSettings, make_show: Callable
         logger.error("%s", error)
         status.has_failed = True
     return status.code
+
+
+def _control(instance: Instance, supervisor: Supervisor) -> ControlServer:
+    return serve_on_demand(ControlServer(instance.address, supervisor=supervisor, registry=default_registry()))
 
 
 @asynccontextmanager
@@ -217,7 +228,7 @@ async def _page(
                 server = listening[0] if listening else await listen(_LOOPBACK, None)
             return {"success": True, "data": {"url": server.login_url.reveal()}}
 
-        control.app.add_url_rule("/api/process/ui", view_func=ui, methods=["POST"])
+        add_route(control, "/api/process/ui", ui, "POST")
         announce(control, "up")
         yield
 

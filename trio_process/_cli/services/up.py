@@ -13,7 +13,7 @@ import trio
 from ..._control import ControlError, ControlServer
 from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
 from ..._process import Service
-from ..._supervisor import supervisor_of
+from ..._supervisor import Supervisor, supervisor_of
 from ..instance import Instance
 from ..output import print_error, report, write
 from ..screen import Screen, wants_live_view
@@ -43,18 +43,21 @@ async def bring_up(
     listen: str,
 ) -> int:
     """Run the command `up`; return the exit status."""
+    token = os.environ.pop(TOKEN, None)
+    supervisor: Supervisor | None = None
     enabled: frozenset[str] = frozenset()
     if instance.file.is_file() or not instance.pid():  # else the directory was renamed while the instance was running
         # faults are reported before anything starts
-        enabled = await trio.to_thread.run_sync(_enabled, instance, tuple(names))
-    token = os.environ.pop(TOKEN, None)
+        supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, tuple(names))
+        enabled = frozenset([spec.name for spec in supervisor._specs if spec.enabled and spec.replicas])
     if listen:  # as above
         ControlServer(listen, token=token)
     instance.prepare()
     _ = instance.address  # an overlong path is reported before anything starts
     settings = ServeSettings(names=tuple(names), listen=listen, token=token)
     while True:
-        await _let_run_end(instance, timeout)
+        if await _let_run_end(instance, timeout):
+            supervisor = None  # it is read again, as it may have changed meanwhile
         if pid := instance.pid():
             if listen:
                 raise ProcessError(
@@ -69,27 +72,22 @@ async def bring_up(
         if not enabled:
             report(f"{instance.file} has no service to start")
         with suppress(AlreadyRunningError):  # another process was faster
-            return await _stay_in_foreground(instance, settings)
+            return await _stay_in_foreground(instance, settings, supervisor)
+        supervisor = None
 
 
-def _enabled(instance: Instance, names: tuple[str, ...]) -> frozenset[str]:
-    """Return the services that an instance of a file starts, if it starts the named ones; without names, the enabled ones."""
-    specs = supervisor_of(instance.file, names)._specs
-    return frozenset([spec.name for spec in specs if spec.enabled and spec.replicas])
-
-
-async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # noqa: ASYNC109 - as above
-    """Wait for the end of a `run` that started services of the file for its tasks.
+async def _let_run_end(instance: Instance, timeout: float | None) -> bool:  # noqa: ASYNC109 - as above
+    """Wait for the end of a `run` that started services of the file for its tasks; return whether there was an instance.
 
     Raises:
         ProcessError: It did not end within `timeout` seconds.
     """
     if not (pid := instance.pid()):
-        return
+        return False
     with suppress(DaemonError), trio.move_on_after(_START):
         await instance.wait_until_it_answers(lambda: not instance.pid())
     if await instance.command() != "run":
-        return
+        return True
     report(f"trio-process run (PID {pid}) uses the services of {instance.file}; waiting until it has ended")
     with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
         while instance.pid() == pid:  # noqa: ASYNC110 - another process's end
@@ -97,19 +95,20 @@ async def _let_run_end(instance: Instance, timeout: float | None) -> None:  # no
     if limit.cancelled_caught:
         assert timeout is not None
         raise ProcessError(f"trio-process run (PID {pid}) still uses the services after {in_seconds(timeout)}")
+    return True
 
 
-async def _stay_in_foreground(instance: Instance, settings: ServeSettings) -> int:
+async def _stay_in_foreground(instance: Instance, settings: ServeSettings, supervisor: Supervisor | None) -> int:
     """Run the services and show them until they end or are stopped; return the exit status."""
     with ExitStack() as stack:
         terminal = Terminal()
         stack.callback(terminal.close)
         if os.environ.get("NO_COLOR") or not wants_live_view(os.environ) or (terminal.exists and not terminal.is_ours):
             show = PlainShow(Lines([], colour=wants_colour()), _write_in_thread, print_error)
-            return await serve(instance, settings, lambda _: show)
+            return await serve(instance, settings, lambda _: show, supervisor)
         screen = Screen(terminal)
         stack.callback(screen.close)
-        return await serve(instance, settings, lambda supervisor: LiveShow(supervisor, screen, colour=True))
+        return await serve(instance, settings, lambda shown: LiveShow(shown, screen, colour=True), supervisor)
 
 
 async def _write_in_thread(text: str) -> None:

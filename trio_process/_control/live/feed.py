@@ -57,15 +57,17 @@ class Feed:
         self._dropped = 0
         self._known: set[str] = set()
 
-    async def run(self) -> None:
-        """Consume all events until the service is left."""
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Consume all events until the service is left; it has started once no further event is missed."""
         service = self._plane.service
         if service is None:
+            task_status.started()
             return
         self._service = service
         self._learn_services()
         with service.subscribe(buffer=_BUFFER, overflow=Overflow.DROP_OLDEST) as events:
             self._plane.events = events
+            task_status.started()
             try:
                 while True:
                     self._take(await events.receive_batch())
