@@ -1,6 +1,6 @@
 """Serve on demand: the HTTP stack is imported when the first client connects, and until then the listeners only listen.
 
-Its import takes three times as long as that of everything else, and as much memory. `trio-process up` starts its services
+Its import takes three times as long as that of everything else, and as much memory. ``trio-process up`` starts its services
 before that, and runs for weeks without a client.
 """
 
