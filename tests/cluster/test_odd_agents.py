@@ -16,9 +16,9 @@ HELLO = ["Hello", VERSION, "node", "place", 1, 2, None, []]
 STARTED = ["Started", 1, 4711]
 
 
-def over(exit_code=0, max_rss=None, survivors=()):
+def over(exit_code=0, pid=None, max_rss=None, survivors=()):
     """Return the message that ends the first process."""
-    return ["Over", 1, exit_code, 0.0, 0.0, max_rss, None, False, False, False, survivors]
+    return ["Over", 1, pid, exit_code, 0.0, 0.0, max_rss, None, False, False, False, survivors]
 
 
 def frame(message):
@@ -100,6 +100,9 @@ async def _bounded():
         [["CloseStdin", 1]],
         [["Refused", 1]],
         [STARTED, STARTED],
+        [over(pid=-1)],
+        [STARTED, over(pid=4711)],
+        [over(pid=4711), over(pid=4711)],
         [STARTED, ["Refused", 1]],
         [STARTED, ["Failed", 1, False, "", None, None]],
         [STARTED, ["Stuck", 1, [[]]]],

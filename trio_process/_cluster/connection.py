@@ -55,8 +55,8 @@ class Connection(Protocol):
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in two turns of Trio's loop: what is woken now, and what that wakes, has run by then."""
 
-    def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
-        """Ask the agent to start a process; return its number in this session.
+    def spawn(self, remote: Remote, packed: dict[str, object], *, prompt: bool) -> int:
+        """Ask the agent to start a process, and to report that promptly; return its number in this session.
 
         Raises:
             WireError: Its arguments and environment are too long.

@@ -1,6 +1,7 @@
 """The messages between client and agent: one class for each, JSON on the wire, checked field by field.
 
     agent   Hello ...... Started | Failed | Refused ... Credit ... Exited ... Over ...... Leaving, Bye
+            or, for a short run, Over alone
     client  ...... Welcome ... Spawn ... Credit, CloseStdin, Signal, Stop ...... Leave
 
 Either side sends a `Ping` when it has nothing else to send. Input and output of processes travel as raw frames between
@@ -51,9 +52,13 @@ class Welcome(NamedTuple):
 
 
 class Spawn(NamedTuple):
-    """Start a process; `options` is the result of `pack_options`."""
+    """Start a process; `options` is the result of `pack_options`.
+
+    Unless it is `prompt`, the start may be reported a few moments later, and with the end of a process that is short.
+    """
 
     process: int
+    prompt: bool
     options: dict[str, Any]
 
 
@@ -117,10 +122,12 @@ class Exited(NamedTuple):
 class Over(NamedTuple):
     """How the process ended; nothing of it is left.
 
-    `cut` says that it was stopped because the agent leaves; `survivors` are the processes that SIGKILL did not end.
+    `cut` says that it was stopped because the agent leaves; `survivors` are the processes that SIGKILL did not end. A
+    PID reports the start as well, which was not reported before.
     """
 
     process: int
+    pid: Count | None
     exit_code: ExitCode
     user: float
     system: float

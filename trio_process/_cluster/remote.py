@@ -120,6 +120,7 @@ class RemoteHandle:
         "_owner",
         "_paused",
         "_place",
+        "_prompt",
         "_reactor",
         "_refused",
         "_roster",
@@ -148,6 +149,7 @@ class RemoteHandle:
         self._place: Place | None = None
         self._session: Connection | None = None
         self._number = 0  # in that session
+        self._prompt = True
         self._answered = False
         self._asker: trio.lowlevel.Task | None = None  # waits for the answer
         self._refused = False
@@ -175,8 +177,9 @@ class RemoteHandle:
         """Whether an agent must still be found, and answer."""
         return self._place is None
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
         """Wait for a place, and for the agent's answer."""
+        self._prompt = prompt
         try:
             while True:
                 self._place = await self._roster.place(options)
@@ -201,7 +204,7 @@ class RemoteHandle:
         packed = pack_options(options, grace_period=self.grace, extra_env=place.env, stdin=stdin.open)
         self._answered = False
         try:
-            self._number = session.spawn(self, packed)
+            self._number = session.spawn(self, packed, prompt=self._prompt or stdin.open)
         except WireError as error:
             self._failure = start_error(options, OSError(errno.E2BIG, str(error)))
             return
@@ -229,7 +232,10 @@ class RemoteHandle:
                 self._conclude()
 
         assert self._session is not None
-        self._session.call_soon(partial(self._reactor.call, begin))
+        if self._prompt:
+            self._session.call_soon(partial(self._reactor.call, begin))
+        else:  # nobody waits for the start, to subscribe to what follows
+            self._reactor.call(begin)
         if self._stdin.source is not None:
             if self._session.nursery is None:  # the agent was lost in this very moment
                 self._stdin.release()
@@ -254,7 +260,7 @@ class RemoteHandle:
         Raises:
             WireError: It is a second answer, or comes before the answer.
         """
-        if isinstance(message, Answer) == self._answered:
+        if (isinstance(message, Answer) or (type(message) is Over and message.pid is not None)) == self._answered:
             state = "runs already" if self._answered else "has not started"
             raise WireError(f"a message {type(message).__name__} came for process {self._number}, which {state}")
         _REACTIONS[type(message)](self, message)
@@ -265,10 +271,10 @@ class RemoteHandle:
             trio.lowlevel.reschedule(self._asker)
             self._asker = None
 
-    def _on_started(self, message: Started) -> None:
+    def _on_started(self, message: Started | Over) -> None:
         assert self._place is not None
         self._wake()
-        self.pid = message.pid
+        self.pid = message.pid or 0
         self.host = self._place.agent.host
 
     def _on_failed(self, message: Failed) -> None:
@@ -300,6 +306,8 @@ class RemoteHandle:
             self._owner.check_unkillable()
 
     def _on_over(self, message: Over) -> None:
+        if message.pid is not None:
+            self._on_started(message)
         usage = ResourceUsage(
             user=message.user,
             system=message.system,

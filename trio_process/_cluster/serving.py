@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from typing import Any, Final, final
+from collections.abc import Callable
+from typing import Final, final
 
 import trio
 
 from .._core import (
-    CommandResult,
     EndReason,
     OptionError,
     ProcessError,
@@ -23,7 +23,6 @@ from .._core import (
     ProcessNotRunningError,
     ProgramNotFoundError,
     ResourceUsage,
-    RunOptions,
     ServiceClosedError,
     StdinNotAvailableError,
     Stdio,
@@ -31,7 +30,7 @@ from .._core import (
     Stream,
     logger,
 )
-from .._process import Backend, ManagedProcess, Reactor, Service, ServiceOptions
+from .._process import Backend, Handle, Lifecycle, ManagedProcess, Reactor, Record, Service, ServiceOptions, process_of
 from .capacity import place, usable_gpus, usable_memory, usable_slots
 from .link import Inflow, Link
 from .messages import (
@@ -67,9 +66,11 @@ _DRAIN: Final = 5.0  # seconds for the last messages, once every tree is dead
 class TappedService(Service):
     """The agent's own service."""
 
-    def __init__(self, options: ServiceOptions, taps: dict[int, Tap]) -> None:
+    def __init__(self, options: ServiceOptions, taps: dict[int, Tap], on_end: Callable[[Lifecycle], object]) -> None:
         super().__init__(options=options)
         self._taps = taps
+        self.runtime = self._runtime
+        self.runtime.on_end = on_end
 
     def _make_backend(self, reactor: Reactor, options: ServiceOptions) -> Backend:
         return TappedBackend(super()._make_backend(reactor, options), reactor, self._taps)
@@ -81,6 +82,7 @@ class Input:
 
     def __init__(self, inflow: Inflow) -> None:
         self.inflow = inflow
+        self.scope = trio.CancelScope()  # of the task that writes it
         self._parts: deque[bytes | None] = deque()
         self._arrived = trio.lowlevel.ParkingLot()
         self.closed = False
@@ -117,7 +119,7 @@ class AgentServer:
         self._taps: dict[int, Tap] = {}
         self._inputs: dict[int, Input] = {}
         self._latest = 0
-        self._running = 0
+        self._nursery: trio.Nursery | None = None
         self._all_over = trio.Event()
         self._leave = trio.Event()
         self._why = ""
@@ -126,6 +128,7 @@ class AgentServer:
         """Serve until there is a reason to leave; by then every process that was started is dead."""
         link = self._link
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(link.write)
             nursery.start_soon(self._watch_signals)
             if self._lifeline is not None:
@@ -175,13 +178,13 @@ class AgentServer:
             )
         except OptionError as error:
             raise WireError(f"the options of its service could not be understood: {error}") from None
-        async with TappedService(options, self._taps) as service:
+        async with TappedService(options, self._taps, self._on_end) as service:
             nursery.start_soon(self._read, nursery, service, frames, welcome.heartbeat)
             nursery.start_soon(self._link.beat, welcome.heartbeat, lambda: self._end("nothing was heard of the client"))
             await self._leave.wait()
             self._link.send(Leaving(self._why))
         with trio.move_on_after(_DRAIN):
-            if self._running:
+            if self._taps:
                 await self._all_over.wait()
             self._link.send(Bye())
             await self._link.flush()
@@ -204,7 +207,7 @@ class AgentServer:
             pass  # that is an end, too
         self._end("its starter has ended")
 
-    async def _read(self, nursery: trio.Nursery, service: Service, frames: list[Frame], heartbeat: float) -> None:
+    async def _read(self, nursery: trio.Nursery, service: TappedService, frames: list[Frame], heartbeat: float) -> None:
         """Handle messages, until the connection ends."""
         try:
             heard = trio.current_time()
@@ -225,13 +228,13 @@ class AgentServer:
         for tap in self._taps.values():
             tap.give_up()
 
-    def _handle(self, nursery: trio.Nursery, service: Service, frame: Frame) -> None:
+    def _handle(self, nursery: trio.Nursery, service: TappedService, frame: Frame) -> None:
         if frame.kind is Kind.STDIN:
             self._take_input(frame)
             return
         message = _message(frame)
         if isinstance(message, Spawn):
-            self._spawn(nursery, service, message.process, message.options)
+            self._spawn(nursery, service, message)
         elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
             tap = self._tap(message.process)
             if tap is not None:
@@ -242,7 +245,7 @@ class AgentServer:
             raise WireError(f"a message {type(message).__name__} came from the client")
 
     def _pass_on(
-        self, nursery: trio.Nursery, service: Service, tap: Tap, message: Credit | CloseStdin | Signal | Stop
+        self, nursery: trio.Nursery, service: TappedService, tap: Tap, message: Credit | CloseStdin | Signal | Stop
     ) -> None:
         """Handle a message about a process that has not ended."""
         match message:
@@ -258,15 +261,53 @@ class AgentServer:
                 tap.asked_to_end = True
                 nursery.start_soon(_stop, service, tap, grace)
 
-    def _spawn(self, nursery: trio.Nursery, service: Service, process: int, packed: dict[str, Any]) -> None:
+    def _spawn(self, nursery: trio.Nursery, service: TappedService, message: Spawn) -> None:
+        process = message.process
         if process <= self._latest:
             raise WireError(f"process {process} was to be started after process {self._latest}")
-        options = unpack_options(packed, str(process))
+        options = unpack_options(message.options, str(process))
         self._latest = process
-        tap = self._taps[process] = Tap(self._link, process)
+        tap = self._taps[process] = Tap(self._link, process, prompt=message.prompt)
         if options.stdin is Stdio.PIPE:
             self._inputs[process] = Input(Inflow(self._link, Kind.STDIN, process))
-        nursery.start_soon(self._run, service, options, tap)
+        try:
+            child, handle = service.runtime.spawn(options)
+        except ProcessError as error:
+            self._not_started(tap, error)
+            return
+        if handle.launching:
+            nursery.start_soon(self._launch, nursery, service, child, handle, tap)
+        else:  # most need no task of their own
+            self._watch(nursery, service, child, handle, tap)
+
+    async def _launch(
+        self, nursery: trio.Nursery, service: TappedService, child: Lifecycle, handle: Handle, tap: Tap
+    ) -> None:
+        try:
+            await service.runtime.launch(child, handle, prompt=True)
+        except ProcessError as error:
+            self._not_started(tap, error)
+        else:
+            self._watch(nursery, service, child, handle, tap)
+
+    def _watch(self, nursery: trio.Nursery, service: TappedService, child: Lifecycle, handle: Handle, tap: Tap) -> None:
+        service.runtime.watch(child, handle)
+        given = self._inputs.get(tap.process)
+        if given is not None:
+            nursery.start_soon(self._feed, process_of(child), given, tap.process)
+
+    def _not_started(self, tap: Tap, error: ProcessError) -> None:
+        closed = isinstance(error, ServiceClosedError)
+        self._link.send(Refused(tap.process) if closed else _failed(tap.process, error))
+        self._forget(tap)
+
+    def _forget(self, tap: Tap) -> None:
+        del self._taps[tap.process]
+        given = self._inputs.pop(tap.process, None)
+        if given is not None:
+            given.scope.cancel()
+        if not self._taps and self._leave.is_set():
+            self._all_over.set()
 
     def _tap(self, process: int) -> Tap | None:
         """Return the tap of a process, None if it has ended."""
@@ -281,80 +322,75 @@ class AgentServer:
             given.inflow.arrived(len(frame.body))
             given.put(frame.body)
 
-    async def _run(self, service: Service, options: RunOptions, tap: Tap) -> None:
-        """Start one process and report its progress."""
-        process = tap.process
-        self._running += 1
-        try:
-            managed = await service.start_with_options(options)
-        except ServiceClosedError:
-            self._link.send(Refused(process))
-        except ProcessError as error:
-            self._link.send(_failed(process, error))
-        else:
-            given = self._inputs.get(process)
-            if given is None:
-                await self._report_end(managed, tap)
-            else:
-                async with trio.open_nursery() as own:
-                    own.start_soon(self._feed, managed, given, process)
-                    await self._report_end(managed, tap)
-                    own.cancel_scope.cancel()
-        finally:
-            del self._taps[process]
-            self._inputs.pop(process, None)
-            self._running -= 1
-            if not self._running and self._leave.is_set():
-                self._all_over.set()
-
     async def _feed(self, managed: ManagedProcess, given: Input, process: int) -> None:
         """Write received input to the process's stdin; returned credit confirms that it is in the pipe."""
         try:
-            while (data := await given.take()) is not None:
-                await managed.send_input(data)
-                given.inflow.take(len(data), in_pieces=False)
-            await managed.close_stdin()
+            with given.scope:
+                while (data := await given.take()) is not None:
+                    await managed.send_input(data)
+                    given.inflow.take(len(data), in_pieces=False)
+                await managed.close_stdin()
         except ProcessNotRunningError:
             given.closed = True  # its end is about to be reported
         except StdinNotAvailableError:
             given.closed = True
             self._link.send(CloseStdin(process))
 
-    async def _was_cut(self, result: CommandResult, tap: Tap) -> bool:
-        """Return whether a process has ended because the agent leaves.
+    def _on_end(self, child: Lifecycle) -> None:
+        """Report the end of a process, at once if all of its output is sent and it is known who has ended it."""
+        record = child.record
+        if record.exit_code is None:
+            return  # it has not started
+        tap = self._taps[int(record.options.name or 0)]
+        cut = self._was_cut(record, tap)
+        if tap.held or cut is None:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._report_late, record, tap)
+        else:
+            self._report(record, tap, cut=cut)
+
+    def _was_cut(self, record: Record, tap: Tap) -> bool | None:
+        """Return whether a process has ended because the agent leaves; None if that isn't known yet.
 
         Engines that end a job send SIGTERM to all of its processes, so the agent and its children get it in any order.
         """
         if tap.asked_to_end:
             return False
-        if result.reason is EndReason.STOPPED:
+        if record.reason is EndReason.STOPPED:
             return True
-        if result.exit_code != -signal.SIGTERM or tap.terminated:
+        if record.exit_code != -signal.SIGTERM or tap.terminated:
             return False
-        with trio.move_on_after(_TOGETHER):
-            await self._leave.wait()
-        return self._leave.is_set()
+        return True if self._leave.is_set() else None
 
-    async def _report_end(self, managed: ManagedProcess, tap: Tap) -> None:
-        await managed.done.wait()
+    async def _report_late(self, record: Record, tap: Tap) -> None:
         await tap.flushed()
-        result = managed.result()
-        usage = result.usage or ResourceUsage()
-        assert result.exit_code is not None
+        cut = self._was_cut(record, tap)
+        if cut is None:
+            with trio.move_on_after(_TOGETHER):
+                await self._leave.wait()
+            cut = self._leave.is_set()
+        self._report(record, tap, cut=cut)
+
+    def _report(self, record: Record, tap: Tap, *, cut: bool) -> None:
+        usage = record.usage or ResourceUsage()
+        assert record.exit_code is not None
+        pid, tap.pid = tap.pid, None
         self._link.send(
             Over(
                 process=tap.process,
-                exit_code=result.exit_code,
+                pid=pid,
+                exit_code=record.exit_code,
                 user=usage.user,
                 system=usage.system,
                 max_rss=usage.max_rss,
                 oom_killed=usage.oom_killed,
                 core_dumped=usage.core_dumped,
-                incomplete=result.output_incomplete,
-                cut=await self._was_cut(result, tap),
+                incomplete=record.output_incomplete,
+                cut=cut,
                 survivors=list(tap.survivors),
             )
         )
+        self._forget(tap)
 
 
 def _stream(name: str) -> Stream:

@@ -92,14 +92,14 @@ class Session:
 
     # requests of the backend
 
-    def spawn(self, remote: Remote, packed: dict[str, object]) -> int:
+    def spawn(self, remote: Remote, packed: dict[str, object], *, prompt: bool) -> int:
         """Request the start of a process; return its number in this session.
 
         Raises:
             WireError: Its arguments and environment are too long.
         """
         number = self._latest + 1
-        self.link.send(Spawn(number, packed))
+        self.link.send(Spawn(number, prompt, packed))
         self._latest = number
         self._remotes[number] = remote
         return number

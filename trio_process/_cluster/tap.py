@@ -18,6 +18,7 @@ from .link import Link, Outflow
 from .messages import Exited, Started, Stuck
 from .wire import Kind
 
+_REPORTED_AFTER: Final = 0.01  # seconds after which a start is reported that need not be prompt
 _HELD_UP: Final = 0.05  # seconds between two looks at a stream without credit, after the exit of its process
 
 _KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
@@ -25,11 +26,19 @@ _KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
 
 @final
 class Tap:
-    """The data to send of one child; it outlives the child until all of it has had credit."""
+    """The data to send of one child; it outlives the child until all of it has had credit.
 
-    def __init__(self, link: Link, process: int) -> None:
+    Args:
+        link: The connection to the client.
+        process: The number of the child at the client.
+        prompt: Whether its start must be reported at once.
+    """
+
+    def __init__(self, link: Link, process: int, *, prompt: bool) -> None:
         self.link = link
         self.process = process
+        self.prompt = prompt
+        self.pid: int | None = None  # until its start is reported
         self.id = ""
         self.outflows = {stream: Outflow(link, kind, process) for stream, kind in _KINDS.items()}
         self.survivors: list[Survivor] = []
@@ -37,6 +46,12 @@ class Tap:
         self.asked_to_end = False  # by the client, so that the end is not the agent's doing
         self.when_room: Callable[[], object] | None = None
         self._flushed = trio.lowlevel.ParkingLot()
+
+    def report_start(self) -> None:
+        """Report the start, unless that was done."""
+        if self.pid is not None:
+            self.link.send(Started(self.process, self.pid))
+            self.pid = None
 
     def add_credit(self, stream: Stream, count: int) -> None:
         """Add credit for a stream, and resume reading if the child has waited for it."""
@@ -79,6 +94,18 @@ class TappedBackend:
         self._real = real
         self._reactor = reactor
         self._taps = taps
+        self._unreported: list[Tap] = []
+
+    def report_start_soon(self, tap: Tap) -> None:
+        """Report a start in a moment, unless it is reported with the end by then."""
+        if not self._unreported:
+            self._reactor.call_at(trio.current_time() + _REPORTED_AFTER, self._report_starts)
+        self._unreported.append(tap)
+
+    def _report_starts(self) -> None:
+        unreported, self._unreported = self._unreported, []
+        for tap in unreported:
+            tap.report_start()
 
     @property
     def mechanism(self) -> str:
@@ -94,7 +121,7 @@ class TappedBackend:
         """Start a child here."""
         tap = self._taps[int(options.name or 0)]
         tap.id = id
-        return TappedHandle(self._real.spawn(id, options, number), tap, self._reactor)
+        return TappedHandle(self._real.spawn(id, options, number), tap, self._reactor, self.report_start_soon)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Adopt a child; no message requests it."""
@@ -109,8 +136,9 @@ class TappedBackend:
 class TappedHandle(HandleBetween):
     """A child here, as its lifecycle and the wire see it."""
 
-    def __init__(self, real: Handle, tap: Tap, reactor: Reactor) -> None:
+    def __init__(self, real: Handle, tap: Tap, reactor: Reactor, report_soon: Callable[[Tap], object]) -> None:
         super().__init__(real)
+        self._report_soon = report_soon
         self._tap = tap
         self._reactor = reactor
         self._waiting: tuple[Stream, ...] = ()
@@ -119,11 +147,16 @@ class TappedHandle(HandleBetween):
     def begin(self, owner: HandleOwner) -> None:
         """Start watching the child, in the place of its lifecycle."""
         self._tap.when_room = self._read_on
-        self._tap.link.send(Started(self._tap.process, self._real.pid or 0))
+        self._tap.pid = self._real.pid or 0
+        if self._tap.prompt:
+            self._tap.report_start()
+        else:
+            self._report_soon(self._tap)
         super().begin(owner)
 
     def received(self, stream: Stream, data: bytes) -> None:
         """Send a chunk; without credit for the next one, stop reading for now."""
+        self._tap.report_start()
         outflow = self._tap.outflows[stream]
         outflow.write(data)
         if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
@@ -146,6 +179,7 @@ class TappedHandle(HandleBetween):
         """Pass it on; report it at once, unless the process has ended completely by then."""
         super().exited()
         if not self._reaped:
+            self._tap.report_start()
             self._tap.link.send(Exited(self._tap.process))
             self._look_held_up()
 
@@ -166,6 +200,7 @@ class TappedHandle(HandleBetween):
         """Report a child that SIGKILL did not end."""
         survivor = super().survivor()
         if survivor is not None:
+            self._tap.report_start()
             self._tap.link.send(Stuck(self._tap.process, [survivor]))
         return survivor
 

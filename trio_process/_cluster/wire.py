@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, final
 
 from .._core import ClusterError
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the protocol; it is in the first message of either side, and both must be equal."""
 
 MAGIC: Final = b"\0trio-process\0wire\0"

@@ -14,6 +14,7 @@ from .backend import (
 from .containment import state_of
 from .environment import MARKER
 from .handle_between import HandleBetween
+from .lifecycle import Lifecycle
 from .local import (
     CHUNK,
     PIPE_CAPACITY,
@@ -28,6 +29,7 @@ from .managed_process import (
     OutputLines,
     ask_to_stop,
     masker_of,
+    process_of,
     processor_time_of,
     stop_signal_of,
     unfinished_line,
@@ -36,6 +38,7 @@ from .options import ServiceOptions, ServiceStatistics
 from .output import DEFAULT_BUFFER_SIZE, LogFile, OutputLine, Redactor, RingBuffer, echo_chunks
 from .program import Program
 from .reactor import Reactor, Timer
+from .record import Record
 from .runtime import make_local_backend
 from .service import Service, start_noted
 from .start_errors import start_error
@@ -52,6 +55,7 @@ __all__ = [
     "Handle",
     "HandleBetween",
     "HandleOwner",
+    "Lifecycle",
     "LifecycleHost",
     "LocalBackend",
     "LogFile",
@@ -60,6 +64,7 @@ __all__ = [
     "OutputLines",
     "Program",
     "Reactor",
+    "Record",
     "Redactor",
     "RingBuffer",
     "Service",
@@ -74,6 +79,7 @@ __all__ = [
     "make_local_backend",
     "masker_of",
     "open_path",
+    "process_of",
     "processor_time_of",
     "spawn_with_descriptor_limit",
     "start_error",

@@ -91,8 +91,13 @@ class Handle(Protocol):
     def launching(self) -> bool:
         """Whether `launched` has to be awaited before the command itself runs."""
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
-        """Wait until the command itself runs; if it can't, release the child and return the error."""
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
+        """Wait until the command itself runs; if it can't, release the child and return the error.
+
+        Args:
+            options: The options of the process.
+            prompt: Return as soon as it runs; otherwise it may be a few moments later, or after its end.
+        """
 
     def begin(self, owner: HandleOwner) -> None:
         """Start to report to `owner`; the child may be reported as exited before this returns.
@@ -260,7 +265,7 @@ class PendingHandle:
         """Queue a request until the child has started."""
         self.requests += (request,)
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
         """Never called: there is nothing to wait for."""
         raise NotImplementedError
 

@@ -68,9 +68,9 @@ class HandleBetween:
         """Whether the real one is still being launched."""
         return self._real.launching
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
         """Pass it on."""
-        return await self._real.launched(options)
+        return await self._real.launched(options, prompt=prompt)
 
     def pause(self, stream: Stream) -> None:
         """Pass it on."""

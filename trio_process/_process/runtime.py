@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -14,6 +14,7 @@ from typing import Any, Final, final
 import trio
 
 from .._core import (
+    ActionProcessStarted,
     Bus,
     Core,
     EndReason,
@@ -71,6 +72,7 @@ class ServiceRuntime:
         reactor: Watches descriptors and timers; made when the block is entered, as the backend is.
         deadline: The deadline of its own graces; it follows that of the enclosing shutdown.
         is_closing: Whether the block is being left.
+        on_end: Called with each process that has ended, or could not be started.
     """
 
     def __init__(self, core: Core | None, options: ServiceOptions, make_backend: BackendFactory) -> None:
@@ -81,6 +83,7 @@ class ServiceRuntime:
         self.counts = {"started": 0, "failed": 0, "finished": 0}
         self.is_closing = False
         self.was_entered = False
+        self.on_end: Callable[[Lifecycle], object] | None = None
         self._make_backend = make_backend
         self._launching = 0
         self._idle = trio.Event()
@@ -160,6 +163,8 @@ class ServiceRuntime:
             self.table.ended(child)
             if not self.table.running:
                 self._idle.set()
+            if self.on_end is not None:
+                self.on_end(child)
         self._check_finished()
 
     async def wait_idle(self) -> None:
@@ -182,55 +187,77 @@ class ServiceRuntime:
         return number, Lifecycle(self, process_id(number), options, size)
 
     @trio.lowlevel.enable_ki_protection
-    async def start(self, options: RunOptions) -> Lifecycle:
-        """Start a process. No other task runs between the spawn and the entry in the table."""
+    async def start(self, options: RunOptions, *, to_end: bool = False, prompt: bool = True) -> Lifecycle:
+        """Start a process. No other task runs between the spawn and the entry in the table.
+
+        Args:
+            options: What to run.
+            to_end: Claim its output: the caller waits for its end.
+            prompt: Return as soon as it runs; otherwise it may be a few moments later, or after its end.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
+        child, handle = self.spawn(options)
+        child.claims += to_end
+        if handle.launching:
+            await self.launch(child, handle, prompt=prompt or self._has_deadline_or_listener(child))
+        self.watch(child, handle)
+        return child
+
+    def _has_deadline_or_listener(self, child: Lifecycle) -> bool:
+        """Return whether a late report of the start would be noticed."""
+        options = child.record.options
+        if options.timeout is not None or options.idle_timeout is not None:
+            return True
+        return bool(self.bus.targets(ActionProcessStarted, child.record.id, options.name))
+
+    def spawn(self, options: RunOptions) -> tuple[Lifecycle, Handle]:
+        """Spawn a process; `watch` must follow, after `launch` if the handle says that it is still launching."""
         self.check_open()
         restore_sigchld_default()
         number, child = self._new(options)
         self.table.add(child)
         child.starting()
         try:
-            handle = await self._spawn(child, number)
-        except ProcessStartError as error:
+            if options.log_file is not None and not options.detach:
+                child.output.sinks = (open_log(options),)
+            return child, self.backend.spawn(child.record.id, options, number)
+        except BaseException as error:
+            self._drop(child, error)
+            raise
+
+    def _drop(self, child: Lifecycle, error: BaseException) -> None:
+        """Note that a process could not be started."""
+        child.output.close_sinks()
+        if isinstance(error, ProcessStartError):
             self.counts["failed"] += 1
             child.start_failed(error)
-            self._check_finished()
-            raise
-        except BaseException:
+        else:
             # refused by a test's rules, or a bug: nothing was started, so the lifecycle is dropped in STARTING
             self.table.discard(child)
-            self._check_finished()
+        self._check_finished()
+
+    async def launch(self, child: Lifecycle, handle: Handle, *, prompt: bool) -> None:
+        """Wait until the command of a spawned process runs."""
+        self._launching += 1
+        try:
+            failure = await handle.launched(child.record.options, prompt=prompt)
+        except BaseException as error:
+            self._launching -= 1
+            self._drop(child, error)
             raise
+        self._launching -= 1
+        if failure is not None:
+            self._drop(child, failure)
+            raise failure
+
+    def watch(self, child: Lifecycle, handle: Handle) -> None:
+        """Watch a process that runs."""
         self._enter(child)
         child.started(handle)
         if self.is_closing:  # the service was left while a launcher still ran
-            if not options.detach:
+            if not child.record.options.detach:
                 child.ask(Request(EndReason.STOPPED, by=self._closed_by))
             self._check_finished()
-        return child
-
-    async def _spawn(self, child: Lifecycle, number: int) -> Handle:
-        options = child.record.options
-        if options.log_file is not None and not options.detach:
-            child.output.sinks = (open_log(options),)
-        try:
-            handle = self.backend.spawn(child.record.id, options, number)
-            if handle.launching:
-                await self._launch(handle, options)
-        except BaseException:
-            child.output.close_sinks()
-            raise
-        return handle
-
-    async def _launch(self, handle: Handle, options: RunOptions) -> None:
-        self._launching += 1
-        try:
-            failure = await handle.launched(options)
-        finally:
-            self._launching -= 1
-        if failure is not None:
-            raise failure
 
     def _enter(self, child: Lifecycle) -> None:
         """Count a child among those that run, and echo it on request."""

@@ -261,12 +261,13 @@ class Service(Block, EventSource):
         if not isinstance(options, RunOptions):
             raise OptionError(f"run_process takes a RunOptions, got {options!r}")
         runtime = self._runtime
-        child = await runtime.start(options)
-        child.claims += 1
+        for_start = task_status is not trio.TASK_STATUS_IGNORED
+        child = await runtime.start(options, to_end=True, prompt=for_start)
         try:
-            if task_status is not trio.TASK_STATUS_IGNORED:
+            if for_start:
                 task_status.started(process_of(child))
-            await child.settled.wait()
+            if not child.is_settled:
+                await child.settled.wait()
             await runtime.flush_echo(child)
             result = child.result()
         except BaseException:

@@ -99,7 +99,7 @@ class FakeHandle:
         """A script needs no launcher."""
         return False
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:  # noqa: ARG002 - never asked
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:  # noqa: ARG002 - never asked
         """Return None: the start of a script can't fail later."""
         await trio.lowlevel.checkpoint()
         return None

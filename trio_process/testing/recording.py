@@ -131,9 +131,9 @@ class RecordingHandle(HandleBetween):
         self._exited_at = round(trio.current_time() - self._began, 3)
         super().exited()
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
         """Record why the start failed."""
-        failure = await super().launched(options)
+        failure = await super().launched(options, prompt=prompt)
         if failure is not None:
             self._run.append(_start_error(failure))
         return failure

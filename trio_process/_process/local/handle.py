@@ -139,7 +139,7 @@ class LocalHandle:
         """Whether the launcher is still running in the place of the command."""
         return self._launch is not None
 
-    async def launched(self, options: RunOptions) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:  # noqa: ARG002 - it always is
         """Wait until the launcher has become the command; kill and reap the child if it can't."""
         assert self._launch is not None
         try:

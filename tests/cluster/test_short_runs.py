@@ -1,0 +1,137 @@
+"""How many messages a run takes: the agent is served in this process, and what passes between both ends is noted."""
+
+import pytest
+import trio
+import trio.testing
+
+from trio_process import ActionProcessExited, ActionProcessStarted, ProgramNotFoundError, RunOptions, Status
+from trio_process._cluster import AgentServer
+from trio_process._cluster.messages import Over, Spawn, Started, decode
+from trio_process._cluster.wire import Kind, Parser
+from trio_process.cluster import ClusterService
+
+
+class NotedStream(trio.abc.Stream):
+    """Notes the messages that are sent, but for those that don't concern a process."""
+
+    def __init__(self, stream, noted):
+        self.stream = stream
+        self.noted = noted
+        self.parser = Parser()
+
+    async def send_all(self, data):
+        for frame in self.parser.feed(data):
+            message = decode(frame.body) if frame.kind is Kind.MESSAGE else frame
+            if "process" in message._fields:
+                self.noted.append(message)
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self):
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes=None):
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self):
+        await self.stream.aclose()
+
+
+class AgentHere:
+    """Launches one agent in this process, and is its channel."""
+
+    start_timeout = 10.0
+
+    def __init__(self):
+        self.asked, self.answered = [], []
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.stream = NotedStream(ours, self.asked)
+        self.server = AgentServer(NotedStream(theirs, self.answered), slots=8)
+
+    async def launch(self, crew):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.server.serve)
+            await crew.attend(crew.roster.add("here", "here"), self)
+
+    async def died(self, hello):
+        await trio.sleep_forever()
+
+    def last_words(self):
+        return ""
+
+    def give_up(self):
+        pass
+
+
+@pytest.fixture
+async def agent():
+    return AgentHere()
+
+
+async def test_a_short_run_is_one_message_there_and_one_back(agent):
+    async with ClusterService(agent) as cluster:
+        result = await cluster.run("true")
+        assert [type(message) for message in agent.asked] == [Spawn]
+        assert [type(message) for message in agent.answered] == [Over]
+        assert (result.status, result.host) == (Status.EXITED, cluster.agents[0].host)
+        [process] = cluster.list()
+        assert process.pid == agent.answered[0].pid
+
+
+async def test_runs_that_begin_together_are_asked_for_by_one_write(agent, monkeypatch):
+    writes = []
+    send_all = agent.stream.send_all
+
+    async def counted(data):
+        writes.append(data)
+        await send_all(data)
+
+    monkeypatch.setattr(agent.stream, "send_all", counted)
+    async with ClusterService(agent) as cluster:
+        await cluster.run("true")
+        writes.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(cluster.run, "true")
+        assert len(writes) == 1
+
+
+async def test_the_output_of_a_run_comes_after_its_start(agent):
+    async with ClusterService(agent) as cluster:
+        assert (await cluster.run("echo", "hello")).output == "hello\n"
+        assert [type(message).__name__ for message in agent.answered][:2] == ["Started", "Frame"]
+        assert agent.answered[-1].pid is None
+
+
+async def test_the_start_of_a_long_run_is_reported_soon(agent):
+    async with ClusterService(agent) as cluster, trio.open_nursery() as nursery:
+        nursery.start_soon(cluster.run, "sleep", "600")
+        while not cluster.running():
+            await trio.sleep(0.001)
+        assert [type(message) for message in agent.answered] == [Started]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["start", "nursery.start", "timeout", "idle_timeout", "listener"])
+async def test_a_start_that_somebody_waits_for_is_reported_at_once(agent, how):
+    async with ClusterService(agent) as cluster, trio.open_nursery() as nursery:
+        match how:
+            case "start":
+                await (await cluster.start("true")).wait()
+            case "nursery.start":
+                await nursery.start(cluster.run_process, RunOptions(command="true"))
+            case "listener":
+                with cluster.subscribe(ActionProcessStarted, ActionProcessExited) as events:
+                    await cluster.run("true")
+                    assert type(await events.receive()) is ActionProcessStarted
+                    assert type(await events.receive()) is ActionProcessExited
+            case _:
+                await cluster.run("true", **{how: 60})
+    assert agent.asked[0].prompt
+    assert [type(message) for message in agent.answered if type(message).__name__ != "Exited"] == [Started, Over]
+
+
+async def test_a_run_that_can_not_start_says_so(agent):
+    async with ClusterService(agent) as cluster:
+        with pytest.raises(ProgramNotFoundError):
+            await cluster.run("no-such-program")
+        assert [type(message).__name__ for message in agent.answered] == ["Failed"]
