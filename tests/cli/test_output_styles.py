@@ -353,3 +353,9 @@ def test_a_colour_that_a_service_does_not_reset_stays_with_its_lines():
     assert lines.output("a", "still") == "a | \x1b[31mstill\x1b[0m\n"
     lines.change("a", "starting", "conditions hold")
     assert lines.output("a", "another process") == "a | another process\n"
+
+
+@given(st.lists(st.text(st.sampled_from("a \t\x1b[31m0é\r\x00"), max_size=8)))
+def test_lines_of_a_service_that_come_at_once_look_as_if_they_came_one_by_one(texts):
+    at_once, alone = Lines([], colour=False), Lines([], colour=False)
+    assert at_once.output("web", *texts) == "".join([alone.output("web", text) for text in texts])

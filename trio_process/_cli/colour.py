@@ -36,6 +36,10 @@ class Colour:
     def __init__(self) -> None:
         self._set: dict[str, str] = {}
 
+    def __bool__(self) -> bool:
+        """Return whether any are set now."""
+        return bool(self._set)
+
     def feed(self, line: str) -> str:
         """Return a line that starts with the task's current colours, and ends without any."""
         if "\x1b[" not in line and not self._set:

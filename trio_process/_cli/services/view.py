@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 import click
@@ -34,17 +34,22 @@ class Lines:
 
     def output(self, name: str, *lines: str) -> str:
         """Return lines that a service has written, formatted."""
+        return self._output(name, lines)
+
+    def _output(self, name: str, lines: Sequence[str]) -> str:
         colour = self._colours.get(name)
         if colour is None:
             colour = self._colours[name] = Colour()
         front = f"{self._prefix(name)} | "
+        if lines and not colour and "".join(lines).isprintable():  # a call for each line takes seven times as long
+            return front + f"\n{front}".join(lines) + "\n"
         return "".join([f"{front}{colour.feed(logged(line))}\n" for line in lines])
 
     def event(self, event: Any) -> str:
         """Return an event of the services, formatted: an `ActionProcessOutput` batch or a `UnitChanged`."""
         if isinstance(event, UnitChanged):
             return self.change(event.name, str(event.new), event.reason)
-        return self.output(event.name, *event.lines)
+        return self._output(event.name, event.lines)
 
     def change(self, name: str, state: str, reason: str) -> str:
         """Return the line for a change of a service's state."""

@@ -43,6 +43,7 @@ class Chunk(NamedTuple):
     stream: str
     source: Source
     at: float
+    weight: int
 
     @property
     def last(self) -> int:
@@ -80,7 +81,7 @@ class Log:
         self.chunks.append(chunk)
         self.lines += len(chunk.lines)
         self.total += len(chunk.lines)
-        self.weight += sum(map(len, chunk.lines))
+        self.weight += chunk.weight
         while (self.lines > MAX_LINES or self.weight > MAX_BYTES) and self.lines > 1:
             self._forget()
 
@@ -91,10 +92,17 @@ class Log:
             excess = len(oldest.lines) if self.chunks else max(1, len(oldest.lines) // 2)
         gone, rest = oldest.lines[:excess], oldest.lines[excess:]
         self.lines -= len(gone)
-        self.weight -= sum(map(len, gone))
+        weight = oldest.weight if not rest else _weight(gone)
+        self.weight -= weight
         self.dropped += len(gone)
         if rest:
-            self.chunks.appendleft(oldest._replace(first=oldest.first + len(gone), lines=rest))
+            self.chunks.appendleft(
+                oldest._replace(first=oldest.first + len(gone), lines=rest, weight=oldest.weight - weight)
+            )
+
+
+def _weight(lines: Sequence[str]) -> int:
+    return len("".join(lines))  # a third of the time of a sum
 
 
 class Query(NamedTuple):
@@ -149,7 +157,7 @@ class LogStore:
         self.cursor += len(lines)
         log = self._logs.pop(source.service, None) or Log()
         self._logs[source.service] = log  # now the last one
-        log.add(Chunk(first, lines, stream, source, at))
+        log.add(Chunk(first, lines, stream, source, at, _weight(lines)))
         if len(self._logs) > MAX_STRAYS:
             self._forget_strays()
         return first
