@@ -32,6 +32,16 @@ _BOUND_ON_A_VIRTUAL_CLOCK = 1000 * 3600.0
 settings.register_profile("trio_process", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("trio_process")
 
+# a shell starts what runs in the background with SIGINT and SIGQUIT ignored, and nohup(1) with SIGHUP: whatever the tests
+# start would inherit that, and wait for ever to be interrupted
+for _number, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
+
 os.environ[_MARK] = f"{os.getpid()}.{time.monotonic_ns()}"
 _VALUE = f"{_MARK}={os.environ[_MARK]}".encode()
 
