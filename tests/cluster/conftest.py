@@ -7,18 +7,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engines import (  # noqa: F401 - fixtures
-    dask_address,
-    dask_tls,
-    make_launcher,
-    slurm,
-    slurm_conf,
-    sshd,
-    warm_agents,
-    warm_dask_helper,
-    warm_helper,
-    warm_python,
-)
+import engines
+
+
+def pytest_configure(config):
+    """Make the engines known to all folders, so that tests of the contract run on those of this folder's tests."""
+    if not config.pluginmanager.is_registered(engines):
+        config.pluginmanager.register(engines)
 
 
 @pytest.fixture(params=["agent", "ssh", "slurm", "dask"])

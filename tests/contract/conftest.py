@@ -9,22 +9,13 @@ from worlds import World
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
-from engines import (  # noqa: F401 - fixtures
-    agent_launcher,
-    dask_address,
-    dask_launcher,
-    slurm,
-    slurm_conf,
-    slurm_launcher,
-    ssh_launcher,
-    ssh_master,
-    sshd,
-    warm_agents,
-    warm_dask_helper,
-    warm_helper,
-    warm_python,
-    warm_worker,
-)
+import engines
+
+
+def pytest_configure(config):
+    """Make the engines known to all folders, so that tests of the cluster run on those of this folder's tests."""
+    if not config.pluginmanager.is_registered(engines):
+        config.pluginmanager.register(engines)
 
 
 @pytest.fixture(params=["real", "fake", "agent", "ssh", "slurm", "dask"])
