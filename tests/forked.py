@@ -11,6 +11,7 @@ import atexit
 import contextvars
 import faulthandler
 import gc
+import io
 import logging
 import os
 import runpy
@@ -29,8 +30,8 @@ import pytest
 from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio._threads import PARENT_TASK_DATA
 
+from trio_process.__main__ import main
 from trio_process._cli.daemon import resident as daemon_resident
-from trio_process._cli.main import main
 from trio_process._cli.services import resident as services_resident
 from trio_process._process.local import fork_exec as fork_exec_module
 
@@ -51,13 +52,21 @@ def run(words: Sequence[str], *, timeout: float, **options: Any) -> subprocess.C
 
 
 def run_program(
-    command: Sequence[str | os.PathLike[str]], *, timeout: float, env: Mapping[str, str] | None = None, **options: Any
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    closed: Sequence[int] = (),
+    given: str | None = None,
+    **options: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run a `program` to its end in the same way."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **(streams | options | program(command, env))) as process:
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if given is not None:
+        streams["stdin"] = subprocess.PIPE
+    with subprocess.Popen(command, **(streams | options | program(command, env, closed=closed))) as process:
         try:
-            output = process.communicate(timeout=timeout)
+            output = process.communicate(given, timeout=timeout)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, *output)
@@ -85,26 +94,44 @@ def fork_residents(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fork_exec_module, "_fork_exec", fork)
 
 
-def program(command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what lets `subprocess.Popen` fork a Python, instead of starting it.
+def program(
+    command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None, *, closed: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Return what lets `subprocess.Popen` fork a Python, instead of starting it, with some descriptors closed.
 
-    The command is ``python -c CODE ARGUMENTS``, ``python FILE ARGUMENTS`` or ``python -m trio_process WORDS``.
+    The command is ``python -c CODE ARGUMENTS``, ``python FILE ARGUMENTS`` or ``python -m trio_process WORDS``; its only option of Python's
+    own is ``-W error``.
     """
     python, *argv = map(os.fspath, command)
     assert python == sys.executable
+    strict = argv[:2] == ["-W", "error"]
+    if strict:
+        argv = argv[2:]
     run: Callable[[], object] = main
     if argv[0] == "-c":
         run = partial(_exec, argv.pop(1))
     elif argv[:2] == ["-m", "trio_process"]:
         argv = argv[2:]
     else:
-        run = partial(runpy.run_path, argv[0], run_name="__main__")
-    return {"env": env, "preexec_fn": partial(become, argv, env, run)}
+        run = partial(_run_file, argv[0])
+    if strict:
+        run = partial(_strictly, run)
+    return {"env": env, "preexec_fn": partial(become, argv, env, run, closed)}
 
 
 def program_of_trio(command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the same for Trio's `open_process`, which forks in a thread; CPython 3.13 handles no signal in such a fork."""
     return program(command, env) if sys.version_info < (3, 13) else {"env": env}
+
+
+def _strictly(run: Callable[[], object]) -> object:
+    warnings.simplefilter("error")
+    return run()
+
+
+def _run_file(path: str) -> None:
+    sys.path[0:0] = [os.path.dirname(os.path.abspath(path))]  # as the interpreter does
+    runpy.run_path(path, run_name="__main__")
 
 
 def _exec(code: str) -> None:
@@ -113,7 +140,12 @@ def _exec(code: str) -> None:
     exec(compile(code, "<string>", "exec"), vars(module))
 
 
-def become(words: Sequence[str], environment: Mapping[str, str] | None, run: Callable[[], object] = main) -> None:
+def become(
+    words: Sequence[str],
+    environment: Mapping[str, str] | None,
+    run: Callable[[], object] = main,
+    closed: Sequence[int] = (),
+) -> None:
     """Run ``trio-process WORDS`` in a fork that has its standard streams and its directory, and end with it.
 
     Another `run` has the words as its `sys.argv`.
@@ -121,6 +153,8 @@ def become(words: Sequence[str], environment: Mapping[str, str] | None, run: Cal
     code = 70
     try:
         os.closerange(3, 2**20)  # also the pipe by which Popen learns of the exec
+        for descriptor in closed:
+            os.close(descriptor)
         _forget_the_tests()
         if environment is not None:
             os.environ.clear()
@@ -156,12 +190,23 @@ def _forget_the_tests() -> None:
 
 def _open_streams() -> None:
     encoding = os.environ.get("PYTHONIOENCODING") or "utf-8"
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdin = sys.__stdin__ = _opened(0, "r", encoding, "surrogateescape")
-    sys.stdout = sys.__stdout__ = _opened(1, "w", encoding, "surrogateescape")
-    sys.stderr = sys.__stderr__ = _opened(2, "w", encoding, "backslashreplace", buffering=1)
+    sys.stdout = sys.__stdout__ = _opened(1, "w", encoding, "surrogateescape", unbuffered=unbuffered)
+    sys.stderr = sys.__stderr__ = _opened(2, "w", encoding, "backslashreplace", buffering=1, unbuffered=unbuffered)
 
 
-def _opened(descriptor: int, mode: str, encoding: str, errors: str, buffering: int = -1) -> Any:
+def _opened(
+    descriptor: int, mode: str, encoding: str, errors: str, *, buffering: int = -1, unbuffered: bool = False
+) -> Any:
+    """Return a stream as the interpreter opens it; None, if the descriptor is closed."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return None
+    if unbuffered:
+        raw = io.FileIO(descriptor, mode, closefd=False)
+        return io.TextIOWrapper(raw, encoding, errors, write_through=True)  # type: ignore[type-var]
     return open(descriptor, mode, buffering, encoding=encoding, errors=errors, closefd=False)
 
 
@@ -183,11 +228,14 @@ def _ended(run: Callable[[], object]) -> int:
         interrupted = isinstance(error, KeyboardInterrupt)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = 120  # as the interpreter says it
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            code = 120  # as the interpreter says it
+            if stream is sys.stdout and sys.stderr is not None:
+                print(f"Exception ignored in: {stream!r}\n{error!r}", file=sys.stderr)
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

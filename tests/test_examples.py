@@ -9,15 +9,18 @@ import configparser
 import doctest
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import pytest
 
 import trio_process
@@ -33,10 +36,14 @@ SERVED = {"control.py", "daemon.py", "supervisor.py"}  # these run until they ar
 ELSEWHERE = {
     "kubernetes_agents.py"
 }  # tests/cluster/test_agent_launchers.py runs these, with stand-ins for what they need
+NUMBERED = {"events_json.py"}  # it shows the number of its first process: a fork goes on with ours
 TESTS = sorted(path.name for path in EXAMPLES.glob("test_*.py"))
 PROGRAMS = sorted({path.name for path in EXAMPLES.glob("*.py")} - SERVED - ELSEWHERE - set(TESTS))
 
 FENCE = re.compile(r"^(?P<ticks>```+)(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=ticks)$", re.MULTILINE | re.DOTALL)
+PLAIN = re.compile(
+    r"""trio-process (?P<words>(?:[^][;&|<>(){}$`~*?!#"'\\\n]|'[^']*'|"[^"$`\\]*")*)(?P<status>; echo "status \$\?")?"""
+)
 DIRECTIVE = re.compile(r"^```+\{(?P<name>[\w-]+)\} *(?P<argument>\S*)")
 MENTIONED_TEST = re.compile(r"\btests/(?P<path>[\w/]+\.py)(?:::(?P<name>\w+))?")
 HOME = "https://github.com/trio-process/trio-process/blob/main/"  # the package index shows the README, too, and has no other file
@@ -73,7 +80,8 @@ def environment(home):
     """Return an environment in which our scripts are found, and nothing of this user's is touched."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if name not in {"NOTIFY_SOCKET", "PYTHONSTARTUP"}}
-    return {**kept, "PATH": path, "HOME": str(home), "NO_COLOR": "1", "COLUMNS": "120"}
+    # lines of stdout and stderr in the order that a terminal shows them in
+    return {**kept, "PATH": path, "HOME": str(home), "NO_COLOR": "1", "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
 
 
 def check(want, got):
@@ -86,29 +94,37 @@ def check(want, got):
 
 
 def run(command, where):
-    done = subprocess.run(
-        command,
-        cwd=where,
-        env=environment(where),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=where, env=environment(where), **streams, timeout=LIMIT, check=False)
     return done.returncode, done.stdout
+
+
+def run_python(arguments, where):
+    """Run what Python runs, without another start of it."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = forked.run_program([sys.executable, *arguments], cwd=where, env=environment(where), **streams, timeout=LIMIT)
+    return done.returncode, done.stdout
+
+
+def run_typed(command, where):
+    """Run what is typed at a prompt; a plain `trio-process`, with words and nothing else, without another start of Python."""
+    plain = PLAIN.fullmatch(command)
+    if not plain:
+        return run(["bash", "-c", command], where)[1]
+    status, output = run_python(["-m", "trio_process", *shlex.split(plain["words"])], where)
+    return output + (f"status {status}\n" if plain["status"] else "")
 
 
 @contextmanager
 def server(arguments, where, **extra):
+    command = [sys.executable, "-W", "error", *arguments]
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", *arguments],
+        command,
         cwd=where,
-        env={**environment(where), **extra},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **forked.program(command, {**environment(where), **extra}),
     )
     try:
         yield process
@@ -130,15 +146,17 @@ def announced_output(program):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_an_example_prints_what_it_says(name, tmp_path):
-    code, output = run([sys.executable, "-W", "error", str(EXAMPLES / name)], tmp_path)
+    arguments = ["-W", "error", str(EXAMPLES / name)]
+    code, output = run([sys.executable, *arguments], tmp_path) if name in NUMBERED else run_python(arguments, tmp_path)
     assert code == 0, output
     check(announced_output(EXAMPLES / name), output)
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_an_example_of_a_test_passes(name, tmp_path):
-    code, output = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / name)], tmp_path)
+def test_the_examples_of_tests_pass(tmp_path):
+    files = [str(EXAMPLES / name) for name in TESTS]
+    code, output = run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *files], tmp_path)
     assert code == 0, output
+    assert all(re.search(rf"{re.escape(name)}::\w+ PASSED", output) for name in TESTS), output
 
 
 async def test_the_daemon_becomes_ready_and_ends_when_it_is_told_to(tmp_path):
@@ -225,7 +243,7 @@ async def test_the_probes_of_kubernetes_ask_for_what_the_daemon_serves(tmp_path)
 def test_a_program_in_a_page_runs(block, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(block.text)
-    code, output = run([sys.executable, "-W", "error", str(program)], tmp_path)
+    code, output = run_python(["-W", "error", str(program)], tmp_path)
     assert code == 0, output
     following = block.page.read_text().partition(block.text)[2].removeprefix("```").lstrip("\n")
     shown = FENCE.match(following)
@@ -234,16 +252,13 @@ def test_a_program_in_a_page_runs(block, tmp_path):
 
 def test_what_is_typed_in_a_page_answers_as_shown(tmp_path):
     """All blocks of a page run in one directory, one after the other, beside copies of the examples."""
-    for page in PAGES:
+    for page, sessions in groupby(blocks("console"), lambda block: block.page):
         where = tmp_path / str(page.relative_to(ROOT))
         shutil.copytree(EXAMPLES, where)
-        for block in blocks("console"):
-            if block.page != page:
-                continue
+        for block in sessions:
             for typed in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
                 command, _, want = typed.partition("\n")
-                _, output = run(["bash", "-c", command], where)
-                check(want, output)
+                check(want, run_typed(command, where))
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

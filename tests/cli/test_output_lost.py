@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import trio
 
@@ -26,14 +28,26 @@ class Shell:
         self.environment.pop("PYTHONUNBUFFERED", None)
 
     def run(self, words: str, to: str = ">/dev/full") -> subprocess.CompletedProcess[str]:
+        """Run it without another start of Python."""
+        with open("/dev/full", "w") as full:
+            streams = {"stdout": full, "stderr": full if to.endswith("2>&1") else subprocess.PIPE}
+            ended = forked.run(shlex.split(words), **streams, timeout=PATIENCE, env=self.environment)
+        return self._without_traceback(ended)
+
+    def program(self, words: str) -> subprocess.CompletedProcess[str]:
+        """Run it as its user starts it."""
         ended = subprocess.run(
-            ["bash", "-c", f"{sys.executable} -m trio_process {words} {to}"],
+            ["bash", "-c", f"{sys.executable} -m trio_process {words} >/dev/full"],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             env=self.environment,
             check=False,
         )
+        return self._without_traceback(ended)
+
+    def _without_traceback(self, ended: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+        ended.stdout, ended.stderr = ended.stdout or "", ended.stderr or ""
         assert "Traceback" not in ended.stderr
         assert "Exception ignored" not in ended.stderr
         return ended
@@ -90,24 +104,18 @@ def test_neither_a_reader_that_left_nor_a_full_stderr_makes_a_start_a_failure(sh
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        started = subprocess.run(
-            [sys.executable, "-m", "trio_process", "daemon", "start", "my", "web", "--settle", "0", "--", "sleep", "9"],
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            timeout=PATIENCE,
-            env=shell.environment,
-            check=False,
-        )
+        words = ["daemon", "start", "my", "web", "--settle", "0", "--", "sleep", "9"]
+        started = forked.run(words, stdout=writing, timeout=PATIENCE, env=shell.environment)
     finally:
         os.close(writing)
-    assert (started.returncode, started.stderr) == (0, b"")
+    assert (started.returncode, started.stderr) == (0, "")
     assert shell.run("daemon stop my web", ">/dev/full 2>&1").returncode == 0
     assert shell.registry.get("my", "web") is None
 
 
 @pytest.mark.parametrize("words", ["--version", "daemon start --help"])
 def test_a_help_text_that_can_not_be_written_is_told(shell: Shell, words: str) -> None:
-    ended = shell.run(words)
+    ended = shell.program(words)
     assert ended.returncode == 1
     assert ended.stderr == f"trio-process: stopped, because the output can't be written: [Errno 28] {FULL}\n"
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import pytest
 import trio
 from forked import Forked, fork_residents
@@ -61,7 +62,11 @@ class Site:
         return invoke(*args, cwd=self.directory, env=self.environment)
 
     def run_apart(self, *args):
-        """Run the program."""
+        """Run a command in a process of its own, to its end."""
+        return forked.run(args, cwd=self.directory, env=self.environment, timeout=LIMIT)
+
+    def program(self, *args):
+        """Run the program, as its user starts it."""
         return subprocess.run(
             [sys.executable, "-m", "trio_process", *args],
             cwd=self.directory,
@@ -251,9 +256,10 @@ def test_nohup_keeps_the_services_of_a_closed_terminal(site):
 
 @pytest.mark.parametrize("closed", [1, 2])
 def test_a_closed_descriptor_is_no_reason_not_to_run(site, closed):
-    command = ["sh", "-c", f'exec "$0" -m trio_process up {closed}>&-', sys.executable]
+    command = [*PROGRAM, "up"]
+    options = forked.program(command, site.environment, closed=[closed])
     process = subprocess.Popen(
-        command, cwd=site.directory, env=site.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=site.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
     )
     try:
         trio.run(wait_until, lambda: list(site.state.glob("*.sock")), LIMIT)
@@ -266,7 +272,7 @@ def test_a_closed_descriptor_is_no_reason_not_to_run(site, closed):
 
 
 def test_in_the_background_until_down(site):
-    done = site.run_apart("up", "-d", "--wait", "--timeout", "40")
+    done = site.program("up", "-d", "--wait", "--timeout", "40")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {row["name"]: row for row in json.loads(site.run_apart("ps", "--json").stdout)}
     assert {name: row["state"] for name, row in rows.items()} == {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from forked import program_of_trio
 from support import is_gone, state_of, wait_gone, wait_until
 
 from trio_process import (
@@ -377,7 +378,8 @@ async def main():
         await trio.sleep_forever()
 trio.run(main)
 """
-    client = await trio.lowlevel.open_process([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", code]
+    client = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, **program_of_trio(command))
     async with client.stdout:
         pid = int(await client.stdout.receive_some())
         client.send_signal(signal.SIGSTOP)

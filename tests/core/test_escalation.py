@@ -1,10 +1,10 @@
 """The first signal stops, the second ends every grace, the third exits; nohup is respected."""
 
 import signal
-import subprocess
 import sys
 
 import pytest
+from forked import run_program
 
 from trio_process._core import Escalation, stop_signals
 
@@ -47,9 +47,9 @@ escalation = Escalation(stop=print, hurry=print, deliver=lambda *call: None, las
 for _ in range(3):
     escalation.receive({int(number)})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    done = run_program([sys.executable, "-c", code], timeout=60)
     assert done.returncode == 128 + number
-    assert done.stdout == b"bye"
+    assert done.stdout == "bye"
 
 
 @pytest.mark.parametrize("ignored", [[], [signal.SIGHUP], [signal.SIGINT, signal.SIGHUP], sorted(ALL)])
@@ -57,10 +57,11 @@ def test_ignored_signals_stay_ignored(ignored):
     code = "from trio_process._core import stop_signals; print(*stop_signals())"
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        done = run_program([sys.executable, "-c", code], timeout=60)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    assert done.returncode == 0, done
     assert {int(number) for number in done.stdout.split()} == ALL - set(ignored)
 
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import forked
 import pytest
 
 from trio_process._core import AlreadyRunningError, Liveness, ProcessIdentity, Viewpoint
@@ -39,11 +40,8 @@ def sleeper():
 @contextmanager
 def holder(code):
     """A process that runs `code`, prints a line, and waits to be killed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{IMPORTS}{code}\nprint('up', flush=True); signal.pause()"],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    ) as child:
+    command = [sys.executable, "-c", f"{IMPORTS}{code}\nprint('up', flush=True); signal.pause()"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, **forked.program(command)) as child:
         try:
             assert child.stdout.readline() == b"up\n"
             yield child
@@ -84,11 +82,14 @@ def shifted(clock):
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_foreign_pid_file_holds_whatever_the_clock_says(tmp_path, clock):
     path = tmp_path / "f.pid"
-    acquire = "try: PIDFile(sys.argv[1]).acquire()\nexcept AlreadyRunningError as error: print(error.pid)"
+    code = """
+print(read_pid(sys.argv[1]))
+try: PIDFile(sys.argv[1]).acquire()
+except AlreadyRunningError as error: print(error.pid)
+"""
     with sleeper() as pid:
         path.write_text(f"{pid}\n")
-        assert python("print(read_pid(sys.argv[1]))", path, **shifted(clock)) == f"({pid}, True)"
-        assert python(acquire, path, **shifted(clock)) == str(pid)
+        assert python(code, path, **shifted(clock)).splitlines() == [f"({pid}, True)", str(pid)]
 
 
 @needs_faketime

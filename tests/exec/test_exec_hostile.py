@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from subprocess import PIPE, Popen
 
+import forked
 import pytest
 import trio
 from support import wait_until
@@ -337,7 +338,8 @@ except KeyboardInterrupt as error:
 
 
 def test_ctrl_c_stops_every_stage_and_is_a_bare_keyboard_interrupt():
-    with Popen([sys.executable, "-c", PROGRAM], stdout=PIPE, text=True) as program:
+    command = [sys.executable, "-c", PROGRAM]
+    with Popen(command, stdout=PIPE, text=True, **forked.program(command)) as program:
         try:
             pids = [int(program.stdout.readline()) for _ in range(3)]
             assert all(is_alive(pid) for pid in pids)

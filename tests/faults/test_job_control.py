@@ -257,11 +257,9 @@ def a_pipe():
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_that_leaves_stops_the_command_whatever_it_read_from(left, stream: str) -> None:
     descriptor = left()
-    script = f"echo $$ >&3; while :; do echo x {'' if stream == 'stdout' else '>&2'}; sleep .05; done"
-    process = subprocess.Popen(
-        ["sh", "-c", f"exec 3>&{2 if stream == 'stdout' else 1}; exec {EXEC} sh -c {shlex.quote(script)}"],
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: descriptor},
-    )
+    script = f"while :; do echo x {'' if stream == 'stdout' else '>&2'}; sleep .05; done"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: descriptor}
+    process = Forked(["exec", "--", "sh", "-c", script], **streams)
     os.close(descriptor)
     with process:
         said, errors = process.communicate(timeout=PATIENCE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from forked import program_of_trio
 from harness import needs_cgroups, program, read_line, running
 from support import is_gone, wait_gone
 
@@ -199,11 +200,9 @@ async def test_the_names_of_our_own_descriptors_are_duplicated(kind, tmp_path):
     ours, theirs = socket.socketpair()
     with trio.fail_after(60), ours, theirs, open(tmp_path / "file", "w+b") as file:
         target = {"pipe": subprocess.PIPE, "socket": theirs, "file": file, "null": file}[kind]
+        command = program("from pathlib import Path\n" + NAMES, kind)
         process = await trio.lowlevel.open_process(
-            program("from pathlib import Path\n" + NAMES, kind),
-            stdin=subprocess.PIPE,
-            stdout=target,
-            stderr=subprocess.STDOUT,
+            command, stdin=subprocess.PIPE, stdout=target, stderr=subprocess.STDOUT, **program_of_trio(command)
         )
         async with process.stdin as stdin:
             await stdin.send_all(b"data")

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from invoke import invoke
 
@@ -46,8 +47,12 @@ def fault(tmp_path):
 
 def run(*args, cwd, env=None, stdin=""):
     """Run the command line, and return how it ended: here, unless it needs a process of its own."""
-    if not stdin and "LC_ALL" not in (env or {}):
-        return invoke("run", *args, cwd=cwd, env={"CI": "1", **(env or {})})
+    if "LC_ALL" not in (env or {}):
+        if not stdin:
+            return invoke("run", *args, cwd=cwd, env={"CI": "1", **(env or {})})
+        return forked.run(
+            ["run", *args], cwd=cwd, env={**os.environ, "CI": "1", **(env or {})}, given=stdin, timeout=60
+        )
     return subprocess.run(
         [sys.executable, "-m", "trio_process", "run", *args],
         cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "CI": "1", **(env or {})}, input=stdin,

@@ -9,6 +9,7 @@ import textwrap
 import time
 from contextlib import suppress
 
+import forked
 import pytest
 import trio
 import trio.testing
@@ -224,9 +225,9 @@ STUBBORN = ("sh", "-c", "trap '' TERM INT; echo $$; while :; do sleep 0.02; done
 def interrupted(body, *, times=1):
     """Run a program, send it SIGINT for each line that it prints beginning with `now`; return its output."""
     program = PRELUDE + textwrap.dedent(body)
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as child:
+    command = [sys.executable, "-c", program]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, **streams, **forked.program(command)) as child:
         try:
             lines = []
             for line in child.stdout:

@@ -8,6 +8,7 @@ import sys
 import pytest
 import trio
 import trio.testing
+from forked import program_of_trio
 from support import is_gone, python, sh, state_of, wait_gone, wait_until
 
 from trio_process import EndReason, Service, ServiceOptions, StdinNotAvailableError, Stdio
@@ -74,7 +75,8 @@ async def test_with_sigchld_ignored_exit_codes_are_right():
         "        print((await service.run('sh', '-c', 'exit 3', check=False)).exit_code)\n"
         "trio.run(main)\n"
     )
-    done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)
+    command = [sys.executable, "-c", program]
+    done = await trio.run_process(command, capture_stdout=True, **program_of_trio(command))
     assert done.stdout == b"3\n"
 
 
@@ -151,7 +153,8 @@ async def test_with_the_guardian_nothing_survives_a_sigkill_of_ours():
         "        await trio.sleep_forever()\n"
         "trio.run(main)\n"
     )
-    process = await trio.lowlevel.open_process([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", program]
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, **program_of_trio(command))
     async with process.stdout:
         line = b""
         while not line.endswith(b"\n"):
