@@ -28,8 +28,8 @@ _PATIENCE = 20.0  # seconds for what was told to end, and for the kernel
 _BOUND = 60.0  # seconds on the real clock for an async test, on a busy machine too
 _BOUND_ON_A_VIRTUAL_CLOCK = 1000 * 3600.0
 
-# a busy machine is no reason to fail
-settings.register_profile("trio_process", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# a busy machine is no reason to fail; each Python tries other examples
+settings.register_profile("trio_process", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("trio_process")
 
 # a shell starts what runs in the background with SIGINT and SIGQUIT ignored, and nohup(1) with SIGHUP: whatever the tests

@@ -552,7 +552,7 @@ def test_run_uses_the_services_of_a_running_instance_and_else_its_own(site):
     assert site.run("stop", "db").returncode == 0
     assert site.run("run", "see").returncode == 0  # started by the hold
     assert starts.read_text() == "start\n" * 3
-    assert site.states()["db"] == "stopped"
+    trio.run(wait_until, lambda: site.states()["db"] == "stopped", LIMIT)  # whoever lets go does not wait for that
 
 
 SHARED = """
