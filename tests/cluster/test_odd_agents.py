@@ -102,7 +102,6 @@ async def _bounded():
         [STARTED, STARTED],
         [over(pid=-1)],
         [STARTED, over(pid=4711)],
-        [over(pid=4711), over(pid=4711)],
         [STARTED, ["Refused", 1]],
         [STARTED, ["Failed", 1, False, "", None, None]],
         [STARTED, ["Stuck", 1, [[]]]],

@@ -1,18 +1,20 @@
 """The wire by itself: whatever comes in, and in whatever pieces, it gives frames or one clear error."""
 
 import json
+import os
 import struct
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process import RunOptions, Secret, Stdio
 from trio_process._cluster import messages, wire
-from trio_process._cluster.link import WINDOW, Inflow, Outflow
+from trio_process._cluster.link import WINDOW, Inflow, Link, Outflow
 from trio_process._cluster.options import pack_options, unpack_options
-from trio_process._cluster.wire import MAGIC, PREAMBLE_LIMIT, Frame, Kind, Parser, WireError, pack
+from trio_process._cluster.wire import DATA_LIMIT, MAGIC, PREAMBLE_LIMIT, Frame, Kind, Parser, WireError, pack
 from trio_process._core import Written, shown_args
 
 FRAMES = st.lists(
@@ -35,11 +37,22 @@ def in_pieces(data, cuts):
     yield data[begin:]
 
 
+def joined(frames):
+    """Join the raw data of each stream that follow each other: they arrive in parts of any size."""
+    found = []
+    for frame in frames:
+        if found and frame.kind is not Kind.MESSAGE and found[-1][:2] == frame[:2]:
+            found[-1] = Frame(*frame[:2], found[-1].body + frame.body)
+        else:
+            found.append(frame)
+    return found
+
+
 @given(FRAMES, st.lists(st.integers(0, 10_000)), st.binary(max_size=200).filter(lambda data: b"\0" not in data))
 def test_frames_arrive_as_they_were_sent_in_whatever_pieces(frames, cuts, chatter):
     data = chatter + MAGIC + b"".join(pack(*frame) for frame in frames)
     parser = Parser()
-    assert [frame for piece in in_pieces(data, cuts) for frame in parser.feed(piece)] == frames
+    assert joined([frame for piece in in_pieces(data, cuts) for frame in parser.feed(piece)]) == joined(frames)
     assert parser.skipped == chatter
     parser.finish()
 
@@ -59,6 +72,14 @@ def test_garbage_gives_frames_or_one_error_that_stays(garbage, cuts):
         with pytest.raises(WireError) as again:
             parser.finish()
         assert all(error is again.value for error in errors)
+
+
+def test_raw_data_are_passed_on_as_they_arrive():
+    parser = Parser(preamble=False)
+    data = pack(Kind.STDOUT, 7, b"hello world")
+    assert parser.feed(data[:15]) == [Frame(Kind.STDOUT, 7, b"he")]
+    assert parser.feed(data[15:20]) == [Frame(Kind.STDOUT, 7, b"llo w")]
+    assert parser.feed(data[20:] + data[:1]) == [Frame(Kind.STDOUT, 7, b"orld")]
 
 
 @given(FRAMES.filter(bool), st.integers(1, 10_000))
@@ -316,6 +337,52 @@ def test_an_inflow_notices_who_sends_too_much_and_gives_credit_in_large_pieces()
     for _ in range(8):
         inflow.arrived(WINDOW // 8)
         inflow.take(WINDOW // 8)
-    assert sent.credits == [WINDOW // 4] * 4
+    assert sent.credits == [WINDOW // 2] * 2
     with pytest.raises(WireError, match="more than it may"):
         inflow.arrived(WINDOW + 1)
+
+
+class Slow(trio.abc.SendStream):
+    """Notes what is sent, each piece copied."""
+
+    def __init__(self):
+        self.pieces = []
+
+    async def send_all(self, data):
+        self.pieces.append(bytes(data))
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self):
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self):
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_waits_is_sent_in_order_and_in_large_pieces():
+    """Chunks of one stream become one frame, up to its limit; a message or another stream begins a new one."""
+    sent = Slow()
+    link = Link(sent)
+    chunk = os.urandom(2**16)
+    long_message = messages.Leaving("x" * 2**21)
+    for _ in range(2):  # the second time with the buffer of the first
+        for _ in range(5):
+            link.send_data(Kind.STDOUT, 1, chunk)
+        link.send_data(Kind.STDERR, 1, b"a")
+        link.send_data(Kind.STDERR, 2, b"b")
+        link.send(messages.Ping())
+        link.send_data(Kind.STDERR, 2, b"c" * (DATA_LIMIT + 1))
+        link.send(long_message)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.write)
+            await link.flush()
+            nursery.cancel_scope.cancel()
+    frames = [
+        (Kind.STDOUT, 1, 4 * chunk), (Kind.STDOUT, 1, chunk), (Kind.STDERR, 1, b"a"), (Kind.STDERR, 2, b"b"), "Ping",
+        (Kind.STDERR, 2, b"c" * DATA_LIMIT), (Kind.STDERR, 2, b"c"), "Leaving",
+    ]  # fmt: skip
+    parser = Parser()
+    arrived = parser.feed(b"".join(sent.pieces))
+    shown = [tuple(frame) if frame.kind is not Kind.MESSAGE else json.loads(frame.body)[0] for frame in arrived]
+    assert shown == 2 * frames
+    assert len(sent.pieces) <= 2 * 5

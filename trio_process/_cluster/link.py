@@ -20,8 +20,36 @@ WINDOW: Final = 2**20
 
 _READ: Final = 2**18
 _WRITE: Final = 2**18
+_SMALL: Final = 2**16
+_LARGE: Final = 2 * _WRITE + 2**10  # the first entries, a full frame, and their headers
 _BEATS: Final = 4  # pings per heartbeat
 _ENDLESS: Final = 2**62
+
+
+@final
+class _Data:
+    """Raw data of one stream, as long as they wait to be sent: one frame."""
+
+    __slots__ = ("_chunks", "_kind", "_process", "_size")
+
+    def __init__(self, kind: Kind, process: int, data: bytes) -> None:
+        self._kind = kind
+        self._process = process
+        self._chunks = [data]
+        self._size = len(data)
+
+    def takes(self, kind: Kind, process: int, size: int) -> bool:
+        """Return whether this many bytes of a stream may follow in the same frame."""
+        return process == self._process and kind is self._kind and self._size + size <= DATA_LIMIT
+
+    def add(self, data: bytes) -> None:
+        """Append a chunk."""
+        self._chunks.append(data)
+        self._size += len(data)
+
+    def parts(self) -> list[bytes]:
+        """Return the header and the chunks of the frame."""
+        return [pack_header(self._kind, self._process, self._size), *self._chunks]
 
 
 @final
@@ -37,7 +65,8 @@ class Link:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.parser: Parser = Parser()
-        self._queue: deque[bytes] = deque([MAGIC])
+        self._queue: deque[bytes | _Data] = deque([MAGIC])
+        self._buffer = bytearray()  # for writes of several parts
         self._wake = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._writing = False
@@ -51,14 +80,17 @@ class Link:
         self._put(encode(message))
 
     def send_data(self, kind: Kind, process: int, data: bytes) -> None:
-        """Queue input or output of a process."""
+        """Queue input or output of a process; chunks that wait one after the other become one frame."""
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, _Data) and last.takes(kind, process, len(data)):
+            last.add(data)
+            return
         for begin in range(0, len(data), DATA_LIMIT):
-            part = data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]
-            self._put(pack_header(kind, process, len(part)), part)
+            self._put(_Data(kind, process, data if len(data) <= DATA_LIMIT else data[begin : begin + DATA_LIMIT]))
 
-    def _put(self, *parts: bytes) -> None:
+    def _put(self, entry: bytes | _Data) -> None:
         if self.broken is None:
-            self._queue += parts
+            self._queue.append(entry)
             if self._wake:
                 self._wake.unpark_all()
 
@@ -80,16 +112,27 @@ class Link:
             self._writing = False
             self._drained.unpark_all()
 
-    def _take(self) -> bytes:
-        """Take the next piece from the queue: a copy costs less than a turn of the loop for each part."""
-        queue = self._queue
-        if len(queue) == 1:
-            return queue.popleft()
-        size, parts = 0, []
+    def _take(self) -> bytes | memoryview:
+        """Take the next piece from the queue: a copy costs less than a turn of the loop for each part.
+
+        Large pieces are copied to a buffer that is used again: new memory for each would be mapped page by page.
+        """
+        queue, size = self._queue, 0
+        parts: list[bytes] = []
         while queue and size < _WRITE:
-            size += len(queue[0])
-            parts.append(queue.popleft())
-        return b"".join(parts)
+            entry = queue.popleft()
+            found = entry.parts() if isinstance(entry, _Data) else (entry,)
+            parts += found
+            size += sum(map(len, found))
+        if not _SMALL <= size <= _LARGE:
+            return b"".join(parts)
+        buffer, end = self._buffer, 0
+        if not buffer:
+            buffer += bytes(_LARGE)
+        for part in parts:
+            begin, end = end, end + len(part)
+            buffer[begin:end] = part
+        return memoryview(buffer)[:end]
 
     async def flush(self) -> None:
         """Wait until the whole queue was written, or can't be."""
@@ -231,7 +274,7 @@ class Inflow:
     def take(self, count: int, *, in_pieces: bool = True) -> None:
         """Renew the credit for `count` consumed bytes; in large pieces, unless the other side is waiting for it."""
         self._taken += count
-        if in_pieces and self._taken < WINDOW // 4:
+        if in_pieces and self._taken < WINDOW // 2:
             return
         given, self._taken = self._taken, 0
         self._left += given

@@ -90,6 +90,8 @@ def pack_header(kind: Kind, process: int, length: int) -> bytes:
 class Parser:
     """Splits a stream of bytes, which may arrive in pieces of any size, into frames.
 
+    Messages come whole. Raw data come as they arrive, each part as a frame of its own.
+
     Args:
         preamble: Whether `MAGIC` must come first.
 
@@ -98,15 +100,18 @@ class Parser:
 
     def __init__(self, *, preamble: bool = True) -> None:
         self._greeting = bytearray()  # before the preamble is found
-        self._parts: list[bytes] = []  # of the frame that is not complete
-        self._size = 0  # of those parts
-        self._wanted = _HEADER.size  # until there is more to see of it
+        self._header = b""  # as much of it as has come
+        self._kind = Kind.MESSAGE  # of the frame that is not complete, as are the next three
+        self._process = 0
+        self._length = 0
+        self._missing = 0
+        self._parts: list[bytes] = []  # of a message
         self._in_preamble = preamble
         self._error: WireError | None = None
         self.skipped: bytes = b""
 
     def feed(self, data: bytes | bytearray) -> list[Frame]:
-        """Take the next bytes and return the frames that are now complete.
+        """Take the next bytes and return the messages that are now complete, and all raw data.
 
         Raises:
             WireError: The bytes violate the protocol.
@@ -134,8 +139,9 @@ class Parser:
         if self._in_preamble:
             self.skipped = bytes(self._greeting)
             raise WireError("the connection ended before the agent's hello")
-        if self._size:
-            raise WireError(f"the connection ended in the middle of a frame, after {self._size} bytes of it")
+        if self._header or self._missing:
+            count = len(self._header) or _HEADER.size + self._length - self._missing
+            raise WireError(f"the connection ended in the middle of a frame, after {count} bytes of it")
 
     def _skip_preamble(self, data: bytes | bytearray) -> bytes:
         """Return the data after the preamble."""
@@ -154,35 +160,39 @@ class Parser:
         return rest
 
     def _cut(self, data: bytes) -> list[Frame]:
-        """Cut off complete frames; each byte is copied once, except those of a frame that came in pieces."""
+        """Cut off complete messages, and all raw data; each byte of raw data is copied once at the most."""
         frames: list[Frame] = []
         begin, end = 0, len(data)
-        while begin < end or self._size:
-            if self._size or end - begin < _HEADER.size:
-                part = data[begin : begin + self._wanted - self._size]
-                begin += len(part)
-                self._parts.append(part)
-                self._size += len(part)
-                if self._size < self._wanted:
-                    break
-                frame = b"".join(self._parts)
-                self._parts.clear()
-                if len(frame) == _HEADER.size and (length := _look(frame, 0)[0]):
-                    self._parts.append(frame)
-                    self._wanted += length
+        while begin < end:
+            if self._missing:
+                body = data[begin : begin + self._missing]
+                begin += len(body)
+                self._missing -= len(body)
+                if self._kind is not Kind.MESSAGE:
+                    frames.append(Frame(self._kind, self._process, body))
                     continue
-                kind, process = _look(frame, 0)[1:]
-                frames.append(Frame(kind, process, frame[_HEADER.size :]))
-                self._size, self._wanted = 0, _HEADER.size
+                self._parts.append(body)
+                if not self._missing:
+                    frames.append(Frame(self._kind, 0, b"".join(self._parts)))
+                    self._parts.clear()
                 continue
-            length, kind, process = _look(data, begin)
-            after = begin + _HEADER.size + length
-            if after > end:
-                self._parts.append(data[begin:])
-                self._size, self._wanted = end - begin, _HEADER.size + length
-                break
-            frames.append(Frame(kind, process, data[begin + _HEADER.size : after]))
-            begin = after
+            if self._header or end - begin < _HEADER.size:
+                part = data[begin : begin + _HEADER.size - len(self._header)]
+                begin += len(part)
+                self._header += part
+                if len(self._header) < _HEADER.size:
+                    break
+                length, kind, process = _look(self._header, 0)
+                self._header = b""
+            else:
+                length, kind, process = _look(data, begin)
+                begin += _HEADER.size
+            after = begin + length
+            if after <= end:
+                frames.append(Frame(kind, process, data[begin:after]))
+                begin = after
+            else:
+                self._kind, self._process, self._length, self._missing = kind, process, length, length
         return frames
 
 

@@ -97,6 +97,8 @@ class OutputRouter:
 
     def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
         """Pass a chunk to all consumers; return those that are full, None if there are none."""
+        if not data:
+            return None  # only a sign of life
         if self._rest is not None:
             self._rest -= len(data)
             self.over_limit = self._rest < 0
