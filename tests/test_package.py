@@ -89,6 +89,10 @@ def modules():
                 yield path, parts
 
 
+# one worker runs all of these, and so reads the package once
+pytestmark = pytest.mark.xdist_group("package")
+
+
 @functools.cache
 def tree_of(path):
     with open(path, encoding="utf-8") as file:

@@ -80,37 +80,26 @@ def shifted(clock):
 
 @needs_faketime
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_a_foreign_pid_file_holds_whatever_the_clock_says(tmp_path, clock):
-    path = tmp_path / "f.pid"
+def test_pid_files_hold_and_live_entries_stay_whatever_the_clock_says(tmp_path, clock):
     code = """
-print(read_pid(sys.argv[1]))
-try: PIDFile(sys.argv[1]).acquire()
+foreign, ours, directory = sys.argv[1:]
+print(read_pid(foreign))
+try: PIDFile(foreign).acquire()
 except AlreadyRunningError as error: print(error.pid)
+print(read_pid(ours))
+print(sorted(e.code for e in Registry(directory).list()))
 """
-    with sleeper() as pid:
+    path, directory = tmp_path / "f.pid", tmp_path / "registry"
+    daemons = Registry(directory)
+    with sleeper() as pid, PIDFile(tmp_path / "ours.pid") as pid_file:
         path.write_text(f"{pid}\n")
-        assert python(code, path, **shifted(clock)).splitlines() == [f"({pid}, True)", str(pid)]
-
-
-@needs_faketime
-@pytest.mark.parametrize("clock", CLOCKS)
-def test_our_own_locked_pid_file_holds_whatever_the_clock_says(tmp_path, clock):
-    with PIDFile(tmp_path / "f.pid") as pid_file:
-        assert python("print(read_pid(sys.argv[1]))", pid_file.path, **shifted(clock)) == f"({os.getpid()}, True)"
-
-
-@needs_faketime
-@pytest.mark.parametrize("clock", CLOCKS)
-def test_live_entries_are_listed_and_stay_whatever_the_clock_says(tmp_path, clock):
-    daemons = Registry(tmp_path)
-    with sleeper() as pid:
-        fields = {"code": "go", "daemon": "d", "pid": pid, "started": "2026-11-29T00:00:00Z"}
-        (tmp_path / "go-d.json").write_text(json.dumps(fields))
         daemons.register(DaemonEntry("ours", "d", pid=pid))
+        fields = {"code": "go", "daemon": "d", "pid": pid, "started": "2026-11-29T00:00:00Z"}
+        (directory / "go-d.json").write_text(json.dumps(fields))
         with daemons.registered(DaemonEntry("locked", "d")):
-            said = python("print(sorted(e.code for e in Registry(sys.argv[1]).list()))", tmp_path, **shifted(clock))
-            assert said == "['go', 'locked', 'ours']"
-        assert sorted(os.listdir(tmp_path)) == ["go-d.json", "ours-d.json"]
+            said = python(code, path, pid_file.path, directory, **shifted(clock)).splitlines()
+        assert said == [f"({pid}, True)", str(pid), f"({os.getpid()}, True)", "['go', 'locked', 'ours']"]
+        assert sorted(os.listdir(directory)) == ["go-d.json", "ours-d.json"]
 
 
 @needs_faketime

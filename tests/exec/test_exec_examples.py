@@ -4,9 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import trio
-
-from trio_process.exec import Command
+from forked import run_program
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -22,8 +20,9 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
         ("exec_lines", ["tick 3", "! careful", "got 3", "DEBUG executing command cmd='false'", "that was logged"]),
     ],
 )
-async def test_an_example_runs(name, says):
-    with trio.fail_after(60):
-        text = await Command(sys.executable, "-W", "error", EXAMPLES / f"{name}.py").output()
+def test_an_example_runs(name, says):
+    done = run_program([sys.executable, "-W", "error", EXAMPLES / f"{name}.py"], timeout=60)
+    assert done.returncode == 0, done
+    text = done.stdout
     assert [line for line in says if line not in text] == []
     assert "hunter2" not in text
