@@ -100,6 +100,7 @@ async def _bounded():
         [["CloseStdin", 1]],
         [["Refused", 1]],
         [STARTED, STARTED],
+        [STARTED, ["Credit", 1, "stdin", 1]],
         [over(pid=-1)],
         [STARTED, over(pid=4711)],
         [STARTED, ["Refused", 1]],

@@ -1,5 +1,7 @@
 """How many messages a run takes: the agent is served in this process, and what passes between both ends is noted."""
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 import trio.testing
@@ -136,3 +138,23 @@ async def test_a_run_that_can_not_start_says_so(agent):
         with pytest.raises(ProgramNotFoundError):
             await cluster.run("no-such-program")
         assert [type(message).__name__ for message in agent.answered] == ["Failed"]
+
+
+async def test_a_start_is_reported_after_a_full_interval_and_not_after_the_end():
+    timers, sent = [], []
+    reactor = SimpleNamespace(call_at=lambda deadline, callback: timers.append(callback))
+    backend = tap.TappedBackend(None, reactor, {})
+    first, second, third = (tap.Tap(SimpleNamespace(send=sent.append), number, prompt=False) for number in (1, 2, 3))
+    for started in (first, second):
+        started.pid = 4711
+        backend.report_start_soon(started)
+    timers.pop()()
+    assert sent == []
+    second.pid = None  # its end has reported the start
+    third.pid = 4712
+    backend.report_start_soon(third)
+    timers.pop()()
+    assert sent == [Started(1, 4711)]
+    timers.pop()()
+    assert sent[1:] == [Started(3, 4712)]
+    assert timers == []

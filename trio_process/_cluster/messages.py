@@ -221,8 +221,8 @@ def _check_of(hint: Any) -> Callable[[Any], bool]:  # noqa: PLR0911 - a case for
     if kind is dict:
         return lambda value: type(value) is dict
     if parts:
-        checks = [_check_of(part) for part in parts]
-        return lambda value: any([check(value) for check in checks])
+        [check] = [_check_of(part) for part in parts if part is not type(None)]
+        return lambda value: value is None or check(value)
     return lambda value: type(value) is hint
 
 

@@ -136,7 +136,9 @@ _is_utf8 = sys.getfilesystemencoding() == "utf-8"
 
 def _text(value: Any) -> str:
     """Return the bytes that a text or path is in our locale, as text for the wire."""
-    return os.fsdecode(value) if _is_utf8 else os.fsencode(value).decode("utf-8", "surrogateescape")
+    if _is_utf8:
+        return value if type(value) is str else os.fsdecode(value)
+    return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 
 def local_text(text: str) -> str:

@@ -209,7 +209,6 @@ class RemoteHandle:
             self._failure = start_error(options, OSError(errno.E2BIG, str(error)))
             return
         self._session = session
-        self._inflows = {stream: Inflow(session.link, kind, self._number) for stream, kind in _KINDS.items()}
         stdin.connect(session.link, self._number)
         # as long as a launcher takes, or until the agent is given up: a shield around an event would cost 15 µs more
         self._asker = trio.lowlevel.current_task()
@@ -333,7 +332,11 @@ class RemoteHandle:
         """Take in its output."""
         if not self._answered:
             raise WireError(f"output came of process {self._number}, which has not started")
-        self._inflows[stream].arrived(len(data))
+        inflow = self._inflows.get(stream)
+        if inflow is None:  # most processes write to one stream at most
+            assert self._session is not None
+            inflow = self._inflows[stream] = Inflow(self._session.link, _KINDS[stream], self._number)
+        inflow.arrived(len(data))
         if self._owner is not None and not self._held and stream not in self._paused:
             self._deliver(self._owner, stream, data)
             return

@@ -10,7 +10,7 @@ from .._core import ProcessNotRunningError, StdinNotAvailableError
 from .link import WINDOW, Link, Outflow
 from .messages import CloseStdin
 from .source import Source
-from .wire import Kind
+from .wire import Kind, WireError
 
 
 @final
@@ -63,7 +63,8 @@ class RemoteStdin:
         """Send to this process from now on."""
         self._link = link
         self._number = number
-        self._outflow = Outflow(link, Kind.STDIN, number)
+        if self._open:
+            self._outflow = Outflow(link, Kind.STDIN, number)
 
     def end(self) -> None:
         """Wake the tasks that write: the process has ended."""
@@ -135,8 +136,13 @@ class RemoteStdin:
             raise StdinNotAvailableError("its stdin is closed already, by us or by the process")
 
     def acknowledge(self, amount: int) -> None:
-        """Called when this many of the sent bytes are in the process's pipe."""
-        assert self._outflow is not None
+        """Called when this many of the sent bytes are in the process's pipe.
+
+        Raises:
+            WireError: They were never sent.
+        """
+        if self._outflow is None:
+            raise WireError(f"a credit of {amount} bytes came for the stdin of process {self._number}, which has none")
         self._outflow.add(amount)
         self._acknowledged += amount
         self._wake()

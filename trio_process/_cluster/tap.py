@@ -18,7 +18,7 @@ from .link import Link, Outflow
 from .messages import Exited, Started, Stuck
 from .wire import Kind
 
-_REPORTED_AFTER: Final = 0.01  # seconds after which a start is reported that need not be prompt
+_REPORTED_AFTER: Final = 0.01  # seconds; a start that need not be prompt is reported after one to two times that
 _HELD_UP: Final = 0.05  # seconds between two looks at a stream without credit, after the exit of its process
 
 _KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
@@ -94,18 +94,21 @@ class TappedBackend:
         self._real = real
         self._reactor = reactor
         self._taps = taps
-        self._unreported: list[Tap] = []
+        self._started: list[Tap] = []  # and not reported yet
+        self._started_before: list[Tap] = []  # the last call of the timer
 
     def report_start_soon(self, tap: Tap) -> None:
-        """Report a start in a moment, unless it is reported with the end by then."""
-        if not self._unreported:
+        """Report a start at the next but one call of the timer, unless it is reported with the end by then."""
+        if not (self._started or self._started_before):
             self._reactor.call_at(trio.current_time() + _REPORTED_AFTER, self._report_starts)
-        self._unreported.append(tap)
+        self._started.append(tap)
 
     def _report_starts(self) -> None:
-        unreported, self._unreported = self._unreported, []
-        for tap in unreported:
+        due, self._started_before, self._started = self._started_before, self._started, []
+        for tap in due:
             tap.report_start()
+        if self._started_before:
+            self._reactor.call_at(trio.current_time() + _REPORTED_AFTER, self._report_starts)
 
     @property
     def mechanism(self) -> str:
