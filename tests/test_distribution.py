@@ -33,6 +33,8 @@ NEEDED = [
     "trio-process.toml",
 ]
 
+pytestmark = pytest.mark.xdist_group("distribution")  # one worker builds the archives
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,6 +10,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import pytest
 import trio
 from support import free_port, wait_gone
@@ -34,15 +34,7 @@ class Stack:
         )
 
     def run(self, *args):
-        command = [sys.executable, "-m", "trio_process", *args]
-        done = subprocess.run(
-            command,
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        done = forked.run(args, cwd=self.directory, timeout=LIMIT)
         assert done.returncode == 0, done
         return done.stdout
 

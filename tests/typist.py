@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from forked import become
+from forked import program
 
-PROGRAM = [sys.executable, "-m", "trio_process"]  # as a command of its own it is forked
+PROGRAM = [sys.executable, "-m", "trio_process"]  # as a command of its own it is forked, and so is `python -c`
 PATIENCE = 30.0
 
 
@@ -82,8 +82,8 @@ def at_a_terminal(
         try:
             os.chdir(directory)
             environment = environment or {**os.environ, "TERM": "dumb", "PS1": "ready> "}
-            if list(command[: len(PROGRAM)]) == PROGRAM:
-                become(command[len(PROGRAM) :], environment)
+            if list(command[: len(PROGRAM)]) == PROGRAM or list(command[:2]) == [sys.executable, "-c"]:
+                program(command, environment)["preexec_fn"]()
             os.execvpe(command[0], command, environment)
         finally:
             os._exit(127)

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import trio
+from forked import Forked
 from invoke import invoke
 
 from trio_process._cli.run import command
@@ -125,9 +125,8 @@ def until(true):
 def test_a_run_that_was_cut_short_goes_on(place, number):
     (place / "trio-process.toml").write_text(RESUMED)
     log = place / "log"
-    with subprocess.Popen(
-        [sys.executable, "-m", "trio_process", "run", "third", "first", "--", "x"], cwd=place, env=environment(), stdout=subprocess.DEVNULL
-    ) as one:  # fmt: skip
+    words = ["run", "third", "first", "--", "x"]
+    with Forked(words, cwd=place, env=environment(), stdout=subprocess.DEVNULL) as one:
         until(lambda: log.exists() and "second" in log.read_text())
         one.send_signal(number)
         one.wait(timeout=60)

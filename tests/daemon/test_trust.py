@@ -4,12 +4,12 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import forked
 import pytest
 
 from trio_process._core import RegistryError
@@ -172,14 +172,8 @@ def test_an_entry_of_root_is_believed_by_everybody(shared):
 
 
 def run(*words, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "trio_process", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir()} | environment,
-    )
+    env = {"PATH": os.environ["PATH"], "TMPDIR": tempfile.gettempdir()} | environment
+    return forked.run(words, timeout=60, env=env)
 
 
 def test_the_registry_of_the_temporary_directory_makes_root_kill_nobody(shared):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import attrs
+import forked
 import pytest
 import trio
 
@@ -311,9 +312,8 @@ for n in range(int(sys.argv[3])):
 
 
 def writer(place, name, count):
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(place), name, str(count)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )  # fmt: skip
+    command = [sys.executable, "-c", WRITER, str(place), name, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, **forked.program(command))
 
 
 def test_programs_that_write_at_the_same_time_lose_nothing(place):

@@ -4,7 +4,6 @@ import errno
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from forked import run_program
 from support import open_descriptors, process_of, python, runtime_of, sh
 
 from trio_process import (
@@ -314,10 +314,8 @@ async def main():
         assert result.output == ""
 trio.run(main)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=b"typed\n", capture_output=True, timeout=60, check=True
-    )
-    assert (done.stdout, done.stderr) == (b"typed\nerr\n", b"")
+    done = run_program([sys.executable, "-c", program], given="typed\n", timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "typed\nerr\n", "")
 
 
 async def test_run_has_no_stdin_and_start_has_a_pipe():
