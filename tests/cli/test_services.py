@@ -446,6 +446,24 @@ def test_a_service_that_fails_gives_1(site):
     assert site.states() == {"bad": "failed"}  # it stays up
 
 
+def test_up_that_waits_reports_a_service_that_fails_again_and_again(site):
+    site.write("""
+[services.bad]
+run = ["sh", "-c", "sleep 0.2; exit 3"]
+ready = { line = "up" }
+restart = { mode = "always", backoff = 1000.0, backoff-max = 1000.0 }
+""")
+    with_wait = site.start("up", "-d", "--wait", "--timeout", str(LIMIT))
+    try:
+        report = "".join(seen(with_wait, "bad: CommandFailedError"))
+        assert "exited with code 3" in report
+        assert report.endswith("it will be restarted; `trio-process logs bad` shows why\n")
+        assert with_wait.poll() is None  # it waits for the restart
+    finally:
+        with_wait.send_signal(signal.SIGTERM)
+        with_wait.communicate(timeout=LIMIT)
+
+
 def test_a_procfile_ends_with_its_first_process(site):
     (site.directory / "trio-process.toml").unlink()
     (site.directory / "Procfile").write_text("web: echo up; sleep 1000\nonce: sleep 0.5; echo done\n")

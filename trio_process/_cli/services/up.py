@@ -199,6 +199,7 @@ async def _wait_until_ready(
     """
     client = instance.client()
     waits = ""
+    reported: set[tuple[str, int]] = set()  # names with the number of their run
     with trio.move_on_after(float("inf") if timeout is None else timeout):
         while True:
             rows = await client.get("/services")
@@ -212,6 +213,13 @@ async def _wait_until_ready(
                     ).rstrip()
                 )
                 return FAILED
+            for row in wanted:
+                if row["state"] == "backoff" and (row["name"], row["generation"]) not in reported:
+                    reported.add((row["name"], row["generation"]))
+                    print_error(
+                        f"trio-process: {row['name']}: {row['error']}; it will be restarted; "
+                        f"`trio-process logs {row['name']}` shows why"
+                    )
             waiting = [row["name"] for row in wanted if row["state"] not in _GOOD]
             if fresh or not begun:
                 waiting += sorted(enabled - begun)
