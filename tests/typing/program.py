@@ -33,6 +33,7 @@ from trio_process import (
     Overflow,
     PIDFile,
     PipelineError,
+    Probe,
     ProcessInfo,
     Program,
     Registry,
@@ -57,6 +58,8 @@ from trio_process import (
     Stream,
     Subscription,
     SubscriptionStatistics,
+    UnitCondition,
+    UnitSpec,
     default_registry,
     load_pipeline,
     probe_health,
@@ -173,6 +176,10 @@ async def actions() -> None:
         await core.process.start("x", nmae="y")  # type: ignore[call-arg]
 
 
+async def restarted_with(daemon: Daemon, name: str = "") -> None:
+    raise NotImplementedError
+
+
 async def lifecycle(directory: Path) -> None:
     entry = DaemonEntry("shop", "web")
     policy = RestartPolicy.on_failure(max_restarts=3)
@@ -181,6 +188,12 @@ async def lifecycle(directory: Path) -> None:
         assert_type(daemon.health, HealthServer | None)
         assert_type(daemon.stopping, trio.Event)
         await daemon.run(actions)
+        await daemon.run(restarted_with, daemon, "x")
+        await daemon.run(restarted_with, daemon)
+        await daemon.run(restarted_with, "x")  # type: ignore[arg-type]
+        await daemon.run(restarted_with)  # type: ignore[arg-type]
+        await daemon.run(restarted_with, daemon, "x", 3)  # type: ignore[arg-type]
+        await daemon.run(actions())  # type: ignore[arg-type]
     Daemon.from_options(DaemonOptions(drain=2))
     with PIDFile(directory / "x.pid") as held:
         assert_type(held.held, bool)
@@ -193,6 +206,34 @@ async def lifecycle(directory: Path) -> None:
     assert_type(Registry(directory).list(), list[DaemonEntry])
     Daemon(pid_fil="x")  # type: ignore[call-arg]
     Daemon(drain="2")  # type: ignore[arg-type]
+
+
+def units() -> None:
+    UnitSpec(
+        name="db",
+        command=b"db",
+        args=["-D", Path("x"), Secret("y")],
+        ready=Probe.line(re.compile("up")),
+        after={"migrate": "completed", "net": UnitCondition.READY},
+        stop_signal="INT",
+        log_file="x.log",
+        ok_exit_codes=[0, 3],
+        limits={"nofile": 4096, "core": (0, math.inf)},
+        env={"A": None, "B": Secret("x")},
+        stdin=b"data",
+    )
+    UnitSpec(name="web", main=actions, after=["db"], live=Probe.tcp("127.0.0.1:80"))
+    UnitSpec(name="web", main=math.sqrt)  # type: ignore[arg-type]
+    UnitSpec(name="web", command="web", stop_signal=1.5)  # type: ignore[arg-type]
+    UnitSpec(name="web", command="web", ok_exit_codes=3)  # type: ignore[arg-type]
+    UnitSpec(name="web", command="web", log_file=3)  # type: ignore[arg-type]
+    UnitSpec(name="web", command="web", limits={"nofile": "3"})  # type: ignore[dict-item]
+    UnitSpec(name="web", command="web", restart="always")  # type: ignore[arg-type]
+    UnitSpec(name="web", command="web", detach=True)  # type: ignore[call-arg]
+    RunSpec(
+        name="x", command="x", log_file=b"x.log", limits={"core": math.inf}, stop_signal="INT", ok_exit_codes=range(2)
+    )
+    RunSpec(name="x", command="x", limits={"core": "1"})  # type: ignore[dict-item]
 
 
 async def pipelines(service: Service) -> None:

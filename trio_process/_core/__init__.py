@@ -1,6 +1,6 @@
 """Layer 0: values, errors, events, actions, rules. It starts nothing."""
 
-from . import checks
+from . import checks, declare
 from .checks import Argument, EnvValue
 from .core import Action, Core, ProcessActions, bus_of
 from .enums import TRANSITIONS, EndReason, Overflow, Status, Stdio, Stream, member, signal_name, signal_number
@@ -192,6 +192,7 @@ __all__ = [
     "closed_in_forks",
     "command_line",
     "current_deadline",
+    "declare",
     "distrust",
     "distrust_temporary_home",
     "dumps",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, final
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack, final
 
 import attrs
 import trio
@@ -33,6 +33,7 @@ from .systemd import Notifier
 if TYPE_CHECKING:
     from .keywords import DaemonKeywords
 
+PosArgsT = TypeVarTuple("PosArgsT")
 _Reload = TypeVar("_Reload", bound=Callable[[], object])
 
 
@@ -158,7 +159,7 @@ class Daemon(Block):
         if self._session is not None:
             self._session.stop()
 
-    async def run(self, main: Callable[..., Awaitable[object]] | None = None, *args: Any) -> None:
+    async def run(self, main: Callable[[Unpack[PosArgsT]], Awaitable[object]] | None = None, *args: *PosArgsT) -> None:
         """Run ``main(*args)`` until it ends, or SIGTERM, SIGINT, `stop()` or a cancellation comes.
 
         Args:

@@ -20,6 +20,7 @@ from .._core import (
     Secret,
     Stdio,
     checks,
+    declare,
     options_like,
     refuse_unknown,
 )
@@ -60,25 +61,8 @@ def _outputs(values: Iterable[str]) -> tuple[str, ...]:
     return _names("outputs", values)
 
 
-# These declare the accepted types to a type checker; RunOptions converts the values.
-def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
-    return values  # type: ignore[return-value]
-
-
-def _codes(values: Iterable[int]) -> tuple[int, ...]:
-    return values  # type: ignore[return-value]
-
-
-def _signal(value: int | str) -> int:
-    return value  # type: ignore[return-value]
-
-
-def _log_file(value: str | PathLike[str] | None) -> Path | None:
-    return value  # type: ignore[return-value]
-
-
 def _weight(value: int | None) -> int:
-    return value  # type: ignore[return-value]
+    return value  # type: ignore[return-value] # None is replaced when the spec is created
 
 
 @final
@@ -126,7 +110,7 @@ class RunSpec:
 
     name: str
     command: str | bytes | PathLike[str] | PathLike[bytes]
-    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
+    args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=declare.arguments)
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
     env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict, eq=checks.frozen_items)
     after: tuple[str, ...] = attrs.field(default=(), converter=_after)
@@ -134,12 +118,12 @@ class RunSpec:
     allow_failure: bool = False
     timeout: float | None = None
     idle_timeout: float | None = None
-    stop_signal: int = attrs.field(default=SIGTERM, converter=_signal)
+    stop_signal: int = attrs.field(default=SIGTERM, converter=declare.signal)
     grace_period: float | None = None
     retries: int = 0
     retry_delay: float = 0.0
     stdin: Stdio | bytes | str | Path | IO[bytes] | None = None
-    ok_exit_codes: tuple[int, ...] = attrs.field(default=(0,), converter=_codes)
+    ok_exit_codes: tuple[int, ...] = attrs.field(default=(0,), converter=declare.exit_codes)
     weight: int = attrs.field(default=None, converter=_weight)
     resources: Mapping[str, int] = attrs.field(factory=dict, eq=checks.frozen_items)
     interactive: bool = False
@@ -153,7 +137,7 @@ class RunSpec:
     max_line: int = 2**20
     max_output: int | None = None
     kill_group: bool = True
-    log_file: Path | None = attrs.field(default=None, converter=_log_file)
+    log_file: Path | None = attrs.field(default=None, converter=declare.log_file)
     log_max_bytes: int = 0
     log_keep: int = 3
     echo: bool = False
@@ -161,7 +145,9 @@ class RunSpec:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict, eq=checks.frozen_items)
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(
+        factory=dict, converter=declare.limits, eq=checks.frozen_items
+    )
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:

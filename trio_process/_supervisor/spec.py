@@ -24,6 +24,7 @@ from .._core import (
     StdinSource,
     Stdio,
     checks,
+    declare,
     member,
     refuse_unknown,
 )
@@ -145,11 +146,11 @@ class UnitSpec:
     max_line: int = MAX_LINE
     timeout: float | None = None
     idle_timeout: float | None = None
-    stop_signal: int = SIGTERM
+    stop_signal: int = attrs.field(default=SIGTERM, converter=declare.signal)
     grace_period: float | None = None
     kill_group: bool = True
-    ok_exit_codes: tuple[int, ...] = (0,)
-    log_file: Path | None = None
+    ok_exit_codes: tuple[int, ...] = attrs.field(default=(0,), converter=declare.exit_codes)
+    log_file: Path | None = attrs.field(default=None, converter=declare.log_file)
     log_max_bytes: int = 0
     log_keep: int = 3
     echo: bool = False
@@ -157,7 +158,9 @@ class UnitSpec:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = attrs.field(factory=dict, eq=checks.frozen_items)
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(
+        factory=dict, converter=declare.limits, eq=checks.frozen_items
+    )
     max_output: int | None = None
     resources: Mapping[str, int] = attrs.field(factory=dict, eq=checks.frozen_items)
 
