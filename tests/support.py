@@ -105,10 +105,10 @@ def hold_launchers(monkeypatch):
     through = trio.Event()
     launched = LocalHandle.launched
 
-    async def held(handle, options):
+    async def held(handle, options, **keywords):
         with trio.CancelScope(shield=True):
             await through.wait()
-        return await launched(handle, options)
+        return await launched(handle, options, **keywords)
 
     monkeypatch.setattr(LocalHandle, "launched", held)
     return through

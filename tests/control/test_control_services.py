@@ -23,7 +23,12 @@ ONCE = UnitSpec(
 )
 OFF = UnitSpec(name="off", command="sh", args=["-c", "exec sleep 1000"], enabled=False, settle=0.0)
 BROKEN = UnitSpec(
-    name="broken", command="sh", args=["-c", "echo no luck >&2; exit 3"], enabled=False, restart=RestartPolicy.never()
+    name="broken",
+    command="sh",
+    args=["-c", "echo no luck >&2; exit 3"],
+    enabled=False,
+    restart=RestartPolicy.never(),
+    settle=30.0,  # it fails before that
 )
 
 

@@ -176,13 +176,14 @@ async def test_a_half_closed_client_still_gets_its_answer():
             assert answer.endswith(b"ok\n")
 
 
+@pytest.mark.bound(240)
 async def test_two_thousand_silent_connections_keep_no_probe_out():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 5000:
         pytest.skip("needs 5000 descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (5000, hard))
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(200):  # 2,000 connections at once take a busy machine long
             async with trio.open_nursery() as nursery:
                 async with HealthServer("127.0.0.1:0", max_connections=100) as server:
                     await nursery.start(hostile.crowd, server.addr, 2000)
@@ -282,7 +283,7 @@ async def test_a_thousand_probes_at_once_of_a_slow_check_share_its_run():
                     nursery.start_soon(ask)
         assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
         assert len(answers) == 400
-        assert calls <= 40  # a round per 0.3 s; connecting takes longer on a busy machine
+        assert calls <= 100  # a round per 0.3 s, and connecting takes half a minute at most; without sharing it is 400
 
 
 async def test_a_probe_that_has_asked_makes_no_room_because_the_loop_was_held_up():

@@ -51,8 +51,12 @@ from .._core import (
     unlock,
 )
 
-REREAD_FOR: Final = 0.1
-"""Seconds in which a locked file is read again for the holder's PID: another program may lock first and write then."""
+REREAD_FOR: Final = 1.0
+"""Seconds in which a locked file is read again for the holder's PID.
+
+Another program may lock first and write then, and a starter locks a stale file while it removes it; on a busy machine,
+either may have to wait for a processor.
+"""
 
 EMPTY_FOR: Final = 0.075
 """Seconds after which an unlocked file without a PID is stale; a program that writes in place fills it sooner."""
