@@ -1,5 +1,7 @@
 """The views and the account at the end, fed with scripted updates and events."""
 
+import errno
+import io
 import math
 import re
 import sys
@@ -15,7 +17,7 @@ from rich.console import Console
 from trio_process._cli.text import Duration, cells, clock, glimpse, listed, logged, typed
 from trio_process._cli.views.board import Board
 from trio_process._cli.views.plain import MOST_PENDING, PlainView, Writer
-from trio_process._cli.views.render import account, as_text, choose_rows, frame
+from trio_process._cli.views.render import account, as_text, choose_rows, frame, frame_lines
 from trio_process._cli.views.styles import Prefix
 from trio_process._cli.views.summary import summarize
 from trio_process._core import (
@@ -94,6 +96,23 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+class Closed(io.StringIO):
+    """A terminal that was closed: even a write of nothing fails, if the stream has no buffer."""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_frame_is_drawn_without_a_write_to_the_terminal_which_may_be_closed():
+    console = Console(file=Closed(), width=40, height=10, markup=False, emoji=False, highlight=False)
+    lines, cells = frame_lines(Board([spec("a")], Clock()), console)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", lines[0]).split() == ["·", "a"]
+    assert len(lines) == len(cells)
 
 
 def drawn(board, width=80, height=24, color_system=None):

@@ -78,11 +78,22 @@ def frame(board: Board, console: Console) -> RenderableType:
     )
 
 
+class _Drawn(StringIO):
+    """What is drawn for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def frame_lines(board: Board, console: Console) -> tuple[list[str], list[int]]:
     """Return the frame as terminal lines, as many as fit, and the number of columns of each."""
-    with console.capture() as captured:
+    terminal, drawn = console.file, _Drawn()
+    console.file = drawn  # `capture` ends with a write of nothing, which fails on a terminal that was closed
+    try:
         console.print(frame(board, console))
-    lines = captured.get().split("\n")[:-1][: max(1, console.height - 1)]
+    finally:
+        console.file = terminal
+    lines = drawn.getvalue().split("\n")[:-1][: max(1, console.height - 1)]
     return lines, [cell_len(without_sequences(line).rstrip()) for line in lines]
 
 
