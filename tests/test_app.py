@@ -85,6 +85,31 @@ def test_its_pipeline_passes_and_its_services_pack_an_upload_for_real(app, envir
     assert (app / "data" / "files" / "1.gz").exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "changes", "advice"),
+    [
+        ("depot.store", {"DEPOT_DATA": "/proc/none"}, "set DEPOT_DATA to another directory"),
+        ("depot.worker", {}, "run `python -m depot.store` first, or set DEPOT_DATA"),
+        ("depot.web", {}, "run `python -m depot.store` first, or set DEPOT_DATA"),
+        ("depot.web", {"DEPOT_ADDRESS": "taken"}, "stop it, or choose another address (DEPOT_ADDRESS)"),
+        ("depot", {}, "usage: python -m depot CONTROL-ADDRESS"),
+    ],
+)
+def test_what_it_lacks_is_named_in_one_line_with_what_to_do(app, environment, module, changes, advice):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if "DEPOT_ADDRESS" in changes:
+            (app / "data" / "files").mkdir(parents=True)
+            (app / "data" / "depot.db").touch()
+            changes = {"DEPOT_ADDRESS": f"127.0.0.1:{server.getsockname()[1]}"}
+        done = subprocess.run(
+            [sys.executable, "-m", module], cwd=app, env=environment | changes, capture_output=True, text=True,
+            timeout=LIMIT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert advice in line
+
+
 def deployed_commands():
     """Return the arguments of Python in the unit of systemd and in the image of the container."""
     unit = configparser.ConfigParser(interpolation=None, strict=False)

@@ -36,8 +36,8 @@ async def main() -> None:
         for name in ("one", "two", "three")
     ]
     async with Service() as service:
-        whole = await Runner(CleanRoom(service)).run_all(specs)
-    for result in whole.results:
+        report = await Runner(CleanRoom(service)).run_all(specs)
+    for result in report.results:
         print(result.name, result.state, result.output.split())
 
 

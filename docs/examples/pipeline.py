@@ -17,10 +17,10 @@ async def main() -> None:
         RunSpec(name="publish", command="echo", args=["published"], after=["test"]),
     ]
     async with Service() as service:
-        whole = await Runner(service).run_all(specs, timeout=60)
-    for result in whole.results:
+        report = await Runner(service).run_all(specs, timeout=60)
+    for result in report.results:
         print(f"{result.name:8} {result.state:8} attempts: {result.attempts}, wave: {result.wave}")
-    print("acceptable" if whole.acceptable else f"{whole.failed} failed, {whole.skipped} skipped")
+    print("acceptable" if report.acceptable else f"{report.failed} failed, {report.skipped} skipped")
 
 
 trio.run(main)

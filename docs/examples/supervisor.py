@@ -24,9 +24,9 @@ SERVER = "import time; print('serving', flush=True); time.sleep(1_000_000)"
 
 async def build_and_serve(daemon: Daemon) -> None:
     async with Service() as service:
-        whole = await Runner(service).run_all(BUILD, timeout=60)
-        if not whole.acceptable:
-            raise ProcessError(f"the build failed: {[result.name for result in whole.results if not result.passed]}")
+        report = await Runner(service).run_all(BUILD, timeout=60)
+        if not report.acceptable:
+            raise ProcessError(f"the build failed: {[result.name for result in report.results if not result.passed]}")
         print("built", flush=True)
 
         async with service.open(PYTHON, "-c", SERVER, name="server") as server:

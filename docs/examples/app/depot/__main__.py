@@ -34,4 +34,6 @@ async def main(control: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m depot CONTROL-ADDRESS, such as 127.0.0.1:8700 or unix:/run/depot/control.sock")
     trio.run(main, sys.argv[1])

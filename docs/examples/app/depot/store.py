@@ -5,6 +5,7 @@
 
 import os
 import sqlite3
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,17 @@ def migrate(directory: Path) -> None:
     db.close()
 
 
+def open_store() -> Store:
+    """Open the depot; without one, end the program with a message."""
+    directory = data_directory()
+    if not (directory / "depot.db").exists():
+        sys.exit(f"there is no depot in {directory.absolute()}: run `python -m depot.store` first, or set DEPOT_DATA")
+    return Store(directory)
+
+
 if __name__ == "__main__":
-    migrate(data_directory())
+    try:
+        migrate(data_directory())
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(f"can't create a depot in {data_directory().absolute()}: {error}; set DEPOT_DATA to another directory")
     print("the depot is ready:", data_directory())

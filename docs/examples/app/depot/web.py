@@ -4,20 +4,26 @@
 """
 
 import os
+import sqlite3
+import sys
 from dataclasses import asdict
 
 import trio
 from quart import Quart, Response, request, send_file
 from quart.typing import ResponseReturnValue
 
-from trio_process import Daemon
+from trio_process import Daemon, DaemonError
 
-from .store import Store, data_directory
+from .store import Store, open_store
 
 ADDRESS = os.environ.get("DEPOT_ADDRESS", "127.0.0.1:8080")
 
 
 def add_routes(app: Quart, store: Store) -> None:
+    @app.errorhandler(sqlite3.OperationalError)
+    async def busy(error: sqlite3.OperationalError) -> ResponseReturnValue:
+        return Response(f"{error}; try again\n", 503)
+
     @app.get("/")
     async def index() -> ResponseReturnValue:
         return [asdict(file) for file in store.files()]
@@ -42,7 +48,7 @@ def add_routes(app: Quart, store: Store) -> None:
 
 
 async def main() -> None:
-    store = Store(data_directory())
+    store = open_store()
     async with Daemon(health_addr=ADDRESS, health_checks=[store.check], ready=False) as daemon:
         assert daemon.health is not None
         add_routes(daemon.health.app, store)
@@ -52,4 +58,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    try:
+        trio.run(main)
+    except DaemonError as error:  # the address is taken, or not valid
+        sys.exit(f"{error} (DEPOT_ADDRESS)")

@@ -9,7 +9,7 @@ import trio
 
 from trio_process import CommandFailedError, Daemon, Service
 
-from .store import File, Store, data_directory
+from .store import File, Store, open_store
 
 POLL = 0.2  # seconds between two looks at an empty depot
 LIMIT = 60.0  # seconds that packing one file may take
@@ -47,7 +47,7 @@ async def work(store: Store, worker: str) -> None:
 async def main() -> None:
     worker = f"worker {os.environ.get('TRIO_PROCESS_REPLICA', '1')}"
     async with Daemon() as daemon:  # SIGTERM and SIGINT cancel `work`
-        await daemon.run(work, Store(data_directory()), worker)
+        await daemon.run(work, open_store(), worker)
 
 
 if __name__ == "__main__":

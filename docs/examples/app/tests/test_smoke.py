@@ -6,7 +6,7 @@ import os
 import time
 from urllib.request import Request, urlopen
 
-SITE = f"http://{os.environ['DEPOT_ADDRESS']}"
+SITE = f"http://{os.environ.get('DEPOT_ADDRESS', '127.0.0.1:8080')}"
 
 
 def test_an_upload_is_packed():
