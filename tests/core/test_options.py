@@ -1,5 +1,7 @@
+import copy
 import io
 import math
+import pickle
 import signal
 from functools import partial
 from pathlib import Path
@@ -258,11 +260,23 @@ def test_the_comparison_with_the_defaults_lets_nothing_unchecked_through():
     assert type(options.ok_exit_codes) is tuple
 
 
-def test_each_instance_has_containers_of_its_own():
-    one, other = RunOptions(command="x"), RunOptions(command="x")
+def test_the_containers_of_one_instance_can_not_be_changed_for_another():
+    one = RunOptions(command="x")
     for option in ("env", "limits", "resources"):
-        assert getattr(one, option) == {}
-        assert getattr(one, option) is not getattr(other, option)
+        shared = getattr(one, option)
+        assert (shared, repr(shared), {**shared}, shared | {"a": 1}) == ({}, "{}", {}, {"a": 1})
+        for change in (
+            lambda values: values.update(a=1),
+            lambda values: values.setdefault("a", 1),
+            lambda values: values.__setitem__("a", 1),
+            lambda values: values.__ior__({"a": 1}),
+        ):
+            with pytest.raises(TypeError, match="can't be changed"):
+                change(shared)
+        assert getattr(RunOptions(command="y"), option) == {}
+        copied = copy.deepcopy(shared)
+        copied["a"] = 1
+        assert pickle.loads(pickle.dumps(shared)) == {} != copied
 
 
 def test_an_empty_environment_value_is_kept_and_none_removes():

@@ -22,7 +22,7 @@ def searched(name, neighbours, entries):
     while waiting:
         for other in neighbours(waiting.pop()) - seen:
             seen.add(other)
-            if entries[other].replicas[1].is_running:
+            if entries[other].replicas[0].is_running:
                 found.add(other)
             else:
                 waiting.append(other)
@@ -33,7 +33,7 @@ def searched(name, neighbours, entries):
 def test_what_is_remembered_changes_no_answer(edges, steps):
     graph = graph_of(edges)
     entries = {
-        str(name): SimpleNamespace(replicas={1: SimpleNamespace(name=str(name), is_running=False)})
+        str(name): SimpleNamespace(replicas=[SimpleNamespace(name=str(name), is_running=False)])
         for name in range(COUNT)
     }
     order = StopOrder(graph, entries)
@@ -47,7 +47,7 @@ def test_what_is_remembered_changes_no_answer(edges, steps):
                 searched(name, graph.needs, entries),
             )
         else:
-            entries[name].replicas[1].is_running = runs
+            entries[name].replicas[0].is_running = runs
             if runs:
                 order.runs(name)
 
@@ -62,9 +62,9 @@ def test_a_long_chain_is_walked_once():
             looks += 1
             return super().get(name, default)
 
-    entries = Entries({str(n): SimpleNamespace(replicas={1: SimpleNamespace(is_running=True)}) for n in range(1000)})
+    entries = Entries({str(n): SimpleNamespace(replicas=[SimpleNamespace(is_running=True)]) for n in range(1000)})
     order = StopOrder(graph, entries)
     for number in range(999, -1, -1):
         assert not list(order.running_dependents(str(number)))
-        entries[str(number)].replicas[1].is_running = False
+        entries[str(number)].replicas[0].is_running = False
     assert looks < 2000

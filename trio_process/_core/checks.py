@@ -5,12 +5,32 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any, Final, NoReturn, final
 
 from .errors import OptionError
 from .secret import Secret
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
+
+
+@final
+class FrozenDict(dict[str, Any]):
+    """A dict that can't be changed, so that many options can share it; its contents have been checked."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("options can't be changed; make new ones, by attrs.evolve")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+NOTHING: Final = FrozenDict()
+"""The mapping that is meant where none is given: a dict of its own for each option would take 64 bytes."""
 
 
 def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]:
@@ -99,11 +119,14 @@ def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
         raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
     if isinstance(values, Mapping):
         raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}")
-    return tuple([argument(option, value) for value in values])
+    found = tuple([argument(option, value) for value in values])
+    return values if type(values) is tuple and values == found else found  # one for the spec and for all of its runs
 
 
 def environment(option: str, values: object) -> dict[str, str | bytes | Secret | None]:
     """Return an environment overlay; a value of None removes the name."""
+    if type(values) is FrozenDict:
+        return values
     if not isinstance(values, Mapping):
         raise OptionError(f"{option} must map names to values, got {values!r}")
     checked: dict[str, str | bytes | Secret | None] = {}

@@ -32,9 +32,6 @@ OutputTarget = Stdio | Path | IO[bytes]
 _SUCCESS: Final = (0,)
 
 
-_EMPTY: Final[Mapping[str, Any]] = {}  # means "not given"; every instance gets a dict of its own
-
-
 @final
 @refuse_unknown()
 @attrs.frozen(kw_only=True, init=False)
@@ -87,7 +84,7 @@ class RunOptions:
     command: Argument
     args: tuple[str | bytes | Secret, ...] = ()
     cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None
-    env: Mapping[str, EnvValue] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
+    env: Mapping[str, EnvValue] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
     name: str | None = None
     stdin: StdinSource = None
     stdout: OutputTarget = Stdio.PIPE
@@ -112,9 +109,9 @@ class RunOptions:
     umask: int | None = None
     user: str | int | None = None
     nice: int | None = None
-    limits: Mapping[str, int | tuple[int, int]] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
+    limits: Mapping[str, int | tuple[int, int]] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
     max_output: int | None = None
-    resources: Mapping[str, int] = attrs.field(default=_EMPTY, eq=checks.frozen_items)
+    resources: Mapping[str, int] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
 
     if (
         TYPE_CHECKING
@@ -134,8 +131,6 @@ class RunOptions:
         if self.args != () or type(self.args) is not tuple:
             put(self, "args", checks.arguments("args", self.args))
         if all(map(is_, _rest_of(self), _DEFAULTS)):
-            for option in _MAPPINGS:
-                put(self, option, {})
             return
         self._check_surroundings()
         self._check_output()
@@ -147,8 +142,8 @@ class RunOptions:
         put = object.__setattr__
         if self.cwd is not None:
             put(self, "cwd", checks.path("cwd", self.cwd))
-        # an empty one is copied too, as later additions by the caller aren't checked
-        put(self, "env", checks.environment("env", self.env) if self.env != {} else {})
+        # an empty one is not kept either, as later additions by the caller aren't checked
+        put(self, "env", checks.environment("env", self.env) if self.env != {} else checks.NOTHING)
         if self.name is not None:
             checks.text("name", self.name)
         put(self, "stdin", _stdin(self.stdin))
@@ -194,8 +189,8 @@ class RunOptions:
             find_user(self.user)
         if self.nice is not None and not -20 <= checks.whole("nice", self.nice, least=-20) <= 19:
             raise OptionError(f"nice must be -20 to 19, got {self.nice!r}")
-        object.__setattr__(self, "limits", _limits(self.limits) if self.limits != {} else {})
-        object.__setattr__(self, "resources", _resources(self.resources) if self.resources != {} else {})
+        object.__setattr__(self, "limits", _limits(self.limits) if self.limits != {} else checks.NOTHING)
+        object.__setattr__(self, "resources", _resources(self.resources) if self.resources != {} else checks.NOTHING)
 
     def _check_detached(self) -> None:
         if not self.detach:
@@ -256,7 +251,6 @@ def masker_for(options: RunOptions) -> Masker:
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
 _SLOTS: Final = tuple(getattr(RunOptions, field.name) for field in attrs.fields(RunOptions))
 _all_of: Final = attrgetter(*(field.name for field in attrs.fields(RunOptions)))
-_MAPPINGS: Final = ("env", "limits", "resources")
 _REST: Final = tuple(field for field in attrs.fields(RunOptions) if field.name not in {"command", "args"})
 _rest_of: Final = attrgetter(*(field.name for field in _REST))
 _DEFAULTS: Final = tuple(field.default for field in _REST)

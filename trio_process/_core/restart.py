@@ -131,7 +131,7 @@ class Restarts:
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
-        self._recent: list[float] = []  # short: no longer than `max_restarts`, and mostly empty
+        self._recent: tuple[float, ...] = ()  # short: no longer than `max_restarts`, and mostly empty
         self.delay = 0.0
 
     def ended(self, failure: BaseException | None, *, ran: float, now: float, chance: float) -> float | None:
@@ -150,13 +150,13 @@ class Restarts:
         if not self._restarted(failure):
             return None
         if ran >= max(GOOD_RUN, 2 * self.delay):
-            self._recent.clear()
+            self._recent = ()
             self.delay = 0.0
         if self._recent and self._recent[0] <= now - policy.within:
-            self._recent = [at for at in self._recent if at > now - policy.within]
+            self._recent = tuple([at for at in self._recent if at > now - policy.within])
         if len(self._recent) >= policy.max_restarts:
             raise RestartLimitError(self._storm(failure)) from failure
-        self._recent.append(now)
+        self._recent += (now,)
         self.delay = min(policy.backoff_max, 2 * self.delay if self.delay else policy.backoff)
         return self.delay * (1 + policy.jitter * chance)
 

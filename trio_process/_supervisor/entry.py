@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         asked: It was enabled or started, and not stopped since.
         holds: Its holders.
-        replicas: Its replicas by number, including those that are being retired, until nothing of them runs.
+        replicas: Its replicas in the order of their numbers, including those that are being retired, until nothing of them runs.
         first: The first replica; still here after it is gone from `replicas`.
         removed: It was removed by a reload, and remains only until nothing of it runs.
     """
@@ -34,10 +34,10 @@ class Entry:
     def __init__(self, spec: UnitSpec) -> None:
         self.spec: UnitSpec = spec
         self.asked: bool = spec.enabled
-        self.holds: list[Holder] = []
+        self.holds: tuple[Holder, ...] = ()
         self.removed: bool = False
         self.first: Replica | None = None
-        self.replicas: dict[int, Replica] = {}
+        self.replicas: tuple[Replica, ...] = ()  # a dict for one would take 220 bytes of each unit
 
     @property
     def is_wanted_itself(self) -> bool:
@@ -46,4 +46,17 @@ class Entry:
 
     def active(self) -> Iterator[Replica]:
         """Yield the replicas, except those that are being retired."""
-        return (replica for _, replica in sorted(self.replicas.items()) if not replica.wishes.retired)
+        return (replica for replica in self.replicas if not replica.wishes.retired)
+
+    def replica(self, number: int) -> Replica | None:
+        """Return the replica with that number, None if there is none."""
+        return next((replica for replica in self.replicas if replica.number == number), None)
+
+    def put(self, replica: Replica) -> None:
+        """Add a replica, in the place of an earlier one with its number."""
+        others = [other for other in self.replicas if other.number != replica.number]
+        self.replicas = tuple(sorted([*others, replica], key=lambda each: each.number))
+
+    def discard(self, replica: Replica) -> None:
+        """Remove a replica, unless another one has its number now."""
+        self.replicas = tuple([other for other in self.replicas if other is not replica])

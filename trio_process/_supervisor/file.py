@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -119,4 +120,10 @@ def _probe(table: Mapping[str, Any]) -> Probe:
 
 def _policy(table: Mapping[str, Any]) -> RestartPolicy:
     fields: dict[str, Any] = {key.replace("-", "_"): value for key, value in table.items()}
-    return RestartPolicy(**{**fields, "mode": RestartMode(fields["mode"].replace("-", "_"))})
+    return _shared_policy(**{**fields, "mode": RestartMode(fields["mode"].replace("-", "_"))})
+
+
+@lru_cache(maxsize=128, typed=True)
+def _shared_policy(**fields: Any) -> RestartPolicy:
+    """Return one policy for all services that have the same."""
+    return RestartPolicy(**fields)

@@ -48,7 +48,7 @@ class Grouping:
             case Strategy.REST_FOR_ONE:
                 names = self._units.graph.all_dependents(origin.spec.name)
         for name in names:
-            for replica in self._units.entries[name].replicas.values():
+            for replica in self._units.entries[name].replicas:
                 if replica is not origin and replica.ask_grouped():
                     self._to_stop.add(replica)
 
@@ -57,7 +57,7 @@ class Grouping:
         if self._strategy is Strategy.ONE_FOR_ONE:
             return
         for name in self._units.graph.all_dependents(origin.spec.name):
-            for replica in self._units.entries[name].replicas.values():
+            for replica in self._units.entries[name].replicas:
                 if replica.state is UnitState.COMPLETED:
                     replica.wishes.outdated = True
 
@@ -84,6 +84,6 @@ class Grouping:
     def _wake_waiting(self, names: Iterable[str]) -> None:
         for name in names:
             entry = self._units.entries.get(name)
-            for replica in entry.replicas.values() if entry is not None else ():
+            for replica in entry.replicas if entry is not None else ():
                 if replica.state is UnitState.WAITING:
                     replica.bell.ring()

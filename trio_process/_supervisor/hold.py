@@ -36,7 +36,7 @@ class Hold:
         """Cancel the holder's block: the unit has ended for good, or is stopped."""
         if self.failure is None:
             self.failure = failure
-            self._entry.holds.remove(self)
+            self._forget()
             self._scope.cancel()
             self._roster.beat()
 
@@ -63,7 +63,7 @@ class Hold:
         def check() -> bool | None:
             if self._roster.is_wanted(name):
                 return True
-            return True if all([replica.state in AT_REST for replica in entry.replicas.values()]) else None
+            return True if all([replica.state in AT_REST for replica in entry.replicas]) else None
 
         await self._roster.until(check)
 
@@ -71,7 +71,7 @@ class Hold:
     async def block(self) -> AsyncIterator[Unit]:
         """Hold the unit inside the block."""
         roster, entry = self._roster, self._entry
-        entry.holds.append(self)
+        entry.holds += (self,)
         roster.refresh()
         for replica in entry.active():
             if replica.state in (UnitState.FAILED, UnitState.SKIPPED):
@@ -94,6 +94,8 @@ class Hold:
         await self.wait_stopped()
 
     def _leave(self) -> None:
-        if self in self._entry.holds:
-            self._entry.holds.remove(self)
+        self._forget()
         self._roster.refresh()
+
+    def _forget(self) -> None:
+        self._entry.holds = tuple([hold for hold in self._entry.holds if hold is not self])

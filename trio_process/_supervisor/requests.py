@@ -41,10 +41,10 @@ async def stop(roster: Roster, name: str) -> None:
         entry.asked = False
         for hold in tuple(entry.holds):
             hold.end(roster.first(entry).failure("was stopped"))
-    replicas = [replica for entry in entries for replica in entry.replicas.values()]
+    replicas = [replica for entry in entries for replica in entry.replicas]
     roster.refresh()
     await roster.until(lambda: True if all(map(_is_stopped, replicas)) else None)
-    for replica in first.replicas.values():
+    for replica in first.replicas:
         if replica.survivor is not None:
             raise replica.survivor
 
@@ -64,7 +64,7 @@ async def scale(roster: Roster, name: str, replicas: int) -> None:
     entry = roster.entry(name)
     spec = attrs.evolve(entry.spec, replicas=replicas)
     entry.spec = spec
-    for replica in entry.replicas.values():
+    for replica in entry.replicas:
         replica.change_spec(spec)
     roster.populate(entry)
     roster.refresh()
@@ -145,7 +145,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
         _restart(roster, entry, of_this_run=True)
 
     def check() -> bool | None:
-        gone = all([replica.gone for entry in going for replica in entry.replicas.values()])
+        gone = all([replica.gone for entry in going for replica in entry.replicas])
         entries = [roster.entries[name] for name in coming if name in roster.entries]
         done = all([_has_shrunk(entry) and _has_come_up(roster, entry) for entry in entries])
         return True if gone and done else None
@@ -181,7 +181,7 @@ def _put_in_place(roster: Roster, new: dict[str, UnitSpec], found: ReloadPlan) -
             entry.asked = spec.enabled
         entry.removed = False
         entry.spec = spec
-        for replica in entry.replicas.values():
+        for replica in entry.replicas:
             replica.change_spec(spec)
     for name, entry in old.items():
         entry.removed = True
@@ -199,7 +199,7 @@ def _restart(roster: Roster, entry: Entry, *, of_this_run: bool = False) -> None
 
 
 def _refuse_beside_survivors(entry: Entry) -> None:
-    for replica in entry.replicas.values():
+    for replica in entry.replicas:
         if replica.survivor is not None:
             raise replica.survivor
 
@@ -227,13 +227,13 @@ def _is_ready(roster: Roster, replica: Replica) -> bool:
 
 def _has_shrunk(entry: Entry) -> bool:
     """Return whether the removed replicas are gone; the first replica remains, stopped."""
-    going = [replica for replica in entry.replicas.values() if replica.wishes.retired]
+    going = [replica for replica in entry.replicas if replica.wishes.retired]
     return all([replica.gone or (replica.number == 1 and replica.state in AT_REST) for replica in going])
 
 
 def _has_come_up(roster: Roster, entry: Entry) -> bool:
     if not roster.is_wanted(entry.spec.name):
-        return all([replica.state in AT_REST for replica in entry.replicas.values()])
+        return all([replica.state in AT_REST for replica in entry.replicas])
     return all([replica.is_ready or replica.is_hopeless or _is_put_off(replica) for replica in entry.active()])
 
 

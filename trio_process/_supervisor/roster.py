@@ -51,7 +51,7 @@ class Roster:
         graph: The dependencies.
         closing: Whether the block is being left, so that no unit is wanted any more.
         failed: The replicas that have failed, in that order.
-        owners: The unit, and the number of the replica, that each of the last processes belongs to, by its id.
+        owners: The name of the replica that each of the last processes belongs to, by its id.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Roster:
         self.graph: Graph = Graph.of(specs.values())
         self.closing: bool = False
         self.failed: list[Replica] = []
-        self.owners: dict[str, tuple[str, int]] = {}
+        self.owners: dict[str, str] = {}
         self.grouping: Grouping = Grouping(self, strategy)
         leave = enter_deadline(deadline)  # for the tasks of the units, and the tasks that their functions start
         self.tasks: Tasks = Tasks(nursery)
@@ -89,7 +89,7 @@ class Roster:
 
     def replicas(self) -> Iterator[Replica]:
         """Yield all replicas, including those that are being retired."""
-        return (entry.replicas[number] for entry in self.entries.values() for number in sorted(entry.replicas))
+        return (replica for entry in self.entries.values() for replica in entry.replicas)
 
     def entry(self, name: str) -> Entry:
         """Return the entry of that name.
@@ -113,7 +113,7 @@ class Roster:
             base, _, digits = str(name).rpartition(".")
             if digits.isascii() and digits.isdecimal():
                 entry, number = self.entries.get(base), int(digits)
-        found = None if entry is None else entry.replicas.get(number)
+        found = None if entry is None else entry.replica(number)
         if found is None or found.name != name:
             raise ProcessNotFoundError(
                 f"there is no unit {name!r}{nearest(str(name), [replica.name for replica in self.replicas()])}"
@@ -129,16 +129,17 @@ class Roster:
         """Adjust the replicas to the spec: start new ones, bring back those that were to go, retire surplus ones."""
         wanted = 0 if entry.removed else entry.spec.replicas
         for number in range(1, max(wanted, 1) + 1):
-            replica = entry.replicas.get(number)
+            replica = entry.replica(number)
             if replica is None or replica.gone:
-                replica = entry.replicas[number] = Replica(self, entry.spec, number)
+                replica = Replica(self, entry.spec, number)
+                entry.put(replica)
                 replica.wishes.retired = number > wanted
                 Keeper(replica)
                 self._alive += 1
                 if number == 1:
                     entry.first = replica
-        for number, replica in entry.replicas.items():
-            replica.wishes.retired = number > wanted
+        for replica in entry.replicas:
+            replica.wishes.retired = replica.number > wanted
             if replica.wishes.retired and replica.state in AT_REST:
                 self.grouping.is_stopped(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
@@ -157,7 +158,7 @@ class Roster:
             wanted = self.graph.all_needs([name for name, entry in self.entries.items() if entry.is_wanted_itself])
         changed, self._wanted = self._wanted ^ wanted, wanted
         for name in changed & self.entries.keys():
-            for replica in self.entries[name].replicas.values():
+            for replica in self.entries[name].replicas:
                 if replica.state in AT_REST:
                     self.grouping.is_stopped(replica)
                 replica.bell.ring()
@@ -173,7 +174,7 @@ class Roster:
         """Order stops by the current dependencies, except those of runs that were started with others and have not ended."""
         for name in self._stop_order.graph.names():
             entry = self.entries.get(name)
-            if entry is None or not any([replica.is_to_stop for replica in entry.replicas.values()]):
+            if entry is None or not any([replica.is_to_stop for replica in entry.replicas]):
                 self._stop_order.set_needs(name, self.graph.needs(name))
 
     def _order_stop_of(self, replica: Replica) -> None:
@@ -181,7 +182,7 @@ class Roster:
         name = replica.spec.name
         needs, before = self.graph.needs(name), self._stop_order.graph.needs(name)
         if needs != before:
-            others = [other for other in self.entries[name].replicas.values() if other is not replica]
+            others = [other for other in self.entries[name].replicas if other is not replica]
             older = before if any([other.is_running for other in others]) else frozenset()
             self._stop_order.set_needs(name, needs | older)
         self._stop_order.runs(name)
@@ -220,7 +221,7 @@ class Roster:
 
     def owns(self, replica: Replica, process: ManagedProcess) -> None:
         """Record which unit a process belongs to."""
-        self.owners[process.id] = replica.spec.name, replica.number
+        self.owners[process.id] = replica.name
         while len(self.owners) > _OWNERS:
             del self.owners[next(iter(self.owners))]
 
@@ -261,8 +262,8 @@ class Roster:
         self._alive -= 1
         self.grouping.is_stopped(replica)
         entry = self.entries.get(replica.spec.name)
-        if not self.closing and entry is not None and entry.replicas.get(replica.number) is replica:
-            del entry.replicas[replica.number]
+        if not self.closing and entry is not None and replica in entry.replicas:
+            entry.discard(replica)
             if entry.removed and not entry.replicas:
                 del self.entries[replica.spec.name]
         self.beat()
@@ -282,7 +283,7 @@ class Roster:
     def _wake_dependents(self, replica: Replica) -> None:
         for name in self.graph.dependents(replica.spec.name):
             entry = self.entries.get(name)
-            for other in entry.replicas.values() if entry is not None else ():
+            for other in entry.replicas if entry is not None else ():
                 if other.state in (UnitState.WAITING, UnitState.SKIPPED):
                     other.bell.ring()
 

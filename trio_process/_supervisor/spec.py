@@ -45,12 +45,23 @@ def check_name(value: object) -> str:
     return value
 
 
+_ON_FAILURE: Final = RestartPolicy.on_failure()
+
+
+@functools.lru_cache(maxsize=128)
+def _environment(replica: int) -> checks.FrozenDict:
+    """Return the environment that the process of a replica gets, one for all units."""
+    return checks.FrozenDict({REPLICA_VARIABLE: str(replica)})
+
+
 def _arguments(values: Iterable[checks.Argument]) -> tuple[str | bytes | Secret, ...]:
     return checks.arguments("args", values)
 
 
 def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> dict[str, UnitCondition]:
     """Return the conditions by name; names without conditions mean `READY`."""
+    if not values and isinstance(values, (Mapping, list, tuple)):
+        return checks.NOTHING
     if isinstance(values, Mapping):
         return {
             checks.text("after", name): member(UnitCondition, condition, f"after[{name!r}]")
@@ -125,17 +136,19 @@ class UnitSpec:
     command: str | bytes | PathLike[str] | PathLike[bytes] | None = None
     args: tuple[str | bytes | Secret, ...] = attrs.field(default=(), converter=_arguments)
     main: Callable[..., Awaitable[object]] | None = None
-    after: Mapping[str, UnitCondition] = attrs.field(factory=dict, converter=_conditions, eq=checks.frozen_items)
+    after: Mapping[str, UnitCondition] = attrs.field(
+        default=checks.NOTHING, converter=_conditions, eq=checks.frozen_items
+    )
     ready: Probe | None = None
     live: Probe | None = None
     settle: float = 0.1
     start_timeout: float = 60.0
-    restart: RestartPolicy = attrs.field(factory=RestartPolicy.on_failure)
+    restart: RestartPolicy = _ON_FAILURE
     essential: bool = False
     replicas: int = 1
     enabled: bool = True
     cwd: str | bytes | PathLike[str] | PathLike[bytes] | None = None
-    env: Mapping[str, checks.EnvValue] = attrs.field(factory=dict, eq=checks.frozen_items)
+    env: Mapping[str, checks.EnvValue] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
     stdin: StdinSource = None
     stdout: OutputTarget = Stdio.PIPE
     stderr: OutputTarget = Stdio.PIPE
@@ -159,10 +172,10 @@ class UnitSpec:
     user: str | int | None = None
     nice: int | None = None
     limits: Mapping[str, int | tuple[int, int]] = attrs.field(
-        factory=dict, converter=declare.limits, eq=checks.frozen_items
+        default=checks.NOTHING, converter=declare.limits, eq=checks.frozen_items
     )
     max_output: int | None = None
-    resources: Mapping[str, int] = attrs.field(factory=dict, eq=checks.frozen_items)
+    resources: Mapping[str, int] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
@@ -247,7 +260,8 @@ class UnitSpec:
             label: The label of its process.
         """
         assert self.command is not None
-        changes: dict[str, Any] = {"env": {**self.env, REPLICA_VARIABLE: str(replica)}}
+        own = _environment(replica)
+        changes: dict[str, Any] = {"env": {**self.env, **own} if self.env else own}
         if self.stdin is None:
             changes["stdin"] = Stdio.PIPE
         if replica > 1:

@@ -304,12 +304,14 @@ def owner_of(supervisor: Supervisor, process_id: str) -> tuple[str, int] | None:
     """
     if supervisor._roster is None:
         return None
-    found = supervisor._roster.owners.get(process_id)
-    if found is None:
+    name = supervisor._roster.owners.get(process_id)
+    if name is None:
         for replica in supervisor._roster.replicas():
             if replica.process is not None and replica.process.id == process_id:
                 return replica.spec.name, replica.number
-    return found
+        return None
+    base, _, digits = name.rpartition(".")  # no unit's own name ends like that
+    return (base, int(digits)) if base and digits.isascii() and digits.isdecimal() else (name, 1)
 
 
 def held(supervisor: Supervisor) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Watchers:
 
     def __init__(self, replica: Watched) -> None:
         self._replica = replica
-        self._waiters: list[_Waiter] = []
+        self._waiters: tuple[_Waiter, ...] = ()
         self._readers: WeakSet[UnitLines] | None = None  # made for the first one: hardly any unit has any
         self.process: ManagedProcess | None = None
 
@@ -66,14 +66,14 @@ class Watchers:
         if replica.state in states:
             return replica.state
         waiter = _Waiter(states)
-        self._waiters.append(waiter)
+        self._waiters += (waiter,)
         if replica.gone:
             waiter.done.set()
         try:
             with trio.move_on_after(limit) as scope:
                 await waiter.done.wait()
         finally:
-            self._waiters.remove(waiter)
+            self._waiters = tuple([other for other in self._waiters if other is not waiter])
         if waiter.found is None and not scope.cancelled_caught:
             raise ProcessError(
                 f"unit {replica.name} stays {replica.state}: it was removed, or its supervisor was left; it was "

@@ -25,6 +25,7 @@ from ..reap import deferred, kill_group
 from ..start_errors import start_error
 from .handle import LocalHandle, Shared
 from .spawn import Spawned, Spawner
+from .stdio import OutputEnds
 
 
 @final
@@ -129,7 +130,7 @@ class LocalBackend:
             if log is not None:
                 os.close(log)
             raise
-        spawned = Spawned(pid, pidfd, None, {}, log, None)
+        spawned = Spawned(pid, pidfd, None, OutputEnds(), log, None)
         return LocalHandle(spawned, self._shared, MarkerContainment(""), ours=False)
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class LocalHandle:
 
     __slots__ = (
         "_containment", "_launch", "_ours", "_outputs", "_owner", "_paused", "_pidfd", "_shared", "_stdin", "_stop_signal",
-        "_tail", "open_streams", "pid",
+        "_tail", "pid",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +114,6 @@ class LocalHandle:
         self._pidfd = spawned.pidfd
         self._stdin = None if spawned.stdin is None else StdinPipe(spawned.stdin)
         self._outputs = spawned.outputs
-        self.open_streams = len(spawned.outputs)
         self._launch = spawned.launch
         self._tail = None if spawned.log is None else FileTail(spawned.log, shared.reactor, self._receive_log)
         self._shared = shared
@@ -124,6 +123,11 @@ class LocalHandle:
         self._ours = ours
         self._owner: HandleOwner | None = None
         self._paused: tuple[Stream, ...] = ()
+
+    @property
+    def open_streams(self) -> int:
+        """How many pipes have not ended."""
+        return len(self._outputs)
 
     @property
     def has_stdin(self) -> bool:
@@ -231,13 +235,9 @@ class LocalHandle:
         if data:
             self._owner.received(stream, data)
             return len(data)
-        self._close_output(stream)
+        self._shared.reactor.close_watched(self._outputs.pop(stream))
         self._owner.stream_ended()
         return 0
-
-    def _close_output(self, stream: Stream) -> None:
-        self._shared.reactor.close_watched(self._outputs.pop(stream))
-        self.open_streams -= 1
 
     def pause(self, stream: Stream) -> None:
         """Take the pipe out of the epoll: with an empty mask it would still report a hang-up, again and again."""
@@ -269,7 +269,7 @@ class LocalHandle:
     def close_outputs(self) -> None:
         """Close our ends of the pipes that are still open."""
         for stream in list(self._outputs):
-            self._close_output(stream)
+            self._shared.reactor.close_watched(self._outputs.pop(stream))
         if self._tail is not None:
             self._tail.close()
 

@@ -11,12 +11,12 @@ import sys
 from functools import lru_cache
 from typing import NamedTuple, final
 
-from ..._core import OptionError, RunOptions, Stream, dumps, find_user, shown_command
+from ..._core import OptionError, RunOptions, dumps, find_user, shown_command
 from ..environment import Environment, Programs, encoded, find_program
 from ..reap import open_pidfd
 from ..start_errors import launcher_error, start_error
 from . import fork_exec
-from .stdio import Descriptors
+from .stdio import Descriptors, OutputEnds
 
 
 class Spawned(NamedTuple):
@@ -28,7 +28,7 @@ class Spawned(NamedTuple):
     pid: int
     pidfd: int
     stdin: int | None
-    outputs: dict[Stream, int]
+    outputs: OutputEnds
     log: int | None
     launch: int | None
 

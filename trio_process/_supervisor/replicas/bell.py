@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import final
+from typing import Protocol, final
 
 import trio
+
+
+class Answerer(Protocol):
+    """The object whose task answers."""
+
+    def begin(self) -> None:
+        """Start the task."""
 
 
 @final
@@ -15,13 +21,13 @@ class Bell:
     A `trio.Event` for each sleep would cost every idle unit half a kilobyte, and a task that sleeps for ever three.
 
     Attributes:
-        begin: Starts the task that answers; called when the bell rings and there is none.
+        answerer: Starts the task that answers when the bell rings and there is none.
     """
 
-    __slots__ = ("_is_attended", "_listener", "_rung", "begin")
+    __slots__ = ("_is_attended", "_listener", "_rung", "answerer")
 
     def __init__(self) -> None:
-        self.begin: Callable[[], object] | None = None
+        self.answerer: Answerer | None = None
         self._is_attended = False
         self._listener: trio.lowlevel.Task | None = None
         self._rung = False
@@ -32,9 +38,9 @@ class Bell:
         if self._listener is not None:
             listener, self._listener = self._listener, None
             trio.lowlevel.reschedule(listener)
-        elif not self._is_attended and self.begin is not None:
+        elif not self._is_attended and self.answerer is not None:
             self._is_attended = True
-            self.begin()
+            self.answerer.begin()
 
     def hush(self) -> None:
         """Forget that it was rung: the task is looking at the changes."""

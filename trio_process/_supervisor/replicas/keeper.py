@@ -49,7 +49,7 @@ class Keeper:
         self._spec = replica.spec
         self._delay_until = math.inf
         self._probing: Probing | None = None
-        replica.bell.begin = self.begin
+        replica.bell.answerer = self
 
     def begin(self) -> None:
         """Start the task."""

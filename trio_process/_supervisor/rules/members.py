@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from .states import UnitCondition, UnitState
@@ -66,5 +66,5 @@ class Group(Protocol[MemberT_co]):
         """Yield the replicas that count: not those that are being retired."""
 
     @property
-    def replicas(self) -> Mapping[int, MemberT_co]:
-        """All replicas, by number."""
+    def replicas(self) -> Sequence[MemberT_co]:
+        """All replicas, in the order of their numbers."""

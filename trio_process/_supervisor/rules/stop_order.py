@@ -90,9 +90,7 @@ class _Direction(Generic[_MemberT]):
                     continue
                 seen.add(other)
                 entry = self._entries.get(other)
-                running = (
-                    [] if entry is None else [replica for replica in entry.replicas.values() if replica.is_running]
-                )
+                running = [] if entry is None else [replica for replica in entry.replicas if replica.is_running]
                 if running:
                     found = True
                     yield from running
