@@ -37,6 +37,9 @@ COMMAND: Final = "trio-process up"
 
 _LIMIT: Final = 150.0  # seconds for each step; supervisord stops 100 stubborn services in 107
 _POLL: Final = 0.001
+_AGAIN: Final = (
+    1.0  # seconds after which circusd gets another SIGTERM: it drops one that comes while it looks after its watchers
+)
 _STUBBORN: Final = ["sh", "-c", "trap '' INT TERM; exec sleep 1000"]
 _PLAIN: Final = ["sleep", "1000"]
 
@@ -153,8 +156,11 @@ class Running:
         up: Seconds from its start until all services ran.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], program: str, count: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], program: str, count: int, *, drops_signals: bool = False
+    ) -> None:
         self._process = process
+        self._drops_signals = drops_signals
         self._program = program
         self._known: set[int] = set()
         self.up = self._until(lambda: len(self.services()) >= count)
@@ -193,22 +199,28 @@ class Running:
         """Return what is private to the daemon, in MB."""
         total = 0
         for pid in self._own():
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
-                if line.startswith("Private_"):
-                    total += int(line.split()[1])
+            with suppress(OSError):  # a fork that has become a service, or has ended
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+                    if line.startswith("Private_"):
+                        total += int(line.split()[1])
         return total / 1000
 
     def restart(self) -> float:
         """Kill a service, and return after how many seconds there is another one."""
         before = self.services()
         os.kill(min(before), signal.SIGKILL)
-        return self._until(lambda: len(self.services() - before) == 1)
+        return self._until(lambda: self.services() - before)
 
     def stop(self) -> float:
         """Return after how many seconds the daemon and all services have ended."""
         services = self.services()
         began = time.perf_counter()
         self._process.terminate()
+        while self._drops_signals and time.perf_counter() - began < _LIMIT:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_AGAIN)
+                break
+            self._process.terminate()
         self._process.wait(_LIMIT)
         while any(Path(f"/proc/{pid}").exists() for pid in services):
             time.sleep(_POLL)
@@ -225,7 +237,7 @@ def running(configure: Configure, services: Sequence[Service], program: str) -> 
         null = subprocess.DEVNULL
         process = subprocess.Popen(command, cwd=name, env=environment, stdin=null, stdout=null, stderr=null)
         try:
-            yield Running(process, program, len(services))
+            yield Running(process, program, len(services), drops_signals=configure is circusd)
         finally:
             if process.poll() is None:
                 _end(process)
@@ -238,7 +250,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(2 * GRACE)
     except subprocess.TimeoutExpired:
         for pid, _ in descendants(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
