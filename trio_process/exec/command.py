@@ -57,6 +57,10 @@ class Command(Runnable):
 async def run_quiet(program: Argument, *args: Argument) -> None:
     """Run a command for its effect: stdout is discarded, and stderr becomes the text of the error.
 
+    Args:
+        program: The program, found on the PATH unless it has a slash.
+        *args: Its arguments.
+
     Raises:
         CommandFailedError: It failed; the text is its stderr, trimmed.
         ProcessStartError: It can't be started.

@@ -45,6 +45,13 @@ async def wait_for_ready(addr: str, timeout: float) -> bool:  # noqa: ASYNC109 -
 async def probe_health(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
     """Return the result of `wait_for_health` and the last reason for a failure (an empty str if healthy).
 
+    Args:
+        addr: The address, as in `HealthServer`.
+        timeout: Seconds to wait at most.
+
+    Raises:
+        OptionError: `addr` is not a valid address, or `timeout` not a valid number of seconds.
+
     >>> await probe_health("127.0.0.1:1", timeout=0.1)
     (False, 'connection refused')
     """
@@ -52,7 +59,18 @@ async def probe_health(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: 
 
 
 async def probe_ready(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
-    """Return the result of `wait_for_ready` and the last reason for a failure (an empty str if ready)."""
+    """Return the result of `wait_for_ready` and the last reason for a failure (an empty str if ready).
+
+    Args:
+        addr: The address, as in `HealthServer`.
+        timeout: Seconds to wait at most.
+
+    Raises:
+        OptionError: `addr` is not a valid address, or `timeout` not a valid number of seconds.
+
+    >>> await probe_ready("127.0.0.1:1", timeout=0.1)
+    (False, 'connection refused')
+    """
     return await _probe(addr, "/ready", timeout)
 
 
