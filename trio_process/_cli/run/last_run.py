@@ -46,7 +46,7 @@ def failed_last_time(file: PipelineFile) -> list[str]:
 def _read(path: Path) -> dict[str, str]:
     document: Any = json.loads(path.read_bytes())
     if not isinstance(document["tasks"], dict):
-        raise TypeError("tasks is no object")
+        raise TypeError("tasks is not an object")
     if document["version"] != _VERSION:
         raise ValueError(f"version {document['version']!r} is not known")
     return {str(name): str(state) for name, state in document["tasks"].items()}

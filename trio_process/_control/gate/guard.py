@@ -109,7 +109,7 @@ class Guard:
         if host is None:
             raise Problem("invalid_request", "a request needs one Host header: a name and, perhaps, a port")
         if len(origins) > 1 or len(values[b"authorization"]) > 1:
-            raise Problem("invalid_request", "Origin and Authorization may be there once only")
+            raise Problem("invalid_request", "Origin and Authorization may each be given only once")
         scheme, _, bearer = values[b"authorization"][0].partition(" ") if values[b"authorization"] else ("", "", "")
         return Head(
             host,
@@ -169,8 +169,9 @@ def _cookie(header: str, name: str) -> str | None:
 def _not_allowed(needed: Access, has: Access) -> Problem:
     if needed is Access.RUN:
         return Problem(
-            "run_not_allowed", "this server starts no commands for its clients; that takes access=Access.RUN"
+            "run_not_allowed",
+            "this server starts no commands for its clients; to allow that, create it with access=Access.RUN",
         )
     return Problem(
-        "forbidden", f"this server only lets its clients {has.value}; that takes access=Access.{needed.name}"
+        "forbidden", f"this server has access={has.value!r}; this request requires access=Access.{needed.name}"
     )

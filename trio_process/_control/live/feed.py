@@ -126,7 +126,7 @@ class Feed:
         self._plane.hub.publish("service.changed", data, service=service)
 
     def _learn_services(self) -> None:
-        """Take note of the services, from the file or from a reload; no other process is filed by the name of one."""
+        """Update the names of the services, after the start or a reload; no other process is filed under one of them."""
         self._known = {unit.spec.name for unit in self._plane.services.units()}
         self._plane.logs.protect(self._known)
         for id_, origin in self._origins.items():

@@ -20,7 +20,7 @@ each boot. So a program that writes a PID down should write down more, and a rea
 | a PID alone | any other namespace | not running | UNKNOWN |
 
 A lock on the file is better evidence than all of this and is asked first, by the callers: it proves life across
-namespaces, and the kernel drops it with its holder. The time of a file is no evidence: comparing it with the start of a
+namespaces, and the kernel drops it with its holder. The time of a file is not evidence: comparing it with the start of a
 process compares two clocks, and a machine without a battery-backed clock, a resumed virtual machine and a file server
 whose clock is slow all make live processes look recycled.
 """
