@@ -72,6 +72,7 @@ def load(path):
 
 def readable(types):
     """Return types, in a signature or alone, without names that are only known inside the package."""
+    types = types.replace("[Unpack[PosArgsT]]", "...").replace("*PosArgsT", "object")  # as many as the callable takes
     types = UNPACKED.sub(lambda found: "~" + KEYWORDS[found[1]], types)
     types = ALIAS.sub(lambda found: ALIASES[found[0]], types)
     return BOTH_PATHS.sub(lambda found: f"{found[1]}os.PathLike", types)
