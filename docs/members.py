@@ -50,6 +50,8 @@ KEYWORDS = {
     "SupervisorKeywords": "trio_process.Supervisor",
 }
 BOTH_PATHS = re.compile(r"(~?)(?:os\.)?PathLike\[str\] \| ~?(?:os\.)?PathLike\[bytes\]")
+# of arguments that a callable gets: in the callable's type, or as `*args`
+VARIADIC = re.compile(r"(\[)?(?:\*|(?:~typing\.)?Unpack\[)PosArgsT\]?(?(1)\])")
 UNPACKED = re.compile(r"~?(?:typing\.)?Unpack\[~?(?:\w+\.)*(\w+)\]")
 ALIAS = re.compile(rf"(?<![\w.~])(?:{'|'.join(ALIASES)})\b")
 SECTION = re.compile(r"^(Args|Attributes):\n((?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
@@ -72,7 +74,7 @@ def load(path):
 
 def readable(types):
     """Return types, in a signature or alone, without names that are only known inside the package."""
-    types = types.replace("[Unpack[PosArgsT]]", "...").replace("*PosArgsT", "object")  # as many as the callable takes
+    types = VARIADIC.sub(lambda found: "..." if found[1] else "object", types)
     types = UNPACKED.sub(lambda found: "~" + KEYWORDS[found[1]], types)
     types = ALIAS.sub(lambda found: ALIASES[found[0]], types)
     return BOTH_PATHS.sub(lambda found: f"{found[1]}os.PathLike", types)
