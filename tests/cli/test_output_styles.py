@@ -319,22 +319,21 @@ class TestTheRest:
 
 
 def statuses_of(words: list[str], first: str = "", **streams: IO[str]) -> dict[str, int]:
-    """Return the exit statuses of commands that are run one after the other in a process of their own."""
+    """Return the exit statuses of commands, each run in a process of its own."""
     script = (
-        f"import json, sys; {first}\n"
+        f"import json, os, sys; {first}\n"
         "from trio_process.__main__ import main\n"
         "found = {}\n"
         "for words in json.loads(sys.argv[1]):\n"
-        "    sys.argv = ['trio-process', *words.split()]\n"
-        "    try:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        sys.argv = ['trio-process', *words.split()]\n"
         "        main()\n"
-        "    except SystemExit as end:\n"
-        "        if isinstance(end.code, str):  # as the interpreter does at its end\n"
-        "            print(end.code, file=sys.stderr, flush=True)\n"
-        "        found[words] = 1 if isinstance(end.code, str) else end.code\n"
+        "        sys.exit()\n"
+        "    found[words] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
         "open('statuses', 'w').write(json.dumps(found))\n"
     )
-    subprocess.run([sys.executable, "-c", script, json.dumps(words)], **streams, timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", script, json.dumps(words)], **streams, timeout=60, check=True)
     return json.loads(Path("statuses").read_text())
 
 
