@@ -54,6 +54,10 @@ async def _browse(pool, browser, use, *args):
     def run():
         try:
             return use(browser, *args)
+        except Exception as error:
+            for page in [page for context in browser.contexts for page in context.pages]:
+                error.add_note(f"{page.url} showed:\n{page.inner_text('body')}")
+            raise
         finally:
             for context in browser.contexts:
                 context.close()
