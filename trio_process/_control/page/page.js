@@ -33,7 +33,7 @@ function text(el, value) {
 	if (el.textContent !== value) el.textContent = value;
 }
 
-function swap(el, key, make) {  // anew only when its key has changed: the focus stays
+function swap(el, key, make) {  // only when the key has changed: the focus stays
 	if (el.dataset.key === key) return;
 	el.dataset.key = key;
 	el.replaceChildren(...[make()].flat());
@@ -965,11 +965,16 @@ function layout(nodes, edges) {
 	return { layers, rank, layer, real };
 }
 
+function refuse(el, error) {
+	if (error.status === 401) login();
+	el.replaceChildren(h('p', { cls: 'empty' }, error.message));
+}
+
 class Graph {
 	constructor(root, load) { this.load = load; this.el = div('graph'); root.append(this.el); this.fresh(); }
 
 	async fresh() {
-		try { this.graph = await this.load(); } catch (error) { if (error.status === 401) login(); this.el.replaceChildren(h('p', { cls: 'empty' }, error.message)); return; }
+		try { this.graph = await this.load(); } catch (error) { return refuse(this.el, error); }
 		this.draw();
 	}
 
@@ -1011,7 +1016,7 @@ class Graph {
 			const [colour, shape] = look(state);
 			group.setAttribute('class', colour);
 			text(sub, this.labelOf?.(id) || state);
-			if (icon.dataset.shape !== shape) { icon.dataset.shape = shape; const drawn_ = glyph(shape); drawn_.setAttribute('width', 14); drawn_.setAttribute('height', 14); icon.replaceChildren(drawn_); }
+			swap(icon, shape, () => glyph(shape));
 		}
 	}
 
@@ -1048,11 +1053,13 @@ class PipelineView {
 	}
 
 	async fresh() {
+		const { id } = this, known = S.specs.get(id) || new Map(), old = new Map(known), was = S.pipelines.get(id);
+		S.specs.set(id, known);
 		let found;
-		try { found = await api(`/pipelines/${part(this.id)}`); } catch (error) { if (error.status === 401) return login(); this.el.replaceChildren(h('p', { cls: 'empty' }, error.message)); return; }
-		S.specs.set(this.id, new Map(found.specs.map((spec) => [spec.name, spec])));
+		try { found = await api(`/pipelines/${part(id)}`); } catch (error) { return refuse(this.el, error); }
 		const { specs, ...row } = found;
-		S.pipelines.set(this.id, row);
+		for (const spec of specs) if (known.get(spec.name) === old.get(spec.name)) known.set(spec.name, spec);  // else newer
+		if (S.pipelines.get(id) === was) S.pipelines.set(id, row);
 		this.body?.remove();
 		if (this.as === 'graph') {
 			this.body = div('view');
