@@ -75,29 +75,28 @@ class Program(tuple):
 @asynccontextmanager
 async def running(command, **options):
     """Run a command by Trio itself, as a stranger would; SIGKILL in the end. A `program` is forked."""
-    async with trio.open_nursery() as nursery:
-        fork = isinstance(command, Program)
-        options = {"stdout": subprocess.PIPE, "check": False, "fork": fork, **options}
-        process = await nursery.start(lambda task_status: _run(command, options, task_status))
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-async def _run(command, options, task_status):
-    check = options.pop("check")
-    if options.pop("fork", False):
+    check = options.pop("check", False)
+    if options.pop("fork", isinstance(command, Program)):
         options |= forked.program_of_trio(command, options.get("env"))
-    process = await trio.lowlevel.open_process(command, **options)
-    task_status.started(process)
+    process = await trio.lowlevel.open_process(command, **{"stdout": subprocess.PIPE, **options})
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_reap, process)
+            try:
+                yield process
+            finally:
+                process.kill()
+    finally:
+        with trio.CancelScope(shield=True):
+            for stream in (process.stdin, process.stdout):  # not at its end: there may be something left to read
+                if stream is not None:
+                    await stream.aclose()
+    assert not check or process.returncode == 0
+
+
+async def _reap(process):
     with trio.CancelScope(shield=True):
         await process.wait()
-    if process.stdout is not None:
-        await process.stdout.aclose()
-    if process.stdin is not None:
-        await process.stdin.aclose()
-    assert not check or process.returncode == 0
 
 
 async def read_line(process):
