@@ -7,7 +7,7 @@ import pytest
 import trio
 from support import child_of, sh
 
-from trio_process import Core, Program, Service, ServiceOptions
+from trio_process import CommandFailedError, Core, Program, Service, ServiceOptions
 from trio_process._process.lifecycle import Lifecycle
 
 SIZE = 70 * 2**20  # ServiceOptions.retain_bytes is 64 MiB
@@ -115,3 +115,47 @@ async def test_a_forgotten_process_is_freed_without_the_garbage_collector(script
             gc.set_debug(0)
             gc.garbage.clear()
             gc.enable()
+
+
+async def stop_one(service):
+    await (await service.start("sleep", "60")).stop()
+
+
+async def kill_one(service):
+    process = await service.start("sleep", "60")
+    process.kill()
+    await process.wait(check=False)
+
+
+async def let_one_run_out_of_time(service):
+    await service.run("sleep", "60", timeout=0.05, check=False)
+
+
+async def cancel_one(service):
+    with trio.move_on_after(0.05):
+        await service.run("sleep", "60")
+
+
+async def let_one_fail(service):
+    with pytest.raises(CommandFailedError):
+        await service.run("false")
+
+
+def lifecycles():
+    return [found for found in gc.get_objects() if isinstance(found, Lifecycle)]
+
+
+@pytest.mark.parametrize("end", [stop_one, kill_one, let_one_run_out_of_time, cancel_one, let_one_fail])
+async def test_one_that_was_ended_is_freed_at_once_without_the_garbage_collector(end):
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(retain=0)) as service:
+            gc.collect()
+            gc.disable()
+            of_other_tests = lifecycles()
+            try:
+                for _ in range(5):
+                    await end(service)
+                await service.run("true")
+                assert len(lifecycles()) == len(of_other_tests)
+            finally:
+                gc.enable()

@@ -187,9 +187,14 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
             ProcessStartError: It never ran.
         """
         error = self.error()
-        if error is not None:
+        if error is None:
+            return self
+        try:
             raise error
-        return self
+        finally:
+            del (
+                error
+            )  # its traceback refers to this frame: the collector would have to free both, and the output with them
 
     def __copy__(self) -> Self:
         return self

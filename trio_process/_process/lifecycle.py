@@ -272,9 +272,9 @@ class Lifecycle:
         self._limits = self._drain = self._kill_now = None  # they refer to this: the collector would have to free it
         self.handle.close_outputs()
         info = self.handle.reap()
-        if self.stopping is not None:
-            self.stopping.cancel()
         cause = self.stopping.cause(info.exit_code) if self.stopping is not None else reason_of((), info.exit_code)
+        if self.stopping is not None:
+            self.stopping.end()
         self.record.end(info, cause, self._exited_at)
         self.record.survivors = survivors
         self._enter(Phase.ENDED)

@@ -58,12 +58,13 @@ class Stopping:
         kill_at: When SIGKILL follows, on Trio's clock; None while no stop was asked for.
     """
 
-    __slots__ = ("_child", "_requests", "_timer", "kill_at")
+    __slots__ = ("_child", "_grace", "_requests", "_stuck", "kill_at")
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._requests: tuple[Request, ...] = ()
-        self._timer: Timer | None = None
+        self._grace: Timer | None = None
+        self._stuck: Timer | None = None
         self.kill_at: float | None = None
 
     def act_on(self, request: Request) -> None:
@@ -125,28 +126,34 @@ class Stopping:
         if is_first:
             options = child.record.options
             child.handle.request_stop(request.stop_signal or options.stop_signal, group=options.kill_group)
-        self._timer = child.host.reactor.call_at(until, self._end_grace)
+        self._grace = child.host.reactor.call_at(until, self._end_grace)
 
     def _shorten(self, until: float) -> bool:
         """Let SIGKILL follow at `until`; return False if it follows sooner anyway."""
         if self.kill_at is not None and until >= self.kill_at:
             return False
         self.kill_at = until
-        self.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         return True
 
     def shorten_grace(self) -> None:
         """End a grace period that lasts longer than the deadline of the whole shutdown."""
-        deadline = self._child.host.deadline.at
-        if self.kill_at is not None and deadline < self.kill_at:
+        if self.kill_at is not None and (deadline := self._child.host.deadline.at) < self.kill_at:
             at_once = deadline <= trio.current_time()
             self._child.ask(Request(EndReason.STOPPED, grace_period=0.0 if at_once else None))
 
     def cancel(self) -> None:
-        """Cancel the timer of the grace period."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Cancel the timers."""
+        for timer in (self._grace, self._stuck):
+            if timer is not None:
+                timer.cancel()
+
+    def end(self) -> None:
+        """Cancel the timers, and forget the child, which has ended: one that refers to it would keep its output alive."""
+        self.cancel()
+        self.kill_at = self._grace = self._stuck = None
+        del self._child
 
     def _end_grace(self) -> None:
         if self._child.is_signallable:
@@ -155,7 +162,13 @@ class Stopping:
 
     def _expect_end(self) -> None:
         self._child.kill_descendants()
-        self._child.host.reactor.call_at(trio.current_time() + backend.STUCK_AFTER, self._child.check_unkillable)
+        if self._stuck is None:
+            due = trio.current_time() + backend.STUCK_AFTER
+            self._stuck = self._child.host.reactor.call_at(due, self._check_unkillable)
+
+    def _check_unkillable(self) -> None:
+        self._stuck = None
+        self._child.check_unkillable()
 
 
 @final
