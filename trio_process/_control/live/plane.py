@@ -86,11 +86,15 @@ class Plane:
 
     async def read_logs(self, services: Collection[str], query: Query) -> dict[str, Any]:
         """Return a page of lines, as `LogStore.read`, including those that were published before the call."""
+        await self.catch_up()
+        return await self.logs.read(services, query)
+
+    async def catch_up(self) -> None:
+        """Wait until the events that were published before the call have been taken in."""
         for _ in range(_MOST_PASSES):
             if self.events is None or not self.events.statistics().current_buffer_used:
                 break
             await trio.lowlevel.checkpoint()
-        return await self.logs.read(services, query)
 
     def need_service(self) -> Service:
         """Return the service.

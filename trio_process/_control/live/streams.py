@@ -77,6 +77,7 @@ async def serve_websocket(plane: Plane, request: Request, receive: Receive, send
 
 
 async def _until_left(plane: Plane, wish: Wish, receive: Receive, write: _Write, farewell: str) -> None:
+    await plane.catch_up()  # what the snapshot shows already must not come as an event after it
     client = plane.hub.join(wish)
     if plane.hub.is_selected("sample"):
         plane.samples.look()
