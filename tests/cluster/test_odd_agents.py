@@ -6,6 +6,7 @@ import struct
 import pytest
 import trio
 import trio.testing
+from silent import SilentChannel
 
 from trio_process import EndReason, ProgramNotFoundError, StopFailedError
 from trio_process._cluster.wire import MAGIC, VERSION, Kind
@@ -31,22 +32,6 @@ def frame(message):
     return struct.pack("!IBQ", len(body), kind, process) + body
 
 
-class OddChannel:
-    """A connection of which nothing is known but what comes through it."""
-
-    def __init__(self, stream):
-        self.stream = stream
-
-    async def died(self, hello):
-        await trio.sleep_forever()
-
-    def last_words(self):
-        return ""
-
-    def give_up(self):
-        pass
-
-
 class OddAgent:
     """Launches one agent, which says hello, and answers the first request to start a process by given messages.
 
@@ -64,7 +49,7 @@ class OddAgent:
         ours, theirs = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.talk, theirs)
-            await crew.attend(crew.roster.add("odd", "somewhere"), OddChannel(ours))
+            await crew.attend(crew.roster.add("odd", "somewhere"), SilentChannel(ours))
             nursery.cancel_scope.cancel()
 
     async def talk(self, stream):

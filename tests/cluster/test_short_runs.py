@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
+from silent import SilentChannel
 
 from trio_process import ActionProcessExited, ActionProcessStarted, ProgramNotFoundError, RunOptions, Status
 from trio_process._cluster import AgentServer, tap
@@ -38,7 +39,7 @@ class NotedStream(trio.abc.Stream):
         await self.stream.aclose()
 
 
-class AgentHere:
+class AgentHere(SilentChannel):
     """Launches one agent in this process, and is its channel."""
 
     start_timeout = 10.0
@@ -46,22 +47,13 @@ class AgentHere:
     def __init__(self):
         self.asked, self.answered = [], []
         ours, theirs = trio.testing.memory_stream_pair()
-        self.stream = NotedStream(ours, self.asked)
+        super().__init__(NotedStream(ours, self.asked))
         self.server = AgentServer(NotedStream(theirs, self.answered), slots=8)
 
     async def launch(self, crew):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.server.serve)
             await crew.attend(crew.roster.add("here", "here"), self)
-
-    async def died(self, hello):
-        await trio.sleep_forever()
-
-    def last_words(self):
-        return ""
-
-    def give_up(self):
-        pass
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from urllib.parse import quote
 import attrs
 import trio
 
-from .._control import ControlClient, ControlError, ControlServer, add_route
+from .._control import ControlClient, ControlError, ControlServer, add_route, serve_on_demand
 from .._core import DaemonError, ProcessError, remedy
-from .._daemon import LONGEST_UNIX_PATH, PIDFile, read_pid
+from .._daemon import LONGEST_UNIX_PATH, PIDFile, default_registry, read_pid
+from .._supervisor import Supervisor
 from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
@@ -201,6 +202,11 @@ def _identity(file: Path) -> str:
     """Return the identity of a file that survives renaming its directory: that directory's inode, and the name in it."""
     status = file.parent.stat()
     return f"{status.st_dev} {status.st_ino} {file.name}"
+
+
+def server_of(instance: Instance, supervisor: Supervisor) -> ControlServer:
+    """Return the server at the address of an instance, which imports its HTTP stack when the first client connects."""
+    return serve_on_demand(ControlServer(instance.address, supervisor=supervisor, registry=default_registry()))
 
 
 def announce(server: ControlServer, command: str) -> None:

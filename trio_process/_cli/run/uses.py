@@ -9,11 +9,11 @@ from typing import Final, final
 import attrs
 import trio
 
-from ..._control import ControlClient, ControlError, ControlServer, serve_on_demand
+from ..._control import ControlClient, ControlError
 from ..._core import AlreadyRunningError, DaemonError, UnitFailedError, open_scope
-from ..._daemon import PIDFile, default_registry
+from ..._daemon import PIDFile
 from ..._supervisor import Supervisor, UnitSpec, held, wait_unheld
-from ..instance import Instance, NotRunningError, announce, segment
+from ..instance import Instance, NotRunningError, announce, segment, server_of
 from ..output import print_error
 from ..views import View
 
@@ -100,8 +100,7 @@ async def _claim(instance: Instance) -> ControlClient | PIDFile | None:
 @asynccontextmanager
 async def _shared(instance: Instance, supervisor: Supervisor) -> AsyncIterator[None]:
     """Serve the address of the instance during the block, so that `ps`, `logs` and other runs find the services."""
-    server = ControlServer(instance.address, supervisor=supervisor, registry=default_registry())
-    async with serve_on_demand(server):
+    async with server_of(instance, supervisor) as server:
         announce(server, "run")
         yield
 

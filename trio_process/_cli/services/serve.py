@@ -17,11 +17,11 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from ..._control import Access, ControlServer, add_route, serve_on_demand
+from ..._control import Access, ControlServer, add_route
 from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
 from ..._daemon import Daemon, DaemonEntry, default_registry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
-from ..instance import Instance, announce
+from ..instance import Instance, announce, server_of
 from ..output import OutputLost, is_hung_up, without_output
 from .show import Show
 
@@ -80,7 +80,7 @@ async def serve(
                     _findable(instance),
                     show.showing(),
                     _shown(supervisor, show, status),
-                    _control(instance, supervisor) as control,
+                    server_of(instance, supervisor) as control,
                     _page(control, supervisor, settings, show),
                     supervisor,
                 ):
@@ -99,10 +99,6 @@ async def serve(
         logger.error("%s", error)
         status.has_failed = True
     return status.code
-
-
-def _control(instance: Instance, supervisor: Supervisor) -> ControlServer:
-    return serve_on_demand(ControlServer(instance.address, supervisor=supervisor, registry=default_registry()))
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import click
@@ -34,9 +34,6 @@ class Lines:
 
     def output(self, name: str, *lines: str) -> str:
         """Return lines that a service has written, formatted."""
-        return self._output(name, lines)
-
-    def _output(self, name: str, lines: Sequence[str]) -> str:
         colour = self._colours.get(name)
         if colour is None:
             colour = self._colours[name] = Colour()
@@ -49,7 +46,7 @@ class Lines:
         """Return an event of the services, formatted: an `ActionProcessOutput` batch or a `UnitChanged`."""
         if isinstance(event, UnitChanged):
             return self.change(event.name, str(event.new), event.reason)
-        return self._output(event.name, event.lines)
+        return self.output(event.name, *event.lines)
 
     def change(self, name: str, state: str, reason: str) -> str:
         """Return the line for a change of a service's state."""

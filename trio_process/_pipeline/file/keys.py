@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 import attrs
@@ -160,12 +161,17 @@ def unknown_task_key(name: str, *, defaults: bool = False) -> str:
     """Return the error text for a key that is not valid in a task or in ``[defaults]``."""
     if defaults and name in TASK_KEYS:
         return "can't have a default; say it in each task"
-    if name in _EXPLAINED:
-        return _EXPLAINED[name]
-    right = _OURS_FOR.get(name)
+    return explain_unknown(name, _EXPLAINED, _OURS_FOR, DEFAULT_KEYS if defaults else TASK_KEYS)
+
+
+def explain_unknown(name: str, explained: Mapping[str, str], ours_for: Mapping[str, str], known: Iterable[str]) -> str:
+    """Return the error text for an unknown key: the one for this key, our key for a foreign one, or the most similar key."""
+    if name in explained:
+        return explained[name]
+    right = ours_for.get(name)
     if right is not None:
         return f"unknown key; this is written `{right}` here"
-    return f"unknown key{nearest(name, DEFAULT_KEYS if defaults else TASK_KEYS)}"
+    return f"unknown key{nearest(name, known)}"
 
 
 def unknown_top_key(name: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...._core import nearest
 from .. import value_types
-from ..keys import TASK_KEYS, Key
+from ..keys import TASK_KEYS, Key, explain_unknown
 from . import value_types as service_types
 
 OF_TASKS: Final = (
@@ -65,9 +64,4 @@ _EXPLAINED: Final = {
 
 def unknown_service_key(name: str) -> str:
     """Return the error text for a key that is not valid in a service."""
-    if name in _EXPLAINED:
-        return _EXPLAINED[name]
-    right = _OURS_FOR.get(name)
-    if right is not None:
-        return f"unknown key; this is written `{right}` here"
-    return f"unknown key{nearest(name, SERVICE_KEYS)}"
+    return explain_unknown(name, _EXPLAINED, _OURS_FOR, SERVICE_KEYS)
