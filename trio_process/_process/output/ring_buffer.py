@@ -16,6 +16,20 @@ DEFAULT_BUFFER_SIZE: Final = 2**20
 _NEWLINE: Final = 0x0A
 _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
 
+_GLANCE: Final = 256  # bytes
+_SHORT_LINES: Final = _GLANCE // 24  # newlines in that
+
+
+def count_newlines(block: builtins.bytes) -> int:
+    """Return ``block.count(b"\\n")``, in a quarter of the time where lines have 100 bytes, as most have.
+
+    `bytes.count` looks at one byte after the other; `bytes.replace` goes from newline to newline by memchr(3), but takes
+    longer for each, so that it is the slower one for lines shorter than 24 bytes.
+    """
+    if block.count(b"\n", 0, _GLANCE) > _SHORT_LINES:
+        return block.count(b"\n")
+    return len(block) - len(block.replace(b"\n", b""))
+
 
 @final
 class Ring:
@@ -62,7 +76,7 @@ class Ring:
                 self._tail.clear()
             if size > self.capacity:
                 cut = size - int(self.capacity)
-                self._throw_away(chunk, cut)
+                self._throw_away(chunk[:cut])
                 chunk = chunk[cut:]
             self._blocks.append(chunk)
         else:
@@ -72,8 +86,7 @@ class Ring:
                 self._tail.clear()
         blocks = self._blocks
         while blocks and self._held - len(blocks[0]) >= self.capacity:
-            oldest = blocks.popleft()
-            self._throw_away(oldest, len(oldest))
+            self._throw_away(blocks.popleft())
         return size
 
     def _keep_all(self, whole: BytesIO, chunk: builtins.bytes) -> None:
@@ -83,9 +96,9 @@ class Ring:
             self._keep_nothing()  # a BytesIO that could not grow has lost what it held
             raise
 
-    def _throw_away(self, block: builtins.bytes, count: int) -> None:
-        self._held -= count
-        self._lost_lines += block.count(b"\n", 0, count)
+    def _throw_away(self, block: builtins.bytes) -> None:
+        self._held -= len(block)
+        self._lost_lines += count_newlines(block)
 
     @property
     def total(self) -> int:
