@@ -87,10 +87,14 @@ class Capture:
         """How many bytes are kept at most, for the bound on remembered output."""
         return 0 if self._both is None else sum([len(ring) for ring in self._distinct()])
 
-    def unfinished(self, stream: Stream) -> builtins.bytes:
-        """Return the output of a stream since its last newline, as far as it is kept."""
-        tail = self.bytes(stream)
-        return tail[tail.rfind(b"\n") + 1 :]
+    def unfinished(self, stream: Stream) -> tuple[builtins.bytes, bool]:
+        """Return the output of a stream since its last newline, and whether the beginning of that is no longer kept."""
+        ring = self.ring(stream)
+        if ring is None:
+            return b"", False
+        tail = ring.bytes()
+        begin = tail.rfind(b"\n") + 1
+        return tail[begin:], not begin and ring.dropped > 0
 
     def in_line(self, stream: Stream) -> bool:
         """Return whether a stream has written anything since its last newline, kept or not."""

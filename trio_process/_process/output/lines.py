@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, final
 
 from ..._core import Stream
 from .capture import Capture
+from .ring_buffer import count_newlines
 
 # Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
 # UTF-16 first among them, is turned into UTF-8 as it comes.
@@ -81,6 +82,12 @@ class LineSplitter:
             rest = self._pieces_of_carry()
             return _joined(Split(lines), rest)
         return Split(lines)
+
+    def resume(self, unfinished: bytes, torn: bool) -> None:
+        """Take in what there is of the current line; `torn` if its beginning is missing, and with it that of a character."""
+        if torn and self._encoding == "utf-8":
+            unfinished = unfinished[_rest_of_a_character(unfinished) :]
+        self.skip(unfinished)
 
     def skip(self, data: bytes) -> None:
         """Take in the next bytes, whose lines nobody reads; only the line that they leave unfinished is kept."""
@@ -174,6 +181,11 @@ class LineSplitter:
         return text.encode("utf-8", "surrogatepass")
 
 
+def _rest_of_a_character(piece: bytes) -> int:
+    """Return how many bytes at the beginning belong to a character that was cut: at most three, all 10xxxxxx (RFC 3629)."""
+    return next((place for place, byte in enumerate(piece[:3]) if byte & 0xC0 != 0x80), len(piece[:3]))
+
+
 def _joined(first: Split, second: Split) -> Split:
     shift = len(first.lines)
     return Split(first.lines + second.lines, first.partial | {mark + shift for mark in second.partial})
@@ -232,7 +244,7 @@ class LineCursor:
         for stream, part in self._capture.parts(self._source, self._offset):
             data = part
             self._offset += len(data)
-            self._seen += data.count(b"\n")
+            self._seen += count_newlines(data)
             if stream in self._skip:
                 end = data.find(b"\n") + 1
                 if not end:

@@ -51,7 +51,8 @@ class OutputRouter:
     """Routes the output of one process, from chunk to capture and events.
 
     Lines are split off only while there is a subscriber. A subscription that begins in the middle of a line still gets all of
-    it: the part that was written before is taken from the capture.
+    it: the part that was written before is taken from the capture. Of a line over `max_line` it gets the pieces that were not
+    complete yet.
     """
 
     __slots__ = (
@@ -142,9 +143,7 @@ class OutputRouter:
             options = self._options
             splitter = LineSplitter(options.encoding, options.errors, options.max_line)
             self._splitters = {**self._splitters, stream: splitter}
-            unfinished = self.capture.unfinished(stream)
-            if unfinished:
-                splitter.feed(unfinished[-options.max_line :])
+            splitter.resume(*self.capture.unfinished(stream))
         return splitter
 
     def _publish(self, stream: Stream, split: Split, weight: int) -> list[Consumer] | None:
