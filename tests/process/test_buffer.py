@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trio_process import DEFAULT_BUFFER_SIZE, OptionError, RingBuffer, Stream
 from trio_process._process.output import Ring
 from trio_process._process.output.capture import Capture
+from trio_process._process.output.ring_buffer import count_newlines
 
 sizes = st.one_of(st.integers(0, 40), st.just(5000), st.just(math.inf))
 chunks = st.one_of(st.binary(max_size=30), st.integers(4000, 9000).map(lambda size: bytes(range(256)) * (size // 256)))
@@ -176,3 +177,9 @@ def test_only_bytes_are_taken(wrong):
     with pytest.raises(TypeError):
         ring.write(wrong)
     assert len(ring) == 0
+
+
+@given(st.lists(st.integers(0, 60), max_size=60))
+def test_newlines_are_counted_where_they_are_many_and_where_they_are_few(lengths):
+    block = b"".join(b"x" * length + b"\n" for length in lengths)
+    assert count_newlines(block) == len(lengths)

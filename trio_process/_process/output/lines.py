@@ -83,7 +83,7 @@ class LineSplitter:
             return _joined(Split(lines), rest)
         return Split(lines)
 
-    def resume(self, unfinished: bytes, torn: bool) -> None:
+    def resume(self, unfinished: bytes, *, torn: bool) -> None:
         """Take in what there is of the current line; `torn` if its beginning is missing, and with it that of a character."""
         if torn and self._encoding == "utf-8":
             unfinished = unfinished[_rest_of_a_character(unfinished) :]

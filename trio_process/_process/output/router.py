@@ -143,7 +143,8 @@ class OutputRouter:
             options = self._options
             splitter = LineSplitter(options.encoding, options.errors, options.max_line)
             self._splitters = {**self._splitters, stream: splitter}
-            splitter.resume(*self.capture.unfinished(stream))
+            unfinished, torn = self.capture.unfinished(stream)
+            splitter.resume(unfinished, torn=torn)
         return splitter
 
     def _publish(self, stream: Stream, split: Split, weight: int) -> list[Consumer] | None:
