@@ -30,7 +30,7 @@ from . import (
     supervisor,
     uptodate,
 )
-from .harness import Benchmark, measure
+from .harness import Benchmark, Time, measure
 
 BENCHMARKS: dict[str, Benchmark] = {
     one.name: one
@@ -64,7 +64,8 @@ QUICK_MINUTES: Final = 2.0
 QUICK_SCALE: Final = 0.1
 
 
-def main() -> None:
+def _parse() -> tuple[list[Benchmark], argparse.Namespace]:
+    """Return the benchmarks that were asked for, and the options; a wrong call ends the program."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}; none means all")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each contender (default 5)")
@@ -87,13 +88,25 @@ def main() -> None:
         given.scale = QUICK_SCALE if given.quick else 1.0
     if given.minutes is None:
         given.minutes = QUICK_MINUTES if given.quick else MINUTES
-    if given.rounds < 1 or not 0 < given.scale < math.inf:
-        parser.error("--rounds must be at least 1, and --scale more than 0")
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    for option in ("scale", "minutes"):
+        if not 0 < getattr(given, option) < math.inf:
+            parser.error(f"--{option} must be a number above 0")
     chosen = [BENCHMARKS[name] for name in given.names] or list(BENCHMARKS.values())
+    if given.sample and len(given.names) != 1:
+        parser.error("--sample takes one benchmark, such as `runs --sample trio_process`")
     known = {contender.name for one in chosen for contender in one.contenders}
     strangers = {*given.only, *([given.sample] if given.sample else [])} - known
     if strangers:
         parser.error(f"no such contender: {', '.join(sorted(strangers))}; see --list")
+    if given.sample and (missing := chosen[0].contender(given.sample).missing()):
+        parser.error(f"{given.sample} is not installed: {', '.join(missing)}")
+    return chosen, given
+
+
+def main() -> None:
+    chosen, given = _parse()
     if given.sample:
         print(json.dumps(dict(chosen[0].contender(given.sample).run(given.scale))))
     elif given.list:
@@ -118,7 +131,7 @@ def run(chosen: list[Benchmark], given: argparse.Namespace) -> None:
             print(f"\n{benchmark.name}: left out, as the {given.minutes:g} minutes are over", flush=True)
             continue
         only = given.only or (benchmark.compared if given.quick else ())
-        outcome = measure(benchmark, given.rounds, given.scale, tell, only, seconds)
+        outcome = measure(benchmark, given.rounds, given.scale, tell, only, Time(seconds, end))
         tell("")
         row = report.summarize(outcome)
         print(report.table(row), flush=True)

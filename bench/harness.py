@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -26,6 +28,7 @@ OURS: Final = "trio_process"
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LIMIT: Final = 600.0  # seconds for one sample; more is a hang
+_GRACE: Final = 10.0  # seconds to end in, after SIGTERM
 
 Values = Mapping[str, float]
 
@@ -168,26 +171,64 @@ class Outcome:
         """Return the values of all rounds."""
         return [results[contender][figure] for results in self.rounds if figure in results.get(contender, {})]
 
+    def ratio(self, contender: str, figure: str) -> float | None:
+        """Return the median of ours to its value within each round, None where there is no such round."""
+        found = []
+        for results in self.rounds:
+            ours, value = (results.get(name, {}).get(figure) for name in (OURS, contender))
+            if ours is not None and value:
+                found.append(ours / value)
+        return median(found) if found else None
 
-def take_sample(benchmark: str, contender: str, scale: float) -> dict[str, float]:
+
+@attrs.frozen
+class Time:
+    """How long a benchmark may take.
+
+    Args:
+        share: Seconds: a round that would take longer than that together with the ones before is not started, but for the first.
+        end: When all benchmarks must be done, by `time.monotonic`: a sample that is not done by then is ended.
+    """
+
+    share: float = math.inf
+    end: float = math.inf
+
+    def for_a_sample(self) -> float:
+        """Return the seconds that a sample may take now."""
+        return min(_LIMIT, self.end - time.monotonic())
+
+
+def take_sample(benchmark: str, contender: str, scale: float, seconds: float = _LIMIT) -> dict[str, float]:
     """Measure once, in a process of its own.
 
     Raises:
-        RuntimeError: The sample failed; the text is what it wrote.
+        RuntimeError: The sample failed, or took too long; the text is what it wrote.
     """
+    if seconds <= 0:
+        raise RuntimeError("the time was over")
     command = [sys.executable, "-m", "bench", "--sample", contender, "--scale", repr(scale), benchmark]
-    sample = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        output, errors = sample.communicate(timeout=_LIMIT)
-    except subprocess.TimeoutExpired:
-        sample.terminate()
-        raise
-    finally:
-        sample.wait()  # Ctrl-C has struck it too, and it may have thousands of children to end
+    pipe = subprocess.PIPE
+    # a group of its own, which ends with it: it may have thousands of children
+    with subprocess.Popen(command, cwd=_ROOT, stdout=pipe, stderr=pipe, text=True, process_group=0) as sample:
+        try:
+            output, errors = sample.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{benchmark}, {contender}: ended, as it took more than {seconds:.0f} seconds") from None
+        finally:
+            _end(sample)
     if sample.returncode:
         raise RuntimeError(f"{benchmark}, {contender}: exit code {sample.returncode}\n{errors[-2000:]}")
     values: dict[str, float] = json.loads(output.splitlines()[-1])
     return values
+
+
+def _end(sample: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if sample.poll() is not None:
+            return
+        os.killpg(sample.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            sample.wait(_GRACE)
 
 
 def measure(
@@ -196,7 +237,7 @@ def measure(
     scale: float,
     tell: Callable[[str], object],
     only: Iterable[str] = (),
-    seconds: float = math.inf,
+    allowed: Time = Time(),
 ) -> Outcome:
     """Run all contenders in turn, `rounds` times.
 
@@ -206,7 +247,7 @@ def measure(
         scale: How much work; 1.0 is the full size.
         tell: Is told of the progress.
         only: Contenders; none means all.
-        seconds: The time there is: a round that would not end by then is not started, but for the first.
+        allowed: The time there is.
     """
     begin = time.monotonic()
     outcome = Outcome(benchmark, scale)
@@ -222,7 +263,7 @@ def measure(
             chosen.append(contender)
     for number in range(rounds):
         spent = time.monotonic() - begin
-        if number and spent + spent / number > seconds:
+        if number and spent + spent / number > allowed.share:
             break
         outcome.loads.append(os.getloadavg()[0])
         outcome.spins.append(spin())
@@ -230,8 +271,8 @@ def measure(
         for contender in chosen:
             tell(f"{benchmark.name}: round {number + 1} of {rounds}, {contender.name}")
             try:
-                results[contender.name] = take_sample(benchmark.name, contender.name, scale)
-            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                results[contender.name] = take_sample(benchmark.name, contender.name, scale, allowed.for_a_sample())
+            except RuntimeError as error:
                 outcome.skipped[contender.name] = str(error).strip().splitlines()[-1]
         outcome.rounds.append(results)
     return outcome

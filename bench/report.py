@@ -35,7 +35,6 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
     benchmark = outcome.benchmark
     figures = []
     for figure in benchmark.figures:
-        ours = outcome.values(OURS, figure.key)
         rows = []
         for contender in benchmark.contenders:
             values = outcome.values(contender.name, figure.key)
@@ -46,7 +45,7 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
                         "median": median(values),
                         "min": min(values),
                         "max": max(values),
-                        "ours_to_this": _ratio(ours, values),
+                        "ours_to_this": outcome.ratio(contender.name, figure.key),
                         **(_processor_time(outcome, contender.name, figure) if figure.work else {}),
                     }
                 )
@@ -81,19 +80,13 @@ def summarize(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return the median of the ratios within the rounds."""
-    ratios = [mine / value for mine, value in zip(ours, theirs, strict=False) if value]
-    return median(ratios) if ratios else None
-
-
 def _processor_time(outcome: Outcome, contender: str, figure: Figure) -> dict[str, float | None]:
     """Return a contender's own processor time for a unit of work, and the ratio of ours to it."""
     key = cpu_key(figure.key)
     values = outcome.values(contender, key)
     if not values:
         return {"cpu": None, "cpu_ours_to_this": None}
-    return {"cpu": median(values), "cpu_ours_to_this": _ratio(outcome.values(OURS, key), values)}
+    return {"cpu": median(values), "cpu_ours_to_this": outcome.ratio(contender, key)}
 
 
 def machine() -> dict[str, Any]:

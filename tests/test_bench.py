@@ -2,13 +2,14 @@
 
 import json
 import math
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from bench import plot, report
-from bench.__main__ import BENCHMARKS
-from bench.harness import Outcome
+from bench.__main__ import BENCHMARKS, main
+from bench.harness import Contender, Outcome, Time, measure, take_sample
 
 SCALE = 0.002
 
@@ -54,3 +55,54 @@ def test_every_goal_names_contenders_and_figures_that_there_are():
             assert goal.peer is None or goal.peer in names
             assert goal.figure in {key for figure in benchmark.figures for key in figure.keys}
             assert (goal.least is None) != (goal.most is None)
+
+
+def test_a_ratio_is_taken_within_a_round():
+    rounds = [
+        {"trio_process": {"runs": 10.0}},  # in which the peer failed
+        {"trio_process": {"runs": 20.0}, "sh": {"runs": 10.0}},
+        {"trio_process": {"runs": 40.0}, "sh": {"runs": 20.0}},
+    ]
+    outcome = Outcome(BENCHMARKS["runs"], 1.0, rounds)
+    assert outcome.ratio("sh", "runs") == 2
+    assert outcome.ratio("subprocess.run", "runs") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "nan"], "--minutes must be a number above 0"),
+        (["--minutes", "0"], "--minutes must be a number above 0"),
+        (["--scale", "inf"], "--scale must be a number above 0"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--sample", "trio_process"], "--sample takes one benchmark"),
+        (["runs", "lines", "--sample", "trio_process"], "--sample takes one benchmark"),
+        (["health", "--sample", "sh"], "no such contender: sh"),
+        (["nonsense"], "no such benchmark: nonsense"),
+    ],
+)
+def test_a_wrong_call_is_explained(monkeypatch, capsys, words, said):
+    monkeypatch.setattr("sys.argv", ["bench", *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert said in capsys.readouterr().err
+
+
+def test_a_sample_of_a_peer_that_is_missing_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(Contender, "missing", lambda self: ["something"])
+    monkeypatch.setattr("sys.argv", ["bench", "runs", "--sample", "trio.run_process"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "trio.run_process is not installed: something" in capsys.readouterr().err
+
+
+def test_a_sample_that_takes_too_long_is_ended_with_its_children():
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match="it took more than 0 seconds"):
+        take_sample("runs", "trio_process", 1000, 0.3)
+    assert time.monotonic() - begin < 10
+
+
+def test_no_sample_is_begun_when_the_time_is_over():
+    outcome = measure(BENCHMARKS["runs"], 1, SCALE, len, ["trio_process"], Time(end=time.monotonic()))
+    assert outcome.skipped == {"trio_process": "the time was over"}
