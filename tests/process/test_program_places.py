@@ -1,5 +1,9 @@
 """Where a program was found is remembered, and the exec itself corrects what is remembered."""
 
+import errno
+import subprocess
+from contextlib import contextmanager
+
 import pytest
 
 from trio_process import ProcessStartError, ProgramNotFoundError, RunOptions, Service
@@ -91,3 +95,117 @@ async def test_a_program_that_needs_a_launcher_is_found_where_it_is_now(path):
         (path / "second" / "greet").unlink()
         install(path / "third", "third")
         assert await greeting(service, path, nice=1) == "third"
+
+
+INTERPRETER = "is there, but the interpreter that its first line names"
+DAMAGES = {
+    "interpreter missing": ("#!/no/such/interpreter\n", INTERPRETER),
+    "interpreter not executable": ("#!/etc/passwd\n", "is executable by this user, but the interpreter"),
+    "interpreter not a file": ("#!/etc/passwd/sh\n", "is there, but the interpreter that its first line names"),
+    "its own interpreter": ("#!{program}\n", "Too many levels of symbolic links"),
+    "no first line": ("echo damaged\n", "can't be executed: a script needs a first line"),
+    "empty": ("", "can't be executed: a script needs a first line"),
+    "truncated": ("\x7fELF\x02\x01\x01", "can't be executed: a script needs a first line"),
+    "busy": ("#!/bin/sh\necho damaged\n", "is open for writing"),
+}
+WAYS = [(way, kind) for way in ("plain", "fallback") for kind in DAMAGES]
+
+
+@pytest.fixture
+def use_fallback(monkeypatch):
+    """Return a function that lets `subprocess.Popen` start the children, if that is the way."""
+    return lambda way: (
+        way == "fallback" and monkeypatch.setattr("trio_process._process.local.fork_exec._fork_exec", None)
+    )
+
+
+@contextmanager
+def damaged(directory, kind):
+    """Have a program that can't be executed, although it has the mode, in a directory."""
+    program = install(directory, "damaged")
+    program.write_text(DAMAGES[kind][0].format(program=program))
+    with program.open("a") if kind == "busy" else program.open() as file:
+        yield file
+    program.unlink()
+
+
+@pytest.mark.parametrize(("way", "kind"), WAYS)
+async def test_a_program_that_cannot_be_executed_is_passed_over_whatever_is_remembered(path, use_fallback, way, kind):
+    use_fallback(way)
+    async with Service() as service:
+        with damaged(path / "first", kind):
+            assert [await greeting(service, path) for _ in range(2)] == ["second"] * 2  # from the start
+        assert await greeting(service, path) == "second"
+        with damaged(path / "first", kind):
+            assert await greeting(service, path) == "second"  # new, in front of the remembered one
+        (path / "second" / "greet").unlink()
+        install(path / "third", "third")
+        with damaged(path / "second", kind):
+            assert [await greeting(service, path) for _ in range(2)] == ["third"] * 2  # in its place
+        install(path / "first", "first")
+        assert await greeting(service, path) == "first"
+
+
+@pytest.mark.parametrize("kind", ["interpreter missing", "no first line", "busy"])
+async def test_a_launcher_passes_over_the_same_programs_and_names_the_first_of_them(path, kind):
+    async with Service() as service:
+        with damaged(path / "first", kind):
+            assert await greeting(service, path, nice=1) == "second"
+            with pytest.raises(ProcessStartError, match=f"first/greet'.*{DAMAGES[kind][1]}"):
+                await greeting(service, path, "first", nice=1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DAMAGES if kind != "busy"])
+async def test_the_program_that_runs_is_that_of_subprocess(path, kind):
+    with damaged(path / "first", kind):
+        environment = {"PATH": search(path, "first", "second")}
+        theirs = subprocess.run(["greet"], env=environment, capture_output=True, text=True, check=True, timeout=30)
+        async with Service() as service:
+            assert await greeting(service, path, "first", "second") == theirs.stdout.strip()
+
+
+@pytest.mark.parametrize(("way", "kind"), WAYS)
+async def test_the_error_names_the_first_program_that_cannot_be_executed(path, use_fallback, way, kind):
+    use_fallback(way)
+    why = DAMAGES[kind][1]
+    async with Service() as service:
+        assert await greeting(service, path) == "second"
+        (path / "second" / "greet").unlink()
+        install(path / "third", "third", mode=0o644)
+        with damaged(path / "first", kind), damaged(path / "second", "no first line"):
+            for _ in range(2):
+                with pytest.raises(ProcessStartError, match=f"first/greet'.*{why}"):
+                    await greeting(service, path)
+            with pytest.raises(ProcessStartError, match=f"second/greet'.*{DAMAGES['no first line'][1]}"):
+                await greeting(service, path, "third", "second")
+        with pytest.raises(ProcessStartError, match="third/greet' is not executable"):
+            await greeting(service, path)
+
+
+async def test_a_fork_that_fails_starts_no_other_program(path, monkeypatch):
+    install(path / "first", "first")
+    forks = []
+
+    def fork_exec(argv, executables, *rest):
+        forks.append(executables)
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async with Service() as service:
+        for remembered in (False, True):
+            if remembered:
+                assert await greeting(service, path) == "first"
+            with monkeypatch.context() as patch, pytest.raises(ProcessStartError, match="the limit on processes"):
+                patch.setattr("trio_process._process.local.fork_exec._fork_exec", fork_exec)
+                await greeting(service, path)
+        assert len(forks) == 2
+        assert await greeting(service, path) == "first"
+
+
+async def test_a_directory_that_cannot_be_entered_starts_no_other_program(path):
+    install(path / "first", "first")
+    async with Service() as service:
+        for _ in range(2):
+            options = RunOptions(command="greet", cwd=path / "none", env={"PATH": search(path, "first", "second")})
+            with pytest.raises(ProcessStartError, match="the directory cwd="):
+                await service.run_with_options(options)
+            assert await greeting(service, path) == "first"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import sys
@@ -123,6 +124,34 @@ async def test_a_script_without_its_interpreter_line_says_so(tmp_path):
     script.write_text("#!/no/such/interpreter\n")
     with pytest.raises(ProgramNotFoundError, match="the interpreter that its first line names"):
         await run(script)
+
+
+@pytest.mark.parametrize("options", [{}, {"nice": 0}])
+@pytest.mark.parametrize(
+    ("text", "kind", "why"),
+    [
+        ("#!/no/such/interpreter\n", ProgramNotFoundError, "is there, but the interpreter that its first line names"),
+        ("#!/etc/passwd/none\n", ProgramNotFoundError, "is there, but the interpreter that its first line names"),
+        ("#!/etc/passwd\n", ProcessStartError, "is executable by this user, but the interpreter"),
+        ("", ProcessStartError, "can't be executed: a script needs a first line"),
+    ],
+)
+async def test_what_is_wrong_with_a_program_on_the_path_is_said_as_of_one_with_a_slash(
+    tmp_path, text, kind, why, options
+):
+    script = tmp_path / "greet"
+    script.write_text(text)
+    script.chmod(0o755)
+    commands = [("greet", str(script)), (script, str(script)), ("./greet", "./greet")]
+    for command, shown in commands[:1] if options else commands:
+        with pytest.raises(kind, match=f"'{re.escape(shown)}' {why}"):
+            await run(command, cwd=tmp_path, env={"PATH": f"/usr/bin:{tmp_path}"}, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"nice": 0}])
+async def test_a_path_below_a_file_is_no_program(options):
+    with pytest.raises(ProgramNotFoundError, match="there is no file '/etc/passwd/none'"):
+        await run("/etc/passwd/none", **options)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, final
 
@@ -61,12 +61,18 @@ _MANY: Final = 256  # programs to remember
 
 @final
 class Programs:
-    """Where programs were found on the PATH that a child has (environ(7), execvp(3)).
+    """Where programs were found on the PATH that a child has (environ(7)).
 
-    For each program a list of paths is remembered: those tried before it was found, then its own. The exec tries them in
-    this order, so a program that has been installed into an earlier directory since is the one that runs. If the exec
-    of all of them fails, the program has moved or lost its mode, and is looked up again. So no remembered path has to
-    be checked before the fork.
+    The rule is that of `subprocess` (``child_exec`` in CPython's Modules/_posixsubprocess.c): the first file in the order
+    of the PATH whose exec succeeds is the one that runs. execvp(3) agrees where a file is missing, may not be executed, or
+    names an interpreter that is missing. It differs for a file that is busy or damaged, where it gives up, and for a
+    script without a ``#!``, which it hands to a shell. If no exec succeeds, the error is that of the first file that this
+    user may execute.
+
+    A first start looks the program up, and execs what it finds. For each program a list of paths is remembered: those tried
+    before it was found, then its own. Later starts exec these in this order, so a program that has been installed into an
+    earlier directory since is the one that runs, and no remembered path has to be checked before the fork. If every exec
+    fails, in a first start or a later one, all programs of that name on the PATH are tried one by one.
     """
 
     def __init__(self) -> None:
@@ -88,15 +94,25 @@ class Programs:
         if "/" in name:
             return os.fsencode(name)
         found = find_program(name, path, "" if cwd is None else os.fsdecode(cwd))
-        candidates = _candidates(name, path)
+        place = os.fsencode(found)
+        self.remember(command, path, place)
+        return place
+
+    def look_up_all(self, command: Any, path: str, cwd: Any) -> list[bytes]:
+        """Return every place where a program of that name is now, in the order to try; raises as `places` does."""
+        name, directory = os.fsdecode(command), "" if cwd is None else os.fsdecode(cwd)
+        found = [os.fsencode(place) for place in _executables(name, path, directory)]
+        return found or [os.fsencode(find_program(name, path, directory))]
+
+    def remember(self, command: Any, path: str, place: bytes | None) -> None:
+        """Remember that a program was found at `place`, one of `look_up_all`; None for nowhere."""
+        self._found.pop((command, path), None)
+        if place is None:
+            return
+        candidates = tuple(map(os.fsencode, _candidates(os.fsdecode(command), path)))
         if len(self._found) >= _MANY:
             self._found.clear()
-        self._found[command, path] = tuple(map(os.fsencode, candidates[: candidates.index(found) + 1]))
-        return os.fsencode(found)
-
-    def forget(self, command: Any, path: str) -> bool:
-        """Forget where a program was; return whether that was remembered."""
-        return self._found.pop((command, path), None) is not None
+        self._found[command, path] = candidates[: candidates.index(place) + 1]
 
 
 def find_program(name: str, path: str, cwd: str = "") -> str:
@@ -108,15 +124,20 @@ def find_program(name: str, path: str, cwd: str = "") -> str:
         FileNotFoundError: There is none.
         PermissionError: There is one, but this user may not execute it.
     """
-    candidates = _candidates(name, path)
-    for candidate in candidates:
-        file = os.path.join(cwd, candidate) if cwd else candidate
-        if os.access(file, os.X_OK) and os.path.isfile(file):
-            return candidate
-    for candidate in candidates:
+    for candidate in _executables(name, path, cwd):
+        return candidate
+    for candidate in _candidates(name, path):
         if os.path.isfile(os.path.join(cwd, candidate)):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), candidate)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _executables(name: str, path: str, cwd: str) -> Iterator[str]:
+    """Yield the executable files of that name in the directories of `path`."""
+    for candidate in _candidates(name, path):
+        file = os.path.join(cwd, candidate) if cwd else candidate
+        if os.access(file, os.X_OK) and os.path.isfile(file):
+            yield candidate
 
 
 @lru_cache

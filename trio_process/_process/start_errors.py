@@ -36,6 +36,8 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     where = f" in {cwd}" if cwd is not None else ""
     kind = ProcessStartError
     command = shown_command(options)
+    named = isinstance(error.filename, (str, bytes, os.PathLike))  # else a descriptor, or None
+    place = os.fsdecode(error.filename) if named else command
     if cwd is not None and not os.path.isdir(cwd):
         why = f"the directory cwd={cwd!r} {'is a file' if os.path.exists(cwd) else 'does not exist'}"
     elif cwd is not None and error.errno == errno.EACCES and not os.access(cwd, os.X_OK):
@@ -43,14 +45,11 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     elif opening and error.errno not in (errno.EMFILE, errno.ENFILE):
         file = f"{os.fspath(error.filename)!r}: " if error.filename is not None else "one of its standard streams: "
         why = f"{file}{error.strerror}"
-    elif isinstance(error, FileNotFoundError):
+    elif isinstance(error, (FileNotFoundError, NotADirectoryError)):
         kind = ProgramNotFoundError
-        why = _why_not_found(command, cwd or "")
-    elif isinstance(error, PermissionError):
-        where_it_is = os.fsdecode(error.filename) if error.filename else command
-        why = f"{where_it_is!r} is not executable by this user; is it a program, and does it have the x bit (chmod +x)?"
-    elif error.errno == errno.ENOEXEC:
-        why = f"{command!r} can't be executed: a script needs a first line like #!/bin/sh, or its interpreter as the command"
+        why = _why_not_found(command, place, cwd or "")
+    elif isinstance(error, PermissionError) or error.errno in (errno.ENOEXEC, errno.ETXTBSY, errno.ELOOP):
+        why = _why_not_executed(options, error, place)
     elif error.errno == errno.E2BIG:
         why = "the arguments and the environment are too long for this system (execve(2)); hand data over by stdin or a file"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
@@ -60,6 +59,21 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     else:
         why = error.strerror or str(error)
     return kind(f"can't start `{typed}`{where}: {why}")
+
+
+def _why_not_executed(options: RunOptions, error: OSError, place: str) -> str:
+    """Return why a program that is there was not executed (execve(2))."""
+    if error.errno == errno.ENOEXEC:
+        return f"{place!r} can't be executed: a script needs a first line like #!/bin/sh, or its interpreter as the command"
+    if error.errno == errno.ETXTBSY:
+        return f"{place!r} is open for writing ({error.strerror})"
+    if error.errno == errno.ELOOP:  # of links, or of interpreters
+        return f"{place!r}: {error.strerror}"
+    file = os.path.join(shown_cwd(options) or "", place)
+    may_be = error.errno == errno.EACCES and "/" in place and os.path.isfile(file) and os.access(file, os.X_OK)
+    if may_be and options.user is None:
+        return f"{place!r} is executable by this user, but the interpreter that its first line names is not"
+    return f"{place!r} is not executable by this user; is it a program, and does it have the x bit (chmod +x)?"
 
 
 def _more_descriptors(error: OSError) -> str:
@@ -81,8 +95,8 @@ def launch_error(options: RunOptions, report: bytes) -> ProcessStartError:
     failure = report.removeprefix(LAUNCHED)
     if not failure:
         return launcher_error(options, f"sys.executable, {sys.executable!r}, ended without running it")
-    step, number, text = loads(failure)
-    error = OSError(number, os.strerror(number), shown_command(options)) if number else OSError(text)
+    step, number, text, file = loads(failure)
+    error = OSError(number, os.strerror(number), file or shown_command(options)) if number else OSError(text)
     if not step:
         failed = start_error(options, error)
     else:
@@ -109,12 +123,13 @@ def _typed(options: RunOptions) -> str:
     return typed if len(typed) <= _LONGEST_COMMAND else typed[:_LONGEST_COMMAND] + " […]"
 
 
-def _why_not_found(command: str, cwd: str) -> str:
+def _why_not_found(command: str, place: str, cwd: str) -> str:
+    """Return why there is no such file: `place`, where the program was seen, or one that it names."""
+    if "/" in place and os.path.exists(os.path.join(cwd, place)):
+        return f"{place!r} is there, but the interpreter that its first line names, or its loader, is not"
     if "/" not in command:
         advice = "is it installed, and in a directory of PATH?"
         if any(character.isspace() for character in command):
             advice = "the command is one word here, its arguments follow it one by one (or run a shell: 'sh', '-c', …)"
         return f"there is no program {command!r} on its PATH; {advice}"
-    if os.path.exists(os.path.join(cwd, command)):
-        return f"{command!r} is there, but the interpreter that its first line names, or its loader, is not"
     return f"there is no file {command!r}"

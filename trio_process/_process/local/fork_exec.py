@@ -130,6 +130,11 @@ def _failure(image: Image, report: bytes) -> OSError:
     return OSError(report.decode(errors="replace"))
 
 
+def is_of_exec(image: Image, error: OSError) -> bool:
+    """Return whether an error of `start` came from the exec, and not from the fork or the directory."""
+    return error.filename is not None and error.filename != image.cwd
+
+
 def _start_by_popen(image: Image) -> int:
     directory = os.fsencode(image.cwd or b"")
     there = (each for each in image.executables if os.access(os.path.join(directory, each), os.X_OK))

@@ -4,7 +4,10 @@
 child: it applies its settings and execs the command. It reports through a pipe that the exec closes: ``=`` just before
 the exec, or a failure as JSON. End of file without a ``=`` means that the launcher itself has failed.
 
-    python -I -S -c SOURCE STATUS_DESCRIPTOR SPEC EXECUTABLE ARGUMENT...
+    python -I -S -c SOURCE STATUS_DESCRIPTOR SPEC EXECUTABLE... ARGUMENT...
+
+The specification says how many executables there are. The first whose exec succeeds runs, as without a launcher
+(`Programs` in environment.py).
 """
 
 import json
@@ -39,7 +42,7 @@ def apply(spec: dict) -> None:  # type: ignore[type-arg]  # a script that runs b
 
 
 if __name__ == "__main__":
-    status, spec, executable, *argv = sys.argv[1:]
+    status, spec, *words = sys.argv[1:]
     os.set_inheritable(int(status), False)
     step = ""
     # the environment as it was handed to us: Python itself may have changed its own copy (PEP 538)
@@ -58,9 +61,16 @@ if __name__ == "__main__":
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, settings["unblock"])
+        executables, argv = words[: settings["programs"]], words[settings["programs"] :]
         os.write(int(status), b"=")
-        os.execve(executable, argv, environment)  # noqa: S606 - this is what it is for
+        failures = []
+        for executable in executables:
+            try:
+                os.execve(executable, argv, environment)  # noqa: S606 - this is what it is for
+            except OSError as error:
+                failures.append(error)
+        raise failures[0]
     except (OSError, ValueError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0
-        os.write(int(status), json.dumps([step, number, str(error)]).encode())
+        os.write(int(status), json.dumps([step, number, str(error), getattr(error, "filename", None)]).encode())
         os._exit(127)

@@ -82,11 +82,30 @@ class Spawner:
         image = self._image(descriptors, options, environment, path, cgroup)
         try:
             return fork_exec.start(image)
-        except OSError:
-            if descriptors.launch is not None or not self._programs.forget(options.command, path):
+        except OSError as error:
+            launched = descriptors.launch is not None  # then it was the launcher that could not be executed
+            if launched or b"/" in encoded(options.command) or not fork_exec.is_of_exec(image, error):
                 raise
-            place = self._programs.look_up(options.command, path, options.cwd)
-            return fork_exec.start(image._replace(executables=(place,)))
+        return self._start_one_of_all(image, options, path)
+
+    def _start_one_of_all(self, image: fork_exec.Image, options: RunOptions, path: str) -> int:
+        """Start the first program of the PATH whose exec succeeds; if none does, raise the error of the first one."""
+        self._programs.remember(options.command, path, None)
+        failures: list[OSError] = []
+        try:
+            for place in self._programs.look_up_all(options.command, path, options.cwd):
+                try:
+                    pid = fork_exec.start(image._replace(executables=(place,)))
+                except OSError as error:
+                    if not fork_exec.is_of_exec(image, error):
+                        raise
+                    failures.append(error)
+                else:
+                    self._programs.remember(options.command, path, place)
+                    return pid
+            raise failures[0]
+        finally:
+            failures.clear()  # their tracebacks refer to this frame: the collector would have to free them
 
     def _image(
         self, descriptors: Descriptors, options: RunOptions, environment: list[bytes], path: str, cgroup: str
@@ -97,8 +116,8 @@ class Spawner:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         unblock = [int(options.stop_signal)] if blocked and options.stop_signal in blocked else []
         if options.limits or options.nice is not None or options.user is not None or cgroup or unblock:
-            program = self._programs.look_up(options.command, path, options.cwd)  # the launcher can't look again
-            launcher, argv = self._launcher(descriptors, [program, *argv], options, cgroup, unblock)
+            programs = self._programs.look_up_all(options.command, path, options.cwd)  # the launcher can't look again
+            launcher, argv = self._launcher(descriptors, programs, argv, options, cgroup, unblock)
             places = (launcher,)
         return fork_exec.Image(
             argv,
@@ -114,16 +133,23 @@ class Spawner:
         )
 
     def _launcher(
-        self, descriptors: Descriptors, command: list[bytes], options: RunOptions, cgroup: str, unblock: list[int]
+        self,
+        descriptors: Descriptors,
+        programs: list[bytes],
+        argv: list[bytes],
+        options: RunOptions,
+        cgroup: str,
+        unblock: list[int],
     ) -> tuple[bytes, list[bytes]]:
-        """Return the launcher that prepares the child and execs the command (launcher.py)."""
+        """Return the launcher that prepares the child and execs the command, the first of `programs` that it can (launcher.py)."""
         account = None if options.user is None else find_user(options.user)
         limits = dict(options.limits)
-        spec = dumps({"nice": options.nice, "limits": limits, "user": account, "cgroup": cgroup, "unblock": unblock})
+        settings = {"nice": options.nice, "limits": limits, "user": account, "cgroup": cgroup, "unblock": unblock}
+        spec = dumps({**settings, "programs": len(programs)})
         python = interpreter(options)
         status = descriptors.open_launch()
         launcher = [python, "-I", "-S", "-X", "utf8", "-c", _launcher_source(), str(status), spec]
-        return os.fsencode(python), [*[os.fsencode(word) for word in launcher], *command]
+        return os.fsencode(python), [*[os.fsencode(word) for word in launcher], *programs, *argv]
 
 
 def interpreter(options: RunOptions) -> str:
