@@ -233,6 +233,64 @@ def test_what_a_cursor_did_not_see_is_missed_and_what_it_saw_is_in_order(chunks,
     assert len(found) + missed == count
 
 
+@given(writes, st.sets(st.integers(0, 24)), st.integers(0, 30), st.sampled_from([None, *Stream]), st.booleans())
+def test_a_line_is_missed_only_if_a_byte_of_it_was_overwritten_unread(chunks, reads, size, source, given_up):
+    expected = []
+    capture = Capture(size)
+    found, missed = read_lines(capture, chunks, reads, source=source, given_up=given_up)
+    seen = [(stream, byte) for stream, chunk in chunks if source in (None, stream) for byte in chunk]
+    ends = [sum(len(chunk) for each, chunk in chunks[: n + 1] if source in (None, each)) for n in range(len(chunks))]
+    looks = [(ends[n], ends[n] - size) for n in sorted(reads) if n < len(chunks)]
+    last = len(seen)
+    lost, begin = set(), 0
+    for end, start in [*looks, (last, last if given_up else last - size)]:
+        if end > begin:
+            lost.update(range(begin, max(begin, start)))
+        begin = end
+    for stream in Stream if source is None else (source,):
+        line = []
+        for place in [place for place, (each, _) in enumerate(seen) if each is stream]:
+            line.append(place)
+            if seen[place][1] == ord("\n"):
+                expected.append((stream, line))
+                line = []
+        expected += [(stream, line)] if line else []
+    texts = {
+        stream: [
+            bytes(seen[place][1] for place in line).decode().removesuffix("\n").removesuffix("\r")
+            for each, line in expected
+            if each is stream and not lost.intersection(line)
+        ]
+        for stream in Stream
+    }
+    assert {stream: [text for text, each in found if each is stream] for stream in Stream} == texts
+    assert len(found) + missed == len(expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 4095, 4096, 4097])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4096, 10_000])
+def test_a_capture_that_is_cut_at_the_start_of_a_line_keeps_that_line(size, chunk):
+    for text in (b"\n", b"ab\n"):
+        data = text * 5000
+        capture = Capture(size)
+        feed_capture(capture, [(Stream.STDOUT, data[at : at + chunk]) for at in range(0, len(data), chunk)])
+        for source in (None, Stream.STDOUT):
+            cursor = LineCursor(capture, source, "utf-8", "replace", 2**20)
+            found = [line.text for line in each_line(cursor.read())]
+            kept = min(size // len(text), 5000)
+            assert (len(found), cursor.missed) == (kept, 5000 - kept)
+
+
+def test_a_half_read_line_is_whole_if_only_the_other_stream_has_lost_something():
+    capture = Capture(10)
+    cursor = LineCursor(capture, None, "utf-8", "replace", 2**20)
+    feed_capture(capture, [(Stream.STDERR, b"be")])
+    assert cursor.read() == []
+    feed_capture(capture, [(Stream.STDOUT, b"number\n" * 4), (Stream.STDERR, b"gun\n")])
+    assert list(each_line(cursor.read())) == [("begun", Stream.STDERR)]
+    assert cursor.missed == 4
+
+
 def test_a_late_reader_begins_with_the_first_whole_line_that_is_left():
     capture = Capture(10)
     feed_capture(capture, [(Stream.STDOUT, b"first\nsecond\nthird\n")])

@@ -101,6 +101,19 @@ class Capture:
         ring = self._rings.get(stream)
         return ring is not None and ring.in_line
 
+    def places(self, source: Stream | None, offset: int) -> dict[Stream, int]:
+        """Return how much of each stream that was written to came before `offset` in the buffer of `source`."""
+        if source is not None:
+            return {source: offset}
+        places = {stream: ring.total for stream, ring in self._rings.items()}
+        for stream, begin, end in self._runs(offset):
+            places[stream] -= end - begin
+        return places
+
+    def in_line_at(self, stream: Stream, place: int) -> bool:
+        """Return whether a place of a stream, one of `places`, is within a line."""
+        return self._rings[stream].in_line_at(place)
+
     def release(self) -> None:
         """Discard the kept output; the counts remain."""
         for ring in self._distinct():
@@ -122,14 +135,19 @@ class Capture:
         if source is not None:
             yield source, data
             return
+        for stream, begin, end in self._runs(offset):
+            yield stream, data[begin - offset : end - offset]
+
+    def _runs(self, offset: int) -> Iterator[tuple[Stream, int, int]]:
+        """Yield the stream, begin and end of each part that was written at once from `offset` on."""
         assert self._last is not None
-        first = bisect_right(self._switches, offset)
-        cuts = [switch - offset for switch in self._switches[first:]]
+        assert self._both is not None
+        cuts = self._switches[bisect_right(self._switches, offset) :]
         stream = self._last if len(cuts) % 2 == 0 else other(self._last)
-        begin = 0
-        for cut in (*cuts, len(data)):
+        begin = offset
+        for cut in (*cuts, self._both.total):
             if cut > begin:
-                yield stream, data[begin:cut]
+                yield stream, begin, cut
             begin = cut
             stream = other(stream)
 

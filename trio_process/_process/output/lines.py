@@ -222,13 +222,14 @@ class LineCursor:
     It never delays the process: lines that the capture overwrites before they are read are counted in `missed`.
     """
 
-    __slots__ = ("_capture", "_offset", "_seen", "_skip", "_source", "_splitters", "missed")
+    __slots__ = ("_capture", "_offset", "_places", "_seen", "_skip", "_source", "_splitters", "missed")
 
     def __init__(self, capture: Capture, source: Stream | None, encoding: str, errors: str, max_line: int) -> None:
         self._capture = capture
         self._source = source
         self._splitters = {stream: LineSplitter(encoding, errors, max_line) for stream in Stream}
         self._offset = 0  # up to where it was read
+        self._places = dict.fromkeys(Stream, 0)  # the same for each stream
         self._seen = 0  # newlines up to there
         self._skip: set[Stream] = set()  # streams whose next line has lost its beginning
         self.missed: int = 0
@@ -244,6 +245,7 @@ class LineCursor:
         for stream, part in self._capture.parts(self._source, self._offset):
             data = part
             self._offset += len(data)
+            self._places[stream] += len(data)
             self._seen += count_newlines(data)
             if stream in self._skip:
                 end = data.find(b"\n") + 1
@@ -260,9 +262,14 @@ class LineCursor:
     def _jump(self, start: int, lines_before: int) -> None:
         self.missed += lines_before - self._seen
         # A line that was half read, or whose beginning is gone, is not shown torn: it is skipped, and counted at its end.
-        for stream in Stream if self._source is None else (self._source,):
+        for stream, place in self._capture.places(self._source, start).items():
+            if place == self._places[stream]:
+                continue  # only the other stream has lost something
+            self._places[stream] = place
             self._splitters[stream].finish()
-            self._skip.add(stream)
+            self._skip.discard(stream)
+            if self._capture.in_line_at(stream, place):
+                self._skip.add(stream)
         self._offset, self._seen = start, lines_before
 
     def finish(self) -> list[Texts]:

@@ -42,7 +42,7 @@ class Ring:
     # Large writes are kept as they came, without a copy; small ones are gathered in `_tail`. The oldest block is thrown
     # away as soon as the others hold `capacity` bytes, so that at most one block more than that is held. Where nothing
     # is ever thrown away, a BytesIO holds it all, and gives it away without a copy.
-    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_total", "capacity", "in_line")
+    __slots__ = ("_all", "_block", "_blocks", "_held", "_lost_lines", "_tail", "_torn", "_total", "capacity", "in_line")
 
     def __init__(self, size: float) -> None:
         self.capacity: int | float = checks.whole("size", size, infinite=True)
@@ -57,6 +57,7 @@ class Ring:
         self._held = 0  # bytes in blocks and tail
         self._total = 0  # bytes ever written
         self._lost_lines = 0  # newlines in the blocks that were thrown away
+        self._torn = False  # whether the last byte of these is not a newline
         self.in_line: bool = False  # whether something came after the last newline, kept or not
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -75,6 +76,8 @@ class Ring:
                 self._blocks.append(bytes(self._tail))
                 self._tail.clear()
             if size > self.capacity:
+                while self._blocks:  # oldest first
+                    self._throw_away(self._blocks.popleft())
                 cut = size - int(self.capacity)
                 self._throw_away(chunk[:cut])
                 chunk = chunk[cut:]
@@ -99,6 +102,8 @@ class Ring:
     def _throw_away(self, block: builtins.bytes) -> None:
         self._held -= len(block)
         self._lost_lines += count_newlines(block)
+        if block:
+            self._torn = block[-1] != _NEWLINE
 
     @property
     def total(self) -> int:
@@ -157,6 +162,21 @@ class Ring:
             first += len(block)
         return count
 
+    def in_line_at(self, offset: int) -> bool:
+        """Return whether the byte before `offset`, which must not be before `start`, is there and not a newline."""
+        if offset == self._total:
+            return self.in_line
+        if self._all is not None:
+            return offset > 0 and self._all.getbuffer()[offset - 1] != _NEWLINE
+        first = self._total - self._held
+        if offset == first:
+            return self._torn
+        for block in (*self._blocks, self._tail):
+            if offset <= first + len(block):
+                return block[offset - first - 1] != _NEWLINE
+            first += len(block)
+        raise AssertionError("the offset is after the end")
+
     def release(self) -> None:
         """Discard the content, and keep nothing from now on; the counts remain."""
         self._lost_lines = self.lines_before(self._total)
@@ -179,7 +199,7 @@ class Ring:
         twin._blocks = deque(self._blocks)
         twin._tail = bytearray(self._tail)
         twin._held, twin._total, twin._lost_lines = self._held, self._total, self._lost_lines
-        twin.in_line = self.in_line
+        twin.in_line, twin._torn = self.in_line, self._torn
         return twin
 
 
