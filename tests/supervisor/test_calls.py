@@ -424,8 +424,11 @@ async def test_a_wait_for_a_unit_ends_with_the_supervisor(autojump_clock):
                     await supervisor["web"].wait("failed")
 
             await supervisor.wait_ready()
-    with pytest.raises(TimeoutError):
-        await supervisor["web"].wait("failed", timeout=0)
+    for timeout in (None, 60, 0):
+        with pytest.raises(ProcessError, match="stays stopped") as caught:
+            await supervisor["web"].wait("failed", timeout=timeout)
+        assert not isinstance(caught.value, TimeoutError)
+        assert await supervisor["web"].wait(timeout=timeout) is UnitState.STOPPED
 
 
 async def test_unit_wait_sees_a_state_that_is_left_again_at_once(autojump_clock):

@@ -348,10 +348,11 @@ class OutputLines:
         self._taken = each_line(found)
         return bool(found) or self._finished
 
-    async def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
-        """Return the first line that contains `pattern`, or None; the lines before it are added to `last`."""
-        self._take()  # captured lines are searched even with a timeout of 0
-        async for line in self:
+    def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
+        """Return the first line so far that contains `pattern`, or None; the lines before it are added to `last`."""
+        if not self._finished:
+            self._take()
+        for line in self._taken:
             if matches(pattern, line.text):
                 return line
             last.append(line.text)
@@ -384,16 +385,24 @@ async def _wait_ended(child: Lifecycle) -> None:
 
 async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], limit: float) -> OutputLine:
     """Return the first line that contains `pattern`, waiting at most `limit` seconds."""
-    record = process._child.record
+    child = process._child
+    record = child.record
     wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
     last: deque[str] = deque(maxlen=_QUOTED)
     lines = process.lines()
-    with trio.move_on_after(limit) as scope:
-        found = await lines._search(pattern, last)
-        if found is not None:
-            return found
-        await _wait_ended(process._child)
-    if not scope.cancelled_caught:
+    found = lines._search(pattern, last)  # captured lines are searched even with a timeout of 0
+    with trio.move_on_after(limit):
+        while found is None and not lines._finished:
+            await child.output.readable()
+            found = lines._search(pattern, last)
+    if found is None:
+        found = lines._search(pattern, last)  # what came together with the deadline
+    if found is not None:
+        return found
+    if lines._finished:
+        check_watched(child)
+        if record.output_error is not None:
+            raise record.output_error
         if record.start_error is not None:
             raise record.start_error
         raise process.result().failure(f"no line with {wanted} came before the end")

@@ -70,11 +70,11 @@ class Watchers:
         if replica.gone:
             waiter.done.set()
         try:
-            with trio.move_on_after(limit) as scope:
+            with trio.move_on_after(limit):
                 await waiter.done.wait()
         finally:
             self._waiters = tuple([other for other in self._waiters if other is not waiter])
-        if waiter.found is None and not scope.cancelled_caught:
+        if waiter.found is None and replica.gone:  # also if the time is over: this is known
             raise ProcessError(
                 f"unit {replica.name} stays {replica.state}: it was removed, or its supervisor was left; it was "
                 f"waited for to be {' or '.join(sorted(states))}"

@@ -270,6 +270,8 @@ class Replica:
         else:
             with trio.move_on_after(limit):
                 found = await self.team.until(lambda: self.state if self.is_over else None)
+            if found is None and self.is_over:  # also if the time is over: this is known
+                found = self.state
         if found is None:
             what = " or ".join(sorted(wanted)) or "at rest"
             raise NotReadyError(f"unit {self.describe()}; it was not {what} within {in_seconds(limit)}")
