@@ -392,7 +392,8 @@ async def test_a_program_that_is_not_there(world):
         assert (process.is_running, process.exit_code, process.duration) == (False, None, 0.0)
         with pytest.raises(ProcessStartError) as again:
             await process.wait(check=False)
-        assert again.value is failure.value
+        assert (type(again.value), str(again.value)) == (type(failure.value), str(failure.value))
+        assert repr(again.value.__cause__) == repr(failure.value.__cause__)
         assert (service.statistics().failed, service.statistics().started) == (1, 0)
         with pytest.raises(ProcessNotRunningError):
             await process.send_input("x")

@@ -2,12 +2,16 @@
 
 import gc
 import math
+import traceback
+import weakref
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trio
 from support import child_of, sh
 
-from trio_process import CommandFailedError, Core, Program, Service, ServiceOptions
+from trio_process import CommandFailedError, Core, EndReason, ProcessStartError, Program, Service, ServiceOptions
 from trio_process._process.lifecycle import Lifecycle
 
 SIZE = 70 * 2**20  # ServiceOptions.retain_bytes is 64 MiB
@@ -139,6 +143,85 @@ async def cancel_one(service):
 async def let_one_fail(service):
     with pytest.raises(CommandFailedError):
         await service.run("false")
+
+
+FAILED_STARTS = {
+    "not found": (["no-such-program-anywhere"], {}),
+    "not executable": (["/etc/passwd"], {}),
+    "directory": (["true"], {"cwd": "/no/such/dir"}),
+    "stream": (["true"], {"stdin": Path("/no/such/input")}),
+    "launcher": (["/etc/passwd"], {"nice": 0}),
+    "interpreter": (["greet"], {}),  # the same twice on the PATH, so that one is tried after the other
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(kind, "run") for kind in FAILED_STARTS]
+    + [("not found", how) for how in ("start", "open", "wait", "wait_for_line", "check")],
+)
+async def test_a_start_that_fails_leaves_nothing_for_the_garbage_collector(tmp_path, kind, how):
+    (command, options), directories = FAILED_STARTS[kind], [tmp_path / "first", tmp_path / "second"]
+    for directory in directories if kind == "interpreter" else ():
+        directory.mkdir()
+        (directory / "greet").write_text("#!/no/such/interpreter\n")
+        (directory / "greet").chmod(0o755)
+        options = {"env": {"PATH": ":".join(map(str, directories))}}
+
+    async def fail():
+        with suppress(ProcessStartError):
+            if how == "open":
+                async with service.open(*command, **options):
+                    pass
+            await (service.run if how == "run" else service.start)(*command, **options)
+        process = service.list()[-1]
+        with suppress(ProcessStartError):
+            if how == "wait":
+                await process.wait()
+            elif how == "wait_for_line":
+                await process.wait_for_line("x", timeout=0)
+            elif how == "check":
+                process.result().check()
+        assert process.reason is EndReason.FAILED_TO_START
+
+    with trio.fail_after(30):
+        async with Service(options=ServiceOptions(retain=1)) as service:
+            await fail()
+            await fail()
+            gc.disable()
+            gc.freeze()  # not to look at what there was before
+            try:
+                await fail()
+                await fail()
+                assert gc.collect() == 0
+            finally:
+                gc.unfreeze()
+                gc.enable()
+
+
+async def test_a_start_that_failed_keeps_no_variable_of_its_caller_and_the_caller_keeps_the_traceback():
+    class Big:
+        pass
+
+    async def fail():
+        kept = Big()
+        seen.add(kept)
+        try:
+            await service.start("no-such-program-anywhere")
+        except ProcessStartError as error:
+            tracebacks.append("".join(traceback.format_exception(error)))
+
+    tracebacks, seen = [], weakref.WeakSet()
+    async with Service() as service:
+        await fail()
+        assert not seen  # although the record is kept
+        assert "in fail\n" in tracebacks[0]
+        assert "in find_program\n" in tracebacks[0]
+        (process,) = service.list()
+        for _ in range(3):  # each raise begins a traceback of its own
+            with pytest.raises(ProcessStartError) as caught:
+                await process.wait()
+            assert len(caught.traceback) == 2
 
 
 def lifecycles():

@@ -106,10 +106,12 @@ async def test_a_failed_spawn_says_what_was_wrong(command, options, kind, text):
                 assert (record.pid, record.exit_code, record.is_running, record.output()) == (None, None, False, "")
                 with pytest.raises(kind) as again:
                     await record.wait(check=False)
-                assert again.value is caught.value
+                assert (type(again.value), str(again.value)) == (kind, str(caught.value))
+                assert repr(again.value.__cause__) == repr(caught.value.__cause__)
                 event = await events.receive()
                 assert isinstance(event, ActionProcessExited)
-                assert (event.error, event.reason, event.id) == (caught.value, EndReason.FAILED_TO_START, record.id)
+                assert (event.reason, event.id) == (EndReason.FAILED_TO_START, record.id)
+                assert (type(event.error), str(event.error)) == (kind, str(caught.value))
                 assert events.statistics().buffered == 0  # and no Started
                 assert open_descriptors() == before
             assert (service.statistics().failed, service.statistics().started) == (1, 0)

@@ -191,12 +191,16 @@ class RemoteHandle:
         except BaseException:
             self._let_go()
             raise
-        if self._failure is None:
+        failure, self._failure = self._failure, None
+        if failure is None:
             return None
         self._let_go()
-        if isinstance(self._failure, ProcessStartError):
-            return self._failure
-        raise self._failure
+        if isinstance(failure, ProcessStartError):
+            return failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback refers to this frame: the collector would have to free both
 
     async def _ask(self, place: Place) -> None:
         session = place.session

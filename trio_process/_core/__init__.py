@@ -24,6 +24,7 @@ from .errors import (
     StdinNotAvailableError,
     StopFailedError,
     UnitFailedError,
+    without_traceback,
 )
 from .escalation import Escalation, stop_signals
 from .events import (
@@ -246,5 +247,6 @@ __all__ = [
     "unlock",
     "user_name",
     "with_stdin_pipe",
+    "without_traceback",
     "write_atomically",
 ]

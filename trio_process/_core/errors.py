@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,6 +45,23 @@ def _made(module: str, name: str, args: tuple[Any, ...]) -> Exception:
     error = cls.__new__(cls, *args)
     error.args = args
     return error
+
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def without_traceback(error: _Error) -> _Error:
+    """Return a copy of an error, and of its cause, without their tracebacks, so that it can be stored and raised again.
+
+    A traceback refers to every frame up to the one that caught the error, and so to all that their variables refer to.
+    """
+    try:
+        twin = copy(error)
+    except Exception:  # noqa: BLE001 - of another package: its class may not be made for copies
+        return error
+    if error.__cause__ is not None:
+        twin.__cause__ = without_traceback(error.__cause__)
+    return twin
 
 
 class OptionError(ProcessError, ValueError):

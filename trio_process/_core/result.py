@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar, final
 import attrs
 
 from .enums import EndReason, Status
-from .errors import ProcessError, ProcessStartError
+from .errors import ProcessError, ProcessStartError, without_traceback
 from .secret import NO_SECRETS, Masker
 from .serialize import json_ready
 from .text import command_line, escape_controls, in_seconds, last_lines
@@ -170,7 +170,7 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         """Return the error that `check` raises, or None."""
         if self.ok:
             return None
-        return self.start_error or self.failure(note)
+        return self.failure(note) if self.start_error is None else without_traceback(self.start_error)
 
     def failure(self, note: str = "") -> CommandFailedError:
         """Return this result as an error, whether it is `ok` or not."""

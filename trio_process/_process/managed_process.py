@@ -34,6 +34,7 @@ from .._core import (
     shown_cwd,
     signal_name,
     signal_number,
+    without_traceback,
 )
 from .end_reason import Request
 from .lifecycle import OVER, SIGNALLABLE, Lifecycle, Phase, check_watched, wait_stopped
@@ -148,7 +149,7 @@ class ManagedProcess:
         """
         await _wait_ended(self._child)
         if self._child.record.start_error is not None:
-            raise self._child.record.start_error
+            raise without_traceback(self._child.record.start_error)
         if self._child.record.output_error is not None:
             raise self._child.record.output_error
         if check:
@@ -404,7 +405,7 @@ async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], li
         if record.output_error is not None:
             raise record.output_error
         if record.start_error is not None:
-            raise record.start_error
+            raise without_traceback(record.start_error)
         raise process.result().failure(f"no line with {wanted} came before the end")
     masker = masker_for(record.options)
     quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"

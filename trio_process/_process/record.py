@@ -23,6 +23,7 @@ from .._core import (
     shown_command,
     shown_cwd,
     signal_name,
+    without_traceback,
 )
 from .backend import ExitInfo, Handle, Survivor
 from .end_reason import is_success
@@ -90,7 +91,7 @@ class Record:
 
     def fail(self, error: ProcessStartError) -> None:
         """Note that the child could not be started."""
-        self.start_error = error
+        self.start_error = without_traceback(error)  # its frames refer to this: the collector would have to free it
         self.started_at = datetime.now(UTC)
         self.reason = EndReason.FAILED_TO_START
         self.final_duration = 0.0

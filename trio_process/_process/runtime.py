@@ -248,7 +248,10 @@ class ServiceRuntime:
         self._launching -= 1
         if failure is not None:
             self._drop(child, failure)
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame: the collector would have to free both
 
     def watch(self, child: Lifecycle, handle: Handle) -> None:
         """Watch a process that runs."""
