@@ -224,6 +224,15 @@ class TestLogs:
         assert Path("own.log").read_text() == "y\n"
         assert Path("logs/t.log").read_text() == "y\n"
 
+    @pytest.mark.parametrize("own", ["logs/t.log", "logs/../logs/t.log", "link/t.log", "t.link"])
+    def test_a_log_file_of_its_own_in_that_directory_is_both(self, own):
+        Path("logs").mkdir()
+        Path("link").symlink_to("logs")
+        Path("t.link").symlink_to("logs/t.log")
+        for _ in range(2):
+            run(f"[tasks.t]\nrun = 'echo y'\nlog-file = '{own}'", "--logs", "logs")
+        assert Path("logs/t.log").read_text() == "y\ny\n"  # its own is appended to
+
     def test_a_directory_that_can_not_be_made_is_a_mistake(self):
         Path("file").touch()
         assert "--logs 'file/x': Not a directory" in run("[tasks.t]\nrun = 'true'", "--logs", "file/x", status=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,8 @@ def log_name(task: str) -> str:
 def logged_to(directory: Path, specs: Iterable[RunSpec]) -> list[RunSpec]:
     """Return specs that write to files in a directory, which is created; files of an earlier run are truncated.
 
-    A task with its own log file keeps it, and the directory gets a link to it; a task that has the terminal has no log.
+    A task with its own log file keeps it, and the directory gets a link to it unless it is there already; a task that has
+    the terminal has no log.
 
     Raises:
         OptionError: The directory can't be written to.
@@ -51,12 +53,20 @@ def logged_to(directory: Path, specs: Iterable[RunSpec]) -> list[RunSpec]:
 def _logged(path: Path, spec: RunSpec) -> RunSpec:
     if spec.interactive:
         return spec
+    own = spec.options.log_file
+    if own is not None and _is_same(path, Path(own)):
+        return spec
     with suppress(FileNotFoundError):
         path.unlink()
-    own = spec.options.log_file
     if own is None:
         path.touch()
         changes: dict[str, Any] = {"log_file": path}  # a field only in the constructor
         return attrs.evolve(spec, **changes)
     path.symlink_to(Path(own).absolute())
     return spec
+
+
+def _is_same(path: Path, own: Path) -> bool:
+    """Return whether a log of ours would take the place of a task's own log file, or of a link on the way to it."""
+    ours = os.path.join(os.path.realpath(path.parent), path.name)
+    return ours in (os.path.join(os.path.realpath(own.parent), own.name), os.path.realpath(own))
