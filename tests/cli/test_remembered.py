@@ -62,6 +62,21 @@ def test_what_is_up_to_date_is_not_run_unless_forced(place):
     assert trio_process("run", "--only-failed", cwd=place).stdout == "no task failed last time\n"
 
 
+def test_why_names_patterns_that_match_nothing(place):
+    (place / "trio-process.toml").write_text('[tasks.t]\nrun = "true"\ninputs = ["scr/*.txt", "src/*.txt"]')
+    trio_process("run", cwd=place)
+    assert trio_process("why", "t", cwd=place).stdout.splitlines()[2:] == ["  no file matches the input scr/*.txt"]
+
+
+def test_why_writes_no_control_characters_of_names(place):
+    (place / "src" / "a\nb\x1b[31m.txt").write_text("")
+    (place / "trio-process.toml").write_text('[tasks."a\\nb"]\nrun = "true"\ninputs = "src/*.txt"')
+    trio_process("run", cwd=place)
+    (place / "src" / "a\nb\x1b[31m.txt").unlink()
+    told = trio_process("why", "a\nb", cwd=place).stdout.splitlines()
+    assert told[0] == r"a\nb: would run because the input src/a\nb\x1b[31m.txt is gone"
+
+
 def test_why_answers_for_every_task(place):
     def why(*names):
         return trio_process("why", *names, cwd=place).stdout.splitlines()

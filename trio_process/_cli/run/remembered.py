@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..._core import OptionError, PipelineError
+from ..._core import OptionError, PipelineError, escape_controls
 from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec, because
 from .last_run import DIRECTORY, failed_last_time
 from .select import give_arguments, select, with_needs
@@ -130,7 +130,8 @@ def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> 
             state, _, reason = last.ends[name]
             word = "not run" if state == "up_to_date" else state
             lines.append(f"  last run: {word}{'; ' if reason else ''}{reason}")
-    return "\n".join(lines)
+        lines += [f"  no file matches the input {pattern}" for pattern in memory.find_unmatched(spec)]
+    return "\n".join([escape_controls(line).replace("\n", "\\n") for line in lines])
 
 
 def _now(spec: RunSpec, dependencies: Sequence[RunSpec], memory: Memory) -> str:
