@@ -66,3 +66,11 @@ def test_what_can_not_be_read_is_absent_and_what_never_ends_is_not_read(tree):
     spec = RunSpec(name="t", command="x", cwd=tree)
     names = ["fifo", "loop", "/dev/zero", "x" * 300, "a.py/x"]
     assert find_files(spec, names, Digests(b"", {})) == dict.fromkeys(names, ABSENT)
+
+
+def test_brackets_stand_for_themselves_too(tree):
+    spec = RunSpec(name="t", command="x", cwd=tree)
+    for pattern in ("sub/x[1].py", "sub/x[1].*", "**/x[1].py"):
+        assert list(find_files(spec, [pattern], Digests(b"", {}))) == ["sub/x[1].py"]
+    (tree / "sub" / "x1.py").write_text("")
+    assert list(find_files(spec, ["sub/x[1].py"], Digests(b"", {}))) == ["sub/x1.py", "sub/x[1].py"]

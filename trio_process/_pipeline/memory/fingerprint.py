@@ -225,8 +225,12 @@ def match_files(
 
 
 def expand(root: str, pattern: str) -> list[str]:
-    """Return the paths that match a pattern, sorted."""
-    return sorted(set(matches(root, pattern)))
+    """Return the paths that match a pattern, sorted.
+
+    Brackets are also taken literally: in some frameworks they are part of names, as in ``routes/[id]/page.tsx``.
+    """
+    literal = matches(root, pattern.replace("[", "[[]")) if "[" in pattern else ()
+    return sorted({*matches(root, pattern), *literal})
 
 
 def _below(directory: str) -> list[str]:
