@@ -255,6 +255,13 @@ class TestIncludes:
         assert any(said in fault for fault in found), found
         assert any("nope: unknown key" in fault for fault in found), found
 
+    @pytest.mark.parametrize(("path", "said"), [("gone.toml", "No such file"), ("docs", "give the file itself")])
+    def test_an_include_that_can_not_be_read_is_a_fault_of_its_key(self, faults, tmp_path, path, said):
+        (tmp_path / "docs").mkdir()
+        [fault] = faults(f"# first\n[include]\nx = '{path}'\n")
+        assert fault.startswith(f"3: include.x: can't read '{tmp_path / path}'")
+        assert said in fault
+
     @pytest.mark.parametrize("value", ["'x.toml'", "{ 'a b' = 'x' }", "{ a = 3 }", "{ a = '' }"])
     def test_a_bad_include_is_a_fault(self, faults, value):
         assert "include" in faults(f"include = {value}\n[tasks.t]\nrun = 'x'")[0]

@@ -215,6 +215,8 @@ def _include(
             continue
         try:
             files[name] = _read(file, environ, includers, find_faults=find_faults)
+        except _UnreadableError as error:
+            faults.add((*prefix, "include", name), *error.faults)
         except PipelineError as error:
             others += error.faults
     return files, others
@@ -263,7 +265,17 @@ def _is_stream(file: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+class _UnreadableError(PipelineError):
+    """A file can't be read at all: a fault of what named it."""
+
+
 def _read_text(file: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        PipelineError: It isn't UTF-8.
+        _UnreadableError: It can't be read, or is too large.
+    """
     try:
         if str(file) == STDIN:
             data = sys.stdin.buffer.read(LARGEST + 1)
@@ -272,9 +284,9 @@ def _read_text(file: Path) -> str:
                 data = opened.read(LARGEST + 1)
     except OSError as error:
         hint = "; give the file itself" if isinstance(error, IsADirectoryError) else ""
-        raise PipelineError([f"can't read {str(file)!r}: {error.strerror or error}{hint}"]) from error
+        raise _UnreadableError([f"can't read {str(file)!r}: {error.strerror or error}{hint}"]) from error
     if len(data) > LARGEST:
-        raise PipelineError([f"{str(file)!r} has more than {LARGEST} bytes: that is not a pipeline file"])
+        raise _UnreadableError([f"{str(file)!r} has more than {LARGEST} bytes: that is not a pipeline file"])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
