@@ -13,7 +13,7 @@ from trio_process import Runner, RunSpec, SpecState
 from trio_process._pipeline import Memory
 from trio_process._pipeline.memory import memory as module
 from trio_process._pipeline.memory.journal import Journal
-from trio_process._pipeline.memory.records import batches, size_of, without_outdated
+from trio_process._pipeline.memory.records import batches, since, size_of, without_outdated
 
 FILES = ("a", "b", "sub/c", "sub/d")
 OLD = time.time() - 3600
@@ -183,6 +183,24 @@ def test_records_of_many_entries_lose_none_and_what_later_ones_replace_is_droppe
             "outputs": 3,
             "at": 1,
         },
+        {
+            "made": "a",
+            "from": {"command": "", "shown": "", "env": 3, "inputs": {}, "results": {}},
+            "outputs": {},
+            "at": 1,
+        },
+        {
+            "made": "a",
+            "from": {"command": "", "shown": "", "env": {}, "inputs": [], "results": {}},
+            "outputs": {},
+            "at": 1,
+        },
+        {
+            "made": "a",
+            "from": {"command": "", "shown": "", "env": {}, "inputs": {}, "results": {}},
+            "outputs": {},
+            "at": "now",
+        },
         {"made": "a"},
         {"made": ["a"], "forced": True},
         {"files": {"a": [1, 2]}},
@@ -204,3 +222,8 @@ def test_a_record_of_another_version_costs_nothing_but_itself(tmp_path, record):
     assert again.reasons(bad, []) != [] or again.passed_at("a") is not None
     assert again.find_unchanged([spec, bad]) == {"good"}
     assert json.dumps(record)
+
+
+@pytest.mark.parametrize("at", [1e300, -1e300])
+def test_a_time_that_is_no_date_is_left_out(at):
+    assert since(at) == "up to date"

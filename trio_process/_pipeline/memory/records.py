@@ -71,8 +71,7 @@ class Records:
         self.entries += size_of(record)
         if "made" in record:
             if not record.get("forced"):
-                Fingerprint(**record["from"])
-                float(record["at"]), dict(record["outputs"])
+                _check_made(record)
             self.made[record["made"]] = record
         elif "ends" in record:
             self.ends |= {name: (state, command, why) for name, (state, command, why) in record["ends"].items()}
@@ -81,7 +80,7 @@ class Records:
                 path: (size, changed, inode, digest) for path, (size, changed, inode, digest) in record["files"].items()
             }
         elif "run" in record:
-            self.run = (tuple(record["run"]), tuple(record["arguments"]))
+            self.run = (tuple(map(str, record["run"])), tuple(map(str, record["arguments"])))
             self.ends.clear()
         elif "unchanged" in record:
             self._take_unchanged(record["unchanged"])
@@ -111,6 +110,14 @@ class Records:
         """Adjust the counts after the file was rewritten."""
         made, several = len(self.made), len(self.ends) + len(self.cached)
         self.count, self.entries = made + several // BATCH, made + several
+
+
+def _check_made(record: Mapping[str, Any]) -> None:
+    """Raise TypeError if the record of a success is none that we write."""
+    made = Fingerprint(**record["from"])
+    tables = (made.env, made.inputs, made.results, record["outputs"])
+    if any(type(table) is not dict for table in tables) or type(record["at"]) not in (int, float):
+        raise TypeError("not a record of this version")
 
 
 def batches(kind: str, entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -186,4 +193,7 @@ def since(at: float) -> str:
 
 @cache
 def _since(at: int) -> str:
-    return time.strftime("up to date since %Y-%m-%d %H:%M:%S", time.localtime(at))
+    try:
+        return time.strftime("up to date since %Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, OSError):  # a clock that was wrong by thousands of years
+        return "up to date"
