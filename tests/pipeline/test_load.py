@@ -118,7 +118,8 @@ class TestWhatAFileSays:
             "[tasks.t]\nrun='x ${TP_A} ${TP_B} ${TP_C} ${TP_D}'\nenv-file='x.env'\nenv={TP_A='task+${TP_B}'}"
         )["t"]
         assert spec.args == ("task+default", "default", "environment", "file")
-        assert spec.env == {"TP_A": "task+default", "TP_B": "default", "TP_D": "file"}
+        # the environment's value too: what a file names is part of what its tasks are made from
+        assert spec.env == {"TP_A": "task+default", "TP_B": "default", "TP_C": "environment", "TP_D": "file"}
 
     def test_env_files_at_the_top_in_defaults_and_in_a_task_add_up(self, load, write):
         for name in "abc":

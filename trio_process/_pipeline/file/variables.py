@@ -10,7 +10,7 @@ from typing import Any, final
 from ..._core import Secret
 from .commands import as_utf8
 from .env_file import read_env_file
-from .interpolate import interpolate
+from .interpolate import OWN, interpolate
 from .value_types import Report
 
 EnvFiles = Iterable[tuple[str, bool]]
@@ -63,7 +63,8 @@ class Variables:
         if "env-file" in values:
             files = files | self._read(values["env-file"], matrix, report_for("env-file"))
         variables = {**files, **self._environ, **self._default_env}
-        env = {key: value for key, value in files.items() if key not in self._environ} | self._default_env
+        # also those that are set already: they are part of the environment that the file names
+        env = {key: self._environ.get(key, value) for key, value in files.items() if key not in OWN} | self._default_env
         for key, value in values.get("env", {}).items():
             env[key] = interpolate(value, variables, matrix, report_for("env"), key)
         variables |= env
