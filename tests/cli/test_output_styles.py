@@ -327,6 +327,40 @@ class TestTheRest:
         done = invoke(env=environment)
         assert [line.partition(",")[2] for line in done.stdout.split()] == found
 
+    @pytest.mark.parametrize(
+        ("typed", "found"),
+        [
+            ("run d", ["docs:html"]),
+            ("run docs:", ["html"]),
+            ("run docs:h", ["html"]),
+            ("run 'docs:h", ["docs:html"]),
+            ("run unit", [r"unit\ \(slow\)"]),
+            (r"run unit\ ", [r"unit\ \(slow\)"]),
+            ('run "unit ', ["unit (slow)"]),
+            ("run --output=gr", ["group"]),
+            ("run --on-f", ["--on-failure"]),
+            ("run a", []),
+        ],
+    )
+    def test_bash_completes_a_word_that_it_takes_for_several(self, typed, found):
+        names = ["docs:html", "html", "unit (slow)", r"a\nb"]
+        Path("trio-process.toml").write_text("".join(f'[tasks."{name}"]\nrun = "x"\n' for name in names))
+        environment = {
+            "_TRIO_PROCESS_COMPLETE": "bash_complete",
+            "COMP_LINE": f"trio-process {typed}",
+            "COMP_WORDBREAKS": " \t\n\"'><=;|&(:",
+        }
+        done = invoke(env=environment)
+        assert [line.partition(",")[2] for line in done.stdout.splitlines() if line] == found
+
+    def test_the_script_for_bash_hands_each_completion_over_whole(self):
+        script = invoke(env={"_TRIO_PROCESS_COMPLETE": "bash_source"}).stdout
+        stub = "trio-process() { printf 'plain,%s\\n' 'a\\ b' '*' \"<$COMP_LINE>\"; }\n"
+        call = 'COMP_LINE="trio-process run abc" COMP_POINT=19\n_trio_process_completion trio-process\n'
+        words = f"{stub}{script}{call}printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout.splitlines(), done.stderr) == ([r"a\ b", "*", "<trio-process run ab>"], "")
+
 
 def statuses_of(words: list[str], first: str = "", **streams: IO[str]) -> dict[str, int]:
     """Return the exit statuses of commands, each run in a process of its own."""

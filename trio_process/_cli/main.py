@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -37,6 +38,9 @@ _COMMANDS: Final = {
 EXTRA: Final = ("click", "rich")
 """The packages that the extra `cli` installs."""
 
+COMPLETE: Final = "_TRIO_PROCESS_COMPLETE"
+"""The variable by which a shell asks for completion; click derives its name from ours."""
+
 _INTERRUPTED: Final = 128 + 2
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -63,6 +67,14 @@ class _Commands(click.Group):
                 raise
             sys.exit(missing(error.name))
         return command
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line, or complete it for a shell."""
+        if COMPLETE in os.environ:
+            from .completion import use_our_bash  # noqa: PLC0415 - only if a shell asks for it
+
+            use_our_bash()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and exit with 130 after a Ctrl-C that it doesn't handle; click would print "Aborted!" and exit with 1."""

@@ -23,4 +23,8 @@ def complete_tasks(context: click.Context, parameter: click.Parameter, incomplet
     about = {task.table: task.description for task in reversed(tasks)} | {
         task.spec.name: task.description for task in tasks
     }
-    return [CompletionItem(name, help=about[name] or None) for name in sorted(about) if name.startswith(incomplete)]
+    return [
+        CompletionItem(name, help=about[name] or None)
+        for name in sorted(about)
+        if name.startswith(incomplete) and name.isprintable()
+    ]
