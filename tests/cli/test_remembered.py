@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,6 +76,28 @@ def test_why_writes_no_control_characters_of_names(place):
     (place / "src" / "a\nb\x1b[31m.txt").unlink()
     told = trio_process("why", "a\nb", cwd=place).stdout.splitlines()
     assert told[0] == r"a\nb: would run because the input src/a\nb\x1b[31m.txt is gone"
+
+
+def test_paths_that_the_locale_can_not_write_are_those_of_the_file(place):
+    (place / "dö").mkdir()
+    (place / "dö" / "ä.toml").write_text(
+        '[tasks."ü"]\nshell = "cat ä; echo > ö"\ninputs = "ä"\noutputs = "*ö"\ndir = "${file.dir}"'
+    )
+    (place / "dö" / "ä").write_text("read")
+    (place / "é").write_text("TP_X=known\nTP_Y=other")
+    (place / "trio-process.toml").write_text(
+        'include = { d = "dö/ä.toml" }\nenv-file = { path = "é", optional = true }\n'
+        '[tasks.t]\nrun = "echo ${TP_X} ${TP_Y}"\ninputs = "dö/*"'
+    )
+    env = {**environment(), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TP_Y": "ÿ"}
+    done = subprocess.run(
+        [sys.executable, "-m", "trio_process", "run", "--logs", "l"], cwd=place, env=env, capture_output=True, timeout=60, check=False
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {path.name: path.read_text() for path in (place / "l").iterdir()} == {
+        "t.log": "known ÿ\n",
+        "d:ü.log": "read",
+    }
 
 
 def test_why_answers_for_every_task(place):

@@ -45,7 +45,7 @@ def logged_to(directory: Path, specs: Iterable[RunSpec]) -> list[RunSpec]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return [_logged(directory.absolute() / log_name(spec.name), spec) for spec in specs]
+        return [_logged(directory.absolute() / os.fsdecode(log_name(spec.name).encode()), spec) for spec in specs]
     except OSError as error:
         raise OptionError(f"--logs {str(directory)!r}: {error.strerror or error}") from error
 

@@ -70,9 +70,21 @@ def as_utf8(value: str, shown: str | None = None) -> str:
     """Return a text of the file in a form that reaches a child as UTF-8 in any locale, and that is shown as written."""
     given = value
     if not value.isascii() and sys.getfilesystemencoding() not in _UTF8_NAMES:
-        given = os.fsdecode(value.encode("utf-8"))
+        given = os.fsdecode(value.encode("utf-8", "surrogateescape"))
     shown = value if shown is None else shown
     return given if given == shown else Written(given, shown)
+
+
+def as_text(value: str) -> str:
+    """Return a text of the system, such as a variable, in the form of texts of the file: `as_utf8` gives the same bytes."""
+    if value.isascii() or sys.getfilesystemencoding() in _UTF8_NAMES:
+        return value
+    return os.fsencode(value).decode("utf-8", "surrogateescape")
+
+
+def as_path(value: str) -> str:
+    """Return the path of a file, as written in UTF-8, in a form that the system takes in any locale."""
+    return str(as_utf8(value))
 
 
 def read_command(values: Mapping[str, Any], names: Names, report: Report) -> list[str]:

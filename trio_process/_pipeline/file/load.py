@@ -207,8 +207,10 @@ def _include(
     """Return the included files by name, and the faults of those that can't be loaded."""
     files: dict[str, PipelineFile] = {}
     others: list[str] = []
+    from .commands import as_path  # noqa: PLC0415 - as in _read
+
     for name, path in paths.items():
-        file = Path(directory, path)
+        file = Path(directory, as_path(path))
         if _key(file) in includers:
             chain = " → ".join([*includers[includers.index(_key(file)) :], _key(file)])
             faults.add((*prefix, "include", name), f"a cycle of files: {chain}")

@@ -13,7 +13,7 @@ import attrs
 from ..._core import OptionError
 from ..plan import Suggestions
 from ..spec import RunSpec
-from .commands import Names, as_utf8, read_command
+from .commands import Names, as_path, as_utf8, read_command
 from .faults import Faults
 from .interpolate import interpolate, interpolate_matrix
 from .keys import DEFAULT_KEYS, FILE_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
@@ -201,7 +201,7 @@ class TaskReader:
             plain["log_file"] = os.path.join(self.directory, as_utf8(fill(values["log-file"], "log-file")))
         for key in ("inputs", "outputs"):
             if key in values:
-                plain[key] = [fill(item, key) for item in values[key]]
+                plain[key] = [as_path(fill(item, key)) for item in values[key]]
         if any(type(value) is not str for value in env.values()):
             plain["redact"] = True
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ..._core import Secret
-from .commands import as_utf8
+from .commands import as_path, as_text, as_utf8
 from .env_file import read_env_file
 from .interpolate import OWN, interpolate
 from .value_types import Report
@@ -30,7 +30,7 @@ class Variables:
 
     def __init__(self, directory: str, environ: Mapping[str, str]) -> None:
         self._directory = directory
-        self._environ = {**environ, "file.dir": directory}
+        self._environ = {name: as_text(value) for name, value in environ.items()} | {"file.dir": as_text(directory)}
         self._cache: dict[tuple[str, bool], dict[str, str]] = {}
         self._default_files: dict[str, str] = {}
         self._default_env: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Variables:
     def _read(self, files: EnvFiles, matrix: Mapping[str, str], report: Report) -> dict[str, str]:
         found: dict[str, str] = {}
         for path, optional in files:
-            full = os.path.join(self._directory, interpolate(path, self._environ, matrix, report))
+            full = os.path.join(self._directory, as_path(interpolate(path, self._environ, matrix, report)))
             key = (full, optional)
             if key not in self._cache:
                 if optional and not os.path.exists(full):

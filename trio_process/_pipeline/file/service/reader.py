@@ -12,7 +12,7 @@ from typing import Any, final
 from ...._core import Secret
 from ...plan import Suggestions, cycles, format_cycle
 from ...spec import RunSpec
-from ..commands import Names, as_utf8, read_command, without_keys
+from ..commands import Names, as_path, as_utf8, read_command, without_keys
 from ..faults import Faults
 from ..interpolate import interpolate
 from ..value_types import Report, quoted
@@ -132,7 +132,7 @@ class ServiceReader:
             return {**probe, "target": words}
         target = interpolate(target, variables, {}, report, key, kind)
         if kind in ("unix", "file"):
-            target = os.path.join(self._directory, target)
+            target = os.path.join(self._directory, as_path(target))
         return {**probe, "target": target}
 
     def _check_names(self, entries: Sequence[ServiceEntry], known: set[str]) -> None:
