@@ -356,7 +356,7 @@ def appending(written):
 
 
 class TestPlainView:
-    async def shown(self, specs, script):
+    async def shown(self, specs, script, **options):
         """Return what the view writes while `script` sends updates and publishes events."""
         written = []
         board = Board(specs, trio.current_time)
@@ -365,7 +365,8 @@ class TestPlainView:
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 output = events.subscribe(ActionProcessOutput, ActionProcessExited)
-                nursery.start_soon(PlainView(board, appending(written), Prefix(board.rows)).show, receive, output)
+                view = PlainView(board, appending(written), Prefix(board.rows), **options)
+                nursery.start_soon(view.show, receive, output)
                 with send:
                     await script(Updates(board, send), events)
                 await trio.testing.wait_all_tasks_blocked()
@@ -397,6 +398,29 @@ class TestPlainView:
             "a         | \x1b[31mtwo\\x1b[2J\x1b[0m",
             "a         = passed in 1 s",
         ]
+
+    async def test_that_every_task_has_a_result_is_said_after_all_of_them(self):
+        specs = [spec("a"), spec("b", "a")]
+        skipped = ProcessError("skipped: it needs 'a', which failed")
+
+        async def script(send, events):
+            for _ in range(2):
+                await send.send(RunUpdate("a", SpecState.RUNNING))
+                await trio.testing.wait_all_tasks_blocked()
+                events.publish(self.exited("a"))
+                # the board has both results before the view is told of the first
+                for update in (
+                    RunUpdate("a", SpecState.PASSED, result(specs[0])),
+                    RunUpdate("b", SpecState.SKIPPED, result(specs[1], SpecState.SKIPPED, started=None, error=skipped)),
+                ):
+                    await send.send(update)
+                await trio.testing.wait_all_tasks_blocked()
+                for one in specs:
+                    await send.send(RunUpdate(one.name, SpecState.PENDING))
+                await trio.testing.wait_all_tasks_blocked()
+
+        one = ["a $ true", "a = passed in 1 s", "b = skipped: it needs 'a', which failed", "at rest"]
+        assert await self.shown(specs, script, at_rest=lambda: "at rest\n") == [*one, *one]
 
     async def test_each_attempt_is_announced_before_its_lines_and_what_never_ran_is_told(self):
         specs = [spec("flaky", retries=1), spec("never", "flaky")]

@@ -157,6 +157,7 @@ class PlainView:
         self._finish = finish
         self._logs = {name: _TaskLog() for name in board.rows}
         self._pending = 0  # the number of pending texts of all tasks
+        self._ended = set[str]()  # as far as changes were received: the board is ahead of them
 
     async def show(self, changes: trio.MemoryReceiveChannel[Change], output: Subscription[Any]) -> None:
         """Write changes and output until both channels have ended."""
@@ -220,7 +221,11 @@ class PlainView:
 
     def _note(self, change: Change) -> None:
         """Queue the text of a change, with the number of attempts that must have ended before."""
-        text, before, is_final = "", change.attempts, True
+        name, text, before, is_final = change.row.spec.name, "", change.attempts, True
+        if change.state in FINAL:
+            self._ended.add(name)
+        else:
+            self._ended.discard(name)
         if change.state is SpecState.RUNNING:
             before, is_final = change.attempts - 1, False
         elif change.state is SpecState.RETRYING:
@@ -232,7 +237,7 @@ class PlainView:
             text = ended_after(change.result)
         else:
             return
-        self._logs[change.row.spec.name].pending.append((before, text, is_final))
+        self._logs[name].pending.append((before, text, is_final))
         self._pending += 1
 
     def _report(self, name: str, *, everything: bool = False) -> None:
@@ -244,7 +249,7 @@ class PlainView:
                 self._writer.put(self._style.news(name, text, final=final))
             else:
                 self._announce(name, exits + 1)
-        is_resting = self._board.done == len(self._logs) and not self._pending
+        is_resting = self._board.done == len(self._ended) == len(self._logs) and not self._pending
         if is_resting and not self._is_resting:
             self._writer.put([text] if (text := self._at_rest()) else [])
         self._is_resting = is_resting
