@@ -241,17 +241,14 @@ class ServiceRuntime:
         self._launching += 1
         try:
             failure = await handle.launched(child.record.options, prompt=prompt)
+            if failure is not None:
+                raise failure
         except BaseException as error:
+            failure = None  # its traceback refers to this frame: the collector would have to free both
             self._launching -= 1
             self._drop(child, error)
             raise
         self._launching -= 1
-        if failure is not None:
-            self._drop(child, failure)
-            try:
-                raise failure
-            finally:
-                del failure  # its traceback refers to this frame: the collector would have to free both
 
     def watch(self, child: Lifecycle, handle: Handle) -> None:
         """Watch a process that runs."""
