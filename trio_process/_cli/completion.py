@@ -1,6 +1,6 @@
 """Complete words in bash, where click's own script fails on names with colons or blanks.
 
-Bash treats a colon as the end of a word, and names of included tasks have one: `docs:build`. The script passes the line
+Bash treats a colon as the end of a word, and names of included tasks have one: ``docs:build``. The script passes the line
 as typed; we split it, and return what has to stand in place of the text behind the last colon. Names are quoted.
 """
 

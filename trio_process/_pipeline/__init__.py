@@ -2,7 +2,7 @@
 
 from .analysis import RootCause, find_origins, group_by_origin
 from .file import PipelineFile, ServiceEntry, has_pipeline, load_pipeline, parse_duration, read_pipeline
-from .memory import LastRun, Memory, Watched, because
+from .memory import LastRun, Memory, Watched, because, find_unmatched
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
 from .result import RunResult, RunUpdate, SpecState, is_not_needed
@@ -30,6 +30,7 @@ __all__ = [
     "because",
     "find_faults",
     "find_origins",
+    "find_unmatched",
     "finish_unchanged",
     "group_by_origin",
     "has_pipeline",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._core import OptionError, PipelineError, escape_controls
-from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec, because
+from ..._pipeline import Memory, PipelineFile, RunAllResult, RunSpec, because, find_unmatched
 from .last_run import DIRECTORY, failed_last_time
 from .select import give_arguments, select, with_needs
 
@@ -130,7 +130,7 @@ def explain(file: PipelineFile, names: Sequence[str], memory: Memory | None) -> 
             state, _, reason = last.ends[name]
             word = "not run" if state == "up_to_date" else state
             lines.append(f"  last run: {word}{'; ' if reason else ''}{reason}")
-        lines += [f"  no file matches the input {pattern}" for pattern in memory.find_unmatched(spec)]
+        lines += [f"  no file matches the input {pattern}" for pattern in find_unmatched(spec)]
     return "\n".join([escape_controls(line).replace("\n", "\\n") for line in lines])
 
 

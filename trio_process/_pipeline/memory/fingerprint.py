@@ -190,6 +190,18 @@ def find_files(spec: RunSpec, patterns: Sequence[str], digests: Digests) -> dict
     return match_files(root_of(spec), patterns, digests.of_file, expand)
 
 
+def find_unmatched(spec: RunSpec) -> list[str]:
+    """Return the patterns of a spec's inputs that match no file."""
+    found = match_files(root_of(spec), spec.inputs, _kind_of, expand)
+    return [pattern for pattern in spec.inputs if found.get(pattern) == ABSENT]
+
+
+def _kind_of(path: str) -> str:
+    if os.path.isdir(path):
+        return DIRECTORY
+    return "file" if os.path.isfile(path) else ABSENT
+
+
 Found = TypeVar("Found")
 
 

@@ -253,11 +253,6 @@ class Memory:
             return False
         return not spec.inputs or not self.reasons(spec, dependencies)
 
-    def find_unmatched(self, spec: RunSpec) -> list[str]:
-        """Return the patterns of a spec's inputs that match no file, so that nothing can change."""
-        found = find_files(spec, spec.inputs, self._digests)
-        return [pattern for pattern in spec.inputs if found.get(pattern) == ABSENT]
-
     def passed_at(self, name: str) -> float | None:
         """Return when a spec with inputs last passed, in seconds since the epoch."""
         at = self._all.made.get(name, {}).get("at")
