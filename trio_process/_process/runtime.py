@@ -242,7 +242,7 @@ class ServiceRuntime:
         try:
             failure = await handle.launched(child.record.options, prompt=prompt)
             if failure is not None:
-                raise failure
+                raise failure  # noqa: TRY301 - to be handled as every other error of the launch
         except BaseException as error:
             failure = None  # its traceback refers to this frame: the collector would have to free both
             self._launching -= 1
