@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 
 import pytest
 from invoke import invoke, reap_background
@@ -103,6 +104,18 @@ def test_what_names_no_executor_is_usage(run, executor):
     done = run("first", "--executor", executor)
     assert done.returncode == 2
     assert "--executor must be" in done.stderr
+
+
+def test_the_first_signal_ends_a_run_that_waits_in_a_queue(run, tmp_path):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text("#!/bin/sh\nkill -INT $PPID; sleep 10; kill -INT $PPID\n")
+    (programs / "srun").chmod(0o755)
+    began = time.monotonic()
+    done = run("first", "--executor", "slurm:1", PATH=f"{programs}:{os.environ['PATH']}")
+    assert time.monotonic() - began < 9
+    assert done.returncode == 130
+    assert "Ctrl-C: nothing has run" in done.stdout + done.stderr
 
 
 def test_an_engine_that_is_not_installed_says_how_to_install_it(run, tmp_path):

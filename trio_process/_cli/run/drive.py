@@ -97,7 +97,9 @@ class Interruption:
     Attributes:
         number: The first signal that arrived, 0 before that.
         stopping: Halts the run; set by the first signal, and when the output is lost.
-        scope: Cancelled by the second signal, which also ends tasks that clean up.
+        scope: Cancelled by the second signal, which also ends tasks that clean up, and by the first one while no task can
+            run yet.
+        is_waiting: Whether no task can run yet, as no agent is up.
         deadline: The deadline of every grace period, which the second signal advances.
     """
 
@@ -106,6 +108,7 @@ class Interruption:
         self.number = 0
         self.stopping = trio.Event()
         self.scope = trio.CancelScope()
+        self.is_waiting = True
         self.deadline = ShutdownDeadline()
 
     def stop(self, number: int) -> None:
@@ -113,6 +116,8 @@ class Interruption:
         self.number = number
         self._board.interrupted = "Ctrl-C" if number == signal.SIGINT else signal_name(number)
         self.stopping.set()
+        if self.is_waiting:
+            self.scope.cancel()
 
     def hurry(self, number: int) -> None:
         """Kill the tasks."""
@@ -216,6 +221,7 @@ class _Run:
             with updates, self._interruption.scope:
                 stopping, there = self._interruption.stopping, self._place.there
                 async with self._place.entered(), shown_at(settings.listen, there, specs, stopping) as self._relay:
+                    self._interruption.is_waiting = False
                     output = self._subscribe(lossless=lossless)
                     changed, changes = trio.open_memory_channel[Change](math.inf)
                     showing.start_soon(self._follow, received, changed)

@@ -332,7 +332,8 @@ def totals(result: RunAllResult, summary: Summary, interrupted: str = "") -> Tex
         if count:
             text.append(", " if text else "")
             text.append(f"{count} {word}", style)
-    text.append(f"{' ' if text else 'nothing to run, '}in {in_seconds(result.duration)}", "dim")
+    nothing = "nothing has run, " if interrupted else "nothing to run, "
+    text.append(f"{' ' if text else nothing}in {in_seconds(result.duration)}", "dim")
     if result.timed_out:
         text.append("; the --timeout ran out", "bold red")
     return Text.assemble((f"{interrupted}: ", "bold yellow"), text) if interrupted else text
