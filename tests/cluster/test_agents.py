@@ -25,7 +25,9 @@ from trio_process import (
     ProcessNotFoundError,
     ProcessStartError,
     Runner,
+    RunOptions,
     RunSpec,
+    Service,
     ServiceClosedError,
     ServiceOptions,
     SpecState,
@@ -233,6 +235,32 @@ async def test_a_dask_scheduler_that_is_about_to_listen_is_waited_for():
             bound.listen()
 
 
+# what is refused before anything is sent
+
+
+async def test_what_has_no_bytes_and_a_closed_file_are_refused_as_by_a_local_service(tmp_path):
+    with open(tmp_path / "closed", "w+b") as closed:
+        late = RunOptions(command="cat", stdin=closed)
+    wrong = [
+        ("cat", "\ud800", {}),
+        ("cat", "x", {"cwd": "\ud800"}),
+        ("cat", "x", {"env": {"A": "\ud800"}}),
+        ("cat", "x", {"stdin": "\ud800"}),
+        ("cat", "x", {"stdin": "\xe9", "encoding": "ascii"}),
+    ]
+    for service in (Service(), ClusterService(local_agents(1))):
+        async with service:
+            with service.subscribe() as events:
+                for command, argument, options in wrong:
+                    with pytest.raises(OptionError, match="can't be encoded"):
+                        await service.run(command, argument, **options)
+                with pytest.raises(OptionError, match="was closed before the start"):
+                    await service.run_with_options(late)
+                assert not service.list()
+                with pytest.raises(trio.WouldBlock):
+                    events.receive_nowait()
+
+
 # placing
 
 
@@ -249,13 +277,14 @@ async def test_resources_are_counted_and_what_can_never_run_fails_at_once(monkey
         seen = []
 
         async def use_gpu():
-            result = await cluster.run("sh", "-c", "echo $CUDA_VISIBLE_DEVICES; sleep 0.3", resources={"gpus": 1})
+            script = "echo $CUDA_VISIBLE_DEVICES $A; sleep 0.3"
+            result = await cluster.run("sh", "-c", script, env={"A": "1"}, resources={"gpus": 1})
             seen.append(result.output.strip())
 
         async with trio.open_nursery() as nursery:
             for _ in range(2):
                 nursery.start_soon(use_gpu)
-        assert sorted(seen) == ["3", "5"]
+        assert sorted(seen) == ["3 1", "5 1"]
 
 
 async def test_what_asks_for_more_than_is_free_waits_and_what_asks_for_nothing_does_not():

@@ -243,7 +243,7 @@ def test_options_arrive_and_secrets_are_still_secret(args, env, stdin):
         options = RunOptions(command="work", args=args, env=env, stdin=stdin, nice=3, limits={"nofile": 99}, cwd="/")
     except ValueError:
         return  # a NUL, or a lone surrogate
-    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={}, stdin=True)))
+    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, stdin=True)))
     arrived = unpack_options(packed, "7")
     assert [type(arg) is Secret for arg in arrived.args] == [type(arg) is Secret for arg in args]
     assert shown_args(arrived) == shown_args(options)
@@ -257,11 +257,11 @@ def test_options_arrive_and_secrets_are_still_secret(args, env, stdin):
     assert (arrived.stdin, arrived.cwd, arrived.nice, arrived.grace_period) == (Stdio.PIPE, "/", 3, 2.0)
 
 
-def test_what_placing_adds_to_the_environment_and_how_arguments_are_shown_arrives_too():
+def test_the_environment_and_how_arguments_are_shown_arrive_too():
     options = RunOptions(command="work", args=[Written("curl -u me:hunter2", "curl -u ${LOGIN}")], env={"A": "1"})
-    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, extra_env={"G": "0"}, stdin=False)))
+    packed = json.loads(json.dumps(pack_options(options, grace_period=2.0, stdin=False)))
     arrived = unpack_options(packed, "7")
-    assert arrived.env == {"A": "1", "G": "0"}
+    assert arrived.env == {"A": "1"}
     assert (arrived.args, shown_args(arrived)) == (("curl -u me:hunter2",), ("curl -u ${LOGIN}",))
 
 
@@ -271,7 +271,7 @@ def test_options_that_can_not_be_right_are_refused(value):
         command="x", env={"A": "1"}, stdout=Stdio.NULL, stderr=Stdio.NULL, umask=0, nice=1, limits={"nofile": 99},
         stop_signal=2, kill_group=False,
     )  # fmt: skip
-    packed = pack_options(options, grace_period=1.0, extra_env={}, stdin=True)
+    packed = pack_options(options, grace_period=1.0, stdin=True)
     assert len(packed) == 13  # what has its usual value is not sent
     for key in packed:
         try:
@@ -283,7 +283,7 @@ def test_options_that_can_not_be_right_are_refused(value):
 
 
 def test_only_options_that_differ_from_the_usual_ones_are_sent():
-    packed = pack_options(RunOptions(command="x", cwd="/"), grace_period=1.0, extra_env={}, stdin=False)
+    packed = pack_options(RunOptions(command="x", cwd="/"), grace_period=1.0, stdin=False)
     assert packed == {"command": "x", "args": [], "cwd": "/", "grace_period": 1.0}
     arrived = unpack_options(packed, "1")
     usual = RunOptions(command="x", cwd="/", grace_period=1.0, name="1", stdin=Stdio.NULL, disable_capture=True)

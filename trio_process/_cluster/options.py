@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -50,15 +50,12 @@ def check_remote(options: RunOptions) -> None:
         raise OptionError("user can't be used on a cluster: a process runs as the user of its agent")
 
 
-def pack_options(
-    options: RunOptions, *, grace_period: float, extra_env: Mapping[str, str], stdin: bool
-) -> dict[str, Any]:
+def pack_options(options: RunOptions, *, grace_period: float, stdin: bool) -> dict[str, Any]:
     """Return the options of a run that the agent needs.
 
     Args:
         options: All of its options.
         grace_period: Seconds between the stop signal and SIGKILL if the agent leaves.
-        extra_env: Variables added to its environment because of its placement.
         stdin: Whether input will be sent.
 
     Raises:
@@ -71,13 +68,11 @@ def pack_options(
             "cwd": _text(_our_directory() if options.cwd is None else os.path.abspath(options.cwd)),
             "grace_period": grace_period,
         }
-        if options.env or extra_env:
-            env = {**options.env, **extra_env}
-            packed["env"] = {_text(name): None if value is None else _packed(value) for name, value in env.items()}
+        if options.env:
+            env = options.env.items()
+            packed["env"] = {_text(name): None if value is None else _packed(value) for name, value in env}
     except UnicodeEncodeError as error:
-        raise OptionError(
-            f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes"
-        ) from None
+        raise not_encodable(options, error) from None
     if stdin:
         packed["stdin"] = "pipe"
     if options.limits:
@@ -88,6 +83,11 @@ def pack_options(
         if value != usual:
             packed[name] = value
     return packed
+
+
+def not_encodable(options: RunOptions, error: UnicodeEncodeError) -> OptionError:
+    """Return the error of a text that has no bytes, which is that of a local service."""
+    return OptionError(f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes")
 
 
 def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
@@ -136,9 +136,13 @@ _is_utf8 = sys.getfilesystemencoding() == "utf-8"
 
 def _text(value: Any) -> str:
     """Return the bytes that a text or path is in our locale, as text for the wire."""
-    if _is_utf8:
-        return value if type(value) is str else os.fsdecode(value)
-    return os.fsencode(value).decode("utf-8", "surrogateescape")
+    if not _is_utf8:
+        return os.fsencode(value).decode("utf-8", "surrogateescape")
+    if type(value) is not str:
+        value = os.fsdecode(value)
+    if not value.isascii():
+        os.fsencode(value)  # fails here, and not only at the agent, if no bytes are meant
+    return cast("str", value)
 
 
 def local_text(text: str) -> str:

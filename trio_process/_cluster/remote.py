@@ -80,13 +80,15 @@ class RemoteBackend:
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002, ARG002 - an agent numbers its processes itself
         """Prepare a process; `launched` places and starts it."""
         check_remote(options)
+        grace = self._options.grace_period if options.grace_period is None else options.grace_period
+        # first, as it can fail: nothing is open by then
+        packed = pack_options(options, grace_period=grace, stdin=options.stdin not in (None, Stdio.NULL))
         try:
             source = open_source(options)
         except OSError as error:
             raise start_error(options, error, opening=True) from error
-        grace = self._options.grace_period if options.grace_period is None else options.grace_period
         stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
-        return RemoteHandle(self._roster, self._reactor, options, stdin, grace)
+        return RemoteHandle(self._roster, self._reactor, options, packed, stdin, grace)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: nothing outlives its agent."""
@@ -118,6 +120,7 @@ class RemoteHandle:
         "_number",
         "_options",
         "_owner",
+        "_packed",
         "_paused",
         "_place",
         "_prompt",
@@ -135,7 +138,15 @@ class RemoteHandle:
         "pid",
     )
 
-    def __init__(self, roster: Roster, reactor: Reactor, options: RunOptions, stdin: RemoteStdin, grace: float) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        reactor: Reactor,
+        options: RunOptions,
+        packed: dict[str, Any],
+        stdin: RemoteStdin,
+        grace: float,
+    ) -> None:
         self.pid = 0
         self.host: str | None = None
         self.open_streams = 0
@@ -144,6 +155,7 @@ class RemoteHandle:
         self._roster = roster
         self._reactor = reactor
         self._options = options
+        self._packed = packed
         self._stdin = stdin
         # the start
         self._place: Place | None = None
@@ -204,13 +216,14 @@ class RemoteHandle:
 
     async def _ask(self, place: Place) -> None:
         session = place.session
-        options, stdin = self._options, self._stdin
-        packed = pack_options(options, grace_period=self.grace, extra_env=place.env, stdin=stdin.open)
+        stdin, packed = self._stdin, self._packed
+        if place.env:
+            packed = {**packed, "env": {**packed.get("env", {}), **place.env}}
         self._answered = False
         try:
             self._number = session.spawn(self, packed, prompt=self._prompt or stdin.open)
         except WireError as error:
-            self._failure = start_error(options, OSError(errno.E2BIG, str(error)))
+            self._failure = start_error(self._options, OSError(errno.E2BIG, str(error)))
             return
         self._session = session
         stdin.connect(session.link, self._number)

@@ -11,8 +11,9 @@ from typing import Final, final
 
 import trio
 
-from .._core import RunOptions, Stdio
+from .._core import OptionError, RunOptions, Stdio, shown_command
 from .._process import open_path
+from .options import not_encodable
 
 _PART: Final = 2**18
 
@@ -58,15 +59,22 @@ def open_source(options: RunOptions) -> Source | None:
 
     Raises:
         OSError: It can't be opened.
+        OptionError: A text can't be encoded, or a file is closed.
     """
     given = options.stdin
     if isinstance(given, Stdio) or given is None:
         return None
     if isinstance(given, str):
-        return Source(given.encode(options.encoding))
+        try:
+            return Source(given.encode(options.encoding))
+        except UnicodeEncodeError as error:
+            raise not_encodable(options, error) from None
     if isinstance(given, bytes):
         return Source(given)
-    descriptor = open_path(given, os.O_RDONLY) if isinstance(given, Path) else os.dup(given.fileno())
+    try:
+        descriptor = open_path(given, os.O_RDONLY) if isinstance(given, Path) else os.dup(given.fileno())
+    except ValueError as error:  # I/O operation on closed file
+        raise OptionError(f"a file given to {shown_command(options)!r} was closed before the start: {error}") from None
     try:
         _check_readable(descriptor, str(given) if isinstance(given, Path) else None)
         return Source(descriptor=descriptor)
