@@ -261,6 +261,17 @@ async def test_what_has_no_bytes_and_a_closed_file_are_refused_as_by_a_local_ser
                     events.receive_nowait()
 
 
+# stopping
+
+
+async def test_a_suspended_process_gets_its_stop_signal_before_it_continues():
+    async with ClusterService(local_agents(1)) as cluster:
+        process = await cluster.start("sh", "-c", "kill -STOP $$; echo went on")
+        await wait_until(lambda: state_of(process.pid) == "T")
+        result = await process.stop()
+        assert (result.exit_code, result.output) == (-signal.SIGTERM, "")
+
+
 # placing
 
 

@@ -115,6 +115,7 @@ class RemoteHandle:
         "_inflows",
         "_is_reported",
         "_is_watched",
+        "_life",
         "_may_pass",
         "_named_from",
         "_number",
@@ -167,7 +168,8 @@ class RemoteHandle:
         self._refused = False
         self._failure: ProcessError | None = None
         # output
-        self._owner: HandleOwner | None = None  # set when it may be notified
+        self._life: HandleOwner | None = None  # the owner, once it has started
+        self._owner: HandleOwner | None = None  # the owner, once it may be notified
         self._inflows: dict[Stream, Inflow] = {}
         self._held: dict[Stream, deque[tuple[int, bytes]]] = {}  # with the order of arrival
         self._arrived = 0
@@ -238,6 +240,7 @@ class RemoteHandle:
 
     def begin(self, owner: HandleOwner) -> None:
         """Start to report to the owner, after the task that started the process has been given it."""
+        self._life = owner
 
         def begin() -> None:
             self._owner = owner
@@ -431,18 +434,23 @@ class RemoteHandle:
         """Have the process signalled; a stop carries the rest of its grace period, in case the network fails meanwhile."""
         if self._session is None or self._ending is not None:
             return
-        until = self._owner.kill_at if self._owner is not None else None
+        until = self._kill_at(number)
         if number == SIGKILL:
             self._session.link.send(Stop(self._number, 0.0))
-        elif until is not None and number == self._options.stop_signal:
+        elif until is not None:
             self._session.link.send(Stop(self._number, max(0.0, until - trio.current_time())))
         else:
             self._session.link.send(Signal(self._number, number))
 
     def request_stop(self, number: int, *, group: bool) -> None:
-        """Ask the agent to stop it; the agent also sends SIGCONT."""
+        """Ask the agent to stop it, which includes SIGCONT; another stop signal than its own is followed by one."""
         self.signal(number, group=group)
-        self.signal(SIGCONT, group=group)
+        if self._kill_at(number) is None:
+            self.signal(SIGCONT, group=group)
+
+    def _kill_at(self, number: int) -> float | None:
+        """Return when SIGKILL follows this signal, None if it isn't the signal of a stop."""
+        return self._life.kill_at if self._life is not None and number == self._options.stop_signal else None
 
     def has_exited(self) -> bool:
         """Return whether the agent has reported its exit."""

@@ -26,11 +26,21 @@ from .._core import (
     ServiceClosedError,
     StdinNotAvailableError,
     Stdio,
-    StopFailedError,
     Stream,
     logger,
 )
-from .._process import Backend, Handle, Lifecycle, ManagedProcess, Reactor, Record, Service, ServiceOptions, process_of
+from .._process import (
+    Backend,
+    Handle,
+    Lifecycle,
+    ManagedProcess,
+    Reactor,
+    Record,
+    Service,
+    ServiceOptions,
+    ask_to_stop,
+    process_of,
+)
 from .capacity import place, usable_gpus, usable_memory, usable_slots
 from .link import Inflow, Link
 from .messages import (
@@ -238,16 +248,14 @@ class AgentServer:
         elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
             tap = self._tap(message.process)
             if tap is not None:
-                self._pass_on(nursery, service, tap, message)
+                self._pass_on(service, tap, message)
         elif isinstance(message, Leave):
             self._end("the client needs it no more")
         elif not isinstance(message, Ping):
             raise WireError(f"a message {type(message).__name__} came from the client")
 
-    def _pass_on(
-        self, nursery: trio.Nursery, service: TappedService, tap: Tap, message: Credit | CloseStdin | Signal | Stop
-    ) -> None:
-        """Handle a message about a process that has not ended."""
+    def _pass_on(self, service: TappedService, tap: Tap, message: Credit | CloseStdin | Signal | Stop) -> None:
+        """Handle a message about a process that has not ended; signals and stops arrive in the order of their requests."""
         match message:
             case Credit(_, stream, amount):
                 tap.add_credit(_stream(stream), amount)
@@ -259,7 +267,7 @@ class AgentServer:
                 _signal(service, tap, number)
             case Stop(_, grace):
                 tap.asked_to_end = True
-                nursery.start_soon(_stop, service, tap, grace)
+                _stop(service, tap, grace)
 
     def _spawn(self, nursery: trio.Nursery, service: TappedService, message: Spawn) -> None:
         process = message.process
@@ -430,8 +438,8 @@ def _signal(service: Service, tap: Tap, number: int) -> None:
         pass  # it has ended meanwhile
 
 
-async def _stop(service: Service, tap: Tap, grace: float) -> None:
+def _stop(service: Service, tap: Tap, grace: float) -> None:
     try:
-        await service.stop(tap.id, grace)
-    except (ProcessNotFoundError, StopFailedError):
-        pass  # it has ended meanwhile; or its survivors are reported by the tap
+        ask_to_stop(service.get(tap.id), grace_period=grace)
+    except ProcessNotFoundError:
+        pass  # it has ended meanwhile; survivors are reported by the tap
