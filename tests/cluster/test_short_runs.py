@@ -1,5 +1,6 @@
 """How many messages a run takes: the agent is served in this process, and what passes between both ends is noted."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,11 +8,11 @@ import trio
 import trio.testing
 from silent import SilentChannel
 
-from trio_process import ActionProcessExited, ActionProcessStarted, ProgramNotFoundError, RunOptions, Status
+from trio_process import ActionProcessExited, ActionProcessStarted, EndReason, ProgramNotFoundError, RunOptions, Status
 from trio_process._cluster import AgentServer, tap
 from trio_process._cluster.messages import Over, Spawn, Started, decode
 from trio_process._cluster.wire import Kind, Parser
-from trio_process.cluster import ClusterService
+from trio_process.cluster import AgentState, ClusterService
 
 
 class NotedStream(trio.abc.Stream):
@@ -150,3 +151,13 @@ async def test_a_start_is_reported_after_a_full_interval_and_not_after_the_end()
     timers.pop()()
     assert sent[1:] == [Started(3, 4712)]
     assert timers == []
+
+
+async def test_an_agent_that_has_not_heard_of_its_client_in_time_says_so_and_begins_nothing_more(agent):
+    async with ClusterService(agent, heartbeat=0.2) as cluster:
+        await cluster.run("true")
+        time.sleep(0.25)  # the whole program is held up
+        result = await cluster.run("true", check=False)
+        assert result.reason is EndReason.LOST
+        assert "left, as nothing was heard of the client for 0." in result.lost
+        assert [agent.state for agent in cluster.agents] == [AgentState.LEFT]

@@ -102,6 +102,7 @@ class Agent:
         "_slots",
         "_state",
         "_total",
+        "_why",
         "host",
         "name",
     )
@@ -119,6 +120,7 @@ class Agent:
         self._gpus = 0
         self._free_gpus: list[str] = []
         self._session: Connection | None = None
+        self._why = ""  # of its end
 
     def __repr__(self) -> str:
         return f"<Agent {self.name!r} on {self.host}: {self.state}, {self.running} running, {self.slots} slots>"
@@ -250,9 +252,10 @@ class Roster:
                 _log_failure(error)
         self.look()
 
-    def gone(self, agent: Agent, state: AgentState) -> None:
+    def gone(self, agent: Agent, state: AgentState, why: str = "") -> None:
         """Place nothing more on an agent."""
         agent._state = state
+        agent._why = agent._why or why
         agent._session = None
         self.look()
 
@@ -294,7 +297,11 @@ class Roster:
     def none_left(self) -> ClusterError:
         """Return why no process can run any more."""
         states = (
-            ", ".join(f"{agent.name} on {agent.host}: {agent.state}" for agent in self.agents) or "none was asked for"
+            ", ".join(
+                f"{agent.name} on {agent.host}: {agent.state}{agent._why and f', {agent._why}'}"
+                for agent in self.agents
+            )
+            or "none was asked for"
         )
         reasons = "".join(f"\n{failure}" for failure in self.failures[-3:])
         return LostStartError(f"there is no agent left to run it, and none will come ({states}){reasons}")

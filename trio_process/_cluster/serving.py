@@ -132,7 +132,7 @@ class AgentServer:
         self._nursery: trio.Nursery | None = None
         self._all_over = trio.Event()
         self._leave = trio.Event()
-        self._why = ""
+        self._is_stale = False  # the client may have given this agent up, so nothing more is begun
 
     async def serve(self) -> None:
         """Serve until there is a reason to leave; by then every process that was started is dead."""
@@ -192,7 +192,6 @@ class AgentServer:
             nursery.start_soon(self._read, nursery, service, frames, welcome.heartbeat)
             nursery.start_soon(self._link.beat, welcome.heartbeat, lambda: self._end("nothing was heard of the client"))
             await self._leave.wait()
-            self._link.send(Leaving(self._why))
         with trio.move_on_after(_DRAIN):
             if self._taps:
                 await self._all_over.wait()
@@ -200,9 +199,10 @@ class AgentServer:
             await self._link.flush()
 
     def _end(self, why: str) -> None:
-        """Begin to leave."""
-        self._why = self._why or why
-        self._leave.set()
+        """Begin to leave, and say why."""
+        if not self._leave.is_set():
+            self._leave.set()
+            self._link.send(Leaving(why))
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
@@ -228,9 +228,10 @@ class AgentServer:
                 received = await self._link.receive()
                 silence, heard = trio.current_time() - heard, trio.current_time()
                 if silence > heartbeat:
-                    # this agent was frozen: the client has given it up, and its earlier messages must not be obeyed any
-                    # more
-                    break
+                    # one of the two was frozen. If it was this agent, the client has given it up, and what it had asked for
+                    # by then must not begin any more; if it was the client, it learns why this agent leaves
+                    self._is_stale = True
+                    self._end(f"nothing was heard of the client for {silence:.1f} s")
         except WireError as error:
             logger.error("the client sent an invalid message: %s", error)
         self._link.break_off(trio.BrokenResourceError("the connection to the client has ended"))
@@ -240,14 +241,15 @@ class AgentServer:
 
     def _handle(self, nursery: trio.Nursery, service: TappedService, frame: Frame) -> None:
         if frame.kind is Kind.STDIN:
-            self._take_input(frame)
+            if not self._is_stale:
+                self._take_input(frame)
             return
         message = _message(frame)
         if isinstance(message, Spawn):
             self._spawn(nursery, service, message)
         elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
             tap = self._tap(message.process)
-            if tap is not None:
+            if tap is not None and not (self._is_stale and isinstance(message, (CloseStdin, Signal))):
                 self._pass_on(service, tap, message)
         elif isinstance(message, Leave):
             self._end("the client needs it no more")
@@ -275,6 +277,9 @@ class AgentServer:
             raise WireError(f"process {process} was to be started after process {self._latest}")
         options = unpack_options(message.options, str(process))
         self._latest = process
+        if self._is_stale:
+            self._link.send(Refused(process))
+            return
         tap = self._taps[process] = Tap(self._link, process, prompt=message.prompt)
         if options.stdin is Stdio.PIPE:
             self._inputs[process] = Input(Inflow(self._link, Kind.STDIN, process))

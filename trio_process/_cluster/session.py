@@ -208,7 +208,9 @@ class Session:
     async def _lose(self, why: str) -> None:
         """Wait until no process of the agent can be alive any more, and report those that it had."""
         left = self._said_bye or (self._leaving and not self._remotes)
-        self._roster.gone(self.agent, AgentState.LEFT if left else AgentState.LOST)
+        if self._leaving:
+            why = f"{why}; it left, as {self._leaving}"
+        self._roster.gone(self.agent, AgentState.LEFT if left else AgentState.LOST, why)
         await self.link.close()
         if not self._said_bye:
             await self.give_up()
@@ -248,7 +250,7 @@ class Session:
                 del self._remotes[message.process]
         elif isinstance(message, Leaving):
             self._leaving = escape_controls(message.why) or "it says"
-            self._roster.gone(self.agent, AgentState.LEFT)
+            self._roster.gone(self.agent, AgentState.LEFT, f"as {self._leaving}")
         elif isinstance(message, Bye):
             self._said_bye = True
         elif not isinstance(message, Ping):
