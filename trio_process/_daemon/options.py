@@ -14,7 +14,7 @@ from .health import HealthCheck, parse_address
 from .registry import DaemonEntry, Registry
 
 
-def _pid_file(value: object) -> Path | None:
+def _pid_file(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None or value == "" else Path(os.fsdecode(checks.path("pid_file", value)))
 
 
