@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
@@ -383,15 +382,13 @@ async def test_an_escapee_without_its_environment_dies_with_its_process(command,
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
 @pytest.mark.skipif(shutil.which("ssh-agent") is None, reason="there is no ssh-agent")
-async def test_an_agent_that_hides_its_environment_from_an_ordinary_user_dies_too(tmp_path):
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:-2]:
-        if parent.stat().st_uid == os.getuid() and parent != Path(tempfile.gettempdir()):
-            parent.chmod(parent.stat().st_mode | 0o111)
+async def test_an_agent_that_hides_its_environment_from_an_ordinary_user_dies_too():
     become = "import json\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     command = ("sh", "-c", "eval $(ssh-agent -s) >/dev/null; echo $SSH_AGENT_PID >$0")
-    with trio.fail_after(60):
-        async with running(program(become + _AFTER_ONE_RUN, json.dumps(command), str(tmp_path / "pid"))) as owner:
+    # not tmp_path: each start of pytest closes the directory above it to other users again
+    with tempfile.TemporaryDirectory() as directory, trio.fail_after(60):
+        os.chmod(directory, 0o777)
+        async with running(program(become + _AFTER_ONE_RUN, json.dumps(command), f"{directory}/pid")) as owner:
             assert await read_line(owner) == "0 True"
 
 
