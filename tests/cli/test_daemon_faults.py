@@ -167,7 +167,7 @@ def test_a_command_that_ends_while_a_stranger_answers_is_not_healthy(
         ended = shell.here(*start, "--", "sh", "-c", script)
         assert ended.returncode == 1, ended
         assert taken.exists(), ended
-        assert 'exited with code 1' in ended.stderr
+        assert "exited with code 1" in ended.stderr
         assert shell.registry.list() == []
     finally:
         over.set()
