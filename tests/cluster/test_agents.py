@@ -25,9 +25,7 @@ from trio_process import (
     ProcessNotFoundError,
     ProcessStartError,
     Runner,
-    RunOptions,
     RunSpec,
-    Service,
     ServiceClosedError,
     ServiceOptions,
     SpecState,
@@ -233,43 +231,6 @@ async def test_a_dask_scheduler_that_is_about_to_listen_is_waited_for():
             nursery.start_soon(_knock, f"tcp://127.0.0.1:{bound.getsockname()[1]}")
             await trio.sleep(0.05)
             bound.listen()
-
-
-# what is refused before anything is sent
-
-
-async def test_what_has_no_bytes_and_a_closed_file_are_refused_as_by_a_local_service(tmp_path):
-    with open(tmp_path / "closed", "w+b") as closed:
-        late = RunOptions(command="cat", stdin=closed)
-    wrong = [
-        ("cat", "\ud800", {}),
-        ("cat", "x", {"cwd": "\ud800"}),
-        ("cat", "x", {"env": {"A": "\ud800"}}),
-        ("cat", "x", {"stdin": "\ud800"}),
-        ("cat", "x", {"stdin": "\xe9", "encoding": "ascii"}),
-    ]
-    for service in (Service(), ClusterService(local_agents(1))):
-        async with service:
-            with service.subscribe() as events:
-                for command, argument, options in wrong:
-                    with pytest.raises(OptionError, match="can't be encoded"):
-                        await service.run(command, argument, **options)
-                with pytest.raises(OptionError, match="was closed before the start"):
-                    await service.run_with_options(late)
-                assert not service.list()
-                with pytest.raises(trio.WouldBlock):
-                    events.receive_nowait()
-
-
-# stopping
-
-
-async def test_a_suspended_process_gets_its_stop_signal_before_it_continues():
-    async with ClusterService(local_agents(1)) as cluster:
-        process = await cluster.start("sh", "-c", "kill -STOP $$; echo went on")
-        await wait_until(lambda: state_of(process.pid) == "T")
-        result = await process.stop()
-        assert (result.exit_code, result.output) == (-signal.SIGTERM, "")
 
 
 # placing

@@ -11,6 +11,7 @@ from trio_process import (
     CommandFailedError,
     CommandTimeoutError,
     EndReason,
+    OptionError,
     OutputLine,
     ProcessNotRunningError,
     ProcessStartError,
@@ -398,6 +399,34 @@ async def test_a_program_that_is_not_there(world):
         with pytest.raises(ProcessNotRunningError):
             await process.send_input("x")
     assert await plain_rest(events) == [("exited", None, "failed_to_start", "ProgramNotFoundError")]
+
+
+@on_its_clock
+async def test_what_has_no_bytes_and_a_closed_file_are_refused_and_leave_no_record(world, tmp_path):
+    program = world.program("cat; exit 0")
+    with open(tmp_path / "closed", "w+b") as closed:
+        late = RunOptions(command=program[0], args=program[1:], stdin=closed)
+    wrong = [
+        (["cat\ud800"], {}),
+        ([*program, "\ud800"], {}),
+        ([*program, Secret("\ud800")], {}),
+        (program, {"cwd": "\ud800"}),
+        (program, {"env": {"A": "\ud800"}}),
+        (program, {"env": {"\ud800": None}}),
+        (program, {"stdin": "\ud800"}),
+        (program, {"stdin": "\xe9", "encoding": "ascii"}),
+    ]
+    async with world.service() as service:
+        with service.subscribe() as events:
+            for argv, options in wrong:
+                with pytest.raises(OptionError, match="can't be encoded"):
+                    await service.run(*argv, **options)
+            with pytest.raises(OptionError, match="was closed before the start"):
+                await service.run_with_options(late)
+            assert not service.list()
+            with pytest.raises(trio.WouldBlock):
+                events.receive_nowait()
+        assert (await service.run(*program, env={"A": "\udce9"}, stdin="\xe9", encoding="latin-1")).ok
 
 
 @on_its_clock

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import attrs
 
-from .._core import OptionError, RunOptions, Secret, Stdio, Written, shown_command
+from .._core import OptionError, RunOptions, Secret, Stdio, Written
+from .._process import not_encodable
 from .wire import WireError
 
 _OUTPUTS = ("stdout", "stderr")
@@ -83,11 +84,6 @@ def pack_options(options: RunOptions, *, grace_period: float, stdin: bool) -> di
         if value != usual:
             packed[name] = value
     return packed
-
-
-def not_encodable(options: RunOptions, error: UnicodeEncodeError) -> OptionError:
-    """Return the error of a text that has no bytes, which is that of a local service."""
-    return OptionError(f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes")
 
 
 def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:

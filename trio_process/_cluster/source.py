@@ -11,9 +11,8 @@ from typing import Final, final
 
 import trio
 
-from .._core import OptionError, RunOptions, Stdio, shown_command
-from .._process import open_path
-from .options import not_encodable
+from .._core import RunOptions, Stdio
+from .._process import file_was_closed, not_encodable, open_path
 
 _PART: Final = 2**18
 
@@ -74,7 +73,7 @@ def open_source(options: RunOptions) -> Source | None:
     try:
         descriptor = open_path(given, os.O_RDONLY) if isinstance(given, Path) else os.dup(given.fileno())
     except ValueError as error:  # I/O operation on closed file
-        raise OptionError(f"a file given to {shown_command(options)!r} was closed before the start: {error}") from None
+        raise file_was_closed(options, error) from None
     try:
         _check_readable(descriptor, str(given) if isinstance(given, Path) else None)
         return Source(descriptor=descriptor)

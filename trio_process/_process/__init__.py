@@ -12,7 +12,7 @@ from .backend import (
     use_backend,
 )
 from .containment import state_of
-from .environment import MARKER
+from .environment import MARKER, encoded
 from .handle_between import HandleBetween
 from .lifecycle import Lifecycle
 from .local import (
@@ -41,7 +41,7 @@ from .reactor import Reactor, Timer
 from .record import Record
 from .runtime import make_local_backend
 from .service import Service, start_noted
-from .start_errors import start_error
+from .start_errors import file_was_closed, not_encodable, start_error
 
 __all__ = [
     "CHUNK",
@@ -75,9 +75,12 @@ __all__ = [
     "Timer",
     "ask_to_stop",
     "echo_chunks",
+    "encoded",
+    "file_was_closed",
     "keep_terminal",
     "make_local_backend",
     "masker_of",
+    "not_encodable",
     "open_path",
     "process_of",
     "processor_time_of",

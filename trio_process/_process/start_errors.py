@@ -9,6 +9,7 @@ import sys
 from typing import Final
 
 from .._core import (
+    OptionError,
     ProcessStartError,
     ProgramNotFoundError,
     RunOptions,
@@ -116,6 +117,16 @@ def launcher_error(options: RunOptions, why: str) -> ProcessStartError:
         f"can't start `{_typed(options)}`: a Python interpreter has to run first, for {needed}, and {why}; "
         "set sys.executable to an interpreter, or do without"
     )
+
+
+def not_encodable(options: RunOptions, error: UnicodeEncodeError) -> OptionError:
+    """Return the error of a start with a text that has no bytes in its encoding."""
+    return OptionError(f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes")
+
+
+def file_was_closed(options: RunOptions, error: ValueError) -> OptionError:
+    """Return the error of a start with an open file that was closed meanwhile."""
+    return OptionError(f"a file given to {shown_command(options)!r} was closed before the start: {error}")
 
 
 def _typed(options: RunOptions) -> str:

@@ -10,7 +10,7 @@ from typing import final
 import trio
 
 from .._core import RunOptions
-from .._process import Backend, Handle, Reactor, start_error
+from .._process import Backend, Handle, Reactor, encoded, file_was_closed, not_encodable, start_error
 from .call import Call
 from .commands import Commands
 from .handle import FakeHandle
@@ -45,6 +45,7 @@ class ScriptedBackend:
 
     def spawn(self, id: str, options: RunOptions, number: int) -> Handle:  # noqa: A002 - as in the protocol
         """Start the script of a command, or raise the error that its behaviour has."""
+        _check_texts(options)
         call = Call(id, options, trio.current_time())
         rule = self._commands.find(call)
         if rule is None:
@@ -61,6 +62,8 @@ class ScriptedBackend:
             return FakeHandle(call, behaviour, self._reactor, number, self._commands.problems.append)
         except OSError as failure:  # a file that it is given to read or write
             raise start_error(options, failure, opening=True) from failure
+        except ValueError as failure:  # I/O operation on closed file
+            raise file_was_closed(options, failure) from None
 
     def _spawn_real(self, call: Call, number: int, recorder: Recorder) -> Handle:
         recorder._check_clock()
@@ -80,3 +83,16 @@ class ScriptedBackend:
         """Close the backend for real children, if there is one."""
         if self._real is not None:
             self._real.close()
+
+
+def _check_texts(options: RunOptions) -> None:
+    """Refuse a text that has no bytes: a script would run where a real child can't be started."""
+    texts = [options.command, *options.args, *options.env, *options.env.values(), options.cwd]
+    try:
+        for text in texts:
+            if text is not None:
+                encoded(text)
+        if isinstance(options.stdin, str):
+            options.stdin.encode(options.encoding)
+    except UnicodeEncodeError as error:
+        raise not_encodable(options, error) from None

@@ -11,10 +11,10 @@ import sys
 from functools import lru_cache
 from typing import NamedTuple, final
 
-from ..._core import OptionError, RunOptions, dumps, find_user, shown_command
+from ..._core import RunOptions, dumps, find_user
 from ..environment import Environment, Programs, encoded, find_program
 from ..reap import open_pidfd
-from ..start_errors import launcher_error, start_error
+from ..start_errors import file_was_closed, launcher_error, not_encodable, start_error
 from . import fork_exec
 from .stdio import Descriptors, OutputEnds
 
@@ -61,14 +61,10 @@ class Spawner:
             raise start_error(options, error, opening=descriptors.is_opening) from error
         except UnicodeEncodeError as error:
             descriptors.close_ours()
-            raise OptionError(
-                f"a text for {shown_command(options)!r} can't be encoded: {error}; give it as bytes"
-            ) from None
+            raise not_encodable(options, error) from None
         except ValueError as error:  # I/O operation on closed file
             descriptors.close_ours()
-            raise OptionError(
-                f"a file given to {shown_command(options)!r} was closed before the start: {error}"
-            ) from None
+            raise file_was_closed(options, error) from None
         except BaseException:
             descriptors.close_ours()
             raise
