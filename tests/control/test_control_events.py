@@ -272,6 +272,21 @@ async def test_a_log_keeps_its_last_lines_and_the_cursors_go_on():
     assert (await store.read((), Query(limit=1)))["last"] == 150_001
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "found"),
+    [
+        ("\x1b[32mINFO\x1b[0m: up", "info: up", True),  # only a part is coloured
+        ("\x1b[32mINFO\x1b[0m: up", "32", False),  # no text that is seen
+        ("\x1b[32mINFO\x1b[0m: up", "\x1b[32m", True),  # asked for
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x07ed \x9b1mbold", "linked bold", True),
+        ("\x1bPcut off", "cut", False),
+        ("no sequence", "no s", True),
+    ],
+)
+def test_a_search_leaves_escape_sequences_out(line, text, found):
+    assert Query(grep=text, ignore_case=True).matches(line) is found
+
+
 async def test_a_log_is_bounded_by_its_size_too():
     store = LogStore()
     for _ in range(40):

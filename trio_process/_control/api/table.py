@@ -43,7 +43,10 @@ _LOGS: Final[dict[str, Schema]] = {
         "maximum": 5000,
         "description": "How many lines at most; 500 if not given.",
     },
-    "grep": {"type": "string", "description": "A text that each line must contain; no pattern."},
+    "grep": {
+        "type": "string",
+        "description": "A text that each line must contain, escape sequences left out; no pattern.",
+    },
     "ignoreCase": {**FLAG, "description": "Whether upper and lower case are the same in `grep`."},
 }
 

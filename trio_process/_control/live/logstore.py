@@ -7,6 +7,7 @@ overlap, so services are merged by sorting chunks.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ MAX_STRAYS: Final = 200
 """The number of logs kept of processes that aren't services; beyond it, the log that was silent longest is dropped."""
 
 _ANSWER_BYTES: Final = 2 * 2**20  # characters in one answer, as a single line may have a million
+_SEQUENCE: Final = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[PX^_][^\x1b]*(?:\x1b\\|$)|\x1b[ -/]*[0-~]|\x1b"
+)  # an escape sequence (ECMA-48), as the page leaves it out
 _SCAN_STEP: Final = 20_000  # lines that are searched before other tasks get a turn
 
 
@@ -112,7 +116,8 @@ class Query(NamedTuple):
         after: The cursor that they follow; None to search backwards from the newest.
         before: The cursor that they precede.
         limit: The maximum number of lines.
-        grep: A text that each line must contain; not a pattern.
+        grep: A text that each line must contain; not a pattern. Escape sequences of the line are left out, unless the
+            text has some itself.
         ignore_case: Whether `grep` ignores case.
     """
 
@@ -124,6 +129,8 @@ class Query(NamedTuple):
 
     def matches(self, line: str) -> bool:
         """Return whether a line contains the text."""
+        if ("\x1b" in line or "\x9b" in line) and "\x1b" not in self.grep and "\x9b" not in self.grep:
+            line = _SEQUENCE.sub("", line)  # `INFO:` is found where only `INFO` is coloured
         return self.grep in (line.lower() if self.ignore_case else line)
 
 
