@@ -1,5 +1,7 @@
 """The page in a real browser, and what other pages in the same browser can do: nothing."""
 
+import json
+
 import pytest
 import trio
 from browser import Tab, until
@@ -154,6 +156,68 @@ async def test_services_are_seen_and_steered_and_logs_read(browse):
     async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
         assert await browse(steer, control) == []
         assert await browse(read_logs, control) == []
+
+
+STACK = """
+[services.web]
+run = ["sh", "-c", "printf '\\\\033[32mINFO\\\\033[0m: up\\\\n'; exec cat"]
+"""
+
+
+def follow_links(browser, control, file):
+    tab = Tab(browser).log_in(control)
+    page, lines = tab.page, tab.page.locator(".ln")
+
+    def post(path, body="{}"):
+        options = f"{{method: 'POST', body: {body!r}, headers: {{'Content-Type': 'application/json'}}}}"
+        return page.evaluate(f"fetch('api/process{path}', {options}).then((answer) => answer.json())")["data"]
+
+    def write(line):
+        post(f"/processes/{process}/input", json.dumps({"input": f"{line}\n"}))
+
+    process = page.evaluate("fetch('api/process/services/web').then((answer) => answer.json())")["data"]["processId"]
+    tab.go("#/logs?grep=INFO:")  # in capitals, and only a part of it is coloured
+    lines.get_by_text("INFO: up").wait_for()
+    write("INFO: later")
+    lines.get_by_text("INFO: later").locator("mark").wait_for()
+
+    def late(socket):  # what is written before the stream begins is not missing
+        write("before the stream")
+        page.evaluate("""async () => {
+            const text = encodeURIComponent('before the stream');
+            while (!(await (await fetch('api/process/logs?grep=' + text)).json()).data.lines.length);
+        }""")
+        socket.connect_to_server()
+
+    page.route_web_socket("**/events?*process.output*", late)
+    tab.go("#/service/web?at=1000000")  # of another run: the newest lines
+    lines.get_by_text("before the stream").wait_for()
+    page.locator(".jump").wait_for(state="hidden")
+    page.locator("#skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    assert "#/service/web" in page.url
+    tab.go("#/graph")
+    page.locator("svg a", has_text="web").wait_for()
+    file.write_text(f"{STACK}[services.more]\nrun = ['sleep', '1000']\n")
+    post("/reload")
+    page.locator("svg a", has_text="more").wait_for()
+    file.write_text(STACK)
+    post("/reload")
+    page.locator("svg a", has_text="more").wait_for(state="detached")
+    tab.go("#/service/%zz")
+    page.get_by_role("heading", name="%zz").wait_for()
+    until(page, "document.title.startsWith('%zz')")
+    return tab.complaints
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.bound(300)
+async def test_links_lead_to_what_they_name_and_lines_and_services_that_come_meanwhile_are_shown(browse, tmp_path):
+    file = tmp_path / "trio-process.toml"
+    file.write_text(STACK)
+    supervisor = Supervisor.from_file(file)
+    async with ControlServer("127.0.0.1:0", supervisor=supervisor) as control, supervisor:
+        assert await browse(follow_links, control, file) == []
 
 
 @pytest.mark.xdist_group("browser")

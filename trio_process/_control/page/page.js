@@ -21,11 +21,11 @@ function s(tag, props, ...children) {
 
 function fill(el, props, children) {
 	for (const [name, value] of Object.entries(props || {})) {
-		if (value === undefined || value === null || value === false || value === '') continue;
+		if (!value && value !== 0) continue;
 		if (name.startsWith('on')) on(el, name.slice(2), value);
 		else el.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : value);
 	}
-	el.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+	el.append(...children.flat().filter((child) => child || child === 0));
 	return el;
 }
 
@@ -71,7 +71,7 @@ const plural = (count, word) => `${number(count)} ${word}${count === 1 ? '' : wo
 const part = encodeURIComponent;
 
 class Refused extends Error {
-	constructor(status, error) { super(error.message || `status ${status}`); this.status = status; this.code = error.code; }
+	constructor(status, error) { super(error.message || `status ${status}`); this.status = status; }
 }
 
 async function api(path, method = 'GET', body = undefined) {
@@ -121,10 +121,12 @@ const S = {
 let view = null;
 let drawing = false;
 
+const later = (act) => (document.hidden ? setTimeout(act, 500) : requestAnimationFrame(act));
+
 function redraw() {
 	if (drawing) return;
 	drawing = true;
-	(document.hidden ? (f) => setTimeout(f, 500) : requestAnimationFrame)(() => { drawing = false; chrome(); view?.update(); });
+	later(() => { drawing = false; chrome(); view?.update(); });
 }
 
 class Stream {  // one WebSocket that comes back by itself
@@ -190,8 +192,10 @@ const TAKE = {
 	'process.daemon.stopped': (data) => S.daemons.delete(`${data.code}/${data.daemon}`),
 	'process.daemon.health': (data) => Object.assign(S.daemons.get(`${data.code}/${data.daemon}`) || {}, data),
 	'service.changed': (data) => {
+		const had = S.services.has(data.name);
 		if (data.unit) S.services.set(data.name, data.unit);
 		else S.services.delete(data.name);
+		if (had !== S.services.has(data.name)) view?.fresh?.();
 		if (data.new === 'failed' || (data.new === 'ready' && data.old !== 'unready')) say(`${data.name} is ${data.new}`);
 	},
 	'pipeline.update': (data) => {
@@ -388,12 +392,12 @@ const tint = (name) => { let hash = 7; for (const char of name) hash = (hash * 3
 const clock = (at) => { const date = new Date(at); return [`${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`, `.${String(date.getMilliseconds()).padStart(3, '0')}`]; };
 
 class Logs {
-	constructor(root, { services, grep = '', at = 0, fixed, moved }) {
-		this.services = services; this.grep = grep; this.fixed = fixed; this.moved = moved; this.at = at;
+	constructor(root, query, { services, fixed, moved }) {
+		this.services = services; this.fixed = fixed; this.moved = moved;
+		this.grep = (query.get('grep') || '').toLowerCase(); this.at = Math.max(0, parseInt(query.get('at')) || 0);
 		this.rows = []; this.base = 0; this.pool = new Map(); this.free = [];
-		this.follow = !at; this.tail = false; this.paused = false; this.missed = 0; this.older = true; this.turn = 0; this.top = 0; this.queue = [];
+		this.follow = !this.at; this.tail = false; this.paused = false; this.missed = 0; this.older = true; this.turn = 0; this.top = 0; this.queue = [];
 		this.build(root);
-		this.load();
 		this.listen();
 	}
 
@@ -405,7 +409,7 @@ class Logs {
 		this.pauseButton = button('Pause', 'pause', () => this.pause(), { cls: '', keys: 'p' });
 		press(this.pauseButton, false);
 		this.press = press;
-		this.count = h('span', { cls: 'end hide-s', 'aria-live': 'off' });
+		this.count = h('span', { cls: 'end hide-s' });
 		const tools = h('div', { cls: 'tools', role: 'toolbar', 'aria-label': 'Logs' }, this.fixed ? null : this.picker(), this.search, this.pauseButton,
 			button('Download', 'down', () => this.download(), { cls: '' }), button('Copy link', 'link', () => this.link(), { cls: '' }), this.count);
 		this.space = div('space');
@@ -433,7 +437,7 @@ class Logs {
 				check.checked = this.services.includes(name);
 				on(check, 'change', () => {
 					this.services = check.checked ? [...this.services, name] : this.services.filter((each) => each !== name);
-					say_(); this.moved?.(); this.load(); this.listen();
+					say_(); this.moved?.(); this.listen();
 				});
 				return h('label', {}, check, name);
 			}));
@@ -460,13 +464,13 @@ class Logs {
 		const around = this.at && !this.follow;
 		const page = await this.fetch(around ? { after: Math.max(0, this.at - 200), limit: 500 } : { limit: 500 });
 		if (turn !== this.turn) return;
-		this.loading = false;
+		if (around && page?.lines.length === 0) { this.at = 0; this.follow = true; return this.load(); }  // a link into another run
 		for (const el of this.pool.values()) el.remove();
 		this.pool.clear(); this.free = [];
 		this.rows = page ? page.lines : []; this.base = 0; this.chosen = null; this.full.hidden = true; this.missed = 0;
 		this.older = around ? true : Boolean(page?.more);
 		this.tail = !around || !page?.more;
-		for (const queued of this.queue.splice(0)) this.append(queued);
+		this.loaded();
 		if (around) {
 			const place = this.rows.findIndex((row) => row.cursor >= this.at);
 			this.place();
@@ -476,8 +480,9 @@ class Logs {
 		this.draw();
 	}
 
-	listen() {
+	listen() {  // the snapshot makes it load: what is written later comes as an event
 		this.stream?.close();
+		this.instance = ''; this.loading = true; this.queue = [];
 		this.stream = new Stream(`channels=process.output&service=${part(this.services.join(','))}`, (message) => this.take(message));
 	}
 
@@ -490,23 +495,28 @@ class Logs {
 			const row = { gap: message.missed, cursor: this.last() };
 			if (!this.loading && this.tail && !this.paused) this.rows.push(row);
 		} else if (message.type === 'snapshot') {
-			if (this.instance && this.instance !== message.instance) { this.at = 0; this.follow = true; this.load(); }
-			else if (this.instance) this.catchUp();
+			const old = this.instance, same = old === message.instance;
 			this.instance = message.instance;
-		}
+			if (old && !same) { this.at = 0; this.follow = true; }
+			if (same && !this.loading) this.catchUp(); else this.load();
+		} else if (message.type === 'lost' && !this.rows.length) this.load();
 		this.soon();
 	}
 
 	async catchUp() {
-		if (!this.tail || this.paused) return;
-		this.loading = true;
-		const turn = this.turn;
-		for (let round = 0; round < 10; round += 1) {
+		if (this.loading) return;
+		const { turn } = this;
+		for (let more = true; more && this.tail && !this.paused;) {
+			this.loading = true;
 			const page = await this.fetch({ after: this.last(), limit: 5000 });
-			if (turn !== this.turn || !page) break;
-			this.append(page.lines, true);
-			if (!page.more) break;
+			if (turn !== this.turn) return;  // it is loaded anew
+			if (page) this.append(page.lines, true);
+			more = page?.more;
 		}
+		this.loaded();
+	}
+
+	loaded() {
 		this.loading = false;
 		for (const queued of this.queue.splice(0)) this.append(queued);
 		this.soon();
@@ -529,7 +539,7 @@ class Logs {
 		if (this.follow && this.rows.length > CAP + 2000) { const gone = this.rows.length - CAP; this.rows.splice(0, gone); this.base += gone; this.older = true; }
 	}
 
-	soon() { if (!this.due) { this.due = true; (document.hidden ? (f) => setTimeout(f, 500) : requestAnimationFrame)(() => { this.due = false; this.draw(); }); } }
+	soon() { if (!this.due) { this.due = true; later(() => { this.due = false; this.draw(); }); } }
 
 	place() { const height = `${Math.max(1, this.rows.length) * ROW + 8}px`; if (this.space.style.height !== height) this.space.style.height = height; }
 
@@ -584,7 +594,7 @@ class Logs {
 		else if (gap < ROW * 1.5 && this.tail && top > this.top) { this.follow = true; this.missed = 0; }
 		if (gap < ROW * 60 && !this.tail) this.newer();
 		this.top = top;
-		if (this.scroll.scrollTop < ROW * 80 && this.older && this.rows.length) this.loadOlder();
+		if (top < ROW * 80 && this.older && this.rows.length) this.loadOlder();
 		this.soon();
 	}
 
@@ -878,7 +888,7 @@ class ServiceView {
 		this.cpu = new Spark('cpu'); this.mem = new Spark('mem');
 		const el = div('view', div('head', h('h1', {}, id, this.state), div('meter hide-m', this.cpu.el, this.mem.el), this.acts, this.facts), this.notice);
 		root.append(el);
-		this.logs = new Logs(el, { services: [this.service], grep: query.get('grep') || '', at: Number(query.get('at')) || 0, fixed: true, moved: () => keepView(`/service/${part(id)}`, this.logs) });
+		this.logs = new Logs(el, query, { services: [this.service], fixed: true, moved: () => keepView(`/service/${part(id)}`, this.logs) });
 		this.update();
 	}
 
@@ -911,7 +921,7 @@ class LogsView {
 		const el = div('view', h('h1', { cls: 'sr' }, 'Logs'));
 		root.append(el);
 		const services = (query.get('service') || '').split(',').filter(Boolean);
-		this.logs = new Logs(el, { services, grep: query.get('grep') || '', at: Number(query.get('at')) || 0, moved: () => keepView('/logs', this.logs, true) });
+		this.logs = new Logs(el, query, { services, moved: () => keepView('/logs', this.logs, true) });
 	}
 
 	update() {}
@@ -1175,9 +1185,11 @@ function chrome() {
 	document.title = `${bad && S.live === 'live' ? `(${bad}) ` : ''}${titleOf(here)}trio-process`;
 }
 
+function decoded(raw = '') { try { return decodeURIComponent(raw); } catch { return raw; } }
+
 function titleOf(here) {
 	const [, kind, name] = here.split('?')[0].split('/');
-	if (kind === 'service') return `${decodeURIComponent(name)} · `;
+	if (kind === 'service') return `${decoded(name)} · `;
 	return { logs: 'Logs · ', graph: 'Graph · ', pipelines: 'Pipelines · ', pipeline: `${S.pipelines.get(name)?.name || 'Pipeline'} · ` }[kind] || '';
 }
 
@@ -1186,8 +1198,7 @@ function route() {
 	const [path, rest] = here.split('?');
 	const query = new URLSearchParams(rest || '');
 	const [, kind, raw] = path.split('/');
-	let name = '';
-	try { name = decodeURIComponent(raw || ''); } catch { /* no name at all */ }
+	const name = decoded(raw);
 	view?.close?.();
 	const main = $('main');
 	main.replaceChildren();
@@ -1277,9 +1288,10 @@ async function start() {
 let stored = 'auto';
 try { stored = localStorage.getItem('trio-process-theme') || 'auto'; } catch { /* as above */ }
 theme(['light', 'dark'].includes(stored) ? stored : 'auto');
-$('theme').addEventListener('click', () => theme());
-$('help').addEventListener('click', help);
-addEventListener('hashchange', () => { if (/^#token=/.test(location.hash)) start(); else if (view) route(); });
+on($('theme'), 'click', () => theme());
+on($('help'), 'click', help);
+on($('skip'), 'click', (event) => { event.preventDefault(); $('main').focus(); });  // its own address is no view
+on(window, 'hashchange', () => { if (/^#token=/.test(location.hash)) start(); else if (view) route(); });
 on(document, 'visibilitychange', () => { if (!document.hidden) { redraw(); view?.logs?.draw(); } });
 setInterval(() => { if (!document.hidden && S.live === 'live') redraw(); }, 1000);
 start();
