@@ -31,6 +31,7 @@ UNITS = [
 TASKS = [
     RunSpec(name="compile", command="echo", args=["compiled"]),
     RunSpec(name="deploy", command="sleep", args=["1000"], after=["compile"]),
+    RunSpec(name="long " * 40, command="true", after=["compile"]),
 ]
 VIEWS = ("#/", "#/logs", "#/service/web", "#/graph", "#/pipelines", "#/pipeline/1", "#/pipeline/1?as=graph")
 
@@ -134,16 +135,28 @@ def steer_by_keys(tab):
     page.keyboard.press("t")
 
 
+# rows whose name is drawn over their bar, and boxes of a graph whose icon is drawn outside of them
+OVER = """[...document.querySelectorAll('.task')].filter((task) =>
+    task.querySelector('.state').getBoundingClientRect().right > task.querySelector('.track').getBoundingClientRect().left)"""
+OUTSIDE = """[...document.querySelectorAll('.graph a')].filter((box) => {
+    const icon = box.querySelector('.glyph path').getBoundingClientRect();
+    const edge = box.querySelector('rect').getBoundingClientRect();
+    return icon.left < edge.left || icon.right > edge.right || icon.top < edge.top || icon.bottom > edge.bottom;
+})"""
+
+
 def steer_pipeline(tab):
     page = tab.page
     tab.go("#/pipeline/1")
     page.locator(".task", has_text="compile").click()
+    assert page.evaluate(f"{OVER}.length") == 0
     page.locator(".out pre", has_text="compiled").wait_for()
     page.get_by_role("link", name="All lines").click()
     page.locator(".ln", has_text="compiled").wait_for()
     tab.go("#/pipeline/1")
     page.get_by_role("button", name="Graph").click()
     page.locator("svg a", has_text="deploy").get_by_text("running").wait_for()
+    assert page.evaluate(f"{OUTSIDE}.length") == 0
     page.get_by_role("button", name="Timeline").click()
     page.get_by_role("button", name="Stop build").click()
     page.locator(".head .pill", has_text="failed").wait_for()

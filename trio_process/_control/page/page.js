@@ -247,7 +247,7 @@ const SHAPES = {
 
 function glyph(name, cls = '') {
 	const [d, solid] = SHAPES[name];
-	return s('svg', { cls: `glyph ${cls}`, viewBox: '0 0 14 14', 'aria-hidden': 'true' }, s('path', { d, cls: `${solid ? 'solid' : ''} ${name === 'spin' ? 'spin' : ''}` }));
+	return s('svg', { cls: `glyph ${cls}`, width: 14, height: 14, viewBox: '0 0 14 14', 'aria-hidden': 'true' }, s('path', { d, cls: `${solid ? 'solid' : ''} ${name === 'spin' ? 'spin' : ''}` }));
 }
 
 const look = (state) => LOOK[state] || LOOK.unknown;
@@ -1116,7 +1116,7 @@ class PipelineView {
 			let row = this.rows.get(name);
 			if (!row) { row = this.row(name); this.rows.set(name, row); }
 			const [colour] = look(toned(spec));
-			swap(row.state, spec.state, () => { const el = stateOf(toned(spec), name); el.append(sp('sr', spec.state)); return el; });
+			swap(row.state, spec.state, () => { const el = stateOf(toned(spec), name); el.title = name; el.append(sp('sr', spec.state)); return el; });
 			row.bar.className = `bar ${spec.state === 'running' ? 'busy' : colour}`;
 			row.bar.hidden = spec.started === null;
 			if (spec.started !== null) {
