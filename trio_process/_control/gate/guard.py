@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, final
 
 from ..._core import Secret
@@ -41,7 +41,7 @@ class Head(NamedTuple):
     host: Authority
     origin: str | None
     bearer: str | None
-    cookie: str | None
+    cookies: tuple[str, ...]
     local: str
 
 
@@ -115,7 +115,7 @@ class Guard:
             host,
             origins[0] if origins else None,
             bearer.strip() if scheme.lower() == "bearer" else ("" if scheme else None),
-            _cookie("; ".join(values[b"cookie"]), self.cookie_name),
+            tuple(_cookies("; ".join(values[b"cookie"]), self.cookie_name)),
             str((scope.get("server") or ("",))[0]),
         )
 
@@ -126,9 +126,11 @@ class Guard:
         if head.bearer is not None:
             self.check_token(head.bearer)
             return False
-        if head.cookie is None:
+        if not head.cookies:
             raise Problem("unauthorized", "a token is needed: Authorization: Bearer …", headers=_CHALLENGE)
-        if not hmac.compare_digest(head.cookie.encode("latin-1", "replace"), self._session.encode()):
+        # pages of other ports can set one of this name with a longer path, which browsers send first: it must not lock out
+        given = [hmac.compare_digest(each.encode("latin-1"), self._session.encode()) for each in head.cookies]
+        if not any(given):
             raise self._wrong_one("the session has ended; log in again")
         return True
 
@@ -158,12 +160,11 @@ class Guard:
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="trio-process"'),)
 
 
-def _cookie(header: str, name: str) -> str | None:
+def _cookies(header: str, name: str) -> Iterator[str]:
     for part in header.split(";"):
         key, equals, value = part.strip().partition("=")
         if equals and key == name:
-            return value
-    return None
+            yield value
 
 
 def _not_allowed(needed: Access, has: Access) -> Problem:
