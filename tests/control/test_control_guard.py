@@ -1,5 +1,7 @@
 """The guard: what foreign pages, rebound names and guessed tokens get."""
 
+import gzip
+
 import pytest
 import trio
 from asking import Refused, ask, get, post, raw, serving, websocket
@@ -308,6 +310,9 @@ async def test_a_form_of_a_foreign_page_is_no_json(control):
     assert got.code == "unsupported_media_type"
     got = await post(control, "/processes/x/kill", b"a=b", Content_Type="text/plain")
     assert got.code == "unsupported_media_type"
+    got = await post(control, "/session", gzip.compress(b"{}"), Content_Encoding="gzip")
+    assert got.code == "unsupported_media_type"
+    assert "compressed" in got.json["error"]["message"]
 
 
 async def test_there_is_no_cors_and_a_preflight_gets_nothing(control):

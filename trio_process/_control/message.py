@@ -153,7 +153,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[st
     """Return the JSON object in the body of a request, empty if there is no body.
 
     Raises:
-        Problem: The body is too large, isn't JSON, or isn't an object.
+        Problem: The body is too large, is compressed, isn't JSON, or isn't an object.
     """
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > MAX_BODY:
@@ -173,6 +173,10 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[st
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != _JSON:
         raise Problem("unsupported_media_type", f"the body must be application/json, got {kind.decode('latin-1')!r}")
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding != b"identity":
+        got = coding.decode("latin-1")
+        raise Problem("unsupported_media_type", f"the body must not be compressed, got Content-Encoding: {got!r}")
     return _parse(bytes(data))
 
 
