@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import example, given
@@ -309,3 +309,26 @@ def test_output_that_was_given_up_is_missed():
     late = LineCursor(capture, None, "utf-8", "replace", 2**20)
     assert (cursor.finish(), cursor.missed) == ([], 1)
     assert (late.finish(), late.missed) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "cp037", "cp500", "gb18030", "utf-7"]
+)
+def test_lines_after_a_gap_are_whole_in_every_encoding(encoding):
+    letters = "" if encoding.startswith("cp") else "\u4e0a\u0a0a"  # with bytes 0x0A that are no newline
+    lines = [f"{number}{letters}" for number in range(60)]
+    data = "".join(f"{line}\n" for line in lines).encode(encoding)
+    begin = len(f"0{letters}\n".encode(encoding)) + 1  # a line, and a byte of the next one
+    for size, chunk, source in product(range(97, 101), (1, 7, 1000), (None, Stream.STDOUT)):
+        capture = Capture(size)
+        cursor = LineCursor(capture, source, encoding, "replace", 2**20)
+        capture.write(Stream.STDOUT, data[:begin])
+        assert [line.text for line in each_line(cursor.read())] == lines[:1]
+        feed_capture(capture, [(Stream.STDOUT, data[at : at + chunk]) for at in range(begin, len(data), chunk)])
+        late = LineCursor(capture, source, encoding, "replace", 2**20)
+        for reader in (cursor, late):
+            texts = [line.text for line in each_line(reader.finish())]
+            kept = size // len(f"10{letters}\n".encode(encoding))
+            assert kept - 2 <= len(texts) <= kept + 1
+            assert texts == lines[-len(texts) :]
+            assert reader.missed

@@ -302,7 +302,8 @@ class OutputLines:
     """The lines of a process, from the first captured one to the last; created by `ManagedProcess.lines`.
 
     Attributes:
-        missed: How many lines the capture overwrote before they were read.
+        missed: How many lines the capture overwrote before they were read. For encodings in which a newline is not the byte
+            0x0A alone, such as UTF-16 and EBCDIC, it is an estimate.
     """
 
     def __init__(self, child: Lifecycle, cursor: LineCursor) -> None:

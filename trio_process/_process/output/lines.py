@@ -99,6 +99,32 @@ class LineSplitter:
         if len(self._carry) > self._max_line:
             self._pieces_of_carry()
 
+    def restart(self, place: int) -> int | None:
+        """Forget the unfinished line, to continue at another place of the stream, in bytes.
+
+        Returns:
+            None where the byte before the place tells whether a line begins there. In other encodings the line there counts
+            as torn; then it is the number of bytes to leave out, the rest of a character.
+        """
+        self._carry.clear()
+        if self._decoder is None:
+            return None
+        width = len("\n\n".encode(self._foreign)) - len("\n".encode(self._foreign))  # without a byte order mark
+        if width == 1:
+            self._decoder.reset()
+        else:
+            self._decoder.setstate((b"", self._decoder.getstate()[1]))  # it keeps the byte order
+        return -place % width
+
+    def feed_torn(self, data: bytes) -> list[str] | None:
+        """Take in the next bytes of a line whose beginning is missing; return the lines after it, None before its end."""
+        if self._decoder is None:
+            end = data.find(b"\n") + 1
+            return self.feed(data[end:]).lines if end else None
+        lines, partial = self.feed(data)
+        torn = next((number for number in range(len(lines)) if number not in partial), None)
+        return None if torn is None else lines[torn + 1 :]
+
     def finish(self) -> Split:
         """Return the last line, if it had no newline."""
         if self._decoder is not None:
@@ -219,7 +245,8 @@ def each_line(found: list[Texts]) -> Iterator[OutputLine]:
 class LineCursor:
     """Reads the lines of a capture from its beginning, at the pace of its reader.
 
-    It never delays the process: lines that the capture overwrites before they are read are counted in `missed`.
+    It never delays the process: lines that the capture overwrites before they are read are counted in `missed`. What is
+    overwritten is not decoded: there each byte 0x0A counts as a newline, which in UTF-16 or EBCDIC is an estimate.
     """
 
     __slots__ = ("_capture", "_offset", "_places", "_seen", "_skip", "_source", "_splitters", "missed")
@@ -231,7 +258,8 @@ class LineCursor:
         self._offset = 0  # up to where it was read
         self._places = dict.fromkeys(Stream, 0)  # the same for each stream
         self._seen = 0  # newlines up to there
-        self._skip: set[Stream] = set()  # streams whose next line has lost its beginning
+        # streams whose next line has lost its beginning, with the number of bytes to leave out before decoding that
+        self._skip: dict[Stream, int] = {}
         self.missed: int = 0
 
     def read(self) -> list[Texts]:
@@ -242,22 +270,25 @@ class LineCursor:
         found: list[Texts] = []
         if ring.start > self._offset:
             self._jump(ring.start, ring.lines_before(ring.start))
-        for stream, part in self._capture.parts(self._source, self._offset):
-            data = part
+        for stream, data in self._capture.parts(self._source, self._offset):
             self._offset += len(data)
             self._places[stream] += len(data)
             self._seen += count_newlines(data)
-            if stream in self._skip:
-                end = data.find(b"\n") + 1
-                if not end:
-                    continue
-                self._skip.discard(stream)
-                self.missed += 1  # the line whose beginning was overwritten
-                data = data[end:]
-            texts = self._splitters[stream].feed(data).lines
+            texts = self._read_torn(stream, data) if stream in self._skip else self._splitters[stream].feed(data).lines
             if texts:
                 found.append((stream, texts))
         return found
+
+    def _read_torn(self, stream: Stream, data: bytes) -> list[str]:
+        """Take in bytes of a line whose beginning was overwritten; return the lines after it."""
+        cut = min(self._skip[stream], len(data))
+        self._skip[stream] -= cut
+        texts = self._splitters[stream].feed_torn(data[cut:])
+        if texts is None:
+            return []
+        del self._skip[stream]
+        self.missed += 1
+        return texts
 
     def _jump(self, start: int, lines_before: int) -> None:
         self.missed += lines_before - self._seen
@@ -266,10 +297,10 @@ class LineCursor:
             if place == self._places[stream]:
                 continue  # only the other stream has lost something
             self._places[stream] = place
-            self._splitters[stream].finish()
-            self._skip.discard(stream)
-            if self._capture.in_line_at(stream, place):
-                self._skip.add(stream)
+            self._skip.pop(stream, None)
+            rest = self._splitters[stream].restart(place)
+            if rest is not None or self._capture.in_line_at(stream, place):
+                self._skip[stream] = rest or 0
         self._offset, self._seen = start, lines_before
 
     def finish(self) -> list[Texts]:
@@ -277,7 +308,7 @@ class LineCursor:
         found = self.read()
         for stream, splitter in self._splitters.items():
             if stream in self._skip:
-                self._skip.discard(stream)
+                del self._skip[stream]
                 self.missed += self._capture.in_line(stream)
                 continue
             texts = splitter.finish().lines
