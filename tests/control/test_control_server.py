@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 import trio
@@ -141,6 +142,20 @@ async def test_a_pipeline_is_shown_with_its_tasks():
         assert steps["one"]["result"]["output"] == "hello\n"
         assert steps["three"]["started"] is None
         assert steps["two"]["after"] == ["one"]
+
+
+async def test_a_step_of_the_clock_moves_no_time_of_a_pipeline(monkeypatch):
+    async with serving() as (control, service):
+        specs = [RunSpec(name="one", command="true")]
+        updates = control.pipeline("build", specs)
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda: 1.0)
+            await Runner(service).run_all(specs, updates=updates)
+            row = (await ended_pipelines(control))[0]
+        (step,) = (await get(control, f"/pipelines/{row['id']}")).data["specs"]
+        began, ended = (datetime.fromisoformat(row[name]).timestamp() for name in ("began", "ended"))
+        assert began <= step["started"] <= step["ended"] <= ended + 1e-5  # which has microseconds only
+        assert row["duration"] == pytest.approx(ended - began, abs=0.002)
 
 
 async def ended_pipelines(control):

@@ -52,7 +52,7 @@ class Step:
 @final
 @attrs.define(eq=False)
 class Pipeline:
-    """One run of a pipeline."""
+    """One run of a pipeline; its times are counted from its beginning, so that a step of the clock doesn't move them."""
 
     id: str
     name: str
@@ -63,6 +63,11 @@ class Pipeline:
     faults: Sequence[str] = ()
     error: str | None = None
     over: trio.Event = attrs.field(factory=trio.Event)
+    _zero: float = attrs.field(factory=time.monotonic, init=False)
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch, by the clock as it was when the pipeline began."""
+        return self.began + time.monotonic() - self._zero
 
     @property
     def state(self) -> str:
@@ -87,7 +92,7 @@ class Pipeline:
             "state": self.state,
             "began": stamp(self.began),
             "ended": None if self.ended is None else stamp(self.ended),
-            "duration": round((self.ended or time.time()) - self.began, 3),
+            "duration": round((self.ended or self.now()) - self.began, 3),
             "counts": counts,
             "error": self.error,
             "stoppable": self.stopping is not None and self.ended is None,
@@ -105,9 +110,9 @@ class Pipeline:
         step.state = update.state
         if update.state is SpecState.RUNNING:
             step.attempts += 1
-            step.started = step.started or time.time()
+            step.started = step.started or self.now()
         elif update.state in _FINAL:
-            step.ended = time.time() if step.started is not None else None
+            step.ended = self.now() if step.started is not None else None
         if update.result is not None:
             result = update.result.to_dict()
             result.pop("commandResult", None)
@@ -175,7 +180,7 @@ class Pipelines:
                 step = pipeline.update(update)
                 if step is not None:
                     self._hub.publish("pipeline.update", pipeline.row() | {"specs": [step]})
-        pipeline.ended = time.time()
+        pipeline.ended = pipeline.now()
         if not began:
             pipeline.error = "; ".join(pipeline.faults) or "it ended before any of its tasks began"
         pipeline.over.set()
