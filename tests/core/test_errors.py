@@ -14,9 +14,11 @@ from trio_process import (
     CommandFailedError,
     DaemonError,
     HealthServer,
+    PipelineError,
     ProcessError,
     Supervisor,
     UnitSpec,
+    load_pipeline,
 )
 from trio_process._cli.instance import NotRunningError
 from trio_process._cluster.wire import WireError
@@ -43,6 +45,15 @@ def test_every_error_is_shown_by_a_public_name():
         public = getattr(home, cls.__name__)
         assert issubclass(cls, public), shown(cls)
         assert cls.__module__ == "builtins" or cls.__name__ in home.__all__, shown(cls)
+
+
+def test_a_missing_pipeline_file_is_a_pipeline_error_by_name(tmp_path):
+    with pytest.raises(PipelineError) as caught:
+        load_pipeline(tmp_path / "missing.toml")
+    (line,) = traceback.format_exception_only(caught.value)
+    assert line.startswith("trio_process.PipelineError: ")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.faults) == (str(caught.value), caught.value.faults)
 
 
 async def test_a_taken_address_is_a_daemon_error_by_name():

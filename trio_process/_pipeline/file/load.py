@@ -267,7 +267,7 @@ def _is_stream(file: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-class _UnreadableError(PipelineError):
+class _UnreadableError(PipelineError, shown_as=PipelineError):
     """A file can't be read at all: a fault of what named it."""
 
 
