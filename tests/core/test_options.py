@@ -23,7 +23,7 @@ from trio_process import (
 )
 from trio_process._core import checks, make_options, shown_args
 from trio_process.exec import Command
-from trio_process.testing import Behaviour
+from trio_process.testing import Behaviour, FakeService
 
 
 @pytest.mark.parametrize(
@@ -232,6 +232,20 @@ def test_every_class_of_options_explains_a_wrong_call(call, said):
     with pytest.raises(OptionError, match=said) as caught:
         call()
     assert caught.value.__suppress_context__  # Python's own words say less
+    assert isinstance(caught.value, TypeError)  # as any other call with these arguments
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert type(twin) is type(caught.value)
+    assert str(twin) == str(caught.value)
+
+
+async def test_an_unknown_option_of_a_method_is_a_type_error_too():
+    async with FakeService() as service:
+        with pytest.raises(OptionError, match="did you mean 'timeout'") as caught:
+            await service.start("true", timout=3)
+    assert isinstance(caught.value, TypeError)
+    with pytest.raises(OptionError) as caught:
+        RunOptions(command="true", timeout="3")
+    assert not isinstance(caught.value, TypeError)
 
 
 def test_a_type_error_of_a_value_is_not_taken_for_a_wrong_call():

@@ -52,6 +52,10 @@ _NOT_NEEDED: Final = {
 }
 
 
+class CallError(OptionError, TypeError, shown_as=OptionError):
+    """Options were given by names, or in places, that don't exist, which is a `TypeError` for every function of Python."""
+
+
 def unknown_option(name: str, known: Iterable[str], what: str = "option") -> str:
     """Return the text of the error for a name that isn't among the known ones."""
     known = list(known)
@@ -64,15 +68,15 @@ def unknown_option(name: str, known: Iterable[str], what: str = "option") -> str
 
 
 def check_names(given: Iterable[str], known: Iterable[str], what: str = "option") -> None:
-    """Raise `OptionError` for the first name that isn't among the known ones."""
+    """Raise `CallError` for the first name that isn't among the known ones."""
     known = known if isinstance(known, (set, frozenset)) else frozenset(known)
     for name in given:
         if name not in known:
-            raise OptionError(unknown_option(name, sorted(known), what))
+            raise CallError(unknown_option(name, sorted(known), what))
 
 
 def refuse_unknown(**not_here: str) -> Callable[[_Class], _Class]:
-    """Return a decorator that lets an attrs class raise `OptionError` for arguments that it doesn't take, not `TypeError`.
+    """Return a decorator that lets an attrs class raise `CallError` for arguments that it doesn't take, with advice.
 
     It comes before the decorator of attrs. A class made with ``init=False`` declares its signature for type checkers itself.
 
@@ -98,7 +102,7 @@ def refuse_unknown(**not_here: str) -> Callable[[_Class], _Class]:
 
 
 def _check_call(cls: type, args: tuple[object, ...], options: Mapping[str, Any], not_here: Mapping[str, str]) -> None:
-    """Raise `OptionError` if an attrs class can't be made with these arguments, whatever their values."""
+    """Raise `CallError` if an attrs class can't be made with these arguments, whatever their values."""
     fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
     required = [name for name, field in fields.items() if field.default is attrs.NOTHING]
     positional = [name for name, field in fields.items() if not field.kw_only]
@@ -106,16 +110,16 @@ def _check_call(cls: type, args: tuple[object, ...], options: Mapping[str, Any],
     advice = f"; write {cls.__name__}({example})" if example else ""
     for name in options:
         if name in not_here:
-            raise OptionError(f"unknown option {name!r}; {not_here[name]}") from None
+            raise CallError(f"unknown option {name!r}; {not_here[name]}") from None
         if name not in fields:
-            raise OptionError(unknown_option(name, sorted(fields))) from None
+            raise CallError(unknown_option(name, sorted(fields))) from None
     if len(args) > len(positional):
         rest = f" after {' and '.join(positional)}" if positional else ""
-        raise OptionError(f"{cls.__name__} takes keywords only{rest}, got {args[len(positional)]!r}{advice}") from None
+        raise CallError(f"{cls.__name__} takes keywords only{rest}, got {args[len(positional)]!r}{advice}") from None
     given = positional[: len(args)]
     for name in given:
         if name in options:
-            raise OptionError(f"{name} is given twice{advice}") from None
+            raise CallError(f"{name} is given twice{advice}") from None
     missing = [name for name in required if name not in options and name not in given]
     if missing:
-        raise OptionError(f"{cls.__name__} needs {' and '.join(missing)}{advice}") from None
+        raise CallError(f"{cls.__name__} needs {' and '.join(missing)}{advice}") from None
