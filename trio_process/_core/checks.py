@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NoReturn, final
+from typing import Any, Final, NoReturn, TypeVar, final
 
 from .errors import OptionError
 from .secret import Secret
@@ -28,6 +28,8 @@ class FrozenDict(dict[str, Any]):
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
 
+
+_Item = TypeVar("_Item")
 
 NOTHING: Final = FrozenDict()
 """The mapping that is meant where none is given: a dict of its own for each option would take 64 bytes."""
@@ -111,6 +113,13 @@ def argument(option: str, value: object) -> str | bytes | Secret:
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
         raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
     return found
+
+
+def items(option: str, values: Iterable[_Item], of: str) -> Iterable[_Item]:
+    """Return an iterable of several values, unchecked; a text, whose letters they would be, and a mapping are refused."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise OptionError(f"{option} must be a list of {of}, got {values!r}")
+    return values
 
 
 def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, Unpack, final
 
 import trio
 
+from . import checks
 from .checks import Argument, EnvValue
-from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError
+from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, OptionError, ProcessError
 from .events import Bus, EventSource
 from .hints import checkable_hints, spelled
 from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
@@ -241,7 +242,10 @@ class Core(Block, EventSource):
 
         Raises:
             ProcessError: No such service is running.
+            OptionError: This is no class.
         """
+        if not isinstance(cls, type):
+            raise OptionError(f"service takes a class of services, got {cls!r}")
         for running in self._running:
             if isinstance(running, cls):
                 return running
@@ -253,7 +257,12 @@ class Core(Block, EventSource):
         Args:
             name: The action's name.
             handler: An async function, called as ``handler(**options)``.
+
+        Raises:
+            OptionError: The name is no str, or empty.
+            ActionOptionError: The handler can't be called.
         """
+        checks.text("name", name, empty=False)
         action = self._actions.get(name)
         if action is None:
             action = self._actions[name] = Action(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from .._core import OptionError, nearest
+from .._core import OptionError, checks, nearest
 from .rules import UnitCondition
 from .spec import UnitSpec
 
@@ -15,11 +15,9 @@ def checked(units: Iterable[UnitSpec]) -> dict[str, UnitSpec]:
     Raises:
         OptionError: There are faults; the message names all of them.
     """
-    if isinstance(units, (str, bytes, Mapping)) or not isinstance(units, Iterable):
-        raise OptionError(f"units must be a list of UnitSpec, got {units!r}")
     specs: dict[str, UnitSpec] = {}
     faults: list[str] = []
-    for spec in units:
+    for spec in checks.items("units", units, "UnitSpec"):
         if not isinstance(spec, UnitSpec):
             faults.append(f"units must be a list of UnitSpec, got {spec!r}")
         elif spec.name in specs:

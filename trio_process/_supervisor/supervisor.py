@@ -72,7 +72,7 @@ class Supervisor(Block):
             raise OptionError(f"units must be a list of UnitSpec, got {units!r}; Supervisor.from_file reads a file")
         if service is not None and not isinstance(service, Service):
             raise OptionError(f"service must be a Service or None, got {service!r}")
-        self._specs = tuple(units)
+        self._specs = tuple(checks.items("units", units, "UnitSpec"))
         self._strategy = member(Strategy, strategy, "strategy")
         self._shutdown_timeout = checks.seconds("shutdown_timeout", shutdown_timeout)
         self._service = service if service is not None else Service(options=ServiceOptions(guardian=True))

@@ -50,6 +50,8 @@ class StdlibLogger:
     __slots__ = ("_logger",)
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
+        if logger is not None and not isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
+            raise OptionError(f"logger must be a logging.Logger or None, got {logger!r}")
         self._logger = logger if logger is not None else logging.getLogger("trio_process.exec")
 
     def debug(self, message: str, /, **fields: object) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Unpack, final
 
-from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, raise_first
+from .._core import Argument, Core, OptionError, RunOptions, ServiceClosedError, checks, raise_first
 from .._process import Backend, Reactor, Service, ServiceOptions, make_local_backend, use_backend
 from .backend import ScriptedBackend
 from .behaviour import Behaviour, as_behaviours
@@ -141,4 +141,6 @@ def used_everywhere(fake: FakeService) -> AbstractContextManager[None]:
 def _program(command: Any) -> Any:
     if isinstance(command, RunOptions):
         raise OptionError("on takes the command and its arguments one by one, not a RunOptions")
-    return command
+    if isinstance(command, re.Pattern) or callable(command):
+        return command
+    return checks.argument("command", command)

@@ -27,6 +27,7 @@ from .._core import (
     RunOptions,
     StdinNotAvailableError,
     Stream,
+    checks,
     masker_for,
     shown_args,
     shown_command,
@@ -45,7 +46,7 @@ class Recorder:
     """Records real commands; created by `FakeService.record`, and a context manager for a part of its block."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(os.fsdecode(checks.path("path", path)))
         self._runs: list[list[dict[str, Any]]] = []
         self._finished: bool = False
 

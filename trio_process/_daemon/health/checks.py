@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, final
 import trio
 
 from ..._core import OptionError, grace, in_seconds, logger, nearest
+from ..._core import checks as rules
 from .judge import judge, reason_of
 
 
@@ -111,6 +112,7 @@ class HealthChecks:
 
     def remove(self, name: str) -> None:
         """Remove the check with this name."""
+        rules.text("name", name)
         for index, check in enumerate(self._checks):
             if check.name == name:
                 del self._checks[index]

@@ -71,7 +71,7 @@ class HealthServer(Block):
             ready=rules.flag("ready", ready),
             check_timeout=rules.seconds("check_timeout", check_timeout, positive=True),
         )
-        for check in checks:
+        for check in rules.items("checks", checks, "functions"):
             self._state.checkup.add(check)
 
     @property

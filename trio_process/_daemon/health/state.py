@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, final
 
+from ..._core import checks as rules
 from ..._core import dumps
 from .checks import CheckResult, HealthChecks, check_owner
 
@@ -54,7 +55,7 @@ class HealthState:
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - set_ready(True) is the contract
         """Set the readiness; a change to ready is reported to the watcher."""
-        self._ready = bool(ready)
+        self._ready = rules.flag("ready", ready)
         self._tell()
 
     def set_stopping(self, stopping: bool) -> None:  # noqa: FBT001 - a setter
