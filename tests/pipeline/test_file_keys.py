@@ -113,6 +113,18 @@ def test_a_bad_value_is_a_fault_with_its_line(faults, line, said):
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("user = 'tp-nobody-here'", "3: tasks.t.user: user: there is no user 'tp-nobody-here'"),
+        ("run = ['', 'x']", "3: tasks.t.run: command must not be empty"),
+    ],
+)
+def test_a_fault_found_when_the_task_is_whole_has_its_key(faults, line, said):
+    (found,) = faults(f"[tasks.t]\ndescription = 'x'\n{line}" + ("" if "run" in line else "\nrun = 'x'"))
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
     ("foreign", "said"),
     [
         *[(word, "`shell`") for word in ("cmds", "commands")],

@@ -225,7 +225,7 @@ ready = { http = 'ftp://x' }
 """
     found = faults(text)
     for number, said in (
-        (4, "services.a.redy"), (5, "live can't be a line"), (8, "{replica}"), (14, "like 'http://"),
+        (4, "services.a.redy"), (7, "services.b.live: live can't be a line"), (8, "{replica}"), (14, "like 'http://"),
         (3, "services.x.redy"), (4, "services.x.ready"),
     ):  # fmt: skip
         assert any(said in fault and str(number) in fault for fault in found), (said, found)

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from .._core import OptionError, RestartMode, RestartPolicy, nearest
-from .._pipeline import PipelineFile, ServiceEntry, read_pipeline
+from .._pipeline import PipelineFile, ServiceEntry, key_of, read_pipeline
 from .probes import Probe
 from .spec import UnitSpec
 
@@ -103,7 +103,7 @@ def _unit(entry: ServiceEntry) -> UnitSpec | None:
     try:
         return UnitSpec(name=entry.name, command=entry.command, args=entry.args, after=entry.after, **options)
     except OptionError as error:
-        entry.report(str(error))
+        entry.report(str(error), *key_of(error, {*options, "ready", "live"}))
         return None
 
 

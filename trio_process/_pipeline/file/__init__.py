@@ -1,6 +1,7 @@
 """Turn a pipeline file into specs: TOML or a Procfile, with every fault reported at once."""
 
 from .durations import parse_duration
+from .faults import key_of
 from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
 from .service.entry import ServiceEntry
 
@@ -8,6 +9,7 @@ __all__ = [
     "PipelineFile",
     "ServiceEntry",
     "has_pipeline",
+    "key_of",
     "load_pipeline",
     "parse_duration",
     "read_pipeline",

@@ -95,8 +95,13 @@ def read_command(values: Mapping[str, Any], names: Names, report: Report) -> lis
     run = values.get("run", [])
     if isinstance(run, list):
         _check_program(run, report)
-        return [_word(word, names, report, "run", index) for index, word in enumerate(run)]
-    return [_word(word, names, report, "run") for word in _split(run, report)]
+        words = [_word(word, names, report, "run", index) for index, word in enumerate(run)]
+    else:
+        words = [_word(word, names, report, "run") for word in _split(run, report)]
+    if words and not words[0]:
+        report("command must not be empty", "run")
+        return []
+    return words
 
 
 def _word(word: str, names: Names, report: Report, *where: str | int) -> str:

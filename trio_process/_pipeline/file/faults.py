@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, final
 
-from ..._core import PipelineError, escape_controls
+from ..._core import OptionError, PipelineError, escape_controls
 from .value_types import Report
 
 Path = tuple[str | int, ...]
@@ -29,6 +29,12 @@ def key_path(path: Path) -> str:
         else:
             text += ("." if text else "") + (part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False))
     return text
+
+
+def key_of(error: OptionError, known: Collection[str]) -> tuple[str, ...]:
+    """Return the key of the option that the text of an error begins with, if it is a known one, to report it there."""
+    option = str(error).split(maxsplit=1)[0].rstrip(":")
+    return tuple([key for key in (option, option.replace("_", "-")) if key in known][:1])
 
 
 @final

@@ -14,7 +14,7 @@ from ..._core import OptionError
 from ..plan import Suggestions
 from ..spec import RunSpec
 from .commands import Names, as_path, as_utf8, read_command
-from .faults import Faults
+from .faults import Faults, key_of
 from .interpolate import interpolate, interpolate_matrix
 from .keys import DEFAULT_KEYS, FILE_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
 from .resolve import Task, UnresolvedTask, resolve, resolve_names
@@ -213,8 +213,8 @@ class TaskReader:
                 env=env,
                 **plain,
             )
-        except OptionError as error:  # only found once the variables are filled in, such as an empty command
-            report(str(error))
+        except OptionError as error:  # only found once the values are put together, such as an unknown user
+            report(str(error), *key_of(error, values))
             return None
 
     def _directory(
