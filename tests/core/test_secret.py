@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import pickle
 
 import pytest
@@ -161,6 +162,30 @@ async def test_a_start_that_fails_does_not_show_it(tmp_path):
                     event = await events.receive()
                     assert hidden(caught.value, event, event.error)
                     assert "***" in str(caught.value)
+
+
+async def test_a_path_does_not_show_it_in_errors_events_and_results(tmp_path):
+    missing = tmp_path / VALUE / "missing"
+    wrong = [
+        {"cwd": missing},
+        {"cwd": os.fsencode(missing), "nice": 1},
+        {"stdin": missing},
+        {"stdout": missing},
+        {"log_file": missing},
+    ]
+    with trio.fail_after(20):
+        async with Service() as service:
+            with service.subscribe(ActionProcessExited) as events:
+                for options in wrong:
+                    with pytest.raises(ProcessStartError, match=r"\*\*\*") as caught:
+                        await service.start("true", env={"P": Secret(VALUE)}, **options)
+                    event = await events.receive()
+                    assert hidden(caught.value, event, event.error)
+            (tmp_path / VALUE).mkdir()
+            process = await service.start("pwd", cwd=tmp_path / VALUE, env={"P": Secret(VALUE)})
+            await process.wait()
+            assert process.output() == f"{tmp_path / VALUE}\n"
+            assert process.cwd == process.result().cwd == f"{tmp_path}/***"
 
 
 async def test_actions_of_a_core_and_their_errors_do_not_show_it():

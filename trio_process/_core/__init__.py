@@ -54,6 +54,7 @@ from .options import (
     shown_args,
     shown_command,
     shown_cwd,
+    shown_path,
     with_stdin_pipe,
 )
 from .restart import RestartMode, RestartPolicy, Restarts
@@ -238,6 +239,7 @@ __all__ = [
     "shown_args",
     "shown_command",
     "shown_cwd",
+    "shown_path",
     "signal_name",
     "signal_number",
     "started_at",

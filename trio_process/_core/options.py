@@ -222,7 +222,12 @@ def shown_args(options: RunOptions) -> tuple[str, ...]:
 
 def shown_cwd(options: RunOptions) -> str | None:
     """Return the directory as people may see it."""
-    return None if options.cwd is None else os.fsdecode(options.cwd)
+    return None if options.cwd is None else shown_path(options, options.cwd)
+
+
+def shown_path(options: RunOptions, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
+    """Return a path of a process as people may see it: the process's secrets in it are masked."""
+    return masker_for(options)(os.fsdecode(path))
 
 
 def with_stdin_pipe(options: RunOptions) -> RunOptions:

@@ -19,6 +19,7 @@ from .._core import (
     shown_args,
     shown_command,
     shown_cwd,
+    shown_path,
 )
 
 _LONGEST_COMMAND: Final = 2000  # characters
@@ -33,18 +34,22 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
         opening: Whether it came from opening a standard stream, and not from the fork or the exec.
     """
     typed = _typed(options)
-    cwd = shown_cwd(options)
-    where = f" in {cwd}" if cwd is not None else ""
+    cwd, shown = _directory(options), shown_cwd(options)
+    where = f" in {shown}" if cwd is not None else ""
     kind = ProcessStartError
     command = shown_command(options)
     named = isinstance(error.filename, (str, bytes, os.PathLike))  # else a descriptor, or None
     place = os.fsdecode(error.filename) if named else command
     if cwd is not None and not os.path.isdir(cwd):
-        why = f"the directory cwd={cwd!r} {'is a file' if os.path.exists(cwd) else 'does not exist'}"
+        why = f"the directory cwd={shown!r} {'is a file' if os.path.exists(cwd) else 'does not exist'}"
     elif cwd is not None and error.errno == errno.EACCES and not os.access(cwd, os.X_OK):
-        why = f"the directory cwd={cwd!r} may not be entered by this user"
+        why = f"the directory cwd={shown!r} may not be entered by this user"
     elif opening and error.errno not in (errno.EMFILE, errno.ENFILE):
-        file = f"{os.fspath(error.filename)!r}: " if error.filename is not None else "one of its standard streams: "
+        file = (
+            f"{shown_path(options, error.filename)!r}: "
+            if error.filename is not None
+            else "one of its standard streams: "
+        )
         why = f"{file}{error.strerror}"
     elif isinstance(error, (FileNotFoundError, NotADirectoryError)):
         kind = ProgramNotFoundError
@@ -70,7 +75,7 @@ def _why_not_executed(options: RunOptions, error: OSError, place: str) -> str:
         return f"{place!r} is open for writing ({error.strerror})"
     if error.errno == errno.ELOOP:  # of links, or of interpreters
         return f"{place!r}: {error.strerror}"
-    file = os.path.join(shown_cwd(options) or "", place)
+    file = os.path.join(_directory(options) or "", place)
     may_be = error.errno == errno.EACCES and "/" in place and os.path.isfile(file) and os.access(file, os.X_OK)
     if may_be and options.user is None:
         return f"{place!r} is executable by this user, but the interpreter that its first line names is not"
@@ -127,6 +132,10 @@ def not_encodable(options: RunOptions, error: UnicodeEncodeError) -> OptionError
 def file_was_closed(options: RunOptions, error: ValueError) -> OptionError:
     """Return the error of a start with an open file that was closed meanwhile."""
     return OptionError(f"a file given to {shown_command(options)!r} was closed before the start: {error}")
+
+
+def _directory(options: RunOptions) -> str | None:
+    return None if options.cwd is None else os.fsdecode(options.cwd)
 
 
 def _typed(options: RunOptions) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final, final
 
-from ..._core import ProcessStartError, RunOptions, Stream, logger, own_descriptor, shown_command
+from ..._core import ProcessStartError, RunOptions, Stream, logger, own_descriptor, shown_command, shown_path
 from .lines import LineBuffer
 
 _LONGEST_WAIT_FOR_NEWLINE: Final = 2**20
@@ -148,5 +148,6 @@ def open_log(options: RunOptions) -> LogFile:
     try:
         return LogFile(options.log_file, options.log_max_bytes, options.log_keep)
     except OSError as error:
-        text = f"can't start `{shown_command(options)}`: its log_file {str(options.log_file)!r}: {error.strerror}"
+        path = shown_path(options, options.log_file)
+        text = f"can't start `{shown_command(options)}`: its log_file {path!r}: {error.strerror}"
         raise ProcessStartError(text) from error
