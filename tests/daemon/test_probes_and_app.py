@@ -120,6 +120,22 @@ async def test_a_route_of_the_users_wins_whatever_its_function_is_called(server)
     assert (await ask(server.addr, "POST", "/health"))[0] == 405
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_options_at_a_route_of_the_users_reports_the_state_that_it_does(server, path):
+    @server.app.get(path)
+    async def own():
+        return "sick", 503
+
+    @server.app.get("/other")
+    def other():
+        return "sick", 503
+
+    status, headers, body = await ask(server.addr, "OPTIONS", path)
+    assert (status, body) == (503, "sick")
+    assert "get" in headers["allow"].lower()
+    assert (await ask(server.addr, "OPTIONS", "/other"))[0] == 200
+
+
 async def test_a_catch_all_route_does_not_take_the_probes(server):
     @server.app.route("/<path:path>")
     async def everything(path):

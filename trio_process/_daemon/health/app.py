@@ -99,6 +99,19 @@ class HealthApp(QuartTrio):
             )
         return await super().dispatch_request(request_context)
 
+    async def make_default_options_response(self) -> Any:
+        """Answer OPTIONS where a view doesn't; at a probe's path it gets the answer to GET, with the methods in ``Allow``."""
+        response = await super().make_default_options_response()
+        rule, view_args = request_ctx.request.url_rule, request_ctx.request.view_args or {}
+        if rule is None or rule.rule.rstrip("/") not in PROBES or "GET" not in (rule.methods or ()):
+            return response
+        view: Any = self.view_functions[rule.endpoint]
+        if hasattr(view, "view_class"):  # it chooses its function by the method, and has none for OPTIONS
+            return response
+        answer = await self.make_response(await self.ensure_async(view)(**view_args))
+        answer.headers["Allow"] = response.headers["Allow"]
+        return answer
+
     def _check_setup_finished(self, f_name: str) -> None:
         # Quart refuses routes after the first request, so that in a Daemon a stray probe would decide whether
         # `daemon.health.app.route` works
