@@ -112,6 +112,9 @@ def pictures(url: str) -> None:
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--headless", *root])
+        watcher = browser.new_page()
+        watcher.goto(url)
+        watcher.wait_for_timeout(HISTORY * 1000)  # services are measured only while somebody looks
         shoot(browser, url, "#/", "control-services.png")
         shoot(browser, url, "#/service/web", "control-logs.png", dark=True)
         shoot(browser, url, "#/graph", "control-graph.png", height=420)
@@ -127,7 +130,6 @@ async def main() -> None:
         await Runner(supervisor.service).run_all(
             TASKS, schedule="eager", updates=control.pipeline("nightly build", TASKS)
         )
-        await trio.sleep(HISTORY)
         await trio.to_thread.run_sync(pictures, control.login_url.reveal())
 
 
