@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -107,6 +108,7 @@ def _parse() -> tuple[list[Benchmark], argparse.Namespace]:
 
 def main() -> None:
     chosen, given = _parse()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has put us into the background
     if given.sample:
         print(json.dumps(dict(chosen[0].contender(given.sample).run(given.scale))))
     elif given.list:
