@@ -9,6 +9,8 @@ import time
 import pytest
 from invoke import invoke, reap_background
 
+from trio_process._cli.run import place
+
 FILE = """
 [tasks.first]
 run = "echo one"
@@ -116,6 +118,18 @@ def test_the_first_signal_ends_a_run_that_waits_in_a_queue(run, tmp_path):
     assert time.monotonic() - began < 9
     assert done.returncode == 130
     assert "Ctrl-C: nothing has run" in done.stdout + done.stderr
+
+
+def test_a_run_says_that_it_waits_for_its_first_agent(run, tmp_path, monkeypatch):
+    programs, said = tmp_path / "bin", tmp_path / "said"
+    programs.mkdir()
+    (programs / "srun").write_text(f"#!/bin/sh\nuntil [ -e {said} ]; do sleep 0.01; done; exit 1\n")
+    (programs / "srun").chmod(0o755)
+    monkeypatch.setattr(place, "PATIENCE", 0.05)
+    monkeypatch.setattr(place, "print_error", said.write_text)
+    done = run("first", "--executor", "slurm:1", PATH=f"{programs}:{os.environ['PATH']}")
+    assert done.returncode == 2
+    assert "waiting for the first one" in said.read_text()
 
 
 def test_an_engine_that_is_not_installed_says_how_to_install_it(run, tmp_path):

@@ -8,14 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, final
 
-from ..._core import ClusterError, Core, OptionError
+import trio
+
+from ..._core import ClusterError, Core, OptionError, open_scope
 from ..._process import ManagedProcess, Service, ServiceOptions
+from ..output import print_error
 
 if TYPE_CHECKING:
     from ..._cluster import Launcher
 
 VARIABLE: Final = "TRIO_PROCESS_EXECUTOR"
 """The environment variable equivalent to the option."""
+
+PATIENCE: Final = 5.0
+"""Seconds for the first agent, after which the user is told that it is waited for."""
 
 _FORMS: Final = "local, local:N, ssh:HOST[,HOST…], slurm:N[?SRUN OPTIONS] or dask:ADDRESS"
 _PACKAGES: Final = {"ssh": "openssh-client", "srun": "slurm-client"}
@@ -102,5 +108,17 @@ class Place:
             async with self.here:
                 yield
         else:
-            async with self._core, self.here, self.there:
-                yield
+            is_up = trio.Event()
+            async with self._core, self.here, open_scope() as nursery:
+                nursery.start_soon(_say_what_is_waited_for, is_up)
+                async with self.there:
+                    is_up.set()
+                    yield
+
+
+async def _say_what_is_waited_for(is_up: trio.Event) -> None:
+    """Say that no agent is up yet, once that has taken long: in the queue of a cluster it may take for ever."""
+    with trio.move_on_after(PATIENCE):
+        await is_up.wait()
+        return
+    print_error("trio-process: no agent is up yet; waiting for the first one, before any task can run")
