@@ -181,12 +181,16 @@ def follow_links(browser, control, file):
     write("INFO: later")
     lines.get_by_text("INFO: later").locator("mark").wait_for()
 
-    def late(socket):  # what is written before the stream begins is not missing
-        write("before the stream")
-        page.evaluate("""async () => {
-            const text = encodeURIComponent('before the stream');
-            while (!(await (await fetch('api/process/logs?grep=' + text)).json()).data.lines.length);
-        }""")
+    streams = []
+
+    def late(socket):  # what is written before the first stream begins is not missing
+        streams.append(socket)
+        if len(streams) == 1:
+            write("before the stream")
+            page.evaluate("""async () => {
+                const text = encodeURIComponent('before the stream');
+                while (!(await (await fetch('api/process/logs?grep=' + text)).json()).data.lines.length);
+            }""")
         socket.connect_to_server()
 
     page.route_web_socket("**/events?*process.output*", late)
