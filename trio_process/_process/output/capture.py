@@ -94,7 +94,7 @@ class Capture:
             return b"", False
         tail = ring.bytes()
         begin = tail.rfind(b"\n") + 1
-        return tail[begin:], not begin and ring.dropped > 0
+        return tail[begin:], not begin and ring.in_line_at(ring.start)
 
     def in_line(self, stream: Stream) -> bool:
         """Return whether a stream has written anything since its last newline, kept or not."""
