@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, final
 
 from .errors import OptionError
@@ -93,6 +94,11 @@ def path(option: str, value: object) -> str | bytes:
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
         raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
     return found
+
+
+def file_path(option: str, value: object) -> Path:
+    """Return the path of a str, bytes or `os.PathLike` as a `Path`."""
+    return Path(os.fsdecode(path(option, value)))
 
 
 def argument(option: str, value: object) -> str | bytes | Secret:

@@ -161,7 +161,7 @@ class RunOptions:
         if self.max_output is not None:
             checks.whole("max_output", self.max_output)
         if self.log_file is not None:
-            object.__setattr__(self, "log_file", Path(os.fsdecode(checks.path("log_file", self.log_file))))
+            object.__setattr__(self, "log_file", checks.file_path("log_file", self.log_file))
         checks.whole("log_max_bytes", self.log_max_bytes)
         checks.whole("log_keep", self.log_keep)
         for option in ("disable_capture", "echo", "redact"):

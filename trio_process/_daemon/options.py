@@ -15,7 +15,7 @@ from .registry import DaemonEntry, Registry
 
 
 def _pid_file(value: str | os.PathLike[str] | None) -> Path | None:
-    return None if value is None or value == "" else Path(os.fsdecode(checks.path("pid_file", value)))
+    return None if value is None or value == "" else checks.file_path("pid_file", value)
 
 
 def _health_addr(value: object) -> str | None:

@@ -344,4 +344,4 @@ def _content() -> bytes:
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
-    return Path(os.fsdecode(checks.path("path", path)))
+    return checks.file_path("path", path)

@@ -15,7 +15,6 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, final
 
@@ -46,7 +45,7 @@ class Recorder:
     """Records real commands; created by `FakeService.record`, and a context manager for a part of its block."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(os.fsdecode(checks.path("path", path)))
+        self._path = checks.file_path("path", path)
         self._runs: list[list[dict[str, Any]]] = []
         self._finished: bool = False
 

@@ -23,7 +23,7 @@ def load_recording(path: str | os.PathLike[str]) -> list[Rule]:
         OSError: The file can't be read.
     """
     behaviours: dict[tuple[str, ...], list[Behaviour]] = {}
-    for command, happened in _runs(Path(os.fsdecode(checks.path("path", path)))):
+    for command, happened in _runs(checks.file_path("path", path)):
         behaviours.setdefault(command, []).append(_behaviour(happened))
     return [
         Rule([_AnySecret() if word == MASK else word for word in command], found, strict=True)

@@ -11,7 +11,6 @@ from builtins import list as list_  # the contract's method of that name hides i
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Final, final
 
 from ..._core import TEMPORARY, RegistryError, Viewpoint, checks, note_failure
@@ -48,7 +47,7 @@ class Registry:
     __slots__ = ("_place", "directory")
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory: Final = Path(os.fsdecode(checks.path("directory", directory))).absolute()
+        self.directory: Final = checks.file_path("directory", directory).absolute()
         self._place = RegistryDirectory(self.directory)
 
     def register(self, entry: DaemonEntry) -> DaemonEntry:

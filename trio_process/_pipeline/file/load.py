@@ -112,7 +112,7 @@ def read_pipeline(
             none.
         find_faults: Called with services of a file that has faults, to report those that only a unit can find.
     """
-    file = Path(os.fsdecode(checks.path("path", path)))
+    file = checks.file_path("path", path)
     return _read(file, dict(environ), (), keep_in=keep_in, find_faults=find_faults)  # os.environ decodes on each access
 
 
