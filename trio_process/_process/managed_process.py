@@ -34,6 +34,7 @@ from .._core import (
     shown_cwd,
     signal_name,
     signal_number,
+    without_traceback,
 )
 from .end_reason import Request
 from .lifecycle import OVER, SIGNALLABLE, Lifecycle, Phase, check_watched, wait_stopped
@@ -147,8 +148,10 @@ class ManagedProcess:
             ServiceClosedError: The process is detached and its service was left, so its end is not known.
         """
         await _wait_ended(self._child)
-        if (failure := self._child.record.failure()) is not None:
-            raise failure
+        if self._child.record.start_error is not None:
+            raise without_traceback(self._child.record.start_error)
+        if self._child.record.output_error is not None:
+            raise self._child.record.output_error
         if check:
             self.result().check()
         assert self._child.record.exit_code is not None
@@ -400,8 +403,10 @@ async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], li
         return found
     if lines._finished:
         check_watched(child)
-        if (failure := record.failure()) is not None:
-            raise failure
+        if record.output_error is not None:
+            raise record.output_error
+        if record.start_error is not None:
+            raise without_traceback(record.start_error)
         raise process.result().failure(f"no line with {wanted} came before the end")
     masker = masker_for(record.options)
     quoted = "".join("\n  " + escape_controls(masker(text)) for text in last) or " none"

@@ -198,12 +198,6 @@ class Record:
             return False
         return is_success(self.options, self.status, self.exit_code, self.reason)
 
-    def failure(self) -> Exception | None:
-        """Return the error to raise if it never ran, or if its output could not be stored."""
-        if self.start_error is not None:
-            return without_traceback(self.start_error)  # each raise would lengthen the traceback of the stored one
-        return self.output_error
-
     def raise_trouble(self) -> None:
         """Raise an error that no result can report: SIGKILL did not end the child, or its output could not be stored."""
         if self.survivors:
