@@ -76,13 +76,14 @@ class Surroundings:
 class Stream:
     """A socket as hypercorn uses it."""
 
-    __slots__ = ("_on_stall", "_raw", "_stream", "held", "reading", "socket", "stalled")
+    __slots__ = ("_on_stall", "_raw", "_stream", "held", "lock", "reading", "socket", "stalled")
 
     def __init__(self, raw: socket.socket, on_stall: Callable[[], object]) -> None:
         self.socket = trio.socket.from_stdlib_socket(raw)
         self.reading = trio.CancelScope()
         self.stalled = False
         self.held: bytearray | None = None  # data to be sent later, in one piece; see `corked`
+        self.lock = trio.Lock()  # of the task that sends: a ping must not come within a message
         self._on_stall = on_stall
         self._raw = raw
         self._stream = trio.SocketStream(self.socket)
@@ -115,7 +116,18 @@ class Stream:
             raise trio.BrokenResourceError("the client does not read")
         self.stalled = False
 
+    async def flush(self) -> None:
+        """Send the data that was held back, and hold none back from now on."""
+        try:
+            async with self.lock:
+                held, self.held = self.held, None
+                if held:
+                    await self.send_all(bytes(held))
+        finally:
+            self.held = None
+
     async def send_eof(self) -> None:
+        await self.flush()
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -268,6 +280,7 @@ class Connection(TCPServer):
         super().__init__(shared.frontend, shared.config, shared.context, shared.no_state, stream)  # type: ignore[arg-type] # as above
         self._on_change = shared.on_change
         self._refusal = shared.refusal
+        self.send_lock = stream.lock
         self.busy = False
         self.seat = Seat(shared.streams)
         self.active_at = trio.current_time()

@@ -15,8 +15,8 @@ class Corkable(Protocol):
 
     held: bytearray | None
 
-    async def send_all(self, data: bytes) -> None:
-        """Send data, or buffer it."""
+    async def flush(self) -> None:
+        """Send the data that was held back, and hold none back from now on."""
 
 
 current_stream: ContextVar[Corkable | None] = ContextVar("trio_process.current_stream", default=None)
@@ -37,9 +37,7 @@ async def corked() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        held, stream.held = stream.held, None
-        if held:
-            try:
-                await stream.send_all(bytes(held))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the reader of this connection sees it, too, and notifies the application
+        try:
+            await stream.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the reader of this connection sees it, too, and notifies the application

@@ -1,0 +1,101 @@
+"""Frames of a WebSocket: none comes within another."""
+
+import json
+import struct
+from contextlib import asynccontextmanager
+
+import trio
+from asking import LIMIT, connect, serving
+from trio.testing import wait_all_tasks_blocked
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+
+FIN, TEXT, BINARY, CLOSE, PING = 0x80, 1, 2, 8, 9
+
+
+def frame(first, payload=b"", length=None):
+    """Return a frame of a client, masked with zeros."""
+    length = len(payload) if length is None else length
+    if length < 126:
+        head = struct.pack("!BB", first, 0x80 | length)
+    elif length < 2**16:
+        head = struct.pack("!BBH", first, 0xFE, length)
+    else:
+        head = struct.pack("!BBQ", first, 0xFF, length)
+    return head + bytes(4) + payload
+
+
+def closing(code, reason=b""):
+    return frame(FIN | CLOSE, struct.pack("!H", code) + reason)
+
+
+@asynccontextmanager
+async def opened(control, after=b""):
+    """Open a WebSocket, send frames right after the handshake, and give the stream and the client's half of the protocol."""
+    lines = [
+        "GET /api/process/events HTTP/1.1",
+        "Host: localhost",
+        "Connection: upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version: 13",
+        f"Authorization: Bearer {control.token.reveal()}",
+    ]
+    with trio.fail_after(LIMIT):
+        stream = await connect(control)
+        async with stream:
+            await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += await stream.receive_some(1000)
+            head, _, rest = data.partition(b"\r\n\r\n")
+            assert b" 101 " in head
+            await stream.send_all(after)
+            yield stream, Connection(ConnectionType.CLIENT, trailing_data=rest)
+
+
+async def received(stream, client):
+    """Yield the events of a client until the server closes its connection."""
+    while True:
+        for event in client.events():
+            yield event
+        try:
+            data = await stream.receive_some(2**16)
+        except trio.BrokenResourceError:
+            return  # it had not read everything
+        if not data:
+            return
+        client.receive_data(data)
+
+
+async def test_a_message_in_fragments_and_pings_between_them_is_no_fault():
+    async with serving() as (control, _):
+        pieces = [frame(TEXT, b"\xe2\x82"), frame(FIN | PING, b"mine"), frame(FIN, b"\xac"), closing(1000)]
+        async with opened(control) as (stream, client):
+            for piece in pieces:
+                for byte in piece:
+                    await stream.send_all(bytes([byte]))
+            events = [event async for event in received(stream, client)]
+        assert [bytes(event.payload) for event in events if isinstance(event, Pong)] == [b"mine"]
+        assert events[-1].code == 1000
+
+
+async def test_no_ping_comes_within_a_message_that_waits_for_a_slow_reader(tmp_path, caplog):
+    async with serving(f"unix:{tmp_path}/s") as (control, service):
+        long = ["x" * 100_000] * 8  # the snapshot is larger than the buffers of the socket
+        await service.start("sh", "-c", "exec sleep 1000", *long)
+        async with opened(control, frame(FIN | PING, b"mine") * 30) as (stream, client):
+            await wait_all_tasks_blocked()
+            await stream.send_all(closing(1000))
+            text, pongs = "", 0
+            async for event in received(stream, client):
+                match event:
+                    case TextMessage():
+                        text += event.data
+                    case Pong():
+                        pongs += 1
+                    case Ping() | CloseConnection():
+                        pass
+        assert json.loads(text)["type"] == "snapshot"
+        assert pongs == 30
+        assert not caplog.records
