@@ -1,11 +1,11 @@
-"""Frames of a WebSocket: none comes within another."""
+"""Frames of a WebSocket: those that break the protocol end it with the reason, and none comes within another."""
 
 import json
 import struct
 from contextlib import asynccontextmanager
 
 import trio
-from asking import LIMIT, connect, serving
+from asking import LIMIT, ask, connect, serving
 from trio.testing import wait_all_tasks_blocked
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
@@ -27,6 +27,34 @@ def frame(first, payload=b"", length=None):
 
 def closing(code, reason=b""):
     return frame(FIN | CLOSE, struct.pack("!H", code) + reason)
+
+
+BAD = [
+    (b"\x81\x02hi", 1002),  # not masked
+    (frame(FIN | 0x40 | TEXT, b"x"), 1002),  # a reserved bit
+    (frame(FIN | 0x10 | TEXT, b"x"), 1002),
+    (frame(FIN | 3), 1002),  # a reserved opcode
+    (frame(FIN | 11), 1002),
+    (frame(PING, b"x"), 1002),  # a control frame in fragments
+    (frame(FIN | PING, b"x" * 126), 1002),
+    (frame(FIN, b"x"), 1002),  # it continues nothing
+    (frame(TEXT, b"x") + frame(FIN | TEXT, b"y"), 1002),
+    (b"\x81\xfe\x00\x02" + bytes(4) + b"hi", 1002),  # a length in more bytes than it needs
+    (frame(FIN | TEXT, length=2**63), 1002),
+    (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1002),
+    (frame(FIN | CLOSE, b"\x03"), 1002),
+    (closing(999), 1002),
+    (closing(1005), 1002),
+    (closing(1000, b"\xff"), 1007),
+    (frame(FIN | TEXT, b"\xff"), 1007),
+    (frame(TEXT, b"\xe2\x82") + frame(FIN, b"x"), 1007),  # half a character
+    (frame(FIN | BINARY, bytes(2**20 + 1)), 1009),
+    (b"".join([frame(TEXT, b"x" * 65000), *[frame(0, b"x" * 65000)] * 16]), 1009),
+    (closing(1000), 1000),
+    (closing(3000, b"bye"), 3000),
+    (frame(FIN | CLOSE), 1005),
+    (closing(1000) + frame(FIN | TEXT, b"more"), 1000),
+]
 
 
 @asynccontextmanager
@@ -66,6 +94,16 @@ async def received(stream, client):
         if not data:
             return
         client.receive_data(data)
+
+
+async def test_a_frame_that_breaks_the_protocol_ends_the_stream_with_its_code():
+    async with serving() as (control, _):
+        for data, code in BAD:
+            async with opened(control) as (stream, client):
+                await stream.send_all(data)
+                codes = [event.code async for event in received(stream, client) if isinstance(event, CloseConnection)]
+            assert codes == [code], data[:80]
+        assert b"streams_open 0" in (await ask(control, "GET", "/metrics")).body
 
 
 async def test_a_message_in_fragments_and_pings_between_them_is_no_fault():

@@ -1,7 +1,8 @@
 """One client of a health server: hypercorn's HTTP/1 on a socket that can be cut at any time.
 
 It mends what was observed with hypercorn 0.18: a client that never reads hangs its shutdown; a connection whose client
-has left keeps its descriptor; a refused WebSocket stays open; Ctrl-C in its tasks is lost.
+has left keeps its descriptor; a refused WebSocket stays open; one that breaks the protocol isn't told so; Ctrl-C in its
+tasks is lost.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response as StreamResponse
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.task_group import _handle as hypercorn_handle
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 
 from ..._core import logger
 from .cork import current_stream
@@ -42,6 +46,7 @@ Refusal = Callable[[int], tuple[Sequence[tuple[bytes, bytes]], bytes]]
 """Returns the headers and the body of an answer that the server gives by itself, without the application."""
 
 _PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
+_MAX_MESSAGE: Final = 2**20  # bytes, or characters, of a WebSocket message
 _SEND_PATIENCE: Final = 5.0  # seconds within which a client must read some of the sent data
 _BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
 _BOTH_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
@@ -69,6 +74,7 @@ class Surroundings:
         self.config.errorlog = logger
         self.config.include_server_header = False
         self.config.websocket_ping_interval = _PING_EVERY
+        self.config.websocket_max_message_size = _MAX_MESSAGE
         self.context = WorkerContext(None)
         self.no_state: Any = {}
 
@@ -146,6 +152,31 @@ class Stream:
         self.reading.cancel()
 
 
+class _WebSocket(WSStream):
+    """hypercorn's, but one that breaks the protocol is ended, with the reason (RFC 6455, 7.1.7 and 7.4)."""
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    await self._end(CloseConnection(CloseReason.MESSAGE_TOO_BIG, f"over {_MAX_MESSAGE} bytes"))
+                    return
+                if event.message_finished:
+                    assert self.app_put is not None, "accepted by the application"
+                    await self.app_put(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):  # the client's, or made by wsproto for a bad frame
+                await self._end(event)
+
+    async def _end(self, event: CloseConnection) -> None:
+        await self._send_wsproto_event(event)  # nothing, if we have sent one already
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
 class _Protocol(H11Protocol):
     """Only HTTP/1: a health server gains nothing from HTTP/2, whose flow control can block a response for ever."""
 
@@ -184,6 +215,8 @@ class _Protocol(H11Protocol):
             await self.send(Closed())
             return
         await super()._create_stream(request)
+        if isinstance(self.stream, WSStream):
+            self.stream.__class__ = _WebSocket  # hypercorn lets nobody choose it; no frame has been handled yet
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send a part of an answer; hypercorn's own refusals, which are empty, get headers and a body."""
