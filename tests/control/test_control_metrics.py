@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from asking import Refused, ask, events, get, serving, websocket
+from asking import Refused, ask, events, get, raw, serving, websocket
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
@@ -33,6 +33,22 @@ async def test_both_formats_are_accepted_by_their_parsers(tmp_path):
         assert kind == "text/plain; version=0.0.4; charset=utf-8"
         assert families["trio_process_processes_started"].samples[0].value == 2
         assert families["trio_process_pipeline_tasks"].samples[0].labels["state"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (["text/plain", "application/openmetrics-text;q=0.9"], "text/plain"),
+        (["application/openmetrics-text;q=0, */*"], "text/plain"),
+        (["text/plain;q=0.1", "application/openmetrics-text;q=0.9"], "application/openmetrics-text"),
+        (["application/openmetrics-text", "text/html"], "application/openmetrics-text"),
+    ],
+)
+async def test_the_format_goes_by_the_weights_of_accept_however_many_headers_there_are(lines, kind):
+    async with serving() as (control, _):
+        head = ["GET /metrics HTTP/1.1", "Host: localhost", f"Authorization: Bearer {control.token.reveal()}"]
+        got = await raw(control, "\r\n".join([*head, *(f"Accept: {each}" for each in lines), "", ""]).encode())
+        assert got.headers["content-type"].partition(";")[0] == kind
 
 
 async def test_a_stream_is_counted_with_the_status_that_it_got():

@@ -153,6 +153,11 @@ async def test_every_failed_check_has_a_line_and_a_name():
         assert body == "unhealthy: broken: a\nunhealthy: check 2: b\nunhealthy: Callable: no answer\n"
 
 
+async def test_json_that_is_not_wanted_is_not_sent(server):
+    for lines in ("application/json;q=0", "text/plain\r\nAccept: application/json;q=0.5"):
+        assert await get(server.addr, "/health", lines) == (200, "ok\n")
+
+
 @pytest.mark.parametrize("accept", ["application/health+json", "text/html, application/json;q=0.9"])
 async def test_json_has_every_check(server, accept):
     server.add_check(lambda: None, name="good")

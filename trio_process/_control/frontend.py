@@ -13,7 +13,7 @@ from .._daemon import LastMessage
 from .api import Match, Route, Router, check, check_query, record
 from .gate import Access, Guard, Need
 from .live import Plane, refuse_websocket, serve_events, serve_websocket, watch_leaving
-from .message import Answer, Message, Receive, Request, Send, failure, head_of, parse_query, read_body
+from .message import Answer, Message, Receive, Request, Send, failure, fields, head_of, parse_query, read_body
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Frontend:
     async def _request(self, scope: Any, receive: Receive, match: Match) -> Request:
         route = match.route
         assert route is not None, "asked for only with one"
-        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        headers = fields(scope["headers"])
         body: Mapping[str, Any] = {}
         if b"content-length" in headers or b"transfer-encoding" in headers:
             with trio.move_on_after(_BODY_TIMEOUT) as limit:
@@ -174,7 +174,7 @@ class Frontend:
                 return
             query = parse_query(scope["query_string"])
             check_query(route, query)
-            request = Request(method="GET", path=match.values, query=query, headers=dict(scope["headers"]), body={})
+            request = Request(method="GET", path=match.values, query=query, headers=fields(scope["headers"]), body={})
             await serve_websocket(self._plane, request, receive, send)
         except Problem as problem:
             await self._refuse(problem, send)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..._daemon import preferred
 from ..live import Plane, refresh_samples
 from ..message import Answer, Request, success
 from .metrics import OPENMETRICS, PROMETHEUS, render
 
 _TEXT: Final = b"text/plain; charset=utf-8"
+_OPENMETRICS: Final = "application/openmetrics-text"
 
 
 async def metrics(plane: Plane, request: Request) -> Answer:
     """Answer ``GET /metrics``."""
-    openmetrics = b"application/openmetrics-text" in request.headers.get(b"accept", b"")
+    kind = preferred(request.headers.get(b"accept", b"").decode("latin-1"), [_OPENMETRICS], "text/plain")
+    openmetrics = kind == _OPENMETRICS
     await refresh_samples(plane)
     body = render(plane, openmetrics=openmetrics)
     return Answer(200, body, OPENMETRICS if openmetrics else PROMETHEUS)

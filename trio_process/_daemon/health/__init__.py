@@ -6,6 +6,7 @@ from .cork import corked
 from .judge import judge, one_line, reason_of
 from .last_message import LastMessage
 from .listen import listening
+from .negotiate import preferred
 from .probe import Answer, ask, probe_health, probe_ready, wait_for_health, wait_for_ready, why_not_connected
 from .server import HealthServer, import_http
 from .serving import serving
@@ -27,6 +28,7 @@ __all__ = [
     "listening",
     "one_line",
     "parse_address",
+    "preferred",
     "probe_health",
     "probe_ready",
     "reason_of",

@@ -95,7 +95,9 @@ class HealthApp(QuartTrio):
         request = (request_context or request_ctx).request
         if self.is_ours(request.path) and not isinstance(request.routing_exception, RequestRedirect):
             return _response(
-                await answer_probe(self._state, request.method, request.path, request.headers.get("Accept", ""))
+                await answer_probe(
+                    self._state, request.method, request.path, ",".join(request.headers.getlist("Accept"))
+                )
             )
         return await super().dispatch_request(request_context)
 
@@ -179,10 +181,7 @@ class Frontend:
         return not any(name in _BODY_HEADERS for name, _ in scope["headers"])
 
     async def _probe(self, scope: Any, send: _Send) -> None:
-        accept = ""
-        for name, value in scope["headers"]:
-            if name == b"accept":
-                accept = value.decode("latin-1")
+        accept = ",".join([value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"])
         answer = await answer_probe(self._state, scope["method"], scope["path"], accept)
         headers = [
             (b"content-type", answer.content_type.encode()),

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, final
 from ..._core import checks as rules
 from ..._core import dumps
 from .checks import CheckResult, HealthChecks, check_owner
+from .negotiate import preferred
 
 _JSON_TYPES: Final = ("application/health+json", "application/json")
 
@@ -113,8 +114,8 @@ def json_type(accept: str) -> str:
     """Return the JSON media type that an `Accept` header asks for, "" for plain text."""
     if not accept or accept == "*/*":
         return ""
-    named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    return next((kind for kind in _JSON_TYPES if kind in named), "")
+    kind = preferred(accept, _JSON_TYPES, "text/plain")
+    return kind if kind in _JSON_TYPES else ""
 
 
 def _unhealthy(results: list[CheckResult]) -> Answer:
