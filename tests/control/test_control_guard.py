@@ -71,6 +71,13 @@ async def test_the_page_and_the_probes_need_none(control, path):
         "[::1]",
         "127.9.9.9:80",
         "[::ffff:127.0.0.1]",
+        "[0:0:0:0:0:0:0:1]",
+        "127.1",
+        "127.0.0.01:",
+        "0x7F.1:8700",
+        "0177.0.0.1",
+        "2130706433",
+        "OPS.example.org.",
         "ops.example.org",
     ],
 )
@@ -79,7 +86,18 @@ async def test_a_host_that_is_ours_is_believed(control, host):
 
 
 @pytest.mark.parametrize(
-    "host", ["attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example", "10.0.0.1", "1"]
+    "host",
+    ["attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example", "10.0.0.1", "1"]
+    + [
+        "10.1",
+        "0x7f.attacker.example",
+        "127.0.0.256",
+        "127.0.0.09",
+        "0",
+        "[::127.0.0.1]",
+        "localhost..",
+        "a.localhost",
+    ],
 )
 async def test_a_rebound_name_is_misdirected(control, host):
     assert (await head(control, f"Host: {host}", bearer(control))).code == "misdirected"
@@ -98,6 +116,10 @@ async def test_a_rebound_name_is_misdirected(control, host):
         ("Host: ",),
         ("Host: [::1",),
         ("Host: localhost:99999",),
+        ("Host: %31%32%37.0.0.1",),
+        ("Host: 127\u30020.0.1".encode().decode("latin-1"),),
+        ("Host: [::1%25lo]",),
+        ("Host: [127.0.0.1]",),
         ("Host: a b",),
     ],
 )
@@ -346,7 +368,7 @@ async def test_a_given_token_is_taken_as_a_secret_or_a_text():
             assert (await get(control, "/processes", Authorization="Bearer abc")).status == 200
 
 
-@pytest.mark.parametrize("text", ["localhost", "127.0.0.1", "::1", "127.1.2.3", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("text", ["localhost", "127.0.0.1", "::1", "127.1.2.3", "::ffff:127.0.0.1", "127.1", "0x7f.1"])
 def test_loopback_is_known_in_every_spelling(text):
     assert is_loopback(text)
 
@@ -360,6 +382,14 @@ def test_what_is_not_loopback_is_known_too(text):
 def test_what_is_no_authority_is_none(text):
     assert parse_authority(text) is None
     assert parse_origin(f"http://{text}") is None
+
+
+def test_an_address_is_compared_whatever_its_spelling():
+    names = Names(["192.0.2.1", "2001:DB8:0::1"], 8700, ["198.51.100.1:80"])
+    known = ["192.0.2.1", "192.0.513", "[::ffff:192.0.2.1]", "[2001:db8::1]", "[2001:0DB8::0001]", "198.51.100.01:80"]
+    assert all(names.knows(parse_authority(text)) for text in known)
+    assert not any(names.knows(parse_authority(text)) for text in ["192.0.2.2", "[2001:db8::2]", "198.51.100.1:81"])
+    assert names.knows(parse_authority("203.0.113.1"), "::ffff:203.0.113.1")  # of a socket that takes both families
 
 
 def test_a_name_with_a_port_is_for_that_port_alone():

@@ -4,11 +4,15 @@ DNS rebinding makes a browser send requests for `attacker.example` to 127.0.0.1;
 `attacker.example`. So a `Host` is accepted only if it is one of our names. Its port is not compared, so that port
 forwarding (``ssh -L``, containers) works; an `Origin` must name the same port, because other programs may serve pages
 on other ports of this machine.
+
+An address is compared whatever its spelling: ``127.1`` is 127.0.0.1 to the resolver and to browsers (URL standard, 3.5), so
+no site can have it as its name.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
@@ -17,13 +21,14 @@ from ..._core import OptionError
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-_HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?\Z"  # compiled and cached at first use
+_HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{0,5}))?\Z"  # compiled and cached at first use
 _ORIGIN: Final = r"(https?)://(.+)\Z"
+_NUMBERS: Final = r"[0-9a-fx.]+"  # of which inet_aton(3) reads one to four
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Authority(NamedTuple):
-    """A host, in lower case and without brackets, and a port or None."""
+    """A host, in lower case and without brackets, an address in its usual spelling; and a port or None."""
 
     host: str
     port: int | None
@@ -36,14 +41,16 @@ def parse_authority(text: str) -> Authority | None:
     (Authority(host='localhost', port=8700), None)
     """
     found = re.match(_HOST, text)
-    if found is None or (found[2] is not None and int(found[2]) > 65535):
+    port = int(found[2]) if found is not None and found[2] else None  # it may be empty (RFC 3986, 3.2.3)
+    if found is None or (port is not None and port > 65535):
         return None
-    host = found[1].lower().removesuffix(".")
+    host = found[1]
     if host.startswith("["):
         host = host[1:-1]
-        if _address(host) is None:
+        if ":" not in host or _address(host) is None:
             return None
-    return Authority(host, None if found[2] is None else int(found[2])) if host else None
+    host = canonical(host)
+    return Authority(host, port) if host else None
 
 
 def parse_origin(text: str) -> tuple[str, Authority] | None:
@@ -62,19 +69,31 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     address = _address(host)
-    if address is None:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # IPv6 only
-    return bool((mapped or address).is_loopback)
+    return address is not None and address.is_loopback
+
+
+def canonical(host: str) -> str:
+    """Return a host as it is compared: in lower case, without the last dot, an address in its usual spelling.
+
+    >>> canonical("Localhost."), canonical("127.1"), canonical("::FFFF:7f00:1"), canonical("0::1")
+    ('localhost', '127.0.0.1', '127.0.0.1', '::1')
+    """
+    host = host.lower().removesuffix(".")
+    address = _address(host)
+    return host if address is None else str(address)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    from ipaddress import ip_address  # noqa: PLC0415 - kept out of the import time
+    from ipaddress import IPv4Address, ip_address  # noqa: PLC0415 - kept out of the import time
 
     try:
-        return ip_address(host)
+        address = ip_address(host)
     except ValueError:
-        return None
+        try:
+            return IPv4Address(socket.inet_aton(host)) if re.fullmatch(_NUMBERS, host) else None
+        except OSError:
+            return None
+    return getattr(address, "ipv4_mapped", None) or address  # IPv6 only
 
 
 @final
@@ -96,7 +115,7 @@ class Names:
     def __init__(
         self, bound: Iterable[str], port: int, hosts: Iterable[object] = (), *, anything: bool = False
     ) -> None:
-        bound = [host.lower() for host in bound]
+        bound = [canonical(host) for host in bound]
         everywhere = any(host in ("", "0.0.0.0", "::") for host in bound)  # noqa: S104 - compared, not bound
         self._loopback = everywhere or any(is_loopback(host) for host in bound)
         self._hosts = {host for host in bound if host}
@@ -123,7 +142,7 @@ class Names:
             (self._loopback and is_loopback(authority.host))
             or authority.host in self._hosts
             or authority in self._with_port
-            or (bool(local) and authority.host == local)
+            or (bool(local) and authority.host == canonical(local))
         )
 
     def is_own_origin(self, origin: str, host: Authority, local: str = "") -> bool:
