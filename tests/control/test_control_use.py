@@ -118,11 +118,11 @@ def steer_by_keys(tab):
             page.keyboard.press(key)
         until(page, f"location.hash === '{where}'")
     page.keyboard.press("Escape")
-    until(page, "location.hash === '#/'")
+    page.locator("tr", has_text="db").wait_for()  # the address changes before the view does
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("k")
-    assert page.locator("tr.picked").get_by_text("db").count()
+    page.locator("tr.picked", has_text="db").wait_for()
     page.keyboard.press("?")
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Keyboard help").click()
