@@ -1,5 +1,6 @@
 """The errors as people see them: by their public names, and after they were pickled."""
 
+import copyreg
 import importlib
 import pickle
 import socket
@@ -16,6 +17,7 @@ from trio_process import (
     HealthServer,
     PipelineError,
     ProcessError,
+    ProgramNotFoundError,
     Supervisor,
     UnitSpec,
     load_pipeline,
@@ -23,6 +25,7 @@ from trio_process import (
 from trio_process._cli.instance import NotRunningError
 from trio_process._cluster.wire import WireError
 from trio_process._control.client import ControlError
+from trio_process._core.errors import without_traceback
 from trio_process.exec import run_quiet
 from trio_process.testing import FakeService
 
@@ -103,3 +106,48 @@ def test_an_error_of_another_program_may_have_a_base_with_keywords_of_its_own():
         pass
 
     assert TheirError.code == 7
+
+
+def made_with(kept, make, args):
+    twin = make(*args)
+    for name, value in kept.items():
+        setattr(twin, name, value)
+    return twin
+
+
+def with_all(error):
+    """Reduce an error as tblib does, which Dask installs for all classes: its copies keep what copies usually lose."""
+    kept = {name: getattr(error, name) for name in ("__traceback__", "__context__", "__cause__")}
+    return made_with, (kept, *error.__reduce__()[:2])
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    "cause", [None, FileNotFoundError(2, "No such file"), FileNotFoundError(2, "No such file", "greet")]
+)
+def test_a_stored_error_has_no_frames_whatever_copies_keep(monkeypatch, kept, cause):
+    for cls in (ProgramNotFoundError, FileNotFoundError) if kept else ():
+        monkeypatch.setitem(copyreg.dispatch_table, cls, with_all)
+    with pytest.raises(ProgramNotFoundError) as caught:
+        try:
+            raise cause or LookupError("another one")
+        except OSError as error:
+            raise ProgramNotFoundError("not there") from error
+        except LookupError:
+            raise ProgramNotFoundError("not there")  # noqa: B904 - with a context, and without a cause
+    twin = without_traceback(caught.value)
+    assert caught.value.__context__
+    assert (type(twin), str(twin), twin.__traceback__, twin.__context__) == (
+        ProgramNotFoundError,
+        "not there",
+        None,
+        None,
+    )
+    if cause is None:
+        assert twin.__cause__ is None
+    else:
+        assert (str(twin.__cause__), twin.__cause__.__traceback__, twin.__cause__.__context__) == (
+            str(cause),
+            None,
+            None,
+        )

@@ -59,6 +59,7 @@ def without_traceback(error: _Error) -> _Error:
         twin = copy(error)
     except Exception:  # noqa: BLE001 - of another package: its class may not be made for copies
         return error
+    twin.__traceback__ = twin.__context__ = None  # some programs make copies keep them: tblib, and so Dask, does
     if error.__cause__ is not None:
         twin.__cause__ = without_traceback(error.__cause__)
     return twin
