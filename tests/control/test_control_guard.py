@@ -87,13 +87,17 @@ async def test_a_host_that_is_ours_is_believed(control, host):
 
 @pytest.mark.parametrize(
     "host",
-    ["attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example", "10.0.0.1", "1"]
-    + [
-        "10.1",
+    [
+        "attacker.example",
+        "127.0.0.1.attacker.example",
+        "localhost.attacker.example",
         "0x7f.attacker.example",
+        "10.0.0.1",
+        "10.1",
+        "1",
+        "0",
         "127.0.0.256",
         "127.0.0.09",
-        "0",
         "[::127.0.0.1]",
         "localhost..",
         "a.localhost",
