@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import trio
-from asking import answer, ask, connect, get, post, raw, serving, websocket
+from asking import answer, ask, connect, events, get, post, raw, serving, websocket
 
 from trio_process import Access, ControlServer, DaemonEntry, HealthServer, Registry, Secret, Service
 from trio_process._control.live import Plane
@@ -179,6 +179,9 @@ async def test_what_was_not_given_is_unavailable():
         ("/pipelines/run", {"specs": [{"name": "a"}]}, "specs[0].command"),
         ("/pipelines/run", {"specs": [{"name": "a", "command": "true"}] * 2}, "specs"),
         ("/pipelines/run", {"specs": [], "mode": "backwards"}, "mode"),
+        ("/pipelines/run", {"specs": [], "mode": "sequential", "schedule": "waves"}, "schedule"),
+        ("/pipelines/run", {"specs": [], "mode": "parallel", "onFailure": "kill"}, "onFailure"),
+        ("/pipelines/run", {"specs": [], "schedule": "never"}, "schedule"),
     ],
 )
 async def test_a_field_that_is_refused_is_named(path, body, field):
@@ -264,6 +267,27 @@ async def test_a_pipeline_is_200_whatever_becomes_of_it(mode):
         assert (got.data["passed"], got.data["failed"], got.data["success"]) == (1, 1, False)
         assert [result["name"] for result in got.data["results"]] == ["one", "two"]
         assert (await get(control, f"/pipelines/{got.data['id']}")).data["state"] in ("passed", "failed")
+
+
+@pytest.mark.parametrize("mode", ["all", "sequential", "parallel"])
+async def test_a_pipeline_that_a_client_runs_is_stopped_by_another(mode):
+    async with serving(access=Access.RUN) as (control, _), trio.open_nursery() as nursery, events(control) as stream:
+        ended = []
+
+        async def run():
+            specs = [{"name": "long", "command": "sleep", "args": ["1000"]}]
+            ended.append(await post(control, "/pipelines/run", {"mode": mode, "specs": specs}))
+
+        nursery.start_soon(run)
+        await stream.event("process.started")
+        (row,) = (await get(control, "/pipelines")).data
+        assert row["stoppable"] is True
+        got = await post(control, f"/pipelines/{row['id']}/stop?wait=20")
+        assert (got.status, got.data["stopped"], got.data["state"]) == (200, True, "failed")
+        with trio.fail_after(20):
+            while not ended:
+                await trio.sleep(0.01)
+        assert ended[0].data["failed"] == 1
 
 
 async def test_logs_are_read_by_cursors():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from ..._core import OptionError, PipelineError
 from ..._pipeline import RunAllResult, Runner, find_faults
 from ..live import Pipeline, Plane
 from ..message import Answer, Request, success
-from ..problem import Problem
+from ..problem import Problem, invalid
 from .bodies import specs_of
+
+_OF_ALL: Final = frozenset({"schedule", "onFailure"})  # what neither a sequential nor a parallel run has
 
 
 async def list_pipelines(plane: Plane, request: Request) -> Answer:  # noqa: ARG001 - as all handlers
@@ -46,6 +50,9 @@ def _pipeline(plane: Plane, request: Request) -> Pipeline:
 async def run_pipeline(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /pipelines/run``: 200 whatever the result of the pipeline."""
     service = plane.need_service()
+    mode: str = request.body.get("mode", "all")
+    for name in _OF_ALL.intersection(request.body) if mode != "all" else ():
+        raise invalid(name, f"{name} is for the mode 'all'; the mode {mode!r} has none")
     specs = specs_of(request.body)
     if faults := find_faults(specs):  # before it is listed
         raise _refused(PipelineError(faults))
@@ -57,17 +64,18 @@ async def run_pipeline(plane: Plane, request: Request) -> Answer:
     timeout: float | None = request.body.get("timeout")
     try:
         with plane.interruptible():
-            match request.body.get("mode", "all"):
+            match mode:
                 case "sequential":
-                    result = await runner.run_sequential(specs, timeout=timeout, updates=updates)
+                    result = await runner.run_sequential(specs, timeout=timeout, stopping=stopping, updates=updates)
                 case "parallel":
-                    result = await runner.run_parallel(specs, timeout=timeout, updates=updates)
+                    result = await runner.run_parallel(specs, timeout=timeout, stopping=stopping, updates=updates)
                 case _:
                     result = await runner.run_all(
                         specs,
                         schedule=request.body.get("schedule", "waves"),
                         on_failure=request.body.get("onFailure", "continue"),
                         timeout=timeout,
+                        stopping=stopping,
                         updates=updates,
                     )
     except PipelineError as error:
