@@ -204,6 +204,10 @@ def test_durations_are_written_as_people_say_them(seconds, text):
 
 def test_controls_are_shown_and_newline_and_tab_are_kept():
     assert escape_controls("a\tb\nc\x1b[31m\x9b\u202e\r") == "a\tb\nc\\x1b[31m\\x9b\\u202e\\r"
+    for char in "\xad\u061c\u200b\u200e\u2028\u2029\u2060\u2066\ufeff\ufff9":  # of direction, or of no width
+        assert escape_controls(f"a{char}b") == f"a{ascii(char)[1:-1]}b"
+    for text in ("\N{MAN}\u200d\N{WOMAN}", "\u05e9\u05dc\u05d5\u05dd", "e\u0301", "\N{BLACK HEART SUIT}\ufe0f"):
+        assert escape_controls(text) == text
 
 
 def test_commands_are_written_as_one_would_type_them():

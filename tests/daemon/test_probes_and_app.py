@@ -276,6 +276,21 @@ class Boom(Exception):
     pass
 
 
+async def test_what_a_client_sends_makes_no_line_of_its_own_in_the_log(server, caplog):
+    @server.app.get("/broken/<name>")
+    async def broken(name):
+        async def lines():
+            yield b"first\n"
+            raise Boom(f"no {name}")
+
+        return lines(), 200
+
+    await exchange(server.addr, b"GET /broken/a%0aERROR%20forged%1b[2J%e2%80%ae HTTP/1.1\r\nHost: x\r\n\r\n")
+    [record] = caplog.records
+    assert record.getMessage().isprintable()
+    assert "/broken/a ERROR forged" in record.getMessage()
+
+
 @pytest.mark.parametrize("error", [Boom("boom"), ValueError("boom"), ExceptionGroup("many", [Boom("boom")])])
 async def test_an_error_in_a_stream_is_one_log_record_and_ends_that_response_alone(server, caplog, error):
     @server.app.get("/broken")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from .._core import ProcessError, logger, open_scope
-from .._daemon import LastMessage
+from .._daemon import LastMessage, reason_of
 from .api import Match, Route, Router, check, check_query, record
 from .gate import Access, Guard, Need
 from .live import Plane, refuse_websocket, serve_events, serve_websocket, watch_leaving
@@ -249,7 +249,5 @@ async def _respond(scope: Any, request: _Body, send: Send, answer: Answer) -> No
 
 
 def _log_fault(what: str, error: BaseException) -> None:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
     exc_info = error if logger.isEnabledFor(logging.DEBUG) else None
-    logger.error("control server: %s led to %s: %s", what, type(error).__name__, error, exc_info=exc_info)
+    logger.error("control server: %s led to %s", what, reason_of(error), exc_info=exc_info)

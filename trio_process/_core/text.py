@@ -11,8 +11,11 @@ from typing import final
 
 from .secret import MASK, Secret
 
-# C0, DEL, C1 and the bidirectional controls, which can move a cursor, clear a screen or hide text
-_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+# C0, DEL and C1, which can move a cursor and clear a screen; the controls of direction (UAX 9), the separators of lines, and
+# what nothing is drawn for, by which a name looks like another. Not the joiners of scripts and emoji.
+_CONTROLS = (
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 
 
 @final

@@ -20,6 +20,7 @@ from quart_trio import QuartTrio
 from ..._core import grace, logger, open_scope, open_shielded_scope, raise_first
 from .app import Frontend, HealthApp, raise_interrupt
 from .connection import Application, Connection, Refusal, Stream, Surroundings
+from .judge import reason_of
 from .state import HealthState
 
 _IDLE_LIMIT: Final = 5.0  # seconds between requests, or for the head of one
@@ -230,11 +231,8 @@ async def _hurry(scope: trio.CancelScope) -> None:
 
 
 def _log_drop(error: BaseException) -> None:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
     logger.warning(
-        "health server: a connection was dropped, its request led to %s: %s",
-        type(error).__name__,
-        error,
+        "health server: a connection was dropped, its request led to %s",
+        reason_of(error),
         exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
     )

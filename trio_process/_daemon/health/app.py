@@ -14,6 +14,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.routing import RequestRedirect
 
 from ..._core import logger
+from .judge import one_line, reason_of
 from .last_message import LastMessage
 from .state import Answer, HealthState
 from .streams import stream_place
@@ -223,15 +224,8 @@ async def _read_the_rest(receive: _Receive) -> None:
 
 
 def _log_broken(scope: Any, error: BaseException) -> None:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    logger.error(
-        "health server: the response to %s %s broke off: %s: %s",
-        scope.get("method", "WebSocket"),
-        scope["path"],
-        type(error).__name__,
-        error,
-    )
+    what = scope.get("method", "WebSocket"), one_line(scope["path"])  # decoded, it may contain anything
+    logger.error("health server: the response to %s %s broke off: %s", *what, reason_of(error))
 
 
 def raise_interrupt(group: BaseExceptionGroup[BaseException]) -> None:
