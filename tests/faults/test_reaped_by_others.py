@@ -19,7 +19,7 @@ REAPERS = {
 
 PROGRAM = """
 import os, signal, threading, time, trio
-from trio_process import Service
+from trio_process import ProcessStartError, Service, ServiceOptions
 
 def reap():
     try:
@@ -37,28 +37,54 @@ def reap_for_ever():
 async def main():
     async with Service() as service:
         {reaper}
-        for _ in range(30):
-            result = await service.run("sh", "-c", "echo out; exit 2", check=False)
-            assert result.exit_code in (2, 255), result
-            assert result.output == "out\\n", result
+        {runs}
     print("done")
 
 trio.run(main)
 """
 
+RUNS = """
+        for _ in range(30):
+            result = await service.run("sh", "-c", "echo out; exit 2", check=False)
+            assert result.exit_code in (2, 255), result
+            assert result.output.split() == ["out"], result
+"""
+
+FAILING_RUNS = """
+        for _ in range(10):
+            assert (await service.run("greet", check=False)).output.split() == ["hello"]
+            for command, why in ("/no/such", "no file"), ("damaged", "interpreter"), ("/etc", "not executable"):
+                try:
+                    await service.run(command)
+                except ProcessStartError as error:
+                    assert why in str(error), error
+"""
+
 
 @pytest.mark.parametrize("reaper", REAPERS)
 def test_a_child_that_something_else_reaps_is_no_failed_start(reaper):
-    code = PROGRAM.replace("{reaper}", REAPERS[reaper])
+    code = PROGRAM.replace("{reaper}", REAPERS[reaper]).replace("{runs}", RUNS)
     done = forked.run_program([sys.executable, "-c", code], timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 @pytest.mark.parametrize("reaper", REAPERS)
+def test_a_failed_exec_that_something_else_reaps_says_why_and_the_next_one_on_the_path_runs(reaper, tmp_path):
+    for name, directory, first in ("greet", "a", "/no/such"), ("greet", "b", "/bin/sh"), ("damaged", "b", "/no/such"):
+        program = tmp_path / directory / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!{first}\necho hello\n")
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}/a:{tmp_path}/b:/usr/bin:/bin"}
+    code = PROGRAM.replace("{reaper}", REAPERS[reaper]).replace("{runs}", FAILING_RUNS)
+    done = forked.run_program([sys.executable, "-c", code], timeout=60, env=environment)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("reaper", REAPERS)
 def test_a_guardian_that_something_else_reaps_is_no_error(reaper):
-    guarded = PROGRAM.replace("Service()", "Service(options=ServiceOptions(guardian=True))")
-    code = guarded.replace("import Service", "import Service, ServiceOptions").replace("{reaper}", REAPERS[reaper])
-    done = forked.run_program([sys.executable, "-c", code], timeout=60)
+    guarded = PROGRAM.replace("{runs}", RUNS).replace("Service()", "Service(options=ServiceOptions(guardian=True))")
+    done = forked.run_program([sys.executable, "-c", guarded.replace("{reaper}", REAPERS[reaper])], timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 

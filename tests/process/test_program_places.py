@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from trio_process import ProcessStartError, ProgramNotFoundError, RunOptions, Service
+from trio_process._process.local import fork_exec
 
 
 def install(directory, says, mode=0o755):
@@ -201,11 +202,21 @@ async def test_a_fork_that_fails_starts_no_other_program(path, monkeypatch):
         assert await greeting(service, path) == "first"
 
 
-async def test_a_directory_that_cannot_be_entered_starts_no_other_program(path):
+async def test_a_directory_that_cannot_be_entered_starts_no_other_program(path, monkeypatch):
     install(path / "first", "first")
+    forks = []
+
+    def counted(image):
+        forks.append(image)
+        return start(image)
+
     async with Service() as service:
+        start = fork_exec.start
+        monkeypatch.setattr(fork_exec, "start", counted)
         for _ in range(2):
+            forks.clear()
             options = RunOptions(command="greet", cwd=path / "none", env={"PATH": search(path, "first", "second")})
             with pytest.raises(ProcessStartError, match="the directory cwd="):
                 await service.run_with_options(options)
+            assert len(forks) == 1
             assert await greeting(service, path) == "first"

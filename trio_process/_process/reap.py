@@ -13,6 +13,7 @@ import select
 import signal
 import struct
 import threading
+from contextlib import suppress
 from typing import Final
 
 from .._core import ProcessError, ResourceUsage, logger, read_stat
@@ -30,9 +31,10 @@ def open_pidfd(pid: int) -> int:
     except ProcessLookupError:
         return -1  # a handler of SIGCHLD, or a thread in waitpid(-1): from here on the number may be another process's
     except OSError:
-        kill_group(pid)
-        os.kill(pid, signal.SIGKILL)  # should it have left its group already
-        os.waitpid(pid, 0)
+        with suppress(ProcessLookupError, ChildProcessError):  # it has ended, and was reaped as above
+            kill_group(pid)
+            os.kill(pid, signal.SIGKILL)  # should it have left its group already
+            os.waitpid(pid, 0)
         raise
 
 

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, NamedTuple
 
 _KNOWN: Final = {(3, 11), (3, 12), (3, 13), (3, 14)}
@@ -81,7 +81,8 @@ def start(image: Image) -> int:
     finally:
         os.close(reading)
     if report:
-        os.waitpid(pid, 0)
+        with suppress(ChildProcessError):  # a handler of SIGCHLD, or a thread in waitpid(-1), has reaped it
+            os.waitpid(pid, 0)
         raise _failure(image, report)
     return pid
 
@@ -126,7 +127,8 @@ def _failure(image: Image, report: bytes) -> OSError:
     name, number, text = report.split(b":", 2)
     code = int(number, 16)
     if name == b"OSError" and code:
-        return OSError(code, os.strerror(code), image.cwd if text == b"noexec" else os.fsdecode(image.executables[-1]))
+        before_exec = text.startswith(b"noexec")  # "noexec:chdir" for the directory from Python 3.13 on
+        return OSError(code, os.strerror(code), image.cwd if before_exec else os.fsdecode(image.executables[-1]))
     return OSError(report.decode(errors="replace"))
 
 
