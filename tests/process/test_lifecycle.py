@@ -130,7 +130,7 @@ class Story:
     def __init__(self, **options):
         self.host = Host()
         self.child = Lifecycle(self.host, "proc-0", RunOptions(command="puppet", **options), 1000)
-        self.child.starting()
+        self.child.record.started = trio.current_time()
 
     def start(self, **traits):
         self.handle = PuppetHandle(**traits)

@@ -188,6 +188,26 @@ async def test_lines_are_read_late_and_live_and_none_twice():
             assert lines.missed == 0
 
 
+FULL_PIPE = (
+    "import fcntl, os, signal; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 2**19); os.write(1, b'x\\n' * 2**18); "
+    "os.kill(os.getpid(), signal.SIGSTOP)"
+)
+
+
+@pytest.mark.parametrize("way", ["lines", "events"])
+async def test_a_reader_has_its_turn_before_much_more_is_read(way):
+    with trio.fail_after(30):
+        async with Service() as service:
+            process = await service.start(*python(FULL_PIPE))
+            with service.subscribe(ActionProcessOutput, buffer=math.inf) as events:
+                if way == "lines":
+                    events.close()
+                reader = process.lines() if way == "lines" else events
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # nothing is read meanwhile
+                await anext(reader)
+                assert len(process.output_bytes()) <= 2 * 65536
+
+
 async def test_lines_of_one_stream():
     with trio.fail_after(30):
         async with Service() as service:

@@ -52,6 +52,10 @@ class HandleOwner(Protocol):
     def kill_at(self) -> float | None:
         """When SIGKILL follows the stop signal, on Trio's clock; None while no stop was asked for."""
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads its output while it comes, and so needs a turn after each chunk."""
+
     def received(self, stream: Stream, data: bytes) -> None:
         """Called with each chunk of output."""
 

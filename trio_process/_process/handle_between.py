@@ -35,6 +35,11 @@ class HandleBetween:
         self._owner.received(stream, data)
 
     @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads the output while it comes."""
+        return self._owner.has_readers
+
+    @property
     def kill_at(self) -> float | None:
         """When the lifecycle will kill the child."""
         return self._owner.kill_at

@@ -152,10 +152,6 @@ class Lifecycle:
         assert phase in NEXT[self.phase], f"{self.phase} is never followed by {phase}"
         self.phase = phase
 
-    def starting(self) -> None:
-        """Called just before the spawn: the child may run for long before we have the processor again."""
-        self.record.started = trio.current_time()
-
     def started(self, handle: Handle, started_at: datetime | None = None) -> None:
         """Take over a child that was just spawned, or one that was detached at `started_at`."""
         now = trio.current_time()
@@ -275,8 +271,7 @@ class Lifecycle:
         cause = self.stopping.cause(info.exit_code) if self.stopping is not None else reason_of((), info.exit_code)
         if self.stopping is not None:
             self.stopping.end()
-        self.record.end(info, cause, self._exited_at)
-        self.record.survivors = survivors
+        self.record.end(info, cause, self._exited_at, survivors)
         self._enter(Phase.ENDED)
         try:
             self.output.finish()
@@ -313,6 +308,11 @@ class Lifecycle:
     def kill_at(self) -> float | None:
         """When SIGKILL follows the stop signal, on Trio's clock; None while no stop was asked for."""
         return None if self.stopping is None else self.stopping.kill_at
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads its output while it comes."""
+        return self.output.has_readers
 
     @property
     def is_alive(self) -> bool:

@@ -105,17 +105,21 @@ class Record:
         )  # a detached process doesn't depend on this program
         error.add_note(f"the output of {shown_command(self.options)!r} ({self.id}) could not be taken in{killed}")
 
-    def end(self, info: ExitInfo, cause: tuple[EndReason, str | None], exited_at: float) -> None:
+    def end(
+        self, info: ExitInfo, cause: tuple[EndReason, str | None], exited_at: float, survivors: Sequence[Survivor]
+    ) -> None:
         """Note how the child has ended.
 
         Args:
             info: Its exit code and usage.
             cause: Why it ended, and the task that requested it.
             exited_at: When it exited, on Trio's clock.
+            survivors: The descendants that SIGKILL did not end in time.
         """
         self.exit_code, self.usage, self.lost = info.exit_code, info.usage, info.lost
         self.output_incomplete = self.output_incomplete or info.incomplete
         self.reason, self.requested_by = cause if info.lost is None else (EndReason.LOST, None)
+        self.survivors = survivors
         self.final_duration = exited_at - self.started
 
     @property

@@ -216,7 +216,7 @@ class ServiceRuntime:
         restore_sigchld_default()
         number, child = self._new(options)
         self.table.add(child)
-        child.starting()
+        child.record.started = trio.current_time()  # it may run for long before we have the processor again
         try:
             if options.log_file is not None and not options.detach:
                 child.output.sinks = (open_log(options),)

@@ -60,7 +60,10 @@ if TYPE_CHECKING:
 CHUNK: Final = PIPE_CAPACITY
 """How much is read at once, in bytes: what a pipe holds."""
 
-_READS_AT_ONCE: Final = 4  # chunks, while each is full: a pass of Trio's loop takes as long as to read one
+# Chunks, while each is full: a pass of Trio's loop takes as long as to read one. With a reader it is only one, as that
+# takes in all that has come without a checkpoint: four would make all other tasks wait for four times as long, and with
+# several readers the capture would overwrite lines before they are read.
+_READS_AT_ONCE: Final = 4
 
 _READS_AT_EXIT: Final = 32  # full pipes, of 1 MiB at the most (pipe-max-size); more can only be a grandchild's flood
 
@@ -205,7 +208,7 @@ class LocalHandle:
     def _read_on(self, stream: Stream) -> None:
         """Read the pipe until it is empty, but only a few times if the child refills it as fast."""
         for _ in range(_READS_AT_ONCE):
-            if self._read(stream) < CHUNK or stream in self._paused:
+            if self._read(stream) < CHUNK or stream in self._paused or self._owner is None or self._owner.has_readers:
                 return
 
     def _receive_log(self, data: bytes) -> None:

@@ -205,6 +205,11 @@ class OutputRouter:
         if self.arrived is not None:
             self.arrived.unpark_all()
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody reads its lines or events while they come."""
+        return bool(self._targets) or self.arrived is not None
+
     async def readable(self) -> None:
         """Wait for more output, or its end."""
         assert self.arrived is not None
