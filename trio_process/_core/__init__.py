@@ -68,7 +68,7 @@ from .result import (
 )
 from .scope import Block, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
 from .secret import MASK, Masker, Secret
-from .serialize import dumps, json_ready, loads
+from .serialize import Unique, dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
 from .system import (
     MAX_PID,
@@ -182,6 +182,7 @@ __all__ = [
     "Stream",
     "Subscription",
     "SubscriptionStatistics",
+    "Unique",
     "UnitFailedError",
     "Viewpoint",
     "Written",

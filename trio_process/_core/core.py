@@ -19,6 +19,7 @@ from .hints import checkable_hints, spelled
 from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .result import ProcessInfo
 from .scope import Block, is_cancellation, raise_first
+from .serialize import Unique
 from .text import nearest
 
 Handler = Callable[..., Awaitable[Any]]
@@ -29,7 +30,7 @@ _Instance = TypeVar("_Instance")
 
 
 @final
-class Action:
+class Action(Unique):
     """A live handle on the action with one name, whether registered or not; made by `Core.action`.
 
     Attributes:

@@ -18,6 +18,7 @@ from typing import Self
 import trio
 
 from .errors import ProcessError
+from .serialize import Unique
 from .system import end_fork
 
 logger = logging.getLogger("trio_process")
@@ -134,7 +135,23 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled)
 
 
-class Block:
+def check_run(token: trio.lowlevel.TrioToken, owner: str) -> None:
+    """Raise unless this is the call of `trio.run` with this token: no task of another one can be woken from there.
+
+    Raises:
+        ProcessError: It is another one, or there is none in this thread.
+    """
+    try:
+        here = trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        here = None
+    if here is not token:
+        raise ProcessError(
+            f"this {owner} belongs to another call of trio.run; from a thread, call its methods by trio.from_thread"
+        )
+
+
+class Block(Unique):
     """A base for the classes that are entered with ``async with``: subclasses write one `_block` generator.
 
     A process forked inside the block, without exec, ends where it would leave the block: see `forks`.

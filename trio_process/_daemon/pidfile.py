@@ -167,6 +167,10 @@ class PIDFile:
                 raise
             note_failure(error, failure)
 
+    def __reduce__(self) -> tuple[type[PIDFile], tuple[Path]]:
+        # not held: it would close the descriptor of the original, or another file's that has the number by then
+        return PIDFile, (self.path,)
+
     def __repr__(self) -> str:
         return f"PIDFile({str(self.path)!r}{', held' if self.held else ''})"
 

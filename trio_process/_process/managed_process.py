@@ -24,6 +24,7 @@ from .._core import (
     StdinNotAvailableError,
     StopFailedError,
     Stream,
+    Unique,
     checks,
     escape_controls,
     masker_for,
@@ -45,7 +46,7 @@ _EMPTY: Final[Iterator[OutputLine]] = iter(())
 
 
 @final
-class ManagedProcess:
+class ManagedProcess(Unique):
     """A process of a service: its state, its output, and methods to end it; created by `start`, `open` and `run_process`.
 
     Attributes:
@@ -298,7 +299,7 @@ class ManagedProcess:
 
 
 @final
-class OutputLines:
+class OutputLines(Unique):
     """The lines of a process, from the first captured one to the last; created by `ManagedProcess.lines`.
 
     Attributes:

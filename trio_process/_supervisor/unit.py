@@ -8,7 +8,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from .._core import json_ready
+from .._core import Unique, json_ready
 from .._process import ManagedProcess
 from .rules import UnitState
 from .spec import UnitSpec
@@ -109,7 +109,7 @@ class UnitInfo:
 
 
 @final
-class Unit:
+class Unit(Unique):
     """One replica of a unit of a `Supervisor`; ``supervisor["web"]`` is one."""
 
     __slots__ = ("__weakref__", "_replica")

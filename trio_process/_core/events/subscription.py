@@ -11,7 +11,8 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from ..scope import logger
+from ..scope import check_run, logger
+from ..serialize import Unique
 from .backlog import Backlog
 from .batch import EventBatch, batch_of
 from .types import ActionProcessOutput
@@ -57,7 +58,7 @@ class SubscriptionStatistics:
 
 
 @final
-class Subscription(trio.abc.ReceiveChannel[E_co], Generic[E_co]):
+class Subscription(Unique, trio.abc.ReceiveChannel[E_co], Generic[E_co]):
     """A channel of events, read one by one or, faster, by batches; it can stand in for a `trio.MemoryReceiveChannel`.
 
     It ends (`trio.EndOfChannel`, the end of an ``async for``) once the service or core that it belongs to is closed, or the

@@ -249,5 +249,10 @@ class RingBuffer:
         """Forget everything, `dropped` too."""
         self._ring.reset()
 
+    def __copy__(self) -> RingBuffer:
+        twin = RingBuffer(0)
+        twin._ring = self._ring.copy()
+        return twin
+
     def __len__(self) -> int:
         return len(self._ring)
