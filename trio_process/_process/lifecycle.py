@@ -68,7 +68,7 @@ from .backend import Handle, LifecycleHost, PendingHandle, Survivor
 from .end_reason import Request, reason_of
 from .lifecycle_events import publish_exited, publish_started
 from .output import Backpressure, Drain, OutputRouter
-from .record import Record
+from .record import Record, time_for
 from .stopping import Limits, Stopping
 
 
@@ -353,7 +353,7 @@ class Lifecycle:
 
     def result(self) -> CommandResult:
         """Return the result so far."""
-        return self.record.result(self.output.capture, trio.current_time())
+        return self.record.result(self.output.capture, time_for(self.record))
 
 
 def check_watched(child: Lifecycle) -> None:

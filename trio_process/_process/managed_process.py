@@ -40,6 +40,7 @@ from .._core import (
 from .end_reason import Request
 from .lifecycle import OVER, SIGNALLABLE, Lifecycle, Phase, check_watched, wait_stopped
 from .output import LineCursor, OutputLine, each_line
+from .record import time_for
 
 _QUOTED = 20  # lines that an error of wait_for_line quotes
 _EMPTY: Final[Iterator[OutputLine]] = iter(())
@@ -125,7 +126,7 @@ class ManagedProcess(Unique):
     @property
     def duration(self) -> float:
         """How long it has run, in seconds."""
-        return self._child.record.duration(trio.current_time())
+        return self._child.record.duration(time_for(self._child.record))
 
     @property
     def reason(self) -> EndReason | None:
@@ -291,7 +292,7 @@ class ManagedProcess(Unique):
 
     def info(self) -> ProcessInfo:
         """Return a frozen snapshot."""
-        return self._child.record.info(trio.current_time())
+        return self._child.record.info(time_for(self._child.record))
 
     def result(self) -> CommandResult:
         """Return the result so far, even while the process is running."""

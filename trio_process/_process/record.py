@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import final
 
 import attrs
+import trio
 
 from .._core import (
     CommandResult,
@@ -208,3 +209,8 @@ class Record:
             raise StopFailedError(self.survivors)
         if self.output_error is not None:
             raise self.output_error
+
+
+def time_for(record: Record) -> float:
+    """Return the time on Trio's clock for a snapshot; once the record is final it needs none, nor a running loop."""
+    return trio.current_time() if record.final_duration is None else 0.0
