@@ -1,10 +1,14 @@
-"""The public objects under misuse."""
+"""The public objects under misuse: copied, pickled, used in another call of `trio.run`, in a thread, and after the end."""
 
 import copy
 import os
 import pickle
+import threading
+from functools import partial
 
 import pytest
+import trio
+import trio.testing
 
 from trio_process import (
     ControlServer,
@@ -15,6 +19,7 @@ from trio_process import (
     ProcessError,
     RingBuffer,
     Runner,
+    RunOptions,
     Service,
     Supervisor,
     UnitSpec,
@@ -83,3 +88,142 @@ def test_the_copy_of_a_pid_file_does_not_hold_it(tmp_path):
             assert pid_file.path.exists()
             with pytest.raises(ProcessError, match=str(os.getpid())):
                 twin.acquire()
+
+
+async def test_the_result_of_a_process_can_be_read_after_trio_run():
+    def elsewhere():
+        async def main():
+            async with FakeService() as fake:
+                fake.on("greet", lines=["hello"], exit_code=3)
+                process = await fake.start("greet")
+                await process.wait(check=False)
+            return process
+
+        process = trio.run(main)
+        assert process.result().exit_code == process.info().exit_code == process.exit_code == 3
+        assert process.result().output == process.output() == "hello\n"
+        assert process.duration == process.info().duration >= 0
+        process.kill()
+        process.terminate()
+
+    await in_new_thread(elsewhere)
+
+
+async def in_new_thread(function, *args):
+    """Run a function in a thread that is no thread of Trio's, so that `trio.from_thread` doesn't know it."""
+    done, errors = trio.Event(), []
+    token = trio.lowlevel.current_trio_token()
+
+    def run():
+        try:
+            function(*args)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            token.run_sync_soon(done.set)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    await done.wait()
+    thread.join()
+    for error in errors:
+        raise error
+
+
+def refused_elsewhere(name, calls):
+    """Check that each call is refused in another call of `trio.run`; a sync one also in a thread without any."""
+    message = f"this {name} belongs to another call of trio.run; from a thread, call its methods by trio.from_thread"
+
+    async def call(function):
+        with trio.fail_after(60):
+            result = function()
+            if hasattr(result, "__await__"):
+                await result
+
+    for function in calls:
+        with pytest.raises(ProcessError) as caught:
+            trio.run(call, function)
+        assert str(caught.value) == message
+
+
+async def test_a_service_refuses_calls_from_another_call_of_trio_run_and_goes_on():
+    async with Core(Service) as core:
+        service = core.service(Service)
+        process = await service.start("cat")
+        with service.subscribe() as events:
+            lines = process.lines()
+            of_the_service = [
+                partial(service.start, "true"),
+                partial(service.run, "true"),
+                partial(service.run_process, RunOptions(command="true")),
+                service.wait_all,
+                service.subscribe,
+                process.wait,
+                process.stop,
+                process.kill,
+                process.terminate,
+                process.suspend,
+                partial(process.signal, "TERM"),
+                partial(process.send_input, "x"),
+                partial(process.wait_for_line, "x"),
+                lines.__anext__,
+                partial(core.process.run, "true"),
+            ]
+            await in_new_thread(refused_elsewhere, "Service", of_the_service)
+            await in_new_thread(refused_elsewhere, "Subscription", [events.receive, events.receive_batch])
+            await in_new_thread(refused_elsewhere, "Core", [partial(core.broadcast, 1), core.subscribe])
+            with pytest.raises(ProcessError, match="belongs to another call"):
+                await in_new_thread(process.kill)
+            await process.send_input("hello\n")
+            assert (await lines.__anext__()).text == "hello"
+            assert (await events.receive()).line == "hello"
+            assert (await service.run("true")).ok
+
+
+async def test_the_event_of_an_end_that_a_foreign_task_waits_for_holds_nobody_up(caplog):
+    async with Service() as service:
+        process = await service.start("cat")
+        waiting, ended = threading.Event(), threading.Event()
+
+        async def wait():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.done.wait)
+                await trio.testing.wait_all_tasks_blocked()
+                waiting.set()
+                await trio.to_thread.run_sync(ended.wait)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_new_thread, trio.run, wait)
+            await trio.to_thread.run_sync(waiting.wait)
+            try:
+                await process.close_stdin()
+                assert await process.wait() == 0
+                await service.wait_all()
+            finally:
+                ended.set()
+    assert "a callback of the service failed" in caplog.text  # what Trio says of it: this test would be for nothing
+
+
+async def test_a_supervisor_and_a_daemon_refuse_calls_from_another_call_of_trio_run():
+    async with FakeService() as fake:
+        fake.on("serve", exit_after=1000)
+        async with Supervisor([UnitSpec(name="web", command="serve")], service=fake) as supervisor:
+            unit = supervisor["web"]
+            calls = [
+                supervisor.wait_ready,
+                supervisor.wait,
+                partial(supervisor.start, "web"),
+                partial(supervisor.stop, "web"),
+                partial(supervisor.restart, "web"),
+                partial(supervisor.scale, "web", 2),
+                partial(supervisor.reload, []),
+                partial(supervisor.plan, []),
+            ]
+            await in_new_thread(refused_elsewhere, "Supervisor", calls)
+            await in_new_thread(refused_elsewhere, "FakeService", [partial(unit.wait, "failed"), unit.lines])
+    async with Daemon(signals=False) as daemon:
+        await in_new_thread(refused_elsewhere, "Daemon", [daemon.stop, daemon.run])
+        assert not daemon.stopping.is_set()
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, daemon.stop)
+        await daemon.run()

@@ -66,7 +66,7 @@ from .result import (
     ProcessInfo,
     ResourceUsage,
 )
-from .scope import Block, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
+from .scope import Block, check_run, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
 from .secret import MASK, Masker, Secret
 from .serialize import Unique, dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
@@ -190,6 +190,7 @@ __all__ = [
     "block_deadline",
     "bus_of",
     "check_names",
+    "check_run",
     "checks",
     "close_in_forks",
     "closed_in_forks",

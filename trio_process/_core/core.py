@@ -281,6 +281,7 @@ class Core(Block, EventSource):
     async def broadcast(self, event: object) -> None:
         """Send any object to every subscriber, in order; wait for full ones whose policy is `Overflow.WAIT`."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_run()
         full = self._bus.publish(event)
         for backlog in full:
             room = trio.Event()
@@ -294,6 +295,7 @@ class Core(Block, EventSource):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _events_of(self, id: str | None) -> Bus:  # noqa: A002, ARG002 - the id may be that of a process not yet started
+        self._check_run()
         return self._bus
 
 

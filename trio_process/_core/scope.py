@@ -157,7 +157,7 @@ class Block(Unique):
     A process forked inside the block, without exec, ends where it would leave the block: see `forks`.
     """
 
-    __slots__ = ("_entered", "_entered_by")
+    __slots__ = ("_entered", "_entered_by", "_entered_in")
 
     @abstractmethod
     def _block(self) -> AbstractAsyncContextManager[None]:
@@ -171,8 +171,14 @@ class Block(Unique):
         if self._entered is not None:
             raise ProcessError(f"this {type(self).__name__} has already been entered; create another one")
 
+    def _check_run(self) -> None:
+        """Raise if the block was entered, and not left, in another call of `trio.run`."""
+        if self._entered is not None:
+            check_run(self._entered_in, type(self).__name__)
+
     async def __aenter__(self) -> Self:
         self._refuse_entry()
+        self._entered_in = trio.lowlevel.current_trio_token()
         self._entered = self._block()
         self._entered_by = os.getpid()
         try:

@@ -156,6 +156,7 @@ class Daemon(Block):
 
     def stop(self) -> None:
         """Ask `run` to end, or to return at once if it is called later. Can be repeated."""
+        self._check_run()
         if self._session is not None:
             self._session.stop()
 
@@ -178,6 +179,7 @@ class Daemon(Block):
         session = self._session
         if session is None:
             raise DaemonError("this Daemon is not entered: write `async with daemon:` around `daemon.run`")
+        self._check_run()
         if session.running:
             raise DaemonError("`run` of this Daemon is already in progress; call it once at a time")
         if main is not None and not callable(main):

@@ -284,10 +284,10 @@ class Lifecycle:
         try:
             publish_exited(self.host.bus, self.record, self.output.capture, self.output_lost)
         finally:
-            Lifecycle.done.fire(self)
             Lifecycle.settled.fire(self)
             self.output.wake_readers()
             self.host.ended(self.record.id)
+            Lifecycle.done.fire(self)  # last: it fails if a task of another call of trio.run waits for it
 
     def abandon(self) -> None:
         """Release a child that runs on, unwatched: one that is detached, or that even SIGKILL does not end."""
@@ -357,13 +357,18 @@ class Lifecycle:
 
 
 def check_watched(child: Lifecycle) -> None:
-    """Raise `ServiceClosedError` if its service was left while it ran, so that nothing is known of it any more."""
+    """Raise `ServiceClosedError` if its service was left while it ran, so that nothing is known of it any more.
+
+    Raise `ProcessError` if it runs, and this is not the call of `trio.run` that it belongs to.
+    """
     if child.phase is Phase.ABANDONED:
         record = child.record
         raise ServiceClosedError(
             f"{record.id} ({shown_command(record.options)}, pid {record.pid}) is no longer watched: its service was left "
             "while it ran; adopt it in another service"
         )
+    if child.phase is not Phase.ENDED:
+        child.host.reactor.check_run()
 
 
 async def wait_stopped(child: Lifecycle, by: str | None) -> None:

@@ -335,6 +335,7 @@ class OutputLines(Unique):
                     raise self._child.record.output_error
                 raise StopAsyncIteration
             if not self._take():
+                check_watched(self._child)
                 await self._child.output.readable()
 
     def __del__(self) -> None:
@@ -377,6 +378,7 @@ def process_of(child: Lifecycle) -> ManagedProcess:
 
 async def _wait_ended(child: Lifecycle) -> None:
     """Wait until the record is final."""
+    check_watched(child)
     child.claims += 1
     try:
         await child.settled.wait()
@@ -397,6 +399,7 @@ async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], li
     found = lines._search(pattern, last)  # captured lines are searched even with a timeout of 0
     with trio.move_on_after(limit):
         while found is None and not lines._finished:
+            check_watched(child)
             await child.output.readable()
             found = lines._search(pattern, last)
     if found is None:

@@ -52,7 +52,7 @@ from typing import Final, final
 
 import trio
 
-from .._core import logger
+from .._core import check_run, logger
 
 Callback = Callable[[], object]
 
@@ -84,6 +84,7 @@ class Reactor:
     """Watches descriptors and deadlines; `run` is its one task, and continues until `stop` even if it is cancelled."""
 
     def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         # watched since the present batch of events was fetched, which is of other descriptors with these numbers
@@ -94,6 +95,10 @@ class Reactor:
         self._stopped = False
         self._has_closed = False  # since the last call of epoll_wait(2)
         self._wait = trio.CancelScope()
+
+    def check_run(self) -> None:
+        """Raise unless this is the call of `trio.run` that it was made in."""
+        check_run(self._token, "Service")
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Call `callback` whenever the descriptor can be read.

@@ -170,6 +170,7 @@ class ServiceRuntime:
     async def wait_idle(self) -> None:
         """Wait until nothing that is watched runs."""
         while any(child.phase is not Phase.ABANDONED for child in self.table.running.values()):
+            self.reactor.check_run()
             await self._idle.wait()
 
     # starting
@@ -180,6 +181,7 @@ class ServiceRuntime:
             raise ServiceClosedError("this Service is not entered; use it as `async with Service() as service:`")
         if self.is_closing:
             raise ServiceClosedError("this Service is closing or closed; it starts no more processes")
+        self.reactor.check_run()
 
     def _new(self, options: RunOptions) -> tuple[int, Lifecycle]:
         number = next(_numbers)

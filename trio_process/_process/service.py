@@ -161,6 +161,7 @@ class Service(Block, EventSource):
         self._runtime.table.clear()
 
     def _events_of(self, id: str | None) -> Bus:  # noqa: A002 - the contract's name
+        self._check_run()
         if id is not None:
             self._runtime.table.get(id)
         return self._runtime.bus

@@ -243,6 +243,7 @@ class Supervisor(Block):
             return await requests.reload(self._open(), units)
 
     def _known(self) -> Roster:
+        self._check_run()
         if self._roster is None:
             raise ProcessError("this Supervisor is not entered; use it as `async with Supervisor(...) as supervisor:`")
         return self._roster

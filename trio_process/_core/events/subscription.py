@@ -203,6 +203,8 @@ class Subscription(Unique, trio.abc.ReceiveChannel[E_co], Generic[E_co]):
         """Wait until there may be a batch."""
         if self._backlog.ended:
             raise trio.EndOfChannel
+        if self._token is not None:
+            check_run(self._token, "Subscription")
         await self._backlog.readers.park()
         self._check_open()
 

@@ -258,10 +258,12 @@ class Replica:
 
     def lines(self) -> UnitLines:
         """Return the lines of the current run, or else of the previous one, and of all later runs."""
+        self.team.service._check_run()
         return self.watchers.lines()
 
     async def wait(self, states: Iterable[UnitState | str], timeout: float | None) -> UnitState:  # noqa: ASYNC109 - its error says where it stands
         """Wait until it is in one of some states, or has been since the call."""
+        self.team.service._check_run()
         wanted = frozenset([member(UnitState, state, "states") for state in states])
         limit = float("inf") if timeout is None else checks.seconds("timeout", timeout)
         found: UnitState | None = None
