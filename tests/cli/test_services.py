@@ -343,6 +343,7 @@ def test_logs_of_one_or_all_with_their_options(site):
     lines = site.run("logs").stdout.splitlines()
     assert sorted(line.split(" | ")[1] for line in lines) == ["db is up", "web 1", "web 2"]
     assert site.run("logs", "db").stdout == "db | db is up\n"
+    assert {line.index("|") for line in site.run("logs", "web").stdout.splitlines()} == {len("web.2 ")}
     assert site.run("logs", "--grep", "web 2").stdout.split(" | ")[1] == "web 2\n"
     assert len(site.run("logs", "-n", "1").stdout.splitlines()) == 1
     assert site.run("logs", "--since", "1h").stdout.splitlines() == lines

@@ -67,7 +67,8 @@ async def follow_logs(
     unknown = [name for name in names if name not in services]
     if unknown:
         raise OptionError(f"there is no service {unknown[0]!r}; there are {', '.join(known)}")
-    shown = Lines(list(names) or known, colour=wants_colour())
+    chosen = [name for name in known if not names or name in names or services[name] in names]
+    shown = Lines(chosen, colour=wants_colour())
     reader = _Reader(client, [(name, services[name]) for name in names], grep)
     found = await reader.last(lines, since)
     write("".join([shown.output(_name(row), row["line"]) for row in found]))
