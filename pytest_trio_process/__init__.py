@@ -27,15 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Name the missing plugin, where pytest would only say that no plugin handled an async fixture."""
+    """Name the missing plugin or setting, where pytest would only say that no plugin handled an async fixture."""
     if "fake_processes" not in getattr(item, "fixturenames", ()):
         return
-    if not item.config.pluginmanager.hasplugin("trio") and item.get_closest_marker("anyio") is None:
+    if any(item.get_closest_marker(name) for name in ("trio", "anyio")):
+        return
+    setting = "set trio_mode = true in the configuration of pytest (or mark the test with @pytest.mark.trio)"
+    if not item.config.pluginmanager.hasplugin("trio"):
         pytest.fail(
-            "the fixture fake_processes needs pytest-trio: pip install pytest-trio, and set trio_mode = true in the "
-            "configuration of pytest (or mark the test with @pytest.mark.trio)",
-            pytrace=False,
+            f"the fixture fake_processes needs pytest-trio: pip install pytest-trio, and {setting}", pytrace=False
         )
+    if iscoroutinefunction(getattr(item, "obj", None)):
+        pytest.fail(f"the fixture fake_processes needs a test that pytest-trio runs: {setting}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,7 +55,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         with no_real_processes() as refused:
             result = yield
         if refused:
-            pytest.fail("a test marked no_real_processes was to start:\n  " + "\n  ".join(refused), pytrace=False)
+            pytest.fail("a test marked no_real_processes tried to start:\n  " + "\n  ".join(refused), pytrace=False)
     left = leaks.find() if leaks is not None else []
     if left:
         pytest.fail("the test left something behind:\n  " + "\n  ".join(left), pytrace=False)

@@ -226,6 +226,24 @@ def test_without_pytest_trio_the_fixture_names_it(pytester, monkeypatch):
     done.stdout.fnmatch_lines(["*the fixture fake_processes needs pytest-trio: pip install pytest-trio*"])
 
 
+def test_with_pytest_trio_an_async_test_that_it_does_not_run_names_the_setting(run, pytester):
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider -p trio -p trio_process\n")
+    done = run(
+        """
+        import pytest
+
+        async def test_unmarked(fake_processes):
+            pass
+
+        @pytest.mark.trio
+        async def test_marked(fake_processes):
+            pass
+        """
+    )
+    done.assert_outcomes(errors=1, passed=1)
+    done.stdout.fnmatch_lines(["*fake_processes needs a test that pytest-trio runs: set trio_mode = true in*"])
+
+
 def test_the_plugin_is_what_the_distribution_announces():
     (found,) = [point for point in entry_points(group="pytest11") if point.name == "trio_process"]
     assert found.load().fake_processes
