@@ -1,6 +1,7 @@
 """The life of units on virtual time: order, conditions, readiness, restarts, ends."""
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -246,11 +247,14 @@ async def test_wait_ends_when_nothing_runs_or_will_run(autojump_clock):
 
 async def test_wait_ready_names_what_each_waits_for(autojump_clock):
     units = [unit("db", ready=Probe.line("never"), start_timeout=math.inf), unit("web", after=["db"])]
-    async with supervised(units) as (supervisor, _, _):
+    units.append(unit("mail", restart=RestartPolicy.on_failure(backoff=10)))
+    fake = fake_service(mail={"lines": {"stderr": ["no route"]}, "exit_code": 1})
+    async with supervised(units, fake) as (supervisor, _, _):
         with pytest.raises(TimeoutError) as failure:
             await supervisor.wait_ready(timeout=5)
         assert "db is starting, and waits for a line with 'never'" in str(failure.value)
         assert "web is waiting, for db (ready)" in str(failure.value)
+        assert re.search(r"\nmail is in backoff: `mail` exited with code 1(.|\n)*  no route$", str(failure.value))
         assert supervisor["web"].waiting_for == ("db",)
 
 
@@ -346,7 +350,7 @@ async def test_the_faults_of_the_specs_come_in_one_error(autojump_clock):
     assert text.startswith("8 faults:")
     for part in (
         "the name 'web' is used twice",
-        "'web' is after 'db', which is not there",
+        "'web' is after 'db', but there is no such unit",
         "'web' waits for itself",
         "did you mean 'cache'?",
         "cache → queue → cache",

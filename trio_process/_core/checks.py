@@ -32,6 +32,7 @@ class FrozenDict(dict[str, Any]):
 
 _Item = TypeVar("_Item")
 
+_ONE_BY_ONE: Final = "; the command and its arguments are given one by one, not as a list"
 NOTHING: Final = FrozenDict()
 """The mapping that is meant where none is given: a dict of its own for each option would take 64 bytes."""
 
@@ -87,7 +88,8 @@ def text(option: str, value: object, *, empty: bool = True) -> str:
 def path(option: str, value: object) -> str | bytes:
     """Return the path of a str, bytes or `os.PathLike`, as the file system gets it."""
     if not isinstance(value, (str, bytes, os.PathLike)):
-        raise OptionError(f"{option} must be a str, bytes or path, got {value!r}")
+        hint = _ONE_BY_ONE if option == "command" and isinstance(value, (list, tuple)) else ""
+        raise OptionError(f"{option} must be a str, bytes or path, got {value!r}{hint}")
     found: str | bytes = os.fspath(value)
     if not found:
         raise OptionError(f"{option} must not be empty")
@@ -112,9 +114,12 @@ def argument(option: str, value: object) -> str | bytes | Secret:
             raise OptionError(f"{option} (a Secret) must not contain a NUL character")
         return value
     if not isinstance(value, (str, bytes, os.PathLike)):
-        raise OptionError(
-            f"{option} must be a str, bytes, path or Secret, got {value!r}; numbers are not converted, write str(...)"
-        )
+        hint = ""
+        if isinstance(value, (int, float)):
+            hint = "; numbers are not converted, write str(...)"
+        elif isinstance(value, (list, tuple)):
+            hint = _ONE_BY_ONE
+        raise OptionError(f"{option} must be a str, bytes, path or Secret, got {value!r}{hint}")
     found: str | bytes = os.fspath(value)
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
         raise OptionError(f"{option} must not contain a NUL character, got {value!r}")

@@ -40,7 +40,7 @@ def _faults_of(spec: UnitSpec, specs: Mapping[str, UnitSpec]) -> Iterator[str]:
             yield f"{spec.name!r} waits for itself; remove it from its `after`"
             continue
         if name not in specs:
-            yield f"{spec.name!r} is after {name!r}, which is not there{nearest(name, specs)}"
+            yield f"{spec.name!r} is after {name!r}, but there is no such unit{nearest(name, specs)}"
             continue
         other = specs[name]
         if spec.enabled and not other.enabled:

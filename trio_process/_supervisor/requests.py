@@ -94,10 +94,9 @@ async def wait_ready(roster: Roster, names: Iterable[str], timeout: float | None
     with trio.move_on_after(limit) as scope:
         await roster.until_all(replicas, lambda replica: _is_ready(roster, replica))
     if scope.cancelled_caught and (pending := [replica for replica in replicas() if not _is_ready(roster, replica)]):
-        raise NotReadyError(
-            f"not all units were ready within {in_seconds(limit)}: "
-            + "; ".join([replica.describe() for replica in pending])
-        )
+        states = [replica.describe() for replica in pending]
+        between = "\n" if any("\n" in state for state in states) else "; "  # the error of a command quotes its stderr
+        raise NotReadyError(f"not all units were ready within {in_seconds(limit)}: {between.join(states)}")
 
 
 async def wait(roster: Roster, *, check: bool) -> None:

@@ -38,7 +38,7 @@ def no_real_processes() -> Iterator[list[str]]:
     def refuse(event: str, what: str) -> None:
         text = f"{what}, by {event}{_caller()}"
         refused.append(text)
-        raise RealProcessError(f"no real process may be started here, but this was to be: {text}")
+        raise RealProcessError(f"no real process may be started here; refused: {text}")
 
     _install()
     _listeners.append(refuse)

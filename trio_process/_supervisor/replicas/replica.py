@@ -168,10 +168,12 @@ class Replica:
         return self.team.missing(self) if self.state in (UnitState.WAITING, UnitState.SKIPPED) else ()
 
     def describe(self) -> str:
-        """Return its state and the units that it waits for, for an error."""
+        """Return its state and what it waits for, for an error."""
         waiting = self.waiting_for()
         if waiting:
             return f"{self.name} is {self.state}, for " + ", ".join(f"{n} ({self.spec.after[n]})" for n in waiting)
+        if self.state is UnitState.BACKOFF:
+            return f"{self.name} is in backoff" + (f": {self.error}" if self.error is not None else "")
         if self.run is not None and self.run.reason:
             return f"{self.name} is {self.state} ({self.run.reason})"
         if self.state is UnitState.STARTING and self.spec.ready is not None:
