@@ -1,6 +1,7 @@
 """The page in a real browser, and what other pages in the same browser can do: nothing."""
 
 import json
+import re
 
 import pytest
 import trio
@@ -8,8 +9,10 @@ from browser import Tab, until
 
 from trio_process import (
     ControlServer,
+    DaemonEntry,
     PipelineError,
     Probe,
+    Registry,
     RestartPolicy,
     Runner,
     RunSpec,
@@ -18,6 +21,7 @@ from trio_process import (
     UnitSpec,
 )
 from trio_process._control.page import files as page_files
+from trio_process._core import escape_controls
 
 STRANGE = (
     r"printf 'nul \000 bidi \342\200\256txet \033]0;title\007\033[31mred\033[0m \033[999;1Hmoved "
@@ -240,6 +244,52 @@ async def test_pipelines_are_shown_and_a_token_can_be_typed(browse):
         with control.pipeline("later", pipeline):  # is running until its updates end
             assert await browse(watch_pipeline, control) == []
         assert await browse(type_the_token, control) == []
+
+
+ODD = "a\x1b[31m\u202eb\u061c\u2028\u200b\x7f\xad"
+SHOWN_ODD = "a\u241b[31mU+202EbU+061CU+2028U+200B\u2421U+00AD"
+INVISIBLE = re.search(r"const INVISIBLE = (.*);", page_files._read("page.js").decode())[1]
+SEEN_ODD = f"""() => {{
+    const odd = {INVISIBLE}, walker = document.createTreeWalker(document, 5), found = [];
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {{
+        const seen = node.nodeType === 3 ? [node.data] : [...node.attributes].filter((each) => !each.name.startsWith('data-'));
+        found.push(...seen.map((each) => each.value ?? each).filter((each) => odd.test(each)));
+    }}
+    return [...found, ...[document.title].filter((each) => odd.test(each))];
+}}"""
+
+
+def see_odd_names(browser, control):
+    tab = Tab(browser).log_in(control)
+    page = tab.page
+    for where in ("#/", "#/pipelines", "#/pipeline/1", "#/pipeline/1?as=graph", "#/logs"):
+        tab.go(where)
+        if where == "#/logs":
+            page.locator("summary").click()
+        page.locator("main").get_by_text(SHOWN_ODD).first.wait_for()
+        assert page.evaluate(SEEN_ODD) == [], where
+    tab.go("#/")
+    page.get_by_role("button", name=f"Stop {SHOWN_ODD}").first.click()
+    page.locator(".toast").get_by_text(SHOWN_ODD).wait_for()
+    assert page.evaluate(SEEN_ODD) == []
+    return tab.complaints
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.bound(300)
+async def test_controls_and_characters_of_no_width_in_names_are_shown_as_signs(browse, tmp_path):
+    registry = Registry(tmp_path)
+    async with Service() as service, ControlServer("127.0.0.1:0", service=service, registry=registry) as control:
+        await service.start("sh", "-c", "echo up; exec sleep 1000", ODD, name=ODD)
+        pipeline = [RunSpec(name=ODD, command="true")]
+        with registry.registered(DaemonEntry("core", ODD, project=ODD)), control.pipeline(ODD, pipeline):
+            assert await browse(see_odd_names, control) == []
+
+
+def test_the_page_shows_the_same_characters_as_signs_as_everything_else():
+    odd = re.compile(INVISIBLE.strip("/"))
+    chars = map(chr, [*range(0xD800), *range(0xE000, 0x11000)])
+    assert [char for char in chars if bool(odd.match(char)) != (escape_controls(char) != char)] == []
 
 
 FOREIGN = """<!doctype html><title>foreign</title><iframe id=frame src="TARGET/"></iframe>

@@ -69,8 +69,10 @@ def steer_rows(page):
 def steer_service(tab):
     page = tab.page
     tab.go("#/service/web")
+    assert page.get_by_role("button", name="One replica less").is_disabled()
     page.get_by_role("button", name="One replica more").click()
     page.get_by_text("2 replicas").wait_for()
+    page.get_by_role("button", name="Stop all web").wait_for()
     page.get_by_role("button", name="One replica less").click()
     page.get_by_text("1 replica", exact=True).wait_for()
     page.get_by_role("button", name="Stop web").click()
@@ -92,7 +94,7 @@ def steer_logs(tab):
     line = page.locator(".ln", has_text="red and dim").first
     line.click()
     page.locator(".full").get_by_role("button", name="Copy").click()
-    page.get_by_text("Copied").wait_for()
+    page.get_by_text("The line was copied").wait_for()
     assert copied(page) == "red and dim"  # without the colours
     page.get_by_role("log", name="Log lines").press("ArrowUp")
     page.locator(".full pre", has_text="up").wait_for()

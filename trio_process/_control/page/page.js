@@ -23,15 +23,29 @@ function fill(el, props, children) {
 	for (const [name, value] of Object.entries(props || {})) {
 		if (!value && value !== 0) continue;
 		if (name.startsWith('on')) on(el, name.slice(2), value);
-		else el.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : value);
+		else el.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : /^(ti|aria)/.test(name) ? clean(value) : value);
 	}
-	el.append(...children.flat().filter((child) => child || child === 0));
+	el.append(...children.flat().filter((child) => child || child === 0).map(clean));
 	return el;
 }
 
+// what has no sign of its own, or changes the direction or the line (not the joiners of scripts and emoji)
+const INVISIBLE = /([\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb])/;
+
+function sign(char) {
+	const code = char.charCodeAt(0);
+	return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? '\u2421' : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+}
+
+// A name or a message as it may be shown: any text that this page shows goes through here, but for lines of logs.
+const clean = (value) => (INVISIBLE.test(value) ? value.split(INVISIBLE).map((piece, at) => (at % 2 ? sign(piece) : piece)).join('') : value);
+
 function text(el, value) {
+	value = clean(value);
 	if (el.textContent !== value) el.textContent = value;
 }
+
+function tip(el, value, title = value) { text(el, value); el.title = clean(title); }
 
 function swap(el, key, make) {  // only when the key has changed: the focus stays
 	if (el.dataset.key === key) return;
@@ -53,7 +67,7 @@ function span(seconds) {
 }
 
 function since(iso) {
-	const seconds = (Date.now() - new Date(iso)) / 1000;
+	const seconds = (now() - new Date(iso)) / 1000;
 	return seconds < 60 ? `${Math.max(0, Math.floor(seconds))} s` : span(seconds);
 }
 
@@ -74,7 +88,7 @@ class Refused extends Error {
 	constructor(status, error) { super(error.message || `status ${status}`); this.status = status; }
 }
 
-async function api(path, method = 'GET', body = undefined) {
+async function api(path, method = 'GET', body) {
 	const options = { method, headers: { Accept: 'application/json' } };
 	if (body !== undefined) { options.body = JSON.stringify(body); options.headers['Content-Type'] = 'application/json'; }
 	const answer = await fetch(`${API}${path}`, options);
@@ -85,13 +99,13 @@ async function api(path, method = 'GET', body = undefined) {
 }
 
 function toast(message, kind = '') {
-	const el = h('div', { cls: `toast ${kind}` }, message);
+	const el = div(`toast ${kind}`, message);
 	$('toasts').append(el);
 	while ($('toasts').children.length > 4) $('toasts').firstChild.remove();
 	setTimeout(() => el.remove(), kind === 'bad' ? 9000 : 4000);
 }
 
-async function call(path, done, method = 'POST', body = undefined) {
+async function call(path, done, method = 'POST', body) {
 	try {
 		await api(path, method, body);
 		toast(done, 'good');
@@ -116,8 +130,10 @@ function ask(question, detail, word) {
 
 const S = {
 	services: new Map(), processes: new Map(), daemons: new Map(), pipelines: new Map(), specs: new Map(), samples: new Map(),
-	has: {}, access: 'read', instance: '', live: 'connecting', lag: 0,
+	has: {}, access: 'read', instance: '', live: 'connecting', skew: 0,
 };
+const now = () => Date.now() + S.skew;  // by the clock of the server
+const all = () => [...S.services.values()];
 let view = null;
 let drawing = false;
 
@@ -166,6 +182,8 @@ function takeState(message) {
 	} else if (type === 'snapshot') {
 		S.live = 'live';
 		S.access = data.access; S.has = data.has;
+		S.skew = new Date(message.timestamp) - Date.now();
+		if (Math.abs(S.skew) < 5000) S.skew = 0;
 		if (S.instance && S.instance !== data.instance) S.specs.clear();
 		S.instance = data.instance;
 		keep(S.services, data.services, (each) => each.id);
@@ -215,7 +233,6 @@ const TAKE = {
 			seen.add(each.name);
 		}
 		for (const [name, series] of S.samples) if (!seen.has(name)) { series.points.push([0, 0]); series.latest = null; if (series.points.length > 90) series.points.shift(); }
-		S.lag = data.loopLag;
 	},
 };
 
@@ -237,7 +254,7 @@ const LOOK = {
 };
 const SHAPES = {
 	disc: ['M7 2.2a4.8 4.8 0 1 0 0 9.6a4.8 4.8 0 1 0 0-9.6', true], ring: ['M7 3a4 4 0 1 0 0 8a4 4 0 1 0 0-8'],
-	check: ['M2.5 7.5l3 3l6-7'], cross: ['M3.3 3.3l7.4 7.4M10.7 3.3l-7.4 7.4'], dash: ['M3 7h8'], square: ['M3.5 3.5h7v7h-7z'],
+	check: ['M2.5 7.5l3 3l6-7'], cross: ['M3.3 3.3l7.4 7.4M10.7 3.3l-7.4 7.4'], dash: ['M3 7h8'], plus: ['M3 7h8M7 3v8'], square: ['M3.5 3.5h7v7h-7z'],
 	tri: ['M7 2.2l5.2 9.3H1.8zM7 6v2.6M7 10v.4'], clock: ['M7 2a5 5 0 1 0 0 10a5 5 0 1 0 0-10M7 4.5V7l2 1.3'], spin: ['M7 2.5a4.5 4.5 0 1 1-4.5 4.5'],
 	play: ['M4 2.5l7.5 4.5l-7.5 4.5z', true], stop: ['M3 3h8v8h-8z', true], again: ['M11.5 5.5a4.8 4.8 0 1 0 .3 2.7M11.8 2.3v3.3H8.5'],
 	pause: ['M4.5 3v8M9.5 3v8'], down: ['M7 2.5v7M3.8 6.7L7 9.9l3.2-3.2M2.5 12h9'], link: ['M6 8.2a2.6 2.6 0 0 0 3.7 0l1.7-1.7a2.6 2.6 0 0 0-3.7-3.7l-.8.8M8 5.8a2.6 2.6 0 0 0-3.7 0L2.6 7.5a2.6 2.6 0 0 0 3.7 3.7l.8-.8'],
@@ -254,15 +271,15 @@ const look = (state) => LOOK[state] || LOOK.unknown;
 
 function stateOf(state, label = state) {
 	const [colour, shape] = look(state);
-	return h('span', { cls: `state ${colour}` }, glyph(shape), sp('', label));
+	return sp(`state ${colour}`, glyph(shape), sp('', label));
 }
 
 function pill(state, label = state) {
 	const [colour, shape] = look(state);
-	return h('span', { cls: `pill ${colour}` }, glyph(shape), label);
+	return sp(`pill ${colour}`, glyph(shape), label);
 }
 
-const stopper = (name, act) => button('Stop', 'stop', act, { title: `Stop ${name}`, cls: 'quiet danger' });
+const stopper = (name, act, many = '') => button(`Stop${many}`, 'stop', act, { title: `Stop${many} ${name}`, cls: 'quiet danger' });
 
 function button(label, icon, act, { cls = 'quiet', title = label, keys } = {}) {
 	return h('button', { type: 'button', cls, title: keys ? `${title} (${keys})` : title, 'aria-label': title, onclick: act }, glyph(icon), sp('txt', label));
@@ -274,7 +291,7 @@ class Spark {  // CPU or memory of the last three minutes
 		this.line = s('path', {});
 		this.area = s('path', { cls: 'area' });
 		this.val = sp('val');
-		this.el = h('div', { cls: `meter ${cls}` }, s('svg', { cls: 'spark hide-s', viewBox: '0 0 89 22', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.area, this.line), this.val);
+		this.el = div(`meter ${cls}`, s('svg', { cls: 'spark hide-s', viewBox: '0 0 89 22', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.area, this.line), this.val);
 	}
 
 	update(series) {
@@ -321,15 +338,16 @@ function ansi(line) {
 	return parts;
 }
 
+const ON = { 1: 'bold', 2: 'dim', 3: 'it', 4: 'ul', 7: 'inverse' };  // off: 20 more
+
 function sgr(codes, old) {
-	const style = { ...old };
+	let style = { ...old };
 	const list = codes.split(/[;:]/).map(Number);
 	for (let at = 0; at < list.length; at += 1) {
 		const code = list[at];
-		if (code === 0) { for (const key of Object.keys(style)) delete style[key]; }
-		else if (code === 1) style.bold = true; else if (code === 2) style.dim = true; else if (code === 3) style.it = true;
-		else if (code === 4) style.ul = true; else if (code === 7) style.inverse = true; else if (code === 27) style.inverse = false;
-		else if (code === 22) { style.bold = style.dim = false; } else if (code === 23) style.it = false; else if (code === 24) style.ul = false;
+		if (code === 0) style = {};
+		else if (ON[code]) style[ON[code]] = true;
+		else if (code > 21 && ON[code - 20]) { style[ON[code - 20]] = false; if (code === 22) style.bold = false; }
 		else if (code >= 30 && code <= 37) style.fg = code - 30; else if (code >= 90 && code <= 97) style.fg = code - 82;
 		else if (code >= 40 && code <= 47) style.bg = code - 40; else if (code >= 100 && code <= 107) style.bg = code - 92;
 		else if (code === 39) delete style.fg; else if (code === 49) delete style.bg;
@@ -343,17 +361,7 @@ function sgr(codes, old) {
 	return style;
 }
 
-const INVISIBLE = /([\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff])/;
-
-function visible(out, value) {  // control and bidirectional characters as signs
-	if (!INVISIBLE.test(value)) { out.push(value); return; }
-	for (const piece of value.split(INVISIBLE)) {
-		if (piece.length === 1 && INVISIBLE.test(piece)) {
-			const code = piece.charCodeAt(0);
-			out.push(sp('ctl', code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? '\u2421' : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`));
-		} else if (piece) out.push(piece);
-	}
-}
+function visible(out, value) { value.split(INVISIBLE).forEach((piece, at) => { if (piece) out.push(at % 2 ? sp('ctl', sign(piece)) : piece); }); }
 
 function pieces(value, grep) {
 	const out = [];
@@ -389,7 +397,12 @@ function drawn(line, grep) {  // the nodes of a line
 
 const plain = (line) => ansi(line).map(([value]) => value).join('');
 const tint = (name) => { let hash = 7; for (const char of name) hash = (hash * 31 + char.charCodeAt(0)) % 360; return hash; };
+const whoOf = (row) => row.service + (row.replica > 1 ? `.${row.replica}` : '');
 const clock = (at) => { const date = new Date(at); return [`${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`, `.${String(date.getMilliseconds()).padStart(3, '0')}`]; };
+
+async function copy(value, what) {  // only a secure origin has a clipboard
+	try { await navigator.clipboard.writeText(value); toast(`${what} was copied`, 'good'); } catch { toast(`${what} could not be copied: the browser forbids it here`, 'bad'); }
+}
 
 class Logs {
 	constructor(root, query, { services, fixed, moved }) {
@@ -409,7 +422,7 @@ class Logs {
 		this.pauseButton = button('Pause', 'pause', () => this.pause(), { cls: '', keys: 'p' });
 		press(this.pauseButton, false);
 		this.press = press;
-		this.count = h('span', { cls: 'end hide-s' });
+		this.count = sp('end hide-s');
 		const tools = h('div', { cls: 'tools', role: 'toolbar', 'aria-label': 'Logs' }, this.fixed ? null : this.picker(), this.search, this.pauseButton,
 			button('Download', 'down', () => this.download(), { cls: '' }), button('Copy link', 'link', () => this.link(), { cls: '' }), this.count);
 		this.space = div('space');
@@ -582,7 +595,7 @@ class Logs {
 		el.className = row.stream === 'stderr' ? 'ln err' : 'ln';
 		const [hms, rest] = clock(row.at);
 		const shown = row.line.length > SHOWN ? `${row.line.slice(0, SHOWN)} […]` : row.line;
-		const who = this.fixed && !this.manyReplicas ? null : sp('who', row.replica > 1 ? `${row.service}.${row.replica}` : row.service);
+		const who = this.fixed && !this.manyReplicas ? null : sp('who', whoOf(row));
 		if (who) who.style.color = `light-dark(oklch(.45 .13 ${tint(row.service)}), oklch(.79 .1 ${tint(row.service)}))`;
 		el.replaceChildren(h('time', {}, hms, h('i', {}, rest)), who || '', sp('src', row.stream === 'stderr' ? sp('sr', 'stderr') : ''), sp('', ...drawn(shown, this.grep)));
 	}
@@ -654,10 +667,9 @@ class Logs {
 		if (!row || row.gap) return;
 		this.chosen = this.base + index;
 		this.at = row.cursor;
-		const who = row.replica > 1 ? `${row.service}.${row.replica}` : row.service;
 		this.full.hidden = false;
-		this.full.replaceChildren(h('header', {}, h('b', {}, who), ...[row.stream, new Date(row.at).toLocaleString(), `#${row.cursor}`].map((each) => sp('', each)),
-			button('Copy', 'link', () => navigator.clipboard.writeText(plain(row.line)).then(() => toast('Copied'))), button('Close', 'cross', () => { this.full.hidden = true; this.chosen = null; this.at = 0; this.moved?.(); this.draw(); })),
+		this.full.replaceChildren(h('header', {}, h('b', {}, whoOf(row)), ...[row.stream, new Date(row.at).toLocaleString(), `#${row.cursor}`].map((each) => sp('', each)),
+			button('Copy', 'link', () => copy(plain(row.line), 'The line')), button('Close', 'cross', () => { this.full.hidden = true; this.chosen = null; this.at = 0; this.moved?.(); this.draw(); })),
 		h('pre', {}, ...drawn(row.line.slice(0, 200000), this.grep)));
 		this.moved?.();
 		this.draw();
@@ -683,7 +695,7 @@ class Logs {
 		for (let round = 0; round < 400; round += 1) {
 			const page = await this.fetch({ after, limit: 5000 });
 			if (!page) return;
-			chunks.push(page.lines.map((row) => `${row.at} ${row.service}${row.replica > 1 ? `.${row.replica}` : ''} ${row.stream} ${row.line}\n`).join(''));
+			chunks.push(page.lines.map((row) => `${row.at} ${whoOf(row)} ${row.stream} ${row.line}\n`).join(''));
 			if (!page.more) break;
 			after = page.last;
 		}
@@ -692,16 +704,16 @@ class Logs {
 		setTimeout(() => URL.revokeObjectURL(url), 10000);
 	}
 
-	async link() {
+	link() {
 		this.moved?.();
-		try { await navigator.clipboard.writeText(location.href); toast('The link was copied', 'good'); } catch { toast('The link is in the address bar'); }
+		copy(location.href, 'The link');
 	}
 
 	close() { this.stream.close(); this.resize.disconnect(); this.turn += 1; }
 }
 
 function sources() {
-	const names = new Set([...S.services.values()].map((each) => each.service));
+	const names = new Set(all().map((each) => each.service));
 	for (const each of S.processes.values()) if (!S.services.has(each.service)) names.add(each.service);
 	for (const specs of S.specs.values()) for (const name of specs.keys()) names.add(name);
 	return [...names].sort();
@@ -733,21 +745,23 @@ class Table {  // rows that stay when their values change
 
 function why(unit) {
 	if (unit.state === 'waiting' && unit.waitingFor?.length) return `for ${unit.waitingFor.join(', ')}`;
-	if (unit.state === 'backoff' && unit.nextStart) return `again in ${span(Math.max(0, (new Date(unit.nextStart) - Date.now()) / 1000))}`;
 	const lines = (unit.error || '').replace(/^\w+: /, '').replace(/^`[^]*?` (?=\w+ )/, '').split('\n');
-	return lines[0] + (lines.length > 2 ? `: ${lines.at(-1).trim()}` : '');
+	const reason = lines[0] + (lines.length > 2 ? `: ${lines.at(-1).trim()}` : '');
+	return again(unit) ? `again ${again(unit)}: ${reason}` : reason;
 }
+
+const again = (unit) => unit.state === 'backoff' && unit.nextStart && `in ${span(Math.max(0, (new Date(unit.nextStart) - now()) / 1000))}`;
 
 const at_rest = (state) => ['stopped', 'completed', 'failed', 'skipped'].includes(state);
 
 function serviceActs(id, unit) {
 	if (!may()) return [];
-	const name = part(unit.service);
+	const name = part(unit.service), many = unit.replicas > 1 ? ' all' : '';
 	const acts = [];
 	if (at_rest(unit.state)) acts.push(button('Start', 'play', () => call(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
 	else {
-		acts.push(button('Restart', 'again', () => call(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart ${unit.service}` }));
-		acts.push(stopper(unit.service, () => call(`/services/${name}/stop`, `${unit.service} is being stopped`)));
+		acts.push(button(`Restart${many}`, 'again', () => call(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart${many} ${unit.service}` }));
+		acts.push(stopper(unit.service, () => call(`/services/${name}/stop`, `${unit.service} is being stopped`), many));
 	}
 	return acts;
 }
@@ -761,11 +775,11 @@ function serviceRow(id) {
 		el,
 		update(unit) {
 			swap(state, unit.state, () => stateOf(unit.state));
-			text(reason, why(unit)); reason.title = unit.error || '';
+			tip(reason, why(unit), unit.error || '');
 			text(up, unit.since ? since(unit.since) : '');
 			text(again, unit.restarts ? number(unit.restarts) : '–');
 			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
-			swap(acts, `${unit.state}${S.access}`, () => serviceActs(id, unit));
+			swap(acts, `${unit.state}${S.access}${unit.replicas}`, () => serviceActs(id, unit));
 		},
 	};
 }
@@ -779,7 +793,7 @@ function processRow(id) {
 		update(process) {
 			const label = process.name || id;
 			text(name, label); name.href = `#/logs?service=${part(process.service)}`;
-			text(command, [process.command, ...process.args].join(' ')); command.title = command.textContent;
+			tip(command, [process.command, ...process.args].join(' '));
 			text(up, since(process.startedAt)); text(pid, String(process.pid ?? ''));
 			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
 			swap(acts, S.access, () => (may() ? [stopper(label, () => call(`/processes/${part(id)}/stop`, `${label} is being stopped`))] : []));
@@ -796,7 +810,7 @@ function daemonRow(id) {
 		update(daemon) {
 			const found = daemon.healthy === undefined ? (daemon.health ? 'unknown' : 'running') : daemon.healthy ? 'healthy' : 'unhealthy';
 			swap(state, found, () => stateOf(found));
-			text(reason, daemon.healthy === false ? daemon.reason : ''); text(address, daemon.health || ''); text(project, daemon.project || ''); project.title = daemon.project || '';
+			text(reason, daemon.healthy === false ? daemon.reason : ''); text(address, daemon.health || ''); tip(project, daemon.project || '');
 			text(pid, String(daemon.pid)); text(up, since(daemon.started));
 			swap(acts, S.access, () => (may() ? [stopper(id, async () => {
 				if (await ask(`Stop ${id}?`, 'It belongs to another program, and can’t be started again from here.', 'Stop')) call(`/daemons/${part(daemon.code)}/${part(daemon.daemon)}/stop`, `${id} was told to stop`);
@@ -816,11 +830,11 @@ function pipelineRow(id) {
 	return {
 		el,
 		update(pipeline) {
-			text(name, pipeline.name); text(reason, reason.title = pipeline.error || '');
+			text(name, pipeline.name); tip(reason, pipeline.error || '');
 			swap(state, pipeline.state, () => stateOf(pipeline.state === 'running' ? 'starting' : pipeline.state, pipeline.state));
 			swap(tasks, JSON.stringify(pipeline.counts), () => counts(pipeline));
 			text(began, clock(pipeline.began)[0]);
-			text(took, span(((pipeline.ended ? new Date(pipeline.ended) : Date.now()) - new Date(pipeline.began)) / 1000));
+			text(took, span(((pipeline.ended ? new Date(pipeline.ended) : now()) - new Date(pipeline.began)) / 1000));
 			swap(acts, `${pipeline.stoppable}${S.access}`, () => pipelineActs(pipeline));
 		},
 	};
@@ -839,7 +853,7 @@ class Overview {
 		this.page = div('page', h('h1', { cls: 'sr' }, 'Overview'));
 		root.append(this.page);
 		this.parts = [
-			this.section('Services', new Table([['Service', '26%'], ['State', '128px'], ['For', '100px', 'num hide-s'], ...USE, ['Restarts', '80px', 'num hide-m'], ['!Actions', '170px']], serviceRow),
+			this.section('Services', new Table([['Service', '26%'], ['State', '128px'], ['For', '100px', 'num hide-s'], ...USE, ['Restarts', '80px', 'num hide-m'], ['!Actions', '216px']], serviceRow),
 				() => S.services, () => S.has.services),
 			this.section('Pipelines', pipelineTable(),
 				() => new Map([...S.pipelines].reverse()), () => S.pipelines.size > 0),
@@ -873,7 +887,7 @@ function facts(el, rows) {
 	const shown = rows.filter(([, value]) => value !== undefined && value !== null && value !== '');
 	const key = JSON.stringify(shown.map(([name]) => name));
 	if (el.dataset.key !== key) { el.dataset.key = key; el.replaceChildren(...shown.map(([name]) => h('div', {}, h('dt', {}, name), h('dd', {})))); }
-	shown.forEach(([, value], place) => { const dd = el.children[place].lastChild; text(dd, String(value)); dd.title = String(value); });
+	shown.forEach(([, value], place) => tip(el.children[place].lastChild, String(value)));
 }
 
 class ServiceView {
@@ -895,20 +909,22 @@ class ServiceView {
 	update() {
 		const unit = S.services.get(this.id);
 		if (!unit) { swap(this.state, 'gone', () => pill('unknown')); this.acts.replaceChildren(); return; }
-		this.logs.manyReplicas = [...S.services.values()].some((each) => each.service === this.service && each.replica > 1);
+		const replicas = all().filter((each) => each.service === this.service), many = replicas.length;
+		this.logs.manyReplicas = replicas.some((each) => each.replica > 1);
 		swap(this.state, unit.state, () => pill(unit.state));
-		const many = [...S.services.values()].filter((each) => each.service === this.service).length;
 		swap(this.acts, `${unit.state}${S.access}${many}`, () => {
 			const acts = serviceActs(this.id, unit);
 			for (const each of acts) each.classList.remove('quiet');
 			if (may()) {
-				const scale = (count) => call(`/services/${part(this.service)}/replicas`, `${this.service} is being scaled to ${count}`, 'PUT', { replicas: count });
-				acts.unshift(h('span', { cls: 'state dim', role: 'group', 'aria-label': 'Replicas' }, button('', 'dash', () => scale(Math.max(1, many - 1)), { title: 'One replica less', cls: '' }), sp('', plural(many, 'replica')), h('button', { type: 'button', title: 'One replica more', 'aria-label': 'One replica more', onclick: () => scale(many + 1) }, '+')));
+				const step = (icon, word, count) => button('', icon, () => call(`/services/${part(this.service)}/replicas`, `${this.service} is being scaled to ${count}`, 'PUT', { replicas: count }), { title: `One replica ${word}`, cls: '' });
+				const less = step('dash', 'less', many - 1);
+				less.disabled = many < 2;
+				acts.unshift(h('span', { cls: 'state dim', role: 'group', 'aria-label': 'Replicas' }, less, sp('', plural(many, 'replica')), step('plus', 'more', many + 1)));
 			}
 			return acts;
 		});
 		const needs = Object.entries(unit.after || {}).map(([name, condition]) => (condition === 'ready' ? name : `${name} (${condition})`)).join(', ');
-		facts(this.facts, [['For', since(unit.since)], ['PID', unit.pid], ['Run', unit.generation], ['Restarts', unit.restarts || null], ['Exit code', unit.exitCode], ['Needs', needs], ['Waits', unit.waitingFor?.length ? `for ${unit.waitingFor.join(', ')}` : null], ['Next start', unit.nextStart && unit.state === 'backoff' ? why(unit) : null]]);
+		facts(this.facts, [['For', since(unit.since)], ['PID', unit.pid], ['Run', unit.generation], ['Restarts', unit.restarts || null], ['Exit code', unit.exitCode], ['Needs', needs], ['Waits', unit.waitingFor?.length ? `for ${unit.waitingFor.join(', ')}` : null], ['Next start', again(unit) || null]]);
 		this.notice.hidden = !unit.error; text(this.notice, unit.error || '');
 		this.cpu.update(S.samples.get(this.id)); this.mem.update(S.samples.get(this.id));
 	}
@@ -939,8 +955,8 @@ function keepView(path, logs, withServices = false) {  // the address always lea
 	history.replaceState(null, '', `#${path}${rest ? `?${rest}` : ''}`);
 }
 
-// Lay out a graph from left to right: a layer is the longest way from a root; within a layer, near what it needs. An edge
-// over several layers gets a waypoint in each, so that it goes between the boxes.
+// Lay out a graph from left to right: a layer is the longest way from a root; within it, near what is needed. An edge over
+// several layers has a waypoint in each, between the boxes.
 function layout(nodes, edges) {
 	const known = new Set(nodes.map((each) => each.id));
 	const real = edges.filter((edge) => known.has(edge.from) && known.has(edge.to) && edge.from !== edge.to);
@@ -1030,7 +1046,7 @@ class Graph {
 		}
 	}
 
-	stateOf(id) { return [...S.services.values()].filter((each) => each.service === id).map((each) => each.state).sort((a, b) => rankOf(a) - rankOf(b))[0] || 'unknown'; }
+	stateOf(id) { return all().filter((each) => each.service === id).map((each) => each.state).sort((a, b) => rankOf(a) - rankOf(b))[0] || 'unknown'; }
 }
 
 const toned = (spec) => (spec?.state === 'failed' && spec.allowFailure ? 'allowed' : spec?.state);
@@ -1099,8 +1115,7 @@ class PipelineView {
 		const shown = pipeline.state === 'running' ? 'starting' : pipeline.state;
 		swap(this.state, pipeline.state, () => pill(shown, pipeline.state));
 		swap(this.acts, `${pipeline.stoppable}${S.access}`, () => pipelineActs(pipeline).map((each) => { each.classList.remove('quiet'); return each; }));
-		const began = new Date(pipeline.began) / 1000, now = Date.now() / 1000;
-		const end = pipeline.ended ? new Date(pipeline.ended) / 1000 : now;
+		const began = new Date(pipeline.began) / 1000, end = (pipeline.ended ? new Date(pipeline.ended) : now()) / 1000;
 		const total = Math.max(end - began, 0.001);
 		facts(this.facts, [['Began', new Date(pipeline.began).toLocaleString()], ['Took', span(total)], ['Tasks', Object.entries(pipeline.counts).map(([state, count]) => `${count} ${state}`).join(', ')]]);
 		if (this.graph) { this.graph.update(); return; }
@@ -1116,13 +1131,13 @@ class PipelineView {
 			let row = this.rows.get(name);
 			if (!row) { row = this.row(name); this.rows.set(name, row); }
 			const [colour] = look(toned(spec));
-			swap(row.state, spec.state, () => { const el = stateOf(toned(spec), name); el.title = name; el.append(sp('sr', spec.state)); return el; });
+			swap(row.state, spec.state, () => { const el = stateOf(toned(spec), name); el.title = clean(name); el.append(sp('sr', spec.state)); return el; });
 			row.bar.className = `bar ${spec.state === 'running' ? 'busy' : colour}`;
 			row.bar.hidden = spec.started === null;
 			if (spec.started !== null) {
 				row.bar.style.left = `${Math.max(0, ((spec.started - began) / total) * 100)}%`;
 				row.bar.style.width = `${(((spec.ended || end) - spec.started) / total) * 100}%`;
-				text(row.took, span((spec.ended || now) - spec.started));
+				text(row.took, span((spec.ended || end) - spec.started));
 			} else text(row.took, '');
 			if (!row.out.hidden) this.details(row.out, spec);
 		}
@@ -1176,13 +1191,13 @@ function chrome() {
 	const here = location.hash || '#/';
 	const found = S.live === 'login' ? [] : tabs();
 	swap($('tabs'), JSON.stringify([found, here]), () => found.map(([href, label, count]) => h('a', { href, 'aria-current': (href === '#/' ? here === '#/' || here.startsWith('#/service/') : here.startsWith(href.replace(/s$/, ''))) ? 'page' : null }, label, count ? sp('count', String(count)) : null)));
-	const units = [...S.services.values()];
+	const units = all();
 	const bad = units.filter((each) => ['failed', 'unready', 'backoff', 'skipped'].includes(each.state)).length;
 	const good = units.filter((each) => each.state === 'ready').length;
 	const said = { connecting: ['starting', 'Connecting'], lost: ['unready', 'Connection lost, trying again'], bye: ['stopped', 'The server is being stopped'], login: ['waiting', 'Not logged in'] }[S.live]
 		|| (bad ? ['failed', `${plural(bad, 'service')} in trouble`] : units.length ? ['ready', `${good} of ${units.length} ready`] : ['ready', 'Live']);
 	swap($('health'), said.join(), () => { const el = stateOf(said[0], said[1]); el.lastChild.className = 'txt'; el.title = said[1]; return el; });
-	document.title = `${bad && S.live === 'live' ? `(${bad}) ` : ''}${titleOf(here)}trio-process`;
+	document.title = clean(`${bad && S.live === 'live' ? `(${bad}) ` : ''}${titleOf(here)}trio-process`);
 }
 
 function decoded(raw = '') { try { return decodeURIComponent(raw); } catch { return raw; } }
