@@ -198,7 +198,10 @@ class TestFaults:
             "after = ['lnit', 3]\n\n[default]\n"
         )
         assert faults(text) == [
-            '3: tasks.test: has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"',
+            (
+                '3: tasks.test: has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"; '
+                'a task that only groups others has run = "true"'
+            ),
             "4: tasks.test.tiemout: unknown key; did you mean 'timeout'?",
             "5: tasks.test.needs: unknown key; this is written `after` here",
             '6: tasks.test.retries: expected a whole number, 0 or more, got "two"',
@@ -233,6 +236,10 @@ class TestFaults:
         assert faults(in_task(f"{foreign} = 1")) == [
             f"3: tasks.t.{foreign}: unknown key; this is written `{ours}` here"
         ]
+
+    def test_a_task_that_only_groups_others_is_told_what_to_run(self, faults):
+        (fault,) = faults("[tasks.a]\nrun = 'x'\n[tasks.all]\nafter = ['a']")
+        assert fault.endswith('such as run = "pytest -q"; a task that only groups others has run = "true"')
 
     def test_no_foreign_spelling_hides_a_key_of_ours(self):
         assert not set(keys._OURS_FOR) & set(keys.TASK_KEYS)

@@ -169,6 +169,13 @@ def test_a_procfile_s_processes_are_never_restarted_and_essential(write):
         ("image = 'x'", "processes, not containers"),
         ("readiness_probe = 3", "this is written `ready` here"),
         ("depends_on = ['db']", "this is written `after` here"),
+        ("WorkingDirectory = 'x'", "this is written `dir` here"),
+        ("exitcodes = [0]", "this is written `ok-exit-codes` here"),
+        ("priority = 1", "is written `after` here"),
+        ("disabled = true", "has `enabled = false`"),
+        ("redirect_stderr = true", "takes both streams"),
+        ("shutdown = { signal = 2 }", "`stop-signal` and `grace-period`"),
+        ("ExecStartPre = 'x'", "a service of its own"),
         ("shell = 'x'", "both `run` and `shell`"),
         ("run-as = 'x'", "unknown key"),
     ],
@@ -199,7 +206,10 @@ def test_what_is_wrong_with_all_of_them_is_a_fault(faults, text, said):
 def test_the_faults_of_tasks_and_services_are_reported_at_once(faults, load):
     text = "[tasks.t]\nrunn = 1\nafter = ['u']\n[services.s]\nrun = 'x'\nredy = 3\n"
     assert faults(text, load) == [
-        '1: tasks.t: has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"',
+        (
+            '1: tasks.t: has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"; a task that only '
+            'groups others has run = "true"'
+        ),
         "2: tasks.t.runn: unknown key; did you mean 'run'?",
         '3: tasks.t.after[0]: no task is named "u"',
         "6: services.s.redy: unknown key; did you mean 'ready'?",

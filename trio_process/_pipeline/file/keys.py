@@ -76,12 +76,13 @@ TOP_KEYS: Final = ("tasks", "services", "defaults", *FILE_KEYS)
 
 # How others spell these keys: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, our Python API.
 _FOREIGN_TASK: Final = {
-    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre",
+    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre depends",
     "when": "condition run-if run_if",
     "run": "cmd command args exec execute argv program entrypoint",
     "shell": "sh bash script-shell",
-    "dir": "working-directory working_directory workingDirectory working-dir workdir cwd directory chdir path",
-    "env": "environment vars variables envs env-vars env_vars",
+    "dir": "working-directory working_directory workingDirectory working-dir workdir cwd directory chdir path"
+    " change_dir changedir",
+    "env": "environment vars variables envs env-vars env_vars setenv set_env",
     "env-file": "env_file envfile env-files dotenv envFile",
     "timeout": "timeout-minutes timeout_minutes timeout-seconds timeout_seconds time-limit max-time",
     "idle-timeout": "idle_timeout silence-timeout",
@@ -89,7 +90,7 @@ _FOREIGN_TASK: Final = {
     "retries": "retry max-attempts max_attempts attempts restarts",
     "retry-delay": "retry_delay backoff delay retry-interval",
     "allow-failure": "allow_failure continue-on-error continue_on_error ignore_error ignore-error ignore_errors"
-    " ignore-errors optional",
+    " ignore-errors ignore_outcome optional",
     "ok-exit-codes": "ok_exit_codes exit-codes exit_codes success-codes success_exit_codes",
     "weight": "slots cost",
     "stdin": "stdin-text",
@@ -142,6 +143,11 @@ _EXPLAINED: Final = {
         "unknown key; several commands are the lines of one `shell`, a single one is written `run`",
     ),
     **dict.fromkeys(("silent", "quiet", "echo"), "unknown key; how output is shown is said by `--output` of `run`"),
+    **dict.fromkeys(("prompt", "confirm"), "unknown key; let the script ask, in a task with `interactive = true`"),
+    **dict.fromkeys(
+        ("params", "parameters", "passenv"),
+        "unknown key; a task sees the whole environment, and gets the arguments after `--`",
+    ),
     **dict.fromkeys(
         ("input",), "unknown key; text for standard input is written `stdin`, files that it reads `inputs`"
     ),

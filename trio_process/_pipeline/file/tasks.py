@@ -172,7 +172,8 @@ class TaskReader:
         if "run" in table and "shell" in table:
             report("has both `run` and `shell`; leave one of them out")
         elif "run" not in table and "shell" not in table:
-            report('has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"')
+            grouping = '; a task that only groups others has run = "true"' if "after" in table else ""
+            report(f'has neither `run` nor `shell`; write what it runs, such as run = "pytest -q"{grouping}')
         if values.get("when") == "failure" and not table.get("after"):
             report('when = "failure" needs `after`: the tasks whose failure it handles', "when")
         if values.get("interactive") and "stdin" in table:
