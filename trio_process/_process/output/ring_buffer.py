@@ -16,17 +16,20 @@ DEFAULT_BUFFER_SIZE: Final = 2**20
 _NEWLINE: Final = 0x0A
 _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
 
-_GLANCE: Final = 256  # bytes
-_SHORT_LINES: Final = _GLANCE // 24  # newlines in that
+_SHORT_LINE: Final = 24  # bytes
+_STRIDE: Final = (
+    257  # bytes; a prime, as lines of equal lengths could otherwise have all of their newlines there, or none
+)
 
 
 def count_newlines(block: builtins.bytes) -> int:
     r"""Return ``block.count(b"\n")``, in a quarter of the time where lines have 100 bytes, as most have.
 
     `bytes.count` looks at one byte after the other; `bytes.replace` goes from newline to newline by memchr(3), but takes
-    longer for each, so that it is the slower one for lines shorter than 24 bytes.
+    longer for each, so that it is the slower one for lines shorter than 24 bytes, by up to twenty times. A sample of bytes
+    from all of the block shows how long they are.
     """
-    if block.count(b"\n", 0, _GLANCE) > _SHORT_LINES:
+    if block[::_STRIDE].count(b"\n") * _STRIDE * _SHORT_LINE > len(block):
         return block.count(b"\n")
     return len(block) - len(block.replace(b"\n", b""))
 
