@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -126,6 +127,17 @@ async def test_a_script_without_its_interpreter_line_says_so(tmp_path):
     script.write_text("#!/no/such/interpreter\n")
     with pytest.raises(ProgramNotFoundError, match="the interpreter that its first line names"):
         await run(script)
+
+
+@pytest.mark.parametrize("options", [{}, {"nice": 0}])
+async def test_a_program_on_a_file_system_without_execution_says_so(tmp_path, monkeypatch, options):
+    program = tmp_path / "program"
+    program.touch(0o644)  # which access(2) and execve(2) treat as any file there: EACCES
+    monkeypatch.setattr(os, "statvfs", lambda file: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    with pytest.raises(ProcessStartError, match="program' is on a file system that is mounted noexec"):
+        await run(program, **options)
+    with pytest.raises(ProcessStartError, match="program' is on a file system that is mounted noexec"):
+        await run("program", env={"PATH": str(tmp_path)}, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"nice": 0}])

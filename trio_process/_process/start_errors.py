@@ -76,10 +76,19 @@ def _why_not_executed(options: RunOptions, error: OSError, place: str) -> str:
     if error.errno == errno.ELOOP:  # of links, or of interpreters
         return f"{place!r}: {error.strerror}"
     file = os.path.join(_directory(options) or "", place)
-    may_be = error.errno == errno.EACCES and "/" in place and os.path.isfile(file) and os.access(file, os.X_OK)
-    if may_be and options.user is None:
+    there = error.errno == errno.EACCES and "/" in place and os.path.isfile(file)
+    if there and _is_mounted_noexec(file):
+        return f"{place!r} is on a file system that is mounted noexec, from which nothing is executed"
+    if there and os.access(file, os.X_OK) and options.user is None:
         return f"{place!r} is executable by this user, but the interpreter that its first line names is not"
     return f"{place!r} is not executable by this user; is it a program, and does it have the x bit (chmod +x)?"
+
+
+def _is_mounted_noexec(file: str) -> bool:
+    try:
+        return bool(os.statvfs(file).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False  # it has just gone
 
 
 def _more_descriptors(error: OSError) -> str:
