@@ -125,7 +125,7 @@ def test_a_run_says_that_it_waits_for_its_first_agent(run, tmp_path, monkeypatch
     programs.mkdir()
     (programs / "srun").write_text(f"#!/bin/sh\nuntil [ -e {said} ]; do sleep 0.01; done; exit 1\n")
     (programs / "srun").chmod(0o755)
-    monkeypatch.setattr(place, "PATIENCE", 0.05)
+    monkeypatch.setattr(place, "NOTICE_AFTER", 0.05)
     monkeypatch.setattr(place, "print_error", said.write_text)
     done = run("first", "--executor", "slurm:1", PATH=f"{programs}:{os.environ['PATH']}")
     assert done.returncode == 2

@@ -195,7 +195,7 @@ async def flood(service, seconds):
 
 
 async def test_a_client_that_never_reads_is_cut_and_disturbs_nobody(monkeypatch):
-    monkeypatch.setattr("trio_process._daemon.health.connection._SEND_PATIENCE", 1.0)
+    monkeypatch.setattr("trio_process._daemon.health.connection._SEND_TIMEOUT", 1.0)
     async with serving() as (control, service):
         silent = await connect(control)
         head = f"GET /api/process/events HTTP/1.1\r\nHost: {control.addr}\r\n"

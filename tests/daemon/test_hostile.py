@@ -94,7 +94,7 @@ async def test_a_hung_check_and_a_client_that_waits_for_it_do_not_hold_up_the_st
 async def test_a_client_that_never_reads_is_cut_off_while_the_server_lives(monkeypatch):
     from trio_process._daemon.health import connection
 
-    monkeypatch.setattr(connection, "_SEND_PATIENCE", 0.1)
+    monkeypatch.setattr(connection, "_SEND_TIMEOUT", 0.1)
     with trio.fail_after(30):
         async with (
             HealthServer("127.0.0.1:0") as server,

@@ -48,7 +48,7 @@ def test_what_is_overridden_is_there_to_be_overridden():
         "stop_pings",
         "_refuse",
         "_end_websocket",
-        "at_work",
+        "answering",
         "is_ours",
         "has_hooks",
         "__init__",

@@ -132,7 +132,7 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
             child.wait()
         """
     )
-    pytester.makeconftest("from trio_process.testing import leaks\nleaks._PATIENCE = 0.2")
+    pytester.makeconftest("from trio_process.testing import leaks\nleaks._TIMEOUT = 0.2")
     result = pytester.runpytest_subprocess(timeout=60)  # in a process of its own, which takes all that with it
     result.assert_outcomes(failed=1, passed=2)
     told = str(result.stdout)
@@ -148,7 +148,7 @@ def test_what_is_left_behind_fails_the_test(run, pytester):
 
 
 def test_a_sync_test_can_leak_too_and_its_own_failure_goes_first(run, monkeypatch):
-    monkeypatch.setattr(leaks, "_PATIENCE", 0.2)
+    monkeypatch.setattr(leaks, "_TIMEOUT", 0.2)
     result = run(
         """
         import os

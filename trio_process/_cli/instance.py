@@ -26,7 +26,7 @@ from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
 _POLL: Final = 0.05  # seconds
-_PATIENCE: Final = 10.0  # seconds
+_LIMIT: Final = 10.0  # seconds
 _ROUTE: Final = "/instance"
 _PLACE: Final = "place"
 _DIGEST: Final = 16  # characters
@@ -138,15 +138,15 @@ class Instance:
         pid_file.acquire()
         return pid_file
 
-    async def reach(self, patience: float = _PATIENCE) -> ControlClient:
+    async def reach(self, limit: float = _LIMIT) -> ControlClient:
         """Return a client of the running instance, once it responds on its socket.
 
         Raises:
             NotRunningError: No instance is running.
-            ProcessError: It has not responded within `patience` seconds, as a suspended process doesn't.
+            ProcessError: It has not responded within `limit` seconds, as a suspended process doesn't.
         """
         client = self.client()
-        with trio.move_on_after(patience):
+        with trio.move_on_after(limit):
             while not await self.answers():
                 await trio.sleep(_POLL)
                 client = self.client()

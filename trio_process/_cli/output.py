@@ -15,7 +15,7 @@ import click
 
 BROKEN_PIPE: Final = 128 + 13
 _FAILED: Final = 1
-_PATIENCE: Final = 2000  # milliseconds
+_WRITE_TIMEOUT: Final = 2000  # milliseconds
 
 
 class OutputLost(Exception):  # noqa: N818 - never leaves the command line
@@ -65,19 +65,19 @@ def report(text: str) -> None:
 def print_error(text: str) -> None:
     """Print an error on stderr; if that can't be written, the exit status still reports it."""
     with suppress(OSError):  # stderr may be the lost terminal, or a file on the full disk
-        if is_writable(sys.stderr, _PATIENCE):
+        if is_writable(sys.stderr, _WRITE_TIMEOUT):
             click.echo(text, err=True)
 
 
-def is_writable(file: TextIO, patience: float) -> bool:
-    """Return whether a stream accepts a write within `patience` milliseconds; an idle pager would block us."""
+def is_writable(file: TextIO, timeout: float) -> bool:
+    """Return whether a stream accepts a write within `timeout` milliseconds; an idle pager would block us."""
     try:
         descriptor = file.fileno()
     except (OSError, ValueError):  # an in-memory stream
         return True
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(patience))
+    return bool(poll.poll(timeout))
 
 
 def escape_unencodable() -> None:

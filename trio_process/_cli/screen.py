@@ -27,7 +27,7 @@ from .output import OutputLost
 from .terminal import Terminal, background_may_write
 
 STDOUT: Final = 1
-PATIENCE: Final = 2.0
+LOST_AFTER: Final = 2.0
 """Seconds after which a terminal that accepts no output counts as lost."""
 
 _NO_WRAP: Final = "\x1b[?7l"  # DECAWM, as every terminal since the VT100 has it
@@ -56,7 +56,7 @@ class Screen:
         self._pending = b""
         self._last_taken = time.monotonic()
         self._is_lost = False
-        self._is_impatient = False
+        self._waits_are_limited = False
         self._settings: list[Any] | None = None
         self._rows: Sequence[int] = ()  # the cells of each line of the last frame
         self._width = 0
@@ -128,22 +128,22 @@ class Screen:
         self.drain()
 
     async def write_soon(self, text: str) -> None:
-        """Write a text, and wait until the terminal has accepted it; the wait is limited only after `lose_patience`.
+        """Write a text, and wait until the terminal has accepted it; the wait is limited only after `limit_waits`.
 
         Raises:
             OutputLost: As for `write`.
         """
         self._put(text)
         while not self.flush():
-            if self._is_impatient:
-                self._check_patience()
+            if self._waits_are_limited:
+                self._check_limit()
             with trio.move_on_after(_LOOK):
                 await trio.lowlevel.wait_writable(self._descriptor)
                 await trio.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
 
-    def lose_patience(self) -> None:
+    def limit_waits(self) -> None:
         """Limit the wait of `write_soon` as well: the run has ended, and only the output is pending."""
-        self._is_impatient = True
+        self._waits_are_limited = True
         self._last_taken = time.monotonic()
 
     def drain(self) -> None:
@@ -151,15 +151,15 @@ class Screen:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         while not self.flush():
-            self._check_patience()
+            self._check_limit()
             if poll.poll(_LOOK * 1000):
                 time.sleep(_LOOK / 10)  # it may say that it has room, and have none for a whole character
 
-    def _check_patience(self) -> None:
-        if time.monotonic() > self._last_taken + PATIENCE:
+    def _check_limit(self) -> None:
+        if time.monotonic() > self._last_taken + LOST_AFTER:
             self._is_lost = True
             self._pending = b""
-            raise OutputLost from TimeoutError(f"the terminal has taken nothing for {PATIENCE:g} s")
+            raise OutputLost from TimeoutError(f"the terminal has taken nothing for {LOST_AFTER:g} s")
 
     def flush(self) -> bool:
         """Write as much as the terminal accepts without blocking; return whether that was everything.

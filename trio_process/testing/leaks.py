@@ -16,7 +16,7 @@ import trio
 from .._core import read_stat
 from .._process import MARKER
 
-_PATIENCE: Final = 2.0  # seconds for processes that were asked to end, and for the kernel
+_TIMEOUT: Final = 2.0  # seconds for processes that were asked to end, and for the kernel
 _IDLE_THREAD: Final = "Trio thread "  # Trio keeps its worker threads for ten seconds, for all runs of this process
 
 
@@ -37,7 +37,7 @@ class LeakCheck:
         leaks = list(self._look())
         if leaks:
             gc.collect()  # objects that only wait for the collector are not leaks
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _TIMEOUT
             while (leaks := list(self._look())) and time.monotonic() < end:
                 time.sleep(0.01)
         return [*self._tasks, *leaks]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 VARIABLE: Final = "TRIO_PROCESS_EXECUTOR"
 """The environment variable equivalent to the option."""
 
-PATIENCE: Final = 5.0
-"""Seconds for the first agent, after which the user is told that it is waited for."""
+NOTICE_AFTER: Final = 5.0
+"""Seconds after which the wait for the first agent is reported."""
 
 _FORMS: Final = "local, local:N, ssh:HOST[,HOST…], slurm:N[?SRUN OPTIONS] or dask:ADDRESS"
 _PACKAGES: Final = {"ssh": "openssh-client", "srun": "slurm-client"}
@@ -118,7 +118,7 @@ class Place:
 
 async def _say_what_is_waited_for(is_up: trio.Event) -> None:
     """Say that no agent is up yet, once that has taken long: in the queue of a cluster it may take for ever."""
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(NOTICE_AFTER):
         await is_up.wait()
         return
     print_error("trio-process: no agent is up yet; waiting for the first one, before any task can run")

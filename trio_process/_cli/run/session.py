@@ -202,7 +202,7 @@ class _OneRun:
 
         if self._screen is None:
             return PlainView(board, write_text, style, at_rest=at_rest)
-        return PlainView(board, self._screen.write_soon, style, self._screen.lose_patience, at_rest)
+        return PlainView(board, self._screen.write_soon, style, self._screen.limit_waits, at_rest)
 
     def _show(self, outcome: Outcome, board: Board) -> int:
         """Show the account; return the exit status for lost output, else 0."""

@@ -21,7 +21,7 @@ from ..message import Answer, Request, success
 from ..problem import Problem, invalid
 from .bodies import options_of
 
-_INPUT_PATIENCE: Final = 10.0  # seconds within which a process must read input that is written to it
+_INPUT_TIMEOUT: Final = 10.0  # seconds within which a process must read input that is written to it
 
 
 async def list_processes(plane: Plane, request: Request) -> Answer:
@@ -60,14 +60,14 @@ async def write_to_process(plane: Plane, request: Request) -> Answer:
     """Answer ``POST /processes/ID/input``."""
     process = _process(plane, request)
     try:
-        with plane.interruptible(_INPUT_PATIENCE) as scope:
+        with plane.interruptible(_INPUT_TIMEOUT) as scope:
             await process.send_input(request.body["input"])
     except UnicodeError as error:
         raise invalid("input", f"input can't be encoded for this process: {error}") from None
     except (ProcessNotRunningError, StdinNotAvailableError) as error:
         raise Problem("conflict", str(error)) from None
     if scope.cancelled_caught:
-        raise Problem("conflict", f"{process.command!r} did not read its stdin for {_INPUT_PATIENCE:g} s")
+        raise Problem("conflict", f"{process.command!r} did not read its stdin for {_INPUT_TIMEOUT:g} s")
     return success({"written": True})
 
 

@@ -143,8 +143,8 @@ class _Server:
         """Close idle connections at once, and the others after their request has finished or the patience is over."""
         await self._shared.context.terminated.set()  # from now on each response is the last on its connection
         self._cut_idle(math.inf)
-        async with _patience():
-            while any(connection.at_work for connection in self._live):
+        async with _bounded():
+            while any(connection.answering for connection in self._live):
                 await self._changed.wait()
         for connection in self._live:
             connection.stream.cut()
@@ -202,7 +202,7 @@ async def serve_application(
             listener.close()
         failures: list[BaseException] = []
         await server.finish()
-        async with _patience():
+        async with _bounded():
             try:
                 await app.shutdown()
             except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
@@ -211,7 +211,7 @@ async def serve_application(
 
 
 @asynccontextmanager
-async def _patience() -> AsyncIterator[None]:
+async def _bounded() -> AsyncIterator[None]:
     """Shield the block from cancellations, but end it after `_DRAIN` seconds, or `_DRAIN_CANCELLED` after a cancellation.
 
     How the server's block ended doesn't say whether it was cancelled: its clean-up may have raised an error of its own,
@@ -219,11 +219,11 @@ async def _patience() -> AsyncIterator[None]:
     """
     async with open_scope() as nursery:
         with grace(_DRAIN, shield=True) as scope:
-            nursery.start_soon(_hurry, scope)
+            nursery.start_soon(_shorten_if_cancelled, scope)
             yield
 
 
-async def _hurry(scope: trio.CancelScope) -> None:
+async def _shorten_if_cancelled(scope: trio.CancelScope) -> None:
     try:
         await trio.sleep_forever()
     except trio.Cancelled:  # not raised: the end of the block must not replace the exception of the server's block

@@ -36,7 +36,7 @@ class HealthCheck(Protocol):
 check_owner: ContextVar[object] = ContextVar("trio_process.check_owner", default=None)
 """What adds checks in this context: one call of a daemon's `main`, whose checks end with it; None for all else."""
 
-_PATIENCE: Final = 0.5  # seconds that cancelled checks get for their clean-up when the server is left
+_CLEANUP: Final = 0.5  # seconds that cancelled checks get for their clean-up when the server is left
 
 
 class CheckResult(NamedTuple):
@@ -142,7 +142,7 @@ class HealthChecks:
         running = [check.run for check in self._checks if check.run is not None]
         for run in running:
             run.scope.cancel()
-        with grace(_PATIENCE, shield=True):
+        with grace(_CLEANUP, shield=True):
             for run in running:
                 await run.done.wait()
         for run in running:

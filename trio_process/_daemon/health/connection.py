@@ -47,7 +47,7 @@ Refusal = Callable[[int], tuple[Sequence[tuple[bytes, bytes]], bytes]]
 
 _PING_EVERY: Final = 15.0  # seconds; proxies cut connections that are silent for longer
 _MAX_MESSAGE: Final = 2**20  # bytes, or characters, of a WebSocket message
-_SEND_PATIENCE: Final = 5.0  # seconds within which a client must read some of the sent data
+_SEND_TIMEOUT: Final = 5.0  # seconds within which a client must read some of the sent data
 _BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
 _BOTH_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
 _ABNORMAL: Final = 1006  # RFC 6455, 7.1.5
@@ -115,7 +115,7 @@ class Stream:
     async def _wait_for_reader(self) -> None:
         self.stalled = True
         self._on_stall()
-        with trio.move_on_after(_SEND_PATIENCE) as limit:
+        with trio.move_on_after(_SEND_TIMEOUT) as limit:
             await trio.lowlevel.wait_writable(self._raw)
         if limit.cancelled_caught:
             self.cut()
@@ -319,7 +319,7 @@ class Connection(TCPServer):
         self.active_at = trio.current_time()
 
     @property
-    def at_work(self) -> bool:
+    def answering(self) -> bool:
         """Whether a complete request is being answered; otherwise the server is waiting for the client."""
         if not self.busy or self.stream.stalled:
             return False
@@ -328,7 +328,7 @@ class Connection(TCPServer):
     @property
     def may_make_room(self) -> bool:
         """Whether the connection is idle on the client's side, with no request unread."""
-        return not self.seat.streaming and not self.at_work and (self.busy or not self.stream.has_unread())
+        return not self.seat.streaming and not self.answering and (self.busy or not self.stream.has_unread())
 
     async def run(self) -> None:
         """Serve the connection: hypercorn's `run` without TLS, HTTP/2 and a timer task per request."""

@@ -48,7 +48,7 @@ class Echo:
         self._more = trio.Event()
         self._room = RoomWaiters()
         self.flushed: trio.Event = trio.Event()
-        self._patience = trio.CancelScope(shield=True)
+        self._scope = trio.CancelScope(shield=True)
 
     @property
     def full(self) -> bool:
@@ -85,11 +85,11 @@ class Echo:
 
     def give_up_at(self, deadline: float) -> None:
         """Wait for a slow reader until `deadline` at most; after that the rest is discarded."""
-        self._patience.deadline = min(self._patience.deadline, deadline)
+        self._scope.deadline = min(self._scope.deadline, deadline)
 
     async def run(self) -> None:
         """Write until the process has ended and everything is written; only `give_up_at` ends it before."""
-        with self._patience:
+        with self._scope:
             await self._run()
 
     async def _run(self) -> None:
