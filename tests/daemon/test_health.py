@@ -404,7 +404,7 @@ async def test_it_stops_in_milliseconds_under_load(path):
     assert min(took) < 0.5
 
 
-async def test_a_request_at_work_is_finished_before_the_stop():
+async def test_a_request_in_progress_is_finished_before_the_stop():
     started = trio.Event()
     answers = []
     with trio.fail_after(30):

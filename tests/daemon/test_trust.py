@@ -83,9 +83,9 @@ def as_nobody(action):
     [
         (NOBODY, 0o755, "belongs to nobody"),
         (NOBODY, 0o1777, "belongs to nobody"),
-        (0, 0o777, "everybody can write to it"),
+        (0, 0o777, "every user can write to it"),
         (0, 0o775, "its group can write to it"),
-        (0, 0o722, "everybody can write to it"),
+        (0, 0o722, "every user can write to it"),
     ],
 )
 def test_a_directory_that_others_can_write_to_is_refused(shared, owner, mode, why):

@@ -515,14 +515,14 @@ except KeyboardInterrupt:
 
 
 async def launching(service, nursery):
-    """Return a process whose launcher is still at work."""
+    """Return a process whose launcher still runs."""
     nursery.start_soon(partial(service.start, "sleep", "1000", nice=1))
     (process,) = await wait_until(service.list)
     assert process.status is Status.PENDING
     return process
 
 
-async def test_a_stop_counts_although_the_launcher_is_still_at_work(monkeypatch):
+async def test_a_stop_counts_although_the_launcher_is_still_running(monkeypatch):
     through = hold_launchers(monkeypatch)
     with trio.fail_after(30):
         async with Service() as service, trio.open_nursery() as nursery:
@@ -538,7 +538,7 @@ async def test_a_stop_counts_although_the_launcher_is_still_at_work(monkeypatch)
 
 
 @pytest.mark.parametrize(("how", "reason"), [("kill", EndReason.KILLED), ("terminate", EndReason.SIGNALLED)])
-async def test_a_kill_counts_although_the_launcher_is_still_at_work(monkeypatch, how, reason):
+async def test_a_kill_counts_although_the_launcher_is_still_running(monkeypatch, how, reason):
     through = hold_launchers(monkeypatch)
     with trio.fail_after(30):
         async with Service() as service, trio.open_nursery() as nursery:

@@ -40,7 +40,7 @@ class CommandChannel:
         process: The command, running.
         proves_death: Whether an exit status of the command can only mean that the agent has ended, too.
         spare: Don't signal the command once its agent is up: it ends at the end of its stdin.
-        hopeless: Recognizes from its stderr that it retries in vain; the command is then terminated.
+        hopeless: Recognizes from its stderr that its retries can't succeed; the command is then terminated.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ class Exited(NamedTuple):
 
 
 class Over(NamedTuple):
-    """How the process ended; nothing of it is left.
+    """How the process ended; its descendants have ended, too.
 
     `cut` says that it was stopped because the agent leaves; `survivors` are the processes that SIGKILL did not end. A
     PID reports the start as well, which was not reported before.
@@ -247,7 +247,7 @@ def encode(message: Message) -> bytes:
     >>> decode(frame.body)
     Started(process=7, pid=4711)
     """
-    # lone surrogates, which stand for bytes that are no UTF-8, pass through JSON's own escapes
+    # lone surrogates, which stand for bytes that are not UTF-8, pass through JSON's own escapes
     body = _to_json([type(message).__name__, *message]).encode("ascii")
     if len(body) > MESSAGE_LIMIT:
         raise WireError(f"a message of {len(body)} bytes is too long, {MESSAGE_LIMIT} is the most")

@@ -3,8 +3,8 @@
 Timeouts, capture, logs, echo, redaction and labels are handled by the client. Secrets travel by value, only inside the
 stream, and marked, so that the agent masks them in its own texts, too.
 
-A text stands for the bytes that it would be in a command run here: on the wire they are UTF-8, bytes that are no UTF-8
-as lone surrogates (PEP 383). The agent runs in UTF-8 mode, so the command gets the same bytes.
+A text stands for the bytes that it would be in a command run here: on the wire they are UTF-8, bytes that are not
+UTF-8 as lone surrogates (PEP 383). The agent runs in UTF-8 mode, so the command gets the same bytes.
 """
 
 from __future__ import annotations

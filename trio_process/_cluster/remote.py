@@ -253,10 +253,10 @@ class RemoteHandle:
         assert self._session is not None
         if self._prompt:
             self._session.call_soon(partial(self._reactor.call, begin))
-        else:  # nobody waits for the start, to subscribe to what follows
+        else:  # no caller waits for the start, to subscribe to later events
             self._reactor.call(begin)
         if self._stdin.source is not None:
-            if self._session.nursery is None:  # the agent was lost in this very moment
+            if self._session.nursery is None:  # the agent has just been lost
                 self._stdin.release()
             else:
                 self._session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._number}")

@@ -40,7 +40,7 @@ _INVALID: Final = {
     431: ("headers_too_large", "the head of the request is larger than 16 KiB"),
     501: ("not_implemented", "this transfer encoding is not supported; chunked is"),
 }
-"""The reasons of the refusals that are no decision of ours: the request has not come as far as the guard."""
+"""The reasons of the HTTP stack's own refusals: the request has not reached the guard."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 

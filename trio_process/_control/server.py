@@ -195,8 +195,8 @@ class ControlServer(Block):
                 if not all(map(is_loopback, hosts)):
                     self._need_given_token()
                     logger.warning(
-                        "control server: %s can be reached from other machines; who knows the token can %s what runs here, "
-                        "and who is on the network can read it: put TLS in front of it",
+                        "control server: %s can be reached from other machines; anyone with the token has %s access to what runs "
+                        "here, and the network can read the token: put TLS in front of it",
                         bound,
                         self._access.value,
                     )

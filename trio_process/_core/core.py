@@ -243,7 +243,7 @@ class Core(Block, EventSource):
 
         Raises:
             ProcessError: No such service is running.
-            OptionError: This is no class.
+            OptionError: `cls` is not a class.
         """
         if not isinstance(cls, type):
             raise OptionError(f"service takes a class of services, got {cls!r}")
@@ -260,7 +260,7 @@ class Core(Block, EventSource):
             handler: An async function, called as ``handler(**options)``.
 
         Raises:
-            OptionError: The name is no str, or empty.
+            OptionError: The name is not a str, or is empty.
             ActionOptionError: The handler can't be called.
         """
         checks.text("name", name, empty=False)

@@ -23,7 +23,7 @@ reader, but the reader of an unbuffered channel takes the next update only once 
 async def open_outbox(
     channel: trio.MemorySendChannel[RunUpdate] | None,
 ) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
-    """Yield the function that sends updates, synchronously and in order; close the channel in the end.
+    """Yield the function that sends updates, synchronously and in order; close the channel at the end.
 
     Updates that the reader has not received yet are queued, and delivery is awaited once the run is over. A reader that
     has left is ignored. A run that is cancelled or fails sends as much as possible without waiting.

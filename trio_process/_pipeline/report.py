@@ -75,8 +75,8 @@ def _case(one: RunResult) -> tuple[str, str]:
     if kind:
         # for a plain non-zero exit, which has no error: the exception that `check` would raise
         kind_of_error = CommandFailedError if one.error is None else type(one.error)
-        told = _attributes(type=kind_of_error.__name__, message=message)
-        parts.append(f"<{kind} {told}>{_text(details)}</{kind}>")
+        attributes = _attributes(type=kind_of_error.__name__, message=message)
+        parts.append(f"<{kind} {attributes}>{_text(details)}</{kind}>")
     output = masker_for(one.spec.options)(one.output)
     if output:
         parts.append(f"<system-out>{_text(output)}</system-out>")

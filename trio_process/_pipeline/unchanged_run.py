@@ -17,7 +17,7 @@ def finish_unchanged(specs: Sequence[RunSpec], memory: Memory) -> RunAllResult |
 
     Args:
         specs: The specs, without faults.
-        memory: The memory. It is told of the result only by `Memory.note_unchanged`.
+        memory: The memory. Only `Memory.note_unchanged` records the result in it.
     """
     if not all([spec.inputs for spec in specs]):
         return None

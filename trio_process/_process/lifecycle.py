@@ -194,7 +194,7 @@ class Lifecycle:
             self.backpressure.wait(stream, full)
 
     def output_lost(self, error: Exception) -> None:
-        """Kill a child whose output can't be stored, for want of memory say; waiters and readers get the error."""
+        """Kill a child whose output can't be stored, because memory has run out, for example; waiters and readers get the error."""
         if self.record.output_error is None and self.phase is not Phase.ABANDONED:
             self.record.lose_output(error)
             if not self.record.options.detach:

@@ -124,7 +124,7 @@ class ServiceRuntime:
         """Serve the children until the block is left and they have ended; nothing cancels it."""
         await self.reactor.run()
         for echo in self._echoes:
-            self.bound(echo)
+            self.limit_echo(echo)
         if self._stuck:
             raise StopFailedError([survivor for child in self._stuck for survivor in child.record.survivors])
 
@@ -297,8 +297,8 @@ class ServiceRuntime:
         finally:
             self._echoes.discard(echo)
 
-    def bound(self, echo: Echo) -> None:
-        """Bound the wait for a reader of echoed output, as the wait for the pipes of an exited child is bounded."""
+    def limit_echo(self, echo: Echo) -> None:
+        """Limit the wait for a reader of echoed output, as the wait for the pipes of an exited child is limited."""
         echo.give_up_at(trio.current_time() + self.options.drain_limit)
 
     async def flush_echo(self, child: Lifecycle) -> None:
@@ -306,7 +306,7 @@ class ServiceRuntime:
         echo = child.output.echo
         if echo is not None:
             if child.stopping is not None:
-                self.bound(echo)
+                self.limit_echo(echo)
             await echo.flushed.wait()
 
 

@@ -157,7 +157,7 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
 
 
 def ask_needs(roster: Roster, name: str) -> None:
-    """Request a start of dependencies that a unit waits for in vain, and of theirs."""
+    """Request a start of the dependencies that a unit waits for and that would not start otherwise, and of theirs."""
     waiting = [name]
     seen = {name}
     while waiting:

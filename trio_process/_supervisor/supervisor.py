@@ -297,7 +297,7 @@ def reread(supervisor: Supervisor) -> list[UnitSpec]:
 
 
 def owner_of(supervisor: Supervisor, process_id: str) -> tuple[str, int] | None:
-    """Return the unit, and the number of its replica, that a process belongs to; None if it is no unit's.
+    """Return the unit, and the number of its replica, that a process belongs to; None if it belongs to no unit.
 
     Args:
         supervisor: The supervisor.

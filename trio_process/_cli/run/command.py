@@ -193,7 +193,7 @@ def run(
 
 @contextmanager
 def _all_kept() -> Iterator[None]:
-    """Pause the garbage collector, which would search the many objects of a large file again and again in vain."""
+    """Pause the garbage collector, which would search the many objects of a large file again and again, and free none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

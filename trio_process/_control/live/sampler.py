@@ -1,7 +1,7 @@
 """Measure the running services every two seconds while a stream has selected samples, and when the metrics are read.
 
-With a hundred services a measurement takes some 20 ms, so nothing is measured while nobody looks; and an idle program is
-not woken at all, so the delay of its event loop isn't either. A page that is opened again within a minute still finds its
+With a hundred services a measurement takes some 20 ms, so nothing is measured while no client needs it. An idle program is not
+woken at all, so the delay of its event loop isn't measured either. A page that is opened again within a minute still finds its
 history. The seconds of CPU of an ended process are those that the kernel reports at its end, so the total is right
 however seldom it is looked at.
 """

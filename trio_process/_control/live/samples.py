@@ -152,7 +152,7 @@ class Samples:
         self._ended.clear()
 
     def add(self, leaders: Mapping[str, int], found: Mapping[str, Used], at: float) -> None:
-        """Add a measurement. A history of the last minutes begins anew if there was none for some seconds."""
+        """Add a measurement. After a gap of some seconds, the history of the last minutes starts from here."""
         if at - self.measured > _LONGEST_GAP:
             for series in self._series.values():
                 series.points.clear()

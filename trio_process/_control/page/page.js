@@ -332,7 +332,7 @@ function ansi(line) {
 		if (found.index > from) parts.push([line.slice(from, found.index), style]);
 		from = found.index + found[0].length;
 		if (found[2] === 'm') style = sgr(found[1], style);
-		if (parts.length > 400) break;  // somebody's art: the rest is plain
+		if (parts.length > 400) break;  // ANSI art: the rest is plain
 	}
 	if (from < line.length) parts.push([line.slice(from), style]);
 	return parts;

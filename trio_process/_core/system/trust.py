@@ -30,7 +30,7 @@ def distrust(status: os.stat_result) -> str | None:
         return f"it belongs to {user_name(status.st_uid)}, its mode is {mode:04o}"
     sticky = stat.S_ISDIR(status.st_mode) and bool(mode & stat.S_ISVTX)
     if mode & _OTHERS_WRITE and not sticky:
-        others = "everybody" if mode & stat.S_IWOTH else "its group"
+        others = "every user" if mode & stat.S_IWOTH else "its group"
         return f"{others} can write to it: it belongs to {user_name(status.st_uid)}, its mode is {mode:04o}"
     return None
 

@@ -140,7 +140,7 @@ class _Server:
                 connection.stream.cut()
 
     async def finish(self) -> None:
-        """Close idle connections at once, and the others after their request has finished or the patience is over."""
+        """Close idle connections at once, and the others after their request has finished or their time is up."""
         await self._shared.context.terminated.set()  # from now on each response is the last on its connection
         self._cut_idle(math.inf)
         async with _bounded():

@@ -243,7 +243,7 @@ class _Protocol(H11Protocol):
             await self._send_h11_event(h11.Data(data=body))
 
     async def _end_websocket(self) -> None:
-        """Tell the application that its client is gone; hypercorn lets it go on, and write into the refusal."""
+        """Notify the application that its client is gone; hypercorn would let it continue, and write into the refusal."""
         stream = self.stream
         if isinstance(stream, WSStream) and not stream.closed:
             stream.closed = True

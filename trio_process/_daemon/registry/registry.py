@@ -60,7 +60,7 @@ class Registry:
             The entry as written.
 
         Raises:
-            OptionError: It is no `DaemonEntry`.
+            OptionError: `entry` is not a `DaemonEntry`.
             RegistryError: The entry could not be written; an earlier one is unchanged.
         """
         return write_entry(self._place, entry, lock=False)[0]
@@ -80,7 +80,7 @@ class Registry:
             The entry as written.
 
         Raises:
-            OptionError: It is no `DaemonEntry`.
+            OptionError: `entry` is not a `DaemonEntry`.
             RegistryError: The entry could not be written or removed.
         """
         registration = Registration(self._place, entry)

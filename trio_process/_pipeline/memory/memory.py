@@ -280,7 +280,7 @@ class Memory:
         return set() if self._index is None else {*self._index.names, *self._later}
 
     def _open_index(self) -> bytes | None:
-        """Open the index, and return the salt of its memory; None if there is no index that is right."""
+        """Open the index, and return the salt of its memory; None without a valid index."""
         try:
             index = Index.read(self._index_path)
             data = None if index is None else self._journal.read_after(index.mark)

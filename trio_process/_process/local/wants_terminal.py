@@ -30,7 +30,7 @@ WANTS_TERMINAL: Final = (
     "it wants the terminal: run it by `trio-process exec`, or by a task with `interactive = true`, "
     "or give it what it asks for by stdin"
 )
-"""What such a child is told to have written last."""
+"""The line that is appended to the output of such a child."""
 
 _keepers: Final[set[int]] = set()
 

@@ -90,7 +90,7 @@ class LineSplitter:
         self.skip(unfinished)
 
     def skip(self, data: bytes) -> None:
-        """Take in the next bytes, whose lines nobody reads; only the line that they leave unfinished is kept."""
+        """Take in the next bytes, whose lines have no reader; only the line that they leave unfinished is kept."""
         end = data.rfind(b"\n") + 1
         if not end or self._decoder is not None:
             self.feed(data)

@@ -81,7 +81,7 @@ class LogFile:
         try:
             self._reopen_if_deleted()
             while done < len(lines):
-                part = lines[done : done + self._next_part(lines, done)]  # mostly all of it, which is no copy
+                part = lines[done : done + self._next_part(lines, done)]  # usually all of it, and then not a copy
                 written = os.write(self._descriptor, part)
                 self._torn = part[written - 1 : written] != b"\n"
                 self._size += written

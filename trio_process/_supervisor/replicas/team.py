@@ -74,7 +74,7 @@ class Team(Protocol[_ReplicaT_contra]):
         """Report that it is gone."""
 
     def end_with(self, error: BaseException) -> None:
-        """End the supervisor's block with an error that is no `Exception`."""
+        """End the supervisor's block with an error that is not an `Exception`."""
 
     async def until(self, check: Callable[[], _T | None]) -> _T:
         """Return the result of `check`, as soon as it is not None."""

@@ -66,7 +66,7 @@ class MainRun(Run):
         try:
             with self._scope:
                 await _call(self._main, {"task_status": self} if self._takes_task_status else {})
-        except BaseException as error:  # noqa: BLE001 - judged by the unit's task; what is no Exception ends the supervisor
+        except BaseException as error:  # noqa: BLE001 - judged by the unit's task; an error that is not an Exception ends the supervisor
             failure = error
         self._done.set()
         self._finish(failure)
