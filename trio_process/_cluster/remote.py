@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from signal import SIGCONT, SIGKILL
 from typing import Any, Final, final
@@ -36,20 +35,15 @@ from .._core import (
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import LostStartError, Place, Roster
 from .connection import Answer, Connection, FromProcess
-from .link import Inflow
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, local_text, pack_options
+from .remote_output import RemoteOutput
 from .remote_stdin import RemoteStdin
 from .source import open_source
-from .wire import Kind, WireError
+from .wire import WireError
 
 LOST_CODE: Final = 255
 """The exit code of a process that was lost: that of ssh(1) for a lost connection."""
-
-PASSING: Final = 0.25
-"""Seconds for which a paused stream holds up the later output of the other one."""
-
-_KINDS: Final = {Stream.STDOUT: Kind.STDOUT, Stream.STDERR: Kind.STDERR}
 
 
 @final
@@ -106,23 +100,18 @@ class RemoteHandle:
 
     __slots__ = (
         "_answered",
-        "_arrived",
         "_asker",
         "_ending",
         "_exited",
         "_failure",
-        "_held",
-        "_inflows",
         "_is_reported",
-        "_is_watched",
         "_life",
-        "_may_pass",
         "_named_from",
         "_number",
         "_options",
+        "_output",
         "_owner",
         "_packed",
-        "_paused",
         "_place",
         "_prompt",
         "_reactor",
@@ -158,6 +147,7 @@ class RemoteHandle:
         self._options = options
         self._packed = packed
         self._stdin = stdin
+        self._output = RemoteOutput(reactor)
         # the start
         self._place: Place | None = None
         self._session: Connection | None = None
@@ -167,15 +157,9 @@ class RemoteHandle:
         self._asker: trio.lowlevel.Task | None = None  # waits for the answer
         self._refused = False
         self._failure: ProcessError | None = None
-        # output
+        # the owner
         self._life: HandleOwner | None = None  # the owner, once it has started
         self._owner: HandleOwner | None = None  # the owner, once it may be notified
-        self._inflows: dict[Stream, Inflow] = {}
-        self._held: dict[Stream, deque[tuple[int, bytes]]] = {}  # with the order of arrival
-        self._arrived = 0
-        self._is_watched = False
-        self._may_pass = False  # other streams may overtake the one that waits
-        self._paused: tuple[Stream, ...] = ()
         # the end
         self._exited = False
         self._is_reported = False  # to the owner: the exit
@@ -229,6 +213,7 @@ class RemoteHandle:
             return
         self._session = session
         stdin.connect(session.link, self._number)
+        self._output.connect(session.link, self._number)
         # as long as a launcher takes, or until the agent is given up: a shield around an event would cost 15 µs more
         self._asker = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(_not_yet)
@@ -244,7 +229,7 @@ class RemoteHandle:
 
         def begin() -> None:
             self._owner = owner
-            self._hand_over()
+            self._output.begin(owner)
             if self._exited:
                 self._report_exit()
             if self._ending is not None:
@@ -260,9 +245,6 @@ class RemoteHandle:
                 self._stdin.release()
             else:
                 self._session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._number}")
-
-    def _soon(self, callback: Callable[[], object]) -> None:
-        self._reactor.call_at(trio.current_time(), callback)
 
     async def _feed(self, owner: HandleOwner) -> None:
         try:
@@ -317,6 +299,7 @@ class RemoteHandle:
 
     def _on_exited(self, message: Exited) -> None:  # noqa: ARG002 - likewise
         self._exited = True
+        self._output.process_exited()
         self._report_exit()
 
     def _on_stuck(self, message: Stuck) -> None:
@@ -352,81 +335,23 @@ class RemoteHandle:
         """Take in its output."""
         if not self._answered:
             raise WireError(f"output came of process {self._number}, which has not started")
-        inflow = self._inflows.get(stream)
-        if inflow is None:  # most processes write to one stream at most
-            assert self._session is not None
-            inflow = self._inflows[stream] = Inflow(self._session.link, _KINDS[stream], self._number)
-        inflow.arrived(len(data))
-        if self._owner is not None and not self._held and stream not in self._paused:
-            self._deliver(self._owner, stream, data)
-            return
-        self._arrived += 1
-        self._held.setdefault(stream, deque()).append((self._arrived, data))
-        self._hand_over()
-
-    def _hand_over(self, *, all_of_it: bool = False) -> None:
-        """Deliver held output to the owner, in the order of its arrival while its streams are read."""
-        owner, held = self._owner, self._held
-        if owner is None:
-            return
-        while held:
-            stream = self._first(held)
-            if stream in self._paused and not (all_of_it or self._exited):
-                # up to a window of it would be overtaken at once by output that was written much later
-                if not self._may_pass:
-                    self._watch(held[stream][0][0])
-                    return
-                others = [stream for stream in held if stream not in self._paused]
-                if not others:
-                    return
-                stream = self._first(others)
-            else:
-                self._may_pass = False
-            _, data = held[stream].popleft()
-            if not held[stream]:
-                del held[stream]
-            self._deliver(owner, stream, data)
-
-    def _first(self, streams: Iterable[Stream]) -> Stream:
-        """Return the stream whose held output arrived first."""
-        return min(streams, key=lambda stream: self._held[stream][0])
-
-    def _watch(self, number: int) -> None:
-        """Let other streams pass, should the output with this number still be the first, and wait, in a moment."""
-
-        def look() -> None:
-            self._is_watched = False
-            if self._held:
-                self._may_pass = self._held[self._first(self._held)][0][0] == number
-                self._hand_over()
-
-        if not self._is_watched:
-            self._is_watched = True
-            self._reactor.call_at(trio.current_time() + PASSING, look)
-
-    def _deliver(self, owner: HandleOwner, stream: Stream, data: bytes) -> None:
-        owner.received(stream, data)
-        if self._ending is None:
-            self._inflows[stream].take(len(data))
+        self._output.take(stream, data)
 
     def pause(self, stream: Stream) -> None:
         """Hold the output of a stream; credit is given only for output that the owner has processed."""
-        if stream not in self._paused:
-            self._paused += (stream,)
+        self._output.pause(stream)
 
     def resume(self, stream: Stream) -> None:
         """Continue delivery, in the reactor's task."""
-        self._paused = tuple([paused for paused in self._paused if paused is not stream])
-        if self._held:
-            self._soon(self._hand_over)
+        self._output.resume(stream)
 
     def read_rest(self) -> None:
         """Deliver all held output to the owner."""
-        self._hand_over(all_of_it=True)
+        self._output.deliver(everything=True)
 
     def close_outputs(self) -> None:
-        """Discard held output, and stop holding."""
-        self._held.clear()
+        """Discard held output."""
+        self._output.discard()
 
     # signals and the end
 
@@ -475,7 +400,7 @@ class RemoteHandle:
     def _report_exit(self) -> None:
         # without a sweep its life would end now: the end is reported once the agent has drained its pipes
         if self._owner is None or self._is_reported or not self._options.kill_group:
-            self._hand_over()
+            self._output.deliver()
             return
         self._is_reported = True
         self._owner.exited()
@@ -495,6 +420,7 @@ class RemoteHandle:
     def _end_with(self, ending: ExitInfo) -> None:
         self._ending = ending
         self._exited = True
+        self._output.process_over()
         if self._place is not None:
             self._place.release()
         self._stdin.end()
