@@ -140,8 +140,8 @@ class ServiceRuntime:
     def _check_finished(self) -> None:
         if not self.is_closing or self._launching:
             return
-        # asked again at each of thousands of ends: the first that still runs is the answer
         running = self.table.running.values()
+        # `all` ends at the first child that is waited for: of thousands, each one asks this at its end
         if all(child.record.survivors or child.record.options.detach for child in running):
             self._stuck += [child for child in running if child.record.survivors]
             for child in running:

@@ -77,8 +77,8 @@ class Stopping:
             self._signal(request, request.signal)
 
     def _note(self, request: Request) -> None:
-        """Remember a request, unless an earlier one explains every end that it could (`reason_of`)."""
-        if all(known.signal not in (request.signal, None) for known in self._requests):
+        """Remember a request, unless an earlier one explains every end that it could: a stop, or the same signal."""
+        if not any(known.signal in (None, request.signal) for known in self._requests):
             self._requests += (request,)
 
     def _note_in_time(self, request: Request) -> None:

@@ -24,7 +24,7 @@ class Backlog:
     """
 
     __slots__ = (
-        "_held", "_kept", "_key", "_leave", "_name", "_named", "_overflow", "_room", "_types", "buffer", "closed",
+        "_kept", "_key", "_leave", "_name", "_named", "_opened", "_overflow", "_room", "_types", "buffer", "closed",
         "count", "dropped", "ended", "origin", "peak", "queue", "readers", "subscriptions", "weight",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Backlog:
         self._overflow = overflow
         self._room = RoomWaiters()
         self._named = False  # in a log record, for holding up a process
-        self._held = (0, 0)  # count and weight of the batch that is being read one by one
+        self._opened = (0, 0)  # the count and weight of the batch that is being read one by one
         self._kept = 0  # how many batches at the front can't be dropped
         self.buffer: float = buffer
         self.queue: deque[EventBatch] = deque()
@@ -147,27 +147,27 @@ class Backlog:
         """Undo `when_room`."""
         self._room.discard(callback)
 
-    def begin(self) -> Iterator[Any]:
-        """Remove the oldest batch and return an iterator over its events."""
+    def open_batch(self) -> Iterator[Any]:
+        """Remove the oldest batch, to be read one by one; return an iterator over its events."""
         batch = self.pop()
         if self.drops:
             # it is out of the backlog: if it counted, it would push out newer events than itself
             self.taken(len(batch), batch._weight)
         else:
-            self._held = (len(batch), batch._weight)
+            self._opened = (len(batch), batch._weight)
         return iter(batch)
 
-    def give_back(self) -> None:
-        """Free the room of the batch that has been read one by one."""
-        count, weight = self._held
+    def close_batch(self) -> None:
+        """Free the room of the batch that was opened, now that it has been read."""
+        count, weight = self._opened
         if count:
-            self._held = (0, 0)
+            self._opened = (0, 0)
             self.taken(count, weight)
 
     @property
     def buffered(self) -> tuple[int, int]:
         """How many events, and bytes of text, are still unread."""
-        return self.count - self._held[0], self.weight - self._held[1]
+        return self.count - self._opened[0], self.weight - self._opened[1]
 
     @property
     def held_up(self) -> int:
@@ -206,7 +206,7 @@ class Backlog:
         self.closed = True
         self.queue.clear()
         self._kept = 0
-        self._held = (0, 0)
+        self._opened = (0, 0)
         self.count = self.weight = 0
         self._leave_bus()
         self._room.run()

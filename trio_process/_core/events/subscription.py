@@ -178,7 +178,7 @@ class Subscription(Unique, trio.abc.ReceiveChannel[E_co], Generic[E_co]):
         backlog = self._backlog
         while True:
             rest = list(self._events)
-            backlog.give_back()
+            backlog.close_batch()
             if rest:  # receive() has opened this one
                 return _rest_of_batch(rest)
             if backlog.queue:
@@ -191,10 +191,10 @@ class Subscription(Unique, trio.abc.ReceiveChannel[E_co], Generic[E_co]):
         """Return the next event, from the next batch if the current one is read; `_NOTHING` if none is buffered."""
         event: E_co
         while (event := next(self._events, _NOTHING)) is _NOTHING:
-            self._backlog.give_back()
+            self._backlog.close_batch()
             if not self._backlog.queue:
                 return event
-            self._events = self._backlog.begin()
+            self._events = self._backlog.open_batch()
             for clone in self._clones or ():
                 clone._events = self._events
         return event

@@ -43,9 +43,9 @@ class Target(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """The result of a scan: the live descendants of each leader by its PID; not `sure` if some processes could not be read."""
+    """The result of a scan: the live descendants of each leader, by its PID; not `sure` if some could not be read."""
 
-    left: dict[int, list[Survivor]]
+    survivors: dict[int, list[Survivor]]
     sure: bool
 
 
@@ -106,7 +106,7 @@ class Lineage:
             last = self._last_pid()
             pids = self._handed_out(first, last)
             if not pids:
-                return pids is None
+                return pids is None  # too many to look at; [] are none but our own children
             sessions = {_session_of(pid) for pid in pids}
             if any(self._may_hold_some(session, target.pid, last) for session in sessions):
                 return True
@@ -127,14 +127,16 @@ class Lineage:
         """
         return session == self._session or first <= session <= last
 
-    def _narrow(self, targets: Collection[Target]) -> list[int] | None:
+    def _candidates(self, targets: Collection[Target]) -> list[int] | None:
         """Return the few PIDs that may be descendants, None if they are too many to name."""
         last = self._last_pid()
         if not all(self._is_young(target) and 0 <= last - target.pid <= _NARROW for target in targets):
             return None
         first = min(target.pid for target in targets)
         pids = self._handed_out(first, last)
-        return pids and [pid for pid in pids if self._may_hold_some(_session_of(pid), first, last)]
+        if pids is None:
+            return None
+        return [pid for pid in pids if self._may_hold_some(_session_of(pid), first, last)]
 
     def _last_pid(self) -> int:
         """Return the PID that was handed out last: the last field of proc_loadavg(5)."""
@@ -186,20 +188,20 @@ class Lineage:
         """
         if self._loadavg < 0:
             return Scan({}, sure=True)
-        look = _Scanner(targets, self._alive)
-        for one in targets:
-            look.among(one.containment.members(), one.pid)
+        scanner = _Scanner(targets, self._alive)
+        for target in targets:
+            scanner.add_members(target.containment.members(), target.pid)
         last = self._last_pid()
-        narrow = self._narrow(targets)
-        look.at(narrow if narrow is not None else _all_pids())
+        candidates = self._candidates(targets)
+        scanner.scan(candidates if candidates is not None else _all_pids())
         for _ in range(_ROUNDS):
             newest = self._last_pid()
             if newest == last:
-                return Scan(look.found, look.sure)
+                return Scan(scanner.found, scanner.sure)
             more = self._handed_out(last, newest)
-            look.at(more if more is not None else _all_pids())
+            scanner.scan(more if more is not None else _all_pids())
             last = newest
-        return Scan(look.found, sure=False)
+        return Scan(scanner.found, sure=False)
 
 
 @final
@@ -209,17 +211,17 @@ class _Scanner:
     __slots__ = ("_groups", "_leaders", "_limits", "_oldest", "_seen", "_tokens", "found", "sure")
 
     def __init__(self, targets: Collection[Target], leaders: Collection[int]) -> None:
-        self._groups = {one.pid for one in targets}
-        self._tokens = {one.containment.token.encode(): one.pid for one in targets if one.containment.token}
-        self._limits = {one.containment.limit: one.pid for one in targets if one.containment.limit}
-        age = max((one.age for one in targets), default=0.0) + 1
+        self._groups = {target.pid for target in targets}
+        self._tokens = {target.containment.token.encode(): target.pid for target in targets if target.containment.token}
+        self._limits = {target.containment.limit: target.pid for target in targets if target.containment.limit}
+        age = max((target.age for target in targets), default=0.0) + 1
         self._oldest = (time.clock_gettime(time.CLOCK_BOOTTIME) - age) * os.sysconf("SC_CLK_TCK")
         self._leaders = leaders
         self._seen: set[int] = set()
         self.found: dict[int, list[Survivor]] = {}
         self.sure = True
 
-    def at(self, pids: Iterable[int]) -> None:
+    def scan(self, pids: Iterable[int]) -> None:
         """Scan these processes; each descendant is found only once."""
         for pid in pids:
             if pid in self._leaders or pid in self._seen:
@@ -234,8 +236,8 @@ class _Scanner:
                     self._seen.add(process)
                     self.found.setdefault(leader, []).append(Survivor(process, stat.state, stat.command))
 
-    def among(self, pids: Iterable[int], leader: int) -> None:
-        """Treat these as descendants, unless they are dead."""
+    def add_members(self, pids: Iterable[int], leader: int) -> None:
+        """Add the members of a leader's cgroup, which need no mark, unless they are dead."""
         for pid in pids:
             stat = read_stat(pid)
             if pid != leader and stat is not None and not stat.dead:
@@ -326,30 +328,30 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def ask_to_end(left: Survivor, target: Target) -> None:
+def ask_to_end(survivor: Survivor, target: Target) -> None:
     """Send the stop signal and SIGCONT to a descendant that has left the group, where signals to the group don't reach it."""
     if target.stop_signal is not None:
         for number in (target.stop_signal, signal.SIGCONT):
-            _signal(left, target, number, to_members=False)
+            _signal(survivor, target, number, to_members=False)
 
 
-def kill(left: Survivor, target: Target) -> None:
+def kill(survivor: Survivor, target: Target) -> None:
     """Kill one descendant."""
-    _signal(left, target, signal.SIGKILL, to_members=True)
+    _signal(survivor, target, signal.SIGKILL, to_members=True)
 
 
-def _signal(left: Survivor, target: Target, number: int, *, to_members: bool) -> None:
+def _signal(survivor: Survivor, target: Target, number: int, *, to_members: bool) -> None:
     """Signal one descendant; its PID is checked again through a pidfd, so that no other process is hit."""
     try:
-        pidfd = os.pidfd_open(left.pid)
+        pidfd = os.pidfd_open(survivor.pid)
     except OSError:
         return  # gone
     try:
-        stat = read_stat(left.pid)
+        stat = read_stat(survivor.pid)
         if stat is None:
             return
         member = stat.group == target.pid
-        if to_members if member else _escaped(left.pid, target):
+        if to_members if member else _escaped(survivor.pid, target):
             signal.pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # gone, or not ours to signal: it is looked for again, and named if it stays

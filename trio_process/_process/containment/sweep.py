@@ -23,7 +23,7 @@ _UNSURE: Final = 2.0
 class Sweep:
     """The sweep for one process: when its descendants are killed, and the callback for the end."""
 
-    __slots__ = ("asked", "callback", "give_up", "kill_from", "killed", "sure_from", "target")
+    __slots__ = ("asked", "callback", "give_up_at", "kill_from", "killed", "sure_from", "target")
 
     def __init__(self, target: Target, kill_from: float, callback: Callable[[list[Survivor], bool], None]) -> None:
         self.target = target
@@ -32,7 +32,7 @@ class Sweep:
         self.callback = callback
         self.asked = False
         self.killed = False
-        self.give_up = 0.0
+        self.give_up_at = 0.0
 
 
 @final
@@ -76,8 +76,8 @@ class Sweeper:
         if waiting:
             self._look_at(min([now + self._pause, *[sweep.kill_from for sweep in waiting if sweep.kill_from > now]]))
             self._pause = min(2 * self._pause, _LAST_LOOK)
-        for sweep, left in ended:
-            sweep.callback(left, sweep.killed)
+        for sweep, survivors in ended:
+            sweep.callback(survivors, sweep.killed)
 
     def _pass(self, now: float) -> list[tuple[Sweep, list[Survivor]]]:
         """Scan once and kill descendants that are due; return the sweeps that have ended, each with its survivors."""
@@ -87,15 +87,16 @@ class Sweeper:
         waiting = []
         ended = []
         for sweep in self._sweeps:
-            left = found.get(sweep.target.pid, [])
-            if (not left and (sure or now >= sweep.sure_from)) or (sweep.killed and now >= sweep.give_up):
-                ended.append((sweep, left))
+            survivors = found.get(sweep.target.pid, [])
+            is_clean = not survivors and (sure or now >= sweep.sure_from)
+            if is_clean or (sweep.killed and now >= sweep.give_up_at):
+                ended.append((sweep, survivors))
                 continue
             waiting.append(sweep)
-            if left and now >= sweep.kill_from:
-                self._kill(sweep, left, now)
-            elif left and sure and not sweep.asked:
-                self._ask(sweep, left)
+            if survivors and now >= sweep.kill_from:
+                self._kill(sweep, survivors, now)
+            elif survivors and sure and not sweep.asked:
+                self._ask(sweep, survivors)
         self._sweeps = waiting
         return ended
 
@@ -106,20 +107,20 @@ class Sweeper:
             self._kill_group(sweep.target.pid)
         return [(sweep, []) for sweep in ended]
 
-    def _ask(self, sweep: Sweep, left: list[Survivor]) -> None:
+    def _ask(self, sweep: Sweep, survivors: list[Survivor]) -> None:
         """Pass the stop on to escapees: otherwise they would run until the end of the grace period, and delay the stop.
 
         Only once: processes that they start from then on are their clean-up.
         """
         sweep.asked = True
-        for one in left:
-            descendants.ask_to_end(one, sweep.target)
+        for survivor in survivors:
+            descendants.ask_to_end(survivor, sweep.target)
 
-    def _kill(self, sweep: Sweep, left: list[Survivor], now: float) -> None:
+    def _kill(self, sweep: Sweep, survivors: list[Survivor], now: float) -> None:
         if not sweep.killed:
             sweep.killed = True
-            sweep.give_up = now + backend.STUCK_AFTER
+            sweep.give_up_at = now + backend.STUCK_AFTER
         sweep.target.containment.kill()
         self._kill_group(sweep.target.pid)
-        for one in left:
-            descendants.kill(one, sweep.target)
+        for survivor in survivors:
+            descendants.kill(survivor, sweep.target)

@@ -100,11 +100,11 @@ class LineSplitter:
             self._pieces_of_carry()
 
     def restart(self, place: int) -> int | None:
-        """Forget the unfinished line, to continue at another place of the stream, in bytes.
+        """Forget the unfinished line, and continue at `place`, an offset in the stream, in bytes.
 
         Returns:
-            None where the byte before the place tells whether a line begins there. In other encodings the line there counts
-            as torn; then it is the number of bytes to leave out, the rest of a character.
+            None if the byte before `place` shows whether a line begins there. In other encodings the line there is taken for
+            torn, and this is the number of bytes to leave out: the rest of a character.
         """
         self._carry.clear()
         if self._decoder is None:
@@ -249,7 +249,7 @@ class LineCursor:
     overwritten is not decoded: there each byte 0x0A counts as a newline, which in UTF-16 or EBCDIC is an estimate.
     """
 
-    __slots__ = ("_capture", "_offset", "_places", "_seen", "_skip", "_source", "_splitters", "missed")
+    __slots__ = ("_capture", "_offset", "_places", "_seen", "_source", "_splitters", "_torn", "missed")
 
     def __init__(self, capture: Capture, source: Stream | None, encoding: str, errors: str, max_line: int) -> None:
         self._capture = capture
@@ -258,8 +258,8 @@ class LineCursor:
         self._offset = 0  # up to where it was read
         self._places = dict.fromkeys(Stream, 0)  # the same for each stream
         self._seen = 0  # newlines up to there
-        # streams whose next line has lost its beginning, with the number of bytes to leave out before decoding that
-        self._skip: dict[Stream, int] = {}
+        # the streams whose next line has lost its beginning, with the number of bytes to leave out before decoding it
+        self._torn: dict[Stream, int] = {}
         self.missed: int = 0
 
     def read(self) -> list[Texts]:
@@ -274,19 +274,19 @@ class LineCursor:
             self._offset += len(data)
             self._places[stream] += len(data)
             self._seen += count_newlines(data)
-            texts = self._read_torn(stream, data) if stream in self._skip else self._splitters[stream].feed(data).lines
+            texts = self._read_torn(stream, data) if stream in self._torn else self._splitters[stream].feed(data).lines
             if texts:
                 found.append((stream, texts))
         return found
 
     def _read_torn(self, stream: Stream, data: bytes) -> list[str]:
         """Take in bytes of a line whose beginning was overwritten; return the lines after it."""
-        cut = min(self._skip[stream], len(data))
-        self._skip[stream] -= cut
+        cut = min(self._torn[stream], len(data))
+        self._torn[stream] -= cut
         texts = self._splitters[stream].feed_torn(data[cut:])
         if texts is None:
             return []
-        del self._skip[stream]
+        del self._torn[stream]
         self.missed += 1
         return texts
 
@@ -297,18 +297,18 @@ class LineCursor:
             if place == self._places[stream]:
                 continue  # only the other stream has lost something
             self._places[stream] = place
-            self._skip.pop(stream, None)
-            rest = self._splitters[stream].restart(place)
-            if rest is not None or self._capture.in_line_at(stream, place):
-                self._skip[stream] = rest or 0
+            self._torn.pop(stream, None)
+            rest_of_character = self._splitters[stream].restart(place)
+            if rest_of_character is not None or self._capture.in_line_at(stream, place):
+                self._torn[stream] = rest_of_character or 0
         self._offset, self._seen = start, lines_before
 
     def finish(self) -> list[Texts]:
         """Return the last lines of a process that has ended, including one without a newline."""
         found = self.read()
         for stream, splitter in self._splitters.items():
-            if stream in self._skip:
-                del self._skip[stream]
+            if stream in self._torn:
+                del self._torn[stream]
                 self.missed += self._capture.in_line(stream)
                 continue
             texts = splitter.finish().lines
