@@ -62,11 +62,6 @@ class Screen:
         self._width = 0
         self._is_on = False
 
-    @property
-    def is_on(self) -> bool:
-        """Whether the view is on the terminal."""
-        return self._is_on
-
     def enter(self) -> None:
         """Hide the cursor, and turn echo off."""
         if self._is_on or not self._is_ours():

@@ -15,7 +15,6 @@ from .problem import Problem, invalid
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Scope = Mapping[str, Any]
 
 MAX_BODY: Final = 2**20
 """The maximum size of a request's body, in bytes."""

@@ -11,7 +11,6 @@ from .backend import (
     Swept,
     use_backend,
 )
-from .containment import state_of
 from .environment import MARKER, encoded
 from .handle_between import HandleBetween
 from .lifecycle import Lifecycle
@@ -87,7 +86,6 @@ __all__ = [
     "spawn_with_descriptor_limit",
     "start_error",
     "start_noted",
-    "state_of",
     "stop_signal_of",
     "unfinished_line",
     "use_backend",

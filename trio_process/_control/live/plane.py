@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, final
 
@@ -193,8 +193,3 @@ class Plane:
 def masked(process: ManagedProcess) -> Callable[[str], str] | None:
     """Return the function that masks the secrets of a process in a text, None if it has no secrets."""
     return masker_of(process) or None
-
-
-def public(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value for clients, without its environment."""
-    return {name: value for name, value in info.items() if name != "env"}

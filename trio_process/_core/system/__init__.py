@@ -14,7 +14,7 @@ from .files import (
     unlock,
     write_atomically,
 )
-from .forks import close_in_forks, closed_in_forks, end_fork, forget_descriptor
+from .forks import close_in_forks, end_fork, forget_descriptor
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
 from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
 from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
@@ -30,7 +30,6 @@ __all__ = [
     "ProcessIdentity",
     "Viewpoint",
     "close_in_forks",
-    "closed_in_forks",
     "distrust",
     "distrust_temporary_home",
     "end_fork",

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, NoReturn
 
 _private: Final[set[int]] = set()  # closed in every fork
@@ -29,16 +27,6 @@ def close_in_forks(descriptor: int) -> None:
 def forget_descriptor(descriptor: int) -> None:
     """Take back `close_in_forks`; to be called before the descriptor is closed, as its number is reused at once."""
     _private.discard(descriptor)
-
-
-@contextmanager
-def closed_in_forks(descriptor: int) -> Iterator[None]:
-    """Have forks made inside the block close their copy of `descriptor`."""
-    close_in_forks(descriptor)
-    try:
-        yield
-    finally:
-        forget_descriptor(descriptor)
 
 
 def _close_copies() -> None:

@@ -225,11 +225,6 @@ NAMES: Final = Kind(
     expected='a list of task names such as ["lint"]', read=_list, schema={**_STRINGS, "uniqueItems": True}
 )
 DIRECTORY: Final = Kind(expected='the path of a directory, such as "docs"', read=_path, schema=_FILLED_STRING)
-FILES: Final = Kind(
-    expected='the path of a file, such as ".env", or a list of them',
-    read=_paths,
-    schema={"anyOf": [_FILLED_STRING, {"type": "array", "items": _FILLED_STRING}]},
-)
 VARIABLES: Final = Kind(
     expected='a table of strings such as { CI = "1" }',
     read=_variables,

@@ -44,7 +44,7 @@ descendant has asked another program to start (systemd-run, at, docker), which d
 """
 
 from .cgroup import Cgroups
-from .descendants import Lineage, Target, state_of
+from .descendants import Lineage, Target
 from .guardian import Guardian
 from .limit_mark import InheritedLimitMark, LimitMarks, limit_mark_of
 from .strategies import CgroupContainment, Containment, MarkerContainment
@@ -64,5 +64,4 @@ __all__ = [
     "Sweeper",
     "Target",
     "limit_mark_of",
-    "state_of",
 ]

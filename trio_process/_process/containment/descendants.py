@@ -273,12 +273,6 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
-def state_of(pid: int) -> str:
-    """Return the state of a process as one letter (proc_pid_stat(5)), ``?`` where it can't be known."""
-    stat = read_stat(pid)
-    return "?" if stat is None else stat.state
-
-
 def _tokens_of(pid: int) -> set[bytes] | None:
     """Return the tokens of all services that a process descends from; None while they can't be known.
 
