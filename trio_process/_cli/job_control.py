@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
+from .._core import stopped_by
 from .output import print_error
 from .terminal import WANTS_TERMINAL, Terminal
 
@@ -63,7 +64,7 @@ class Foreground:
 
     def _look_stopped(self) -> None:
         """Give the terminal to a command that was stopped for lack of it; else stop with it, so that our shell notices."""
-        number = _stopped_by(self._pid)
+        number = stopped_by(self._pid)
         if not number or not self._terminal.exists:
             return
         wants_terminal = number in WANTS_TERMINAL
@@ -99,14 +100,6 @@ class Foreground:
             os.killpg(0, signal.SIGCONT)
         elif not self._terminal.is_ours:
             self._suspend(number, group=False)
-
-
-def _stopped_by(pid: int) -> int:
-    """Return the signal that stopped a child, 0 if it is running; other waiters can still get the status (waitid(2))."""
-    with suppress(ChildProcessError):
-        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        return 0 if found is None else found.si_status
-    return 0
 
 
 @final

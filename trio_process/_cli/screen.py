@@ -23,6 +23,7 @@ from typing import Any, Final, final
 
 import trio
 
+from .._core import reopened
 from .output import OutputLost
 from .terminal import Terminal, background_may_write
 
@@ -52,7 +53,7 @@ class Screen:
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._descriptor = _reopened(STDOUT)
+        self._descriptor = reopened(STDOUT)
         self._pending = b""
         self._last_taken = time.monotonic()
         self._is_lost = False
@@ -221,11 +222,3 @@ def asks_for_colours(environ: Mapping[str, str]) -> bool:
 
 def _has_capable_terminal(environ: Mapping[str, str]) -> bool:
     return sys.stdout.isatty() and environ.get("TERM", "") not in {"", "dumb", "unknown"}
-
-
-def _reopened(terminal: int) -> int:
-    """Return a non-blocking descriptor; O_NONBLOCK on the existing one would affect every process that shares it."""
-    try:
-        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # it belongs to another user, as after su(1)
-        return os.dup(terminal)

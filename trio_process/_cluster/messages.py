@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
-from .wire import MESSAGE_LIMIT, VERSION, Kind, WireError, pack
+from .wire import MESSAGE_LIMIT, VERSION, Frame, Kind, WireError, pack
 
 Count = Annotated[int, range(2**31)]
 """A number that C calls an int and that is never negative: a PID, an errno, a number of processors."""
@@ -252,6 +252,17 @@ def encode(message: Message) -> bytes:
     if len(body) > MESSAGE_LIMIT:
         raise WireError(f"a message of {len(body)} bytes is too long, {MESSAGE_LIMIT} is the most")
     return pack(Kind.MESSAGE, 0, body)
+
+
+def message_in(frame: Frame) -> Message:
+    """Return the message in a frame.
+
+    Raises:
+        WireError: It is a frame of another kind, or as for `decode`.
+    """
+    if frame.kind is not Kind.MESSAGE:
+        raise WireError(f"a frame of the kind {frame.kind.name} came instead of a message")
+    return decode(frame.body)
 
 
 def decode(body: bytes) -> Message:

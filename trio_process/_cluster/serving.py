@@ -51,7 +51,6 @@ from .messages import (
     Hello,
     Leave,
     Leaving,
-    Message,
     Over,
     Ping,
     Refused,
@@ -59,7 +58,7 @@ from .messages import (
     Spawn,
     Stop,
     Welcome,
-    decode,
+    message_in,
 )
 from .options import unpack_options
 from .tap import Tap, TappedBackend
@@ -171,7 +170,7 @@ class AgentServer:
             frames = await self._link.receive()
         if not frames:
             raise WireError("it has not answered the hello")
-        message = _message(frames[0])
+        message = message_in(frames[0])
         if not isinstance(message, Welcome):
             raise WireError(f"it answered the hello with a message {type(message).__name__}")
         return frames[1:], message
@@ -244,7 +243,7 @@ class AgentServer:
             if not self._is_stale:
                 self._take_input(frame)
             return
-        message = _message(frame)
+        message = message_in(frame)
         if isinstance(message, Spawn):
             self._spawn(nursery, service, message)
         elif isinstance(message, (Credit, CloseStdin, Signal, Stop)):
@@ -411,13 +410,6 @@ def _stream(name: str) -> Stream:
         return Stream(name)
     except ValueError:
         raise WireError(f"there is no stream {name!r:.40}") from None
-
-
-def _message(frame: Frame) -> Message:
-    """Return the message in a frame of the client's."""
-    if frame.kind is not Kind.MESSAGE:
-        raise WireError(f"a frame of the kind {frame.kind.name} came from the client")
-    return decode(frame.body)
 
 
 def _failed(process: int, error: ProcessError) -> Failed:

@@ -18,13 +18,12 @@ from .messages import (
     Hello,
     Leave,
     Leaving,
-    Message,
     Over,
     Ping,
     Refused,
     Spawn,
     Welcome,
-    decode,
+    message_in,
 )
 from .wire import VERSION, Frame, Kind, WireError
 
@@ -159,7 +158,7 @@ class Session:
         if frames is None:
             self.link.parser.finish()
             raise WireError("the connection ended before the agent's hello")
-        hello = _message(frames[0])
+        hello = message_in(frames[0])
         if not isinstance(hello, Hello):
             raise WireError(f"it began with a message {type(hello).__name__} instead of its hello")
         return hello, frames[1:]
@@ -241,7 +240,7 @@ class Session:
                 raise WireError(f"a frame of the kind {frame.kind.name} came from the agent")
             self._remote(frame.process).take(stream, frame.body)
             return
-        message = _message(frame)
+        message = message_in(frame)
         if isinstance(message, FromProcess):
             if isinstance(message, Refused) and not self._leaving:
                 raise WireError(f"process {message.process} was refused by an agent that is not leaving")
@@ -261,9 +260,3 @@ class Session:
         if remote is None:
             raise WireError(f"something came of process {process}, which does not run there")
         return remote
-
-
-def _message(frame: Frame) -> Message:
-    if frame.kind is not Kind.MESSAGE:
-        raise WireError(f"a frame of the kind {frame.kind.name} came instead of a message")
-    return decode(frame.body)

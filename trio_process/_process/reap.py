@@ -40,7 +40,7 @@ def open_pidfd(pid: int) -> int:
 
 def has_exited(pidfd: int, within: float = 0.0) -> bool:
     """Return whether the child has ended, or does so within some seconds; it is left unreaped (pidfd_open(2))."""
-    # not waitid: that knows children only, and an adopted process is none; not epoll, which takes a descriptor
+    # not waitid, which knows only children: an adopted process isn't one; not epoll, which takes a descriptor
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(1000 * within))

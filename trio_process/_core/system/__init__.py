@@ -10,13 +10,25 @@ from .files import (
     open_regular,
     own_descriptor,
     remedy,
+    reopened,
     try_lock,
     unlock,
     write_atomically,
 )
 from .forks import close_in_forks, end_fork, forget_descriptor
 from .identity import Liveness, ProcessIdentity, Viewpoint, parse_start, read_tag
-from .pids import MAX_PID, START_SLACK, ProcStat, is_alive, lives_since, parse_pid, read_stat, read_uids, started_at
+from .pids import (
+    MAX_PID,
+    START_SLACK,
+    ProcStat,
+    is_alive,
+    lives_since,
+    parse_pid,
+    read_stat,
+    read_uids,
+    started_at,
+    stopped_by,
+)
 from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 
 __all__ = [
@@ -49,7 +61,9 @@ __all__ = [
     "read_tag",
     "read_uids",
     "remedy",
+    "reopened",
     "started_at",
+    "stopped_by",
     "try_lock",
     "unlock",
     "user_name",

@@ -34,6 +34,17 @@ _REMEDIES: Final = {
 }
 
 
+def reopened(terminal: int) -> int:
+    """Return a descriptor of the same terminal whose writes don't wait: one that has some room would wait for the rest.
+
+    O_NONBLOCK on the existing descriptor would affect every process that shares it.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it belongs to another user, as after su(1)
+        return os.dup(terminal)
+
+
 def remedy(error: OSError, otherwise: str) -> str:
     """Return what the user can do about a file that could not be written: `otherwise`, unless the error calls for more."""
     return _REMEDIES.get(error.errno or 0, otherwise)

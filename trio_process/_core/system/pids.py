@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 MAX_PID: Final = 2**31 - 1
@@ -192,3 +193,11 @@ def _alive_by_signal(pid: int) -> bool:
         pass  # another user's: it exists
     stat = read_stat(pid)
     return stat is None or not stat.dead
+
+
+def stopped_by(pid: int) -> int:
+    """Return the signal that has stopped a child, 0 if it is running; other waiters can still get the status (waitid(2))."""
+    with suppress(ChildProcessError):
+        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return 0 if found is None else found.si_status
+    return 0

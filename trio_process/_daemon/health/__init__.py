@@ -7,7 +7,16 @@ from .judge import judge, one_line, reason_of
 from .last_message import LastMessage
 from .listen import listening
 from .negotiate import preferred
-from .probe import Answer, ask, probe_health, probe_ready, wait_for_health, wait_for_ready, why_not_connected
+from .probe import (
+    Answer,
+    ask,
+    is_refused,
+    probe_health,
+    probe_ready,
+    wait_for_health,
+    wait_for_ready,
+    why_not_connected,
+)
 from .server import HealthServer, import_http
 from .serving import serving
 from .state import HealthState
@@ -24,6 +33,7 @@ __all__ = [
     "ask",
     "corked",
     "import_http",
+    "is_refused",
     "judge",
     "listening",
     "one_line",

@@ -143,7 +143,7 @@ def why_not_connected(error: OSError | UnicodeError, host: str) -> str:
         return f"the host {host!r} was not found: {error.strerror}"
     # not there yet: no such socket, or a reset
     cause = error.__cause__ if error.errno is None and error.__cause__ is not None else error
-    return "connection refused" if _all_refused(cause) else str(cause)
+    return "connection refused" if is_refused(cause) else str(cause)
 
 
 async def _get(address: Address, path: str, authorization: str) -> bytes:
@@ -183,7 +183,8 @@ def _parse(answer: bytes) -> Answer:
     return Answer(status, f"HTTP status {rest.strip()}"[:_LONGEST_REASON], text[:_LONGEST_REASON])
 
 
-def _all_refused(error: BaseException) -> bool:
+def is_refused(error: BaseException | None) -> bool:
+    """Return whether an error says that a connection was refused, at every address that was tried."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_all_refused(one) for one in error.exceptions)
+        return all(map(is_refused, error.exceptions))
     return isinstance(error, ConnectionRefusedError)

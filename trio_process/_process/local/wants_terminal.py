@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 from typing import Final, Protocol, final, runtime_checkable
 
 import trio
 
-from ..._core import EndReason, Stream
+from ..._core import EndReason, Stream, stopped_by
 from ..end_reason import Request
 from ..reactor import Reactor
 
@@ -101,7 +100,7 @@ class TerminalWatch:
             self._has_terminal = None  # asked again with the next child: a terminal can be lost, or acquired
             return
         for child, owner in list(self._children.items()):
-            if child.pid is not None and child.pid not in _keepers and _stopped_by(child.pid) in _WANTS:
+            if child.pid is not None and child.pid not in _keepers and stopped_by(child.pid) in _WANTS:
                 self._end(child, owner)
         self._reactor.call_at(trio.current_time() + INTERVAL, self._look)
 
@@ -120,11 +119,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def _stopped_by(pid: int) -> int:
-    """Return the signal that has stopped a child, 0 if it is running; the status stays available for other waiters (waitid(2))."""
-    with suppress(ChildProcessError):
-        found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        return 0 if found is None else found.si_status
-    return 0

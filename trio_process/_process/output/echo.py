@@ -13,7 +13,7 @@ from typing import IO, Final, final
 
 import trio
 
-from ..._core import RoomWaiters, Stream, logger
+from ..._core import RoomWaiters, Stream, logger, reopened
 from .lines import LineBuffer
 
 _FULL: Final = 2**20  # bytes kept for a slow terminal before the child waits
@@ -183,7 +183,7 @@ async def _write_all(descriptor: int, data: bytes) -> None:
 def _own(descriptor: int) -> Iterator[int]:
     """Yield a duplicate of the descriptor: the program may close its own meanwhile, or have a task that waits for it."""
     try:
-        own = _reopened(descriptor) if os.isatty(descriptor) else os.dup(descriptor)
+        own = reopened(descriptor) if os.isatty(descriptor) else os.dup(descriptor)
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
@@ -193,14 +193,3 @@ def _own(descriptor: int) -> Iterator[int]:
         yield own
     finally:
         os.close(own)
-
-
-def _reopened(terminal: int) -> int:
-    """Return a descriptor whose writes don't wait: a terminal that has some room would wait for the rest.
-
-    The terminal is opened again, as O_NONBLOCK on the inherited descriptor would affect every process that shares it.
-    """
-    try:
-        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # it belongs to another user, as after su(1)
-        return os.dup(terminal)

@@ -8,7 +8,7 @@ from typing import final
 import trio
 
 from ..._core import ProcessError, in_seconds
-from ..._daemon import reason_of
+from ..._daemon import is_refused, reason_of
 from .kinds import CallKind, Kind, Place
 
 
@@ -83,12 +83,6 @@ class _Call:
 def _reason(error: BaseException) -> str:
     if type(error) is ProcessError:
         return str(error)
-    if isinstance(error, ConnectionRefusedError) or _all_refused(error.__cause__):
+    if is_refused(error) or is_refused(error.__cause__):
         return "connection refused"
     return reason_of(error)
-
-
-def _all_refused(error: BaseException | None) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_all_refused(one) for one in error.exceptions)
-    return isinstance(error, ConnectionRefusedError)
