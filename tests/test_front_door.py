@@ -90,6 +90,28 @@ def test_the_copy_of_a_pid_file_does_not_hold_it(tmp_path):
                 twin.acquire()
 
 
+async def test_facts_can_not_be_assigned():
+    async with Core(FakeService) as core:
+        fake = core.service(FakeService)
+        fake.on("x")
+        process = await fake.start("x")
+        await process.wait()
+        for value, names in [
+            (fake, "core options slots calls"),
+            (core, "actions"),
+            (process, "name command args cwd env pid host started_at status exit_code duration reason done is_running"),
+            (process.result(), "ok exit_code output stdout_bytes"),
+            (process.info(), "status"),
+            (Daemon(), "options ready health health_addr stopping"),
+            (HealthServer(":0"), "addr ready app closing"),
+            (Supervisor([]), "service units path"),
+            (RingBuffer(1), "capacity dropped"),
+        ]:
+            for name in names.split():
+                with pytest.raises(AttributeError):
+                    setattr(value, name, None)
+
+
 async def test_the_result_of_a_process_can_be_read_after_trio_run():
     def elsewhere():
         async def main():

@@ -106,6 +106,9 @@ async def execution(service: Service, elsewhere: Path) -> None:
     async with trio.open_nursery() as nursery:
         assert_type(await nursery.start(service.run_process, options), Any)
 
+    process.id = "x"  # type: ignore[misc]
+    process.exit_code = 0  # type: ignore[misc]
+    result.exit_code = 0  # type: ignore[misc]
     await service.start("x", timeout="ten")  # type: ignore[arg-type]
     await service.start("x", timout=10)  # type: ignore[call-arg]
     await service.start("x", 3)  # type: ignore[arg-type]
@@ -169,6 +172,8 @@ async def actions() -> None:
         assert_type(await core.process.start("x"), str)
         assert_type(await core.process.list(), list[str])
         assert_type(await core.process.get("x"), ProcessInfo)
+        core.process = core.process  # type: ignore[misc]
+        core.action("x").name = "y"  # type: ignore[misc]
         await core.broadcast(object())
         await core.process.run("x", timeout="3")  # type: ignore[arg-type]
         await core.process.run_in("/", "x", cwd="/")  # type: ignore[call-arg]
@@ -204,6 +209,7 @@ async def lifecycle(directory: Path) -> None:
     assert_type(await probe_ready(":80", 3), tuple[bool, str])
     assert_type(default_registry(), Registry)
     assert_type(Registry(directory).list(), list[DaemonEntry])
+    daemon.options = DaemonOptions()  # type: ignore[misc]
     Daemon(pid_fil="x")  # type: ignore[call-arg]
     Daemon(drain="2")  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar, Unpack, final
+from typing import Any, Final, TypeVar, Unpack, final
 
 import trio
 
@@ -40,7 +40,7 @@ class Action(Unique):
     __slots__ = ("_enabled", "_handler", "_hints", "_signature", "name")
 
     def __init__(self, name: str) -> None:
-        self.name: str = name
+        self.name: Final[str] = name
         self._handler: Handler | None = None
         self._enabled = True
         self._signature = inspect.Signature()
@@ -208,7 +208,7 @@ class Core(Block, EventSource):
         self._running: list[Any] = []
         self._actions: dict[str, Action] = {}
         self._bus = Bus()
-        self.process: ProcessActions = ProcessActions(self)
+        self.process: Final[ProcessActions] = ProcessActions(self)
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:

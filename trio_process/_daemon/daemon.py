@@ -56,15 +56,12 @@ class Daemon(Block):
     of this package at once, a third one ends the process with status 128+N. Before `run`, the first signal cancels the
     body of the block, and the block ends without an exception. SIGHUP calls the function given to `on_reload`.
 
-    Attributes:
-        options: The options it was created with.
-
     >>> async with Daemon(health_addr="127.0.0.1:0", ready=False) as daemon:
     ...     daemon.set_ready(True)
     ...     await daemon.run(serve)
     """
 
-    __slots__ = ("_on_reload", "_server", "_session", "_state", "_stopping", "options")
+    __slots__ = ("_on_reload", "_options", "_server", "_session", "_state", "_stopping")
 
     def __init__(self, **options: Unpack[DaemonKeywords]) -> None:
         super().__init__()
@@ -84,7 +81,7 @@ class Daemon(Block):
         return daemon
 
     def _set_up(self, options: DaemonOptions) -> None:
-        self.options: DaemonOptions = options
+        self._options = options
         self._on_reload: Callable[[], object] | None = None
         self._server: HealthServer | None = None
         self._session: Session | None = None
@@ -96,6 +93,11 @@ class Daemon(Block):
         else:
             self._server = HealthServer(options.health_addr, checks=options.health_checks, ready=options.ready)
             self._state = self._server._state
+
+    @property
+    def options(self) -> DaemonOptions:
+        """The options it was created with."""
+        return self._options
 
     @property
     def health(self) -> HealthServer | None:

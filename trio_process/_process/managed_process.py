@@ -58,7 +58,7 @@ class ManagedProcess(Unique):
 
     def __init__(self, child: Lifecycle) -> None:
         self._child = child
-        self.id: str = child.record.id
+        self.id: Final[str] = child.record.id
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.id}: {self.command!r}, {self.status}, pid {self.pid}>"
