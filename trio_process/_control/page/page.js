@@ -130,7 +130,7 @@ function ask(question, detail, word) {
 
 const S = {
 	services: new Map(), processes: new Map(), daemons: new Map(), pipelines: new Map(), specs: new Map(), samples: new Map(),
-	has: {}, access: 'read', instance: '', live: 'connecting', skew: 0,
+	has: {}, access: 'read', groups: new Map(), instance: '', live: 'connecting', skew: 0,
 };
 const now = () => Date.now() + S.skew;  // by the clock of the server
 const all = () => [...S.services.values()];
@@ -193,8 +193,9 @@ function takeState(message) {
 		S.samples = new Map(Object.entries(data.samples).map(([name, points]) => [name, { points }]));
 		view?.fresh?.();
 	} else if (type === 'event') {
-		(TAKE[channel] || (() => {}))(data);
+		TAKE[channel]?.(data);
 	}
+	S.groups = Map.groupBy(all(), (each) => each.service);
 	redraw();
 }
 
@@ -713,7 +714,7 @@ class Logs {
 }
 
 function sources() {
-	const names = new Set(all().map((each) => each.service));
+	const names = new Set(S.groups.keys());
 	for (const each of S.processes.values()) if (!S.services.has(each.service)) names.add(each.service);
 	for (const specs of S.specs.values()) for (const name of specs.keys()) names.add(name);
 	return [...names].sort();
@@ -752,13 +753,13 @@ function why(unit) {
 
 const again = (unit) => unit.state === 'backoff' && unit.nextStart && `in ${span(Math.max(0, (new Date(unit.nextStart) - now()) / 1000))}`;
 
-const at_rest = (state) => ['stopped', 'completed', 'failed', 'skipped'].includes(state);
+const manyOf = (unit) => (S.groups.get(unit.service)?.length > 1 ? ' all' : '');
 
 function serviceActs(id, unit) {
 	if (!may()) return [];
-	const name = part(unit.service), many = unit.replicas > 1 ? ' all' : '';
+	const name = part(unit.service), many = manyOf(unit);
 	const acts = [];
-	if (at_rest(unit.state)) acts.push(button('Start', 'play', () => call(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
+	if (['stopped', 'completed', 'failed', 'skipped'].includes(unit.state)) acts.push(button('Start', 'play', () => call(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
 	else {
 		acts.push(button(`Restart${many}`, 'again', () => call(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart${many} ${unit.service}` }));
 		acts.push(stopper(unit.service, () => call(`/services/${name}/stop`, `${unit.service} is being stopped`), many));
@@ -779,7 +780,7 @@ function serviceRow(id) {
 			text(up, unit.since ? since(unit.since) : '');
 			text(again, unit.restarts ? number(unit.restarts) : '–');
 			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
-			swap(acts, `${unit.state}${S.access}${unit.replicas}`, () => serviceActs(id, unit));
+			swap(acts, unit.state + S.access + manyOf(unit), () => serviceActs(id, unit));
 		},
 	};
 }
@@ -909,7 +910,7 @@ class ServiceView {
 	update() {
 		const unit = S.services.get(this.id);
 		if (!unit) { swap(this.state, 'gone', () => pill('unknown')); this.acts.replaceChildren(); return; }
-		const replicas = all().filter((each) => each.service === this.service), many = replicas.length;
+		const replicas = S.groups.get(this.service), many = replicas.length;
 		this.logs.manyReplicas = replicas.some((each) => each.replica > 1);
 		swap(this.state, unit.state, () => pill(unit.state));
 		swap(this.acts, `${unit.state}${S.access}${many}`, () => {
@@ -1046,7 +1047,7 @@ class Graph {
 		}
 	}
 
-	stateOf(id) { return all().filter((each) => each.service === id).map((each) => each.state).sort((a, b) => rankOf(a) - rankOf(b))[0] || 'unknown'; }
+	stateOf(id) { return (S.groups.get(id) || []).map((each) => each.state).sort((a, b) => rankOf(a) - rankOf(b))[0] || 'unknown'; }
 }
 
 const toned = (spec) => (spec?.state === 'failed' && spec.allowFailure ? 'allowed' : spec?.state);
