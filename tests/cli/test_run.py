@@ -279,6 +279,14 @@ class TestUsage:
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
 
+    @pytest.mark.parametrize(
+        ("word", "hint"), [("lint", ""), ("rn", "; did you mean 'run'?"), ("demon", "; did you mean 'daemon'?")]
+    )
+    def test_an_unknown_command_says_how_a_task_is_run(self, word, hint):
+        done = CliRunner().invoke(whole_command_line, [word])
+        said = f"there is no command '{word}'; a task is run by `trio-process run TASK`{hint}\n"
+        assert (done.exit_code, done.output.split("Error: ")[1]) == (2, said)
+
     def test_a_bad_file_gives_2_and_every_fault(self, cli):
         done = cli(text="[tasks.a]\ncmd='x'\n[tasks.b]\nrun='x'\nafter=['c']\n")
         assert done.returncode == 2

@@ -68,6 +68,18 @@ class _Commands(click.Group):
             sys.exit(missing(error.name))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown name, report the nearest one and how a task is run: make and just need no `run`."""
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from .._core import nearest  # noqa: PLC0415 - only for this error
+
+        hint = f"a task is run by `trio-process run TASK`{nearest(name, _COMMANDS)}"
+        raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command line, or complete it for a shell."""
         if COMPLETE in os.environ:
