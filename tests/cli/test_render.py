@@ -408,6 +408,7 @@ class TestPlainView:
                 await send.send(RunUpdate("a", SpecState.RUNNING))
                 await trio.testing.wait_all_tasks_blocked()
                 events.publish(self.exited("a"))
+                await trio.testing.wait_all_tasks_blocked()
                 # the board has both results before the view is told of the first
                 for update in (
                     RunUpdate("a", SpecState.PASSED, result(specs[0])),

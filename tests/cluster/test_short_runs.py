@@ -163,10 +163,10 @@ async def test_a_start_is_reported_after_a_full_interval_and_not_after_the_end()
 
 
 async def test_an_agent_that_has_not_heard_of_its_client_in_time_says_so_and_begins_nothing_more(agent):
-    async with ClusterService(agent, heartbeat=0.2) as cluster:
+    async with ClusterService(agent, heartbeat=1) as cluster:
         await cluster.run("true")
-        time.sleep(0.25)  # the whole program is held up
+        time.sleep(1.1)  # the whole program is held up
         result = await cluster.run("true", check=False)
         assert result.reason is EndReason.LOST
-        assert "left, as nothing was heard of the client for 0." in result.lost
+        assert "left, as nothing was heard of the client for " in result.lost
         assert [agent.state for agent in cluster.agents] == [AgentState.LEFT]
