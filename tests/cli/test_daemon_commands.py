@@ -20,7 +20,7 @@ from forked import Forked
 from support import free_port
 
 from trio_process import DaemonEntry, HealthServer
-from trio_process._cli.daemon.commands import daemon
+from trio_process._cli.main import cli
 
 
 def test_a_command_is_started_shown_and_stopped(shell: Shell) -> None:
@@ -311,7 +311,7 @@ def test_a_name_that_the_encoding_of_the_output_lacks_is_listed_all_the_same(she
 @pytest.mark.parametrize("verb", ["start", "stop", "status", "logs", "restart"])
 def test_names_that_cannot_be_keys_are_refused_in_one_line(shell: Shell, verb: str, name: bytes) -> None:
     command = ("sleep", "1") if verb == "start" else ()
-    ended = CliRunner().invoke(daemon, [verb, "--", os.fsdecode(name), "web", *command], env=shell.environment)
+    ended = CliRunner().invoke(cli, ["daemon", verb, "--", os.fsdecode(name), "web", *command], env=shell.environment)
     assert ended.exit_code == 1
     assert ended.output.startswith("trio-process daemon: code must ")
     assert ended.output.count("\n") == 1

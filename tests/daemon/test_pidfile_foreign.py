@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 
@@ -29,25 +28,32 @@ def stranger():
             child.kill()
 
 
-@contextmanager
-def writer_in_place(path, content, after):
-    """Open a file as Go's os.WriteFile does, and fill it a moment later."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
-    timer = threading.Timer(after, os.write, [descriptor, content])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
-        os.close(descriptor)
+class WriterInPlace:
+    """The clock of the PID file, and another program: opens the file as Go's os.WriteFile does, and fills it a moment later."""
+
+    def __init__(self, path, content, after):
+        self.content = content
+        self.after = after
+        self.now = 0.0
+        self.file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed when it has written
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.now >= self.after and not self.file.closed:
+            self.file.write(self.content)
+            self.file.close()
 
 
 @pytest.mark.parametrize("after", [0.0, 0.02, 0.04])
 @pytest.mark.parametrize("before", [None, b"", b"4194305\n"])
-def test_a_program_that_writes_its_pid_into_an_empty_file_wins(path, before, after):
+def test_a_program_that_writes_its_pid_into_an_empty_file_wins(path, monkeypatch, before, after):
     if before is not None:
         path.write_bytes(before)
-    with stranger() as pid, writer_in_place(path, b"%d" % pid, after):
+    with stranger() as pid:
+        monkeypatch.setattr(pidfile, "time", WriterInPlace(path, b"%d" % pid, after))
         with pytest.raises(AlreadyRunningError) as caught:
             PIDFile(path).acquire()
         assert caught.value.pid == pid

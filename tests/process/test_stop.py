@@ -402,7 +402,7 @@ async def test_a_chatty_background_child_is_cut_off():
 async def test_a_drain_without_limit_ends_too():
     with trio.fail_after(30):
         async with Service(options=ServiceOptions(drain_limit=float("inf"))) as service:
-            assert (await service.run(*sh("sleep 0.3 & echo hi"))).output_incomplete
+            assert (await service.run(*sh("sleep 60 & echo hi"))).output_incomplete
             assert (await service.run(*sh("echo hi"))).output == "hi\n"
 
 
