@@ -48,6 +48,7 @@ MADE_HERE = {
     "trio_process.Action",
     "trio_process.ManagedProcess",
     "trio_process.OutputLines",
+    "trio_process.Probe",  # by its class methods
     "trio_process.Subscription",
     "trio_process.Unit",
     "trio_process.UnitLines",
@@ -65,6 +66,11 @@ def shorten_defaults(app, what, name, obj, options, signature, returns):  # noqa
             return "", None
         signature = re.sub(r"<([\w.]+): [^>]+>", r"\1", signature).replace("NOTHING", "...")
         signature = signature.replace("Signals.SIG", "signal.SIG")
+        signature = re.sub(
+            r"RestartPolicy\(mode=RestartMode\.(\w+)[^)]*\)",
+            lambda made: f"RestartPolicy.{made[1].lower()}()",
+            signature,
+        )
         signature = re.sub(r", masker: \S+ = <[^>]*>", "", signature)  # for this package alone
         signature = members.readable(signature)
     return signature, returns and members.readable(returns)

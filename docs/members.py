@@ -34,7 +34,10 @@ ALIASES = {
     "Argument": "str | bytes | os.PathLike | Secret",
     "Directory": "str | bytes | os.PathLike",
     "EnvValue": "str | bytes | os.PathLike | Secret | None",
+    "OutputTarget": "Stdio | Path | IO[bytes]",
     "Predicate": "Callable[[Call], object]",
+    "StdinSource": "Stdio | bytes | str | Path | IO[bytes] | None",
+    "builtins.list": "list",
     "_Instance": "Instance",
     "_Reload": "Function",
 }
@@ -53,7 +56,7 @@ BOTH_PATHS = re.compile(r"(~?)(?:os\.)?PathLike\[str\] \| ~?(?:os\.)?PathLike\[b
 # of arguments that a callable gets: in the callable's type, or as `*args`
 VARIADIC = re.compile(r"(\[)?(?:\*|(?:~typing\.)?Unpack\[)PosArgsT\]?(?(1)\])")
 UNPACKED = re.compile(r"~?(?:typing\.)?Unpack\[~?(?:\w+\.)*(\w+)\]")
-ALIAS = re.compile(rf"(?<![\w.~])(?:{'|'.join(ALIASES)})\b")
+ALIAS = re.compile(rf"(?<![\w.~])(?:~?trio_process(?:\.\w+)*\.|checks\.)?({'|'.join(map(re.escape, ALIASES))})\b")
 SECTION = re.compile(r"^(Args|Attributes):\n((?:[ ]+[^\n]*\n|\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^    (\*{0,2}\w+)(?: \([^)]*\))?: ((?:[^\n]*\n(?:     +[^\n]*\n|\n(?=     ))*))", re.MULTILINE)
 
@@ -76,7 +79,7 @@ def readable(types):
     """Return types, in a signature or alone, without names that are only known inside the package."""
     types = VARIADIC.sub(lambda found: "..." if found[1] else "object", types)
     types = UNPACKED.sub(lambda found: "~" + KEYWORDS[found[1]], types)
-    types = ALIAS.sub(lambda found: ALIASES[found[0]], types)
+    types = ALIAS.sub(lambda found: ALIASES[found[1]], types)
     return BOTH_PATHS.sub(lambda found: f"{found[1]}os.PathLike", types)
 
 

@@ -1,4 +1,4 @@
-"""Two services and a pipeline, controlled over HTTP: `control.py 127.0.0.1:8700`, or `control.py unix:app.sock`."""
+"""Two services and a pipeline, controlled over HTTP: `python control.py`, or `python control.py unix:app.sock`."""
 
 import sys
 
@@ -23,7 +23,7 @@ async def nightly(supervisor: Supervisor, control: ControlServer) -> None:
     await trio.sleep_forever()
 
 
-async def main(addr: str) -> None:
+async def main(addr: str = "127.0.0.1:8700") -> None:
     supervisor = Supervisor(UNITS)
     async with Daemon() as daemon, ControlServer(addr, supervisor=supervisor) as control, supervisor:
         print(control.login_url.reveal(), flush=True)
@@ -31,4 +31,4 @@ async def main(addr: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    trio.run(main, *sys.argv[1:])
