@@ -16,7 +16,7 @@ from support import process_of, state_of
 from trio.lowlevel import current_clock
 from trio.testing import MockClock
 
-from trio_process._core.scope import is_cancellation
+from trio_process._core import is_cancellation
 
 _MARK = "TRIO_PROCESS_TESTS"  # in the environment of all that a test starts, however deep
 _ENGINES = frozenset({"ssh", "slurm", "dask"})

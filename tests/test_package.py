@@ -9,6 +9,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import is_typeddict
 
 import public_attributes
@@ -184,6 +185,24 @@ def test_wings_are_imported_through_their_door_and_import_one_another_one_way():
                 faults.append(f"{where} imports {'.'.join(name)}: past the door of the wing")
             if own is not None and own[0] == wing[0] and wing[1] not in BETWEEN_WINGS.get(own, ()):
                 faults.append(f"{where}: the wing {own[1]} must not import {wing[1]}")
+    assert not faults, "\n".join(faults)
+
+
+def test_tests_import_through_the_door_all_that_it_hands_on():
+    """The test of a module may import from there what no other module needs, and so no door has."""
+    faults = []
+    for path in Path(__file__).parent.rglob("*.py"):
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("trio_process._"):
+                continue
+            parts = node.module.split(".")
+            doors = [importlib.import_module(".".join(parts[:length])) for length in range(2, len(parts))]
+            faults += [
+                f"{path.name}:{node.lineno}: {name} is imported from {door.__name__}"
+                for name in [alias.name for alias in node.names]
+                for door in doors
+                if name in getattr(door, "__all__", ())
+            ]
     assert not faults, "\n".join(faults)
 
 

@@ -22,7 +22,7 @@ from trio_process._cli.colour import Colour
 from trio_process._cli.run.logs import log_name
 from trio_process._cli.services.view import Lines
 from trio_process._cli.text import cell_ljust, logged
-from trio_process._cli.views.styles import Group, Prefix, Raw, commands_of
+from trio_process._cli.views import Group, Prefix, Raw, commands_of
 from trio_process._core import last_lines
 
 RUN = [*PROGRAM, "run"]

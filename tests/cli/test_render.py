@@ -15,11 +15,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from trio_process._cli.text import Duration, cells, clock, glimpse, listed, logged, typed
-from trio_process._cli.views.board import Board
-from trio_process._cli.views.plain import MOST_PENDING, PlainView, Writer
-from trio_process._cli.views.render import account, as_text, choose_rows, frame, frame_lines
-from trio_process._cli.views.styles import Prefix
-from trio_process._cli.views.summary import summarize
+from trio_process._cli.views import Board, PlainView, Prefix, account, as_text, summarize
+from trio_process._cli.views.plain import MOST_PENDING, Writer
+from trio_process._cli.views.render import choose_rows, frame, frame_lines
 from trio_process._core import (
     ActionProcessExited,
     ActionProcessOutput,

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import trio
 
-from trio_process._cluster.channels import LAST_LINES, CommandChannel
+from trio_process._cluster import CommandChannel
+from trio_process._cluster.channels import LAST_LINES
 
 
 class Flood(trio.abc.ReceiveStream):

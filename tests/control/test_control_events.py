@@ -8,12 +8,13 @@ import trio
 from asking import Refused, ask, connect, events, get, serving, websocket
 
 from trio_process import ControlServer, DaemonEntry, HealthServer, Registry, Runner, RunSpec, Service
+from trio_process._control.live import MAX_LINES, Query
 from trio_process._control.live import hub as hub_module
 from trio_process._control.live import sampler as sampler_module
 from trio_process._control.live import streams as streams_module
 from trio_process._control.live import watch as watch_module
 from trio_process._control.live.hub import CHANNELS, Frame, Hub, Output, Wish
-from trio_process._control.live.logstore import MAX_LINES, LogStore, Query, Source
+from trio_process._control.live.logstore import LogStore, Source
 
 BOTH = pytest.mark.parametrize("follow", [events, websocket])
 

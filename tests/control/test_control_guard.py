@@ -7,7 +7,8 @@ import trio
 from asking import Refused, ask, get, post, raw, serving, websocket
 
 from trio_process import Access, ControlServer, Secret, Service
-from trio_process._control.gate.hosts import Names, is_loopback, parse_authority, parse_origin
+from trio_process._control.gate import Names, is_loopback
+from trio_process._control.gate.hosts import parse_authority, parse_origin
 
 GUARDED = [
     "/api/process/processes",

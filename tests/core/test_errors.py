@@ -24,8 +24,8 @@ from trio_process import (
 )
 from trio_process._cli.instance import NotRunningError
 from trio_process._cluster.wire import WireError
-from trio_process._control.client import ControlError
-from trio_process._core.errors import without_traceback
+from trio_process._control import ControlError
+from trio_process._core import without_traceback
 from trio_process.exec import run_quiet
 from trio_process.testing import FakeService
 

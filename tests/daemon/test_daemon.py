@@ -29,11 +29,12 @@ from trio_process._daemon import (
     DaemonOptions,
     HealthServer,
     PIDFile,
+    Registration,
     Registry,
     probe_health,
     read_pid,
 )
-from trio_process._daemon.registry import Registration, registration
+from trio_process._daemon.registry import registration
 from trio_process.testing.hostile import exchange
 
 ENTRY = DaemonEntry("code", "daemon")

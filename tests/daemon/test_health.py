@@ -14,9 +14,8 @@ import pytest
 import trio
 
 from trio_process._core import DaemonError, OptionError, ProcessError
-from trio_process._daemon import HealthServer, probe_health
-from trio_process._daemon.health.address import parse_address
-from trio_process._daemon.health.checks import HealthChecks
+from trio_process._daemon import HealthServer, parse_address, probe_health
+from trio_process._daemon.health import HealthChecks
 from trio_process._process import Service
 from trio_process.testing.hostile import connect, exchange
 

@@ -23,11 +23,10 @@ from support import in_child
 
 from trio_process._core import OptionError, RegistryError, started_at
 from trio_process._core.system import identity
-from trio_process._daemon import DaemonEntry, Registry, default_registry
+from trio_process._daemon import DaemonEntry, Registry, default_registry, file_names
 from trio_process._daemon.registry import directory as registry_directory
 from trio_process._daemon.registry import registry, store
 from trio_process._daemon.registry.entry import MAX_SIZE, decode, encode, from_fields
-from trio_process._daemon.registry.naming import file_names
 
 # 3.12 warns of threads that other tests left idle; the children here do next to nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from trio_process._daemon.health.checks import HealthChecks
+from trio_process._daemon.health import HealthChecks
 from trio_process._daemon.systemd import feed_watchdog
 
 HALF = 1.0

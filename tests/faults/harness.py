@@ -12,7 +12,7 @@ import trio
 from support import is_gone, wait_until
 
 from trio_process import ProcessError
-from trio_process._process.containment.cgroup import Cgroups
+from trio_process._process.containment import Cgroups
 
 _TAGS = count(1)
 

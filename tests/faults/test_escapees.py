@@ -27,8 +27,7 @@ from harness import (
 from support import python, runtime_of, sh, state_of, wait_gone, wait_until
 
 from trio_process import CommandTimeoutError, EndReason, OptionError, ProcessError, Service, ServiceOptions
-from trio_process._process.containment import cgroup
-from trio_process._process.containment.descendants import Lineage
+from trio_process._process.containment import Lineage, cgroup
 
 # each leaves a `sleep` that has left the group, and a shell that goes on as long as its stdin says
 _ESCAPES = {

@@ -22,9 +22,8 @@ from trio_process import (
     ServiceOptions,
     Status,
 )
-from trio_process._process.output import Ring
-from trio_process._process.output.capture import Capture
-from trio_process._process.reactor import Reactor
+from trio_process._process import Reactor
+from trio_process._process.output import Capture, Ring
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_process._core import OptionError, PipelineError
+from trio_process._pipeline import has_pipeline, load_pipeline, parse_duration, read_pipeline
 from trio_process._pipeline.file import keys
-from trio_process._pipeline.file.load import LARGEST, has_pipeline, load_pipeline, read_pipeline
+from trio_process._pipeline.file.load import LARGEST
 from trio_process._pipeline.file.schema import json_schema
 from trio_process._pipeline.file.toml_lines import key_lines
-from trio_process._pipeline.file.value_types import parse_duration
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "pipeline-file.md"

@@ -5,8 +5,7 @@ import time
 import pytest
 import trio
 
-from trio_process._core import CommandFailedError, CommandTimeoutError, EndReason, ProgramNotFoundError
-from trio_process._core.system.pids import is_alive
+from trio_process._core import CommandFailedError, CommandTimeoutError, EndReason, ProgramNotFoundError, is_alive
 from trio_process._pipeline import Executor, Runner, RunSpec, SpecState
 from trio_process._process import Service
 

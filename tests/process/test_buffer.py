@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process import DEFAULT_BUFFER_SIZE, OptionError, RingBuffer, Stream
-from trio_process._process.output import Ring
-from trio_process._process.output.capture import Capture
+from trio_process._process.output import Capture, Ring
 from trio_process._process.output.ring_buffer import count_newlines
 
 sizes = st.one_of(st.integers(0, 40), st.just(5000), st.just(math.inf))

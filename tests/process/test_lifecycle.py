@@ -20,9 +20,9 @@ from trio_process import (
     Stream,
 )
 from trio_process._core import Bus, ResourceUsage, ShutdownDeadline
-from trio_process._process import ExitInfo, Reactor, Survivor, backend
+from trio_process._process import ExitInfo, Lifecycle, Reactor, Survivor, backend
 from trio_process._process.end_reason import Request
-from trio_process._process.lifecycle import ALIVE, NEXT, OVER, SIGNALLABLE, Lifecycle, Phase
+from trio_process._process.lifecycle import ALIVE, NEXT, OVER, SIGNALLABLE, Phase
 
 STOP = Request(EndReason.STOPPED)
 KILL = Request(EndReason.KILLED, signal.SIGKILL)

@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_process import Stream
-from trio_process._process.output.capture import Capture
-from trio_process._process.output.lines import LineCursor, LineSplitter, each_line
+from trio_process._process.output import Capture, LineCursor, each_line
+from trio_process._process.output.lines import LineSplitter
 
 ENCODINGS = [
     "utf-8",

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_process._core import Masker, Secret
-from trio_process._process.output.redact import Redactor
+from trio_process._process import Redactor
 
 
 def redacted(values, chunks, encoding="utf-8"):

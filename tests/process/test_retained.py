@@ -12,7 +12,7 @@ import trio
 from support import child_of, sh
 
 from trio_process import CommandFailedError, Core, EndReason, ProcessStartError, Program, Service, ServiceOptions
-from trio_process._process.lifecycle import Lifecycle
+from trio_process._process import Lifecycle
 
 SIZE = 70 * 2**20  # ServiceOptions.retain_bytes is 64 MiB
 HEAD = ("head", "-c", str(SIZE), "/dev/zero")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trio_process import ActionProcessOutput, RunOptions, Stream
 from trio_process._core import Bus
-from trio_process._process.output.router import OutputRouter
+from trio_process._process.output import OutputRouter
 
 words = st.sampled_from(["a", "\n", "\r\n", "é", "€", "\N{GRINNING FACE}", "long" * 5])
 

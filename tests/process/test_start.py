@@ -29,7 +29,7 @@ from trio_process import (
     Status,
     Stdio,
 )
-from trio_process._process.local.backend import LocalBackend
+from trio_process._process import LocalBackend
 
 
 async def run(*command, **options):

@@ -6,8 +6,8 @@ that it can judge (`Viewpoint`). It hides the others, and leaves them alone.
 
 from __future__ import annotations
 
+import builtins
 import os
-from builtins import list as list_  # the contract's method of that name hides it inside the class
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -126,7 +126,7 @@ class Registry:
         found = self._find(code, daemon)
         return found.entry() if found is not None and found.alive else None
 
-    def list(self) -> list_[DaemonEntry]:
+    def list(self) -> builtins.list[DaemonEntry]:
         """Return the entries of running daemons, the earliest start first; dead ones are removed.
 
         Raises:
@@ -140,8 +140,8 @@ class Registry:
             return []
         except OSError as error:
             raise RegistryError(f"the registry {self.directory} can't be read: {error.strerror or error}") from error
-        entries: list_[DaemonEntry] = []
-        stale: list_[Found] = []
+        entries: builtins.list[DaemonEntry] = []
+        stale: builtins.list[Found] = []
         directory, viewpoint = str(self.directory), Viewpoint()
         for name in names:
             if not name.endswith(SUFFIX) and not name.startswith(TEMPORARY):
