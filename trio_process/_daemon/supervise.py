@@ -1,4 +1,32 @@
-"""Runs `main`, restarts it according to the policy, and ends it after a stop."""
+"""Runs `main`, restarts it according to the policy, and ends it after a stop.
+
+A stop has three steps, under one deadline (`_core/shutdown.py`) that was set when the stop was requested:
+
+1. `stopping` is set. A `main` that watches it has `drain` seconds to end by itself.
+2. `main` is cancelled. Its own clean-up, and the blocks that it has entered, have the rest of `shutdown_timeout`. A
+   service in `main` shortens the grace periods of its processes to the same deadline, so they are killed and reaped by
+   then. A second signal moves the deadline to now.
+3. A `main` that is still running shields itself, or blocks. Trio can't abandon a task, so nothing more can be done: its
+   tasks are named in a log record every 5 s, and a third signal exits.
+
+Tasks
+    `main` runs in the task that called `Daemon.run`: its exception is raised there unchanged, in no group, and it sees
+    the context variables of the caller. `end_main` is the only other task. It waits for the stop, drains, and cancels.
+
+Who stops
+    A signal, `Daemon.stop`, or a cancellation from outside. The last one reaches `main` at once, without a drain. It
+    reaches `end_main` as well, which then requests the stop, so that readiness becomes false and the deadline is set
+    as for a signal.
+
+Restarts
+    `Restarts` decides after each end; time and chance are passed to it. Only an `Exception` is restarted from: a
+    `KeyboardInterrupt` or a cancellation leaves. A stop during the delay before a restart ends that delay.
+
+Invariants
+    1. Once `stopping` is set, `main` is not called again. A failure of the last call is raised.
+    2. `ended` is set whichever way `main` is left, so `end_main` never waits for a `main` that has ended.
+    3. Every wait here ends at the deadline (`grace`), even if it began before the deadline was set.
+"""
 
 from __future__ import annotations
 
