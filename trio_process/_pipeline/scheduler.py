@@ -207,7 +207,7 @@ class Scheduler:
             if attempt is not None and not attempt.is_outdated:
                 attempt.is_outdated = True
                 self._end(index, EndReason.STOPPED)
-        self._go_on()
+        self._proceed()
         self._fill()
 
     def _reopen(self, indexes: Collection[int]) -> None:
@@ -252,9 +252,9 @@ class Scheduler:
         if halt is not Halt.CLEANUP:
             self._restarting.cancel()
         self._machine.halt(Cause(halt, words[halt]))
-        self._go_on()
+        self._proceed()
 
-    def _go_on(self) -> None:
+    def _proceed(self) -> None:
         """Start the specs that have become ready; start the cleanup timeout once nothing else is left after a halt."""
         limit, cause = self._settings.cleanup_timeout, self._machine.cause
         is_halted = cause is not None and cause.halt not in ENDS_CLEANUP
@@ -344,7 +344,7 @@ class Scheduler:
             self._end_checks()  # before this end is written to the memory, which waits for them
         is_retried = not attempt.is_outdated and self._machine.may_begin(index)
         await self._memory.remember(self._machine.result_of(index))
-        self._go_on()
+        self._proceed()
         self._fill()
         if is_retried:
             await self._delay(index)
@@ -411,7 +411,7 @@ class Scheduler:
             del self._attempts[index]
             if attempt.is_outdated and self._machine.cause is None:
                 self._reopen([index])
-                self._go_on()
+                self._proceed()
                 return
         self._admit([index])
 

@@ -70,7 +70,7 @@ class Grouping:
         dependents = self._units.graph.all_dependents(replica.spec.name)
         return dependents.isdisjoint([other.spec.name for other in self._to_stop])
 
-    def is_stopped(self, replica: Replica) -> None:
+    def note_stopped(self, replica: Replica) -> None:
         """Let units start that were waiting until this one is stopped, or no longer to be stopped."""
         replica.wishes.grouped = False
         if replica not in self._to_stop:

@@ -38,7 +38,7 @@ class Hold:
             self.failure = failure
             self._forget()
             self._scope.cancel()
-            self._roster.beat()
+            self._roster.notify()
 
     async def wait_ready(self) -> Unit:
         """Return the unit's first replica once all of them are ready."""

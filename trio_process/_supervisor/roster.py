@@ -22,9 +22,9 @@ from .rules import (
     StopOrder,
     Strategy,
     UnitState,
-    hopelessness,
     missing,
     outlook_of,
+    unmet_error,
 )
 from .runs import Exits
 from .spec import UnitSpec
@@ -80,8 +80,8 @@ class Roster:
         self._end_body = end_body
         self._wanted: set[str] = set()
         self._alive = 0  # replicas that are not gone
-        self._pulse = trio.Event()
-        self._upheavals = 0
+        self._changed = trio.Event()
+        self._setbacks = 0
         for spec in specs.values():
             self.entries[spec.name] = Entry(spec)
 
@@ -141,7 +141,7 @@ class Roster:
         for replica in entry.replicas:
             replica.wishes.retired = replica.number > wanted
             if replica.wishes.retired and replica.state in AT_REST:
-                self.grouping.is_stopped(replica)  # nothing of it runs that a restart would have to stop
+                self.grouping.note_stopped(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
 
     # which units are wanted
@@ -160,9 +160,9 @@ class Roster:
         for name in changed & self.entries.keys():
             for replica in self.entries[name].replicas:
                 if replica.state in AT_REST:
-                    self.grouping.is_stopped(replica)
+                    self.grouping.note_stopped(replica)
                 replica.bell.ring()
-        self.beat(upheaval=True)
+        self.notify(setback=True)
 
     def switch_to(self, graph: Graph) -> None:
         """Switch to other dependencies; what runs is still stopped by those that it was started with."""
@@ -199,9 +199,9 @@ class Roster:
         """Return the names of the units that it waits for."""
         return missing(replica.spec, self.entries)
 
-    def hopelessness(self, replica: Replica) -> ProcessError:
+    def unmet_error(self, replica: Replica) -> ProcessError:
         """Return why it can't be started."""
-        return hopelessness(replica.spec, self.entries)
+        return unmet_error(replica.spec, self.entries)
 
     def may_start(self, replica: Replica) -> bool:
         """Return whether all units that are restarted together with it are stopped."""
@@ -219,7 +219,7 @@ class Roster:
         """Wake the units that wait until it runs."""
         self._wake_dependents(replica)
 
-    def owns(self, replica: Replica, process: ManagedProcess) -> None:
+    def note_process(self, replica: Replica, process: ManagedProcess) -> None:
         """Record which unit a process belongs to."""
         self.owners[process.id] = replica.name
         while len(self.owners) > _OWNERS:
@@ -232,7 +232,7 @@ class Roster:
             self._order_stop_of(replica)
         self._announce(replica, old, reason)
         if not replica.wishes.grouped:
-            self.grouping.is_stopped(replica)
+            self.grouping.note_stopped(replica)
         if new is UnitState.BACKOFF:
             self.grouping.restart_with(replica)
         if old in RUNNING or old is UnitState.STOPPING:
@@ -248,9 +248,9 @@ class Roster:
         self._end_holds(replica, old)
         if replica.spec.essential and not self.closing and new in AT_REST and new is not UnitState.STOPPED:
             self._end_body(replica)
-        self.beat(upheaval=new in (UnitState.FAILED, UnitState.SKIPPED))
+        self.notify(setback=new in (UnitState.FAILED, UnitState.SKIPPED))
 
-    def may_go(self, replica: Replica) -> bool:
+    def may_be_dismissed(self, replica: Replica) -> bool:
         """Return whether the task of a replica at rest may end; the first one stays as long as its spec does."""
         if self.closing:
             return True
@@ -260,13 +260,13 @@ class Roster:
     def dismissed(self, replica: Replica) -> None:
         """Forget a retired replica; after the end, all stay visible."""
         self._alive -= 1
-        self.grouping.is_stopped(replica)
+        self.grouping.note_stopped(replica)
         entry = self.entries.get(replica.spec.name)
         if not self.closing and entry is not None and replica in entry.replicas:
             entry.discard(replica)
             if entry.removed and not entry.replicas:
                 del self.entries[replica.spec.name]
-        self.beat()
+        self.notify()
 
     def _announce(self, replica: Replica, old: UnitState, reason: str) -> None:
         event = UnitChanged(
@@ -300,25 +300,25 @@ class Roster:
 
     # waiting tasks
 
-    def beat(self, *, upheaval: bool = False) -> None:
+    def notify(self, *, setback: bool = False) -> None:
         """Have every waiting task check again.
 
         Args:
-            upheaval: Whether ready units may have ceased to be ready: a unit has failed, or other units are wanted.
+            setback: Whether ready units may have ceased to be ready: a unit has failed, or other units are wanted.
         """
-        self._upheavals += upheaval
-        pulse, self._pulse = self._pulse, trio.Event()
-        pulse.set()
+        self._setbacks += setback
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
     async def until(self, check: Callable[[], _T | None]) -> _T:
         """Return the result of `check`, as soon as it is not None; it is called after every change."""
         await trio.lowlevel.checkpoint()
         while True:
-            pulse = self._pulse
+            changed = self._changed
             found = check()
             if found is not None:
                 return found
-            await pulse.wait()
+            await changed.wait()
 
     async def until_all(self, replicas: Callable[[], Iterable[Replica]], check: Callable[[Replica], bool]) -> None:
         """Wait until `check` holds for all replicas of a kind.
@@ -332,12 +332,12 @@ class Roster:
         """
         await trio.lowlevel.checkpoint()
         while True:
-            upheavals = self._upheavals
+            setbacks = self._setbacks
             pending = [replica for replica in replicas() if not check(replica)]
             if not pending:
                 return
-            while pending and upheavals == self._upheavals:
-                await self._pulse.wait()
+            while pending and setbacks == self._setbacks:
+                await self._changed.wait()
                 while pending and check(pending[-1]):
                     pending.pop()
 

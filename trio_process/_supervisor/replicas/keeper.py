@@ -65,12 +65,12 @@ class Keeper:
                 while not is_idle:
                     replica.bell.hush()
                     if replica.spec is not self._spec and not replica.is_to_stop:  # else the run keeps its own probes
-                        self._go_by(replica.spec)
+                        self._use_spec(replica.spec)
                     situation = self._situation()
                     event = decide(replica.state, situation)
                     if event is not None:
                         await self._handle(event)
-                    elif replica.state in AT_REST and self._team.may_go(replica):
+                    elif replica.state in AT_REST and self._team.may_be_dismissed(replica):
                         break
                     else:
                         alarm = self._alarm(situation)
@@ -140,7 +140,7 @@ class Keeper:
         replica = self._replica
         run = replica.run
         if run is not None and event is UnitEvent.ENDED:
-            self._ask_no_more()
+            self._stop_probing()
             await run.collect()
             if decide(replica.state, self._situation()) is not event:
                 return  # another unit's restart or a stop has been requested since: then this end doesn't count as a failure
@@ -177,7 +177,7 @@ class Keeper:
         run = self._replica.run
         match event:
             case UnitEvent.CANT_COME:
-                self._replica.error = error = self._team.hopelessness(self._replica)
+                self._replica.error = error = self._team.unmet_error(self._replica)
                 return str(error)
             case UnitEvent.START_TIMEOUT | UnitEvent.LIVENESS_LOST if run is not None:
                 return str(run.failed)
@@ -217,7 +217,7 @@ class Keeper:
         await run.begin()
         if run.process is not None:
             replica.watchers.run_started(run.process)
-            team.owns(replica, run.process)
+            team.note_process(replica, run.process)
         if run.ended:
             return
         team.replica_started(replica)
@@ -252,23 +252,23 @@ class Keeper:
     async def _stop(self) -> None:
         run = self._replica.run
         assert run is not None, "what is stopped runs"
-        self._ask_no_more()
+        self._stop_probing()
         await run.stop()
         if isinstance(run.failure, Exception):
             logger.warning("unit %s, while it was stopped: %s", self._replica.name, _account(run.failure))
         elif run.failure is not None:
             self._team.end_with(run.failure)
 
-    def _ask_no_more(self) -> None:
+    def _stop_probing(self) -> None:
         if self._probing is not None:
             self._probing.end()
 
-    def _go_by(self, spec: UnitSpec) -> None:
+    def _use_spec(self, spec: UnitSpec) -> None:
         """Switch to another spec, and apply its probes even to the current run."""
         old, self._spec = self._spec, spec
         if (spec.ready, spec.live) == (old.ready, old.live):
             return
-        self._ask_no_more()
+        self._stop_probing()
         self._probing = None
         run = self._replica.run
         if run is None or run.started_at is None or run.ended:

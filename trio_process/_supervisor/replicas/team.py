@@ -49,7 +49,7 @@ class Team(Protocol[_ReplicaT_contra]):
     def missing(self, replica: _ReplicaT_contra) -> tuple[str, ...]:
         """Return the names of the units that it waits for."""
 
-    def hopelessness(self, replica: _ReplicaT_contra) -> ProcessError:
+    def unmet_error(self, replica: _ReplicaT_contra) -> ProcessError:
         """Return why it can't be started."""
 
     def may_start(self, replica: _ReplicaT_contra) -> bool:
@@ -58,13 +58,13 @@ class Team(Protocol[_ReplicaT_contra]):
     def may_stop(self, replica: _ReplicaT_contra) -> bool:
         """Return whether its dependents that are to be stopped have stopped."""
 
-    def may_go(self, replica: _ReplicaT_contra) -> bool:
+    def may_be_dismissed(self, replica: _ReplicaT_contra) -> bool:
         """Return whether it is not needed any more once it is at rest."""
 
     def replica_started(self, replica: _ReplicaT_contra) -> None:
         """Report that it runs."""
 
-    def owns(self, replica: _ReplicaT_contra, process: ManagedProcess) -> None:
+    def note_process(self, replica: _ReplicaT_contra, process: ManagedProcess) -> None:
         """Report that a process is its."""
 
     def changed(self, replica: _ReplicaT_contra, old: UnitState, reason: str) -> None:

@@ -1,6 +1,6 @@
 """The decisions, free of tasks, processes and clocks: states and their table, conditions, the order of starts and stops."""
 
-from .conditions import hopelessness, missing, outlook_of
+from .conditions import missing, outlook_of, unmet_error
 from .graph import Graph
 from .state_machine import TABLE, Machine, Outlook, Situation, UnitEvent, Verdict, decide
 from .states import AT_REST, RUNNING, Strategy, UnitCondition, UnitState
@@ -21,7 +21,7 @@ __all__ = [
     "UnitState",
     "Verdict",
     "decide",
-    "hopelessness",
     "missing",
     "outlook_of",
+    "unmet_error",
 ]

@@ -36,7 +36,7 @@ def missing(spec: Needing, entries: Entries) -> tuple[str, ...]:
     )
 
 
-def hopelessness(spec: Needing, entries: Entries) -> ProcessError:
+def unmet_error(spec: Needing, entries: Entries) -> ProcessError:
     """Return the error of a unit whose condition can't be met."""
     for name, condition in spec.after.items():
         for other in _replicas(name, entries):
