@@ -249,3 +249,31 @@ async def test_a_supervisor_and_a_daemon_refuse_calls_from_another_call_of_trio_
         assert not daemon.stopping.is_set()
         await trio.to_thread.run_sync(trio.from_thread.run_sync, daemon.stop)
         await daemon.run()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Service,
+        FakeService,
+        Core,
+        partial(Daemon, signals=False),
+        partial(HealthServer, "127.0.0.1:0"),
+        partial(Supervisor, []),
+    ],
+)
+async def test_a_block_is_left_once_and_in_the_task_that_entered_it(make):
+    block = make()
+    name = type(block).__name__
+    with pytest.raises(ProcessError, match=f"this {name} is not entered"):
+        await block.__aexit__(None, None, None)
+
+    async def leave_elsewhere():
+        with pytest.raises(ProcessError, match=f"this {name} must be left in the task that entered it"):
+            await block.__aexit__(None, None, None)
+
+    async with block:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave_elsewhere)
+    with pytest.raises(ProcessError, match=f"this {name} is not entered"):
+        await block.__aexit__(None, None, None)

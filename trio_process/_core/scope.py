@@ -157,7 +157,7 @@ class Block(Unique):
     A process forked inside the block, without exec, ends where it would leave the block: see `forks`.
     """
 
-    __slots__ = ("_entered", "_entered_by", "_entered_in")
+    __slots__ = ("_entered", "_entered_by", "_entered_in", "_task")
 
     @abstractmethod
     def _block(self) -> AbstractAsyncContextManager[None]:
@@ -179,6 +179,7 @@ class Block(Unique):
     async def __aenter__(self) -> Self:
         self._refuse_entry()
         self._entered_in = trio.lowlevel.current_trio_token()
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self._entered = self._block()
         self._entered_by = os.getpid()
         try:
@@ -191,8 +192,12 @@ class Block(Unique):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        assert self._entered is not None, "left without having been entered"
+        name = type(self).__name__
+        if self._entered is None:
+            raise ProcessError(f"this {name} is not entered, so it can't be left")
         if self._entered_by != os.getpid():
             end_fork(error)
-        block, self._entered = self._entered, None
+        if self._task is not trio.lowlevel.current_task():  # the nurseries in the block would break all of Trio
+            raise ProcessError(f"this {name} must be left in the task that entered it: use `async with` there")
+        block, self._entered, self._task = self._entered, None, None
         return await block.__aexit__(kind, error, traceback)
