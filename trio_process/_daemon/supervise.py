@@ -1,6 +1,6 @@
 """Runs `main`, restarts it according to the policy, and ends it after a stop.
 
-A stop has three steps, under one deadline (`_core/shutdown.py`) that was set when the stop was requested:
+A stop has three steps, under one deadline (``_core/shutdown.py``) that was set when the stop was requested:
 
 1. `stopping` is set. A `main` that watches it has `drain` seconds to end by itself.
 2. `main` is cancelled. Its own clean-up, and the blocks that it has entered, have the rest of `shutdown_timeout`. A
