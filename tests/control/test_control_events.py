@@ -2,6 +2,7 @@
 
 import json
 import time
+from random import Random
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from asking import Refused, ask, connect, events, get, serving, websocket
 from trio_process import ControlServer, DaemonEntry, HealthServer, Registry, Runner, RunSpec, Service
 from trio_process._control.live import MAX_LINES, Query
 from trio_process._control.live import hub as hub_module
+from trio_process._control.live import logstore as logstore_module
 from trio_process._control.live import sampler as sampler_module
 from trio_process._control.live import streams as streams_module
 from trio_process._control.live import watch as watch_module
@@ -286,6 +288,76 @@ async def test_a_log_keeps_its_last_lines_and_the_cursors_go_on():
 )
 def test_a_search_leaves_escape_sequences_out(line, text, found):
     assert Query(grep=text, ignore_case=True).matches(line) is found
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_pages_are_what_a_filter_of_all_lines_gives_also_while_lines_come_and_go(seed, monkeypatch):
+    monkeypatch.setattr(logstore_module, "_PORTION", 1)
+    monkeypatch.setattr(logstore_module, "_GAP", 3)
+    monkeypatch.setattr(logstore_module, "_TURN", -1.0)  # other tasks get a turn after each chunk
+    monkeypatch.setattr(logstore_module, "MAX_LINES", 300)
+    random, store, kept, written = Random(seed), LogStore(), {}, {}
+
+    def write(count):
+        for _ in range(count):
+            name = random.choice("aaaaab" if random.random() < 0.5 else "cd")
+            lines = [f"{name} {random.randrange(100)}" for _ in range(random.choice((1, 1, 1, 4, 30)))]
+            first = store.append(Source(name, 1, "p"), "stdout", lines, 0.0)
+            written.update(enumerate(lines, first))
+            own = kept[name] = [*kept.get(name, []), *enumerate(lines, first)]
+            del own[: max(0, len(own) - 300)]
+
+    async def write_on():
+        while True:
+            write(1)
+            await trio.lowlevel.checkpoint()
+
+    write(300)
+    for _ in range(40):
+        services = frozenset(random.sample("abcd", random.randrange(4)))
+        after, before = (random.choice((None, random.randrange(-1, store.cursor + 9))) for _ in range(2))
+        query = Query(after, before, random.randrange(1, 200), random.choice(("", "7")))
+        before = min(store.cursor + 1, store.cursor + 1 if before is None else before)
+        matching = [
+            (cursor, line)
+            for name in services or kept
+            for cursor, line in kept.get(name, ())
+            if (after is None or cursor > after) and cursor < before and query.grep in line
+        ]
+        matching.sort()
+        wanted = matching[-query.limit :] if after is None else matching[: query.limit]
+        page = await store.read(services, query)
+        assert [(row["cursor"], row["line"]) for row in page["lines"]] == wanted
+        assert page["more"] is (len(matching) > len(wanted))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_on)
+            page = await store.read(services, query)
+            nursery.cancel_scope.cancel()
+        found = {row["cursor"]: row["line"] for row in page["lines"]}
+        assert list(found) == sorted(found)
+        assert found.items() <= written.items()
+        assert all(query.grep in line and (not services or line[0] in services) for line in found.values())
+
+
+async def test_searches_have_one_turn_at_a_time(monkeypatch):
+    monkeypatch.setattr(logstore_module, "_TURN", -1.0)
+    store, turns = LogStore(), 0
+    for _ in range(50):
+        store.append(Source("web", 1, "p"), "stdout", ["x"], 0.0)
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        async with trio.open_nursery() as searching:
+            for _ in range(10):
+                searching.start_soon(store.read, (), Query(grep="y"))
+        nursery.cancel_scope.cancel()
+    assert turns >= 50 * 10
 
 
 async def test_a_log_is_bounded_by_its_size_too():

@@ -105,7 +105,11 @@ def _processes() -> list[Route]:
 def _services() -> list[Route]:
     one = "/services/{name}"
     action: dict[str, Any] = {"query": _WAIT, "waits": True, "tag": "services", "statuses": (202, 404, 409, 503)}
-    page: dict[str, Any] = {"result": {"type": "object", "required": ["lines", "first", "last", "more"]}, "tag": "logs"}
+    page: dict[str, Any] = {
+        "result": {"type": "object", "required": ["lines", "first", "last", "more"]},
+        "waits": True,
+        "tag": "logs",
+    }
     api = services
     replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": 1000}}, "replicas")
     return [
