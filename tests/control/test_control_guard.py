@@ -171,6 +171,8 @@ async def test_refused_websockets_have_the_envelope_and_the_headers(control):
         (events + "?channels=x", [*HANDSHAKE, KEY, version, bearer(control)], 400, "invalid_request"),
         (events, [*HANDSHAKE, KEY, "Sec-WebSocket-Version: 8", bearer(control)], 400, "invalid_request"),
         (events, [*HANDSHAKE, version, bearer(control)], 400, "invalid_request"),
+        (events, [*HANDSHAKE, "Sec-WebSocket-Key: x", version, bearer(control)], 400, "invalid_request"),
+        (events, [*HANDSHAKE, KEY, KEY, version, bearer(control)], 400, "invalid_request"),
     ):
         refused(await head(control, *lines, path=path), status, code)
 

@@ -142,6 +142,10 @@ async def test_what_was_not_given_is_unavailable():
         ("/processes/ID/wait?wait=-1", None, "wait"),
         ("/processes/ID/wait?wait=301", None, "wait"),
         ("/processes/ID/wait?wait=nan", None, "wait"),
+        *[
+            (f"/processes/ID/wait?wait={text}", None, "wait")
+            for text in ("%D9%A3", "%203", "3%0a", "+3", "1_0", "0x1", "")
+        ],
         ("/processes/ID/stop?waits=1", None, "waits"),
         ("/session", {"token": ""}, "token"),
         ("/session", {}, "token"),
@@ -192,7 +196,7 @@ async def test_a_field_that_is_refused_is_named(path, body, field):
         assert got.json["error"]["details"]["field"] == field
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b"nul"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b"nul", "{}".encode("utf-16")])
 async def test_a_body_that_is_no_object_is_a_bad_request(body):
     async with serving() as (control, _):
         assert (await post(control, "/session", body)).code == "invalid_request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -41,6 +42,7 @@ _INVALID: Final = {
     501: ("not_implemented", "this transfer encoding is not supported; chunked is"),
 }
 """The reasons of the HTTP stack's own refusals: the request has not reached the guard."""
+_KEY: Final = rb"[A-Za-z0-9+/]{22}=="  # RFC 6455, 4.2.1: one, of 16 bytes
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -172,9 +174,11 @@ class Frontend:
                     return
                 await self._refuse(Problem("not_found", "there is no WebSocket at this path"), send)
                 return
+            headers = fields(scope["headers"])
+            _check_handshake(headers)
             query = parse_query(scope["query_string"])
             check_query(route, query)
-            request = Request(method="GET", path=match.values, query=query, headers=fields(scope["headers"]), body={})
+            request = Request(method="GET", path=match.values, query=query, headers=headers, body={})
             await serve_websocket(self._plane, request, receive, send)
         except Problem as problem:
             await self._refuse(problem, send)
@@ -184,6 +188,12 @@ class Frontend:
     async def _refuse(self, problem: Problem, send: Send) -> None:
         for message in refuse_websocket(problem):
             await send(message)
+
+
+def _check_handshake(headers: Mapping[bytes, bytes]) -> None:
+    """Check what hypercorn doesn't."""
+    if not re.fullmatch(_KEY, headers.get(b"sec-websocket-key", b"")):
+        raise Problem("invalid_request", _INVALID[400][1])
 
 
 class _Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn, final
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ LONGEST_WAIT: Final = 300.0
 """The maximum of ``?wait=``, in seconds."""
 
 _JSON: Final = b"application/json"
+_SECONDS: Final = r"-?[0-9]{1,100}(\.[0-9]{0,100})?([eE][-+]?[0-9]{1,4})?"  # float() takes much else
 _LONGEST_WHOLE: Final = 100  # digits; Python itself converts no more than 4300
 
 
@@ -113,10 +115,7 @@ def parse_wait(query: Mapping[str, str]) -> float:
         Problem: The value isn't a number from 0 to `LONGEST_WAIT`.
     """
     text = query.get("wait", "0")
-    try:
-        seconds = float(text) if "_" not in text else math.nan
-    except ValueError:
-        seconds = math.nan
+    seconds = float(text) if re.fullmatch(_SECONDS, text) else math.nan
     if not 0 <= seconds <= LONGEST_WAIT:
         raise invalid("wait", f"wait must be 0 to {LONGEST_WAIT:g} seconds, got {text!r}")
     return seconds
@@ -189,7 +188,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> dict[st
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data, parse_float=_number, parse_int=_whole, parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8-sig"), parse_float=_number, parse_int=_whole, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Problem("invalid_request", "the body is not valid JSON") from None
     if value is None:
