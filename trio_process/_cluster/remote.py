@@ -11,7 +11,6 @@ The agent has the same layer below it, so a handle here has little to do:
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from functools import partial
@@ -22,22 +21,20 @@ import trio
 
 from .._core import (
     OptionError,
-    ProcessError,
     ProcessStartError,
-    ProgramNotFoundError,
     ResourceUsage,
     RunOptions,
     Stdio,
     Stream,
-    escape_controls,
     shown_command,
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
-from .agents import LostStartError, Place, Roster
-from .connection import Answer, Connection, FromProcess
+from .agents import Roster
+from .connection import Answer, FromProcess
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
-from .options import check_remote, local_text, pack_options
+from .options import check_remote, pack_options
 from .remote_output import RemoteOutput
+from .remote_start import RemoteStart
 from .remote_stdin import RemoteStdin
 from .source import open_source
 from .wire import WireError
@@ -82,7 +79,7 @@ class RemoteBackend:
         except OSError as error:
             raise start_error(options, error, opening=True) from error
         stdin = RemoteStdin(source, piped=options.stdin is Stdio.PIPE)
-        return RemoteHandle(self._roster, self._reactor, options, packed, stdin, grace)
+        return RemoteHandle(self._reactor, options, RemoteStart(self._roster, options, packed), stdin, grace)
 
     def adopt(self, pid: int, log: int | None) -> Handle:
         """Refuse: nothing outlives its agent."""
@@ -99,65 +96,23 @@ class RemoteHandle:
     """A process at the other end, as its lifecycle sees it."""
 
     __slots__ = (
-        "_answered",
-        "_asker",
-        "_ending",
-        "_exited",
-        "_failure",
-        "_is_reported",
-        "_life",
-        "_named_from",
-        "_number",
-        "_options",
-        "_output",
-        "_owner",
-        "_packed",
-        "_place",
-        "_prompt",
-        "_reactor",
-        "_refused",
-        "_roster",
-        "_session",
-        "_stdin",
-        "_survivors",
-        "_swept",
-        "grace",
-        "has_stdin",
-        "host",
-        "open_streams",
-        "pid",
-    )
+        "_ending", "_exited", "_is_reported", "_life", "_named_from", "_options", "_output", "_owner", "_reactor", "_start",
+        "_stdin", "_survivors", "_swept", "grace", "has_stdin", "host", "open_streams", "pid",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        roster: Roster,
-        reactor: Reactor,
-        options: RunOptions,
-        packed: dict[str, Any],
-        stdin: RemoteStdin,
-        grace: float,
+        self, reactor: Reactor, options: RunOptions, start: RemoteStart, stdin: RemoteStdin, grace: float
     ) -> None:
         self.pid = 0
         self.host: str | None = None
         self.open_streams = 0
         self.has_stdin = options.stdin is Stdio.PIPE
         self.grace = grace
-        self._roster = roster
         self._reactor = reactor
         self._options = options
-        self._packed = packed
+        self._start = start
         self._stdin = stdin
         self._output = RemoteOutput(reactor)
-        # the start
-        self._place: Place | None = None
-        self._session: Connection | None = None
-        self._number = 0  # in that session
-        self._prompt = True
-        self._answered = False
-        self._asker: trio.lowlevel.Task | None = None  # waits for the answer
-        self._refused = False
-        self._failure: ProcessError | None = None
-        # the owner
         self._life: HandleOwner | None = None  # the owner, once it has started
         self._owner: HandleOwner | None = None  # the owner, once it may be notified
         # the end
@@ -173,26 +128,18 @@ class RemoteHandle:
     @property
     def launching(self) -> bool:
         """Whether an agent must still be found, and answer."""
-        return self._place is None
+        return self._start.place is None
 
-    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
+    async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:  # noqa: ARG002 - known since the spawn
         """Wait for a place, and for the agent's answer."""
-        self._prompt = prompt
         try:
-            while True:
-                self._place = await self._roster.place(options)
-                await self._ask(self._place)
-                if not self._refused:
-                    break
-                self._place.release()
-                self._refused = False
+            failure = await self._start.complete(self, self._stdin, self._output, prompt=prompt)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
-        failure, self._failure = self._failure, None
         if failure is None:
             return None
-        self._let_go()
+        self._release()
         if isinstance(failure, ProcessStartError):
             return failure
         try:
@@ -200,27 +147,8 @@ class RemoteHandle:
         finally:
             del failure  # its traceback refers to this frame: the collector would have to free both
 
-    async def _ask(self, place: Place) -> None:
-        session = place.session
-        stdin, packed = self._stdin, self._packed
-        if place.env:
-            packed = {**packed, "env": {**packed.get("env", {}), **place.env}}
-        self._answered = False
-        try:
-            self._number = session.spawn(self, packed, prompt=self._prompt or stdin.open)
-        except WireError as error:
-            self._failure = start_error(self._options, OSError(errno.E2BIG, str(error)))
-            return
-        self._session = session
-        stdin.connect(session.link, self._number)
-        self._output.connect(session.link, self._number)
-        # as long as a launcher takes, or until the agent is given up: a shield around an event would cost 15 µs more
-        self._asker = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(_not_yet)
-
-    def _let_go(self) -> None:
-        if self._place is not None:
-            self._place.release()
+    def _release(self) -> None:
+        self._start.release()
         self._stdin.release()
 
     def begin(self, owner: HandleOwner) -> None:
@@ -235,16 +163,17 @@ class RemoteHandle:
             if self._ending is not None:
                 self._conclude()
 
-        assert self._session is not None
-        if self._prompt:
-            self._session.call_soon(partial(self._reactor.call, begin))
+        session = self._start.session
+        assert session is not None
+        if self._start.prompt:
+            session.call_soon(partial(self._reactor.call, begin))
         else:  # no caller waits for the start, to subscribe to later events
             self._reactor.call(begin)
         if self._stdin.source is not None:
-            if self._session.nursery is None:  # the agent has just been lost
+            if session.nursery is None:  # the agent has just been lost
                 self._stdin.release()
             else:
-                self._session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._number}")
+                session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._start.number}")
 
     async def _feed(self, owner: HandleOwner) -> None:
         try:
@@ -261,35 +190,20 @@ class RemoteHandle:
         Raises:
             WireError: It is a second answer, or comes before the answer.
         """
-        if (isinstance(message, Answer) or (type(message) is Over and message.pid is not None)) == self._answered:
-            state = "runs already" if self._answered else "has not started"
-            raise WireError(f"a message {type(message).__name__} came for process {self._number}, which {state}")
+        if (isinstance(message, Answer) or (type(message) is Over and message.pid is not None)) == self._start.answered:
+            state = "runs already" if self._start.answered else "has not started"
+            raise WireError(f"a message {type(message).__name__} came for process {self._start.number}, which {state}")
         _REACTIONS[type(message)](self, message)
 
-    def _wake(self) -> None:
-        self._answered = True
-        if self._asker is not None:
-            trio.lowlevel.reschedule(self._asker)
-            self._asker = None
-
     def _on_started(self, message: Started | Over) -> None:
-        assert self._place is not None
-        self._wake()
         self.pid = message.pid or 0
-        self.host = self._place.agent.host
+        self.host = self._start.runs()
 
     def _on_failed(self, message: Failed) -> None:
-        assert self._place is not None
-        self._wake()
-        kind = ProgramNotFoundError if message.not_found else ProcessStartError
-        self._failure = kind(f"{escape_controls(message.text)} (on {self._place.agent.host})")
-        if message.errno is not None:
-            filename = None if message.filename is None else local_text(message.filename)
-            self._failure.__cause__ = OSError(message.errno, os.strerror(message.errno), filename)
+        self._start.fail(message)
 
-    def _on_refused(self, message: Refused) -> None:  # noqa: ARG002 - likewise
-        self._wake()
-        self._refused = True
+    def _on_refused(self, message: Refused) -> None:  # noqa: ARG002 - the message is all it says
+        self._start.refuse()
 
     def _on_credit(self, message: Credit) -> None:
         self._stdin.acknowledge(message.amount)
@@ -317,24 +231,24 @@ class RemoteHandle:
             oom_killed=message.oom_killed,
             core_dumped=message.core_dumped,
         )
-        why = self._session.why_lost if message.cut and self._session is not None else None
+        session = self._start.session
+        why = session.why_lost if message.cut and session is not None else None
         self._survivors = [Survivor(*survivor) for survivor in message.survivors]
         self._end_with(ExitInfo(message.exit_code, usage, message.incomplete, why))
 
     def lose(self, why: str) -> None:
         """End the process as lost: its agent was lost, so how it ended is not known."""
-        if self._answered:
+        if self._start.answered:
             self._end_with(ExitInfo(LOST_CODE, ResourceUsage(), incomplete=True, lost=why))
-            return
-        self._failure = LostStartError(f"`{shown_command(self._options)}` was lost while it was started: {why}")
-        self._wake()
+        else:
+            self._start.lose(why)
 
     # output
 
     def take(self, stream: Stream, data: bytes) -> None:
         """Take in its output."""
-        if not self._answered:
-            raise WireError(f"output came of process {self._number}, which has not started")
+        if not self._start.answered:
+            raise WireError(f"output came of process {self._start.number}, which has not started")
         self._output.take(stream, data)
 
     def pause(self, stream: Stream) -> None:
@@ -357,15 +271,16 @@ class RemoteHandle:
 
     def signal(self, number: int, *, group: bool) -> None:  # noqa: ARG002 - the agent has that option too
         """Have the process signalled; a stop carries the rest of its grace period, in case the network fails meanwhile."""
-        if self._session is None or self._ending is not None:
+        session, process = self._start.session, self._start.number
+        if session is None or self._ending is not None:
             return
         until = self._kill_at(number)
         if number == SIGKILL:
-            self._session.link.send(Stop(self._number, 0.0))
+            session.link.send(Stop(process, 0.0))
         elif until is not None:
-            self._session.link.send(Stop(self._number, max(0.0, until - trio.current_time())))
+            session.link.send(Stop(process, max(0.0, until - trio.current_time())))
         else:
-            self._session.link.send(Signal(self._number, number))
+            session.link.send(Signal(process, number))
 
     def request_stop(self, number: int, *, group: bool) -> None:
         """Ask the agent to stop it, which includes SIGCONT; another stop signal than its own is followed by one."""
@@ -391,9 +306,9 @@ class RemoteHandle:
             return self._survivors[0]
         now = trio.current_time()
         if self._named_from is None:
-            assert self._session is not None
+            assert self._start.session is not None
             assert self._owner is not None
-            self._named_from = now + self._session.heartbeat + self.grace
+            self._named_from = now + self._start.session.heartbeat + self.grace
             self._reactor.call_at(self._named_from, self._owner.check_unkillable)
         return None if now < self._named_from else Survivor(self.pid, "?", shown_command(self._options))
 
@@ -421,8 +336,7 @@ class RemoteHandle:
         self._ending = ending
         self._exited = True
         self._output.process_over()
-        if self._place is not None:
-            self._place.release()
+        self._start.release()
         self._stdin.end()
         if self._owner is not None:
             self._conclude()
@@ -444,7 +358,7 @@ class RemoteHandle:
 
     def abandon(self) -> None:
         """Release it: it could not be killed."""
-        self._let_go()
+        self._release()
 
     # stdin
 
@@ -455,11 +369,6 @@ class RemoteHandle:
     def close_stdin(self) -> None:
         """Send the end of its input."""
         self._stdin.close()
-
-
-def _not_yet(_: Callable[[], object]) -> trio.lowlevel.Abort:
-    """Put a cancellation off until the agent has answered."""
-    return trio.lowlevel.Abort.FAILED
 
 
 _REACTIONS: Final[dict[type, Callable[[RemoteHandle, Any], None]]] = {
