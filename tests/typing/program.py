@@ -106,6 +106,7 @@ async def execution(service: Service, elsewhere: Path) -> None:
     async with trio.open_nursery() as nursery:
         assert_type(await nursery.start(service.run_process, options), Any)
 
+    await service.run("grep", "x", ok_exit_codes={0, 1}, stdin=bytearray(b"x"), limits={"core": (0, math.inf)})
     process.id = "x"  # type: ignore[misc]
     process.exit_code = 0  # type: ignore[misc]
     result.exit_code = 0  # type: ignore[misc]
@@ -259,7 +260,7 @@ async def commands() -> None:
     assert_type(log, Command)
     assert_type(await log.run(), CommandResult)
     assert_type(await log.output(), str)
-    found = log | Command("grep", "fix").with_options(ok_exit_codes=(0, 1), grace_period=2)
+    found = log | Command("grep", "fix").with_options(ok_exit_codes={0, 1}, grace_period=2)
     assert_type(found, Pipe)
     assert_type(await found.run(), PipeResult)
     async with log.lines("all") as lines:

@@ -5,7 +5,7 @@ imported, at 20 µs a field. They say what may be given; `RunOptions` says what 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TypedDict
 
@@ -31,7 +31,7 @@ class RunWithEnvKeywords(TypedDict, total=False):
     grace_period: float | None
     kill_group: bool
     detach: bool
-    ok_exit_codes: Sequence[int]
+    ok_exit_codes: Iterable[int]
     log_file: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
     log_max_bytes: int
     log_keep: int

@@ -4,7 +4,7 @@ Only type checkers import this: nothing here is needed at run time.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 
@@ -20,7 +20,7 @@ class CommandKeywords(TypedDict, total=False):
     stop_signal: int | str
     grace_period: float | None
     kill_group: bool
-    ok_exit_codes: Sequence[int]
+    ok_exit_codes: Iterable[int]
     log_file: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
     log_max_bytes: int
     log_keep: int
