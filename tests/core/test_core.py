@@ -161,9 +161,8 @@ async def test_the_failure_of_a_service_that_cancels_the_body_is_what_is_told(ne
                     nursery.start_soon(trio.sleep_forever)
 
     with trio.fail_after(5):
-        found = await acapture(
-            body
-        )  # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+        # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+        found = await acapture(body)
     assert found.error is failure
     assert log == ["enter x", "leave x with ProcessError"]
 

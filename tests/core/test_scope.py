@@ -153,9 +153,8 @@ async def test_the_failure_of_a_task_is_told_though_the_body_was_in_a_nursery_of
             nursery.start_soon(fails, error)
 
     with trio.fail_after(5):
-        found = await acapture(
-            body
-        )  # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+        # caught here, as pytest-trio takes a test that ends with Cancelled for one that passed
+        found = await acapture(body)
     assert found.error is error
     assert not hasattr(error, "__notes__")
 

@@ -219,9 +219,8 @@ def test_a_line_without_its_end_is_passed_on_at_once(script: str, pieces: list[b
                 seen += process.stdout.read(100)
             with contextlib.suppress(BrokenPipeError):  # after the last piece it ends, with or without this line
                 process.stdin.write(b"\n")
-        assert (
-            process.stdout.read() == b""
-        )  # closed any sooner, it would have been left by its reader, and end by SIGPIPE
+        # closed any sooner, it would have been left by its reader, and end by SIGPIPE
+        assert process.stdout.read() == b""
     assert process.returncode == 0
 
 

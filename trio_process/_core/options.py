@@ -113,9 +113,8 @@ class RunOptions:
     max_output: int | None = None
     resources: Mapping[str, int] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
 
-    if (
-        TYPE_CHECKING
-    ):  # attrs would take the types of the fields, but a str for a path or a list for a tuple is converted
+    # attrs would take the types of the fields, but a str for a path or a list for a tuple is converted
+    if TYPE_CHECKING:
 
         def __init__(
             self, *, command: Argument, args: Iterable[Argument] = (), **options: Unpack[RunKeywords]
@@ -214,9 +213,8 @@ def shown_args(options: RunOptions) -> tuple[str, ...]:
     """Return the arguments as people may see them, secrets masked."""
     args = options.args
     texts = args if _all_text(args) else tuple([shown(arg) for arg in args])
-    masker = (
-        masker_for(options) if options.env else NO_SECRETS
-    )  # a secret of the environment may be part of an argument
+    # a secret of the environment may be part of an argument
+    masker = masker_for(options) if options.env else NO_SECRETS
     return tuple(map(masker, texts)) if masker else texts  # type: ignore[arg-type, return-value]
 
 

@@ -192,9 +192,8 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         try:
             raise error
         finally:
-            del (
-                error
-            )  # its traceback refers to this frame: the collector would have to free both, and the output with them
+            # its traceback refers to this frame: the collector would have to free both, and the output with them
+            del error
 
     def __copy__(self) -> Self:
         return self

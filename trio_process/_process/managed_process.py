@@ -369,9 +369,8 @@ def process_of(child: Lifecycle) -> ManagedProcess:
     process = child.managed_ref() if child.managed_ref is not None else None
     if process is None:
         process = ManagedProcess(child)
-        child.managed_ref = ref(
-            process
-        )  # a plain reference would make a cycle, which only the garbage collector could free
+        # a plain reference would make a cycle, which only the garbage collector could free
+        child.managed_ref = ref(process)
     assert isinstance(process, ManagedProcess)
     return process
 

@@ -101,9 +101,8 @@ class Record:
         """Note that some of the output could not be stored."""
         self.output_error = error
         self.output_incomplete = True
-        killed = (
-            "" if self.options.detach else ", so it was killed"
-        )  # a detached process doesn't depend on this program
+        # a detached process doesn't depend on this program
+        killed = "" if self.options.detach else ", so it was killed"
         error.add_note(f"the output of {shown_command(self.options)!r} ({self.id}) could not be taken in{killed}")
 
     def end(

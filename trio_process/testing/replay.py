@@ -146,9 +146,8 @@ def _part(events: list[_Event], since: float) -> dict[str, Any]:
     fields: dict[str, Any] = {"exit_code": None}
     for event in events:
         if isinstance(event.value, CloseInput):
-            steps.append(
-                event.value
-            )  # when it was closed isn't known: at the earliest, as the write that failed came later
+            # when it was closed isn't known: at the earliest, as the write that failed came later
+            steps.append(event.value)
             continue
         at = max(now, event.at)
         match event.kind:

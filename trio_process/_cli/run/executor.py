@@ -95,9 +95,8 @@ class TerminalExecutor:
                 raise
             self._take_back(restore=result.exit_code is None or result.exit_code < 0)
         if result.exit_code == -signal.SIGINT and not self._interruption.number:
-            self._escalation.receive(
-                signal.SIGINT
-            )  # the terminal sent it only to the task, but the user means the whole run
+            # the terminal sent it only to the task, but the user means the whole run
+            self._escalation.receive(signal.SIGINT)
         return result
 
     def _lend(self, process: ManagedProcess) -> None:

@@ -74,9 +74,8 @@ class Subscription(Unique, trio.abc.ReceiveChannel[E_co], Generic[E_co]):
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._events: Iterator[E_co] = _EMPTY  # of the batch that is being read one by one, the same in every clone
-        self._clones: WeakSet[Subscription[E_co]] | None = (
-            None  # all clones that share the backlog; None: only this one
-        )
+        # all clones that share the backlog; None: only this one
+        self._clones: WeakSet[Subscription[E_co]] | None = None
         self._closed = False
         try:
             self._token: trio.lowlevel.TrioToken | None = trio.lowlevel.current_trio_token()

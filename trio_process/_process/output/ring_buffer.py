@@ -17,9 +17,8 @@ _NEWLINE: Final = 0x0A
 _BLOCK: Final = 4096  # smaller writes are gathered up to this size: a bytes object for each would outweigh its content
 
 _SHORT_LINE: Final = 24  # bytes
-_STRIDE: Final = (
-    257  # bytes; a prime, as lines of equal lengths could otherwise have all of their newlines there, or none
-)
+# bytes; a prime, as lines of equal lengths could otherwise have all of their newlines there, or none
+_STRIDE: Final = 257
 
 
 def count_newlines(block: builtins.bytes) -> int:
