@@ -216,6 +216,27 @@ async def test_a_client_that_never_reads_is_cut_and_disturbs_nobody(monkeypatch)
         process.kill()
 
 
+UPGRADE = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+CLOSE = bytes([0x88, 0x80, 0, 0, 0, 0])  # of a client that waits for no answer
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "more"), [("", b""), (UPGRADE, b""), (UPGRADE, CLOSE)], ids=["sse", "websocket", "closing"]
+)
+async def test_a_stream_that_is_not_read_gives_its_place_back(monkeypatch, tmp_path, upgrade, more):
+    monkeypatch.setattr("trio_process._daemon.health.connection._SEND_TIMEOUT", 0.1)
+    async with serving(f"unix:{tmp_path}/s", max_streams=1) as (control, service):
+        await service.start("sh", "-c", "exec sleep 1000", *["x" * 100_000] * 8)  # a snapshot that no socket holds
+        for _ in range(3):
+            async with await connect(control) as silent:
+                await silent.send_all(f"GET /api/process/events HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode())
+                assert await silent.receive_some(12) in (b"HTTP/1.1 200", b"HTTP/1.1 101")
+                await silent.send_all(more)
+                with trio.fail_after(20):
+                    while b"streams_open 0" not in (await ask(control, "GET", "/metrics")).body:
+                        await trio.sleep(0.01)
+
+
 def test_a_backlog_has_a_bound_and_what_is_dropped_becomes_a_gap(monkeypatch):
     monkeypatch.setattr(hub_module, "MAX_BACKLOG", 10_000)
     hub = Hub()

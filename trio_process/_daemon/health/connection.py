@@ -50,6 +50,7 @@ _MAX_MESSAGE: Final = 2**20  # bytes, or characters, of a WebSocket message
 _SEND_TIMEOUT: Final = 5.0  # seconds within which a client must read some of the sent data
 _BARE: Final = [(b"content-length", b"0"), (b"connection", b"close")]  # the headers of hypercorn's own answers
 _BOTH_LENGTHS: Final = {b"content-length", b"transfer-encoding"}
+_FAREWELLS: Final = frozenset({"http.disconnect", "websocket.disconnect"})
 _ABNORMAL: Final = 1006  # RFC 6455, 7.1.5
 _ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)\Z", re.IGNORECASE)
 
@@ -295,10 +296,39 @@ class _Tasks(TaskGroup):
         self._pinging.cancel()
 
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
-        to_app, receive = trio.open_memory_channel[Any](config.max_app_queue_size)
+        messages = _Messages(config.max_app_queue_size)
         threads = trio.to_thread.run_sync, trio.from_thread.run
-        self._nursery.start_soon(_handle_ki_protected, app, config, scope, receive.receive, send, *threads)
-        return to_app.send
+        self._nursery.start_soon(_handle_ki_protected, app, config, scope, messages.receive, send, *threads)
+        return messages.put
+
+
+class _Messages:
+    """The messages to an application; the last one, that its client has left, waits for no place and is never lost.
+
+    hypercorn queues it like all others: a task that is being cancelled, as the reader of a connection that is cut, can't do
+    that, and the application of a client that doesn't read never learned that it was cut.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._to_app, self._from_reader = trio.open_memory_channel[Any](most)
+        self._farewell: Any = None
+
+    async def put(self, message: Any) -> None:
+        if message["type"] in _FAREWELLS:
+            self._farewell = message
+            self._to_app.close()
+            return
+        try:
+            await self._to_app.send(message)
+        except trio.ClosedResourceError:
+            pass  # the client has left while this waited for its place
+
+    async def receive(self) -> Any:
+        try:
+            return await self._from_reader.receive()
+        except trio.EndOfChannel:
+            await trio.lowlevel.checkpoint()
+            return self._farewell
 
 
 @final
