@@ -5,13 +5,15 @@ import logging
 import os
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from harness import program
 from support import sh, wait_until
 
-from trio_process import ProcessStartError, Service, ServiceOptions
+from trio_process import ProcessStartError, Service, ServiceOptions, Stream
+from trio_process._process.output.log_file import LogFile
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -184,3 +186,58 @@ async def test_a_log_without_a_newline_is_written_all_the_same(tmp_path, caplog)
             await service.run(*sh("head -c 3000000 /dev/zero"), log_file=log)
     assert log.stat().st_size == 3_000_000
     assert records(caplog) == []
+
+
+@contextmanager
+def records_in(log):
+    """Write log records into a log file, as the background instance of `up` does; yield their texts."""
+    texts = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            texts.append(record.getMessage())
+            log.write(Stream.STDERR, f"{texts[-1]}\n".encode())
+
+    handler, logger = Handler(), logging.getLogger("trio_process")
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_a_record_about_a_full_disk_may_go_to_the_same_file():
+    log = LogFile(Path("/dev/full"))
+    with records_in(log) as texts:
+        for _ in range(3):
+            log.write(Stream.STDOUT, b"one\n")
+        assert ["can't be written" in text for text in texts] == [True]
+        log.finish()
+    assert f"lacks {12 + len(texts[0]) + 1} bytes" in texts[1]
+
+
+def test_records_about_a_lost_directory_are_in_the_file_once_it_is_back(tmp_path):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = LogFile(directory / "log")
+    with records_in(log) as texts:
+        (directory / "log").unlink()
+        directory.rmdir()
+        log.write(Stream.STDOUT, b"one\n")
+        directory.mkdir()
+        log.write(Stream.STDOUT, b"two\n")
+        log.finish()
+        gone, back = texts
+    assert (directory / "log").read_text().splitlines() == ["one", gone, "two", back]
+
+
+def test_a_record_about_a_failed_rotation_may_go_to_the_same_file(tmp_path):
+    (tmp_path / "log.1" / "in the way").mkdir(parents=True)
+    log = LogFile(tmp_path / "log", max_bytes=1000, keep=1)
+    with records_in(log) as texts:
+        for _ in range(3):
+            log.write(Stream.STDOUT, b"x" * 400 + b"\n")
+        log.finish()
+        (text,) = texts
+    assert "can't be rotated" in text
+    assert (tmp_path / "log").read_text().splitlines() == [*["x" * 400] * 3, text]

@@ -39,6 +39,7 @@ class LogFile:
         self._torn = False  # the disk took a part of the line that is waiting first
         self.lost = 0  # bytes
         self._in_trouble = False
+        self._not_rotated: OSError | None = None
         self._descriptor = -1
         self._size = 0
         self._open()
@@ -78,6 +79,7 @@ class LogFile:
                 lines = b""
             lines = self._waiting + lines
         done = 0
+        error: OSError | None = None
         try:
             self._reopen_if_deleted()
             while done < len(lines):
@@ -86,15 +88,23 @@ class LogFile:
                 self._torn = part[written - 1 : written] != b"\n"
                 self._size += written
                 done += written
-        except OSError as error:
-            if not self._in_trouble:
-                logger.warning("the log file %s can't be written (%s); the process goes on", self._path, error)
-            self._in_trouble = True
-        else:
-            if self._in_trouble:
-                logger.warning("the log file %s can be written again; %d bytes are missing", self._path, self.lost)
-            self._in_trouble = False
+        except OSError as raised:
+            error = raised
         self._waiting = lines[done:]
+        self._report(error)
+
+    def _report(self, error: OSError | None) -> None:
+        """Log changes, now that all is written or waiting: the records may be written into this very file."""
+        was_in_trouble, self._in_trouble = self._in_trouble, error is not None
+        not_rotated, self._not_rotated = self._not_rotated, None
+        if not_rotated is not None:
+            logger.warning(
+                "the log file %s can't be rotated (%s), and so grows over log_max_bytes", self._path, not_rotated
+            )
+        if error is not None and not was_in_trouble:
+            logger.warning("the log file %s can't be written (%s); the process goes on", self._path, error)
+        elif error is None and was_in_trouble:
+            logger.warning("the log file %s can be written again; %d bytes are missing", self._path, self.lost)
 
     def _reopen_if_deleted(self) -> None:
         if self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0:
@@ -116,7 +126,7 @@ class LogFile:
         try:
             self._rename()
         except OSError as error:
-            logger.warning("the log file %s can't be rotated (%s), and so grows over log_max_bytes", self._path, error)
+            self._not_rotated = error
             self._limit = self._size + self._max_bytes
         else:
             self._limit = self._max_bytes
