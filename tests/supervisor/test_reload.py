@@ -3,9 +3,10 @@
 import functools
 import random
 
+import attrs
 import pytest
 import trio
-from support_units import FOR_EVER, crash, fake_service, starts, supervised, unit
+from support_units import FOR_EVER, SERVER, crash, fake_service, starts, supervised, unit
 
 from trio_process import OptionError, Probe, RestartPolicy, Stdio, Strategy, UnitFailedError, UnitState
 from trio_process.testing import Behaviour
@@ -159,6 +160,59 @@ async def test_a_reload_of_what_fails_returns_and_the_state_says_so(autojump_clo
         await supervisor.reload([unit("web"), unit("bad"), unit("worse", command="bad", restart=RestartPolicy.never())])
         assert supervisor["bad"].state is UnitState.BACKOFF
         assert supervisor["worse"].state is UnitState.FAILED
+
+
+@pytest.mark.parametrize("crash_after", [0.0, 0.05, 1.0])
+async def test_a_reload_does_not_wait_for_what_waits_for_a_failing_unit(autojump_clock, crash_after):
+    fake = fake_service(db={"exit_after": crash_after, "exit_code": 1})
+    db = unit("db", settle=2.0, restart=RestartPolicy.always(max_restarts=1_000_000, backoff=1.0, jitter=0.0))
+    web, last = unit("web", after=["db"]), unit("last", after=["web"])
+    async with supervised([db], fake) as (supervisor, _, _):
+        with trio.fail_after(200):
+            await supervisor.reload([db, web, last])
+            assert [supervisor[name].state for name in ("db", "web", "last")] == ["backoff", "waiting", "waiting"]
+            fake.on("db", ..., **SERVER)
+            await supervisor.reload([attrs.evolve(each, env={"RIGHT": "1"}) for each in (db, web, last)])
+            assert supervisor["last"].ready
+
+
+async def test_a_reload_does_not_wait_until_all_that_fail_do_so_at_the_same_moment(autojump_clock):
+    fake = fake_service(db={"exit_after": 40.0, "exit_code": 1}, mail={"exit_after": 60.0, "exit_code": 1})
+    async with supervised([], fake) as (supervisor, _, _):
+        await supervisor.reload(
+            [unit("db", settle=100.0, start_timeout=200.0), unit("mail", settle=100.0, start_timeout=200.0)]
+        )
+        assert trio.current_time() == pytest.approx(60.0)
+
+
+async def test_a_reload_does_not_wait_for_what_waits_for_readiness_that_was_lost(autojump_clock):
+    answers = iter([True])
+    db = unit("db", ready=Probe.call(lambda: next(answers, False), period=1.0, failures=1))
+    async with supervised([db]) as (supervisor, _, _):
+        await supervisor["db"].wait("unready")
+        with trio.fail_after(200):
+            await supervisor.reload([db, unit("web", after=["db"])])
+        assert supervisor["web"].state is UnitState.WAITING
+
+
+async def test_a_reload_that_waits_for_an_end_lets_the_next_one_begin(autojump_clock):
+    units = [unit("job"), unit("web", after={"job": "completed"})]
+    async with supervised([]) as (supervisor, _, _):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.reload, units)
+            await trio.sleep(100)
+            assert supervisor["web"].state is UnitState.WAITING
+            with trio.fail_after(10):
+                await supervisor.reload([unit("job"), unit("web", after=["job"])])  # and so ends the first one
+        assert supervisor["web"].ready
+
+
+async def test_a_reload_waits_for_the_end_that_a_unit_waits_for(autojump_clock):
+    fake = fake_service(job={"exit_after": 100.0, "exit_code": 0})
+    async with supervised([], fake) as (supervisor, _, _):
+        await supervisor.reload([unit("job"), unit("web", after={"job": "completed"})])
+        assert supervisor["web"].ready
+        assert trio.current_time() == pytest.approx(100.1)
 
 
 async def test_what_was_stopped_stays_stopped_and_enabled_says_what_runs(autojump_clock):

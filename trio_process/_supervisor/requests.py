@@ -131,29 +131,47 @@ def plan(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
     return found
 
 
-async def reload(roster: Roster, units: Iterable[UnitSpec]) -> ReloadPlan:
-    """Switch to other specs; return when removed units are gone, and each other unit is ready or has failed."""
+async def reload(roster: Roster, units: Iterable[UnitSpec]) -> tuple[ReloadPlan, list[Replica]]:
+    """Switch to other specs, and wait until removed units are gone and the others have come up.
+
+    Returns:
+        What has changed; and the replicas that have not come up, because they wait for the end of a unit that runs.
+    """
     new = checked(units)
     found = plan(roster, new.values())
     roster.switch_to(Graph.of(new.values()))
     going = [roster.entries[name] for name in found.removed]
-    coming = [*found.added, *found.changed]
     _put_in_place(roster, new, found)
-    restarted = [roster.entries[name] for name in found._restarted if roster.is_wanted(name)]
-    for entry in restarted:
-        _restart(roster, entry, of_this_run=True)
+    for name in found._restarted:
+        if roster.is_wanted(name):
+            _restart(roster, roster.entries[name], of_this_run=True)
+    coming = [roster.entries[name] for name in (*found.added, *found.changed)]
+    pending = [replica for entry in (*going, *coming) for replica in entry.replicas]
 
     def check() -> bool | None:
-        gone = all([replica.gone for entry in going for replica in entry.replicas])
-        entries = [roster.entries[name] for name in coming if name in roster.entries]
-        done = all([_has_shrunk(entry) and _has_come_up(roster, entry) for entry in entries])
-        return True if gone and done else None
+        _drop_come_up(roster, pending)
+        return True if all([_is_held_up(roster, replica, UnitState.READY) for replica in pending]) else None
 
     try:
         await roster.until(check)
     finally:
         roster.settle_stop_order()
-    return found
+    return found, pending
+
+
+async def wait_come_up(roster: Roster, pending: list[Replica]) -> None:
+    """Wait until all replicas have come up."""
+
+    def check() -> bool | None:
+        _drop_come_up(roster, pending)
+        return None if pending else True
+
+    await roster.until(check)
+
+
+def _drop_come_up(roster: Roster, pending: list[Replica]) -> None:
+    """Remove those that have come up, each at some time: two that fail in turn are never up together."""
+    pending[:] = [replica for replica in pending if not _has_come_up(roster, replica)]
 
 
 def ask_needs(roster: Roster, name: str) -> None:
@@ -230,14 +248,25 @@ def _has_shrunk(entry: Entry) -> bool:
     return all([replica.gone or (replica.number == 1 and replica.state in AT_REST) for replica in going])
 
 
-def _has_come_up(roster: Roster, entry: Entry) -> bool:
-    if not roster.is_wanted(entry.spec.name):
-        return all([replica.state in AT_REST for replica in entry.replicas])
-    return all([replica.is_ready or replica.is_hopeless or _is_put_off(replica) for replica in entry.active()])
+def _has_come_up(roster: Roster, replica: Replica) -> bool:
+    """Return whether a replica is ready or has failed, or waits for one that has; an unwanted one, whether it is gone."""
+    if not replica.is_wanted:
+        return replica.gone or (replica.state in AT_REST and not roster.may_go(replica))
+    return replica.is_ready or replica.is_hopeless or _is_held_up(roster, replica, UnitState.BACKOFF, UnitState.UNREADY)
 
 
-def _is_put_off(replica: Replica) -> bool:
-    return replica.state is UnitState.BACKOFF and not replica.wishes.pending
+def _is_held_up(roster: Roster, replica: Replica, *states: UnitState) -> bool:
+    """Return whether a replica, or one that it waits for, directly or through others that wait, is in one of some states."""
+    waiting, seen = [replica], {replica}
+    while waiting:
+        here = waiting.pop()
+        if here.state in states and not here.wishes.pending:
+            return True
+        for name in here.waiting_for():
+            found = {other for other in roster.entries[name].active() if other not in seen}
+            waiting += found
+            seen |= found
+    return False
 
 
 def _is_stopped(replica: Replica) -> bool:

@@ -233,14 +233,17 @@ class Supervisor(Block):
     async def reload(self, units: Iterable[UnitSpec]) -> ReloadPlan:
         """Switch to other specs: stop removed units, restart changed ones, start new ones.
 
-        It returns when the removed units are gone, and the others are ready or have failed. A reload during another one
-        waits for that. A change of `replicas` or of a probe restarts nothing.
+        It returns when the removed units are gone, and the others are ready, have failed, or wait for one that has. A
+        reload during another one waits for that, unless only ends of units that run are awaited there. A change of
+        `replicas` or of a probe restarts nothing.
 
         Raises:
             OptionError: The specs have faults, or a unit that is held would be removed; nothing is changed.
         """
         async with self._reloading:
-            return await requests.reload(self._open(), units)
+            plan, waiting = await requests.reload(self._open(), units)
+        await requests.wait_come_up(self._known(), waiting)
+        return plan
 
     def _known(self) -> Roster:
         self._check_run()
