@@ -141,7 +141,12 @@ async def reload(plane: Plane, request: Request) -> Answer:
         units = await trio.to_thread.run_sync(reread, supervisor)
         plan = supervisor.plan(units)
         if not request.flag("dryRun"):
-            outcome = _Outcome(lambda _: supervisor.reload(units), str(path))
+
+            async def apply(_: str) -> None:
+                nonlocal plan
+                plan = await supervisor.reload(units)  # another reload may have been first
+
+            outcome = _Outcome(apply, str(path))
             assert plane.nursery is not None, "requests come while the server serves"
             plane.nursery.start_soon(outcome.run)
             with plane.interruptible():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
-from ..._core import ProcessError
+from ..._core import ProcessError, nearest
 from ..._process import ManagedProcess
 from ..._supervisor import Supervisor, Unit, UnitState, owner_of
 from ..problem import Problem
@@ -52,7 +52,7 @@ class Services:
         units = self.units()
         found = [unit for unit in units if unit.spec.name == name] or [unit for unit in units if unit.name == name]
         if not found:
-            raise Problem("not_found", f"there is no service {name!r}")
+            raise Problem("not_found", f"there is no service {name!r}{nearest(name, [unit.name for unit in units])}")
         return found
 
     def source_of(self, id: str, label: str | None) -> tuple[str, int]:  # noqa: A002 - its name everywhere
