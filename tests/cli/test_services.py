@@ -361,10 +361,13 @@ def test_followed_logs_and_an_attached_terminal_see_what_comes(site):
         typist = site.start("attach", "web", stdin=subprocess.PIPE)
         try:
             seen(typist, "web   = ready")
-            typist.stdin.write("hello\n")
+            typist.stdin.buffer.write(b"hello\ncaf\xc3")
             typist.stdin.flush()
             seen(typist, "got hello")
             seen(follow, "got hello")
+            typist.stdin.buffer.write(b"\xa9\n")
+            typist.stdin.flush()
+            assert "got café" in seen(typist, "got caf")[-1]
             typist.send_signal(signal.SIGINT)
             assert typist.wait(LIMIT) == 130
         finally:
@@ -383,12 +386,12 @@ def test_a_second_up_attaches_and_reports_a_changed_file(site):
     done = site.run("up", "-d", "mail")
     assert done.returncode == 0
     assert "are already running (PID " in done.stdout
-    assert "the file has changed" not in done.stdout
+    assert "the file differs" not in done.stdout
     assert site.states()["mail"] == "ready"
     done = site.run("up", "-d", "--listen", "127.0.0.1:0")
     assert (done.returncode, "without --listen" in done.stderr) == (1, True)
     site.write(FILE.replace("db is up; exec", "db is up; : ; exec") + '[services.new]\nrun = "sleep 1000"\n')
-    assert "the file has changed" in site.run("up", "-d").stdout
+    assert "the file differs from them (new, db)" in site.run("up", "-d").stdout
     assert site.run("reload", "--dry-run").stdout == "would restart or change db (args)\nwould start new\n"
     assert "new" not in site.states()
     assert site.run("reload").stdout == "changed db (args)\nstarted new\n"

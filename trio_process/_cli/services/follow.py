@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -186,12 +187,14 @@ def _show(shown: Lines, event: dict[str, Any], name: str | None) -> None:
 async def _type_into(client: ControlClient, name: str) -> None:
     """Pass typed lines on to the stdin of a service, which stays open at the end of our input."""
     reading = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a chunk may end within a character
     async with reading:
         async for chunk in reading:
+            text = decoder.decode(chunk)
             process = (await client.get(f"/services/{segment(name)}"))["processId"]
             if process is None:
                 raise ProcessError(f"{name} is not running, so it takes no input")
             try:
-                await client.post(f"/processes/{segment(process)}/input", {"input": chunk.decode(errors="replace")})
+                await client.post(f"/processes/{segment(process)}/input", {"input": text})
             except ControlError as error:
                 raise ProcessError(f"{name} takes no input: {error}") from error

@@ -128,8 +128,8 @@ async def _join(
     report(f"the services of {instance.file} are already running (PID {instance.pid()})")
     try:
         plan = await client.post("/reload", dryRun=True)
-        if plan["added"] or plan["removed"] or plan["changed"]:
-            report("the file has changed since they were started; trio-process reload applies the changes")
+        if differing := [*plan["added"], *plan["removed"], *plan["changed"]]:  # by an edit of the file, or by `scale`
+            report(f"the file differs from them ({listed(differing)}); trio-process reload applies the file")
     except ControlError as error:
         report(f"the file has changed since they were started, and has faults: {error}")
     failures = await ServiceRequests(client, timeout).each("start", names, "ready") if names else 0
@@ -168,9 +168,10 @@ async def _leave_in_background(instance: Instance, names: Sequence[str], listen:
                 with trio.CancelScope(shield=True):
                     await resident.stop(_START)
             if isinstance(error, (DaemonError, trio.TooSlowError)):
-                raise DaemonError(
-                    f"the services of {instance.file} did not start{_quoted(instance, written)}"
-                ) from None
+                said = _quoted(instance, written)
+                if not said and not resident.is_running:
+                    instance.claim().release()  # the disk is full, say, which takes no log either
+                raise DaemonError(f"the services of {instance.file} did not start{said}") from None
             raise
 
 
