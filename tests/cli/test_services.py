@@ -302,6 +302,10 @@ def test_single_services_are_started_stopped_restarted_and_scaled(site):
     assert set(site.states()) == {"db", "web", "mail", "mail.2", "mail.3"}
     assert site.run("stop", "db").stdout == "db: stopped\n"
     assert site.states()["web"] == "stopped"  # it depends on db
+    assert site.run("scale", "mail=0").stdout == "mail: stopped\n"
+    for word in ("start", "restart"):
+        done = site.run(word, "mail")
+        assert (done.returncode, "it has no replicas; trio-process scale mail=1 adds one" in done.stderr) == (1, True)
     for wrong in (("start", "nothing"), ("scale", "web"), ("scale", "web=x"), ("scale", "nothing=1")):
         done = site.run(*wrong)
         assert done.returncode == 2, wrong
@@ -450,17 +454,20 @@ def test_a_service_that_fails_gives_1(site):
     assert site.states() == {"bad": "failed"}  # it stays up
 
 
-def test_up_that_waits_reports_a_service_that_fails_again_and_again(site):
-    site.write("""
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(3, "bad: CommandFailedError: "), (0, "bad: has ended;")],
+)
+def test_up_that_waits_reports_a_service_that_ends_again_and_again(site, code, why):
+    site.write(f"""
 [services.bad]
-run = ["sh", "-c", "sleep 0.2; exit 3"]
-ready = { line = "up" }
-restart = { mode = "always", backoff = 1000.0, backoff-max = 1000.0 }
+run = ["sh", "-c", "sleep 0.2; exit {code}"]
+ready = {{ line = "up" }}
+restart = {{ mode = "always", backoff = 1000.0, backoff-max = 1000.0 }}
 """)
     with_wait = site.start("up", "-d", "--wait", "--timeout", str(LIMIT))
     try:
-        report = "".join(seen(with_wait, "bad: CommandFailedError"))
-        assert "exited with code 3" in report
+        report = "".join(seen(with_wait, why))
         assert report.endswith("it will be restarted; `trio-process logs bad` shows why\n")
         assert with_wait.poll() is None  # it waits for the restart
     finally:

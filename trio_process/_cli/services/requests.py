@@ -16,6 +16,7 @@ from ..output import print_error, report
 _LONGEST_WAIT: Final = 300  # seconds of a single request
 _LOOK: Final = 0.2  # seconds
 _SETTLED: Final = {"ready": ("ready", "completed"), "stopped": ("stopped", "completed", "failed", "skipped")}
+_OVER: Final = ("stopped", "failed", "skipped")
 
 
 @final
@@ -67,11 +68,9 @@ class ServiceRequests:
         try:
             with limit:
                 row = await call(wait=wait)
-                while row.get("state") not in _SETTLED[done] and word != "scale":
+                while row["state"] not in (*_SETTLED[done], *_OVER) and word != "scale":
                     await trio.sleep(_LOOK)  # a request waits for five minutes at most
                     row = await self._client.get(f"/services/{segment(name)}")
-                    if row["state"] in ("failed", "skipped"):
-                        break
         except ControlError as error:
             if error.code == "not_found":
                 raise OptionError(str(error)) from None
@@ -84,7 +83,10 @@ class ServiceRequests:
             print_error(f"trio-process: {name}: not {done} within {in_seconds(self._timeout)}")
             return False
         if word != "scale" and row["state"] not in _SETTLED[done]:
-            print_error(f"trio-process: {name}: {row['state']}: {row.get('error') or ''}")
+            why = row.get("error") or ""
+            if row.get("replicas") == 0:
+                why = f"it has no replicas; trio-process scale {name}=1 adds one"
+            print_error(f"trio-process: {name}: {row['state']}{why and f': {why}'}")
             return False
         report(f"{name}: {row['state']}")
         return True

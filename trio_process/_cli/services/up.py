@@ -218,7 +218,7 @@ async def _wait_until_ready(
                 if row["state"] == "backoff" and (row["name"], row["generation"]) not in reported:
                     reported.add((row["name"], row["generation"]))
                     print_error(
-                        f"trio-process: {row['name']}: {row['error']}; it will be restarted; "
+                        f"trio-process: {row['name']}: {row['error'] or 'has ended'}; it will be restarted; "
                         f"`trio-process logs {row['name']}` shows why"
                     )
             waiting = [row["name"] for row in wanted if row["state"] not in _GOOD]
