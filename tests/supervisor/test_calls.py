@@ -249,6 +249,42 @@ async def test_a_replica_that_is_wanted_again_while_it_stops_gets_no_second_proc
         assert running.most() == {"web": 1, "web.2": 1}
 
 
+@pytest.mark.parametrize("again", ["start", "restart", "hold"])
+async def test_a_unit_does_not_wait_for_the_stop_of_one_that_is_wanted_again(autojump_clock, again):
+    fake = fake_service(last=SLOW_STOP)
+    units = [unit("db"), unit("web", after=["db"]), unit("last", after=["web"])]
+    async with supervised(units, fake) as (supervisor, _, _):
+        await supervisor.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.stop, "web")
+            await trio.sleep(0.5)
+            nursery.start_soon(supervisor.scale, "db", 0)
+            await trio.sleep(0.5)
+            assert [str(each.state) for each in supervisor.units] == ["ready", "ready", "stopping"]
+            if again == "hold":
+                async with supervisor.hold("web"):
+                    await trio.sleep(0.1)
+                    assert supervisor["db"].state is UnitState.STOPPED
+                return
+            await getattr(supervisor, again)("web")
+        assert supervisor["db"].state is UnitState.STOPPED
+        assert supervisor["web"].ready
+
+
+@pytest.mark.parametrize("state", ["failed", "starting"])
+async def test_a_replica_that_is_scaled_away_holds_up_no_dependent(autojump_clock, state):
+    fake = fake_service()
+    fake.on(lambda call: call.options.env["TRIO_PROCESS_REPLICA"] == "2", exit_code=1 if state == "failed" else None)
+    never = RestartPolicy.never()
+    db = unit("db", replicas=2, restart=never, ready=Probe.line("listening"))
+    async with supervised([db, unit("web", after=["db"]), unit("last", after=["web"])], fake) as (supervisor, _, _):
+        await supervisor["db.2"].wait(state)
+        await trio.sleep(1)
+        await supervisor.scale("db", 1)
+        with trio.fail_after(10):
+            await supervisor["last"].wait("ready")
+
+
 async def test_scaling_down_while_replicas_crash(autojump_clock):
     fake = fake_service(web={"exit_after": 0.5, "exit_code": 1})
     units = [unit("web", replicas=5, restart=RestartPolicy.on_failure(max_restarts=10**6, backoff=0.1, jitter=0.0))]

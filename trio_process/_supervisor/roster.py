@@ -143,6 +143,7 @@ class Roster:
             if replica.wishes.retired and replica.state in AT_REST:
                 self.grouping.note_stopped(replica)  # nothing of it runs that a restart would have to stop
             replica.bell.ring()
+        self._wake_dependents(entry)  # a replica that is to go doesn't hold them up any more
 
     # which units are wanted
 
@@ -162,6 +163,7 @@ class Roster:
                 if replica.state in AT_REST:
                     self.grouping.note_stopped(replica)
                 replica.bell.ring()
+        self._wake_stopping()
         self.notify(setback=True)
 
     def switch_to(self, graph: Graph) -> None:
@@ -176,6 +178,13 @@ class Roster:
             entry = self.entries.get(name)
             if entry is None or not any([replica.is_to_stop for replica in entry.replicas]):
                 self._stop_order.set_needs(name, self.graph.needs(name))
+        self._wake_stopping()
+
+    def _wake_stopping(self) -> None:
+        """Wake the units that are to stop: they may be waiting for the stop of one that is now to run on, or comes later."""
+        for replica in self.replicas():
+            if replica.is_to_stop:
+                replica.bell.ring()
 
     def _order_stop_of(self, replica: Replica) -> None:
         """Order the stop of a unit that starts by its current dependencies, and by those of older replicas that run."""
@@ -217,7 +226,7 @@ class Roster:
 
     def replica_started(self, replica: Replica) -> None:
         """Wake the units that wait until it runs."""
-        self._wake_dependents(replica)
+        self._wake_dependents(self.entries[replica.spec.name])
 
     def note_process(self, replica: Replica, process: ManagedProcess) -> None:
         """Record which unit a process belongs to."""
@@ -239,7 +248,7 @@ class Roster:
             starts_again = new in (UnitState.STOPPED, UnitState.WAITING, UnitState.BACKOFF)
             if starts_again and not replica.wishes.retired and not self.closing:
                 self.grouping.outdate_dependents(replica)
-        self._wake_dependents(replica)
+        self._wake_dependents(self.entries[replica.spec.name])
         if replica.run is None and (old in RUNNING or old is UnitState.STOPPING):
             for need in self._stop_order.running_needs(replica.spec.name):
                 need.bell.ring()
@@ -280,10 +289,10 @@ class Roster:
         )
         self.service._events_of(None).publish(event)
 
-    def _wake_dependents(self, replica: Replica) -> None:
-        for name in self.graph.dependents(replica.spec.name):
-            entry = self.entries.get(name)
-            for other in entry.replicas if entry is not None else ():
+    def _wake_dependents(self, entry: Entry) -> None:
+        for name in self.graph.dependents(entry.spec.name):
+            dependent = self.entries.get(name)
+            for other in dependent.replicas if dependent is not None else ():
                 if other.state in (UnitState.WAITING, UnitState.SKIPPED):
                     other.bell.ring()
 
