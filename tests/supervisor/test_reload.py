@@ -342,6 +342,46 @@ async def test_a_reload_returns_when_what_it_disables_is_stopped(autojump_clock)
         assert fake.running() == []
 
 
+@pytest.mark.parametrize("how", ["stopped", "removed", "scaled"])
+@pytest.mark.parametrize("old", ["command", "function"])
+async def test_a_unit_that_is_wanted_again_before_it_has_stopped_has_the_new_spec(autojump_clock, how, old):
+    fake = fake_service(last=SLOW_STOP)
+    was = unit("web", **({"main": trio.sleep_forever} if old == "function" else {"args": ["--old"]}))
+    new, last = unit("web", args=["--new"], ready=Probe.line("listening")), unit("last", after=["web"])
+    async with supervised([was, last], fake) as (supervisor, _, _):
+        await supervisor.wait_ready()
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(0.5):  # the stop of `last` takes 2 s, and `web` waits for it
+                if how == "stopped":
+                    await supervisor.stop("web")
+                else:
+                    await supervisor.reload([] if how == "removed" else [attrs.evolve(was, replicas=0)])
+            nursery.start_soon(supervisor.reload, [new])
+            await trio.sleep(0.1)
+            nursery.start_soon(supervisor.start, "web")
+        assert supervisor["web"].ready
+        assert supervisor["web"].process.args == ("--new",)
+
+
+async def test_two_that_were_each_started_after_the_other_do_not_wait_for_each_other(autojump_clock):
+    fake = fake_service(last=SLOW_STOP)
+    async with supervised([unit("db"), unit("web", after=["db"]), unit("last", after=["web"])], fake) as (
+        supervisor,
+        _,
+        _,
+    ):
+        await supervisor.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.reload, [unit("web", replicas=0), unit("db", after=["web"])])
+            await trio.sleep(0.5)
+            supervisor["db"].process.kill()  # it was waiting for `web` to stop, and that for `last`
+            await supervisor["db"].wait("starting")
+            await supervisor["db"].wait("ready")
+            with trio.fail_after(20):
+                await supervisor.restart("db")
+        assert [(each.name, str(each.state)) for each in supervisor.units] == [("web", "stopped"), ("db", "ready")]
+
+
 async def test_a_start_ends_when_its_unit_is_removed(autojump_clock):
     units = [unit("web"), unit("mail", ready=Probe.line("never"), enabled=False)]
     async with supervised(units) as (supervisor, _, _), trio.open_nursery() as nursery:

@@ -35,11 +35,6 @@ class ReloadPlan:
         """Return the plan, ready for JSON."""
         return json_ready(self)
 
-    @property
-    def _restarted(self) -> tuple[str, ...]:
-        """The units to restart: those with changes that can't be applied while they run."""
-        return tuple([name for name, fields in self.changed.items() if not NOT_A_RESTART.issuperset(fields)])
-
 
 def compare(old: Mapping[str, UnitSpec], new: Mapping[str, UnitSpec]) -> ReloadPlan:
     """Return the changes between two lists of specs."""
@@ -50,6 +45,11 @@ def compare(old: Mapping[str, UnitSpec], new: Mapping[str, UnitSpec]) -> ReloadP
         removed=tuple([name for name in old if name not in new]),
         kept=tuple([name for name in new if name in old and name not in changed]),
     )
+
+
+def restarts(old: UnitSpec, new: UnitSpec) -> bool:
+    """Return whether two specs differ in fields that can't be changed while the unit runs."""
+    return not NOT_A_RESTART.issuperset(differing(old, new))
 
 
 def differing(old: UnitSpec, new: UnitSpec) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .._core import OptionError, ProcessError, checks, in_seconds
 from .entry import Entry
 from .errors import NotReadyError
 from .faults import checked
-from .reload import ReloadPlan, compare
+from .reload import ReloadPlan, compare, restarts
 from .replicas import Replica
 from .roster import Roster
 from .rules import AT_REST, Graph, UnitState, missing
@@ -141,10 +141,16 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> tuple[ReloadPlan,
     found = plan(roster, new.values())
     roster.switch_to(Graph.of(new.values()))
     going = [roster.entries[name] for name in found.removed]
+    outdated = [
+        name for name, spec in new.items() if name in roster.entries and restarts(roster.entries[name].spec, spec)
+    ]
     _put_in_place(roster, new, found)
-    for name in found._restarted:
-        if roster.is_wanted(name):
-            _restart(roster, roster.entries[name], of_this_run=True)
+    for entry in [roster.entries[name] for name in outdated]:
+        if roster.is_wanted(entry.spec.name):
+            _restart(roster, entry, of_this_run=True)
+        for replica in entry.replicas:
+            if replica.is_running:  # a unit that is to stop may be wanted again before that; it was perhaps removed
+                replica.ask_restart(of_this_run=True)
     coming = [roster.entries[name] for name in (*found.added, *found.changed)]
     pending = [replica for entry in (*going, *coming) for replica in entry.replicas]
 
@@ -251,7 +257,7 @@ def _has_shrunk(entry: Entry) -> bool:
 def _has_come_up(roster: Roster, replica: Replica) -> bool:
     """Return whether a replica is ready or has failed, or waits for one that has; an unwanted one, whether it is gone."""
     if not replica.is_wanted:
-        return replica.gone or (replica.state in AT_REST and not roster.may_go(replica))
+        return replica.gone or (replica.state in AT_REST and not roster.may_be_dismissed(replica))
     return replica.is_ready or replica.is_hopeless or _is_held_up(roster, replica, UnitState.BACKOFF, UnitState.UNREADY)
 
 

@@ -77,6 +77,7 @@ class Roster:
         self.tasks: Tasks = Tasks(nursery)
         leave()
         self._stop_order = StopOrder(Graph.of(specs.values()), self.entries)
+        self._has_switched = False  # to other dependencies, so that those of the stop order may be of different ages
         self._end_body = end_body
         self._wanted: set[str] = set()
         self._alive = 0  # replicas that are not gone
@@ -169,6 +170,7 @@ class Roster:
     def switch_to(self, graph: Graph) -> None:
         """Switch to other dependencies; what runs is still stopped by those that it was started with."""
         self.settle_stop_order()
+        self._has_switched = True
         self._stop_order = StopOrder(self._stop_order.graph.with_names_of(graph), self.entries)
         self.graph = graph
 
@@ -195,6 +197,8 @@ class Roster:
             older = before if any([other.is_running for other in others]) else frozenset()
             self._stop_order.set_needs(name, needs | older)
         self._stop_order.runs(name)
+        if self._has_switched:
+            self._wake_stopping()
 
     # questions of a keeper
 
@@ -220,7 +224,10 @@ class Roster:
         """Return whether its dependents that are to be stopped have stopped; after the deadline, no unit waits."""
         if not replica.is_to_stop or trio.current_time() >= self.deadline.at:
             return True
-        return not any(other.is_to_stop for other in self._stop_order.running_dependents(replica.spec.name))
+        name = replica.spec.name
+        awaited = {other.spec.name for other in self._stop_order.running_dependents(name) if other.is_to_stop}
+        # two runs may each have been started as a dependent of the other, before and after a reload: neither waits then
+        return not awaited or (self._has_switched and awaited <= self._stop_order.graph.all_needs([name]))
 
     # reports of a keeper
 
