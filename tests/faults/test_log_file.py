@@ -13,7 +13,7 @@ from harness import program
 from support import sh, wait_until
 
 from trio_process import ProcessStartError, Service, ServiceOptions, Stream
-from trio_process._process.output.log_file import LogFile
+from trio_process._process import LogFile
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
