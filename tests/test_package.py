@@ -264,6 +264,19 @@ def test_no_class_of_the_execution_layer_has_more_than_250_lines_or_20_attribute
     assert not [size for size in sizes("_process") if size[1] > 250 or size[2] > 20]
 
 
+def test_no_function_has_more_than_50_lines():
+    """Its signature and its docstring aside."""
+    found = {}
+    for path, _ in modules():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = node.body[ast.get_docstring(node) is not None :]
+                lines = node.end_lineno - body[0].lineno + 1 if body else 0
+                if lines > 50:
+                    found[f"{os.path.relpath(path, ROOT)}: {node.name}"] = lines
+    assert not found
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_there_once(name):
     module = importlib.import_module(name)

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, final
 
 import trio
 
-from .._core import ProcessError, Secret, open_scope
+from .._core import ProcessError, Secret, dumps, loads, open_scope
 from .._daemon import parse_address
 
 _BASE: Final = "/api/process"
@@ -81,15 +81,13 @@ class ControlClient:
             ControlError: The server has refused the request.
             OSError: The connection failed.
         """
-        import json  # noqa: PLC0415 - kept out of the import time
-
         async with self._response(method, path, body, query or {}) as (status, reader):
             data = b"".join([chunk async for chunk in reader])
         try:
-            envelope = json.loads(data)
+            envelope = loads(data)
         except ValueError:
             raise ControlError(
-                status, "internal", f"the server answered {status} with something else than JSON"
+                status, "internal", f"the server answered {status} with something other than JSON"
             ) from None
         if not envelope.get("success"):
             error = envelope.get("error") or {}
@@ -107,11 +105,9 @@ class ControlClient:
             ControlError: The server has refused the request.
             OSError: The connection failed.
         """
-        import json  # noqa: PLC0415 - kept out of the import time
-
         async with self._response("GET", "/events", None, query) as (status, reader):
             if status != 200:
-                error = json.loads(b"".join([chunk async for chunk in reader]))["error"]
+                error = loads(b"".join([chunk async for chunk in reader]))["error"]
                 raise ControlError(status, error["code"], error["message"], error.get("details"))
             yield _events(reader)
 
@@ -162,8 +158,7 @@ class ControlClient:
             yield status, reader.chunks()
 
     def _head(self, method: str, path: str, body: Any, query: dict[str, Any]) -> bytes:
-        import json  # noqa: PLC0415 - kept out of the import time
-        from urllib.parse import urlencode  # noqa: PLC0415 - as above
+        from urllib.parse import urlencode  # noqa: PLC0415 - kept out of the import time
 
         given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
         parameters = urlencode({name: value for name, value in given.items() if value is not None})
@@ -171,7 +166,7 @@ class ControlClient:
         lines = [f"{method} {_BASE}{path}{'?' + parameters if parameters else ''} HTTP/1.1", f"Host: {host}"]
         if self._token is not None:
             lines.append(f"Authorization: Bearer {self._token.reveal()}")
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else dumps(body).encode()
         if data:
             lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
         elif method != "GET":
@@ -234,22 +229,18 @@ class _Reader:
 
 def _refuse(status: int, data: bytes) -> NoReturn:
     """Raise the reason for the end of a held request: the error in `data`, or the end of the connection."""
-    import json  # noqa: PLC0415 - kept out of the import time
-
     with suppress(ValueError):
-        error = json.loads(data).get("error")
+        error = loads(data).get("error")
         if error:
             raise ControlError(status, error["code"], error["message"], error.get("details"))
     raise ConnectionError("the server closed the connection")
 
 
 async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
-    import json  # noqa: PLC0415 - kept out of the import time
-
     rest = b""
     async for chunk in chunks:
         rest += chunk
         *events, rest = rest.split(b"\n\n")
         for event in events:
             if event.startswith(b"data: "):
-                yield json.loads(event[6:])
+                yield loads(event[6:])

@@ -124,37 +124,64 @@ def _read(
     keep_in: str | None = None,
     find_faults: FindFaults | None = None,
 ) -> PipelineFile:
-    # the file loader is imported lazily: it takes as long to import as the rest of the package
+    # the modules that read files are imported lazily: they take as long to import as the rest of the package
     from .checked import Checked, read_checked, write_checked  # noqa: PLC0415
     from .faults import Faults  # noqa: PLC0415
-    from .procfile import as_services, is_procfile, read_procfile  # noqa: PLC0415
-    from .resolve import Task  # noqa: PLC0415
-    from .service.reader import ServiceReader  # noqa: PLC0415
-    from .tasks import TaskReader  # noqa: PLC0415
-    from .toml_lines import key_lines  # noqa: PLC0415
+    from .procfile import is_procfile  # noqa: PLC0415
 
     directory, is_regular = _directory(file)
     text = _read_text(file)
     if is_procfile(file):
-        faults = Faults(str(file))
-        specs = read_procfile(text, directory, environ, faults)
-        faults.raise_if_any()
-        return PipelineFile(
-            file,
-            directory,
-            tuple(Task(spec, spec.name) for spec in specs),
-            procfile=True,
-            services=tuple(as_services(specs, faults)),
-            faults=faults,
-            files=(os.path.abspath(file), os.path.join(directory, ".env")) if is_regular else (),
-            is_regular=is_regular,
-        )
+        return _read_procfile(file, text, directory, environ, is_regular=is_regular)
     kept = None if keep_in is None or not is_regular else Path(directory, keep_in, f"{file.name}.checked")
     known = None if kept is None else read_checked(kept, text, directory)
     if known is not None:
         return PipelineFile(
             file, directory, **known._asdict(), faults=Faults(str(file)), files=(os.path.abspath(file),)
         )
+    section, found = _read_toml(file, text, directory, environ, includers, find_faults, is_regular=is_regular)
+    if kept is not None:
+        checked = Checked(found.tasks, found.default, found.cleanup_timeout, found.strategy)
+        write_checked(kept, text, directory, section, checked)
+    return found
+
+
+def _read_procfile(file: Path, text: str, directory: str, environ: dict[str, str], *, is_regular: bool) -> PipelineFile:
+    from .faults import Faults  # noqa: PLC0415 - as in _read
+    from .procfile import as_services, read_procfile  # noqa: PLC0415
+    from .resolve import Task  # noqa: PLC0415
+
+    faults = Faults(str(file))
+    specs = read_procfile(text, directory, environ, faults)
+    faults.raise_if_any()
+    return PipelineFile(
+        file,
+        directory,
+        tuple(Task(spec, spec.name) for spec in specs),
+        procfile=True,
+        services=tuple(as_services(specs, faults)),
+        faults=faults,
+        files=(os.path.abspath(file), os.path.join(directory, ".env")) if is_regular else (),
+        is_regular=is_regular,
+    )
+
+
+def _read_toml(
+    file: Path,
+    text: str,
+    directory: str,
+    environ: dict[str, str],
+    includers: Sequence[str],
+    find_faults: FindFaults | None,
+    *,
+    is_regular: bool,
+) -> tuple[Mapping[str, Any], PipelineFile]:
+    """Return the table of the pipeline, and the file."""
+    from .faults import Faults  # noqa: PLC0415 - as in _read
+    from .service.reader import ServiceReader  # noqa: PLC0415
+    from .tasks import TaskReader  # noqa: PLC0415
+    from .toml_lines import key_lines  # noqa: PLC0415
+
     _refuse_deep_keys(file, text)
     document = _parse(file, text)
     faults = Faults("stdin" if str(file) == STDIN else str(file), lambda: key_lines(text))
@@ -176,18 +203,19 @@ def _read(
     faults.raise_if_any(others)
     _refuse_cycles(tasks, prefix, faults)
     faults.raise_if_any()
-    checked = Checked(tuple(tasks), default, top.get("cleanup-timeout"), top.get("strategy"))
-    if kept is not None:
-        write_checked(kept, text, directory, section, checked)
-    return PipelineFile(
+    found = PipelineFile(
         file,
         directory,
-        **checked._asdict(),
+        tuple(tasks),
+        default=default,
+        cleanup_timeout=top.get("cleanup-timeout"),
         services=tuple(services),
+        strategy=top.get("strategy"),
         faults=faults,
         files=_files_of(file, reader.variables.files, files.values()) if is_regular else (),
         is_regular=is_regular,
     )
+    return section, found
 
 
 def _files_of(file: Path, env_files: Iterable[str], included: Iterable[PipelineFile]) -> tuple[str, ...]:
