@@ -441,7 +441,7 @@ async def test_units_see_their_replica_and_have_labels(autojump_clock):
         assert [each.replica for each in supervisor.units] == [1, 2, 3, 1]
         assert [each.process.name for each in supervisor.units] == ["web", "web.2", "web.3", "one"]
         assert [each.process.env["TRIO_PROCESS_REPLICA"] for each in supervisor.units] == ["1", "2", "3", "1"]
-        options = [each.spec.options_of(each.replica, each.name) for each in supervisor.units[:3]]
+        options = [each.spec._options_of(each.replica, each.name) for each in supervisor.units[:3]]
         assert [each.log_file.name for each in options] == ["web.log", "web.2.log", "web.3.log"]
 
 

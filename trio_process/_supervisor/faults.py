@@ -45,7 +45,7 @@ def _faults_of(spec: UnitSpec, specs: Mapping[str, UnitSpec]) -> Iterator[str]:
         other = specs[name]
         if spec.enabled and not other.enabled:
             yield f"{spec.name!r} is enabled and needs {name!r}, which is not; enable that, or disable this"
-        if condition is UnitCondition.COMPLETED and other.ends_only_by_failure:
+        if condition is UnitCondition.COMPLETED and other._ends_only_by_failure:
             yield f"{spec.name!r} waits until {name!r} has completed, but that is always restarted and never completes"
 
 

@@ -238,7 +238,7 @@ class UnitSpec:
         return None if self.command is None else self._make_options()
 
     @property
-    def takes_task_status(self) -> bool:
+    def _takes_task_status(self) -> bool:
         """Whether `main` reports its readiness itself."""
         return self.main is not None and "task_status" in _parameters(self.main)
 
@@ -248,11 +248,11 @@ class UnitSpec:
         return self.ready is not None and self.ready._is_line
 
     @property
-    def ends_only_by_failure(self) -> bool:
+    def _ends_only_by_failure(self) -> bool:
         """Whether it never completes, because it is restarted after every end."""
         return self.restart.mode is RestartMode.ALWAYS
 
-    def options_of(self, replica: int, label: str) -> RunOptions:
+    def _options_of(self, replica: int, label: str) -> RunOptions:
         """Return the options of one replica's process.
 
         Args:

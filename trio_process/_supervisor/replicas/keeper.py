@@ -117,7 +117,7 @@ class Keeper:
             return False
         if self._probing is not None and self._probing.asks_for_readiness:
             return run.ready
-        if self._spec.takes_task_status or run.ready_since is not None:
+        if self._spec._takes_task_status or run.ready_since is not None:
             return True
         return run.started_at is not None and now >= run.started_at + self._spec.settle
 
@@ -227,9 +227,9 @@ class Keeper:
         replica, team, spec = self._replica, self._team, self._spec
         ring = replica.bell.ring
         if spec.main is not None:
-            takes_status = spec.takes_task_status
+            takes_status = spec._takes_task_status
             return MainRun(ring, replica.name, spec.main, team.nursery, takes_task_status=takes_status)
-        options = spec.options_of(replica.number, replica.name)
+        options = spec._options_of(replica.number, replica.name)
         return CommandRun(ring, team.service, options, team.exits, reads_output=spec._waits_for_line)
 
     def _probe(self, run: Run) -> None:
