@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from support import wait_gone
 
 from trio_process import AgentLostError, ClusterError, EndReason
 from trio_process._process import backend
-from trio_process.cluster import ClusterService, command_agents, ssh_agents
+from trio_process.cluster import ClusterService, command_agents, local_agents, ssh_agents
 
 AT_ONCE = 20.0  # seconds; the heartbeat is longer
 HEARTBEAT = 60.0
@@ -107,3 +108,45 @@ async def test_a_starter_that_fails_slowly_is_quoted_to_its_end():
     with pytest.raises(ClusterError, match="sh exited with code 3\n  the reason"):
         async with ClusterService(command_agents(["sh", "-c", script])):
             pass
+
+
+# an engine that signals all processes of a job, in any order
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("how", ["exec sleep 600", "sleep 600; exit $?", "sleep 600 || exit 3"])
+async def test_a_process_that_fails_as_its_agent_is_told_to_end_is_lost(warm_agents, how, number):
+    async with ClusterService(local_agents(1)) as cluster:
+        process = await cluster.start("sh", "-c", f"echo up; {how}")
+        await process.wait_for_line("up")
+        victim = process.pid if "exec" in how else await sleep_of(process.pid)
+        agent = cluster.agents[0].pid
+        os.kill(agent, signal.SIGSTOP)  # so that it sees both at once
+        try:
+            os.kill(victim, number)
+            await wait_gone(process.pid)
+            os.kill(agent, number)
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        with pytest.raises(AgentLostError, match=f"it got {number.name}"):
+            await process.wait()
+
+
+async def sleep_of(shell):
+    """Wait until the child of a shell has become sleep; return its PID."""
+    with open(f"/proc/{shell}/task/{shell}/children") as children:
+        while True:
+            children.seek(0)
+            for pid in children.read().split():
+                if Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
+                    return int(pid)
+            await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_that_the_client_signals_has_died_of_that(warm_agents, number):
+    async with ClusterService(local_agents(1)) as cluster:
+        process = await cluster.start("sleep", "600")
+        process.signal(number)
+        assert await process.wait(check=False) == -number
+        assert process.reason is EndReason.SIGNALLED

@@ -67,7 +67,11 @@ from .wire import VERSION, Frame, Kind, WireError
 WELCOME_TIMEOUT: Final = 60.0
 """Seconds in which a client must answer the hello."""
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""The signals at which an agent leaves."""
+
 _TOGETHER: Final = 0.25  # seconds between two signals that an engine sends to a whole job at once
+_AT_ONCE: Final = 0.02  # the same, where every process that fails has to wait for it
 _DRAIN: Final = 5.0  # seconds for the last messages, once every tree is dead
 
 
@@ -204,7 +208,7 @@ class AgentServer:
             self._link.send(Leaving(why))
 
     async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*_ENDING) as signals:
             async for number in signals:
                 self._end(f"it got {signal.Signals(number).name}")
 
@@ -264,7 +268,7 @@ class AgentServer:
                 if process in self._inputs:
                     self._inputs[process].put(None)
             case Signal(_, number):
-                tap.terminated = tap.terminated or number == signal.SIGTERM
+                tap.signals.add(number)
                 _signal(service, tap, number)
             case Stop(_, grace):
                 tap.asked_to_end = True
@@ -354,31 +358,20 @@ class AgentServer:
         if record.exit_code is None:
             return  # it has not started
         tap = self._taps[int(record.options.name or 0)]
-        cut = self._was_cut(record, tap)
-        if tap.held or cut is None:
+        if record.reason is EndReason.STOPPED:
+            cut, wait = not tap.asked_to_end, 0.0
+        else:
+            cut, wait = False, _may_be_cut(record.exit_code, tap)
+        if tap.held or wait:
             assert self._nursery is not None
-            self._nursery.start_soon(self._report_late, record, tap)
+            self._nursery.start_soon(self._report_late, record, tap, cut, wait)
         else:
             self._report(record, tap, cut=cut)
 
-    def _was_cut(self, record: Record, tap: Tap) -> bool | None:
-        """Return whether a process has ended because the agent leaves; None if that isn't known yet.
-
-        Engines that end a job send SIGTERM to all of its processes, so the agent and its children get it in any order.
-        """
-        if tap.asked_to_end:
-            return False
-        if record.reason is EndReason.STOPPED:
-            return True
-        if record.exit_code != -signal.SIGTERM or tap.terminated:
-            return False
-        return True if self._leave.is_set() else None
-
-    async def _report_late(self, record: Record, tap: Tap) -> None:
+    async def _report_late(self, record: Record, tap: Tap, cut: bool, wait: float) -> None:  # noqa: FBT001 - one caller
         await tap.flushed()
-        cut = self._was_cut(record, tap)
-        if cut is None:
-            with trio.move_on_after(_TOGETHER):
+        if wait:
+            with trio.move_on_after(wait):
                 await self._leave.wait()
             cut = self._leave.is_set()
         self._report(record, tap, cut=cut)
@@ -403,6 +396,20 @@ class AgentServer:
             )
         )
         self._forget(tap)
+
+
+def _may_be_cut(exit_code: int, tap: Tap) -> float:
+    """Return for how long it is not known whether a process has ended because the agent leaves; 0.0 if it is known.
+
+    Engines that end a job signal all of its processes, so the agent and its children get that signal in any order. A shell
+    whose child died of it exits with 128 + N (sh(1)), and other programs fail in ways of their own.
+    """
+    if exit_code == 0 or tap.asked_to_end:
+        return 0.0
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    if number in _ENDING:
+        return 0.0 if number in tap.signals else _TOGETHER
+    return _AT_ONCE if exit_code > 0 else 0.0
 
 
 def _stream(name: str) -> Stream:

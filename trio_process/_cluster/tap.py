@@ -42,7 +42,7 @@ class Tap:
         self.id = ""
         self.outflows = {stream: Outflow(link, kind, process) for stream, kind in _KINDS.items()}
         self.survivors: list[Survivor] = []
-        self.terminated = False  # by a signal of the client's
+        self.signals: set[int] = set()  # that the client has sent
         self.asked_to_end = False  # by the client, so that the end is not the agent's doing
         self.when_room: Callable[[], object] | None = None
         self._flushed = trio.lowlevel.ParkingLot()
