@@ -382,6 +382,7 @@ trio.run(main)
     command = [sys.executable, "-c", code]
     client = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, **program_of_trio(command))
     async with client.stdout:
+        assert str(result.describe()).startswith("`true` was not run (there is no agent left to run it")
         pid = int(await client.stdout.receive_some())
         client.send_signal(signal.SIGSTOP)
         await wait_gone(pid)

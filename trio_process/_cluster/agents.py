@@ -44,7 +44,16 @@ class AgentState(StrEnum):
 
 
 class LostStartError(ClusterError, shown_as=ClusterError):
-    """A process was lost before it was known to run: no agent is left, or its agent was lost at that moment."""
+    """A process was lost before it was known to run: no agent is left, or its agent was lost at that moment.
+
+    Args:
+        text: What happened.
+        host: The host that was asked to start it; None for none.
+    """
+
+    def __init__(self, text: str, host: str | None = None) -> None:
+        super().__init__(text)
+        self._host = host
 
     def result(self, options: RunOptions) -> CommandResult:
         """Return this as the result of a run."""
@@ -55,6 +64,7 @@ class LostStartError(ClusterError, shown_as=ClusterError):
             cwd=shown_cwd(options),
             status=Status.FAILED,
             reason=EndReason.LOST,
+            host=self._host,
             lost=str(self),
         )
 

@@ -117,7 +117,9 @@ class RemoteStart:
 
     def lose(self, why: str) -> None:
         """Called when the agent was lost before it answered."""
-        self._failure = LostStartError(f"`{shown_command(self._options)}` was lost while it was started: {why}")
+        assert self.place is not None
+        text = f"`{shown_command(self._options)}` was lost while it was started: {why}"
+        self._failure = LostStartError(text, self.place.agent.host)
         self._answer()
 
     def _answer(self) -> None:

@@ -245,7 +245,8 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         if self.exit_code is None:
             how = "before it ran"
         if self.reason is EndReason.LOST and self.lost:
-            return f"was lost, and may have had effects ({self.lost}),"
+            began = self.exit_code is not None or self.host is not None
+            return f"was {'lost, and may have had effects' if began else 'not run'} ({self.lost}),"
         return _ENDS.get(self.reason, "{how}").format(how=how)
 
     def to_dict(self) -> dict[str, Any]:
