@@ -16,7 +16,7 @@ from support import wait_gone
 
 from trio_process import AgentLostError, ClusterError, EndReason
 from trio_process._process import backend
-from trio_process.cluster import ClusterService, command_agents, local_agents, ssh_agents
+from trio_process.cluster import ClusterService, command_agents, local_agents, slurm_agents, ssh_agents
 
 AT_ONCE = 20.0  # seconds; the heartbeat is longer
 HEARTBEAT = 60.0
@@ -26,6 +26,15 @@ for remote; do :; done
 sh -c "$remote"
 status=$?
 exec <&- >&-
+{end}
+"""
+
+SRUN = """#!/bin/sh
+while case "$1" in -*) ;; *) false;; esac; do shift; done
+echo $$ > {pid}
+exec 3<&0
+"$@" <&3 3<&- &
+exec <&- 3<&-
 {end}
 """
 
@@ -108,6 +117,56 @@ async def test_a_starter_that_fails_slowly_is_quoted_to_its_end():
     with pytest.raises(ClusterError, match="sh exited with code 3\n  the reason"):
         async with ClusterService(command_agents(["sh", "-c", script])):
             pass
+
+
+# Slurm
+
+
+@pytest.fixture
+def srun(tmp_path, monkeypatch, warm_python):
+    """Return a function that makes a launcher over an srun which ends by some commands; its PID is in the file `pid`."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def make(end, **options):
+        (tmp_path / "srun").write_text(SRUN.format(pid=tmp_path / "pid", end=end))
+        (tmp_path / "srun").chmod(0o755)
+        return slurm_agents(1, "-c2", python=warm_python, **options)
+
+    return make
+
+
+NO_PROOF = [
+    "echo 'srun: error: Node failure on n1' >&2; exit 0",
+    "echo 'srun: error: Timed out waiting for job step to complete' >&2; exit 1",
+    "kill -9 $$",
+]
+
+
+@pytest.mark.parametrize("end", NO_PROOF)
+async def test_an_agent_lives_on_without_its_srun_as_long_as_it_is_connected(srun, end, tmp_path):
+    async with ClusterService(srun(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; {end}")) as cluster:
+        process = await cluster.start("sh", "-c", "echo up; read line; exit 3")
+        await process.wait_for_line("up")
+        (tmp_path / "go").touch()
+        await wait_gone(int((tmp_path / "pid").read_text()))
+        assert (await cluster.run("echo", "hello")).output == "hello\n"
+        await process.send_input(b"on\n")
+        assert await process.wait(check=False) == 3
+
+
+@pytest.mark.parametrize("end", NO_PROOF)
+async def test_the_end_of_an_srun_that_does_not_report_that_of_its_task_proves_nothing(srun, end):
+    async with ClusterService(srun(f"wait; {end}", connect_back=False), heartbeat=1) as cluster:
+        _, took = await lose(cluster, grace_period=1.5)
+        assert took >= 1.5
+
+
+async def test_an_srun_that_reports_the_end_of_its_task_proves_it(srun):
+    end = "wait; echo 'srun: error: n1: task 0: Killed' >&2; exit 137"
+    async with ClusterService(srun(end), heartbeat=HEARTBEAT) as cluster:
+        why, took = await lose(cluster)
+        assert took < AT_ONCE
+        assert "task 0: Killed" in why
 
 
 # an engine that signals all processes of a job, in any order

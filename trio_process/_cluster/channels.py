@@ -30,6 +30,7 @@ LAST_LINES: Final = 20
 _KEPT: Final = 2**14  # bytes of stderr
 _WORDS_EVERY: Final = 0.05  # seconds between two reads of stderr: a flood waits in its pipe instead of costing our time
 _END: Final = 5.0  # seconds that a launcher's process has, once its agent is gone
+_HEARD_OUT: Final = 0.2  # seconds in which the rest of its stderr is read, once it has ended
 
 
 @final
@@ -38,15 +39,16 @@ class CommandChannel:
 
     Args:
         process: The command, running.
-        proves_death: Whether an exit status of the command can only mean that the agent has ended, too.
-        spare: Don't signal the command once its agent is up: it ends at the end of its stdin.
+        proves_death: Whether an exit status of the command, and the end of its stderr, can only mean that the agent has
+            ended, too.
+        spare: Don't signal the command while its agent may be alive: it ends at the end of its stdin.
         hopeless: Recognizes from its stderr that its retries can't succeed; the command is then terminated.
     """
 
     def __init__(
         self,
         process: trio.Process,
-        proves_death: Callable[[int], bool],
+        proves_death: Callable[[int, bytes], bool],
         *,
         spare: bool = False,
         hopeless: re.Pattern[bytes] | None = None,
@@ -59,6 +61,7 @@ class CommandChannel:
         self._spare = spare
         self._hopeless = hopeless
         self._was_hopeless = False
+        self._was_killed = False  # by us, so its end says nothing
         self._came_up = False
         self._words = b""
         self._heard_out = trio.Event()
@@ -91,10 +94,10 @@ class CommandChannel:
         """Return once it is certain that the agent has ended."""
         self._came_up = self._came_up or hello is not None
         status = await self._process.wait()
-        if hello is not None and not self._is_the_agent(hello) and not self._proves_death(status):
-            await trio.sleep_forever()
-        with trio.move_on_after(0.2):
+        with trio.move_on_after(_HEARD_OUT):
             await self._heard_out.wait()
+        if hello is not None and not self._is_the_agent(hello) and not self._proves_death(status, self._words):
+            await trio.sleep_forever()
 
     async def first_of(self, calls: trio.MemoryReceiveChannel[trio.abc.Stream]) -> trio.abc.Stream | None:
         """Return the connection by which the agent calls back; None if it speaks over the command's stdout instead.
@@ -132,7 +135,7 @@ class CommandChannel:
         text = self._words.decode(errors="replace")
         lines = [escape_controls(line) for line in text.splitlines()[-LAST_LINES:] if line.strip()]
         how = "would have tried again and again" if self._was_hopeless else status is not None and _ended(status)
-        ended = f"; {_shown(self._process.args)} {how}" if how else ""
+        ended = f"; {_shown(self._process.args)} {how}" if how and not self._was_killed else ""
         return ended + "".join(f"\n  {line}" for line in lines)
 
     def give_up(self) -> None:
@@ -143,6 +146,7 @@ class CommandChannel:
     def _kill(self) -> None:
         """Kill the command's group: it may be a shell whose child is the connection to the agent."""
         if self._process.returncode is None:  # so it is not reaped, and its group ID can't have been reused
+            self._was_killed = True
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
@@ -154,6 +158,11 @@ class CommandChannel:
                 assert self._process.stdin is not None
                 await self._process.stdin.aclose()
                 await self._process.wait()
+            if self._spare and self._process.returncode is None:
+                # its agent does not end, and what ran there has been given up
+                self._process.terminate()
+                with trio.move_on_after(_END):
+                    await self._process.wait()
             self._kill()
             await self._process.wait()
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -198,7 +207,7 @@ def _ended(status: int) -> str:
 async def open_command(
     argv: Sequence[str],
     *,
-    proves_death: Callable[[int], bool] = lambda status: False,  # noqa: ARG005 - the least that is known
+    proves_death: Callable[[int, bytes], bool] = lambda status, words: False,  # noqa: ARG005 - the least that is known
     spare: bool = False,
     hopeless: re.Pattern[bytes] | None = None,
     env: Mapping[str, str] | None = None,

@@ -74,6 +74,7 @@ class Session:
         self._latest = 0
         self._leaving = ""
         self._said_bye = False
+        self._why_ended = ""  # if not by the connection
         self._soon: list[Callable[[], object]] = []
         self._some_soon = trio.lowlevel.ParkingLot()
         self._end = trio.CancelScope()
@@ -170,26 +171,28 @@ class Session:
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.link.write)
-            nursery.start_soon(self.link.beat, self.heartbeat, self._end.cancel)
+            nursery.start_soon(self.link.beat, self.heartbeat, self._fall_silent)
             nursery.start_soon(self._watch_launcher)
             nursery.start_soon(self._call_back)
             self._roster.came_up(self.agent, self, self.hello)
             try:
                 with self._end:
                     why = await self._read(frames)
-                why = why or self._silence()
+                why = why or self._why_ended
             finally:
                 self.nursery = None
                 nursery.cancel_scope.cancel()
         await self._lose(why)
 
-    def _silence(self) -> str:
-        return f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
+    def _fall_silent(self) -> None:
+        self._why_ended = f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
+        self._end.cancel()
 
     async def _watch_launcher(self) -> None:
         """When the launcher reports the end, read only the data that has already arrived."""
         await self._channel.died(self.hello)
         await trio.sleep(0.2)
+        self._why_ended = "it has ended"
         self._end.cancel()
 
     async def _read(self, frames: list[Frame] | None) -> str:

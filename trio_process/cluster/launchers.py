@@ -32,7 +32,7 @@ class CommandLauncher:
     """Runs one command per agent, and talks to the agent over the command's stdin and stdout."""
 
     commands: tuple[tuple[str, str, tuple[str, ...]], ...]  # name, host, argv
-    proves_death: Callable[[int], bool] = lambda status: False  # noqa: ARG005 - the least that is known
+    proves_death: Callable[[int, bytes], bool] = lambda status, words: False  # noqa: ARG005 - the least that is known
     start_timeout: float | None = START_TIMEOUT
 
     async def launch(self, crew: Crew) -> None:
@@ -63,7 +63,7 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
     checks.whole("count", count, least=1)
     argv = (*python_argv(), *_slots(slots))
     commands = tuple([(f"local-{number}", os.uname().nodename, argv) for number in range(1, count + 1)])
-    return CommandLauncher(commands, lambda status: True)  # noqa: ARG005 - the command is the agent
+    return CommandLauncher(commands, lambda status, words: True)  # noqa: ARG005 - the command is the agent
 
 
 def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
@@ -118,7 +118,7 @@ def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", o
     commands = tuple(
         [(host.rpartition("@")[2], host, ("ssh", *given, *_SSH_DEFAULTS, "--", host, remote)) for host in hosts]
     )
-    return CommandLauncher(commands, lambda status: status >= 0 and status != _SSH_FAILED)
+    return CommandLauncher(commands, lambda status, words: status >= 0 and status != _SSH_FAILED)  # noqa: ARG005
 
 
 def dask_agents(

@@ -32,6 +32,11 @@ _HOPELESS: Final = re.compile(rb"cannot stat file .*retrying|REQUEST_\w+ has aut
 """What srun says before it tries again for a minute: its configuration is missing, or no munged runs."""
 
 
+_TASK_ENDED: Final = b": task 0: "
+"""In srun's report of how its task has ended. Without it an end of srun's proves nothing: on the failure of a node, or if its
+daemon is gone, srun exits with code 0 while the agent may live on."""
+
+
 @final
 @attrs.frozen
 class SlurmLauncher:
@@ -64,8 +69,7 @@ class SlurmLauncher:
         if callbacks is not None:
             argv.append("--call-back")
         try:
-            # srun ends when the step has, and with it the agent; its own failures come before there is one
-            async with open_command(argv, proves_death=lambda status: True, spare=True, hopeless=_HOPELESS) as channel:  # noqa: ARG005
+            async with open_command(argv, proves_death=_is_end_of_task, spare=True, hopeless=_HOPELESS) as channel:
                 if callbacks is None:
                     await crew.attend(agent, channel)
                     return
@@ -82,6 +86,10 @@ class SlurmLauncher:
                     await crew.attend(agent, CallbackChannel(stream, channel))
         except ClusterError as error:
             crew.roster.failed(agent, error)
+
+
+def _is_end_of_task(status: int, words: bytes) -> bool:
+    return status > 0 and _TASK_ENDED in words
 
 
 def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, connect_back: bool = True) -> Launcher:
