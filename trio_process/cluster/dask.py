@@ -71,13 +71,13 @@ class DaskChannel:
             raise ClusterError(self._words)
 
     def end(self, words: str) -> None:
-        """Note that the task has ended, and the agent with it."""
+        """Note that the task has returned, and its agent has ended."""
         self._words = words
         self._ended.set()
         self._gone.set()
 
-    def lose_worker(self, why: str) -> None:
-        """Called when the worker is lost; its agent notices that by itself."""
+    def lose(self, why: str) -> None:
+        """Note that the task or its worker is lost. An agent that has called back notices that by itself, or lives on."""
         if not self._gone.is_set():
             self._words = why
             self._gone.set()
@@ -148,15 +148,16 @@ class DaskLauncher:
             helper = Helper(channel)
             await helper.send(address=self.address, security=self.security, workers=self.workers)
             async with open_scope(wait=True) as nursery:
-                await self._follow(crew, callbacks, helper, nursery)
-                crew.roster.expect(launching=False)
+                why = await self._follow(crew, callbacks, helper, nursery)
                 if not crew.leaving:
-                    text = f"the helper for the Dask cluster at {self.address} has ended{helper.last_words()}"
-                    crew.roster.failures.append(ClusterError(text))
+                    why = why or f"the helper for the Dask cluster at {self.address} has ended{helper.last_words()}"
+                    crew.roster.failures.append(ClusterError(why))
+                crew.roster.expect(launching=False)
 
-    async def _follow(self, crew: Crew, callbacks: CallbackListener, helper: Helper, nursery: trio.Nursery) -> None:
-        """Handle the helper's events, until it has ended."""
+    async def _follow(self, crew: Crew, callbacks: CallbackListener, helper: Helper, nursery: trio.Nursery) -> str:
+        """Handle the helper's events, until it has ended; return its reason, if it gave one."""
         channels: dict[str, DaskChannel] = {}
+        why = ""
         async with aclosing(helper.events()) as events:
             async for event in events:
                 match event["event"]:
@@ -167,13 +168,16 @@ class DaskLauncher:
                     case "listed":
                         crew.roster.expect(launching=False, open_ended=True)
                     case "gone" if event["worker"] in channels:
-                        channels[event["worker"]].lose_worker("its worker has gone")
+                        channels[event["worker"]].lose("its worker has gone")
+                    case "lost" if event["worker"] in channels:
+                        channels[event["worker"]].lose(event["error"])
                     case "done" if event["worker"] in channels:
                         channels[event["worker"]].end(event["error"])
                     case "failed":
-                        raise ClusterError(event["error"])
+                        why = event["error"]
         for channel in channels.values():
-            channel.lose_worker("the helper that speaks with Dask has ended")
+            channel.lose("the helper that speaks with Dask has ended")
+        return why
 
     def _check_encryption(self, host: str) -> None:
         if self.tls is None and not self.plaintext and not _is_loopback(host):

@@ -8,7 +8,8 @@ It reads a line of JSON, then writes one line per event, and reads one line per 
     ← {"event": "listed"}                                         that was all, for now
     ← {"event": "gone", "worker": ADDRESS}                        it has left
     ← {"event": "done", "worker": ADDRESS, "error": TEXT}         its agent has ended
-    ← {"event": "failed", "error": TEXT}                          the scheduler can't be reached
+    ← {"event": "lost", "worker": ADDRESS, "error": TEXT}         the task failed; an agent that called back may live on
+    ← {"event": "failed", "error": TEXT}                          the scheduler can't be reached, or not any more
 
 The end of its stdin ends it.
 """
@@ -19,6 +20,8 @@ import asyncio
 import json
 import sys
 import uuid
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from distributed import Client, Security
@@ -48,8 +51,20 @@ async def main() -> None:
     except (TimeoutError, OSError, ValueError, TypeError) as error:
         say(event="failed", error=f"the Dask scheduler at {given['address']} can't be reached: {error}")
         return
+    tasks = {asyncio.create_task(_watch(client, given["workers"])), asyncio.create_task(_obey(client, reader))}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await client.close(timeout=2)
+
+
+async def _obey(client: Client, reader: asyncio.StreamReader) -> None:
+    """Start the agents that the client asks for, until its end."""
     tasks: set[asyncio.Task[None]] = set()
-    watch = asyncio.create_task(_watch(client, given["workers"]))
     try:
         while line := await reader.readline():
             order = json.loads(line)
@@ -57,17 +72,19 @@ async def main() -> None:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
     finally:
-        watch.cancel()
         for task in tasks:
             task.cancel()
-        await client.close(timeout=2)
 
 
 async def _watch(client: Client, wanted: list[str] | None) -> None:
-    """Report each worker once; one that was restarted has another address."""
+    """Report each worker once, until the scheduler is gone; a worker that was restarted has another address."""
     known: set[str] = set()
-    while True:
-        workers = (await client.scheduler.identity())["workers"]
+    while client.status != "closed":
+        try:
+            workers = (await client.scheduler.identity())["workers"]
+        except OSError:  # Dask's client connects again by itself, and closes if that takes too long
+            await asyncio.sleep(_LOOK)
+            continue
         for address, worker in workers.items():
             name = str(worker.get("name", address))
             if address not in known and (wanted is None or name in wanted or address in wanted):
@@ -79,26 +96,30 @@ async def _watch(client: Client, wanted: list[str] | None) -> None:
         known = set(workers)
         say(event="listed")
         await asyncio.sleep(_LOOK)
+    say(event="failed", error=f"the Dask scheduler at {client.scheduler.address} has been gone for {_CONNECT} s")
 
 
 _FUTURES: dict[str, Any] = {}
 
 
 async def _run(client: Client, worker: str, config: dict[str, Any]) -> None:
-    error = ""
-    try:
+    def submit(function: Callable[..., Any], argument: Any) -> Any:
         key = f"trio-process-agent-{uuid.uuid4().hex}"
-        future = client.submit(
-            run_agent, config, workers=[worker], allow_other_workers=False, pure=False, retries=0, key=key
-        )
-        _FUTURES[worker] = future
-        status, words = await future
-        if status:
-            error = f"the agent exited with code {status}"
-        error += "".join(f"\n  {line}" for line in words.splitlines())
+        where = {"workers": [worker], "allow_other_workers": False}
+        future = _FUTURES[worker] = client.submit(function, argument, **where, pure=False, retries=0, key=key)
+        return future
+
+    try:
+        # a worker that can't import the function of a task does not report that: it dies
+        failure = await submit(import_module, run_agent.__module__).exception()
+        if failure is not None:
+            raise failure  # noqa: TRY301 - as that of the agent's task
+        status, words = await submit(run_agent, config)
     except Exception as failure:  # noqa: BLE001 - whatever kept the task from running is reported
-        error = f"{type(failure).__name__}: {failure}"
-    say(event="done", worker=worker, error=error)
+        say(event="lost", worker=worker, error=f"{type(failure).__name__}: {failure}")
+        return
+    error = f"the agent exited with code {status}" if status else ""
+    say(event="done", worker=worker, error=error + "".join(f"\n  {line}" for line in words.splitlines()))
 
 
 if __name__ == "__main__":
