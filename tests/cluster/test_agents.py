@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from forked import program_of_trio
+from silent import SilentChannel
 from support import is_gone, state_of, wait_gone, wait_until
 
 from trio_process import (
@@ -85,6 +87,52 @@ async def test_an_agent_that_does_not_come_up_is_an_error_with_its_last_words(ar
 async def test_one_that_says_nothing_is_given_up_in_time():
     with pytest.raises(ClusterError, match=r"within 0\.3 s"):
         await enter(command_agents(["sleep", "600"]), start_timeout=0.3)
+
+
+class Ended(SilentChannel):
+    """The channel of an agent that has ended."""
+
+    async def died(self, hello):
+        await trio.lowlevel.checkpoint()
+
+
+class Launched:
+    """Launches agents that say nothing, or fail, as their last words tell."""
+
+    start_timeout = 0.05
+
+    def __init__(self, *words, open_ended=False):
+        self.words = words
+        self.open_ended = open_ended
+
+    async def launch(self, crew):
+        async with trio.open_nursery() as nursery:
+            for words in self.words:
+                ours, theirs = trio.testing.memory_stream_pair()
+                if failed := words == "it failed":
+                    await theirs.aclose()
+                channel = (Ended if failed else SilentChannel)(ours, f"\n  {words}")
+                nursery.start_soon(crew.attend, crew.roster.add("odd", "somewhere"), channel)
+            crew.roster.expect(launching=False, open_ended=self.open_ended)
+
+
+async def test_what_agents_that_are_late_have_written_is_quoted_beside_the_failures_of_others():
+    with pytest.raises(ClusterError) as late:
+        await enter(Launched("job is queued", "it failed"), start_timeout=0.5)
+    assert str(late.value).startswith("no agent has come up within 0.5 s\nagent odd.2 on somewhere has not come up")
+    assert str(late.value).endswith("\n  it failed\nodd on somewhere has not said hello\n  job is queued")
+
+
+async def test_entering_fails_once_every_agent_has_failed_even_if_others_might_come():
+    with pytest.raises(ClusterError, match="it failed"):
+        await enter(Launched("it failed", open_ended=True), start_timeout=600)
+
+
+async def test_an_agent_that_has_not_come_up_holds_up_no_end(warm_python):
+    async with ClusterService(command_agents([warm_python], ["sleep", "600"])) as cluster:
+        assert (await cluster.run("echo", "hello")).output == "hello\n"
+        began = trio.current_time()
+    assert trio.current_time() - began < 8  # and not the 10 s that agents have to leave
 
 
 async def test_one_of_another_version_is_refused_and_both_are_named():
@@ -334,6 +382,7 @@ async def test_without_an_agent_what_waits_is_lost_and_a_start_is_an_error():
             await cluster.start("true")
         result = await cluster.run("true", check=False)
         assert result.reason is EndReason.LOST
+        assert str(result.describe()).startswith("`true` was not run (there is no agent left to run it")
 
 
 async def test_a_pipeline_ends_once_its_last_agent_is_lost():
@@ -382,7 +431,6 @@ trio.run(main)
     command = [sys.executable, "-c", code]
     client = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, **program_of_trio(command))
     async with client.stdout:
-        assert str(result.describe()).startswith("`true` was not run (there is no agent left to run it")
         pid = int(await client.stdout.receive_some())
         client.send_signal(signal.SIGSTOP)
         await wait_gone(pid)

@@ -304,6 +304,12 @@ class Roster:
         """Whether an agent may still come up."""
         return self._launching or self._open_ended or any(agent._state is AgentState.QUEUED for agent in self.agents)
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether every agent that was requested has failed, so that further ones, should any come, would fail as well."""
+        states = {agent._state for agent in self.agents}
+        return not self._launching and states == {AgentState.LOST}
+
     def none_left(self) -> ClusterError:
         """Return why no process can run any more."""
         states = (

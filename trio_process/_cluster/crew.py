@@ -13,7 +13,7 @@ import trio.lowlevel
 
 from .._core import ClusterError, logger
 from .._process import ServiceOptions
-from .agents import Agent, Roster
+from .agents import Agent, AgentState, Roster
 from .session import Channel, Session
 from .wire import Frame
 
@@ -52,6 +52,7 @@ class Crew:
         self._heartbeat = heartbeat
         self._start_timeout = math.inf if start_timeout is None else start_timeout
         self._sessions: set[Session] = set()
+        self._channels: dict[Agent, Channel] = {}  # of agents that were started
         self._shield = trio.CancelScope(shield=True)
         self._leaving = False
         self._done = trio.Event()
@@ -82,23 +83,30 @@ class Crew:
         """
         roster = self.roster
         with trio.move_on_after(self._start_timeout) as scope:
-            while not roster.up and roster.some_to_come:
+            while not roster.up and roster.some_to_come and not roster.all_failed:
                 await roster.changed.park()
         await trio.lowlevel.checkpoint()
         if roster.up:
             return
-        if len(roster.failures) == 1:
+        silent = "".join([self._silence_of(agent) for agent in roster.agents if agent.state is AgentState.QUEUED])
+        if len(roster.failures) == 1 and not silent:
             raise roster.failures[0]
-        reasons = "".join(f"\n{failure}" for failure in roster.failures)
+        reasons = "".join(f"\n{failure}" for failure in roster.failures) + silent
         if scope.cancelled_caught:
-            raise ClusterError(f"no agent has come up within {self._start_timeout:g} s{reasons or self._waited_for()}")
+            raise ClusterError(f"no agent has come up within {self._start_timeout:g} s{reasons}")
         raise ClusterError(f"none of {len(roster.agents)} agents has come up:{reasons}")
 
-    def _waited_for(self) -> str:
-        return "".join(f"\n{agent.name} on {agent.host} has not said hello" for agent in self.roster.agents)
+    def _silence_of(self, agent: Agent) -> str:
+        channel = self._channels.get(agent)
+        return f"\n{agent.name} on {agent.host} has not said hello{channel.last_words() if channel is not None else ''}"
+
+    def began(self, agent: Agent, channel: Channel) -> None:
+        """Note that an agent was started, so that the error quotes the channel's last words if it doesn't come up in time."""
+        self._channels[agent] = channel
 
     async def attend(self, agent: Agent, channel: Channel) -> None:
         """Serve one agent from its hello to its end; a failure to come up is reported, not raised."""
+        self.began(agent, channel)
         session = Session(agent, channel, self.roster, self._options, self._heartbeat)
         try:
             frames = await self._shake_hands(session)
@@ -120,6 +128,7 @@ class Crew:
             await session.run(frames)
         finally:
             self._sessions.discard(session)
+            self.roster.changed.unpark_all()
 
     async def _shake_hands(self, session: Session) -> list[Frame]:
         with trio.move_on_after(self._start_timeout):

@@ -73,6 +73,7 @@ class SlurmLauncher:
                 if callbacks is None:
                     await crew.attend(agent, channel)
                     return
+                crew.began(agent, channel)
                 token, calls = callbacks.expect()
                 try:
                     with suppress(trio.BrokenResourceError):  # it has ended already, which is about to be seen
