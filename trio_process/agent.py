@@ -35,9 +35,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, help="how many processes to offer (default: the processors it may use)")
     parser.add_argument("--call-back", action="store_true", help="read from stdin where to connect to")
     chosen = parser.parse_args(argv)
+    _check_descriptors()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     trio.run(_serve, chosen.slots, chosen.call_back, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
+
+
+def _check_descriptors() -> None:
+    """Refuse a closed stdin or stdout, whose number some file of ours would get, and replace a closed stderr."""
+    try:
+        os.fstat(0), os.fstat(1)
+    except OSError:
+        raise SystemExit("an agent speaks over its stdin and stdout, and one of them is closed") from None
+    null = os.open(os.devnull, os.O_RDWR)
+    if null > 2:
+        os.close(null)
 
 
 async def _serve(slots: int | None, call_back: bool) -> None:  # noqa: FBT001 - a flag of the command line

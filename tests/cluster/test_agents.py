@@ -591,6 +591,18 @@ async def test_an_agent_that_is_not_told_where_to_call_back_says_so_in_one_line(
     assert "secret" not in line
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+async def test_an_agent_without_a_stdin_or_stdout_says_so_in_one_line(closed):
+    done = await trio.run_process(["sh", "-c", f"exec {shlex.join(AGENT)} {closed}"], check=False, capture_stderr=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert b"one of them is closed" in done.stderr
+
+
+async def test_an_agent_without_a_stderr_works_as_any_other():
+    async with ClusterService(command_agents(["sh", "-c", f"exec {shlex.join(AGENT)} 2>&-"])) as cluster:
+        assert (await cluster.run("sh", "-c", "echo out; echo err >&2")).stderr == "err\n"
+
+
 async def test_an_import_of_the_agent_brings_no_server_and_no_command_line():
     heavy = ("quart", "hypercorn", "click", "rich", "distributed")
     code = f"import sys, trio_process.agent; print(*[name for name in {heavy!r} if name in sys.modules])"
