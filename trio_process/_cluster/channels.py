@@ -30,6 +30,7 @@ LAST_LINES: Final = 20
 _KEPT: Final = 2**14  # bytes of stderr
 _WORDS_EVERY: Final = 0.05  # seconds between two reads of stderr: a flood waits in its pipe instead of costing our time
 _END: Final = 5.0  # seconds that a launcher's process has, once its agent is gone
+_CANCEL: Final = 45.0  # seconds that srun has to release its allocation: those of KillWait, 30 by default, and some more
 _HEARD_OUT: Final = 0.2  # seconds in which the rest of its stderr is read, once it has ended
 
 
@@ -159,9 +160,9 @@ class CommandChannel:
                 await self._process.stdin.aclose()
                 await self._process.wait()
             if self._spare and self._process.returncode is None:
-                # its agent does not end, and what ran there has been given up
+                # its agent does not end, and what ran there has been given up; killed at once, srun would leave its job behind
                 self._process.terminate()
-                with trio.move_on_after(_END):
+                with trio.move_on_after(_CANCEL):
                     await self._process.wait()
             self._kill()
             await self._process.wait()
