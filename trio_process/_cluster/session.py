@@ -218,9 +218,10 @@ class Session:
             await self.give_up()
         remotes = list(self._remotes.values())
         if remotes:
-            reach = max([remote.grace for remote in remotes])
-            with trio.move_on_at(self.link.heard + self.heartbeat + reach):
-                await self._channel.died(self.hello)
+            if not self._said_bye:
+                reach = max([remote.grace for remote in remotes])
+                with trio.move_on_at(self.link.heard + self.heartbeat + reach):
+                    await self._channel.died(self.hello)
             why = f"{self.where}: {why}{self._channel.last_words()}"
             for remote in remotes:
                 remote.lose(why)
