@@ -30,7 +30,7 @@ LAST_LINES: Final = 20
 _KEPT: Final = 2**14  # bytes of stderr
 _WORDS_EVERY: Final = 0.05  # seconds between two reads of stderr: a flood waits in its pipe instead of costing our time
 _END: Final = 5.0  # seconds that a launcher's process has, once its agent is gone
-_CANCEL: Final = 45.0  # seconds that srun has to release its allocation: those of KillWait, 30 by default, and some more
+_CANCEL: Final = 45.0  # seconds for srun to release its allocation: KillWait, 30 by default, and some more
 _HEARD_OUT: Final = 0.2  # seconds in which the rest of its stderr is read, once it has ended
 
 
