@@ -373,3 +373,13 @@ def test_values_that_are_equal_have_the_same_hash_although_they_hold_mappings():
 def test_options_that_differ_in_a_mapping_differ_in_their_hash():
     """Else a thousand combinations of a matrix would be compared with each other."""
     assert len({hash(RunOptions(command="x", env={"N": str(number)})) for number in range(100)}) > 90
+
+
+def test_options_print_only_what_is_not_the_default():
+    assert repr(RunOptions(command="x")) == "RunOptions(command='x')"
+    options = RunOptions(command="x", args=[Secret("hunter2")], env={"A": "b"}, stop_signal="INT", buffer_size=math.inf)
+    assert (
+        repr(options)
+        == "RunOptions(command='x', args=(Secret('***'),), env={'A': 'b'}, buffer_size=inf, stop_signal=2)"
+    )
+    assert repr(UnitSpec(name="a", command="x", replicas=2)) == "UnitSpec(name='a', command='x', replicas=2)"

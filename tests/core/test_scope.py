@@ -1,5 +1,6 @@
 """No exception group of our making."""
 
+import asyncio
 import logging
 
 import attrs
@@ -209,6 +210,17 @@ async def test_a_block_is_not_entered_twice_at_once():
                 pass
     async with block:  # one after the other is fine, unless a subclass refuses it
         pass
+
+
+def test_a_block_outside_of_trio_says_so_and_can_be_entered_in_it():
+    async def enter():
+        async with block:
+            return "entered"
+
+    block = OneEntry()
+    with pytest.raises(ProcessError, match=r"^a OneEntry runs in Trio: write trio\.run\(main\), not asyncio\.run"):
+        asyncio.run(enter())
+    assert trio.run(enter) == "entered"
 
 
 @attrs.define

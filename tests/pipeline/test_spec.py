@@ -103,6 +103,7 @@ def test_equal_specs_are_equal_and_print_what_they_were_made_with():
     assert RunSpec(**make) == RunSpec(**make) != RunSpec(**{**make, "nice": 3})
     assert "timeout=3.0" in repr(RunSpec(**make))
     assert "nice=2" in repr(RunSpec(**make))
+    assert repr(RunSpec(**make)) == "RunSpec(name='a', command='x', args=('1',), timeout=3.0, weight=1, nice=2)"
     assert pickle.loads(pickle.dumps(RunSpec(**make))) == RunSpec(**make)
 
 

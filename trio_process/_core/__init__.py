@@ -107,7 +107,7 @@ from .system import (
     user_name,
     write_atomically,
 )
-from .text import Written, command_line, escape_controls, in_seconds, last_lines, matches, nearest, shown
+from .text import Written, command_line, escape_controls, in_seconds, last_lines, matches, nearest, short_repr, shown
 from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
@@ -238,6 +238,7 @@ __all__ = [
     "refuse_unknown",
     "remedy",
     "reopened",
+    "short_repr",
     "shown",
     "shown_args",
     "shown_command",

@@ -15,13 +15,16 @@ _Class = TypeVar("_Class", bound=type)
 
 _NAMES_HERE: Final = {
     "cmd": "command",
+    "dependencies": "after",
     "depends": "after",
     "depends_on": "after",
+    "deps": "after",
     "dir": "cwd",
     "directory": "cwd",
     "env_vars": "env",
     "environ": "env",
     "environment": "env",
+    "grace": "grace_period",
     "input": "stdin",
     "kill_timeout": "grace_period",
     "label": "name",
@@ -36,7 +39,7 @@ _NO_ORDER: Final = "a process waits for no other one; `RunSpec` and `UnitSpec` h
 _TEXT: Final = "output is decoded already, by `encoding` and `errors`; the bytes are in `output_bytes`"
 _CAPTURED: Final = "both streams are captured already, unless `disable_capture=True`"
 _NOT_NEEDED: Final = {
-    **dict.fromkeys(("after", "depends", "depends_on", "needs", "requires"), _NO_ORDER),
+    **dict.fromkeys(("after", "dependencies", "depends", "depends_on", "deps", "needs", "requires"), _NO_ORDER),
     "capture": _CAPTURED,
     "capture_output": _CAPTURED,
     "capture_stderr": _CAPTURED,

@@ -20,7 +20,7 @@ from .errors import OptionError
 from .keywords import RunKeywords
 from .option_names import check_names, refuse_unknown
 from .secret import NO_SECRETS, Masker, Secret
-from .text import nearest, shown
+from .text import nearest, short_repr, shown
 
 MAX_LINE: Final = 2**20
 """The longest line that is delivered in one piece, in bytes."""
@@ -34,7 +34,7 @@ _SUCCESS: Final = (0,)
 
 @final
 @refuse_unknown()
-@attrs.frozen(kw_only=True, init=False)
+@attrs.frozen(kw_only=True, init=False, repr=False)
 class RunOptions:
     """What to run and how; the keywords of `Service.start`, `open` and `run` are its fields.
 
@@ -119,6 +119,8 @@ class RunOptions:
         def __init__(
             self, *, command: Argument, args: Iterable[Argument] = (), **options: Unpack[RunKeywords]
         ) -> None: ...
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         # Written out instead of thirty attrs validators, which cost more than the fork: 20 µs where all is default. Most

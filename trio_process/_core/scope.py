@@ -178,7 +178,11 @@ class Block(Unique):
 
     async def __aenter__(self) -> Self:
         self._refuse_entry()
-        self._entered_in = trio.lowlevel.current_trio_token()
+        try:
+            self._entered_in = trio.lowlevel.current_trio_token()
+        except RuntimeError:
+            name = type(self).__name__
+            raise ProcessError(f"a {name} runs in Trio: write trio.run(main), not asyncio.run(main())") from None
         self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self._entered = self._block()
         self._entered_by = os.getpid()

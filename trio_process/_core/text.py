@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import final
 
+import attrs
+
 from .secret import MASK, Secret
 
 # C0, DEL and C1, which can move a cursor and clear a screen; the controls of direction (UAX 9), the separators of lines, and
@@ -89,6 +91,16 @@ def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
     """
     lines = text.rstrip().split("\n")[-count:] if text.rstrip() else []
     return [line if len(line) <= width else line[:width] + " […]" for line in lines]
+
+
+def short_repr(value: attrs.AttrsInstance) -> str:
+    """Return the repr of an attrs value without the fields that have their defaults, which of thirty options are most."""
+    shown = []
+    for field in attrs.fields(type(value)):
+        default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]
+        if field.repr and (mine := getattr(value, field.name)) != default:
+            shown.append(f"{field.name}={mine!r}")
+    return f"{type(value).__name__}({', '.join(shown)})"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from .._core import (
     declare,
     options_like,
     refuse_unknown,
+    short_repr,
 )
 
 When = Literal["success", "failure", "always"]
@@ -71,7 +72,7 @@ def _weight(value: int | None) -> int:
     stdout="a pipeline captures the output; use log_file= for a file",
     stderr="a pipeline captures the output; use log_file= for a file",
 )
-@attrs.frozen(kw_only=True, slots=False)
+@attrs.frozen(kw_only=True, slots=False, repr=False)
 class RunSpec:
     """One step of a pipeline: a command, its dependencies, and what a failure means.
 
@@ -149,6 +150,8 @@ class RunSpec:
         factory=dict, converter=declare.limits, eq=checks.frozen_items
     )
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         given = self.__dict__

@@ -27,6 +27,7 @@ from .._core import (
     declare,
     member,
     refuse_unknown,
+    short_repr,
 )
 from .probes import Probe
 from .rules import UnitCondition
@@ -76,7 +77,7 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
 @refuse_unknown(
     detach="a unit is kept running by its supervisor, and ends with it; use Service.start for a process that outlives it"
 )
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class UnitSpec:
     """One unit of a `Supervisor`: a command or function to keep running, its dependencies, and when to restart it.
 
@@ -176,6 +177,8 @@ class UnitSpec:
     )
     max_output: int | None = None
     resources: Mapping[str, int] = attrs.field(default=checks.NOTHING, eq=checks.frozen_items)
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__

@@ -225,4 +225,4 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     reset_mid_response,
     half_close,
 )
-"""Every attack that needs one connection at a time; `crowd` comes apart, as it needs descriptors."""
+"""Every attack that needs one connection at a time; `crowd` is not among them, as it needs descriptors."""
