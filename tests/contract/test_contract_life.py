@@ -160,8 +160,8 @@ async def test_a_stop_that_is_heeded_is_ok_although_it_is_a_death_by_signal(worl
         process = await service.start(*argv)
         await process.wait_for_line("up")
         result = await process.stop()
-    assert (result.ok, result.exit_code, result.signal_name) == (True, -15, "SIGTERM")
-    assert (result.status, result.reason) == (Status.KILLED, EndReason.STOPPED)
+    assert (result.reason, result.lost) == (EndReason.STOPPED, None)
+    assert (result.status, result.exit_code, result.signal_name, result.ok) == (Status.KILLED, -15, "SIGTERM", True)
 
 
 @on_its_clock
@@ -264,7 +264,8 @@ async def test_silence_runs_into_the_idle_timeout_and_output_puts_it_off(world):
     )
     async with world.service() as service:
         result = await service.run(*argv, idle_timeout=2, check=False)  # less than it talks, much more than its pauses
-    assert (result.reason, result.output.split()) == (EndReason.IDLE, [str(number) for number in range(1, 10)])
+    assert (result.reason, result.lost) == (EndReason.IDLE, None)
+    assert result.output.split() == [str(number) for number in range(1, 10)]
     assert world.takes(result.duration, 4.25)
 
 
