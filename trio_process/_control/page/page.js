@@ -37,7 +37,7 @@ function sign(char) {
 	return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? '\u2421' : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
 }
 
-// A name or a message as it may be shown: any text that this page shows goes through here, but for lines of logs.
+// A text as it may be shown: all of them go through here, but lines of logs.
 const clean = (value) => (INVISIBLE.test(value) ? value.split(INVISIBLE).map((piece, at) => (at % 2 ? sign(piece) : piece)).join('') : value);
 
 function text(el, value) {
