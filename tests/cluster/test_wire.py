@@ -2,17 +2,19 @@
 
 import json
 import os
+import random
 import struct
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_process import RunOptions, Secret, Stdio
 from trio_process._cluster import messages, wire
-from trio_process._cluster.link import WINDOW, Inflow, Link, Outflow
+from trio_process._cluster.link import PATIENCE, WINDOW, Inflow, Link, Outflow
 from trio_process._cluster.options import pack_options, unpack_options
 from trio_process._cluster.wire import DATA_LIMIT, MAGIC, PREAMBLE_LIMIT, Frame, Kind, Parser, WireError, pack
 from trio_process._core import Written, shown_args
@@ -386,3 +388,58 @@ async def test_what_waits_is_sent_in_order_and_in_large_pieces():
     shown = [tuple(frame) if frame.kind is not Kind.MESSAGE else json.loads(frame.body)[0] for frame in arrived]
     assert shown == 2 * frames
     assert len(sent.pieces) <= 2 * 5
+
+
+# the heartbeat
+
+
+class Cable(trio.abc.Stream):
+    """One end of a connection that can be cut: from then on nothing arrives, and nobody notices."""
+
+    def __init__(self, end, cut):
+        self.end = end
+        self.cut = cut
+
+    async def send_all(self, data):
+        await (trio.lowlevel.checkpoint() if self.cut.is_set() else self.end.send_all(data))
+
+    async def wait_send_all_might_not_block(self):
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes=None):
+        return await self.end.receive_some(max_bytes)
+
+    async def aclose(self):
+        await self.end.aclose()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_an_agent_has_given_up_its_client_when_the_client_supposes_that(seed, autojump_clock):
+    heartbeat, chance = 10.0, random.Random(seed)
+    cut = trio.Event()
+    client, agent = [Link(Cable(end, cut)) for end in trio.testing.memory_stream_pair()]
+    lost = {}
+
+    async def read(link):
+        while await link.receive():
+            pass
+
+    async def serve(link, nursery):
+        nursery.start_soon(link.write)
+        nursery.start_soon(read, link)
+        nursery.start_soon(link.beat, heartbeat, lambda: lost.setdefault(link, trio.current_time()))
+        while True:
+            await trio.sleep(chance.expovariate(chance.choice([0.1, 1, 10])))
+            link.send(messages.Ping())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, client, nursery)
+        nursery.start_soon(serve, agent, nursery)
+        await trio.sleep(chance.uniform(heartbeat, 5 * heartbeat))
+        assert not lost
+        cut.set()
+        await trio.sleep(2 * heartbeat)
+        nursery.cancel_scope.cancel()
+    assert lost[agent] == pytest.approx(agent.heard + heartbeat)
+    assert lost[client] == pytest.approx(client.heard + heartbeat)
+    assert lost[agent] < client.heard + PATIENCE * heartbeat

@@ -45,8 +45,8 @@ class Connection(Protocol):
         """Runs the tasks of the session; None once it has ended."""
 
     @property
-    def heartbeat(self) -> float:
-        """Seconds of silence after which either side gives up the other."""
+    def patience(self) -> float:
+        """Seconds of silence after which the agent has given up the client, and has begun to end its processes."""
 
     @property
     def why_lost(self) -> str:

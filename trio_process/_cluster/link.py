@@ -22,7 +22,14 @@ _READ: Final = 2**18
 _WRITE: Final = 2**18
 _SMALL: Final = 2**16
 _LARGE: Final = 2 * _WRITE + 2**10  # the first entries, a full frame, and their headers
-_BEATS: Final = 4  # pings per heartbeat
+_BEATS: Final = 8  # pings per heartbeat
+
+PATIENCE: Final = 1 + 2 / _BEATS
+"""Heartbeats of silence after which the other side, too, has heard nothing for one.
+
+It may have heard of us later than we of it, by the time between two pings, and by that which they take.
+"""
+
 _ENDLESS: Final = 2**62
 
 
@@ -159,21 +166,23 @@ class Link:
                 return frames
 
     async def beat(self, heartbeat: float, lost: Callable[[], object]) -> None:
-        """Send pings, and call `lost` once nothing was received for `heartbeat` seconds."""
+        """Send a ping whenever nothing was sent for a while; call `lost` once nothing was received for `heartbeat` seconds."""
         interval = heartbeat / _BEATS
+        pinged = self._sent
         while True:
-            due = trio.current_time() + interval
-            await trio.sleep(interval)
+            due = min(max(pinged, self._sent) + interval, self.heard + heartbeat)
+            await trio.sleep_until(due)
             now = trio.current_time()
-            if now - self._sent >= interval / 2 or self._queue:
-                self.send(Ping())
             if now - due > interval:
                 # this whole program was held up, so that data may have arrived that was not read
                 await trio.sleep(interval / 2)
                 now = trio.current_time()
-            if now - self.heard > heartbeat:
+            if now >= self.heard + heartbeat:
                 lost()
                 return
+            if now >= max(pinged, self._sent) + interval:
+                self.send(Ping())
+                pinged = now
 
     def break_off(self, why: BaseException) -> None:
         """Stop sending; wake the tasks that wait for the queue."""

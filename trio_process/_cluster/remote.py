@@ -308,7 +308,7 @@ class RemoteHandle:
         if self._named_from is None:
             assert self._start.session is not None
             assert self._owner is not None
-            self._named_from = now + self._start.session.heartbeat + self.grace
+            self._named_from = now + self._start.session.patience + self.grace
             self._reactor.call_at(self._named_from, self._owner.check_unkillable)
         return None if now < self._named_from else Survivor(self.pid, "?", shown_command(self._options))
 

@@ -11,7 +11,7 @@ from .._core import ClusterError, Stream, escape_controls, logger
 from .._process import ServiceOptions
 from .agents import Agent, AgentState, Roster
 from .connection import FromProcess, Remote
-from .link import Link
+from .link import PATIENCE, Link
 from .messages import (
     Bye,
     Failed,
@@ -69,7 +69,8 @@ class Session:
         self._channel = channel
         self._roster = roster
         self._options = options
-        self.heartbeat: float = heartbeat
+        self._heartbeat = heartbeat
+        self.patience: float = heartbeat * PATIENCE
         self._remotes: dict[int, Remote] = {}
         self._latest = 0
         self._leaving = ""
@@ -145,7 +146,7 @@ class Session:
         self.link.send(
             Welcome(
                 VERSION,
-                self.heartbeat,
+                self._heartbeat,
                 options.grace_period,
                 options.drain_grace,
                 options.drain_limit,
@@ -171,7 +172,7 @@ class Session:
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.link.write)
-            nursery.start_soon(self.link.beat, self.heartbeat, self._fall_silent)
+            nursery.start_soon(self.link.beat, self._heartbeat, self._fall_silent)
             nursery.start_soon(self._watch_launcher)
             nursery.start_soon(self._call_back)
             self._roster.came_up(self.agent, self, self.hello)
@@ -220,7 +221,7 @@ class Session:
         if remotes:
             if not self._said_bye:
                 reach = max([remote.grace for remote in remotes])
-                with trio.move_on_at(self.link.heard + self.heartbeat + reach):
+                with trio.move_on_at(self.link.heard + self.patience + reach):
                     await self._channel.died(self.hello)
             why = f"{self.where}: {why}{self._channel.last_words()}"
             for remote in remotes:

@@ -26,7 +26,8 @@ class ClusterService(Service):
         options: The options of this service, and of those of its agents.
         start_timeout: Seconds that the first agent may take to come up; None for the default of the launcher: 60 s, or no
             limit where there is a queue.
-        heartbeat: Seconds of silence after which an agent counts as lost, and after which the agent ends its processes.
+        heartbeat: Seconds of silence after which an agent counts as lost, and after which the agent ends its processes. They
+            are reported as `LOST` a quarter of that later, after their grace period.
 
     Raises:
         ClusterError: On entering, no agent has come up.
