@@ -188,24 +188,27 @@ async def test_lines_are_read_late_and_live_and_none_twice():
             assert lines.missed == 0
 
 
-FULL_PIPE = (
-    "import fcntl, os, signal; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 2**19); os.write(1, b'x\\n' * 2**18); "
-    "os.kill(os.getpid(), signal.SIGSTOP)"
-)
+FULL = "import os, signal; os.write(1, b'x\\n' * 2**18); os.kill(os.getpid(), signal.SIGSTOP)"
+FULL_PIPE = f"import fcntl; fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 2**19); {FULL}"
 
 
-@pytest.mark.parametrize("way", ["lines", "events"])
-async def test_a_reader_has_its_turn_before_much_more_is_read(way):
+@pytest.mark.parametrize("way", ["lines", "events", "lines of a log file"])
+async def test_a_reader_has_its_turn_before_much_more_is_read(way, tmp_path):
     with trio.fail_after(30):
         async with Service() as service:
-            process = await service.start(*python(FULL_PIPE))
+            if way == "lines of a log file":
+                process = await service.start(*python(FULL), detach=True, log_file=tmp_path / "log")
+            else:
+                process = await service.start(*python(FULL_PIPE))
             with service.subscribe(ActionProcessOutput, buffer=math.inf) as events:
-                if way == "lines":
+                if way != "events":
                     events.close()
-                reader = process.lines() if way == "lines" else events
+                reader = events if way == "events" else process.lines()
                 os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # nothing is read meanwhile
                 await anext(reader)
-                assert len(process.output_bytes()) <= 2 * 65536
+                taken_in = len(process.output_bytes())
+                await process.stop()
+                assert taken_in <= 2 * 65536
 
 
 async def test_lines_of_one_stream():

@@ -13,7 +13,6 @@ import trio
 from ..reactor import Reactor, Timer
 
 _CHUNK: Final = 65536
-_BURST: Final = 2**20  # bytes read at one look, so that others get their turn
 _SHORTEST: Final = 0.01
 _LONGEST: Final = 0.2
 
@@ -64,28 +63,32 @@ class FileTail:
 
     def _look(self) -> None:
         self._timer = None
-        self._interval = _SHORTEST if self.read(_BURST) else min(2 * self._interval, _LONGEST)
+        size = self.read(_CHUNK)
+        if size == _CHUNK:
+            self._interval = 0.0  # there may be more, but readers and other tasks have their turn before
+        else:
+            self._interval = _SHORTEST if size else min(max(2 * self._interval, _SHORTEST), _LONGEST)
         if not self._paused:
             self.resume()
 
-    def read(self, most: float = math.inf) -> bool:
-        """Read the available bytes, but at most `most`; return whether there were any."""
+    def read(self, most: float = math.inf) -> int:
+        """Read the available bytes, but at most `most`; return how many there were."""
         if self._descriptor < 0:
-            return False
+            return 0
         # no further than its present end: the writer may go on for ever
         size, place = os.fstat(self._descriptor).st_size, os.lseek(self._descriptor, 0, os.SEEK_CUR)
         if size < place:
             place = os.lseek(self._descriptor, 0, os.SEEK_SET)
         rest = min(size - place, most)
-        some = False
+        taken = 0
         while rest > 0 and not self._paused and self._descriptor >= 0:
             data = os.read(self._descriptor, int(min(rest, _CHUNK)))
             if not data:
                 break
-            some = True
+            taken += len(data)
             rest -= len(data)
             self._receive(data)
-        return some
+        return taken
 
     def close(self) -> None:
         """Stop reading and close the file."""
