@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, final
 
 from ...._core import Secret
@@ -145,6 +146,12 @@ class ServiceReader:
                     entry.report(f"no service is named {quoted(name)}{suggestions.nearest(name)}", "after", name)
         if self._faults:
             return
+        try:
+            TopologicalSorter({entry.name: entry.after for entry in entries}).prepare()
+        except CycleError:
+            self._report_cycles(entries)
+
+    def _report_cycles(self, entries: Sequence[ServiceEntry]) -> None:
         specs = [RunSpec(name=entry.name, command="x", after=list(entry.after)) for entry in entries]
         for members in cycles(specs):
             names = [specs[place].name for place in members]
