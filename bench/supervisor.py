@@ -229,10 +229,20 @@ class Running:
 
 @contextmanager
 def running(configure: Configure, services: Sequence[Service], program: str) -> Iterator[Running]:
-    """Run a daemon for the length of the block."""
+    """Run a daemon for the length of the block, with its modules compiled beforehand, as those of an installed package are."""
+    with tempfile.TemporaryDirectory() as cache:
+        with _started(configure, _several(2, _PLAIN), "sleep", cache):
+            pass
+        with _started(configure, services, program, cache) as daemon:
+            yield daemon
+
+
+@contextmanager
+def _started(configure: Configure, services: Sequence[Service], program: str, cache: str) -> Iterator[Running]:
     # the paths of unix sockets are short, and circus needs one
     with tempfile.TemporaryDirectory(prefix="tp") as name:
-        environment = {**os.environ, "XDG_STATE_HOME": name, "PM2_HOME": f"{name}/pm2"}
+        environment = {**os.environ, "XDG_STATE_HOME": name, "PM2_HOME": f"{name}/pm2", "PYTHONPYCACHEPREFIX": cache}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = configure(Path(name), services)
         null = subprocess.DEVNULL
         process = subprocess.Popen(command, cwd=name, env=environment, stdin=null, stdout=null, stderr=null)
