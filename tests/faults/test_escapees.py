@@ -456,11 +456,3 @@ async def test_where_there_are_no_cgroups_the_service_says_so(monkeypatch, tmp_p
             pass
     with pytest.raises(OptionError, match="auto, marker, cgroup"):
         ServiceOptions(containment="magic")
-
-
-def test_the_peak_and_the_oom_killer_are_read_where_the_kernel_tells(tmp_path):
-    cell = cgroup.Cgroup(str(tmp_path))
-    assert (cell.peak, cell.oom_killed) == (None, False)
-    (tmp_path / "memory.peak").write_text("123456\n")
-    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n")
-    assert (cell.peak, cell.oom_killed) == (123456, True)

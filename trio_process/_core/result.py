@@ -31,7 +31,8 @@ class ResourceUsage:
         user: CPU seconds in user mode.
         system: CPU seconds in the kernel.
         max_rss: Peak resident memory in bytes, None where the kernel's figure is not that of the child alone.
-        oom_killed: Whether the out-of-memory killer killed it; None where that isn't known (without a cgroup).
+        oom_killed: Whether the out-of-memory killer killed it; None where that isn't known (without a cgroup in which
+            memory is counted).
         core_dumped: Whether a core dump was written.
     """
 

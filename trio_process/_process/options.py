@@ -30,9 +30,10 @@ class ServiceOptions:
             first, then their record. A process that a task waits for keeps its output, and so does the last one to end.
         guardian: Kill the remaining processes if this program dies of SIGKILL.
         containment: How to find descendants that have left the group: ``"marker"``, by a variable in their environment;
-            ``"cgroup"``, which also finds descendants that have emptied their environment, and reports `oom_killed` and
-            the peak of memory where the kernel counts it (cgroups(7)), but takes 20 ms per start; ``"auto"`` is the
-            marker.
+            ``"cgroup"``, which also finds descendants that have emptied their environment, but takes 20 ms per start;
+            ``"auto"`` is the marker. If this program is alone in a delegated cgroup (``Delegate=yes`` of systemd), it
+            moves into one below, ``trio-process-main``, so that the kernel counts the memory of each process: then the
+            usage has `oom_killed` and the peak of memory.
         strays: Which orphans to reap, of those that the kernel gives to this process if it is PID 1 or a subreaper.
             ``"leave"``: none. ``"descendants"``: those of this service's processes; orphans of children that other code
             has started look like such children, and are left. ``"all"``: all children that the service has not started,

@@ -3,6 +3,11 @@
 A marker in the environment can't see a descendant that both emptied its environment and left the group. A cgroup can
 (cgroups(7)); moving a process into one takes the kernel 0.8 to 12 ms, more than a whole short run, so it is used
 on request only.
+
+The kernel counts the memory of a cgroup only if its parent passes the memory controller on, and a cgroup that does so
+can't hold processes itself ("no internal processes" in cgroups(7)). So if this process is alone in a cgroup that was
+delegated to it, it moves into a cgroup of its own, beside those of its children. Elsewhere memory is not counted: the
+controllers of a cgroup that isn't delegated belong to the service manager, and other processes are not ours to move.
 """
 
 from __future__ import annotations
@@ -14,29 +19,33 @@ from ..._core import ProcessError
 
 _MOUNTS: Final = "/proc/self/mountinfo"
 _OURS: Final = "/proc/self/cgroup"
+_MAIN: Final = "trio-process-main"  # the cgroup that this process moves into
+_DELEGATED: Final = ("user.delegate", "trusted.delegate")  # attributes by which systemd marks what it has delegated
 
 
 @final
 class Cgroups:
-    """The cgroup of a service, below our own, and in it one for each child.
+    """The cgroup of a service, below our own or beside it, and in it one for each child.
 
     Raises:
         ProcessError: A cgroup can't be created here.
     """
 
     def __init__(self, name: str) -> None:
-        own = _own_directory()
-        self.path = os.path.join(own, f"trio-process-{name}")
+        base = base_of(_own_directory())
+        self.path = os.path.join(base, f"trio-process-{name}")
         try:
             os.mkdir(self.path)
         except OSError as error:
             raise ProcessError(
-                f"containment='cgroup': no cgroup can be made in {own} ({error.strerror}); have one delegated "
+                f"containment='cgroup': no cgroup can be made in {base} ({error.strerror}); have one delegated "
                 "(systemd-run --user --scope -p Delegate=yes), or use containment='marker'"
             ) from error
         if not os.path.exists(os.path.join(self.path, "cgroup.kill")):
             os.rmdir(self.path)
             raise ProcessError("containment='cgroup' needs cgroup.kill (Linux 5.14); use containment='marker'")
+        if count_memory(base):
+            _write(self.path, "cgroup.subtree_control", "+memory")
 
     def make(self, name: str) -> Cgroup:
         """Create a cgroup for a child; may raise an OSError."""
@@ -69,11 +78,7 @@ class Cgroup:
 
     def kill(self) -> None:
         """Kill all processes in it, at once: no fork escapes (cgroups(7), "cgroup.kill")."""
-        try:
-            with open(os.path.join(self.path, "cgroup.kill"), "w") as file:
-                file.write("1")
-        except OSError:
-            pass  # it is checked again, and survivors are named
+        _write(self.path, "cgroup.kill", "1")  # it is checked again, and survivors are named
 
     @property
     def peak(self) -> int | None:
@@ -82,10 +87,10 @@ class Cgroup:
         return int(peak) if peak.isdigit() else None
 
     @property
-    def oom_killed(self) -> bool:
-        """Whether the kernel has killed a process in it because memory ran out."""
+    def oom_killed(self) -> bool | None:
+        """Whether the kernel has killed a process in it because memory ran out; None without the memory controller."""
         events = dict(line.split() for line in _read(self.path, "memory.events").splitlines())
-        return int(events.get("oom_kill", 0)) > 0
+        return int(events["oom_kill"]) > 0 if "oom_kill" in events else None
 
     def remove(self) -> None:
         """Remove it, when no process is in it any more."""
@@ -100,6 +105,58 @@ def _own_directory() -> str:
         raise ProcessError("containment='cgroup': there is no cgroup v2 file system here; use containment='marker'")
     root, place = mounted[0][3], mounted[0][4]  # proc_pid_mountinfo(5)
     return os.path.normpath(os.path.join(place, os.path.relpath(inside, root)))
+
+
+def base_of(own: str) -> str:
+    """Return the directory that our cgroups go into, given the one of the cgroup that this process is in."""
+    parent, name = os.path.split(own)
+    return parent if name == _MAIN else own
+
+
+def is_delegated(path: str) -> bool:
+    """Whether we may pass controllers on in a cgroup: systemd has marked it so, or it is a scope of this user's.
+
+    The user's manager marks nothing. In a scope it starts no process itself, as it does in the cgroup of a service for
+    ``ExecReload=``, which fails once the controllers are passed on.
+    """
+    for name in _DELEGATED:
+        try:
+            if os.getxattr(path, name) == b"1":
+                return True
+        except OSError:
+            pass  # not marked, or only root can see it
+    return path.endswith(".scope") and 0 != os.geteuid() == os.stat(path).st_uid
+
+
+def count_memory(base: str) -> bool:
+    """Have the kernel count the memory of each cgroup in this directory; return whether it does."""
+    if "memory" in _read(base, "cgroup.subtree_control").split():
+        return True
+    if "memory" not in _read(base, "cgroup.controllers").split() or not is_delegated(base):
+        return False
+    inside = _read(base, "cgroup.procs").split()
+    if inside:
+        own = os.path.join(base, _MAIN)
+        if inside != [str(os.getpid())] or not (_make(own) and _write(own, "cgroup.procs", "0")):
+            return False
+    return _write(base, "cgroup.subtree_control", "+memory")
+
+
+def _make(path: str) -> bool:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError:
+        return False  # too many, or not ours after all
+    return True
+
+
+def _write(path: str, name: str, value: str) -> bool:
+    try:
+        with open(os.path.join(path, name), "w") as file:
+            file.write(value)
+    except OSError:
+        return False  # not permitted, or gone in between
+    return True
 
 
 def _read(path: str, name: str) -> str:
