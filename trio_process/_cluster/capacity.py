@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import PurePosixPath
+from typing import Final
+
+_OURS: Final = "/proc/self/cgroup"
+_MOUNTED: Final = "/sys/fs/cgroup"
 
 
 def usable_slots() -> int:
     """Return how many processors this process may use: its affinity, its cgroup's quota, its Slurm allocation."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_value("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal():
-        count = min(count, max(1, int(quota[0]) // int(quota[1])))
+    for setting in _cgroup_settings("cpu.max"):
+        quota = setting.split()
+        if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal():
+            count = min(count, max(1, int(quota[0]) // int(quota[1])))
     # where Slurm does not bind tasks (TaskPlugin=task/none), only its environment says what was allocated (srun(1)); and
     # more processors may be configured than exist
     allocated = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
@@ -19,10 +25,7 @@ def usable_slots() -> int:
 
 def usable_memory() -> int | None:
     """Return how many bytes of memory this process may use, None if that can't be known."""
-    found = []
-    limit = _cgroup_value("memory.max")
-    if limit.isdecimal():
-        found.append(int(limit))
+    found = [int(limit) for limit in _cgroup_settings("memory.max") if limit.isdecimal()]
     allocated = os.environ.get("SLURM_MEM_PER_NODE", "")
     if allocated.isdecimal() and int(allocated):
         found.append(int(allocated) * 2**20)
@@ -49,12 +52,18 @@ def place() -> str:
         return ""
 
 
-def _cgroup_value(name: str) -> str:
-    """Return a setting of this process's cgroup (cgroups(7)), empty if it has none."""
+def _cgroup_settings(name: str) -> list[str]:
+    """Return a setting of this process's cgroup and of those above it, whose limits hold for it too (cgroups(7))."""
     try:
-        with open("/proc/self/cgroup") as file:
-            path = next((line[3:].strip() for line in file if line.startswith("0::")), "")
-        with open(f"/sys/fs/cgroup{path}/{name}") as file:
-            return file.read().strip()
+        with open(_OURS) as file:
+            inside = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
     except OSError:
-        return ""
+        return []
+    found = []
+    for path in (PurePosixPath(inside), *PurePosixPath(inside).parents):
+        try:
+            with open(f"{_MOUNTED}{path}/{name}") as file:
+                found.append(file.read().strip())
+        except OSError:
+            pass  # no such controller, or the root, which has no limits
+    return found
