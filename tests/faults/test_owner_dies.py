@@ -104,6 +104,8 @@ async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe(
             }
             await wait_until(lambda: ignored() == wanted)  # a shell, which has to get to its first line
             assert int(status()["VmRSS"].split()[0]) < 3000  # kB
+            with open(f"/proc/{pid}/cmdline", "rb") as file:  # which `ps` and `systemctl status` show
+                assert len(file.read()) < 150
             assert os.getsid(pid) == pid
             targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
             assert len(targets) == 2

@@ -20,6 +20,7 @@ from ..reap import open_pidfd
 # One shell and, at the end, a grep: no interpreter of ours to load (10 MB), and nothing it needs is ever swapped in then.
 # During an exec a process has no environment to be recognized by, so one scan that finds none is not enough.
 _SCRIPT: Final = r"""
+unset trio_process_script
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU PIPE USR1 USR2 ALRM
 while read -r line; do
     case $line in
@@ -73,13 +74,15 @@ class Guardian:
         self._start()
 
     def _start(self) -> None:
-        # nothing but the PATH: a variable `group_4711` of ours would make it kill that group
-        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        # nothing else of ours: a variable `group_4711` would make it kill that group. The script is a variable, because
+        # ps(1) and `systemctl status` show arguments.
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "trio_process_script": _SCRIPT}
+        words = ["trio-process-guardian", self._token, self._cgroup, str(self._limit)]
         theirs, ours = os.pipe()
         try:
             os.set_blocking(ours, False)
             child = Popen(
-                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", self._token, self._cgroup, str(self._limit)],
+                ["/bin/sh", "-c", 'eval "$trio_process_script"', *words],
                 stdin=theirs,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
