@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -252,6 +253,58 @@ def test_nohup_keeps_the_services_of_a_closed_terminal(site):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def manager(site):
+    """Return a socket that stands for the one of systemd."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(LIMIT)
+        sock.bind(str(site.directory / "notify"))
+        site.environment["NOTIFY_SOCKET"] = str(site.directory / "notify")
+        yield sock
+
+
+def test_systemd_is_told_when_the_services_are_ready_and_when_they_are_stopped(site, manager):
+    site.write("""
+[services.db]
+run = ["sh", "-c", "until test -e go; do sleep 0.05; done; echo db is up; exec sleep 1000"]
+ready = { line = "db is up" }
+""")
+    with foreground(site) as process:
+        seen(process, "db = starting")
+        assert select.select([manager], [], [], 0)[0] == []
+        (site.directory / "go").touch()
+        assert manager.recv(4096) == b"READY=1"
+        process.send_signal(signal.SIGTERM)
+        assert manager.recv(4096) == b"STOPPING=1"
+
+
+def test_systemd_is_told_although_a_service_fails_because_the_others_run_on(site, manager):
+    site.write('[services.bad]\nrun = "false"\nrestart = "never"\n[services.good]\nrun = "sleep 1000"\n')
+    with foreground(site):
+        assert manager.recv(4096) == b"READY=1"
+        assert site.states() == {"bad": "failed", "good": "ready"}
+
+
+def test_the_unit_of_systemd_starts_reloads_and_stops_the_services(site, manager):
+    unit = Path(__file__).parents[2].joinpath("docs", "examples", "up.service").read_text()
+    service = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert service["Type"] == "notify"
+    start, reload = (service[key].split()[1:] for key in ("ExecStart", "ExecReload"))
+    site.write('[services.web]\nrun = "sleep 1000"\n')
+    process = site.start(*start)
+    try:
+        assert manager.recv(4096) == b"READY=1"
+        site.write('[services.mail]\nrun = "sleep 1000"\n')
+        assert site.run(*reload).returncode == 0
+        assert list(site.states()) == ["mail"]
+        process.send_signal(signal.SIGTERM)
+        assert manager.recv(4096) == b"STOPPING=1"
+    finally:
+        process.terminate()
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == int(service["SuccessExitStatus"])
 
 
 @pytest.mark.parametrize("closed", [1, 2])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, final
 
@@ -73,7 +73,7 @@ async def serve(
     status, show = _Status(), make_show(supervisor)
     entry = DaemonEntry("up", str(instance.file), project=str(instance.file.parent))
     try:
-        async with Daemon(pid_file=instance.pid_file, registry_entry=entry) as daemon:
+        async with Daemon(pid_file=instance.pid_file, registry_entry=entry, ready=False) as daemon:
             _react_to_hangup(daemon, supervisor, settings, stops)
             with status.noting(stops):
                 async with (
@@ -85,7 +85,7 @@ async def serve(
                     supervisor,
                 ):
                     try:
-                        await daemon.run(_until_done, supervisor, settings)
+                        await daemon.run(_until_done, daemon, supervisor, settings)
                     finally:
                         show.end()
     except OutputLost as error:
@@ -107,10 +107,20 @@ async def _findable(instance: Instance) -> AsyncIterator[None]:
         yield
 
 
-async def _until_done(supervisor: Supervisor, settings: ServeSettings) -> None:
-    if not settings.until_done:
-        await trio.sleep_forever()
-    await supervisor.wait(check=False)
+async def _until_done(daemon: Daemon, supervisor: Supervisor, settings: ServeSettings) -> None:
+    async with open_scope() as nursery:
+        nursery.start_soon(_report_ready, daemon, supervisor)
+        if not settings.until_done:
+            await trio.sleep_forever()
+        await supervisor.wait(check=False)
+
+
+async def _report_ready(daemon: Daemon, supervisor: Supervisor) -> None:
+    """Report readiness to systemd once each service is ready, unless it can't become ready or nobody wants it."""
+    for name in {unit.spec.name for unit in supervisor.units}:
+        with suppress(ProcessError):
+            await supervisor.wait_ready(name)
+    daemon.set_ready(True)
 
 
 def _stop_signals(settings: ServeSettings) -> tuple[signal.Signals, ...]:
