@@ -209,6 +209,7 @@ async def test_the_unit_of_systemd_starts_a_program_that_tells_it_so(tmp_path):
     unit.read_string((EXAMPLES / "myapp.service").read_text())
     service = unit["Service"]
     assert service["Type"] == "notify"
+    assert service["Environment"] == f"HOME=/var/lib/{service['StateDirectory']}"  # a system user has no home
     program, script, *arguments = service["ExecStart"].split()
     assert Path(program).name == "python"
     path = tmp_path / "notify"

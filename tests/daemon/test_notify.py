@@ -6,12 +6,9 @@ import os
 import re
 import signal
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 import trio
-from forked import program_of_trio
 from support import wait_until
 
 from trio_process._daemon import Daemon
@@ -246,12 +243,3 @@ async def test_a_hangup_while_stopping_is_ignored(manager, caplog):
             os.kill(os.getpid(), signal.SIGHUP)
             await wait_until(lambda: "SIGHUP ignored: the daemon is stopping" in caplog.text)
         assert state_messages(manager.rest()) == ["READY", "STOPPING"]
-
-
-async def test_a_program_that_execs_after_the_block_keeps_its_tie(manager):
-    example = Path(__file__).parents[2] / "docs" / "examples" / "exec_itself.py"
-    command = [sys.executable, str(example)]
-    with trio.fail_after(60):
-        done = await trio.run_process(command, capture_stdout=True, **program_of_trio(command))
-    assert done.stdout == b"False\nFalse\n"
-    assert state_messages(manager.rest()) == ["READY", "STOPPING"] * 2
