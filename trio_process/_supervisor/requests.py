@@ -156,7 +156,9 @@ async def reload(roster: Roster, units: Iterable[UnitSpec]) -> tuple[ReloadPlan,
 
     def check() -> bool | None:
         _drop_come_up(roster, pending)
-        return True if all([_is_held_up(roster, replica, UnitState.READY) for replica in pending]) else None
+        # one that isn't wanted may still be ready itself: it is to stop, and nothing holds it up
+        held_up = [replica.is_wanted and _is_held_up(roster, replica, UnitState.READY) for replica in pending]
+        return True if all(held_up) else None
 
     try:
         await roster.until(check)
