@@ -6,6 +6,7 @@ import math
 import re
 import sys
 
+import attrs
 import click
 import pytest
 import trio
@@ -21,6 +22,7 @@ from trio_process._cli.views.render import choose_rows, frame, frame_lines
 from trio_process._core import (
     ActionProcessExited,
     ActionProcessOutput,
+    AgentLostError,
     Bus,
     CommandResult,
     EndReason,
@@ -104,6 +106,22 @@ class Closed(io.StringIO):
 
     def write(self, text):
         raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        ({"code": 255, "host": "node"}, "was lost (agent one: it has ended) after 1 s, on node"),
+        ({"code": None, "host": "node"}, "was lost (agent one: it has ended) after 1 s, on node"),
+        ({"code": None}, "was not run (agent one: it has ended) after 1 s"),
+    ],
+)
+def test_a_task_that_was_lost_ends_with_the_reason(ended, words):
+    lost = "agent one: it has ended\n  srun: error: Node failure on n1"
+    one = result(spec("a"), SpecState.FAILED, reason=EndReason.LOST, lost=lost, **ended)
+    one = attrs.evolve(one, error=AgentLostError(one.command_result))
+    text = as_text(account(whole(one), summarize(whole(one), "a"), 200), 200)
+    assert f"FAILED a: {words}\n" in text
 
 
 def test_a_frame_is_drawn_without_a_write_to_the_terminal_which_may_be_closed():

@@ -232,6 +232,9 @@ def ending(result: RunResult) -> str:
         words = "it wants the terminal"
     elif ended.reason in _ENDINGS:
         words = _ENDINGS[ended.reason]
+    elif ended.lost is not None:
+        began = ended.exit_code is not None or ended.host is not None
+        words = f"{'was lost' if began else 'was not run'} ({one_line(ended.lost.splitlines()[0])})"
     elif ended.signal_name:
         words = f"died of {ended.signal_name}"
     else:
