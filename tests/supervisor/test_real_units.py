@@ -54,8 +54,8 @@ async def test_a_restart_is_not_later_than_its_backoff_needs():
             await web.wait("starting", timeout=30)
             delays.append(time.monotonic() - began)
             await web.wait("ready", timeout=30)
-        # each backoff is twice the last: 0.05, 0.1, 0.2, 0.4, 0.8
-        assert min(delay - 0.05 * 2**number for number, delay in enumerate(delays)) < 0.1
+        # each backoff is twice the last: 0.05, 0.1, 0.2, 0.4, 0.8; nothing looks once a second
+        assert min(delay - 0.05 * 2**number for number, delay in enumerate(delays)) < 0.9
 
 
 FLOOD = "echo listening; head -c 200000 /dev/zero | tr '\\0' '\\n'; exec sleep 1000"
