@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from trio_process import ControlServer, Probe, RestartPolicy, Service, Supervisor, UnitSpec
 from trio_process._control.live import sampler as sampler_module
+from trio_process._daemon.health import accept
 
 WEB = UnitSpec(
     name="web",
@@ -365,7 +366,8 @@ async def return_shortly_before_it(scope):
         (return_shortly_before_it, type(None)),
     ],
 )
-async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation(body, left_with):
+async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation(monkeypatch, body, left_with):
+    monkeypatch.setattr(accept, "_DRAIN", 25.0)
     entered = trio.Event()
     error = None
     with trio.fail_after(30):
@@ -390,4 +392,4 @@ async def test_a_handler_that_never_ends_does_not_hold_up_a_cancellation(body, l
             except (ValueError, ExceptionGroup) as raised:
                 error = raised
             assert type(error) is left_with
-            assert trio.current_time() - began < 0.9  # without a cancellation, it has a second
+            assert trio.current_time() - began < 20  # without a cancellation, it would have all of that
