@@ -394,7 +394,8 @@ def test_a_colour_that_a_service_does_not_reset_stays_with_its_lines():
     assert lines.output("a", "\x1b[31mred") == "a | \x1b[31mred\x1b[0m\n"
     assert lines.output("b", "plain") == "b | plain\n"
     assert lines.output("a", "still") == "a | \x1b[31mstill\x1b[0m\n"
-    lines.change("a", "starting", "conditions hold")
+    assert lines.change("a", "starting", "conditions hold") == "a = starting\n"  # the state says as much
+    assert lines.change("b", "backoff", "liveness lost") == "b = backoff: liveness lost\n"
     assert lines.output("a", "another process") == "a | another process\n"
 
 

@@ -8,13 +8,18 @@ from typing import Any, Final, final
 
 import click
 
-from ..._supervisor import UnitChanged
+from ..._supervisor import UnitChanged, UnitEvent
 from ..colour import Colour
 from ..text import cell_ljust, cells, logged, one_line
 
 _COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_magenta")
 STATE_COLOURS: Final = {"ready": "green", "failed": "red", "unready": "yellow", "backoff": "yellow"}
 _WIDEST: Final = 24
+_AS_EXPECTED: Final = frozenset({
+    UnitEvent.WANTED, UnitEvent.UNWANTED, UnitEvent.CONDITIONS_HOLD, UnitEvent.BECAME_READY, UnitEvent.ENDED_WELL,
+    UnitEvent.DELAY_OVER, UnitEvent.GONE_UNWANTED, UnitEvent.GONE_WANTED,
+})  # fmt: skip
+"""Reasons that say no more than the new state does."""
 
 
 @final
@@ -52,7 +57,7 @@ class Lines:
         """Return the line for a change of a service's state."""
         if state == "starting":
             self._colours.pop(name, None)  # those of the last run
-        why = f": {one_line(reason)}" if reason else ""
+        why = f": {one_line(reason)}" if reason and reason not in _AS_EXPECTED else ""
         word = coloured(state, STATE_COLOURS.get(state), bold=True) if self._colour else state
         return f"{self._prefix(name)} = {word}{why}\n"
 
