@@ -1,9 +1,12 @@
 """Frames of a WebSocket: those that break the protocol end it with the reason, and none comes within another."""
 
+import gc
 import json
 import struct
+import time
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from asking import LIMIT, ask, connect, serving
 from trio.testing import wait_all_tasks_blocked
@@ -116,6 +119,34 @@ async def test_a_message_in_fragments_and_pings_between_them_is_no_fault():
             events = [event async for event in received(stream, client)]
         assert [bytes(event.payload) for event in events if isinstance(event, Pong)] == [b"mine"]
         assert events[-1].code == 1000
+
+
+@pytest.fixture
+def _no_collections():
+    gc.disable()  # one of a large heap takes longer than what is measured
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collections")
+async def test_a_flood_of_empty_frames_leaves_others_their_turn():
+    longest = 0.0
+
+    async def measure():
+        nonlocal longest
+        while True:
+            began = time.thread_time()
+            await trio.lowlevel.checkpoint()
+            longest = max(longest, time.thread_time() - began)
+
+    async with serving() as (control, _), opened(control, frame(TEXT)) as (stream, client):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(measure)
+            await stream.send_all(frame(0) * 11_000 + closing(1000))
+            events = [event async for event in received(stream, client)]
+            nursery.cancel_scope.cancel()
+    assert events[-1].code == 1000
+    assert longest < 0.03
 
 
 async def test_no_ping_comes_within_a_message_that_waits_for_a_slow_reader(tmp_path, caplog):
