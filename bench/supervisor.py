@@ -162,6 +162,7 @@ class Running:
         self._process = process
         self._drops_signals = drops_signals
         self._program = program
+        self._count = count
         self._known: set[int] = set()
         self.up = self._until(lambda: len(self.services()) >= count)
 
@@ -207,6 +208,8 @@ class Running:
 
     def restart(self) -> float:
         """Kill a service, and return after how many seconds there is another one."""
+        # circusd sometimes starts two for one that was killed, and stops one of them later, which it doesn't replace
+        self._until(lambda: len(self.services()) == self._count)
         before = self.services()
         os.kill(min(before), signal.SIGKILL)
         return self._until(lambda: self.services() - before)
