@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 import trio
 from harness import Program, a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
 from support import is_gone, process_of, wait_gone, wait_until
+
+from trio_process._process.containment import Guardian
+from trio_process._process.reactor import Reactor
 
 _OWNER = """
 service = Service(options=ServiceOptions(guardian=True, grace_period=30))
@@ -82,7 +85,7 @@ def guardians(owner):
     return found
 
 
-async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe():
+async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe_and_table():
     with trio.fail_after(60):
         async with running(program(_OWNER, new_tag())) as owner:
             pid = int(await read_line(owner))
@@ -108,10 +111,32 @@ async def test_a_guardian_is_small_alone_in_its_session_and_holds_only_its_pipe(
                 assert len(file.read()) < 150
             assert os.getsid(pid) == pid
             targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
-            assert len(targets) == 2
+            assert len(targets) == 3
             assert os.devnull in targets
             await kill_owner(owner)
             await wait_gone(pid)
+
+
+async def test_a_guardian_kills_the_groups_in_its_table_and_no_others():
+    reactor = Reactor()
+    with trio.fail_after(60), a_stranger("sleep", "3596", start_new_session=True) as stranger, ExitStack() as stack:
+        stack.callback(reactor.close)
+        guardian = Guardian("a-token-of-none", 123456789, reactor)
+        stack.callback(guardian.close)
+        guarded = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(30)]
+        for child in guarded:
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+            guardian.add(child.pid)
+        guardian.add(stranger.pid)
+        guardian.discard(guarded[3].pid)  # two lines to be used again
+        guardian.discard(stranger.pid)
+        guardian.discard(stranger.pid)
+        guardian.add(guarded[3].pid)
+        guardian.add(guarded[3].pid)
+        with open(os.devnull) as null:
+            os.dup2(null.fileno(), guardian._pipe)  # so the pipe ends
+        await wait_until(lambda: all(child.poll() == -signal.SIGKILL for child in guarded))
 
 
 async def test_a_guardian_heeds_no_variable_of_its_owner():

@@ -36,8 +36,8 @@ The sweep (`Sweeper`)
     are gone. A process that is still there `STUCK_AFTER` seconds after SIGKILL is reported as a `Survivor`.
 
 The guardian
-    None of this runs after SIGKILL of this program. The guardian is a small shell that reads the ids of live groups from
-    a pipe, and kills groups and marked processes when that pipe ends.
+    None of this runs after SIGKILL of this program. The guardian is a small shell that waits for the end of a pipe, reads
+    the ids of live groups from a table in memory, and kills these groups and marked processes.
 
 None of them sees a descendant without group, environment and limit mark, outside of a cgroup; nor a process that a
 descendant has asked another program to start (systemd-run, at, docker), which doesn't descend from anything here.

@@ -1,8 +1,11 @@
 """The guardian: a small shell that kills our children when this process dies of SIGKILL.
 
-It reads the live groups from a pipe, and learns of our death by end of file on it. There is no window between a spawn and
-the line that reports it: our end of the pipe is close-on-exec, so a child between fork and exec holds a copy, and the
-guardian can't see end of file before the child has exec'd, with our marker in its environment, by which it is found.
+It learns of our death by the end of a pipe, and then reads the live groups from a table: a file in memory that both hold.
+Lines through the pipe would wake it twice for each child; in the table, a group is one write(2) that nothing waits for.
+
+There is no window between a spawn and its entry in the table: our end of the pipe is close-on-exec, so a child between
+fork and exec holds a copy, and the guardian can't see the end before the child has exec'd, with our marker in its
+environment, by which it is found.
 """
 
 from __future__ import annotations
@@ -17,19 +20,15 @@ from ..._core import close_in_forks, forget_descriptor, logger
 from ..reactor import Reactor
 from ..reap import open_pidfd
 
-# One shell and, at the end, a grep: no interpreter of ours to load (10 MB), and nothing it needs is ever swapped in then.
-# During an exec a process has no environment to be recognized by, so one scan that finds none is not enough.
+# One shell and, at the end, a few tools: no interpreter of ours to load (10 MB). During an exec a process has no
+# environment to be recognized by, so one scan that finds none is not enough. Its stdin is the table, its stdout the pipe:
+# for dash(1), the number of a descriptor has one digit.
 _SCRIPT: Final = r"""
 unset trio_process_script
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU PIPE USR1 USR2 ALRM
-while read -r line; do
-    case $line in
-        +*) eval "group_${line#+}=1" ;;
-        -*) unset "group_${line#-}" ;;
-    esac
-done
-for name in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do
-    kill -s KILL -- "-$name" 2>/dev/null
+read -r end <&1
+for group in $(cat); do
+    kill -s KILL -- "-$group" 2>/dev/null
 done
 [ -z "$2" ] || echo 1 > "$2/cgroup.kill"
 round=0 quiet=0
@@ -48,12 +47,14 @@ while [ -n "$2" ] && [ -d "$2" ] && [ "$round" -lt 100 ]; do
 done
 """
 
+_BLANK: Final = b"%11s" % b"\n"  # a PID has at most ten digits
+
 
 @final
 class Guardian:
     """One helper per service, started before the first child.
 
-    It is in a session of its own and ignores the terminal's signals; it holds none of our descriptors except its pipe.
+    It is in a session of its own and ignores the terminal's signals; it holds no descriptors but its pipe and the table.
 
     Args:
         token: The marker of our children in their environment.
@@ -67,24 +68,28 @@ class Guardian:
         self._limit = limit
         self._cgroup = cgroup
         self._reactor = reactor
-        self._groups: set[int] = set()
+        self._table = os.memfd_create("trio-process-groups")  # one line for each group, blank while it is free
+        self._lines: dict[int, int] = {}  # the line of each group
+        self._free: list[int] = []
         self._pipe = -1
         self._pidfd = -1
         self.pid: int | None = None
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            os.close(self._table)
+            raise
 
     def _start(self) -> None:
-        # nothing else of ours: a variable `group_4711` would make it kill that group. The script is a variable, because
-        # ps(1) and `systemctl status` show arguments.
+        # nothing else of ours. The script is a variable, because ps(1) and `systemctl status` show arguments.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "trio_process_script": _SCRIPT}
         words = ["trio-process-guardian", self._token, self._cgroup, str(self._limit)]
         theirs, ours = os.pipe()
         try:
-            os.set_blocking(ours, False)
             child = Popen(
                 ["/bin/sh", "-c", 'eval "$trio_process_script"', *words],
-                stdin=theirs,
-                stdout=DEVNULL,
+                stdin=self._table,
+                stdout=theirs,
                 stderr=DEVNULL,
                 cwd="/",
                 env=environment,
@@ -101,7 +106,6 @@ class Guardian:
         self._pipe = ours
         close_in_forks(ours)  # a fork that lives on would keep it from seeing our end
         self._reactor.watch(self._pidfd, self._replace)
-        self._tell("".join(f"+{group}\n" for group in self._groups))
 
     def _replace(self) -> None:
         """Start another guardian, because this one was killed."""
@@ -117,29 +121,27 @@ class Guardian:
 
     def add(self, group: int) -> None:
         """Guard a group."""
-        self._groups.add(group)
         if self._pipe < 0:
             self._restart()  # no other one could be started when the last one died
-        else:
-            self._tell(f"+{group}\n")
+        line = self._lines.get(group)  # something else may have reaped the last process with this PID
+        if line is None:
+            line = self._lines[group] = self._free.pop() if self._free else len(self._lines)
+        try:
+            self._write(line, b"%10d\n" % group)
+        except OSError as error:  # no memory for another page
+            del self._lines[group]
+            self._free.append(line)
+            logger.error("the guardian has no room for a group (%s): SIGKILL of this process would leave it", error)
 
     def discard(self, group: int) -> None:
         """Release a group, before its leader is reaped and its id may be reused."""
-        self._groups.discard(group)
-        self._tell(f"-{group}\n")
+        line = self._lines.pop(group, None)
+        if line is not None:
+            self._write(line, _BLANK)
+            self._free.append(line)
 
-    def _tell(self, text: str) -> None:
-        if self._pipe < 0 or not text:
-            return
-        try:
-            if os.write(self._pipe, text.encode()) == len(text):
-                return
-        except BrokenPipeError:
-            return  # it has just died, and the next one gets all groups
-        except BlockingIOError:
-            pass
-        # It is stopped, or starved, and its pipe full: a lost line would leave it with a stale group, so it is replaced.
-        self._replace()
+    def _write(self, line: int, text: bytes) -> None:
+        os.pwrite(self._table, text, line * len(_BLANK))
 
     def _end(self) -> None:
         if self._pidfd < 0:
@@ -159,3 +161,4 @@ class Guardian:
     def close(self) -> None:
         """End it: all of its groups have ended."""
         self._end()
+        os.close(self._table)
