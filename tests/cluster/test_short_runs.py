@@ -1,5 +1,6 @@
 """How many messages a run takes: the agent is served in this process, and what passes between both ends is noted."""
 
+import gc
 import time
 from types import SimpleNamespace
 
@@ -8,10 +9,21 @@ import trio
 import trio.testing
 from silent import SilentChannel
 
-from trio_process import ActionProcessExited, ActionProcessStarted, EndReason, ProgramNotFoundError, RunOptions, Status
+from trio_process import (
+    ActionProcessExited,
+    ActionProcessStarted,
+    EndReason,
+    ProgramNotFoundError,
+    RunOptions,
+    ServiceOptions,
+    Status,
+)
 from trio_process._cluster import AgentServer, tap
 from trio_process._cluster.messages import Exited, Over, Spawn, Started, decode
+from trio_process._cluster.remote import RemoteHandle
 from trio_process._cluster.wire import Kind, Parser
+from trio_process._process.lifecycle import Lifecycle
+from trio_process._process.local.handle import LocalHandle
 from trio_process.cluster import AgentState, ClusterService
 
 
@@ -140,6 +152,35 @@ async def test_a_run_that_can_not_start_says_so(agent):
         with pytest.raises(ProgramNotFoundError):
             await cluster.run("no-such-program")
         assert [type(message).__name__ for message in agent.answered] == ["Failed"]
+
+
+SCRIPTS = {
+    "no output": "exit 0",
+    "output": "echo one; echo two >&2; sleep 0.05; echo three",
+    "a descendant": "sleep 60 & echo hello",
+    "a lot of output": "head -c 3000000 /dev/zero",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+async def test_neither_end_leaves_anything_of_a_run_to_the_garbage_collector(agent, script):
+    async with ClusterService(agent, options=ServiceOptions(retain=0)) as cluster:
+        with cluster.subscribe(ActionProcessExited) as events:
+            for count in (2, 3):
+                gc.collect()
+                gc.disable()
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                try:
+                    for _ in range(count):
+                        await cluster.run("sh", "-c", script, disable_capture=True)
+                        await events.receive()
+                    gc.collect()
+                    left = [type(found) for found in gc.garbage]  # the first runs import modules
+                finally:
+                    gc.set_debug(0)
+                    gc.garbage.clear()
+                    gc.enable()
+    assert not {Lifecycle, RemoteHandle, tap.TappedHandle, LocalHandle} & set(left)
 
 
 async def test_a_start_is_reported_after_a_full_interval_and_not_after_the_end():

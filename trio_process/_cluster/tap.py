@@ -7,7 +7,7 @@ the child waits in its `write`, as it would for a slow reader here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import trio
@@ -34,18 +34,39 @@ class Tap:
         prompt: Whether its start must be reported at once.
     """
 
+    __slots__ = (
+        "_flushed",
+        "_outflows",
+        "asked_to_end",
+        "id",
+        "link",
+        "pid",
+        "process",
+        "prompt",
+        "signals",
+        "survivors",
+        "when_room",
+    )
+
     def __init__(self, link: Link, process: int, *, prompt: bool) -> None:
         self.link = link
         self.process = process
         self.prompt = prompt
         self.pid: int | None = None  # until its start is reported
         self.id = ""
-        self.outflows = {stream: Outflow(link, kind, process) for stream, kind in _KINDS.items()}
-        self.survivors: list[Survivor] = []
+        self.survivors: Sequence[Survivor] = ()
         self.signals: set[int] = set()  # that the client has sent
         self.asked_to_end = False  # by the client, so that the end is not the agent's doing
         self.when_room: Callable[[], object] | None = None
-        self._flushed = trio.lowlevel.ParkingLot()
+        self._outflows: dict[Stream, Outflow] = {}  # most processes write to one stream at most
+        self._flushed: trio.lowlevel.ParkingLot | None = None  # made when a task waits
+
+    def outflow(self, stream: Stream) -> Outflow:
+        """Return the sending side of a stream."""
+        outflow = self._outflows.get(stream)
+        if outflow is None:
+            outflow = self._outflows[stream] = Outflow(self.link, _KINDS[stream], self.process)
+        return outflow
 
     def report_start(self) -> None:
         """Report the start, unless that was done."""
@@ -55,29 +76,35 @@ class Tap:
 
     def add_credit(self, stream: Stream, count: int) -> None:
         """Add credit for a stream, and resume reading if the child has waited for it."""
-        self.outflows[stream].add(count)
+        self.outflow(stream).add(count)
         if self.when_room is not None:
             self.when_room()
         if not self.held:
-            self._flushed.unpark_all()
+            self._wake()
 
     @property
     def held(self) -> int:
         """How many bytes are waiting for credit."""
-        return sum([outflow.held for outflow in self.outflows.values()])
+        return sum([outflow.held for outflow in self._outflows.values()]) if self._outflows else 0
 
     async def flushed(self) -> None:
         """Wait until all output of the child has been sent, or can't be sent any more."""
         while self.held and self.link.broken is None:
+            if self._flushed is None:
+                self._flushed = trio.lowlevel.ParkingLot()
             await self._flushed.park()
+
+    def _wake(self) -> None:
+        if self._flushed is not None:
+            self._flushed.unpark_all()
 
     def give_up(self) -> None:
         """Stop waiting for credit: the connection has ended, and the child's pipes must be read during its grace period."""
-        for outflow in self.outflows.values():
-            outflow.release()
+        for stream in Stream:
+            self.outflow(stream).release()
         if self.when_room is not None:
             self.when_room()
-        self._flushed.unpark_all()
+        self._wake()
 
 
 @final
@@ -160,7 +187,7 @@ class TappedHandle(HandleBetween):
     def received(self, stream: Stream, data: bytes) -> None:
         """Send a chunk; without credit for the next one, stop reading for now."""
         self._tap.report_start()
-        outflow = self._tap.outflows[stream]
+        outflow = self._tap.outflow(stream)
         outflow.write(data)
         if outflow.room < CHUNK and not self._reaped and stream not in self._waiting:
             self._waiting += (stream,)
@@ -170,7 +197,7 @@ class TappedHandle(HandleBetween):
     def _read_on(self) -> None:
         waiting, self._waiting = self._waiting, ()
         for stream in waiting:
-            if self._tap.outflows[stream].room < CHUNK:
+            if self._tap.outflow(stream).room < CHUNK:
                 self._waiting += (stream,)
             elif not self._reaped:
                 try:
@@ -218,10 +245,14 @@ class TappedHandle(HandleBetween):
 
     def reap(self) -> ExitInfo:
         """Pass it on."""
-        self._reaped = True
+        self._end()
         return super().reap()
 
     def abandon(self) -> None:
         """Pass it on."""
-        self._reaped = True
+        self._end()
         super().abandon()
+
+    def _end(self) -> None:
+        self._reaped = True
+        self._tap.when_room = None  # it refers to this: the collector would have to free both

@@ -246,28 +246,22 @@ class LifecycleHost(Protocol):
         """Called when a child has ended, or can't be killed."""
 
 
-@final
-class PendingHandle:
-    """The handle of a child that is still being started: it has no streams, and queues the requests that come early.
+class AbsentHandle:
+    """The handle of a process of which nothing is left: it does nothing.
 
-    Attributes:
-        requests: The queue, oldest first.
+    Args:
+        has_stdin: Whether the process was started with a stdin to write to.
     """
 
-    __slots__ = ("requests",)
+    __slots__ = ("has_stdin",)
 
     pid = None
     host = None
     open_streams = 0
-    has_stdin = False
     launching = False
 
-    def __init__(self) -> None:
-        self.requests: tuple[Request, ...] = ()
-
-    def ask(self, request: Request) -> None:
-        """Queue a request until the child has started."""
-        self.requests += (request,)
+    def __init__(self, *, has_stdin: bool = False) -> None:
+        self.has_stdin = has_stdin
 
     async def launched(self, options: RunOptions, *, prompt: bool) -> ProcessStartError | None:
         """Never called: there is nothing to wait for."""
@@ -314,7 +308,30 @@ class PendingHandle:
 
     async def write_stdin(self, data: bytes) -> None:  # noqa: ARG002 - as in the protocol
         """Raise `ProcessNotRunningError`."""
-        raise ProcessNotRunningError("the process has not started yet, so it takes no input")
+        raise ProcessNotRunningError("the process has not started yet, or has ended, so it takes no input")
 
     def close_stdin(self) -> None:
         """Do nothing."""
+
+
+@final
+class PendingHandle(AbsentHandle):
+    """The handle of a child that is still being started: it has no streams, and queues the requests that come early.
+
+    Attributes:
+        requests: The queue, oldest first.
+    """
+
+    __slots__ = ("requests",)
+
+    def __init__(self) -> None:
+        self.has_stdin = False
+        self.requests: tuple[Request, ...] = ()
+
+    def ask(self, request: Request) -> None:
+        """Queue a request until the child has started."""
+        self.requests += (request,)
+
+
+ENDED_HANDLES: Final = (AbsentHandle(), AbsentHandle(has_stdin=True))
+"""The handles of processes that were reaped, by whether they had a stdin: they need none of their own any more."""

@@ -64,7 +64,7 @@ from .._core import (
     Stream,
     shown_command,
 )
-from .backend import Handle, LifecycleHost, PendingHandle, Survivor
+from .backend import ENDED_HANDLES, Handle, LifecycleHost, PendingHandle, Survivor
 from .end_reason import Request, reason_of
 from .lifecycle_events import publish_exited, publish_started
 from .output import Backpressure, Drain, OutputRouter
@@ -110,7 +110,7 @@ class Lifecycle:
     Attributes:
         phase: Its phase.
         record: The facts about it.
-        handle: The child itself; a `PendingHandle` until it has started.
+        handle: The child itself; a `PendingHandle` until it has started, an `AbsentHandle` once it is reaped.
         host: Its service.
         output: Where its output goes; `last_output` is when some was last read, on Trio's clock.
         managed_ref: A weak reference to its `ManagedProcess`, None while there is none.
@@ -265,9 +265,11 @@ class Lifecycle:
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:
-        self._limits = self._drain = self._kill_now = None  # they refer to this: the collector would have to free it
-        self.handle.close_outputs()
-        info = self.handle.reap()
+        # what refers to this is given up: the collector would have to free it
+        self._limits = self._drain = self._kill_now = self.backpressure = None
+        handle, self.handle = self.handle, ENDED_HANDLES[self.handle.has_stdin]
+        handle.close_outputs()
+        info = handle.reap()
         cause = self.stopping.cause(info.exit_code) if self.stopping is not None else reason_of((), info.exit_code)
         if self.stopping is not None:
             self.stopping.end()
