@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from operator import attrgetter, is_
 from pathlib import Path
 from signal import SIGTERM
@@ -123,79 +124,26 @@ class RunOptions:
     __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
-        # Written out instead of thirty attrs validators, which cost more than the fork: 20 µs where all is default. Most
-        # runs give a command and arguments only, and one comparison with the defaults (0.9 µs) answers for the rest.
+        # Instead of thirty attrs validators, which cost more than the fork: 20 µs where all is default. Most runs give a
+        # command and arguments only, and one comparison with the defaults (0.9 µs) answers for the rest.
         put = object.__setattr__
         if isinstance(self.command, Secret):
             raise OptionError("command must be a str, bytes or path; a Secret can only be an argument")
         put(self, "command", checks.path("command", self.command))
         if self.args != () or type(self.args) is not tuple:
             put(self, "args", checks.arguments("args", self.args))
-        if all(map(is_, _rest_of(self), _DEFAULTS)):
+        rest = _rest_of(self)
+        if all(map(is_, rest, _DEFAULTS)):
             return
-        self._check_surroundings()
-        self._check_output()
-        self._check_end()
-        self._check_execution()
-        self._check_detached()
-
-    def _check_surroundings(self) -> None:
-        put = object.__setattr__
-        if self.cwd is not None:
-            put(self, "cwd", checks.path("cwd", self.cwd))
-        # an empty one is not kept either, as later additions by the caller aren't checked
-        put(self, "env", checks.environment("env", self.env) if self.env != {} else checks.NOTHING)
-        if self.name is not None:
-            checks.text("name", self.name)
-        put(self, "stdin", _stdin(self.stdin))
-        for option in ("stdout", "stderr"):
-            value = getattr(self, option)
-            if value is not Stdio.PIPE:
-                put(self, option, _target(option, value))
-
-    def _check_output(self) -> None:
-        if self.buffer_size is not None:
-            checks.whole("buffer_size", self.buffer_size, infinite=True)
+        for option, value, usual in zip(_CHECKS, rest, _DEFAULTS, strict=True):
+            if value is not usual:
+                put(self, option, _CHECKS[option](option, value))
         if self.encoding != "utf-8" or self.errors != "replace":
             _known_codec(self.encoding, self.errors)
-        checks.whole("max_line", self.max_line, least=4)  # a character of UTF-8 must fit
-        if self.max_output is not None:
-            checks.whole("max_output", self.max_output)
-        if self.log_file is not None:
-            object.__setattr__(self, "log_file", checks.file_path("log_file", self.log_file))
-        checks.whole("log_max_bytes", self.log_max_bytes)
-        checks.whole("log_keep", self.log_keep)
-        for option in ("disable_capture", "echo", "redact"):
-            if getattr(self, option) is not False:
-                checks.flag(option, getattr(self, option))
-
-    def _check_end(self) -> None:
-        put = object.__setattr__
-        for option in ("timeout", "idle_timeout", "grace_period"):
-            value = getattr(self, option)
-            if value is not None:
-                put(self, option, checks.seconds(option, value, positive=option == "idle_timeout"))
-        if self.stop_signal is not SIGTERM:
-            put(self, "stop_signal", signal_number(self.stop_signal, "stop_signal"))
-        if self.ok_exit_codes is not _SUCCESS:
-            put(self, "ok_exit_codes", _exit_codes(self.ok_exit_codes))
-        checks.flag("kill_group", self.kill_group)
-        checks.flag("detach", self.detach)
-
-    def _check_execution(self) -> None:
-        """Check the options that apply before exec, and those for placing the process."""
-        if self.umask is not None and not 0 <= checks.whole("umask", self.umask) <= 0o777:
-            raise OptionError(f"umask must be 0 to 0o777, got {self.umask!r}")
-        if self.user is not None:
-            find_user(self.user)
-        if self.nice is not None and not -20 <= checks.whole("nice", self.nice, least=-20) <= 19:
-            raise OptionError(f"nice must be -20 to 19, got {self.nice!r}")
-        object.__setattr__(self, "limits", _limits(self.limits) if self.limits != {} else checks.NOTHING)
-        object.__setattr__(self, "resources", _resources(self.resources) if self.resources != {} else checks.NOTHING)
+        if self.detach:
+            self._check_detached()
 
     def _check_detached(self) -> None:
-        if not self.detach:
-            return
         if self.log_max_bytes:
             raise OptionError(
                 "a detached process writes its log_file itself: log_max_bytes can't rotate it; use logrotate"
@@ -256,9 +204,6 @@ def masker_for(options: RunOptions) -> Masker:
 _FIELDS: Final = frozenset(field.name for field in attrs.fields(RunOptions))
 _SLOTS: Final = tuple(getattr(RunOptions, field.name) for field in attrs.fields(RunOptions))
 _all_of: Final = attrgetter(*(field.name for field in attrs.fields(RunOptions)))
-_REST: Final = tuple(field for field in attrs.fields(RunOptions) if field.name not in {"command", "args"})
-_rest_of: Final = attrgetter(*(field.name for field in _REST))
-_DEFAULTS: Final = tuple(field.default for field in _REST)
 
 
 def make_options(command: object, args: tuple[object, ...], options: Mapping[str, Any]) -> RunOptions:
@@ -273,7 +218,7 @@ def _all_text(args: tuple[object, ...]) -> bool:
     return not args or all([type(arg) is str for arg in args])
 
 
-def _stdin(value: object) -> StdinSource:
+def _stdin(_: str, value: object) -> StdinSource:
     if value is None or isinstance(value, (Stdio, bytes, str, Path)):
         if value is Stdio.STDOUT:
             raise OptionError("stdin can't be Stdio.STDOUT")
@@ -325,7 +270,7 @@ def _known_codec(encoding: object, errors: object) -> None:
         ) from None
 
 
-def _exit_codes(values: object) -> tuple[int, ...]:
+def _exit_codes(_: str, values: object) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise OptionError(f"ok_exit_codes must be a list or tuple of whole numbers, got {values!r}")
     codes = tuple(values)
@@ -358,7 +303,7 @@ def find_user(user: object) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
 
 
-def _limits(values: object) -> dict[str, int | tuple[int, int]]:
+def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
     import resource  # noqa: PLC0415 - only where limits are asked for
 
     if not isinstance(values, Mapping):
@@ -380,13 +325,13 @@ def _limits(values: object) -> dict[str, int | tuple[int, int]]:
         if hard != -1 and (soft == -1 or soft > hard):
             raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)
-    return checked
+    return checked or checks.NOTHING
 
 
 _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
 
 
-def _resources(values: object) -> dict[str, int]:
+def _resources(_: str, values: object) -> Mapping[str, int]:
     if not isinstance(values, Mapping):
         raise OptionError(f"resources must map names to numbers, such as {{'cpus': 2}}; got {values!r}")
     checked: dict[str, int] = {}
@@ -394,4 +339,63 @@ def _resources(values: object) -> dict[str, int]:
         if name not in _RESOURCES:
             raise OptionError(f"resources: unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
         checked[name] = int(checks.whole(f"resources[{name!r}]", value, least=_RESOURCES[name]))
-    return checked
+    return checked or checks.NOTHING
+
+
+def _environment(option: str, values: object) -> Mapping[str, EnvValue]:
+    # an empty one is not kept, as later additions by the caller aren't checked
+    return checks.environment(option, values) if values != {} else checks.NOTHING
+
+
+def _umask(option: str, value: object) -> object:
+    if not 0 <= checks.whole(option, value) <= 0o777:
+        raise OptionError(f"umask must be 0 to 0o777, got {value!r}")
+    return value
+
+
+def _user(_: str, value: object) -> object:
+    find_user(value)
+    return value
+
+
+def _nice(option: str, value: object) -> object:
+    if not -20 <= checks.whole(option, value, least=-20) <= 19:
+        raise OptionError(f"nice must be -20 to 19, got {value!r}")
+    return value
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    "cwd": checks.path,
+    "env": _environment,
+    "name": checks.text,
+    "stdin": _stdin,
+    "stdout": _target,
+    "stderr": _target,
+    "disable_capture": checks.flag,
+    "buffer_size": partial(checks.whole, infinite=True),
+    "encoding": lambda _, value: value,  # it and `errors` are checked together
+    "errors": lambda _, value: value,
+    "max_line": partial(checks.whole, least=4),  # a character of UTF-8 must fit
+    "timeout": checks.seconds,
+    "idle_timeout": partial(checks.seconds, positive=True),
+    "stop_signal": lambda option, value: signal_number(value, option),
+    "grace_period": checks.seconds,
+    "kill_group": checks.flag,
+    "detach": checks.flag,
+    "ok_exit_codes": _exit_codes,
+    "log_file": checks.file_path,
+    "log_max_bytes": checks.whole,
+    "log_keep": checks.whole,
+    "echo": checks.flag,
+    "redact": checks.flag,
+    "umask": _umask,
+    "user": _user,
+    "nice": _nice,
+    "limits": _limits,
+    "max_output": checks.whole,
+    "resources": _resources,
+}
+"""The check of each option but the command and its arguments; it returns the value to keep."""
+
+_rest_of: Final = attrgetter(*_CHECKS)
+_DEFAULTS: Final = tuple(getattr(attrs.fields(RunOptions), option).default for option in _CHECKS)
