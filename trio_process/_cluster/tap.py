@@ -38,6 +38,7 @@ class Tap:
         "_flushed",
         "_outflows",
         "asked_to_end",
+        "exited",
         "id",
         "link",
         "pid",
@@ -54,6 +55,7 @@ class Tap:
         self.prompt = prompt
         self.pid: int | None = None  # until its start is reported
         self.id = ""
+        self.exited = False  # before its start was reported
         self.survivors: Sequence[Survivor] = ()
         self.signals: set[int] = set()  # that the client has sent
         self.asked_to_end = False  # by the client, so that the end is not the agent's doing
@@ -69,10 +71,12 @@ class Tap:
         return outflow
 
     def report_start(self) -> None:
-        """Report the start, unless that was done."""
+        """Report the start, unless that was done, and the exit if it has come since."""
         if self.pid is not None:
             self.link.send(Started(self.process, self.pid))
             self.pid = None
+            if self.exited:
+                self.link.send(Exited(self.process))
 
     def add_credit(self, stream: Stream, count: int) -> None:
         """Add credit for a stream, and resume reading if the child has waited for it."""
@@ -206,12 +210,19 @@ class TappedHandle(HandleBetween):
                     self._owner.output_lost(error)
 
     def exited(self) -> None:
-        """Pass it on; report it at once, unless the process has ended completely by then."""
+        """Pass it on; report it, unless the process has ended completely by then.
+
+        A start that need not be prompt is not reported for this: where other programs start processes all the time, many
+        runs wait a moment for a search for their descendants.
+        """
         super().exited()
-        if not self._reaped:
-            self._tap.report_start()
+        if self._reaped:
+            return
+        if self._tap.pid is None:
             self._tap.link.send(Exited(self._tap.process))
-            self._look_held_up()
+        else:
+            self._tap.exited = True
+        self._look_held_up()
 
     def _look_held_up(self) -> None:
         """Check whether a stream is only waiting for credit: then it is not silent, and the drain has not ended."""
