@@ -186,8 +186,10 @@ class Place:
         agent._running += 1
         agent._cpus += demand.cpus
         agent._memory += demand.memory
-        devices = [agent._free_gpus.pop(0) for _ in range(demand.gpus)]
-        self.env = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+        self.env: dict[str, str] = {}
+        if demand.gpus:
+            devices = [agent._free_gpus.pop(0) for _ in range(demand.gpus)]
+            self.env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
 
     @property
     def session(self) -> Connection:
@@ -372,8 +374,8 @@ class Roster:
             return ServiceClosedError("this ClusterService is closing or closed; it starts no more processes")
         best, least = None, math.inf
         for agent in self.agents:
-            if agent._state is AgentState.UP and agent._load < least and not agent._lacks(demand):
-                best, least = agent, agent._load
+            if agent._state is AgentState.UP and (load := agent._load) < least and not agent._lacks(demand):
+                best, least = agent, load
         if best is not None:
             return Place(self, best, demand)
         up = self.up

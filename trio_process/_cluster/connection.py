@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol, get_args
 
 import trio
 
@@ -13,6 +13,8 @@ from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Started
 
 Answer = Started | Failed | Refused
 """The messages of which the first of a process is one."""
+
+ANSWERS: Final = frozenset(get_args(Answer))
 
 FromProcess = Answer | Credit | CloseStdin | Exited | Stuck | Over
 """The messages that concern one process."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any
 
 import attrs
 
@@ -21,11 +22,11 @@ from .._process import not_encodable
 from .wire import WireError
 
 _OUTPUTS = ("stdout", "stderr")
-_USUAL = {
-    name: getattr(attrs.fields(RunOptions), name).default
-    for name in (*_OUTPUTS, "stop_signal", "kill_group", "umask", "nice")
-}
+_SENT = (*_OUTPUTS, "stop_signal", "kill_group", "umask", "nice")
 """The options that are sent only if they differ from their defaults."""
+
+_sent_of = attrgetter(*_SENT)
+_USUAL = tuple([getattr(attrs.fields(RunOptions), name).default for name in _SENT])
 
 
 def check_remote(options: RunOptions) -> None:
@@ -79,10 +80,9 @@ def pack_options(options: RunOptions, *, grace_period: float, stdin: bool) -> di
     if options.limits:
         limits = options.limits.items()
         packed["limits"] = {name: list(value) if isinstance(value, tuple) else value for name, value in limits}
-    for name, usual in _USUAL.items():
-        value = getattr(options, name)
-        if value != usual:
-            packed[name] = value
+    sent = _sent_of(options)
+    if sent != _USUAL:
+        packed |= {name: value for name, value, usual in zip(_SENT, sent, _USUAL, strict=True) if value != usual}
     return packed
 
 
@@ -97,7 +97,7 @@ def unpack_options(packed: Mapping[str, Any], label: str) -> RunOptions:
         WireError: The value is malformed.
     """
     try:
-        given = {name: packed[name] for name in _USUAL if name in packed}
+        given = {name: packed[name] for name in _SENT if name in packed}
         for name in _OUTPUTS:
             if name in given:
                 given[name] = Stdio(given[name])
@@ -134,11 +134,10 @@ def _text(value: Any) -> str:
     """Return the bytes that a text or path is in our locale, as text for the wire."""
     if not _is_utf8:
         return os.fsencode(value).decode("utf-8", "surrogateescape")
-    if type(value) is not str:
-        value = os.fsdecode(value)
-    if not value.isascii():
-        os.fsencode(value)  # fails here, and not only at the agent, if no bytes are meant
-    return cast("str", value)
+    text: str = value if type(value) is str else os.fsdecode(value)
+    if not text.isascii():
+        os.fsencode(text)  # fails here, and not only at the agent, if no bytes are meant
+    return text
 
 
 def local_text(text: str) -> str:

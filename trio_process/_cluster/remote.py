@@ -30,7 +30,7 @@ from .._core import (
 )
 from .._process import ExitInfo, Handle, HandleOwner, Reactor, ServiceOptions, Survivor, Swept, start_error
 from .agents import Roster
-from .connection import Answer, FromProcess
+from .connection import ANSWERS, FromProcess
 from .messages import CloseStdin, Credit, Exited, Failed, Over, Refused, Signal, Started, Stop, Stuck
 from .options import check_remote, pack_options
 from .remote_output import RemoteOutput
@@ -154,26 +154,27 @@ class RemoteHandle:
     def begin(self, owner: HandleOwner) -> None:
         """Start to report to the owner, after the task that started the process has been given it."""
         self._life = owner
-
-        def begin() -> None:
-            self._owner = owner
-            self._output.begin(owner)
-            if self._exited:
-                self._report_exit()
-            if self._ending is not None:
-                self._conclude()
-
         session = self._start.session
         assert session is not None
         if self._start.prompt:
-            session.call_soon(partial(self._reactor.call, begin))
+            session.call_soon(partial(self._reactor.call, self._notify))
         else:  # no caller waits for the start, to subscribe to later events
-            self._reactor.call(begin)
+            self._reactor.call(self._notify)
         if self._stdin.source is not None:
             if session.nursery is None:  # the agent has just been lost
                 self._stdin.release()
             else:
                 session.nursery.start_soon(self._feed, owner, name=f"stdin of process {self._start.number}")
+
+    def _notify(self) -> None:
+        """Report the events so far to the owner, and from now on all others."""
+        assert self._life is not None
+        self._owner = self._life
+        self._output.begin(self._life)
+        if self._exited:
+            self._report_exit()
+        if self._ending is not None:
+            self._conclude()
 
     async def _feed(self, owner: HandleOwner) -> None:
         try:
@@ -190,7 +191,8 @@ class RemoteHandle:
         Raises:
             WireError: It is a second answer, or comes before the answer.
         """
-        if (isinstance(message, Answer) or (type(message) is Over and message.pid is not None)) == self._start.answered:
+        is_answer = message.pid is not None if type(message) is Over else type(message) in ANSWERS
+        if is_answer == self._start.answered:
             state = "runs already" if self._start.answered else "has not started"
             raise WireError(f"a message {type(message).__name__} came for process {self._start.number}, which {state}")
         _REACTIONS[type(message)](self, message)
@@ -218,8 +220,8 @@ class RemoteHandle:
 
     def _on_stuck(self, message: Stuck) -> None:
         self._survivors = [Survivor(*survivor) for survivor in message.survivors]
-        if self._owner is not None and self._named_from is not None:
-            self._owner.check_unkillable()
+        if self._life is not None and self._named_from is not None:
+            self._life.check_unkillable()
 
     def _on_over(self, message: Over) -> None:
         if message.pid is not None:
@@ -307,9 +309,9 @@ class RemoteHandle:
         now = trio.current_time()
         if self._named_from is None:
             assert self._start.session is not None
-            assert self._owner is not None
+            assert self._life is not None
             self._named_from = now + self._start.session.patience + self.grace
-            self._reactor.call_at(self._named_from, self._owner.check_unkillable)
+            self._reactor.call_at(self._named_from, self._life.check_unkillable)
         return None if now < self._named_from else Survivor(self.pid, "?", shown_command(self._options))
 
     def _report_exit(self) -> None:

@@ -20,6 +20,10 @@ class RemoteStdin:
     Args:
         piped: Whether the process has a pipe for later input.
         source: The input that it was given at the start, or None.
+
+    Attributes:
+        open: Whether input is sent, or may be.
+        source: As given.
     """
 
     __slots__ = (
@@ -28,18 +32,18 @@ class RemoteStdin:
         "_link",
         "_moved",
         "_number",
-        "_open",
         "_outflow",
         "_over",
         "_piped",
-        "_source",
         "_written",
+        "open",
+        "source",
     )
 
     def __init__(self, source: Source | None, *, piped: bool) -> None:
         self._piped = piped
-        self._source = source
-        self._open = piped or source is not None
+        self.source: Source | None = source
+        self.open: bool = piped or source is not None
         self._over = False
         self._close_wanted = False
         self._acknowledged = 0
@@ -49,27 +53,17 @@ class RemoteStdin:
         self._number = 0
         self._outflow: Outflow | None = None
 
-    @property
-    def open(self) -> bool:
-        """Whether input is sent, or may be."""
-        return self._open
-
-    @property
-    def source(self) -> Source | None:
-        """The input that it was given at the start."""
-        return self._source
-
     def connect(self, link: Link, number: int) -> None:
         """Send to this process from now on."""
         self._link = link
         self._number = number
-        if self._open:
+        if self.open:
             self._outflow = Outflow(link, Kind.STDIN, number)
 
     def end(self) -> None:
         """Wake the tasks that write: the process has ended."""
         self._over = True
-        self._open = False
+        self.open = False
         self._wake()
 
     def _wake(self) -> None:
@@ -83,9 +77,9 @@ class RemoteStdin:
 
     def release(self) -> None:
         """Close the input that it was given; can be repeated."""
-        self._open = False
-        if self._source is not None:
-            self._source.close()
+        self.open = False
+        if self.source is not None:
+            self.source.close()
 
     async def write(self, data: bytes) -> None:
         """Send `data`, and wait until the process's pipe has it."""
@@ -116,9 +110,9 @@ class RemoteStdin:
         Raises:
             OSError: It can't be read.
         """
-        assert self._source is not None
+        assert self.source is not None
         try:
-            while data := await self._source.read():
+            while data := await self.source.read():
                 self._check()
                 await self._send(data)
         except (ProcessNotRunningError, StdinNotAvailableError, trio.ClosedResourceError):
@@ -130,9 +124,9 @@ class RemoteStdin:
     def _check(self) -> None:
         if self._over:
             raise ProcessNotRunningError("the process ended before all of its input was written")
-        if not self._piped and self._source is None:
+        if not self._piped and self.source is None:
             raise StdinNotAvailableError("the process was started without a stdin to write to; use stdin=Stdio.PIPE")
-        if not self._open:
+        if not self.open:
             raise StdinNotAvailableError("its stdin is closed already, by us or by the process")
 
     def acknowledge(self, amount: int) -> None:
@@ -150,13 +144,13 @@ class RemoteStdin:
 
     def closed_there(self) -> None:
         """Called when the process has closed its stdin."""
-        self._open = False
+        self.open = False
         self._wake()
 
     def close(self) -> None:
         """Send end of file, after held input; can be repeated."""
-        if self._open:
-            self._open = False
+        if self.open:
+            self.open = False
             self._close_wanted = True
             self._wake()
             self._close_if_wanted()

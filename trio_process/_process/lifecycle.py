@@ -226,13 +226,13 @@ class Lifecycle:
         """Called when the child has exited: read on until its pipes are silent, then sweep."""
         if not self.is_alive:
             return
-        self._exited_at = trio.current_time()
+        now = self._exited_at = trio.current_time()
         if self._limits is not None:
             self._limits.cancel()
         self.read_rest()
         self.release_consumers()
         if not self.handle.open_streams:
-            self._sweep()
+            self._sweep(now)
             return
         self._enter(Phase.DRAINING)
         self._drain = Drain(self, self.host.reactor, self.host.options.drain_grace, self.host.options.drain_limit)
@@ -243,14 +243,14 @@ class Lifecycle:
         if self._drain is not None:
             self._drain.cancel()
         self.record.output_incomplete = self.handle.open_streams > 0 or self.record.output_error is not None
-        self._sweep()
+        self._sweep(trio.current_time())
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float) -> None:
         options = self.record.options
         if options.kill_group and (not options.detach or self.kill_at is not None):
             # descendants of a child that is being stopped have the rest of the grace for their own clean-up
             kill_from = max(self._exited_at, self.kill_at or 0.0)
-            self._kill_now = self.handle.sweep(trio.current_time() - self.record.started, kill_from, self._swept)
+            self._kill_now = self.handle.sweep(now - self.record.started, kill_from, self._swept)
         if self._kill_now is None:
             self._finish(())
         else:
@@ -265,7 +265,7 @@ class Lifecycle:
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:
-        # what refers to this is given up: the collector would have to free it
+        # they refer to this object: the collector would have to free it
         self._limits = self._drain = self._kill_now = self.backpressure = None
         handle, self.handle = self.handle, ENDED_HANDLES[self.handle.has_stdin]
         handle.close_outputs()

@@ -86,8 +86,7 @@ class ServiceRuntime:
         self.on_end: Callable[[Lifecycle], object] | None = None
         self._make_backend = make_backend
         self._launching = 0
-        self._idle = trio.Event()
-        self._idle.set()
+        self._idle = trio.lowlevel.ParkingLot()  # of tasks that wait until nothing runs
         self._closed_by: str | None = None
         self._stuck: list[Lifecycle] = []
         self._echoes: set[Echo] = set()
@@ -146,7 +145,7 @@ class ServiceRuntime:
             self._stuck += [child for child in running if child.record.survivors]
             for child in running:
                 child.abandon()
-            self._idle.set()
+            self._idle.unpark_all()
             self.reactor.stop()
 
     def _shorten_grace(self) -> None:
@@ -161,8 +160,8 @@ class ServiceRuntime:
             if child.record.survivors:
                 self._stuck.append(child)
             self.table.ended(child)
-            if not self.table.running:
-                self._idle.set()
+            if self._idle and not self.table.running:
+                self._idle.unpark_all()
             if self.on_end is not None:
                 self.on_end(child)
         self._check_finished()
@@ -171,7 +170,7 @@ class ServiceRuntime:
         """Wait until nothing that is watched runs."""
         while any(child.phase is not Phase.ABANDONED for child in self.table.running.values()):
             self.reactor.check_run()
-            await self._idle.wait()
+            await self._idle.park()
 
     # starting
 
@@ -215,7 +214,6 @@ class ServiceRuntime:
     def spawn(self, options: RunOptions) -> tuple[Lifecycle, Handle]:
         """Spawn a process; `watch` must follow, after `launch` if the handle says that it is still launching."""
         self.check_open()
-        restore_sigchld_default()
         number, child = self._new(options)
         self.table.add(child)
         child.record.started = trio.current_time()  # it may run for long before we have the processor again
@@ -265,8 +263,6 @@ class ServiceRuntime:
         """Count a child among those that run, and echo it on request."""
         self.counts["started"] += 1
         self.table.started(child)
-        if self._idle.is_set():
-            self._idle = trio.Event()
         if child.record.options.echo:
             child.output.echo = Echo()
             self._nursery.start_soon(self._echo, child.output.echo, name=f"echo of {child.record.id}")

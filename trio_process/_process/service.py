@@ -269,7 +269,8 @@ class Service(Block, EventSource):
                 task_status.started(process_of(child))
             if not child.is_settled:
                 await child.settled.wait()
-            await runtime.flush_echo(child)
+            if child.output.echo is not None:
+                await runtime.flush_echo(child)
             result = child.result()
         except BaseException:
             if options.detach:  # it survives a cancellation

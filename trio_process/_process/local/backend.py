@@ -7,6 +7,7 @@ import sys
 from typing import final
 
 from ..._core import ProcessError, ProcessStartError, ProcStat, RunOptions, shown_args, shown_command
+from .. import reap
 from ..containment import (
     CgroupContainment,
     Cgroups,
@@ -21,7 +22,6 @@ from ..containment import (
     limit_mark_of,
 )
 from ..reactor import Reactor
-from ..reap import deferred, kill_group
 from ..start_errors import start_error
 from .handle import LocalHandle, Shared
 from .spawn import Spawned, Spawner
@@ -58,7 +58,7 @@ class LocalBackend:
             self._spawner.close()
             self._lineage.close()
             raise
-        self._shared = Shared(reactor, self._lineage, Sweeper(reactor, self._lineage, kill_group))
+        self._shared = Shared(reactor, self._lineage, Sweeper(reactor, self._lineage, reap.kill_group))
         if strays != "leave":
             StrayReaper(reactor, self._managed_pids, self._is_descendant if strays == "descendants" else None)
 
@@ -79,6 +79,7 @@ class LocalBackend:
 
         The audit event (PEP 578) lets a test or a sandbox refuse it.
         """
+        reap.restore_sigchld_default()
         sys.audit("trio_process.spawn", shown_command(options), shown_args(options))
         if self._guarded and self._shared.guardian is None:
             self._shared.guardian = self._start_guardian(options)
@@ -117,7 +118,7 @@ class LocalBackend:
 
     def _managed_pids(self) -> set[int]:
         guardian = self.guardian_pid
-        return self._lineage.alive | deferred() | ({guardian} if guardian is not None else set())
+        return self._lineage.alive | reap.deferred() | ({guardian} if guardian is not None else set())
 
     def _is_descendant(self, pid: int, stat: ProcStat) -> bool:
         return (pid != stat.group and self._lineage.has_led(stat.group)) or self._limits.has(limit_mark_of(pid))

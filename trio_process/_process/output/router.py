@@ -186,7 +186,6 @@ class OutputRouter:
             sink.finish()
         if self.echo is not None:
             self.echo.finish()
-        self.wake_readers()
 
     def abandon(self) -> None:
         """Write the unfinished last lines, and wake the readers: no more is read from a child that is no longer watched."""
