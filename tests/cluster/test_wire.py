@@ -193,6 +193,32 @@ def fits(value, hint):
     return hint is Any or type(value) is hint
 
 
+def refuse(*_):
+    raise TypeError("other arguments")
+
+
+@pytest.mark.parametrize("found", [None, refuse, "as it is"])
+def test_messages_are_the_same_whether_or_not_json_has_its_writer_in_c(monkeypatch, found):
+    message = [
+        "Over",
+        1,
+        None,
+        True,
+        False,
+        -2.5e-07,
+        2**63,
+        'a "text"\n\0\udcff\u20ac',
+        [[1, "D", "sh"]],
+        {"a": {}, "b": []},
+    ]
+    expected = json.dumps(message, separators=(",", ":"))
+    if found != "as it is":
+        monkeypatch.setattr(json.encoder, "c_make_encoder", found)
+    write = messages._json_writer()
+    monkeypatch.undo()
+    assert write(message) == expected
+
+
 @pytest.mark.parametrize(
     "body",
     [

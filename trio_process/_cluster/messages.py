@@ -235,7 +235,20 @@ _CHECKS: Final = {
     )
     for name, message in _CLASSES.items()
 }
-_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _json_writer() -> Callable[[list[Any]], str]:
+    """Return `json.JSONEncoder.encode`, if possible without the writer in C that it makes anew for each message."""
+    encoder = json.JSONEncoder(separators=(",", ":"))
+    as_text = json.encoder.encode_basestring_ascii
+    try:
+        parts = json.encoder.c_make_encoder(None, encoder.default, as_text, None, ":", ",", False, False, True)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):  # only some versions of CPython have it, with these arguments
+        return encoder.encode
+    return lambda message: "".join(parts(message, 0))
+
+
+_to_json: Final = _json_writer()
 _from_json: Final = json.JSONDecoder().raw_decode  # `decode` would look for white space around it
 
 
