@@ -22,7 +22,7 @@ from trio_process._cluster import AgentServer, tap
 from trio_process._cluster.messages import Exited, Over, Spawn, Started, decode
 from trio_process._cluster.remote import RemoteHandle
 from trio_process._cluster.wire import Kind, Parser
-from trio_process._process.lifecycle import Lifecycle
+from trio_process._process import Lifecycle
 from trio_process._process.local.handle import LocalHandle
 from trio_process.cluster import AgentState, ClusterService
 

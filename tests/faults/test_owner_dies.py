@@ -11,8 +11,8 @@ import trio
 from harness import Program, a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
 from support import is_gone, process_of, wait_gone, wait_until
 
+from trio_process._process import Reactor
 from trio_process._process.containment import Guardian
-from trio_process._process.reactor import Reactor
 
 _OWNER = """
 service = Service(options=ServiceOptions(guardian=True, grace_period=30))

@@ -265,11 +265,10 @@ class Lifecycle:
         self._finish(survivors)
 
     def _finish(self, survivors: Sequence[Survivor]) -> None:
-        # they refer to this object: the collector would have to free it
-        self._limits = self._drain = self._kill_now = self.backpressure = None
-        handle, self.handle = self.handle, ENDED_HANDLES[self.handle.has_stdin]
-        handle.close_outputs()
-        info = handle.reap()
+        self.handle.close_outputs()
+        info = self.handle.reap()
+        self._limits = self._drain = self._kill_now = self.backpressure = None  # they refer to this:
+        self.handle = ENDED_HANDLES[self.handle.has_stdin]  # the collector would have to free it
         cause = self.stopping.cause(info.exit_code) if self.stopping is not None else reason_of((), info.exit_code)
         if self.stopping is not None:
             self.stopping.end()
@@ -331,8 +330,7 @@ class Lifecycle:
         if isinstance(self.handle, PendingHandle):
             self.handle.ask(request)
         elif self.is_signallable:
-            if self.stopping is None:
-                self.stopping = Stopping(self)
+            self.stopping = self.stopping or Stopping(self)
             self.stopping.act_on(request)
 
     def shorten_grace(self) -> None:
