@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from .._core import ProcessError, ResourceUsage, logger, read_stat
+from .._core import P_PIDFD, ProcessError, ResourceUsage, logger, pidfd_open, pidfd_send_signal, read_stat
 from .backend import ExitInfo
 
 
@@ -27,7 +27,7 @@ def open_pidfd(pid: int) -> int:
         OSError: There can be no pidfd, so the child can't be watched; its group is killed, and it is reaped.
     """
     try:
-        return os.pidfd_open(pid)
+        return pidfd_open(pid)
     except ProcessLookupError:
         return -1  # a handler of SIGCHLD, or a thread in waitpid(-1): from here on the number may be another process's
     except OSError:
@@ -165,7 +165,7 @@ def signal_group(pid: int, pidfd: int, number: int) -> None:
 def _is_reaped(pidfd: int) -> bool:
     """Return whether something else has reaped the process, so that its group's id may be another group's."""
     try:
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.waitid(P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return has_exited(pidfd)  # else it is adopted, and runs
     return False
@@ -186,7 +186,7 @@ def _reach_group(pid: int, number: int) -> bool:
 def signal_leader(pidfd: int, number: int) -> None:
     """Signal one child, unless it has ended (pidfd_send_signal(2))."""
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass  # it has ended in between: there is nothing to signal
 

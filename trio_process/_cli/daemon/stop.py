@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from ..._core import DaemonError, in_seconds, read_stat
+from ..._core import DaemonError, in_seconds, pidfd_open, pidfd_send_signal, read_stat
 from ..._daemon import default_registry, open_daemon
 from .files import REAPING, StateFiles
 
@@ -53,9 +53,9 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     timeout = _wait_for(files) if timeout is None else timeout
     began = time.monotonic()
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        pidfd_send_signal(pidfd, signal.SIGTERM)
         # lets a suspended daemon act on it, as systemd does (systemd.kill(5))
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        pidfd_send_signal(pidfd, signal.SIGCONT)
         if _end((pidfd,), timeout):
             text = f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}"
             state = files.state(pid)
@@ -97,7 +97,7 @@ def reload_daemon(code: str, daemon: str) -> str:
             )
         if state.command is None:
             raise DaemonError(f"the command of {key} is not running; it waits to be restarted")
-        signal.pidfd_send_signal(found.pidfd, signal.SIGHUP)
+        pidfd_send_signal(found.pidfd, signal.SIGHUP)
     except ProcessLookupError:
         raise DaemonError(f"{key} is not running") from None
     except PermissionError:
@@ -120,7 +120,7 @@ def _kill(pidfd: int, pid: int) -> list[int]:
     """Kill a daemon, wait until a guardian has killed its session, and return the survivors."""
     members = _open_session(pid)
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        pidfd_send_signal(pidfd, signal.SIGKILL)
         if not _end((pidfd,), _STUCK_AFTER):
             raise DaemonError(f"PID {pid} does not die of SIGKILL: it waits for the kernel")
         _end(members, _STUCK_AFTER)
@@ -139,7 +139,7 @@ def _open_session(leader: int) -> dict[int, int]:
     for name in os.listdir("/proc"):
         if name.isdecimal() and int(name) != leader:
             with suppress(OSError):  # it has just ended
-                descriptor = os.pidfd_open(int(name))
+                descriptor = pidfd_open(int(name))
                 members[descriptor] = int(name)
                 stat = read_stat(int(name))
                 if stat is None or stat.session != leader:

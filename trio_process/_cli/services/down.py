@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from ..._control import ControlClient, ControlError
-from ..._core import ProcessError, in_seconds
+from ..._core import ProcessError, in_seconds, pidfd_open, pidfd_send_signal
 from ..instance import Instance
 from ..output import report
 from ..text import listed
@@ -31,15 +31,15 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
         report(f"the services of {instance.file} are not running")
         return 0
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
     except ProcessLookupError:  # it has just ended
         return 0
     try:
         if instance.pid() != pid:  # it has ended in between, and its PID may belong to another process
             return 0
         with suppress(ProcessLookupError):  # it has ended after that
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
+            pidfd_send_signal(pidfd, signal.SIGTERM)
+            pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
         with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
             await _wait(instance, pidfd)
         if limit.cancelled_caught:

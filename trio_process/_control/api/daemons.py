@@ -7,7 +7,7 @@ import signal
 
 import trio
 
-from ..._core import DaemonError, OptionError, RegistryError
+from ..._core import DaemonError, OptionError, RegistryError, pidfd_send_signal
 from ..._daemon import DaemonEntry, Registry, open_daemon
 from ..live import Plane, probe
 from ..message import Answer, Request, success
@@ -72,8 +72,8 @@ async def stop_daemon(plane: Plane, request: Request) -> Answer:
         raise Problem("not_found", f"the daemon {entry.code}/{entry.daemon} is not running")
     pidfd = found.pidfd
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)  # lets a suspended daemon act on it
+        pidfd_send_signal(pidfd, signal.SIGTERM)
+        pidfd_send_signal(pidfd, signal.SIGCONT)  # lets a suspended daemon act on it
         with plane.interruptible(request.wait) as scope:
             await trio.lowlevel.wait_readable(pidfd)
     except ProcessLookupError:

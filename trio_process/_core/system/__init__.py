@@ -1,5 +1,6 @@
 """Facts from the operating system: processes and their identity, files and locks, forks, and which files to trust."""
 
+from .calls import P_PIDFD, memory_file, pidfd_open, pidfd_send_signal
 from .files import (
     NO_LOCKS,
     TEMPORARY,
@@ -34,6 +35,7 @@ from .trust import distrust, distrust_temporary_home, home_directory, is_tempora
 __all__ = [
     "MAX_PID",
     "NO_LOCKS",
+    "P_PIDFD",
     "START_SLACK",
     "TEMPORARY",
     "Draft",
@@ -53,10 +55,13 @@ __all__ = [
     "is_temporary_home",
     "lives_since",
     "make_directories",
+    "memory_file",
     "open_regular",
     "own_descriptor",
     "parse_pid",
     "parse_start",
+    "pidfd_open",
+    "pidfd_send_signal",
     "read_stat",
     "read_tag",
     "read_uids",

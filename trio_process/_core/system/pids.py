@@ -16,6 +16,8 @@ import time
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from .calls import pidfd_open
+
 MAX_PID: Final = 2**31 - 1
 """The largest `pid_t`; `os.kill` raises OverflowError above it. (Linux itself stops at 2**22, proc_sys_kernel(5).)"""
 
@@ -95,7 +97,7 @@ def is_alive(pid: int) -> bool:
     # A pidfd needs no permission, ignores hidepid, refuses the id of a thread and becomes readable at the exit, so that a
     # zombie is recognized: signal 0 and /proc/PID/stat get these wrong, or need three system calls (pidfd_open(2)).
     try:
-        descriptor = os.pidfd_open(pid)
+        descriptor = pidfd_open(pid)
     except OSError as error:
         if error.errno in {errno.ESRCH, errno.ENOENT, errno.EINVAL}:  # the latter two: a thread (new and old kernels)
             return False

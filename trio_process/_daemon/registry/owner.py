@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..._core import DaemonError, ProcessIdentity, Viewpoint, lives_since, read_uids
+from ..._core import DaemonError, ProcessIdentity, Viewpoint, lives_since, pidfd_open, read_uids
 from ..pidfile import look_at_pid_file
 from .entry import DaemonEntry
 from .registry import Registry
@@ -69,7 +69,7 @@ def open_daemon(registry: Registry, code: str, daemon: str, pid_file: Path | Non
         return None
     key = f"{code}/{daemon}"
     try:
-        pidfd = os.pidfd_open(claim.pid)
+        pidfd = pidfd_open(claim.pid)
     except ProcessLookupError:
         if claim.locked:
             raise _elsewhere(key, claim.pid, "there is no process of that number here") from None

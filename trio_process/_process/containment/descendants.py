@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, final
 
-from ..._core import ProcStat, read_stat
+from ..._core import ProcStat, pidfd_open, pidfd_send_signal, read_stat
 from ..backend import Survivor
 from ..environment import MARKER
 from .limit_mark import limit_mark_of
@@ -337,7 +337,7 @@ def kill(survivor: Survivor, target: Target) -> None:
 def _signal(survivor: Survivor, target: Target, number: int, *, to_members: bool) -> None:
     """Signal one descendant; its PID is checked again through a pidfd, so that no other process is hit."""
     try:
-        pidfd = os.pidfd_open(survivor.pid)
+        pidfd = pidfd_open(survivor.pid)
     except OSError:
         return  # gone
     try:
@@ -346,7 +346,7 @@ def _signal(survivor: Survivor, target: Target, number: int, *, to_members: bool
             return
         member = stat.group == target.pid
         if to_members if member else _escaped(survivor.pid, target):
-            signal.pidfd_send_signal(pidfd, number)
+            pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # gone, or not ours to signal: it is looked for again, and named if it stays
     finally:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from subprocess import DEVNULL, Popen
 from typing import Final, final
 
-from ..._core import close_in_forks, forget_descriptor, logger
+from ..._core import close_in_forks, forget_descriptor, logger, memory_file, pidfd_send_signal
 from ..reactor import Reactor
 from ..reap import open_pidfd
 
@@ -68,7 +68,7 @@ class Guardian:
         self._limit = limit
         self._cgroup = cgroup
         self._reactor = reactor
-        self._table = os.memfd_create("trio-process-groups")  # one line for each group, blank while it is free
+        self._table = memory_file("trio-process-groups")  # one line for each group, blank while it is free
         self._lines: dict[int, int] = {}  # the line of each group
         self._free: list[int] = []
         self._pipe = -1
@@ -148,7 +148,7 @@ class Guardian:
             return
         self._reactor.forget(self._pidfd)
         with suppress(ProcessLookupError):  # it has died, and the application has reaped it
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # before its pipe ends: there is nothing for it to do
+            pidfd_send_signal(self._pidfd, signal.SIGKILL)  # before its pipe ends: there is nothing for it to do
         forget_descriptor(self._pipe)
         os.close(self._pipe)
         assert self.pid is not None

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import final
 
-from ..._core import ProcessError, ProcessStartError, ProcStat, RunOptions, shown_args, shown_command
+from ..._core import ProcessError, ProcessStartError, ProcStat, RunOptions, pidfd_open, shown_args, shown_command
 from .. import reap
 from ..containment import (
     CgroupContainment,
@@ -126,7 +126,7 @@ class LocalBackend:
     def adopt(self, pid: int, log: int | None) -> LocalHandle:
         """Watch a process that an earlier service has detached."""
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = pidfd_open(pid)
         except OSError:
             if log is not None:
                 os.close(log)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, final
 
-from ..._core import RunOptions, Stdio, Stream, own_descriptor
+from ..._core import RunOptions, Stdio, Stream, memory_file, own_descriptor
 from ..output import open_at_end
 
 PIPE_CAPACITY: Final = 65536
@@ -155,7 +155,7 @@ class Descriptors:
                 pass  # pipe(7): a user with very many pipes gets smaller ones
             finally:
                 os.close(ours)
-        held = self._own(os.memfd_create("trio-process stdin", os.MFD_CLOEXEC))  # needs no directory
+        held = self._own(memory_file("trio-process stdin"))  # needs no directory
         written = 0
         while written < len(data):
             written += os.write(held, memoryview(data)[written:])
