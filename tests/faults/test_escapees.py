@@ -217,9 +217,9 @@ async def test_processes_of_other_sessions_are_not_taken_for_descendants(script,
     tag, answers = new_tag(), []
     ask = Lineage.may_have_left_some
     monkeypatch.setattr(Lineage, "may_have_left_some", lambda *given: answers.append(ask(*given)) or answers[-1])
-    with stranger() as start, trio.fail_after(20):
+    with stranger() as start, trio.fail_after(50):
         async with Service(options=options()) as service:
-            for _ in range(20):  # others may start processes in our session just then
+            for _ in range(200):  # others may start processes in our session just then
                 process = await service.start(*sh(script, tag))
                 assert start() > process.pid
                 await process.send_input("\n")
