@@ -211,6 +211,23 @@ async def test_a_reader_has_its_turn_before_much_more_is_read(way, tmp_path):
                 assert taken_in <= 2 * 65536
 
 
+async def test_who_has_found_a_line_reads_no_more():
+    with trio.fail_after(30):
+        async with Service() as service:
+            process = await service.start(*sh("echo up; exec sleep 60"))
+            await process.wait_for_line("up")
+            assert not process._child.output.has_readers
+            lines = process.lines()
+            await anext(lines)
+            assert process._child.output.has_readers
+            del lines
+            assert not process._child.output.has_readers
+            process.kill()
+            async for _ in process.lines():
+                pass
+            assert not process._child.output.has_readers
+
+
 async def test_lines_of_one_stream():
     with trio.fail_after(30):
         async with Service() as service:

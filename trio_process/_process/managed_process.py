@@ -314,6 +314,11 @@ class OutputLines(Unique):
         self._taken: Iterator[OutputLine] = _EMPTY  # the lines that have been taken in
         self._finished = False
         child.claims += 1  # output is kept until this has read it, however much it is
+        child.output.readers += 1
+
+    def _release(self) -> None:
+        self._child.claims -= 1
+        self._child.output.readers -= 1
 
     @property
     def missed(self) -> int:
@@ -340,14 +345,14 @@ class OutputLines(Unique):
 
     def __del__(self) -> None:
         if not getattr(self, "_finished", True):
-            self._child.claims -= 1
+            self._release()
 
     def _take(self) -> bool:
         """Take the available lines, once those taken before are read; return whether that changed anything."""
         if self._child.phase in OVER:
             found = self._cursor.finish()
             self._finished = True
-            self._child.claims -= 1
+            self._release()
         else:
             found = self._cursor.read()
         self._taken = each_line(found)

@@ -71,6 +71,7 @@ class OutputRouter:
         "capture",
         "echo",
         "over_limit",
+        "readers",
         "sinks",
     )
 
@@ -94,7 +95,8 @@ class OutputRouter:
         self._rest = options.max_output  # how many more bytes it may write
         self.over_limit: bool = False
         self.echo: Echo | None = None
-        self.arrived: trio.lowlevel.ParkingLot | None = None  # readers of lines, once there is one
+        self.readers: int = 0  # of lines
+        self.arrived: trio.lowlevel.ParkingLot | None = None  # where they wait, once there was one
 
     def receive(self, stream: Stream, data: bytes) -> list[Consumer] | None:
         """Pass a chunk to all consumers; return those that are full, None if there are none."""
@@ -207,7 +209,7 @@ class OutputRouter:
     @property
     def has_readers(self) -> bool:
         """Whether anybody reads its lines or events while they come."""
-        return bool(self._targets) or self.arrived is not None
+        return bool(self._targets) or self.readers > 0
 
     async def readable(self) -> None:
         """Wait for more output, or its end."""
