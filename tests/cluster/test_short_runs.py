@@ -88,7 +88,7 @@ async def test_a_short_run_is_one_message_there_and_one_back(agent, monkeypatch)
 async def test_an_exit_with_descendants_to_end_is_reported_with_the_end_if_that_comes_soon(agent, monkeypatch):
     monkeypatch.setattr(tap, "_REPORTED_AFTER", 60)
     async with ClusterService(agent) as cluster:
-        result = await cluster.run("sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 & exit 3", check=False)
+        result = await cluster.run("sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 60 & exit 3", check=False)
         assert (result.exit_code, result.output_incomplete) == (3, False)
         assert [type(message) for message in agent.answered] == [Over]
 

@@ -408,7 +408,9 @@ async def test_a_drain_without_limit_ends_too():
 
 async def test_leftovers_stay_where_the_group_is_not_ours_to_kill():
     with trio.fail_after(30):
-        async with Service() as service:
+        async with Service(
+            options=ServiceOptions(drain_grace=20, drain_limit=20)
+        ) as service:  # until it has redirected
             result = await service.run(*sh("sleep 1000 >/dev/null 2>&1 & echo $!"), kill_group=False)
             pid = int(result.output)
             try:
