@@ -1,6 +1,8 @@
 """What a developer does, each in an environment of its own: `nox -s tests`, `types`, `lint`, `docs`, `package`, `demo`, `bench`."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,16 +75,28 @@ def tests(session: nox.Session) -> None:
     # whatever the environment says, compiled tests are kept: compiling them takes three times as long as importing them. One
     # process does it for all workers
     env["PYTHONDONTWRITEBYTECODE"] = ""
-    session.run("python", "-m", "pytest", "--collect-only", "-n0", *session.posargs, env=env, silent=True)
+    collect = ["python", "-m", "pytest", "--collect-only", "--cache-clear", "-n0", *session.posargs]
+    session.run(*collect, env=env, silent=True)
     # most tests wait for a process or a clock, so that three at once keep a processor busy; `-- -n0` runs one by one
     workers = ["-n", str(3 * len(os.sched_getaffinity(0))), "--maxprocesses", "12", "--dist", "loadgroup"]
-    pytest = ["python", "-m", "pytest", *workers, *session.posargs]
     try:
-        session.run(*pytest, env=env)
-    except CommandFailed:
-        # real engines, terminals and signals on a busy machine: what failed is tried once more, and has to pass then; by one
-        # worker and not by none, as the names of tests in groups are others without workers, so that all tests would run
-        session.run(*pytest, "-n1", "--last-failed", "--last-failed-no-failures", "none", env=env)
+        session.run("python", "-m", "pytest", *workers, *session.posargs, env=env)
+    except CommandFailed as failure:
+        failed = _failed_tests()
+        if failure.return_code != _TESTS_FAILED or not failed:
+            raise
+        # real engines, terminals and signals on a busy machine: what failed is tried once more, and has to pass then
+        session.run("python", "-m", "pytest", "-n0", *failed, env=env)
+
+
+_TESTS_FAILED = 1  # of pytest's exit codes
+
+
+def _failed_tests() -> list[str]:
+    """Return the names of the tests that failed. pytest-xdist adds a group to them, so that `--last-failed` would lose some."""
+    found = Path(".pytest_cache/v/cache/lastfailed")
+    names = json.loads(found.read_text()) if found.exists() else {}
+    return [re.sub(r"@[a-z]+$", "", name) for name in names]
 
 
 @nox.session
