@@ -55,8 +55,8 @@ async def test_idle_and_slow_streams_keep_no_probe_from_its_answer():
         took = time.monotonic() - began
     # 0.1 s each where the machine has nothing else to do; here they must be far from any timeout
     assert sorted(delays)[len(delays) // 2] < 1
-    assert max(delays) < 5
-    assert took < 5, f"it took {took:.2f} s to stop with {IDLE} streams open"
+    assert max(delays) < 20
+    assert took < 20, f"it took {took:.2f} s to stop with {IDLE} streams open"
 
 
 async def test_streams_that_left_leave_nothing_in_the_server():

@@ -182,7 +182,7 @@ def look_at_all_views(tab, axe):
         page.emulate_media(color_scheme=scheme)
         for where in VIEWS:
             tab.go(where)
-            page.locator("main h1").first.wait_for(state="attached")
+            until(page, "document.querySelector('main h1')?.textContent")
             until(page, "!document.querySelector('.logbox') || document.querySelectorAll('.ln').length > 1")
             found += [f"{where}, {scheme}: {each}" for each in violations(page, resultTypes=["violations"], **options)]
     page.keyboard.press("?")
