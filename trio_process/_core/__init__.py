@@ -65,6 +65,7 @@ from .result import (
     CommandTimeoutError,
     ProcessInfo,
     ResourceUsage,
+    may_have_run,
 )
 from .scope import Block, check_run, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
 from .secret import MASK, Masker, Secret
@@ -81,6 +82,7 @@ from .system import (
     ProcessIdentity,
     ProcStat,
     Viewpoint,
+    ask_to_end,
     close_in_forks,
     distrust,
     distrust_temporary_home,
@@ -192,6 +194,7 @@ __all__ = [
     "UnitFailedError",
     "Viewpoint",
     "Written",
+    "ask_to_end",
     "batch_of",
     "block_deadline",
     "bus_of",
@@ -226,6 +229,7 @@ __all__ = [
     "make_options",
     "masker_for",
     "matches",
+    "may_have_run",
     "member",
     "memory_file",
     "nearest",

@@ -246,8 +246,7 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         if self.exit_code is None:
             how = "before it ran"
         if self.reason is EndReason.LOST and self.lost:
-            began = self.exit_code is not None or self.host is not None
-            return f"was {'lost, and may have had effects' if began else 'not run'} ({self.lost}),"
+            return f"was {'lost, and may have had effects' if may_have_run(self) else 'not run'} ({self.lost}),"
         return _ENDS.get(self.reason, "{how}").format(how=how)
 
     def to_dict(self) -> dict[str, Any]:
@@ -318,6 +317,11 @@ class AgentLostError(CommandFailedError):
 
 
 _Result = TypeVar("_Result", bound=CommandResult)
+
+
+def may_have_run(lost: CommandResult) -> bool:
+    """Return whether a process that was lost may have had effects: an agent was asked to start it."""
+    return lost.exit_code is not None or lost.host is not None
 
 
 def _with_fields(cls: type[_Result], fields: dict[str, Any]) -> _Result:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from ..._core import DaemonError, in_seconds, pidfd_open, pidfd_send_signal, read_stat
+from ..._core import DaemonError, ask_to_end, in_seconds, pidfd_open, pidfd_send_signal, read_stat
 from ..._daemon import default_registry, open_daemon
 from .files import REAPING, StateFiles
 
@@ -53,9 +53,7 @@ def stop_daemon(code: str, daemon: str, timeout: float | None = None) -> Stopped
     timeout = _wait_for(files) if timeout is None else timeout
     began = time.monotonic()
     try:
-        pidfd_send_signal(pidfd, signal.SIGTERM)
-        # lets a suspended daemon act on it, as systemd does (systemd.kill(5))
-        pidfd_send_signal(pidfd, signal.SIGCONT)
+        ask_to_end(pidfd)
         if _end((pidfd,), timeout):
             text = f"stopped {key} (PID {pid}) after {in_seconds(time.monotonic() - began)}"
             state = files.state(pid)

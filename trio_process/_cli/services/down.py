@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import suppress
 from typing import Final
 
 import trio
 
 from ..._control import ControlClient, ControlError
-from ..._core import ProcessError, in_seconds, pidfd_open, pidfd_send_signal
+from ..._core import ProcessError, ask_to_end, in_seconds, pidfd_open
 from ..instance import Instance
 from ..output import report
 from ..text import listed
@@ -38,8 +37,7 @@ async def take_down(instance: Instance, timeout: float | None) -> int:  # noqa: 
         if instance.pid() != pid:  # it has ended in between, and its PID may belong to another process
             return 0
         with suppress(ProcessLookupError):  # it has ended after that
-            pidfd_send_signal(pidfd, signal.SIGTERM)
-            pidfd_send_signal(pidfd, signal.SIGCONT)  # a suspended process doesn't notice that it has to end
+            ask_to_end(pidfd)
         with trio.move_on_after(float("inf") if timeout is None else timeout) as limit:
             await _wait(instance, pidfd)
         if limit.cancelled_caught:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..._core import EndReason, in_seconds, last_lines, masker_for
+from ..._core import EndReason, in_seconds, last_lines, masker_for, may_have_run
 from ..._pipeline import RootCause, RunAllResult, RunResult, SpecState
 from ..._process import WANTS_TERMINAL
 from ..text import clock, glimpse, listed, one_line, steady, typed, without_sequences
@@ -233,8 +233,7 @@ def ending(result: RunResult) -> str:
     elif ended.reason in _ENDINGS:
         words = _ENDINGS[ended.reason]
     elif ended.lost is not None:
-        began = ended.exit_code is not None or ended.host is not None
-        words = f"{'was lost' if began else 'was not run'} ({one_line(ended.lost.splitlines()[0])})"
+        words = f"{'was lost' if may_have_run(ended) else 'was not run'} ({one_line(ended.lost.splitlines()[0])})"
     elif ended.signal_name:
         words = f"died of {ended.signal_name}"
     else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import trio
 
-from ..._core import DaemonError, OptionError, RegistryError, pidfd_send_signal
+from ..._core import DaemonError, OptionError, RegistryError, ask_to_end
 from ..._daemon import DaemonEntry, Registry, open_daemon
 from ..live import Plane, probe
 from ..message import Answer, Request, success
@@ -72,8 +71,7 @@ async def stop_daemon(plane: Plane, request: Request) -> Answer:
         raise Problem("not_found", f"the daemon {entry.code}/{entry.daemon} is not running")
     pidfd = found.pidfd
     try:
-        pidfd_send_signal(pidfd, signal.SIGTERM)
-        pidfd_send_signal(pidfd, signal.SIGCONT)  # lets a suspended daemon act on it
+        ask_to_end(pidfd)
         with plane.interruptible(request.wait) as scope:
             await trio.lowlevel.wait_readable(pidfd)
     except ProcessLookupError:

@@ -1,6 +1,6 @@
 """Facts from the operating system: processes and their identity, files and locks, forks, and which files to trust."""
 
-from .calls import P_PIDFD, memory_file, pidfd_open, pidfd_send_signal
+from .calls import P_PIDFD, ask_to_end, memory_file, pidfd_open, pidfd_send_signal
 from .files import (
     NO_LOCKS,
     TEMPORARY,
@@ -43,6 +43,7 @@ __all__ = [
     "ProcStat",
     "ProcessIdentity",
     "Viewpoint",
+    "ask_to_end",
     "close_in_forks",
     "distrust",
     "distrust_temporary_home",

@@ -33,6 +33,12 @@ def pidfd_send_signal(pidfd: int, number: int) -> None:
         _call(_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0)
 
 
+def ask_to_end(pidfd: int) -> None:
+    """Send SIGTERM, and SIGCONT, which lets a suspended process act on it, as systemd does (systemd.kill(5))."""
+    pidfd_send_signal(pidfd, signal.SIGTERM)
+    pidfd_send_signal(pidfd, signal.SIGCONT)
+
+
 def memory_file(name: str) -> int:
     """Return a descriptor of an unnamed file, closed on exec: in memory (memfd_create(2)), or else in the temporary directory."""
     if hasattr(os, "memfd_create"):
