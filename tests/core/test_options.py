@@ -6,6 +6,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from trio_process import (
@@ -22,6 +23,7 @@ from trio_process import (
     UnitSpec,
 )
 from trio_process._core import checks, make_options, shown_args
+from trio_process._core import options as options_module
 from trio_process.exec import Command
 from trio_process.testing import Behaviour, FakeService
 
@@ -383,3 +385,7 @@ def test_options_print_only_what_is_not_the_default():
         == "RunOptions(command='x', args=(Secret('***'),), env={'A': 'b'}, buffer_size=inf, stop_signal=2)"
     )
     assert repr(UnitSpec(name="a", command="x", replicas=2)) == "UnitSpec(name='a', command='x', replicas=2)"
+
+
+def test_every_option_has_a_check():
+    assert {*options_module._CHECKS, "command", "args"} == {field.name for field in attrs.fields(RunOptions)}

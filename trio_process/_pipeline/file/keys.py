@@ -76,7 +76,7 @@ TOP_KEYS: Final = ("tasks", "services", "defaults", *FILE_KEYS)
 
 # How others spell these keys: Taskfile, just, GitHub Actions, GitLab, npm, docker compose, systemd, nox, our Python API.
 _FOREIGN_TASK: Final = {
-    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre depends",
+    "after": "needs need deps dep dependencies depends depends_on depends-on dependsOn requires prerequisites pre",
     "when": "condition run-if run_if",
     "run": "cmd command args exec execute argv program entrypoint",
     "shell": "sh bash script-shell",
