@@ -100,10 +100,11 @@ def test_the_variable_stands_for_the_option(run, warm_agents):
 
 
 @pytest.mark.parametrize(
-    "executor", ["", "lokal", "local:", "local:0", "local:x", "ssh:", "slurm:", "dask:", "slurm:a"]
+    "executor",
+    ["", "lokal", "local:", "local:0", "local:x", "ssh:", "ssh:a,,b", "slurm:", "dask:", "slurm:a", "slurm:1?'"],
 )
-def test_what_names_no_executor_is_usage(run, executor):
-    done = run("first", "--executor", executor)
+def test_what_names_no_executor_is_usage_also_without_the_engine(run, executor, tmp_path):
+    done = run("first", "--executor", executor, PATH=str(tmp_path))
     assert done.returncode == 2
     assert "--executor must be" in done.stderr
 

@@ -43,12 +43,10 @@ def parse_executor(text: str) -> Launcher | None:
         case "local" if rest:
             return local_agents(_count(text, rest))
         case "ssh" if all(rest.split(",")):
-            _need("ssh")
-            return ssh_agents(*rest.split(","))
+            return _needs("ssh", ssh_agents(*rest.split(",")))
         case "slurm" if rest:
             count, _, options = rest.partition("?")
-            _need("srun")
-            return slurm_agents(_count(text, count), *shlex.split(options))
+            return _needs("srun", slurm_agents(_count(text, count), *_words(text, options)))
         case "dask" if rest:
             return dask_agents(rest)
     raise OptionError(f"--executor must be {_FORMS}, got {text!r}")
@@ -60,11 +58,19 @@ def _count(text: str, number: str) -> int:
     return int(number)
 
 
-def _need(program: str) -> None:
+def _words(text: str, options: str) -> list[str]:
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise OptionError(f"--executor must be {_FORMS}, got {text!r}: {error} in {options!r}") from None
+
+
+def _needs(program: str, launcher: Launcher) -> Launcher:
     if shutil.which(program) is None:
         raise ClusterError(
             f"there is no program {program!r} on the PATH; on Debian: apt-get install {_PACKAGES[program]}"
         )
+    return launcher
 
 
 @final
