@@ -272,6 +272,12 @@ async def test_a_dask_scheduler_that_is_not_there_is_an_error_at_once(scheme):
     assert trio.current_time() - began < 20  # Dask itself would go on for half a minute
 
 
+@pytest.mark.parametrize("place", ["a..b:8786", f"{'a' * 70}:8786", "127.0.0.1:99999", f"127.0.0.1:{'9' * 400}"])
+async def test_a_dask_address_that_cannot_be_is_an_error(place):
+    with pytest.raises(ClusterError, match="can't be reached"):
+        await enter(dask_agents(f"tcp://{place}"))
+
+
 async def test_a_dask_scheduler_that_is_about_to_listen_is_waited_for():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
