@@ -70,7 +70,7 @@ def test_restart_repeats_the_last_start(shell: Shell) -> None:
 def test_a_command_that_does_not_come_up_is_reported_and_leaves_nothing(
     shell: Shell, command: tuple[str, ...], why: str
 ) -> None:
-    ended = shell.here("daemon", "start", "my", "web", "--settle", "30", "--", *command)
+    ended = shell.here("daemon", "start", "my", "web", "--settle", "20", "--", *command)
     assert ended.returncode == 1
     assert why in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -228,7 +228,10 @@ def test_ctrl_c_ends_the_question_for_health_with_130_and_no_word(shell: Shell) 
         ("--health-url", "nonsense"),
         ("--health-url", "file:///etc/passwd"),
         ("--health-url", "http://127.0.0.1:x/"),
+        ("--tcp", ":0"),
         ("--settle", "nan"),
+        ("--settle", "30"),
+        ("--settle", "1m"),
     ],
 )
 def test_what_can_never_be_healthy_is_refused_before_anything_runs(shell: Shell, option: str, value: str) -> None:
@@ -272,7 +275,7 @@ async def test_a_server_that_talks_nonsense_is_not_healthy_and_no_traceback(shel
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_start_that_is_interrupted_is_taken_back(shell: Shell, number: signal.Signals) -> None:
-    words = ("daemon", "start", "my", "web", "--settle", "1000", "--timeout", "1000", "--", "sh", "-c")
+    words = ("daemon", "start", "my", "web", "--settle", "1000", "--timeout", "2000", "--", "sh", "-c")
     with Forked(
         [*words, "echo $$ > $0; exec sleep 1000", str(fifo(shell))],
         env=shell.environment,

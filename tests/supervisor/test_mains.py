@@ -237,6 +237,16 @@ async def numbers():
         ({"command": "web", "settle": float("inf")}, "settle must be finite"),
         ({"command": "web", "settle": -1}, "settle must be 0 or more"),
         ({"command": "web", "start_timeout": 0}, "start_timeout must be more than 0"),
+        ({"command": "web", "settle": 60}, "settle can't make the unit ready before 1 min 0 s, but start_timeout is"),
+        ({"command": "web", "settle": 5, "start_timeout": 3}, "settle can't make the unit ready before 5 s"),
+        ({"command": "web", "start_timeout": 0.1}, "settle can't make the unit ready before 100 ms"),
+        ({"main": trio.sleep_forever, "settle": 61}, "settle can't make the unit ready"),
+        (
+            {"command": "web", "ready": Probe.tcp(":80", initial_delay=60)},
+            "ready can't make the unit ready before 1 min",
+        ),
+        ({"command": "web", "ready": Probe.file("x", successes=61)}, "ready can't make the unit ready before 1 min"),
+        ({"command": "web", "ready": Probe.file("x", successes=3, period=30)}, "ready can't make the unit ready"),
         ({"command": "web", "restart": "always"}, "restart must be a RestartPolicy"),
         ({"command": "web", "replicas": -1}, "replicas must be 0 or more"),
         ({"command": "web", "essential": 1}, "essential must be True or False"),
@@ -248,6 +258,26 @@ async def numbers():
 def test_a_spec_refuses_what_it_cannot_keep(options, text):
     with pytest.raises(OptionError, match=text):
         UnitSpec(name="web", **options)
+
+
+async def reports_itself(task_status=trio.TASK_STATUS_IGNORED):
+    task_status.started()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"settle": 59.9},
+        {"settle": 3600, "start_timeout": float("inf")},
+        {"settle": 99, "ready": Probe.tcp(":80")},
+        {"ready": Probe.tcp(":80", initial_delay=59, successes=1, period=100)},
+        {"ready": Probe.line("x", initial_delay=99, successes=99)},
+        {"live": Probe.tcp(":80", initial_delay=99)},
+        {"command": None, "main": reports_itself, "settle": 99},
+    ],
+)
+def test_a_unit_that_can_become_ready_in_time_is_fine(options):
+    assert UnitSpec(**{"name": "web", "command": "web", **options})
 
 
 @pytest.mark.parametrize("name", ["", "web 1", "web/1", "web.2", "ä", "a\0", 3, None, "web\n"])

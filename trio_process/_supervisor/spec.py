@@ -25,6 +25,7 @@ from .._core import (
     Stdio,
     checks,
     declare,
+    in_seconds,
     member,
     refuse_unknown,
     short_repr,
@@ -92,7 +93,7 @@ class UnitSpec:
         ready: The probe that finds out whether it is ready.
         live: The probe that finds out, after its first readiness, whether it is still alive. If it isn't, it is stopped,
             and that counts as a failure.
-        settle: Seconds after which a unit without `ready` and `task_status` counts as ready.
+        settle: Seconds after which a unit without `ready` and `task_status` counts as ready; less than `start_timeout`.
         start_timeout: Seconds that it may take to become ready.
         restart: When it is restarted.
         essential: Whether its end cancels the body of the supervisor's block, and stops all units.
@@ -196,6 +197,7 @@ class UnitSpec:
                 put(self, option, getattr(options, option))
         for option in ("ready", "live"):
             self._check_probe(option, getattr(self, option))
+        self._check_start()
 
     def _make_options(self, **changes: Any) -> RunOptions:
         """Return the options of a command, validated by the rules of `RunOptions`."""
@@ -230,6 +232,22 @@ class UnitSpec:
             raise OptionError(
                 f"{option} asks the same place for all {self.replicas} replicas of {self.name!r}: {probe!r}; "
                 "write {replica} where each has its own"
+            )
+        if self.replicas > 1:
+            probe._for_replica(self.replicas)  # raises if the last replica's number makes an invalid address of it
+
+    def _check_start(self) -> None:
+        """Refuse what makes the unit ready only after `start_timeout`."""
+        if self.ready is not None:
+            option, earliest = "ready", self.ready._earliest
+        elif self._takes_task_status:
+            return
+        else:
+            option, earliest = "settle", self.settle
+        if self.start_timeout <= earliest:
+            raise OptionError(
+                f"{option} can't make the unit ready before {in_seconds(earliest)}, but start_timeout is "
+                f"{in_seconds(self.start_timeout)}; make that longer"
             )
 
     def _is_read(self) -> bool:

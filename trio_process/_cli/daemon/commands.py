@@ -123,6 +123,10 @@ def _errors_reported() -> Iterator[None]:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def start(code: str, daemon: str, command: Sequence[str], **options: Any) -> None:
     """Start COMMAND in the background as the daemon DAEMON of CODE, and wait until it is healthy."""
+    settles = not (options["health_url"] or options["ready_line"] or options["tcp"])
+    if settles and 0 < options["timeout"] <= options["settle"]:
+        limit = in_seconds(options["timeout"])
+        raise click.BadParameter(f"must be less than --timeout, which is {limit}", param_hint="'--settle'")
     with _errors_reported():
         try:
             directory = os.getcwd()

@@ -2,6 +2,6 @@
 
 from .asker import Asker
 from .kinds import LineKind, Place
-from .probe import Probe
+from .probe import FROM_THEN_ON, UNTIL_READY, Probe
 
-__all__ = ["Asker", "LineKind", "Place", "Probe"]
+__all__ = ["FROM_THEN_ON", "UNTIL_READY", "Asker", "LineKind", "Place", "Probe"]

@@ -25,6 +25,10 @@ from .kinds import (
 )
 
 GOOD_STATUS: Final = range(200, 400)
+UNTIL_READY: Final = 1.0
+"""The default period in seconds, until the unit is ready."""
+FROM_THEN_ON: Final = 10.0
+"""The default period from then on."""
 
 
 class ProbeKeywords(TypedDict, total=False):
@@ -161,6 +165,11 @@ class Probe:
     @property
     def _is_line(self) -> bool:
         return isinstance(self._kind, LineKind)
+
+    @property
+    def _earliest(self) -> float:
+        """Seconds from a start to the earliest time at which the probe can make a unit ready."""
+        return 0.0 if self._is_line else self.initial_delay + (self.successes - 1) * (self.period or UNTIL_READY)
 
     def _for_replica(self, replica: int) -> Self:
         return attrs.evolve(self, kind=self._kind.for_replica(replica))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, final
+from typing import final
 
 import trio
 
 from ..._core import ActionProcessOutput, Subscription
 from ..._process import Service
-from ..probes import Asker, LineKind, Place, Probe
+from ..probes import FROM_THEN_ON, UNTIL_READY, Asker, LineKind, Place, Probe
 from ..runs import Run
 from ..spec import REPLICA_VARIABLE, UnitSpec
-
-_UNTIL_READY: Final = 1.0
-_FROM_THEN_ON: Final = 10.0
 
 Watch = Callable[["Question", Run], Awaitable[None]]
 
@@ -86,7 +83,7 @@ class Probing:
             streak = (max(streak, 0) + 1) if ok else (min(streak, 0) - 1)
             ready = streak >= probe.successes or (run.ready and -streak < probe.failures)
             run.found(ready=ready, reason=reason)
-            usual = _FROM_THEN_ON if ready or run.ready_since is not None else _UNTIL_READY
+            usual = FROM_THEN_ON if ready or run.ready_since is not None else UNTIL_READY
             await trio.sleep_until(asked + (probe.period or usual))
 
     async def _watch_liveness(self, question: Question, run: Run) -> None:
@@ -101,7 +98,7 @@ class Probing:
             if failures >= probe.failures:
                 run.found(alive=False, reason=reason)
                 return
-            await trio.sleep_until(asked + (probe.period or _FROM_THEN_ON))
+            await trio.sleep_until(asked + (probe.period or FROM_THEN_ON))
 
 
 @final
