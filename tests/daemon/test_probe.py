@@ -144,7 +144,9 @@ async def test_a_name_that_idna_does_not_allow_is_a_reason():
     assert "not a valid host name" in reason
 
 
-@pytest.mark.parametrize(("addr", "timeout"), [("nonsense", 1), ("h:1", -1), ("h:1", math.nan), ("h:1", "soon")])
+@pytest.mark.parametrize(
+    ("addr", "timeout"), [("nonsense", 1), ("h:0", 1), (":0", 1), ("h:1", -1), ("h:1", math.nan), ("h:1", "soon")]
+)
 async def test_bad_arguments_are_refused(addr, timeout):
     with pytest.raises(OptionError):
         await probe_health(addr, timeout)

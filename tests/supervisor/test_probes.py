@@ -1,5 +1,6 @@
 """Probes on virtual time: when they are asked, what their answers count for, and what they can't do."""
 
+import functools
 import gc
 import re
 import time
@@ -65,7 +66,7 @@ async def test_successes_and_failures_are_counted_in_a_row(autojump_clock):
         # three good ones at 2, 3, 4; three bad ones at 8, 9, 10; three good ones at 14, 15, 16
         assert at == ["ready", "unready", "ready"]
     events = changes.all()
-    assert "it returned False" in events[3].reason
+    assert "Answers(): it returned False" in events[3].reason
 
 
 async def test_flapping_readiness_changes_no_process(autojump_clock):
@@ -103,7 +104,7 @@ async def test_a_dead_liveness_never_kills_a_slow_starter(autojump_clock):
     async with supervised(units) as (supervisor, _, _):
         assert await supervisor["web"].wait() is UnitState.FAILED
         assert trio.current_time() == 50
-        assert "not alive any more: it returned False" in str(supervisor["web"].error)
+        assert "not alive any more: Answers(): it returned False" in str(supervisor["web"].error)
 
 
 async def test_lost_liveness_is_a_failure(autojump_clock):
@@ -124,7 +125,7 @@ async def test_a_probe_that_hangs_is_a_failure_and_never_overlaps(autojump_clock
     async with supervised(units) as (supervisor, _, _):
         assert await supervisor["web"].wait() is UnitState.FAILED
         assert trio.current_time() == 20
-        assert "no answer within 3 s" in str(supervisor["web"].error)
+        assert "Answers(): no answer within 3 s" in str(supervisor["web"].error)
         assert answers.most == 1
         assert answers.asked == [0, 3, 6, 9, 12, 15, 18]
 
@@ -258,10 +259,27 @@ async def test_what_is_healthy(answer, autojump_clock):
     ],
 )
 async def test_what_is_unhealthy_says_why(answer, reason, autojump_clock):
-    for function in (lambda: answer, lambda: raised(answer)):
-        ok, why = await Probe.call(function)()
-        assert not ok
-        assert why.startswith(reason)
+    async def ask():
+        return raised(answer)
+
+    assert await Probe.call(lambda: answer)() == (False, matching(f"<lambda>(): {reason}"))
+    assert await Probe.call(ask)() == (False, matching(f"ask(): {reason}"))
+    assert await Probe.call(functools.partial(raised, answer))() == (False, matching(f"raised(): {reason}"))
+
+
+class matching:  # noqa: N801 - it reads as a function
+    """Equal to each text that begins with the given one."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def __eq__(self, text):
+        return text.startswith(self.start)
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"{self.start!r}…"
 
 
 def raised(answer):
@@ -284,7 +302,7 @@ async def test_a_plain_function_runs_in_a_thread_and_takes_no_virtual_time(autoj
 async def test_a_probe_is_a_health_check(autojump_clock):
     server = HealthServer("127.0.0.1:0", checks=[Probe.call(lambda: "no disk"), Probe.call(lambda: None)])
     assert server is not None
-    assert await Probe.call(lambda: "no disk")() == (False, "no disk")
+    assert await Probe.call(lambda: "no disk")() == (False, "<lambda>(): no disk")
     with pytest.raises(OptionError, match="can't be called by itself"):
         await Probe.line("x")()
 
@@ -298,15 +316,21 @@ async def test_a_probe_is_a_health_check(autojump_clock):
         lambda: Probe.tcp("127.0.0.1"),
         lambda: Probe.tcp("unix:/x"),
         lambda: Probe.tcp(80),
+        lambda: Probe.tcp(":0"),
+        lambda: Probe.tcp("127.0.0.1:0"),
+        lambda: Probe.tcp("[::1]:00"),
         lambda: Probe.http("127.0.0.1:80"),
         lambda: Probe.http("ftp://127.0.0.1/"),
         lambda: Probe.http("http://user:secret@127.0.0.1/"),
         lambda: Probe.http("http://127.0.0.1:99999/"),
+        lambda: Probe.http("http://127.0.0.1:0/"),
+        lambda: Probe.http("https://127.0.0.1:0"),
         lambda: Probe.http("http://127.0.0.1/\r\nX: y"),
         lambda: Probe.http("http://127.0.0.1/", status=()),
         lambda: Probe.http("http://127.0.0.1/", status=20),
         lambda: Probe.http("http://127.0.0.1/", status="200"),
         lambda: Probe.unix(""),
+        lambda: Probe.unix("/" + "x" * 107),
         lambda: Probe.file(3),
         lambda: Probe.command(""),
         lambda: Probe.command("x", 3),
@@ -324,6 +348,36 @@ def test_a_probe_refuses_what_it_cannot_ask(make):
         make()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://user:hunter22@h/", "http://user:hunter22@h:0/", "https://user:hunter22@[::1/", "http://hunter22@ä/"]
+)
+def test_a_url_with_a_password_is_refused_without_it(url):
+    with pytest.raises(OptionError, match="must not contain a user") as caught:
+        Probe.http(url)
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("probe", "text"),
+    [
+        (Probe.tcp("127.0.0.1:6553{replica}"), "'127.0.0.1:65536'"),
+        (Probe.http("http://127.0.0.1:6553{replica}/"), "'http://127.0.0.1:65536/'"),
+        (Probe.unix("/" + "x" * 105 + "{replica}"), "10' is too long"),
+    ],
+)
+async def test_an_address_must_be_valid_for_every_replica(probe, text, autojump_clock):
+    last = 6 if "65536" in text else 10
+    for option in ("ready", "live"):
+        assert unit("web", replicas=last - 1, **{option: probe})
+        with pytest.raises(OptionError, match=text):
+            unit("web", replicas=last, **{option: probe})
+    async with supervised([unit("web", live=probe)]) as (supervisor, _, _):
+        await supervisor.wait_ready()
+        with pytest.raises(OptionError, match=text):
+            await supervisor.scale("web", last)
+        assert supervisor["web"].ready
+
+
 # with a real service and the real clock
 
 
@@ -334,38 +388,41 @@ async def test_tcp_and_unix_and_file_answer_when_they_are_there(tmp_path):
     assert await Probe.tcp(f"127.0.0.1:{port}")() == (True, "")
     for listener in listeners:
         await listener.aclose()
-    assert await Probe.tcp(f"127.0.0.1:{port}")() == (False, "connection refused")
+    assert await Probe.tcp(f"127.0.0.1:{port}")() == (False, f"127.0.0.1:{port}: connection refused")
+    assert await Probe.http(f"http://127.0.0.1:{port}/a")() == (False, f"http://127.0.0.1:{port}/a: connection refused")
     ok, why = await Probe.unix(path)()
     assert not ok
+    assert why.startswith(f"unix:{path}: ")
     assert "No such file" in why
     with trio.socket.socket(trio.socket.AF_UNIX) as server:
         await server.bind(str(path))
         server.listen()
         assert await Probe.unix(path)() == (True, "")
         assert await Probe.file(path)() == (True, "")
-    assert await Probe.unix(path)() == (False, "connection refused")
-    assert await Probe.file(tmp_path / "none")() == (False, f"there is no {tmp_path / 'none'}")
+    assert await Probe.unix(path)() == (False, f"unix:{path}: connection refused")
+    assert await Probe.file(tmp_path / "none")() == (False, f"{tmp_path / 'none'}: there is no such file")
 
 
 @pytest.mark.parametrize(
-    ("answer", "options", "expected"),
+    ("answer", "options", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\n\r\n", {}, (True, "")),
-        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", {}, (True, "")),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", {}, (False, "HTTP status 404 Not Found")),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", {"status": 404}, (True, "")),
-        (b"HTTP/1.1 200 OK\r\n\r\n", {"status": [204, 205]}, (False, "HTTP status 200 OK")),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", {}, (False, "ValueError: the server does not speak HTTP/1")),
-        (b"", {}, (False, "ValueError: the server closed the connection without an answer")),
-        (
+        (b"HTTP/1.1 200 OK\r\n\r\n", {}, None),
+        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", {}, None),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", {}, "HTTP status 404 Not Found"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", {"status": 404}, None),
+        (b"HTTP/1.1 200 OK\r\n\r\n", {"status": [204, 205]}, "HTTP status 200 OK"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", {}, "ValueError: the server does not speak HTTP/1"),
+        (b"", {}, "ValueError: the server closed the connection without an answer"),
+        pytest.param(
             b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
             {},
-            (False, "ValueError: the headers of the answer are longer than 64 KiB"),
+            "ValueError: the headers of the answer are longer than 64 KiB",
+            id="long",
         ),
-        (None, {"timeout": 0.2}, (False, "no answer within 200 ms")),
+        (None, {"timeout": 0.2}, "no answer within 200 ms"),
     ],
 )
-async def test_http_judges_the_status(answer, options, expected):
+async def test_http_judges_the_status(answer, options, reason):
     async def serve(stream):
         async with stream:
             request = await stream.receive_some()
@@ -381,7 +438,9 @@ async def test_http_judges_the_status(answer, options, expected):
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
-        assert await Probe.http(f"http://127.0.0.1:{port}/health?deep=1", **options)() == expected
+        url = f"http://127.0.0.1:{port}/health?deep=1"
+        expected = (True, "") if reason is None else (False, f"{url}: {reason}")
+        assert await Probe.http(url, **options)() == expected
         nursery.cancel_scope.cancel()
 
 
@@ -389,9 +448,15 @@ async def test_a_command_by_itself_has_a_service_of_its_own():
     assert await Probe.command("true", timeout=30)() == (True, "")
     ok, why = await Probe.command("sh", "-c", "echo no such table >&2; exit 3", timeout=30)()
     assert not ok
-    assert "exited with code 3" in why
-    assert why.endswith("no such table")
-    assert (await Probe.command("no-such-program-here", timeout=30)())[0] is False
+    assert why.startswith("sh -c 'echo no such table >&2; exit 3': exited with code 3 after ")
+    assert why.endswith(": no such table")
+    ok, why = await Probe.command("no-such-program-here", timeout=30)()
+    assert not ok
+    assert why.startswith("ProgramNotFoundError: can't start `no-such-program-here`")
+    long = "x" * 5_000
+    ok, why = await Probe.command("sh", "-c", f": {long}\necho no such table >&2; exit 3", timeout=30)()
+    assert why.startswith("sh -c ': xxx")
+    assert why.endswith(": no such table")
 
 
 async def test_a_command_that_floods_and_leaves_children_is_bounded_and_leaves_nothing():
@@ -400,6 +465,6 @@ async def test_a_command_that_floods_and_leaves_children_is_bounded_and_leaves_n
 
         flood = Probe.command("sh", "-c", "sleep 1000 & yes", timeout=0.5)
         ok, why = await Asker(flood._kind, flood.timeout).ask(Place(service))
-        assert (ok, why) == (False, "no answer within 500 ms")
+        assert (ok, why) == (False, "sh -c 'sleep 1000 & yes': no answer within 500 ms")
         assert service.running() == []
         assert service.list() == []

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, final
 import trio
 
 from .._core import ProcessError, Secret, dumps, loads, open_scope
-from .._daemon import parse_address
+from .._daemon import parse_destination
 
 _BASE: Final = "/api/process"
 _LONGEST_HEAD: Final = 64 * 1024
@@ -52,7 +52,7 @@ class ControlClient:
     __slots__ = ("_address", "_token", "addr")
 
     def __init__(self, addr: str, *, token: Secret | None = None) -> None:
-        self._address = parse_address(addr)
+        self._address = parse_destination(addr)
         self.addr = addr
         self._token = token
 

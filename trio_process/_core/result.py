@@ -220,14 +220,19 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
         """Return the text that errors use: the command, why it ended, after how long, and its last lines."""
         typed = escape_controls(command_line(self.command, self.args)).replace("\n", "\\n")
         where = f" in {self.cwd}" if self.cwd else ""
-        account = f"`{typed}`{where} {self._end()} after {in_seconds(self.duration)}"
+        account = f"`{typed}`{where} {self._account()}"
+        quoted, source = self._quotation()
+        if quoted:
+            account += f"\nlast lines of {source}:\n" + "\n".join("  " + line for line in quoted)
+        return account
+
+    def _account(self) -> str:
+        """Return how it ended, and after how long."""
+        account = f"{self._end()} after {in_seconds(self.duration)}"
         if self.requested_by:
             account += f", as the task {self.requested_by!r} asked"
         if self.output_incomplete:
             account += "; something still held its output open when reading ended"
-        quoted, source = self._quotation()
-        if quoted:
-            account += f"\nlast lines of {source}:\n" + "\n".join("  " + line for line in quoted)
         return account
 
     def _quotation(self) -> tuple[list[str], str]:

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import trio
 
 from ..._core import DaemonError, OptionError, open_scope
-from ..._daemon import Address, ask, parse_address, why_not_connected
+from ..._daemon import Address, ask, parse_destination, why_not_connected
 from ..._process import ManagedProcess
 from .files import DaemonSpec
 
@@ -51,10 +51,10 @@ def check_url(url: str) -> str:
 def check_tcp(address: str) -> str:
     """Return the address if it can be connected to, or raise an `OptionError`."""
     try:
-        parsed = parse_address(address)
+        parsed = parse_destination(address)
     except OptionError:
         parsed = None
-    if parsed is None or parsed.path or not parsed.port:
+    if parsed is None or parsed.path:
         raise OptionError(f"takes HOST:PORT or :PORT, got {address!r}")
     return address
 
@@ -281,7 +281,7 @@ def _ask_https(url: str, credentials: str) -> _Attempt:
 
 
 async def _connect(address: str) -> _Attempt:
-    target = parse_address(address)
+    target = parse_destination(address)
     try:
         stream = await trio.open_tcp_stream(target.reachable_host, target.port)
     except (OSError, UnicodeError) as error:

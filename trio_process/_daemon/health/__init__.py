@@ -1,6 +1,6 @@
 """The HTTP server of /health and /ready, its checks, and the functions that probe it."""
 
-from .address import LONGEST_UNIX_PATH, Address, parse_address
+from .address import LONGEST_UNIX_PATH, Address, parse_address, parse_destination
 from .checks import HealthCheck, HealthChecks
 from .cork import corked
 from .judge import judge, one_line, reason_of
@@ -38,6 +38,7 @@ __all__ = [
     "listening",
     "one_line",
     "parse_address",
+    "parse_destination",
     "preferred",
     "probe_health",
     "probe_ready",

@@ -57,6 +57,14 @@ def parse_address(value: object, option: str = "addr") -> Address:
     return Address(host, int(port))
 
 
+def parse_destination(value: object, option: str = "addr") -> Address:
+    """Parse an address to connect to; port 0, which only a server may be given, is refused."""
+    address = parse_address(value, option)
+    if not address.path and not address.port:
+        raise _refused(option, value, "no server can be reached at port 0")
+    return address
+
+
 def _parse_unix(value: str, option: str) -> Address:
     path = value.removeprefix(UNIX_PREFIX)
     if not path:

@@ -50,7 +50,7 @@ def reason_of(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = _LONGEST_REASON) -> str:
     """Return a text without line breaks and control characters, cut to a readable length."""
     text = escape_controls(" ".join(text.split())) or "unhealthy"
-    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " […]"
+    return text if len(text) <= longest else text[:longest] + " […]"

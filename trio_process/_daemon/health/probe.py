@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import trio
 
 from ..._core import checks, escape_controls, in_seconds
-from .address import Address, parse_address
+from .address import Address, parse_destination
 
 _OK: Final = 200
 _FIRST_PAUSE: Final = 0.05
@@ -76,7 +76,7 @@ async def probe_ready(addr: str, timeout: float) -> tuple[bool, str]:  # noqa: A
 
 async def _probe(addr: str, path: str, timeout: float) -> tuple[bool, str]:  # noqa: ASYNC109 - as above
     """Send requests until the response is 200 or the time is up, with pauses that double from 50 to 200 ms."""
-    address = parse_address(addr)
+    address = parse_destination(addr)
     limit = checks.seconds("timeout", timeout)
     reason = f"no answer within {in_seconds(limit)}"
     pause = _FIRST_PAUSE

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import final
+from typing import Final, final
 
 import trio
 
 from ..._core import ProcessError, in_seconds
-from ..._daemon import is_refused, reason_of
+from ..._daemon import is_refused, one_line, reason_of
 from .kinds import CallKind, Kind, Place
+
+_LONGEST_TARGET: Final = 200  # of a reason's 500 characters
 
 
 @final
@@ -33,15 +35,20 @@ class Asker:
         self._call: _Call | None = None
 
     async def ask(self, place: Place) -> tuple[bool, str]:
-        """Run the probe once; a timeout is a failure, and so is an exception."""
+        """Run the probe once; a timeout is a failure, and so is an exception. The reason of a failure names the target."""
         async with self._lock:
-            with trio.move_on_after(self._timeout):
-                try:
-                    if isinstance(self._kind, CallKind):
-                        return await self._call_it(self._kind)
-                    return await self._kind.ask(place._replace(limiter=self._limiter))
-                except Exception as error:  # noqa: BLE001 - whatever goes wrong, the unit did not answer well
-                    return False, _reason(error)
+            ok, reason = await self._ask(place)
+        target = one_line(self._kind.describe(), _LONGEST_TARGET)
+        return ok, reason if ok or target in reason else one_line(f"{target}: {reason}")
+
+    async def _ask(self, place: Place) -> tuple[bool, str]:
+        with trio.move_on_after(self._timeout):
+            try:
+                if isinstance(self._kind, CallKind):
+                    return await self._call_it(self._kind)
+                return await self._kind.ask(place._replace(limiter=self._limiter))
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, the unit did not answer well
+                return False, _reason(error)
         return False, f"no answer within {in_seconds(self._timeout)}"
 
     async def _call_it(self, kind: CallKind) -> tuple[bool, str]:

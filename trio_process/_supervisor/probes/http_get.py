@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import trio
 from ..._core import OptionError
 
 _LONGEST_ANSWER: Final = 64 * 1024
+_CREDENTIALS: Final = re.compile(r"[^/?#]*//[^/?#]*@")
 
 
 class Target(NamedTuple):
@@ -24,6 +26,8 @@ class Target(NamedTuple):
 
 def parse_url(url: object) -> Target:
     """Parse an ``http://`` or ``https://`` URL; the `OptionError` for an invalid one says what is wrong."""
+    if isinstance(url, str) and _CREDENTIALS.match(url):
+        raise OptionError("url must not contain a user or a password: it is shown in errors")
     if not isinstance(url, str) or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
         raise OptionError(f"url must be a str of printable ASCII characters without blanks, got {url!r}")
     try:
@@ -33,8 +37,8 @@ def parse_url(url: object) -> Target:
         raise OptionError(f"url {url!r} is not valid: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise OptionError(f"url must be like 'http://127.0.0.1:8080/health', got {url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise OptionError("url must not contain a user or a password: it is shown in errors")
+    if port == 0:
+        raise OptionError(f"url {url!r} is not valid: no server can be reached at port 0")
     secure = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(secure, parts.hostname, port or (443 if secure else 80), parts.netloc, path)

@@ -14,8 +14,19 @@ import attrs
 import outcome
 import trio
 
-from ..._core import OptionError, ProcessError, RunOptions, Secret, Stdio, checks, command_line, matches, shown
-from ..._daemon import judge, one_line, parse_address
+from ..._core import (
+    OptionError,
+    ProcessError,
+    RunOptions,
+    Secret,
+    Stdio,
+    checks,
+    command_line,
+    last_lines,
+    matches,
+    shown,
+)
+from ..._daemon import LONGEST_UNIX_PATH, judge, one_line, parse_destination
 from ..._process import Service
 from .http_get import get_status, parse_url
 
@@ -132,7 +143,7 @@ class TcpKind:
     @address.validator
     def _check(self, _: object, value: object) -> None:
         filled = fill(value, 1) if isinstance(value, str) else value
-        if parse_address(filled, "address").path:
+        if parse_destination(filled, "address").path:
             raise OptionError(f"address must be host:port, got {value!r}; Probe.unix is for the path of a socket")
 
     def for_replica(self, replica: int) -> TcpKind:
@@ -145,7 +156,7 @@ class TcpKind:
 
     async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - it needs no service
         """Connect once."""
-        address = parse_address(self.address, "address")
+        address = parse_destination(self.address, "address")
         stream = await trio.open_tcp_stream(address.reachable_host, address.port)
         stream.socket.close()
         return True, ""
@@ -162,6 +173,11 @@ class UnixKind:
 
     place_of_its_own: ClassVar[bool] = True
     path: str = attrs.field(converter=_path)
+
+    @path.validator
+    def _check(self, _: object, path: str) -> None:
+        if len(os.fsencode(fill(path, 1))) > LONGEST_UNIX_PATH:
+            raise OptionError(f"path {path!r} is too long: that of a unix socket has at most {LONGEST_UNIX_PATH} bytes")
 
     def for_replica(self, replica: int) -> UnixKind:
         """Fill in the path."""
@@ -197,7 +213,7 @@ class FileKind:
     async def ask(self, place: Place) -> tuple[bool, str]:
         """Look once, in a thread: the file system may be slow or hang."""
         there = await in_thread(partial(os.path.exists, self.path), place.limiter)
-        return (True, "") if there else (False, f"there is no {self.path}")
+        return (True, "") if there else (False, "there is no such file")
 
 
 @final
@@ -245,14 +261,11 @@ class CommandKind:
                 if not process.is_running:
                     service.remove(process.id)  # else the runs of probes would push those of units out of the table
             result = process.result()
-        return (True, "") if result.ok else (False, _why(result.describe(), result.output))
-
-
-def _why(account: str, output: str) -> str:
-    """Return how a command ended, with the last line that it wrote."""
-    lines = output.strip().splitlines()
-    how = account.splitlines()[0]
-    return one_line(f"{how}: {lines[-1]}" if lines else how)
+        return (
+            (True, "")
+            if result.ok
+            else (False, one_line(": ".join([result._account(), *last_lines(result.output, 1)])))
+        )
 
 
 @final
@@ -274,7 +287,11 @@ class CallKind:
 
     def describe(self) -> str:
         """Return the function's name."""
-        return f"{getattr(self.function, '__qualname__', type(self.function).__name__)}()"
+        function = self.function
+        while isinstance(function, partial):
+            function = function.func
+        name: str = getattr(function, "__qualname__", type(function).__name__)
+        return f"{name.rpartition('<locals>.')[2]}()"
 
     async def ask(self, place: Place) -> tuple[bool, str]:
         """Call it once."""
