@@ -13,13 +13,14 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request, urlopen
 
 import forked
 import pytest
 import trio
 from forked import Forked, fork_residents
 from invoke import invoke, reap_background
-from support import state_of, wait_gone, wait_until
+from support import free_port, state_of, wait_gone, wait_until
 from typist import PROGRAM, at_a_terminal
 
 from trio_process import OptionError, ProcessError, UnitState
@@ -115,6 +116,8 @@ def site(monkeypatch):
         if list(site.state.glob("*.pid")):  # `down` takes a third of a second even where nothing runs
             site.run("down", "--timeout", "30")
         reap_background()
+        logs = "".join(log.read_text() for log in site.state.glob("up-*.log"))  # of the instances in the background
+        assert not re.search(r"Traceback|led to \w+Error", logs), logs
 
 
 @contextmanager
@@ -563,6 +566,32 @@ def test_the_page_of_an_instance_is_opened_on_loopback(site):
     assert done.stdout.startswith("http://127.0.0.1:")
     assert "#token=" in done.stdout
     assert site.run("ui", "--no-browser").stdout == done.stdout  # one server for all who ask
+
+
+def test_an_instance_whose_page_is_open_says_bye_to_it_and_ends_as_usual(site):
+    with foreground(site) as process:
+        seen(process, "web.2 = ready")
+        url, token = site.run("ui", "--no-browser").stdout.strip().split("#token=")
+        events = Request(f"{url}api/process/events", headers={"Authorization": f"Bearer {token}"})
+        with urlopen(events, timeout=LIMIT) as stream:
+            assert '"snapshot"' in next(stream).decode()
+            process.send_signal(signal.SIGTERM)
+            assert '"bye"' in [line for line in stream.read().decode().splitlines() if line][-1]
+        assert process.wait(LIMIT) == 143
+        assert "Traceback" not in process.stdout.read()
+
+
+@pytest.mark.parametrize("listen", [False, True])
+def test_the_page_has_the_lines_that_were_written_before_it_was_opened(site, listen):
+    site.write('[services.web]\nshell = "echo hello; exec sleep 1000"\nready = { line = "hello" }\n')
+    site.environment["TRIO_PROCESS_TOKEN"] = "secret"
+    addr = f"127.0.0.1:{free_port()}"
+    assert site.run("up", "-d", "--wait", *(["--listen", addr] if listen else [])).returncode == 0
+    url, token = site.run("ui", "--no-browser").stdout.strip().split("#token=")
+    logs = Request(f"{url}api/process/logs", headers={"Authorization": f"Bearer {token}"})
+    with urlopen(logs, timeout=LIMIT) as answer:
+        lines = json.load(answer)["data"]["lines"]
+    assert [(row["service"], row["line"], row["cursor"]) for row in lines] == [("web", "hello", 1)]
 
 
 @pytest.mark.parametrize("kept", [0.01, 1000.0])

@@ -165,6 +165,10 @@ async def test_services_are_seen_and_steered_and_logs_read(browse):
 STACK = """
 [services.web]
 run = ["sh", "-c", "printf '\\\\033[32mINFO\\\\033[0m: up\\\\n'; exec cat"]
+
+[services.migrate]
+run = "true"
+restart = "never"
 """
 
 
@@ -179,6 +183,7 @@ def follow_links(browser, control, file):
     def write(line):
         post(f"/processes/{process}/input", json.dumps({"input": f"{line}\n"}))
 
+    page.locator("#health").get_by_text("1 of 1 ready").wait_for()  # the completed one need not be
     process = page.evaluate("fetch('api/process/services/web').then((answer) => answer.json())")["data"]["processId"]
     tab.go("#/logs?grep=INFO:")  # in capitals, and only a part of it is coloured
     lines.get_by_text("INFO: up").wait_for()

@@ -2,6 +2,14 @@
 
 from .client import ControlClient, ControlError
 from .gate import Access
-from .server import ControlServer, add_route, serve_on_demand
+from .server import ControlServer, add_route, serve_beside, serve_on_demand
 
-__all__ = ["Access", "ControlClient", "ControlError", "ControlServer", "add_route", "serve_on_demand"]
+__all__ = [
+    "Access",
+    "ControlClient",
+    "ControlError",
+    "ControlServer",
+    "add_route",
+    "serve_beside",
+    "serve_on_demand",
+]

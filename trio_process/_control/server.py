@@ -58,6 +58,7 @@ class ControlServer(Block):
         "_addr",
         "_address",
         "_app",
+        "_beside",
         "_bound",
         "_given",
         "_hosts",
@@ -110,6 +111,7 @@ class ControlServer(Block):
         self._plane: Plane | None = None
         self._app: QuartTrio | None = None
         self._on_demand = False
+        self._beside: ControlServer | None = None
         self._routes: list[tuple[str, Callable[[], Awaitable[Any]], str]] = []
         if not self._address.path and not is_loopback(self._address.host) and _is_literal(self._address.host):
             self._need_given_token()
@@ -209,8 +211,6 @@ class ControlServer(Block):
 
     @asynccontextmanager
     async def _open(self, listeners: list[Any], bound: Address, hosts: list[str]) -> AsyncIterator[None]:
-        from .live import Feed, Plane, sample  # noqa: PLC0415 - kept out of the import time
-
         names = Names([*hosts, self._address.host], bound.port, self._hosts, anything=bool(bound.path))
         guard = Guard(
             names,
@@ -219,17 +219,11 @@ class ControlServer(Block):
             cookie_name=f"trio-process-{bound.port}",
             clock=trio.current_time,
         )
-        plane = Plane(**self._sources)
-        plane.guard = guard
-        async with open_shielded_scope() as nursery:
-            plane.nursery = nursery
+        async with self._observing() as plane:
+            plane.guard = guard
             self._plane = plane
-            await nursery.start(Feed(plane).run)
-            nursery.start_soon(plane.hub.run)
-            nursery.start_soon(plane.daemons.run)
-            nursery.start_soon(sample, plane)
             try:
-                async with self._answering(plane, guard, listeners, nursery):
+                async with self._answering(plane, guard, listeners):
                     self._bound = bound
                     try:
                         yield
@@ -241,9 +235,23 @@ class ControlServer(Block):
                 self._plane = None
 
     @asynccontextmanager
-    async def _answering(
-        self, plane: Plane, guard: Guard, listeners: list[Any], nursery: trio.Nursery
-    ) -> AsyncIterator[None]:
+    async def _observing(self) -> AsyncIterator[Plane]:
+        from .live import Feed, Plane, sample  # noqa: PLC0415 - kept out of the import time
+
+        if self._beside is not None:
+            assert self._beside._plane is not None, "it is entered first"
+            yield self._beside._plane.beside(self._access, self._sources["max_streams"])
+            return
+        plane = Plane(**self._sources)
+        async with open_shielded_scope() as plane.nursery:
+            await plane.nursery.start(Feed(plane).run)
+            plane.nursery.start_soon(plane.hub.run)
+            plane.nursery.start_soon(plane.daemons.run)
+            plane.nursery.start_soon(sample, plane)
+            yield plane
+
+    @asynccontextmanager
+    async def _answering(self, plane: Plane, guard: Guard, listeners: list[Any]) -> AsyncIterator[None]:
         if not self._on_demand:
             async with self._serving(plane, guard, listeners):
                 yield
@@ -254,7 +262,8 @@ class ControlServer(Block):
             async with self._serving(plane, guard, listeners):
                 await plane.closing.wait()
 
-        async with on_demand(listeners, plane.closing, serve, nursery):
+        assert plane.nursery is not None, "it is set before the server answers"
+        async with on_demand(listeners, plane.closing, serve, plane.nursery):
             yield
 
     def _serving(self, plane: Plane, guard: Guard, listeners: list[Any]) -> AbstractAsyncContextManager[None]:
@@ -270,6 +279,12 @@ class ControlServer(Block):
 def serve_on_demand(server: ControlServer) -> ControlServer:
     """Make a server import the HTTP stack when the first client connects, not when it is entered; return it."""
     server._on_demand = True
+    return server
+
+
+def serve_beside(server: ControlServer, first: ControlServer) -> ControlServer:
+    """Make a server show what another one shows, also the lines that were written before, while that is entered; return it."""
+    server._beside = first
     return server
 
 

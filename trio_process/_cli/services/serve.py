@@ -10,16 +10,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, final
 
 import attrs
 import trio
 
-from ..._control import Access, ControlServer, add_route
+from ..._control import Access, ControlServer, add_route, serve_beside
 from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
-from ..._daemon import Daemon, DaemonEntry, default_registry
+from ..._daemon import Daemon, DaemonEntry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
 from ..instance import Instance, announce, server_of
 from ..output import OutputLost, is_hung_up, without_output
@@ -81,7 +81,7 @@ async def serve(
                     show.showing(),
                     _shown(supervisor, show, status),
                     server_of(instance, supervisor) as control,
-                    _page(control, supervisor, settings, show),
+                    _page(control, settings, show),
                     supervisor,
                 ):
                     try:
@@ -207,36 +207,34 @@ async def _show(events: Subscription[Any], show: Show, status: _Status) -> None:
 
 
 @asynccontextmanager
-async def _page(
-    control: ControlServer,
-    supervisor: Supervisor,
-    settings: ServeSettings,
-    show: Show,
-) -> AsyncIterator[None]:
-    """Listen on TCP: on the given address at once, and on loopback when ``trio-process ui`` requests it."""
-    async with AsyncExitStack() as stack:
-        lock = trio.Lock()
-        listening: list[ControlServer] = []
+async def _page(control: ControlServer, settings: ServeSettings, show: Show) -> AsyncIterator[None]:
+    """Show what `control` shows on TCP, too: on the given address at once, on loopback when ``trio-process ui`` requests it."""
+    lock = trio.Lock()
+    leaving = trio.Event()
+    listening: list[ControlServer] = []
+    async with open_scope(wait=True) as nursery:
 
-        async def listen(addr: str, token: str | None) -> ControlServer:
-            server = ControlServer(
-                addr, supervisor=supervisor, registry=default_registry(), access=Access.CONTROL, token=token
-            )
-            listening.append(await stack.enter_async_context(server))
-            show.announce(f"trio-process: the page is at {_address_of(server)}")
-            return server
-
-        if settings.listen:
-            await listen(settings.listen, settings.token)
+        async def serve(addr: str, token: str | None, task_status: trio.TaskStatus[None]) -> None:
+            async with serve_beside(ControlServer(addr, access=Access.CONTROL, token=token), control) as server:
+                listening.append(server)
+                show.announce(f"trio-process: the page is at {_address_of(server)}")
+                task_status.started()
+                await leaving.wait()
 
         async def ui() -> dict[str, Any]:
             async with lock:
-                server = listening[0] if listening else await listen(_LOOPBACK, None)
-            return {"success": True, "data": {"url": server.login_url.reveal()}}
+                if not listening:  # in a task of its own: this one ends with the request
+                    await nursery.start(serve, _LOOPBACK, None)
+            return {"success": True, "data": {"url": listening[0].login_url.reveal()}}
 
+        if settings.listen:
+            await nursery.start(serve, settings.listen, settings.token)
         add_route(control, "/api/process/ui", ui, "POST")
         announce(control, "up")
-        yield
+        try:
+            yield
+        finally:
+            leaving.set()
 
 
 def _address_of(server: ControlServer) -> str:

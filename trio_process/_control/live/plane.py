@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final, final
 
 import trio
@@ -76,6 +77,16 @@ class Plane:
         self.events: Subscription[Any] | None = None
         self.nursery: trio.Nursery | None = None
         self._waiting: set[trio.CancelScope] = set()
+
+    def beside(self, access: Access, max_streams: int) -> Plane:
+        """Return the state of a further server that shows the same: the lines and cursors are shared, the streams are its own."""
+        further = copy(self)
+        further.access = access
+        further.max_streams = max_streams
+        further.streams = 0
+        further.closing = trio.Event()
+        further._waiting = set()
+        return further
 
     @property
     def service(self) -> Service | None:

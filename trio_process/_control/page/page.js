@@ -472,7 +472,7 @@ class Logs {
 		}
 	}
 
-	async load() {  // begin anew, at the newest lines or around the linked one
+	async load() {  // begin at the newest lines, or around the linked one
 		const turn = ++this.turn;
 		this.loading = true;
 		const around = this.at && !this.follow;
@@ -1192,11 +1192,11 @@ function chrome() {
 	const here = location.hash || '#/';
 	const found = S.live === 'login' ? [] : tabs();
 	swap($('tabs'), JSON.stringify([found, here]), () => found.map(([href, label, count]) => h('a', { href, 'aria-current': (href === '#/' ? here === '#/' || here.startsWith('#/service/') : here.startsWith(href.replace(/s$/, ''))) ? 'page' : null }, label, count ? sp('count', String(count)) : null)));
-	const units = all();
+	const units = all().filter((each) => each.state !== 'completed');
 	const bad = units.filter((each) => ['failed', 'unready', 'backoff', 'skipped'].includes(each.state)).length;
 	const good = units.filter((each) => each.state === 'ready').length;
 	const said = { connecting: ['starting', 'Connecting'], lost: ['unready', 'Connection lost, trying again'], bye: ['stopped', 'The server is being stopped'], login: ['waiting', 'Not logged in'] }[S.live]
-		|| (bad ? ['failed', `${plural(bad, 'service')} in trouble`] : units.length ? ['ready', `${good} of ${units.length} ready`] : ['ready', 'Live']);
+		|| (bad ? ['failed', `${plural(bad, 'service')} in trouble`] : ['ready', units.length ? `${good} of ${units.length} ready` : 'Live']);
 	swap($('health'), said.join(), () => { const el = stateOf(said[0], said[1]); el.lastChild.className = 'txt'; el.title = said[1]; return el; });
 	document.title = clean(`${bad && S.live === 'live' ? `(${bad}) ` : ''}${titleOf(here)}trio-process`);
 }
