@@ -406,6 +406,23 @@ async def test_a_pipeline_ends_once_its_last_agent_is_lost():
         assert all("lost" in str(one.error) for one in result.results if one.name != "waits")
 
 
+@pytest.mark.parametrize("retries", [1, 3])
+@pytest.mark.parametrize("says", ["", "echo begun; sleep 0.2; "])
+async def test_a_lost_step_whose_retry_finds_no_agent_says_that_it_may_have_run(says, retries):
+    async with ClusterService(local_agents(1, slots=1)) as cluster:
+        script = f"{says}kill -9 $PPID; sleep 600"
+        [step] = (
+            await Runner(cluster).run_all([RunSpec(name="x", command="sh", args=["-c", script], retries=retries)])
+        ).results
+        more = "1 more attempt was" if retries == 1 else "3 more attempts were"
+        assert step.attempts == 1 + retries
+        assert str(step.error).startswith(f"{more} not run (there is no agent left to run it, and none will come (")
+        assert ": `sh -c " in str(step.error)
+        assert "was lost, and may have had effects" in str(step.error)
+        assert isinstance(step.error, AgentLostError)
+        assert step.command_result.host is not None
+
+
 async def test_a_service_that_is_left_lets_nothing_wait_for_room():
     failures = []
 

@@ -5,6 +5,7 @@ import math
 import re
 import time
 
+import attrs
 import pytest
 import trio
 from fakes import FAILS, FOREVER, NOT_FOUND, Does, FakeExecutor, moments, spec
@@ -609,3 +610,49 @@ async def test_the_cost_of_a_spec_is_small_and_does_not_grow_with_their_number(s
         gc.enable()
     assert took < len(specs) * 300e-6  # measured: 20 to 45 µs
     assert len(result.results) == len(specs)
+
+
+class Results:
+    """An executor whose attempts have the given results, one after the other."""
+
+    slots = 1
+
+    def __init__(self, *results):
+        self.results = list(results)
+
+    async def run_process(self, options, *, check=True, task_status):
+        await trio.lowlevel.checkpoint()
+        return self.results.pop(0)
+
+
+def lost(code=None, host=None, why="no agent left\nfor these reasons"):
+    return CommandResult(command="x", status=Status.FAILED, reason=EndReason.LOST, exit_code=code, host=host, lost=why)
+
+
+FAILED = CommandResult(command="x", status=Status.EXITED, reason=EndReason.EXITED, exit_code=3)
+NO_AGENT = lost()
+
+
+@pytest.mark.parametrize(
+    ("results", "said", "code"),
+    [
+        ([lost(255, "h", "cut off"), NO_AGENT], "1 more attempt was not run (no agent left): `x` was lost, and may", 255),
+        ([lost(None, "h", "cut off"), NO_AGENT], "1 more attempt was not run (no agent left): `x` was lost, and may", None),
+        ([FAILED, NO_AGENT, NO_AGENT], "2 more attempts were not run (no agent left): `x` exited with code 3", 3),
+        ([NO_AGENT, NO_AGENT], "`x` was not run (no agent left", None),
+        ([NO_AGENT, lost(255, "h", "cut off")], "`x` was lost, and may have had effects (cut off)", 255),
+        ([lost(255, "h", "cut off"), NO_AGENT, FAILED, FAILED, FAILED], "None", 3),
+    ],
+)  # fmt: skip
+async def test_the_result_is_that_of_the_last_attempt_that_was_run(results, said, code, autojump_clock):
+    retries = 2 if len(results) == 5 else 1
+    [step] = (await Runner(Results(*results)).run_all([spec("x", retries=retries)])).results
+    assert str(step.error).startswith(said)
+    assert (step.attempts, step.exit_code, step.state) == (len(results), code, SpecState.FAILED)
+
+
+async def test_a_step_that_passes_after_attempts_that_were_not_run_has_passed(autojump_clock):
+    passed = attrs.evolve(FAILED, exit_code=0, ok=True)
+    results = [lost(255, "h", "cut off"), NO_AGENT, passed]
+    [step] = (await Runner(Results(*results)).run_all([spec("x", retries=2)])).results
+    assert (step.state, step.error, step.attempts) == (SpecState.PASSED, None, 3)

@@ -11,6 +11,18 @@ from .._core import CommandResult, ProcessError, shown, shown_args, shown_cwd
 from .spec import RunSpec
 
 
+class SkippedError(ProcessError, shown_as=ProcessError):
+    """A spec was skipped.
+
+    Args:
+        why: The reason.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"skipped: {why}")
+        self.why = why
+
+
 class SpecState(StrEnum):
     """The state of a spec; the last four are final.
 

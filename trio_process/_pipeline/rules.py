@@ -26,7 +26,7 @@ the cleanup timeout is over (`Halt.CLEANUP`). Only a Trio cancellation ends thes
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from .._core import (
     ClusterError,
@@ -38,6 +38,7 @@ from .._core import (
     Status,
     StopFailedError,
     UnitFailedError,
+    may_have_run,
     shown_args,
     shown_command,
     shown_cwd,
@@ -131,6 +132,11 @@ class Cause(NamedTuple):
 def was_lost(ended: CommandResult | ProcessError) -> bool:
     """Return whether an attempt was lost with its agent: not a failure of its own, so it is counted separately."""
     return isinstance(ended, CommandResult) and ended.reason is EndReason.LOST
+
+
+def was_not_run(ended: CommandResult | ProcessError) -> TypeGuard[CommandResult]:
+    """Return whether an attempt was lost before there was a process."""
+    return isinstance(ended, CommandResult) and was_lost(ended) and not may_have_run(ended)
 
 
 def verdict(spec: RunSpec, ended: CommandResult | ProcessError, attempts: int, *, asked: bool) -> Change:

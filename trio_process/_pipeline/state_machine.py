@@ -7,9 +7,9 @@ from typing import final
 
 import attrs
 
-from .._core import CommandResult, EndReason, PipelineError, ProcessError
+from .._core import CommandResult, EndReason, PipelineError, ProcessError, may_have_run
 from .plan import Plan
-from .result import RunResult, RunUpdate, SpecState
+from .result import RunResult, RunUpdate, SkippedError, SpecState
 from .rules import (
     ENDS_CLEANUP,
     FINAL_REASONS,
@@ -22,6 +22,7 @@ from .rules import (
     ran_to_its_end,
     verdict,
     was_lost,
+    was_not_run,
 )
 from .run_result import RunAllResult
 from .spec import RunSpec
@@ -30,7 +31,18 @@ from .spec import RunSpec
 class _Progress:
     """The progress of a spec."""
 
-    __slots__ = ("asked", "attempts", "has_failed_need", "is_well", "last", "lost", "result", "started", "state")
+    __slots__ = (
+        "asked",
+        "attempts",
+        "has_failed_need",
+        "is_well",
+        "last",
+        "lost",
+        "missed",
+        "result",
+        "started",
+        "state",
+    )
 
     def __init__(self) -> None:
         self.state = SpecState.PENDING
@@ -40,7 +52,8 @@ class _Progress:
         self.asked: Cause | None = None
         self.has_failed_need = False  # a dependency failed, or was skipped because of a failure
         self.is_well = False  # with a result: whether dependents count it as a success
-        self.last: CommandResult | ProcessError | None = None
+        self.last: CommandResult | ProcessError | None = None  # of the last attempt, or the last one that was run
+        self.missed: tuple[str, ...] = ()  # why each attempt after that one was not run
         self.result: RunResult | None = None
 
 
@@ -128,7 +141,10 @@ class StateMachine:
     def ended(self, index: int, ended: CommandResult | ProcessError, *, is_final: bool = False) -> None:
         """Record the end of an attempt; if `is_final`, the spec is not retried."""
         spec, progress = self._specs[index], self._progress[index]
-        progress.last = ended
+        if was_not_run(ended) and isinstance(progress.last, CommandResult) and may_have_run(progress.last):
+            progress.missed += (str(ended.lost),)
+        else:
+            progress.last, progress.missed = ended, ()
         progress.lost += was_lost(ended)
         attempts = progress.lost if was_lost(ended) else progress.attempts - progress.lost
         change = verdict(spec, ended, attempts, asked=is_final or progress.asked is not None)
@@ -198,7 +214,7 @@ class StateMachine:
                 continue  # it was skipped with one of its dependencies
             if failed[index] and self._plan.when[index] == "success":
                 needed = self._specs[failed[index][0]].name
-                self._finish(index, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, which failed"))
+                self._finish(index, Change.SKIP, SkippedError(f"it needs {needed!r}, which failed"))
                 self._settle(index, well=False)
             elif not self._needs[index] and index not in self._ready and self._admit(index):
                 self._settle(index, well=True)
@@ -241,7 +257,7 @@ class StateMachine:
         """Apply a halt to one spec; return whether that gave it a result."""
         progress, reason = self._progress[index], HALTS[cause.halt]
         if progress.state is SpecState.PENDING:
-            self._finish(index, Change.SKIP, ProcessError(f"skipped: {cause.text}"))
+            self._finish(index, Change.SKIP, SkippedError(cause.text))
             return True
         if progress.state in (SpecState.RUNNING, SpecState.QUEUED) and cause.halt is Halt.CANCEL:
             self.cancelled(index)  # the executor stopped the process before it let the cancellation propagate
@@ -268,7 +284,7 @@ class StateMachine:
                 if not is_good and self._plan.when[dependent] == "success":
                     needed = self._specs[place].name
                     why = "which failed" if place == index else f"which was skipped, as {root!r} failed"
-                    self._finish(dependent, Change.SKIP, ProcessError(f"skipped: it needs {needed!r}, {why}"))
+                    self._finish(dependent, Change.SKIP, SkippedError(f"it needs {needed!r}, {why}"))
                     ended.append((dependent, False))
                     continue
                 self._progress[dependent].has_failed_need |= not is_good
@@ -278,7 +294,7 @@ class StateMachine:
     def _admit(self, index: int) -> bool:
         """Make a spec ready, or skip it if it handles failures and none occurred; return whether it was skipped."""
         if self._plan.when[index] == "failure" and not self._progress[index].has_failed_need:
-            self._finish(index, Change.SKIP, ProcessError("skipped: nothing that it comes after failed"))
+            self._finish(index, Change.SKIP, SkippedError("nothing that it comes after failed"))
             return True
         self._ready.append(index)
         return False
@@ -301,7 +317,7 @@ class StateMachine:
         if isinstance(ended, ProcessError):
             self._finish(index, change, ended)
             return
-        if ran_to_its_end(ended):
+        if ran_to_its_end(ended) and not progress.missed:
             error: ProcessError | None = None
         elif asked is not None and ended.reason in (HALTS[asked.halt], *FINAL_REASONS):
             # the reason is the runner's, because an executor may stop without passing it on; a canceller knows the
@@ -310,7 +326,7 @@ class StateMachine:
                 ended = attrs.evolve(ended, reason=HALTS[asked.halt])
             error = ended.failure(asked.text)
         else:
-            error = ended.start_error or ended.failure()
+            error = ended.start_error or ended.failure(_about(progress.missed))
         self._finish(index, change, error, exit_code=ended.exit_code, command_result=ended)
 
     def _finish(
@@ -344,3 +360,11 @@ class StateMachine:
         progress.state = TRANSITIONS[progress.state][change]
         if self._report is not None:
             self._report(RunUpdate(self._specs[index].name, progress.state, progress.result))
+
+
+def _about(missed: Sequence[str]) -> str:
+    """Return what an error says about attempts that were not run."""
+    if not missed:
+        return ""
+    attempts = "1 more attempt was" if len(missed) == 1 else f"{len(missed)} more attempts were"
+    return f"{attempts} not run ({missed[-1].splitlines()[0]})"

@@ -18,8 +18,8 @@ from typing import Any, Final, final
 
 import attrs
 
-from ..._core import logger
-from ..result import RunResult, SpecState
+from ..._core import ProcessError, logger
+from ..result import RunResult, SkippedError, SpecState
 from ..spec import RunSpec
 from .fingerprint import ABSENT, Digests, Fingerprint, command_digest, find_files, take_fingerprint
 from .index import Index, make_index
@@ -188,8 +188,7 @@ class Memory:
         """Remember how a spec ended in this run."""
         reason = self._reasons.get(result.name)
         if reason is None:
-            text = "" if result.error is None else str(result.error).partition("\n")[0].removeprefix("skipped: ")
-            reason = self.since(result.spec) if result.state is SpecState.UP_TO_DATE else text
+            reason = self.since(result.spec) if result.state is SpecState.UP_TO_DATE else _why(result.error)
         self._ends[result.name] = (result.state.value, command_digest(result.spec, self._digests), reason)
         if result.state is not SpecState.UP_TO_DATE:
             self.flush()  # specs that need not run now need not run when this run is resumed
@@ -371,3 +370,8 @@ class Memory:
         if found and found[0].get("memory") == _VERSION and found[0].get("place") == self._place:
             return found
         return [{"memory": _VERSION, "salt": os.urandom(16).hex(), "place": self._place}]
+
+
+def _why(error: ProcessError | None) -> str:
+    """Return why a spec did not pass; empty if it did."""
+    return error.why if isinstance(error, SkippedError) else str(error or "").partition("\n")[0]
