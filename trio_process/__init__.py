@@ -94,7 +94,6 @@ if TYPE_CHECKING:
         RunSpec,
         RunUpdate,
         SpecState,
-        load_pipeline,
     )
     from ._supervisor import (
         Probe,
@@ -108,6 +107,7 @@ if TYPE_CHECKING:
         UnitLines,
         UnitSpec,
         UnitState,
+        load_pipeline,
         load_services,
     )
 else:
@@ -142,7 +142,6 @@ else:
             "RunSpec",
             "RunUpdate",
             "SpecState",
-            "load_pipeline",
         ),
         "_supervisor": (
             "Probe",
@@ -156,6 +155,7 @@ else:
             "UnitLines",
             "UnitSpec",
             "UnitState",
+            "load_pipeline",
             "load_services",
         ),
     }

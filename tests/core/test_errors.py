@@ -1,23 +1,38 @@
 """The errors as people see them: by their public names, and after they were pickled."""
 
+import copy
 import copyreg
 import importlib
 import pickle
 import socket
 import traceback
+from functools import partial
 
+import attrs
 import pytest
+import trio
 
 import trio_process
 import trio_process.cluster
 import trio_process.testing
 from trio_process import (
+    ActionOptionError,
     CommandFailedError,
+    Core,
+    DaemonEntry,
     DaemonError,
+    DaemonOptions,
     HealthServer,
+    OptionError,
     PipelineError,
+    Probe,
     ProcessError,
     ProgramNotFoundError,
+    RestartPolicy,
+    RunOptions,
+    RunSpec,
+    Service,
+    ServiceOptions,
     Supervisor,
     UnitSpec,
     load_pipeline,
@@ -57,6 +72,73 @@ def test_a_missing_pipeline_file_is_a_pipeline_error_by_name(tmp_path):
     assert line.startswith("trio_process.PipelineError: ")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.faults) == (str(caught.value), caught.value.faults)
+
+
+WRONG = (object(), -5, 3.5, "\0", [object()], {object(): 1})
+
+
+@pytest.mark.parametrize(
+    ("cls", "needed"),
+    [
+        (RunOptions, {"command": "x"}),
+        (RunSpec, {"name": "a", "command": "x"}),
+        (UnitSpec, {"name": "a", "command": "x"}),
+        (RestartPolicy, {}),
+        (ServiceOptions, {}),
+        (DaemonOptions, {}),
+        (DaemonEntry, {"code": "a", "daemon": "b"}),
+    ],
+)
+def test_an_option_error_carries_the_option_that_it_is_about(cls, needed):
+    options = {field.alias for field in attrs.fields(cls) if field.init} - {"main"}  # that is not for a command
+    refused = set()
+    for option in options:
+        for wrong in WRONG:
+            try:
+                cls(**{**needed, option: wrong})
+            except OptionError as error:
+                refused.add((option, error.option))
+    assert refused == {(option, option) for option in options}
+
+
+@pytest.mark.parametrize(
+    ("call", "option"),
+    [
+        (lambda: RunOptions(command="x", limits={"nofile": (2, 1)}), "limits"),
+        (lambda: RunOptions(command="x", limits={"nofiles": 1}), "limits"),
+        (lambda: RunOptions(command="x", env={"A": 1}), "env"),
+        (lambda: RunOptions(command="x", detach=True, stdin="data"), "stdin"),
+        (lambda: RunOptions(command="x", detach=True, stderr="inherit"), "stderr"),
+        (lambda: RunOptions(command="x", detach=True, log_max_bytes=1), "log_max_bytes"),
+        (lambda: RunOptions(command="x", timout=1), "timout"),
+        (lambda: UnitSpec(name="a", command="x", after={"b": "redy"}), "after"),
+        (lambda: UnitSpec(name="a", command="x", replicas=70, ready=Probe.tcp(":655{replica}")), "ready"),
+        (lambda: UnitSpec(name="a", main=trio.sleep_forever, nice=1), "nice"),
+        (lambda: Probe.tcp(":0"), "address"),
+        (lambda: Probe.http("ftp://x"), "url"),
+        (lambda: Probe.line(""), "pattern"),
+        (lambda: HealthServer(":x"), "addr"),
+        (lambda: RunOptions("x"), None),
+    ],
+)
+def test_an_option_error_carries_its_option_also_for_part_of_a_value_and_when_pickled(call, option):
+    with pytest.raises(OptionError) as caught:
+        call()
+    error = caught.value
+    for same in (error, copy.copy(error), without_traceback(error), pickle.loads(pickle.dumps(error))):
+        assert (same.option, str(same)) == (option, str(error))
+
+
+async def test_an_action_passes_on_the_option():
+    async with Core(Service) as core:
+        for call, option in (
+            (partial(core.process.run, "true", timeout="soon"), "timeout"),
+            (partial(core.action("process.kill").run, ids="x"), "ids"),
+            (partial(core.action("process.get").run), "id"),
+        ):
+            with pytest.raises(ActionOptionError) as caught:
+                await call()
+            assert caught.value.option == option
 
 
 async def test_a_taken_address_is_a_daemon_error_by_name():

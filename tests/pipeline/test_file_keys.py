@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trio_process import load_pipeline
 from trio_process._core import PipelineError, Stdio
-from trio_process._pipeline import load_pipeline, read_pipeline
+from trio_process._pipeline import read_pipeline
 from trio_process._pipeline.file import keys
 
 

@@ -11,8 +11,8 @@ import forked
 import pytest
 from invoke import invoke
 
+from trio_process import load_pipeline
 from trio_process._core import PipelineError, Secret, masker_for, shown_args
-from trio_process._pipeline import load_pipeline
 from trio_process._pipeline.file import load as loading
 from trio_process._pipeline.file.interpolate import interpolate
 from trio_process._pipeline.file.toml_lines import DEEPEST, TooDeepError, key_lines

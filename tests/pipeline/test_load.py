@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trio_process import load_pipeline
 from trio_process._core import OptionError, PipelineError
-from trio_process._pipeline import has_pipeline, load_pipeline, parse_duration, read_pipeline
+from trio_process._pipeline import has_pipeline, parse_duration, read_pipeline
 from trio_process._pipeline.file import keys
 from trio_process._pipeline.file.load import LARGEST
 from trio_process._pipeline.file.schema import json_schema

@@ -157,7 +157,7 @@ def test_a_procfile_s_processes_are_never_restarted_and_essential(write):
         ("ready = { tpc = ':80' }", "unknown key; did you mean 'tcp'?"),
         ("ready = { tcp = ':80', perod = 3 }", "unknown key; did you mean 'period'?"),
         ("ready = { tcp = ':80', status = 200 }", "`status` is for `http`"),
-        ("ready = { tcp = 'nonsense' }", "ready: "),
+        ("ready = { tcp = 'nonsense' }", "ready.tcp: "),
         ("live = { line = 'x' }", "live"),
         ("live = { http = 'x', status = 9 }", "a status code"),
         ("restart = 'unless-stopped'", '"never", "on-failure", "always"'),
@@ -240,6 +240,48 @@ ready = { http = 'ftp://x' }
     ):  # fmt: skip
         assert any(said in fault and str(number) in fault for fault in found), (said, found)
     assert len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "said"),
+    [
+        ("ready = { http = 'localhost:80' }", 3, "ready.http: url must be like"),
+        ("ready = { tcp = ':0' }", 3, "ready.tcp: address ':0' is not a valid address"),
+        ("live = { unix = '%s' }" % ("x" * 200), 3, "live.unix: path"),
+        ("live = { line = 'x' }", 3, "live: live can't be a line"),
+        ("env = { A = 'b' }\nready = { tcp = ':6553{replica}' }\nreplicas = 6", 4, "ready: ready: for the last replica"),
+        ("nice = 1\nuser = 'nobody-here'", 4, "user: user: there is no user 'nobody-here'"),
+        ("settle = '1m'", 3, "settle: settle can't make the unit ready before 1 min"),
+        ("restart = { backoff = 'inf' }", 3, "restart.backoff"),
+        ("[services.b]\nrun='x'\nafter = { s = 'completed' }\n[services.s]\nrestart = 'always'\nrun = 'x'", 5, "'s' never completes"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("load", [load_services, load_pipeline])
+def test_what_only_a_unit_finds_is_reported_with_its_key_and_line(faults, load, lines, line, said):
+    name = "a" if "services.b" in lines else "s"
+    text = f"[services.{name}]\nrun = 'x'\n{lines}"
+    [found] = faults(text, load)
+    assert found.startswith(f"{line}: services.{'b' if name == 'a' else 's'}.")
+    assert said in found
+    # beside a fault of a task it is reported, too
+    assert found in faults(f"{text}\n[tasks.t]\nrunn = 'x'", load)
+
+
+@pytest.mark.parametrize(
+    ("ready", "said"),
+    [
+        ("{ tcp = '${TP_NOT_SET}' }", "ready.tcp: ${TP_NOT_SET}: the environment has no TP_NOT_SET"),
+        ("{ tcp = 'nowhere' }", "ready.tcp: address 'nowhere' is not a valid address"),
+        ("{ command = 'cd x' }", "ready.command: no shell runs here"),
+        ("{ tpc = ':80' }", "ready.tpc: unknown key"),
+        ("3", "ready: expected a table"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_services, load_pipeline])
+def test_a_faulty_probe_is_the_only_fault_of_its_service(faults, load, ready, said):
+    found = faults(f"[services.s]\nrun = 'x'\nready = {ready}\nsettle = '2m'", load)
+    assert any(said in fault for fault in found), found
+    assert all(fault.startswith("3: services.s.ready") for fault in found), found
 
 
 def test_the_page_names_every_key():

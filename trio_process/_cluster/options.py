@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from .._core import OptionError, RunOptions, Secret, Stdio, Written
+from .._core import OptionError, RunOptions, Secret, Stdio, Written, bad_option
 from .._process import not_encodable
 from .wire import WireError
 
@@ -39,17 +39,20 @@ def check_remote(options: RunOptions) -> None:
     for option in ("stdin", "stdout", "stderr"):
         value = getattr(options, option)
         if value is Stdio.INHERIT:
-            raise OptionError(f"{option}=Stdio.INHERIT can't be used on a cluster: {elsewhere}, without our terminal")
+            raise OptionError(
+                f"{option}=Stdio.INHERIT can't be used on a cluster: {elsewhere}, without our terminal", option=option
+            )
     for option in ("stdout", "stderr"):
         value = getattr(options, option)
         if not isinstance(value, Stdio):
             raise OptionError(
-                f"{option}={value!r} can't be used on a cluster: {elsewhere}; use log_file, or read its output"
+                f"{option}={value!r} can't be used on a cluster: {elsewhere}; use log_file, or read its output",
+                option=option,
             )
     if options.detach:
-        raise OptionError(f"detach can't be used on a cluster: {elsewhere}, and nothing there outlives its agent")
+        raise bad_option("detach", f"can't be used on a cluster: {elsewhere}, and nothing there outlives its agent")
     if options.user is not None:
-        raise OptionError("user can't be used on a cluster: a process runs as the user of its agent")
+        raise bad_option("user", "can't be used on a cluster: a process runs as the user of its agent")
 
 
 def pack_options(options: RunOptions, *, grace_period: float, stdin: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .._core import Block, OptionError, ProcessError, Secret, checks, logger, member, open_shielded_scope
+from .._core import Block, ProcessError, Secret, bad_option, checks, logger, member, open_shielded_scope
 from .._daemon import Address, Registry, import_http, listening, parse_address, serving
 from .._process import Service
 from .._supervisor import Supervisor
@@ -92,15 +92,15 @@ class ControlServer(Block):
         self._token = _checked_token(token)
         self._page = checks.flag("page", page)
         if isinstance(hosts, (str, bytes)):
-            raise OptionError(f"hosts must be a list or tuple of names, got {hosts!r}; write [{hosts!r}]")
+            raise bad_option("hosts", f"must be a list or tuple of names, got {hosts!r}; write [{hosts!r}]")
         self._hosts = tuple(hosts)
         Names((), 0, self._hosts)  # refuses invalid names
         if service is not None and not isinstance(service, Service):
-            raise OptionError(f"service must be a Service or None, got {service!r}")
+            raise bad_option("service", f"must be a Service or None, got {service!r}")
         if supervisor is not None and not isinstance(supervisor, Supervisor):
-            raise OptionError(f"supervisor must be a Supervisor or None, got {supervisor!r}")
+            raise bad_option("supervisor", f"must be a Supervisor or None, got {supervisor!r}")
         if registry is not None and not isinstance(registry, Registry):
-            raise OptionError(f"registry must be a Registry or None, got {registry!r}")
+            raise bad_option("registry", f"must be a Registry or None, got {registry!r}")
         self._sources: dict[str, Any] = {
             "supervisor": supervisor,
             "service": service,
@@ -181,9 +181,10 @@ class ControlServer(Block):
 
     def _need_given_token(self) -> None:
         if not self._given:
-            raise OptionError(
-                f"addr {self._addr!r} can be reached from other machines, so a token must be given: token=Secret(...), "
-                "and to the command line in the variable TRIO_PROCESS_TOKEN; or listen at 127.0.0.1, or at a unix socket"
+            raise bad_option(
+                "addr",
+                f"{self._addr!r} can be reached from other machines, so a token must be given: token=Secret(...), "
+                "and to the command line in the variable TRIO_PROCESS_TOKEN; or listen at 127.0.0.1, or at a unix socket",
             )
 
     def _block(self) -> AbstractAsyncContextManager[None]:
@@ -303,9 +304,9 @@ def _checked_token(token: Secret | str | None) -> Secret:
         return Secret(secrets.token_urlsafe(32))
     given = token.reveal() if isinstance(token, Secret) else token
     if not isinstance(given, str):
-        raise OptionError(f"token must be a Secret, a str or None, got a {type(token).__name__}")
+        raise bad_option("token", f"must be a Secret, a str or None, got a {type(token).__name__}")
     if not given or len(given) > _LONGEST_TOKEN or not all("!" <= char <= "~" for char in given):
-        raise OptionError(f"token must be 1 to {_LONGEST_TOKEN} printable ASCII characters without blanks")
+        raise bad_option("token", f"must be 1 to {_LONGEST_TOKEN} printable ASCII characters without blanks")
     return Secret(given)
 
 

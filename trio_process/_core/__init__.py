@@ -24,6 +24,7 @@ from .errors import (
     StdinNotAvailableError,
     StopFailedError,
     UnitFailedError,
+    bad_option,
     without_traceback,
 )
 from .escalation import Escalation, stop_signals
@@ -195,6 +196,7 @@ __all__ = [
     "Viewpoint",
     "Written",
     "ask_to_end",
+    "bad_option",
     "batch_of",
     "block_deadline",
     "bus_of",

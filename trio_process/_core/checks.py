@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, final
 
-from .errors import OptionError
+from .errors import bad_option
 from .secret import Secret
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
@@ -45,14 +45,14 @@ def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]
 def seconds(option: str, value: object, *, positive: bool = False) -> float:
     """Return a duration in seconds: a number, not negative (above 0 with `positive`), `inf` allowed."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - not a number
-        raise OptionError(f"{option} must be a number of seconds, got {value!r}")
+        raise bad_option(option, f"must be a number of seconds, got {value!r}")
     if value < 0 or (positive and value == 0):
-        raise OptionError(f"{option} must be {'more than 0' if positive else '0 or more'} seconds, got {value!r}")
+        raise bad_option(option, f"must be {'more than 0' if positive else '0 or more'} seconds, got {value!r}")
     try:
         return float(value)
     except OverflowError:
-        raise OptionError(
-            f"{option} must be a number of seconds that a float can hold; use math.inf for no limit"
+        raise bad_option(
+            option, "must be a number of seconds that a float can hold; use math.inf for no limit"
         ) from None
 
 
@@ -61,27 +61,27 @@ def whole(option: str, value: object, *, least: int = 0, infinite: bool = False)
     if infinite and value == math.inf:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f"{option} must be a whole number{' or math.inf' if infinite else ''}, got {value!r}")
+        raise bad_option(option, f"must be a whole number{' or math.inf' if infinite else ''}, got {value!r}")
     if value < least:
-        raise OptionError(f"{option} must be {least} or more, got {value!r}")
+        raise bad_option(option, f"must be {least} or more, got {value!r}")
     return value
 
 
 def flag(option: str, value: object) -> bool:
     """Return a bool; other values are refused, whatever their truth value."""
     if not isinstance(value, bool):
-        raise OptionError(f"{option} must be True or False, got {value!r}")
+        raise bad_option(option, f"must be True or False, got {value!r}")
     return value
 
 
 def text(option: str, value: object, *, empty: bool = True) -> str:
     """Return a str without NUL."""
     if not isinstance(value, str):
-        raise OptionError(f"{option} must be a str, got {value!r}")
+        raise bad_option(option, f"must be a str, got {value!r}")
     if "\0" in value:
-        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
     if not value and not empty:
-        raise OptionError(f"{option} must not be empty")
+        raise bad_option(option, "must not be empty")
     return value
 
 
@@ -89,12 +89,12 @@ def path(option: str, value: object) -> str | bytes:
     """Return the path of a str, bytes or `os.PathLike`, as the file system gets it."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         hint = _ONE_BY_ONE if option == "command" and isinstance(value, (list, tuple)) else ""
-        raise OptionError(f"{option} must be a str, bytes or path, got {value!r}{hint}")
+        raise bad_option(option, f"must be a str, bytes or path, got {value!r}{hint}")
     found: str | bytes = os.fspath(value)
     if not found:
-        raise OptionError(f"{option} must not be empty")
+        raise bad_option(option, "must not be empty")
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
-        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
     return found
 
 
@@ -107,11 +107,11 @@ def argument(option: str, value: object) -> str | bytes | Secret:
     """Return one argument of a command line; it may be empty, and numbers are refused."""
     if type(value) is str:  # the common case first, as every argument of every command comes here
         if "\0" in value:
-            raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+            raise bad_option(option, f"must not contain a NUL character, got {value!r}")
         return value
     if isinstance(value, Secret):
         if "\0" in value.reveal():
-            raise OptionError(f"{option} (a Secret) must not contain a NUL character")
+            raise bad_option(option, "(a Secret) must not contain a NUL character")
         return value
     if not isinstance(value, (str, bytes, os.PathLike)):
         hint = ""
@@ -119,26 +119,26 @@ def argument(option: str, value: object) -> str | bytes | Secret:
             hint = "; numbers are not converted, write str(...)"
         elif isinstance(value, (list, tuple)):
             hint = _ONE_BY_ONE
-        raise OptionError(f"{option} must be a str, bytes, path or Secret, got {value!r}{hint}")
+        raise bad_option(option, f"must be a str, bytes, path or Secret, got {value!r}{hint}")
     found: str | bytes = os.fspath(value)
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
-        raise OptionError(f"{option} must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
     return found
 
 
 def items(option: str, values: Iterable[_Item], of: str) -> Iterable[_Item]:
     """Return an iterable of several values, unchecked; a text, whose letters they would be, and a mapping are refused."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise OptionError(f"{option} must be a list of {of}, got {values!r}")
+        raise bad_option(option, f"must be a list of {of}, got {values!r}")
     return values
 
 
 def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
     """Return the arguments as a tuple; a bare str is refused, as it would be a list of letters."""
     if isinstance(values, (str, bytes, Secret)) or not isinstance(values, Iterable):
-        raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
+        raise bad_option(option, f"must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
     if isinstance(values, Mapping):
-        raise OptionError(f"{option} must be a list or tuple of arguments, got {values!r}")
+        raise bad_option(option, f"must be a list or tuple of arguments, got {values!r}")
     found = tuple([argument(option, value) for value in values])
     return values if type(values) is tuple and values == found else found  # one for the spec and for all of its runs
 
@@ -148,10 +148,10 @@ def environment(option: str, values: object) -> dict[str, str | bytes | Secret |
     if type(values) is FrozenDict:
         return values
     if not isinstance(values, Mapping):
-        raise OptionError(f"{option} must map names to values, got {values!r}")
+        raise bad_option(option, f"must map names to values, got {values!r}")
     checked: dict[str, str | bytes | Secret | None] = {}
     for name, value in values.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise OptionError(f"{option}: a name must be a non-empty str without '=' and NUL, got {name!r}")
+            raise bad_option(f"{option}:", f"a name must be a non-empty str without '=' and NUL, got {name!r}")
         checked[name] = None if value is None else argument(f"{option}[{name!r}]", value)
     return checked

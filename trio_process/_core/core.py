@@ -13,7 +13,7 @@ import trio
 
 from . import checks
 from .checks import Argument, EnvValue
-from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, OptionError, ProcessError
+from .errors import ActionDisabledError, ActionNotRegisteredError, ActionOptionError, ProcessError, bad_option
 from .events import Bus, EventSource
 from .hints import checkable_hints, spelled
 from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
@@ -96,15 +96,17 @@ class Action(Unique):
             for option in options:
                 if option not in parameters:
                     known = nearest(option, parameters) or f"; it takes {', '.join(parameters) or 'none'}"
-                    raise ActionOptionError(f"{self.name}: unknown option {option!r}{known}")
+                    raise ActionOptionError(f"{self.name}: unknown option {option!r}{known}", option=option)
         for option, parameter in parameters.items():
             variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
             if not variadic and parameter.default is parameter.empty and option not in options:
-                raise ActionOptionError(f"{self.name}: the option {option!r} is missing")
+                raise ActionOptionError(f"{self.name}: the option {option!r} is missing", option=option)
         for option, value in options.items():
             wanted = self._hints.get(option)
             if wanted is not None and not isinstance(value, wanted):
-                raise ActionOptionError(f"{self.name}: {option} must be {spelled(wanted)}, got {value!r}")
+                raise ActionOptionError(
+                    f"{self.name}: {option} must be {spelled(wanted)}, got {value!r}", option=option
+                )
 
     def __repr__(self) -> str:
         state = "not registered" if not self.exists else "enabled" if self._enabled else "disabled"
@@ -246,7 +248,7 @@ class Core(Block, EventSource):
             OptionError: `cls` is not a class.
         """
         if not isinstance(cls, type):
-            raise OptionError(f"service takes a class of services, got {cls!r}")
+            raise bad_option("service", f"takes a class of services, got {cls!r}")
         for running in self._running:
             if isinstance(running, cls):
                 return running

@@ -7,7 +7,7 @@ import signal as _signal
 from enum import StrEnum
 from typing import TypeVar
 
-from .errors import OptionError
+from .errors import bad_option
 
 
 class Status(StrEnum):
@@ -116,7 +116,7 @@ def member(kind: type[_Member], value: object, option: str) -> _Member:
         return kind(value)  # type: ignore[arg-type]  # anything may be asked: it raises ValueError
     except ValueError:
         choices = ", ".join(repr(choice.value) for choice in kind)
-        raise OptionError(f"{option} must be one of {choices}, got {value!r}") from None
+        raise bad_option(option, f"must be one of {choices}, got {value!r}") from None
 
 
 def signal_name(number: int) -> str:
@@ -143,4 +143,4 @@ def signal_number(value: object, option: str = "signal") -> int:
             return int(found)
     elif isinstance(value, int) and not isinstance(value, bool) and value in _valid_signals():
         return int(value)
-    raise OptionError(f"{option} must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {value!r}")
+    raise bad_option(option, f"must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {value!r}")

@@ -66,7 +66,31 @@ def without_traceback(error: _Error) -> _Error:
 
 
 class OptionError(ProcessError, ValueError):
-    """An option is invalid; the message names the option, the value and what was expected."""
+    """An option is invalid; the message names the option, the value and what was expected.
+
+    Args:
+        *args: The message.
+        option: The name of the option.
+
+    Attributes:
+        option: The name of the option, such as ``"timeout"``; None if it isn't about exactly one.
+    """
+
+    option: str | None
+
+    def __init__(self, *args: object, option: str | None = None) -> None:
+        super().__init__(*args)
+        self.option = option
+
+
+def bad_option(label: str, why: str) -> OptionError:
+    """Return the error of an option, whose message is its label and what is wrong.
+
+    Args:
+        label: Its name, maybe with more than that: ``"limits['nofile']"``, ``"user:"``.
+        why: What is wrong with its value.
+    """
+    return OptionError(f"{label} {why}", option=label.rstrip(":").partition("[")[0])
 
 
 class ActionOptionError(OptionError):

@@ -75,7 +75,7 @@ def check_names(given: Iterable[str], known: Iterable[str], what: str = "option"
     known = known if isinstance(known, (set, frozenset)) else frozenset(known)
     for name in given:
         if name not in known:
-            raise CallError(unknown_option(name, sorted(known), what))
+            raise CallError(unknown_option(name, sorted(known), what), option=name)
 
 
 def refuse_unknown(**not_here: str) -> Callable[[_Class], _Class]:
@@ -113,16 +113,16 @@ def _check_call(cls: type, args: tuple[object, ...], options: Mapping[str, Any],
     advice = f"; write {cls.__name__}({example})" if example else ""
     for name in options:
         if name in not_here:
-            raise CallError(f"unknown option {name!r}; {not_here[name]}") from None
+            raise CallError(f"unknown option {name!r}; {not_here[name]}", option=name) from None
         if name not in fields:
-            raise CallError(unknown_option(name, sorted(fields))) from None
+            raise CallError(unknown_option(name, sorted(fields)), option=name) from None
     if len(args) > len(positional):
         rest = f" after {' and '.join(positional)}" if positional else ""
         raise CallError(f"{cls.__name__} takes keywords only{rest}, got {args[len(positional)]!r}{advice}") from None
     given = positional[: len(args)]
     for name in given:
         if name in options:
-            raise CallError(f"{name} is given twice{advice}") from None
+            raise CallError(f"{name} is given twice{advice}", option=name) from None
     missing = [name for name in required if name not in options and name not in given]
     if missing:
         raise CallError(f"{cls.__name__} needs {' and '.join(missing)}{advice}") from None

@@ -17,7 +17,7 @@ import attrs
 from . import checks
 from .checks import Argument, EnvValue
 from .enums import Stdio, member, signal_number
-from .errors import OptionError
+from .errors import OptionError, bad_option
 from .keywords import RunKeywords
 from .option_names import check_names, refuse_unknown
 from .secret import NO_SECRETS, Masker, Secret
@@ -128,7 +128,7 @@ class RunOptions:
         # command and arguments only, and one comparison with the defaults (0.9 µs) answers for the rest.
         put = object.__setattr__
         if isinstance(self.command, Secret):
-            raise OptionError("command must be a str, bytes or path; a Secret can only be an argument")
+            raise bad_option("command", "must be a str, bytes or path; a Secret can only be an argument")
         put(self, "command", checks.path("command", self.command))
         if self.args != () or type(self.args) is not tuple:
             put(self, "args", checks.arguments("args", self.args))
@@ -146,12 +146,16 @@ class RunOptions:
     def _check_detached(self) -> None:
         if self.log_max_bytes:
             raise OptionError(
-                "a detached process writes its log_file itself: log_max_bytes can't rotate it; use logrotate"
+                "a detached process writes its log_file itself: log_max_bytes can't rotate it; use logrotate",
+                option="log_max_bytes",
             )
         if not (self.stdin is None or self.stdin is Stdio.NULL):
-            raise OptionError("a detached process has no stdin: leave stdin out or make it Stdio.NULL")
+            raise OptionError("a detached process has no stdin: leave stdin out or make it Stdio.NULL", option="stdin")
         if self.stdout is Stdio.INHERIT or self.stderr is Stdio.INHERIT:
-            raise OptionError("a detached process does not share our terminal: use log_file instead of Stdio.INHERIT")
+            raise OptionError(
+                "a detached process does not share our terminal: use log_file instead of Stdio.INHERIT",
+                option="stdout" if self.stdout is Stdio.INHERIT else "stderr",
+            )
 
 
 def shown_command(options: RunOptions) -> str:
@@ -210,7 +214,7 @@ def make_options(command: object, args: tuple[object, ...], options: Mapping[str
     """Return the `RunOptions` of a call ``f(command, *args, **options)``; an unknown option gets a hint."""
     check_names(options, _FIELDS)
     if "args" in options:
-        raise OptionError("give the arguments after the command, not as args=")
+        raise OptionError("give the arguments after the command, not as args=", option="args")
     return RunOptions(command=command, args=args, **options)  # type: ignore[arg-type]
 
 
@@ -221,7 +225,7 @@ def _all_text(args: tuple[object, ...]) -> bool:
 def _stdin(_: str, value: object) -> StdinSource:
     if value is None or isinstance(value, (Stdio, bytes, str, Path)):
         if value is Stdio.STDOUT:
-            raise OptionError("stdin can't be Stdio.STDOUT")
+            raise bad_option("stdin", "can't be Stdio.STDOUT")
         return value
     if isinstance(value, bytearray):
         return bytes(value)
@@ -233,10 +237,10 @@ def _target(option: str, value: object) -> OutputTarget:
         return value
     if isinstance(value, str):
         if not isinstance(value, Stdio) and value not in Stdio.__members__.values():
-            raise OptionError(f"{option} must be a Stdio, a pathlib.Path or an open binary file; write Path({value!r})")
+            raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file; write Path({value!r})")
         value = member(Stdio, value, option)
         if value is Stdio.STDOUT and option == "stdout":
-            raise OptionError("stdout can't be Stdio.STDOUT; that is for stderr")
+            raise bad_option("stdout", "can't be Stdio.STDOUT; that is for stderr")
         return value
     return _file(option, value)
 
@@ -244,11 +248,11 @@ def _target(option: str, value: object) -> OutputTarget:
 def _file(option: str, value: object) -> IO[bytes]:
     """Return an open file that has a descriptor; text files are refused, as their buffer would be bypassed."""
     if hasattr(value, "encoding") or not hasattr(value, "fileno"):
-        raise OptionError(f"{option} must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
+        raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
     try:
         value.fileno()
     except (OSError, ValueError) as error:
-        raise OptionError(f"{option} must be an open file with a descriptor, got {value!r} ({error})") from None
+        raise bad_option(option, f"must be an open file with a descriptor, got {value!r} ({error})") from None
     return value  # type: ignore[return-value]
 
 
@@ -259,24 +263,24 @@ def _known_codec(encoding: object, errors: object) -> None:
         # "idna" and "punycode" raise with any handler; output of a child must never raise
         codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)
     except (LookupError, TypeError, ValueError):
-        raise OptionError(f"encoding must name a text encoding that Python knows, got {encoding!r}") from None
+        raise bad_option("encoding", f"must name a text encoding that Python knows, got {encoding!r}") from None
     try:
         codecs.lookup_error(errors)(UnicodeDecodeError("ascii", b"\xff", 0, 1, "a test"))  # type: ignore[arg-type]
     except UnicodeDecodeError:
         pass  # "strict"
     except (LookupError, TypeError, ValueError):  # handlers that only encode: 'xmlcharrefreplace', 'namereplace'; a NUL
-        raise OptionError(
-            f"errors must name an error handler such as 'replace' that can decode, got {errors!r}"
+        raise bad_option(
+            "errors", f"must name an error handler such as 'replace' that can decode, got {errors!r}"
         ) from None
 
 
 def _exit_codes(_: str, values: object) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise OptionError(f"ok_exit_codes must be a list or tuple of whole numbers, got {values!r}")
+        raise bad_option("ok_exit_codes", f"must be a list or tuple of whole numbers, got {values!r}")
     codes = tuple(values)
     for code in codes:
         if not 0 <= checks.whole("ok_exit_codes", code) <= 255:
-            raise OptionError(f"ok_exit_codes must be 0 to 255, got {code!r}")
+            raise bad_option("ok_exit_codes", f"must be 0 to 255, got {code!r}")
     return codes
 
 
@@ -294,11 +298,11 @@ def find_user(user: object) -> Account:
     import pwd  # noqa: PLC0415 - only where a user is asked for
 
     if isinstance(user, bool) or not isinstance(user, (str, int)):
-        raise OptionError(f"user must be a name or a number, got {user!r}")
+        raise bad_option("user", f"must be a name or a number, got {user!r}")
     try:
         entry = pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
     except (KeyError, OverflowError, ValueError):
-        raise OptionError(f"user: there is no user {user!r} on this machine (getent passwd lists them)") from None
+        raise bad_option("user:", f"there is no user {user!r} on this machine (getent passwd lists them)") from None
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
 
@@ -307,23 +311,23 @@ def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
     import resource  # noqa: PLC0415 - only where limits are asked for
 
     if not isinstance(values, Mapping):
-        raise OptionError(f"limits must map names to numbers, got {values!r}")
+        raise bad_option("limits", f"must map names to numbers, got {values!r}")
     known = [name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_")]
     checked: dict[str, int | tuple[int, int]] = {}
     for name, value in values.items():
         if name not in known:
             hint = nearest(str(name), known) or f"; known: {', '.join(known)}"
-            raise OptionError(f"limits: unknown limit {name!r}{hint}")
+            raise bad_option("limits:", f"unknown limit {name!r}{hint}")
         pair = value if isinstance(value, (tuple, list)) else (value, value)
         if len(pair) != 2:
-            raise OptionError(f"limits[{name!r}] must be a number or (soft, hard), got {value!r}")
+            raise bad_option(f"limits[{name!r}]", f"must be a number or (soft, hard), got {value!r}")
         soft, hard = (
             -1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1)) for part in pair
         )
         if max(soft, hard) >= 2**63:
-            raise OptionError(f"limits[{name!r}] must be less than 2**63, got {value!r}; use math.inf for no limit")
+            raise bad_option(f"limits[{name!r}]", f"must be less than 2**63, got {value!r}; use math.inf for no limit")
         if hard != -1 and (soft == -1 or soft > hard):
-            raise OptionError(f"limits[{name!r}]: the soft limit is above the hard one, got {value!r}")
+            raise bad_option(f"limits[{name!r}]:", f"the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)
     return checked or checks.NOTHING
 
@@ -333,11 +337,11 @@ _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
 
 def _resources(_: str, values: object) -> Mapping[str, int]:
     if not isinstance(values, Mapping):
-        raise OptionError(f"resources must map names to numbers, such as {{'cpus': 2}}; got {values!r}")
+        raise bad_option("resources", f"must map names to numbers, such as {{'cpus': 2}}; got {values!r}")
     checked: dict[str, int] = {}
     for name, value in values.items():
         if name not in _RESOURCES:
-            raise OptionError(f"resources: unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
+            raise bad_option("resources:", f"unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
         checked[name] = int(checks.whole(f"resources[{name!r}]", value, least=_RESOURCES[name]))
     return checked or checks.NOTHING
 
@@ -349,7 +353,7 @@ def _environment(option: str, values: object) -> Mapping[str, EnvValue]:
 
 def _umask(option: str, value: object) -> object:
     if not 0 <= checks.whole(option, value) <= 0o777:
-        raise OptionError(f"umask must be 0 to 0o777, got {value!r}")
+        raise bad_option("umask", f"must be 0 to 0o777, got {value!r}")
     return value
 
 
@@ -360,7 +364,7 @@ def _user(_: str, value: object) -> object:
 
 def _nice(option: str, value: object) -> object:
     if not -20 <= checks.whole(option, value, least=-20) <= 19:
-        raise OptionError(f"nice must be -20 to 19, got {value!r}")
+        raise bad_option("nice", f"must be -20 to 19, got {value!r}")
     return value
 
 

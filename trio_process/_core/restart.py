@@ -10,8 +10,8 @@ import attrs
 
 from . import checks
 from .enums import member
-from .errors import OptionError, ProgramNotFoundError, RestartLimitError
-from .text import in_seconds
+from .errors import ProgramNotFoundError, RestartLimitError, bad_option
+from .text import in_seconds, short_repr
 
 GOOD_RUN: Final = 10.0
 """The shortest run, in seconds, that counts as a good one (process-compose and supervisord's `startsecs` take 1 to 10)."""
@@ -66,7 +66,7 @@ class RestartPolicy:
         checks.seconds("within", self.within, positive=True)
         for option in ("backoff", "backoff_max"):
             if checks.seconds(option, getattr(self, option)) == math.inf:
-                raise OptionError(f"{option} must be finite; RestartPolicy.never() is for no restart at all")
+                raise bad_option(option, "must be finite; RestartPolicy.never() is for no restart at all")
         _share("jitter", self.jitter)
 
     @classmethod
@@ -180,7 +180,7 @@ class Restarts:
 
 def _share(option: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise OptionError(f"{option} must be a share of the delay, 0 or more, got {value!r}")
+        raise bad_option(option, f"must be a share of the delay, 0 or more, got {value!r}")
 
 
 def _is_final(failure: Exception) -> bool:

@@ -9,7 +9,7 @@ from typing import final
 
 import attrs
 
-from .._core import OptionError, RestartPolicy, checks, refuse_unknown
+from .._core import OptionError, RestartPolicy, bad_option, checks, refuse_unknown, short_repr
 from .health import HealthCheck, parse_address
 from .registry import DaemonEntry, Registry
 
@@ -28,7 +28,7 @@ def _health_addr(value: object) -> str | None:
 def _health_checks(value: object) -> tuple[HealthCheck, ...]:
     found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
     if found is None or not all(callable(check) for check in found):
-        raise OptionError(f"health_checks must be callables without arguments, got {value!r}")
+        raise bad_option("health_checks", f"must be callables without arguments, got {value!r}")
     return found
 
 
@@ -83,4 +83,4 @@ class DaemonOptions:
 
 def _instance(option: str, value: object, kind: type, *, optional: bool) -> None:
     if not (isinstance(value, kind) or (optional and value is None)):
-        raise OptionError(f"{option} must be a {kind.__name__}{' or None' if optional else ''}, got {value!r}")
+        raise bad_option(option, f"must be a {kind.__name__}{' or None' if optional else ''}, got {value!r}")

@@ -1,7 +1,7 @@
 """Layer 3, orchestration: interdependent specs, the order in which they run, and their results."""
 
 from .analysis import RootCause, find_origins, group_by_origin
-from .file import PipelineFile, ServiceEntry, has_pipeline, key_of, load_pipeline, parse_duration, read_pipeline
+from .file import PipelineFile, ServiceEntry, has_pipeline, key_of, parse_duration, read_pipeline
 from .memory import LastRun, Memory, Watched, because, find_unmatched
 from .plan import Plan, find_faults, make_plan
 from .report import to_dot, to_mermaid
@@ -36,7 +36,6 @@ __all__ = [
     "has_pipeline",
     "is_not_needed",
     "key_of",
-    "load_pipeline",
     "make_plan",
     "parse_duration",
     "read_pipeline",

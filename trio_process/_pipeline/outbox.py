@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from .._core import OptionError, open_scope
+from .._core import bad_option, open_scope
 from .result import RunUpdate
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -35,7 +35,7 @@ async def open_outbox(
         yield None
         return
     if not isinstance(channel, trio.MemorySendChannel):
-        raise OptionError(f"updates must be a trio.MemorySendChannel or None, got {channel!r}")
+        raise bad_option("updates", f"must be a trio.MemorySendChannel or None, got {channel!r}")
     outbox = _Outbox(channel)
     try:
         async with open_scope() as nursery:

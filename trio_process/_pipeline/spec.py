@@ -15,10 +15,10 @@ import trio
 from .._core import (
     CommandResult,
     EndReason,
-    OptionError,
     RunOptions,
     Secret,
     Stdio,
+    bad_option,
     checks,
     declare,
     options_like,
@@ -42,7 +42,7 @@ def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
     if values == ():
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise OptionError(f"{option} must be a list or tuple of texts, got {values!r}; write [{values!r}]")
+        raise bad_option(option, f"must be a list or tuple of texts, got {values!r}; write [{values!r}]")
     return tuple([checks.text(option, value) for value in values])
 
 
@@ -157,7 +157,7 @@ class RunSpec:
         given = self.__dict__
         checks.text("name", given["name"])
         if self.when not in _WHEN:
-            raise OptionError(f"when must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
+            raise bad_option("when", f"must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
         checks.flag("allow_failure", self.allow_failure)
         checks.whole("retries", self.retries)
         # The options of the process are validated by RunOptions: created once, used by every attempt,

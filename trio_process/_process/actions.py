@@ -137,4 +137,4 @@ def action_options(command: Any, args: Any, options: dict[str, Any]) -> RunOptio
     except ActionOptionError:
         raise
     except OptionError as error:
-        raise ActionOptionError(str(error)) from error
+        raise ActionOptionError(str(error), option=error.option) from error

@@ -25,6 +25,7 @@ from .._core import (
     StopFailedError,
     Stream,
     Unique,
+    bad_option,
     checks,
     escape_controls,
     masker_for,
@@ -270,7 +271,7 @@ class ManagedProcess(Unique):
             source: ``"all"``, ``"stdout"`` or ``"stderr"``.
         """
         if source != "all" and source not in Stream.__members__.values():
-            raise OptionError(f"source must be 'all', 'stdout' or 'stderr', got {source!r}")
+            raise bad_option("source", f"must be 'all', 'stdout' or 'stderr', got {source!r}")
         return OutputLines(self._child, self._child.output.cursor(None if source == "all" else Stream(source)))
 
     async def wait_for_line(self, pattern: str | re.Pattern[str], timeout: float | None = None) -> OutputLine:  # noqa: ASYNC109 - its error quotes the last lines
@@ -285,7 +286,7 @@ class ManagedProcess(Unique):
             CommandFailedError: The process ended before it wrote such a line.
         """
         if not isinstance(getattr(pattern, "pattern", pattern), str) or not isinstance(pattern, (str, re.Pattern)):
-            raise OptionError(f"pattern must be a str or a compiled regular expression, got {pattern!r}")
+            raise bad_option("pattern", f"must be a str or a compiled regular expression, got {pattern!r}")
         limit = checks.seconds("timeout", timeout) if timeout is not None else math.inf
         await trio.lowlevel.checkpoint()
         return await _find_line(self, pattern, limit)

@@ -6,7 +6,7 @@ from typing import Final, final
 
 import attrs
 
-from .._core import OptionError, checks, refuse_unknown
+from .._core import bad_option, checks, refuse_unknown, short_repr
 from .output import DEFAULT_BUFFER_SIZE
 
 CONTAINMENTS: Final = ("auto", "marker", "cgroup")
@@ -62,9 +62,9 @@ class ServiceOptions:
         checks.whole("retain_bytes", self.retain_bytes, infinite=True)
         checks.flag("guardian", self.guardian)
         if self.containment not in CONTAINMENTS:
-            raise OptionError(f"containment must be one of {', '.join(CONTAINMENTS)}, got {self.containment!r}")
+            raise bad_option("containment", f"must be one of {', '.join(CONTAINMENTS)}, got {self.containment!r}")
         if self.strays not in STRAYS:
-            raise OptionError(f"strays must be one of {', '.join(STRAYS)}, got {self.strays!r}")
+            raise bad_option("strays", f"must be one of {', '.join(STRAYS)}, got {self.strays!r}")
 
 
 @final

@@ -24,6 +24,7 @@ from .._core import (
     ProcessError,
     RunKeywords,
     RunOptions,
+    bad_option,
     make_options,
     note_failure,
     with_stdin_pipe,
@@ -56,9 +57,9 @@ class Service(Block, EventSource):
     def __init__(self, core: Core | None = None, options: ServiceOptions | None = None) -> None:
         super().__init__()
         if core is not None and not isinstance(core, Core):
-            raise OptionError(f"core must be a Core or None, got {core!r}; options go into Service(options=...)")
+            raise bad_option("core", f"must be a Core or None, got {core!r}; options go into Service(options=...)")
         if options is not None and not isinstance(options, ServiceOptions):
-            raise OptionError(f"options must be a ServiceOptions, got {options!r}")
+            raise bad_option("options", f"must be a ServiceOptions, got {options!r}")
         self._core = core
         self._handlers = ProcessHandlers(self, core) if core is not None else None
         self._options = options if options is not None else ServiceOptions()

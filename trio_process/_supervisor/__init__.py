@@ -1,7 +1,7 @@
 """Layer 4, supervision: units that are kept running, in the order of their dependencies."""
 
 from .events import UnitChanged
-from .file import load_services, make_units
+from .file import find_faults, load_pipeline, load_services, make_units
 from .probes import Asker, Place, Probe
 from .reload import ReloadPlan
 from .rules import TABLE, Machine, Outlook, Situation, Strategy, UnitCondition, UnitEvent, UnitState, decide
@@ -30,7 +30,9 @@ __all__ = [
     "UnitSpec",
     "UnitState",
     "decide",
+    "find_faults",
     "held",
+    "load_pipeline",
     "load_services",
     "make_units",
     "owner_of",

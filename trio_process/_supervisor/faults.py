@@ -27,10 +27,10 @@ def checked(units: Iterable[UnitSpec]) -> dict[str, UnitSpec]:
     faults += [fault for spec in specs.values() for fault in _faults_of(spec, specs)]
     faults += [f"units wait for each other: {' → '.join(cycle)}" for cycle in _cycles(specs)]
     if len(faults) == 1:
-        raise OptionError(faults[0])
+        raise OptionError(faults[0], option="units")
     if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
-        raise OptionError(f"{len(faults)} faults:{listed}")
+        raise OptionError(f"{len(faults)} faults:{listed}", option="units")
     return specs
 
 
@@ -45,8 +45,13 @@ def _faults_of(spec: UnitSpec, specs: Mapping[str, UnitSpec]) -> Iterator[str]:
         other = specs[name]
         if spec.enabled and not other.enabled:
             yield f"{spec.name!r} is enabled and needs {name!r}, which is not; enable that, or disable this"
-        if condition is UnitCondition.COMPLETED and other._ends_only_by_failure:
+        if never_holds(condition, other):
             yield f"{spec.name!r} waits until {name!r} has completed, but that is always restarted and never completes"
+
+
+def never_holds(condition: UnitCondition, other: UnitSpec) -> bool:
+    """Return whether a condition can't hold, whatever happens to the other unit."""
+    return condition is UnitCondition.COMPLETED and other._ends_only_by_failure
 
 
 def _cycles(specs: Mapping[str, UnitSpec]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""`load_services`: the services of a pipeline file as units."""
+"""`load_pipeline` and `load_services`: the tasks of a pipeline file as specs, and its services as units."""
 
 from __future__ import annotations
 
@@ -10,9 +10,39 @@ from typing import Any
 import attrs
 
 from .._core import OptionError, RestartMode, RestartPolicy, nearest
-from .._pipeline import PipelineFile, ServiceEntry, key_of, read_pipeline
+from .._pipeline import PipelineFile, RunSpec, ServiceEntry, key_of, read_pipeline
+from .faults import never_holds
 from .probes import Probe
+from .rules import UnitCondition
 from .spec import UnitSpec
+
+
+def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[RunSpec]:
+    r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
+
+    Args:
+        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, any other file
+            as TOML.
+
+    Returns:
+        One spec per task, in the order of the file; for a task with a matrix, one per combination.
+
+    Raises:
+        PipelineError: The file can't be read or has faults, even in its services; `faults` lists all of them, each with
+            file, line and key.
+        OptionError: `path` is not a path.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     file = pathlib.Path(directory, "trio-process.toml")
+    ...     _ = file.write_text('[tasks.hello]\nrun = "echo hello"\ntimeout = "10m"')
+    ...     [spec] = load_pipeline(file)
+    >>> spec.name, spec.command, spec.args, spec.timeout
+    ('hello', 'echo', ('hello',), 600.0)
+    """
+    file = read_services(path)
+    make_units(file)
+    return file.specs
 
 
 def load_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[UnitSpec]:
@@ -44,14 +74,19 @@ def read_services(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> 
     """Return a pipeline file for `make_units`.
 
     Raises:
-        PipelineError: It has faults; those that only units find are among them.
+        PipelineError: It has faults; those that only units find are among them, unless there are no others.
     """
-
-    def find_faults(entries: Sequence[ServiceEntry]) -> None:
-        for entry in entries:
-            _unit(entry)
-
     return read_pipeline(path, find_faults=find_faults)
+
+
+def find_faults(entries: Sequence[ServiceEntry]) -> list[UnitSpec]:
+    """Report the faults of services that only their units can find; return the units of those without."""
+    units = {entry.name: unit for entry in entries if (unit := _unit(entry)) is not None}
+    for entry in entries:
+        for name, condition in entry.after.items():
+            if name in units and never_holds(UnitCondition(condition), units[name]):
+                entry.report(f"{name!r} never completes, because it is always restarted", "after")
+    return list(units.values())
 
 
 def make_units(file: PipelineFile) -> list[UnitSpec]:
@@ -60,7 +95,7 @@ def make_units(file: PipelineFile) -> list[UnitSpec]:
     Raises:
         PipelineError: A service has faults that only its unit can find.
     """
-    units = [unit for entry in file.services if (unit := _unit(entry)) is not None]
+    units = find_faults(file.services)
     if file.faults is not None:
         file.faults.raise_if_any()
     return units
@@ -94,16 +129,18 @@ def _unit(entry: ServiceEntry) -> UnitSpec | None:
             try:
                 options[key] = _probe(table)
             except OptionError as error:
-                entry.report(str(error), key)
+                entry.report(str(error), key, *(key_of(error, table) or (table["kind"],)))
+    if "ready" in entry.keys and "ready" not in options:
+        options.pop("settle", None)  # its rules are for a unit without `ready`, which this one only lacks by a fault
     if entry.restart is not None:
         try:
             options["restart"] = _policy(entry.restart)
         except OptionError as error:
-            entry.report(str(error), "restart")
+            entry.report(str(error), "restart", *key_of(error, entry.restart))
     try:
         return UnitSpec(name=entry.name, command=entry.command, args=entry.args, after=entry.after, **options)
     except OptionError as error:
-        entry.report(str(error), *key_of(error, {*options, "ready", "live"}))
+        entry.report(str(error), *key_of(error, entry.keys))
         return None
 
 

@@ -23,6 +23,7 @@ from .._core import (
     Secret,
     StdinSource,
     Stdio,
+    bad_option,
     checks,
     declare,
     in_seconds,
@@ -41,9 +42,9 @@ _NUMBERED: Final = re.compile(r".*\.[0-9]+")
 def check_name(value: object) -> str:
     """Return a valid name of a unit; the `OptionError` for another one explains the rule."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise OptionError(f"name must consist of letters, digits and any of `_ - . :`, got {value!r}")
+        raise bad_option("name", f"must consist of letters, digits and any of `_ - . :`, got {value!r}")
     if _NUMBERED.fullmatch(value):
-        raise OptionError(f"name must not end in a dot and digits, as replicas are called that; got {value!r}")
+        raise bad_option("name", f"must not end in a dot and digits, as replicas are called that; got {value!r}")
     return value
 
 
@@ -70,7 +71,7 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
             for name, condition in values.items()
         }
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise OptionError(f"after must be a list of names, or map names to conditions; got {values!r}")
+        raise bad_option("after", f"must be a list of names, or map names to conditions; got {values!r}")
     return {checks.text("after", name): UnitCondition.READY for name in values}
 
 
@@ -187,7 +188,7 @@ class UnitSpec:
         put(self, "settle", _finite("settle", self.settle))
         put(self, "start_timeout", checks.seconds("start_timeout", self.start_timeout, positive=True))
         if not isinstance(self.restart, RestartPolicy):
-            raise OptionError(f"restart must be a RestartPolicy, got {self.restart!r}; write RestartPolicy.always()")
+            raise bad_option("restart", f"must be a RestartPolicy, got {self.restart!r}; write RestartPolicy.always()")
         checks.flag("essential", self.essential)
         checks.flag("enabled", self.enabled)
         checks.whole("replicas", self.replicas)
@@ -213,28 +214,32 @@ class UnitSpec:
         _check_main(self.main)
         for option in ("args", *_LAID):
             if getattr(self, option) != getattr(_PLAIN, option):
-                raise OptionError(f"{option} is for a command; the unit {self.name!r} is an async function")
+                raise bad_option(option, f"is for a command; the unit {self.name!r} is an async function")
         return None
 
     def _check_probe(self, option: str, probe: Probe | None) -> None:
         if probe is None:
             return
         if not isinstance(probe, Probe):
-            raise OptionError(f"{option} must be a Probe, got {probe!r}; write Probe.tcp(...), Probe.line(...)")
+            raise bad_option(option, f"must be a Probe, got {probe!r}; write Probe.tcp(...), Probe.line(...)")
         if probe._is_line:
             if option != "ready":
-                raise OptionError("live can't be a line: a unit doesn't write one at every check")
+                raise bad_option("live", "can't be a line: a unit doesn't write one at every check")
             if not self._is_read():
-                raise OptionError(
-                    "ready can't be a line where the output isn't read: use a command with a piped output"
+                raise bad_option(
+                    "ready", "can't be a line where the output isn't read: use a command with a piped output"
                 )
         if self.replicas > 1 and probe._needs_placeholder:
-            raise OptionError(
-                f"{option} asks the same place for all {self.replicas} replicas of {self.name!r}: {probe!r}; "
-                "write {replica} where each has its own"
+            raise bad_option(
+                option,
+                f"asks the same place for all {self.replicas} replicas of {self.name!r}, {probe._describe()}; "
+                "write {replica} where each has its own",
             )
         if self.replicas > 1:
-            probe._for_replica(self.replicas)  # raises if the last replica's number makes an invalid address of it
+            try:
+                probe._for_replica(self.replicas)
+            except OptionError as error:
+                raise bad_option(f"{option}:", f"for the last replica, {error}") from None
 
     def _check_start(self) -> None:
         """Refuse what makes the unit ready only after `start_timeout`."""
@@ -245,9 +250,10 @@ class UnitSpec:
         else:
             option, earliest = "settle", self.settle
         if self.start_timeout <= earliest:
-            raise OptionError(
-                f"{option} can't make the unit ready before {in_seconds(earliest)}, but start_timeout is "
-                f"{in_seconds(self.start_timeout)}; make that longer"
+            raise bad_option(
+                option,
+                f"can't make the unit ready before {in_seconds(earliest)}, but start_timeout is "
+                f"{in_seconds(self.start_timeout)}; make that longer",
             )
 
     def _is_read(self) -> bool:
@@ -304,7 +310,7 @@ PROCESS_OPTIONS: Final = ("command", "args", *_LAID)
 def _finite(option: str, value: object) -> float:
     found = checks.seconds(option, value)
     if found == float("inf"):
-        raise OptionError(f"{option} must be finite: a unit that never settles is never ready")
+        raise bad_option(option, "must be finite: a unit that never settles is never ready")
     return found
 
 
@@ -317,7 +323,7 @@ def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Paramet
 
 def _check_main(main: object) -> None:
     if not callable(main):
-        raise OptionError(f"main takes the async function itself, not what it returns; got {main!r}")
+        raise bad_option("main", f"takes the async function itself, not what it returns; got {main!r}")
     needed = [
         name
         for name, parameter in _parameters(main).items()
@@ -326,12 +332,12 @@ def _check_main(main: object) -> None:
         and name != "task_status"
     ]
     if needed:
-        raise OptionError(f"main takes no arguments, but {main!r} needs {', '.join(needed)}; use functools.partial")
+        raise bad_option("main", f"takes no arguments, but {main!r} needs {', '.join(needed)}; use functools.partial")
     plain: object = main
     while isinstance(plain, functools.partial):
         plain = plain.func
     if inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain):
-        raise OptionError(f"main must be an async function, not a generator; got {main!r}")
+        raise bad_option("main", f"must be an async function, not a generator; got {main!r}")
 
 
 def same(one: object, other: object) -> bool:

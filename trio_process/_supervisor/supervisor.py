@@ -10,7 +10,7 @@ from typing import Self, TypedDict, Unpack, final
 
 import trio
 
-from .._core import Block, OptionError, ProcessError, checks, member
+from .._core import Block, ProcessError, bad_option, checks, member
 from .._process import Service, ServiceOptions
 from . import requests
 from .faults import checked
@@ -69,9 +69,9 @@ class Supervisor(Block):
     ) -> None:
         super().__init__()
         if isinstance(units, str):
-            raise OptionError(f"units must be a list of UnitSpec, got {units!r}; Supervisor.from_file reads a file")
+            raise bad_option("units", f"must be a list of UnitSpec, got {units!r}; Supervisor.from_file reads a file")
         if service is not None and not isinstance(service, Service):
-            raise OptionError(f"service must be a Service or None, got {service!r}")
+            raise bad_option("service", f"must be a Service or None, got {service!r}")
         self._specs = tuple(checks.items("units", units, "UnitSpec"))
         self._strategy = member(Strategy, strategy, "strategy")
         self._shutdown_timeout = checks.seconds("shutdown_timeout", shutdown_timeout)

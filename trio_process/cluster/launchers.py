@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from .._cluster import Agent, Crew, Launcher, open_command, python_argv
-from .._core import ClusterError, OptionError, checks
+from .._core import ClusterError, OptionError, bad_option, checks
 
 START_TIMEOUT: Final = 60.0
 """Seconds in which an agent that does not have to queue should be up."""
@@ -145,7 +145,9 @@ def dask_agents(
     from .dask import make_launcher  # noqa: PLC0415 - only where it is asked for
 
     if not address:
-        raise OptionError(f"address must be that of a Dask scheduler, such as 'tcp://scheduler:8786', got {address!r}")
+        raise bad_option(
+            "address", f"must be that of a Dask scheduler, such as 'tcp://scheduler:8786', got {address!r}"
+        )
     checks.flag("plaintext", plaintext)
     names = None if workers is None else [str(name) for name in checks.arguments("workers", workers)]
     return make_launcher(address, names, security, plaintext=plaintext)

@@ -9,7 +9,7 @@ from typing import final
 import trio
 
 from .._cluster import Agent, Crew, Launcher, LostStartError, RemoteBackend
-from .._core import CommandResult, Core, OptionError, RunOptions, checks, open_scope
+from .._core import CommandResult, Core, RunOptions, bad_option, checks, open_scope
 from .._process import Backend, ManagedProcess, Reactor, Service, ServiceOptions
 
 
@@ -49,7 +49,7 @@ class ClusterService(Service):
     ) -> None:
         super().__init__(core, options)
         if not callable(getattr(launcher, "launch", None)):
-            raise OptionError(f"launcher must be a launcher such as local_agents(2), got {launcher!r}")
+            raise bad_option("launcher", f"must be a launcher such as local_agents(2), got {launcher!r}")
         self._launcher = launcher
         timeout = launcher.start_timeout if start_timeout is None else checks.seconds("start_timeout", start_timeout)
         self._crew = Crew(self.options, checks.seconds("heartbeat", heartbeat, positive=True), timeout)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from itertools import repeat
 from typing import Self, final
 
-from .._core import OptionError, Stream
+from .._core import Stream, bad_option
 from .execution import Execution
 
 
@@ -68,5 +68,5 @@ class Lines:
 def check_source(source: object) -> str:
     """Return `source` if it is valid."""
     if source not in ("stdout", "stderr", "all"):
-        raise OptionError(f"source must be 'stdout', 'stderr' or 'all', got {source!r}")
+        raise bad_option("source", f"must be 'stdout', 'stderr' or 'all', got {source!r}")
     return str(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol, final, runtime_checkable
 
-from .._core import OptionError, command_line
+from .._core import OptionError, bad_option, command_line
 from .._core import logger as own_logger
 
 
@@ -51,7 +51,7 @@ class StdlibLogger:
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         if logger is not None and not isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
-            raise OptionError(f"logger must be a logging.Logger or None, got {logger!r}")
+            raise bad_option("logger", f"must be a logging.Logger or None, got {logger!r}")
         self._logger = logger if logger is not None else logging.getLogger("trio_process.exec")
 
     def debug(self, message: str, /, **fields: object) -> None:
@@ -100,7 +100,7 @@ def check_logger(logger: Logger | None) -> Logger | None:
         if isinstance(logger, logging.Logger):
             raise OptionError(f"a logging.Logger takes no fields; write StdlibLogger({logger!r})")
         return logger
-    raise OptionError(f"logger must have the methods debug and error, got {logger!r}")
+    raise bad_option("logger", f"must have the methods debug and error, got {logger!r}")
 
 
 def log(logger: Logger, level: str, message: str, fields: dict[str, object]) -> None:

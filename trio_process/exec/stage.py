@@ -17,6 +17,7 @@ from .._core import (
     ProcessStartError,
     RunOptions,
     Stdio,
+    bad_option,
     command_line,
     make_options,
     shown_args,
@@ -109,9 +110,10 @@ class Stage:
         if isinstance(source, os.PathLike):
             source = Path(source)
         elif not isinstance(source, (str, bytes, bytearray)) and not hasattr(source, "fileno"):
-            raise OptionError(
-                "stdin must be str or bytes (data), a pathlib.Path, an open binary file, a Stdio, "
-                f"or an async iterable of bytes; got {source!r}"
+            raise bad_option(
+                "stdin",
+                "must be str or bytes (data), a pathlib.Path, an open binary file, a Stdio, "
+                f"or an async iterable of bytes; got {source!r}",
             )
         return attrs.evolve(self._with(stdin=source), feed=None)
 
@@ -119,7 +121,7 @@ class Stage:
         """Return the same stage with another stdout or stderr."""
         given: Any = _unwrapped(target)
         if append and not isinstance(given, os.PathLike):
-            raise OptionError(f"append is for a {stream} that goes into a path; got {given!r}")
+            raise bad_option("append", f"is for a {stream} that goes into a path; got {given!r}")
         option, redirect = given, _PLAIN
         if isinstance(given, os.PathLike):
             option, redirect = Path(given), Redirect(append=append)
@@ -135,7 +137,7 @@ class Stage:
         """Return the same stage with other fields of `RunOptions`."""
         for option in options:
             if option in _VERBS:
-                raise OptionError(f"{option} is not for with_options; use {_VERBS[option]}")
+                raise bad_option(option, f"is not for with_options; use {_VERBS[option]}")
         make_options(self.options.command, (), options)  # raises for an unknown name
         return self._with(**options)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 import attrs
 
 from .._core import (
-    OptionError,
     ProcessStartError,
     ProgramNotFoundError,
     RunOptions,
     Stream,
+    bad_option,
     checks,
     member,
     refuse_unknown,
@@ -112,9 +112,9 @@ def step_of(item: object) -> Step:
             return Write(0.0, item)
         case (int() | float() as delay, str() | bytes() | OutputLine() as what) if not isinstance(delay, bool):
             return attrs.evolve(step_of(what), delay=checks.seconds("lines: a delay", delay))  # type: ignore[misc]  # it is a Write
-    raise OptionError(
-        "lines takes texts, (delay, text), OutputLine(text, stream), Expect(input) and Read.LINE or Read.ALL; "
-        f"got {item!r}"
+    raise bad_option(
+        "lines",
+        f"takes texts, (delay, text), OutputLine(text, stream), Expect(input) and Read.LINE or Read.ALL; got {item!r}",
     )
 
 
@@ -127,7 +127,7 @@ def _merged(streams: Mapping[Any, Any]) -> list[Step]:
         for item in _listed(items):
             step = step_of(item)
             if not isinstance(step, Write):
-                raise OptionError(f"lines by stream can't read input, got {item!r}; use one list, or a generator")
+                raise bad_option("lines", f"by stream can't read input, got {item!r}; use one list, or a generator")
             now += step.delay
             timed.append((now, attrs.evolve(step, stream=stream)))
     timed.sort(key=lambda pair: pair[0])
@@ -137,7 +137,7 @@ def _merged(streams: Mapping[Any, Any]) -> list[Step]:
 
 def _listed(items: object) -> list[Any]:
     if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
-        raise OptionError(f"lines must be a list, a dict of lists by stream or a generator function, got {items!r}")
+        raise bad_option("lines", f"must be a list, a dict of lists by stream or a generator function, got {items!r}")
     return list(items)
 
 
@@ -151,16 +151,16 @@ def _steps(value: object) -> tuple[Step, ...] | Talk:
 
 def _signals(values: object) -> frozenset[int]:
     if isinstance(values, (str, int)) or not isinstance(values, Iterable):
-        raise OptionError(f"ignores must be a list of signals, got {values!r}")
+        raise bad_option("ignores", f"must be a list of signals, got {values!r}")
     found = frozenset(signal_number(value, "ignores") for value in values)
     if found & {SIGSTOP, SIGCONT}:
-        raise OptionError("ignores: SIGSTOP and SIGCONT can't be ignored (signal(7))")
+        raise bad_option("ignores:", "SIGSTOP and SIGCONT can't be ignored (signal(7))")
     return found
 
 
 def _reactions(values: object) -> dict[int, Behaviour]:
     if not isinstance(values, Mapping):
-        raise OptionError(f"reacts must map signals to behaviours, got {values!r}")
+        raise bad_option("reacts", f"must map signals to behaviours, got {values!r}")
     return {signal_number(sig, "reacts"): as_behaviour("reacts", reaction) for sig, reaction in values.items()}
 
 
@@ -171,13 +171,13 @@ def _start_error(value: object) -> StartError | None:
         return OSError(number, os.strerror(number))
     if value is None or isinstance(value, (OSError, ProcessStartError)):
         return value
-    raise OptionError(f"error must be an OSError or ProcessStartError, or a class of those, got {value!r}")
+    raise bad_option("error", f"must be an OSError or ProcessStartError, or a class of those, got {value!r}")
 
 
 def check_exit_code(_: object, __: object, value: object) -> None:
     """Refuse a value that is not a valid exit code; a validator of attrs."""
     if value is not None and not -64 <= checks.whole("exit_code", value, least=-64) <= 255:
-        raise OptionError(f"exit_code must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
+        raise bad_option("exit_code", f"must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
 
 
 def _exit_after(value: object) -> float:
@@ -223,13 +223,13 @@ class Behaviour:
     @expects.validator
     def _check_expects(self, _: object, value: object) -> None:
         if value is not None and not isinstance(value, (str, bytes)):
-            raise OptionError(f"expects must be str or bytes, got {value!r}")
+            raise bad_option("expects", f"must be str or bytes, got {value!r}")
 
     def _steps(self, call: Call) -> Iterator[Any]:
         """Return the steps of one run; a generator function is sent the input that it reads."""
         rest: Iterator[Any] = self.lines(call) if callable(self.lines) else iter(self.lines)
         if callable(self.lines) and not isinstance(rest, Generator):
-            raise OptionError(f"lines: a function must be a generator, one with `yield`; {self.lines!r} is not")
+            raise bad_option("lines:", f"a function must be a generator, one with `yield`; {self.lines!r} is not")
         return rest if self.expects is None else _after(Expect(self.expects), rest)
 
     def _failure(self, options: RunOptions) -> ProcessStartError | None:
@@ -255,7 +255,7 @@ def as_behaviour(option: str, value: object) -> Behaviour:
         return value
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
         return Behaviour(**value)
-    raise OptionError(f"{option} takes Behaviour(...), or a dict of its fields, got {value!r}")
+    raise bad_option(option, f"takes Behaviour(...), or a dict of its fields, got {value!r}")
 
 
 def as_behaviours(option: str, values: object) -> Sequence[Behaviour]:
@@ -263,5 +263,5 @@ def as_behaviours(option: str, values: object) -> Sequence[Behaviour]:
     if isinstance(values, (Behaviour, Mapping)):
         return [as_behaviour(option, values)]
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise OptionError(f"{option} must be a list of behaviours, got {values!r}")
+        raise bad_option(option, f"must be a list of behaviours, got {values!r}")
     return [as_behaviour(option, value) for value in values]

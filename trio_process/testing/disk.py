@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
-from .._core import Draft, OptionError, checks
+from .._core import Draft, bad_option, checks
 
 
 @final
@@ -35,7 +35,7 @@ class FaultyDisk:
 
     def __init__(self, directory: str | os.PathLike[str], *, room: int = 0, error: int = errno.ENOSPC) -> None:
         if error not in errno.errorcode:
-            raise OptionError(f"error must be an errno, such as errno.ENOSPC, got {error!r}")
+            raise bad_option("error", f"must be an errno, such as errno.ENOSPC, got {error!r}")
         self._directory = Path(directory).resolve()
         self._room = int(checks.whole("room", room))
         self._error = error

@@ -12,8 +12,8 @@ from typing import Final, NoReturn
 import click
 
 from ..._core import OptionError, ProcessError
-from ..._pipeline import read_pipeline, to_dot, to_mermaid
-from ..find import find_file
+from ..._pipeline import to_dot, to_mermaid
+from ..find import read_file
 from ..output import print_error, show
 from ..text import Duration, Name
 from .complete import complete_tasks
@@ -155,7 +155,7 @@ def run(
         launcher = parse_executor(executor)
         extra = click.get_current_context().meta[_EXTRA]
         with _all_kept():
-            found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
+            found = read_file(file, keep_in=DIRECTORY)
             memory = open_memory(found) if resuming or not (listing or graph or dry) else None
             chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
         if only_failed and not chosen.specs:

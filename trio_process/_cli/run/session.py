@@ -12,8 +12,9 @@ import attrs
 import trio
 from rich.console import RenderableType
 
-from ..._pipeline import Memory, PipelineFile, RunSpec, read_pipeline
+from ..._pipeline import Memory, PipelineFile, RunSpec
 from ..._supervisor import make_units
+from ..find import read_file
 from ..instance import instance_of
 from ..job_control import SuspendableClock
 from ..limits import raise_descriptor_limit
@@ -101,7 +102,7 @@ class Runs:
         units = make_units(file) if any(spec.uses for spec in chosen.specs) else ()
 
         def reload() -> bool:
-            found = read_pipeline(file.path)
+            found = read_file(file.path)
             again = choose(found, None, chosen.tasks, chosen.arguments, only_failed=False, resuming=False)
             check_watch(again.specs, settings.schedule)
             self._next = found, again

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from ..._core import ProcessError
-from ..._pipeline import read_pipeline
-from ..find import find_file
+from ..find import read_file
 from ..output import print_error, show
 from ..text import Name
 from .complete import complete_tasks
@@ -31,7 +29,7 @@ _USAGE = 2
 def why(tasks: tuple[str, ...], file: str | None) -> None:
     """Explain why tasks ran or did not, and whether they would run now."""
     try:
-        found = read_pipeline(file if file is not None else find_file(Path()), keep_in=DIRECTORY)
+        found = read_file(file, keep_in=DIRECTORY)
         show(explain(found, tasks, open_memory(found)))
     except ProcessError as error:
         print_error(f"trio-process: {error}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._core import OptionError, RunOptions
+from ..._core import OptionError, RunOptions, bad_option
 from ..._pipeline import RunSpec
 from ..problem import Problem, invalid
 from .schema import ENVIRONMENT, FLAG, NAME, NUMBERS, SECONDS, TEXT, TEXTS, Schema, record
@@ -117,12 +116,11 @@ def _encodable(options: RunOptions) -> RunOptions:
         try:
             options.stdin.encode(options.encoding)
         except UnicodeError as error:
-            raise OptionError(f"stdin can't be encoded: {error}") from None
+            raise bad_option("stdin", f"can't be encoded: {error}") from None
     return options
 
 
 def _refused(error: OptionError, body: Mapping[str, Any], prefix: str = "") -> Problem:
     """Return the problem of an option, named as the client has written it."""
     named = {("cwd" if name == "dir" else _snake(name)): name for name in body}
-    field = next((named[word] for word in re.findall(r"\w+", str(error)) if word in named), "command")
-    return invalid(prefix + field, str(error))
+    return invalid(prefix + named.get(error.option or "", "command"), str(error))

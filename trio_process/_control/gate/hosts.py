@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from ..._core import OptionError
+from ..._core import bad_option
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -125,8 +125,8 @@ class Names:
         for name in hosts:
             authority = parse_authority(name) if isinstance(name, str) else None
             if authority is None:
-                raise OptionError(
-                    f"hosts must be names such as 'ops.example.org' or 'ops.example.org:8443', got {name!r}"
+                raise bad_option(
+                    "hosts", f"must be names such as 'ops.example.org' or 'ops.example.org:8443', got {name!r}"
                 )
             if authority.port is None:
                 self._hosts.add(authority.host)

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from .. import checks
 from ..enums import Overflow, member
-from ..errors import OptionError
+from ..errors import OptionError, bad_option
 from .backlog import Backlog
 from .batch import batch_of
 from .subscription import Subscription
@@ -84,9 +84,9 @@ class Bus:
             if not _is_event_class(kind):
                 raise OptionError(f"subscribe takes event classes, such as ActionProcessOutput; got {kind!r}")
         if id is not None and not isinstance(id, str):
-            raise OptionError(f"id must be a process id (a str), got {id!r}")
+            raise bad_option("id", f"must be a process id (a str), got {id!r}")
         if name is not None and not isinstance(name, str):
-            raise OptionError(f"name must be the label of processes (a str), got {name!r}")
+            raise bad_option("name", f"must be the label of processes (a str), got {name!r}")
         buffer = checks.whole("buffer", buffer, infinite=True)
         backlog = Backlog(types, id, name, buffer, member(Overflow, overflow, "overflow"), self._leave, _caller())
         if self._closed or (id is not None and self._knows_end_of(id)):

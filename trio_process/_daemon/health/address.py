@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
-from ..._core import OptionError
+from ..._core import OptionError, bad_option
 
 UNIX_PREFIX: Final = "unix:"
 LONGEST_UNIX_PATH: Final = 107
@@ -78,6 +78,6 @@ def _parse_unix(value: str, option: str) -> Address:
 
 
 def _refused(option: str, value: object, why: str) -> OptionError:
-    return OptionError(
-        f"{option} {value!r} is not a valid address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
+    return bad_option(
+        option, f"{value!r} is not a valid address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import attrs
 
-from ..._core import MAX_PID, OptionError, ProcessIdentity, checks, dumps, parse_start, refuse_unknown
+from ..._core import MAX_PID, ProcessIdentity, bad_option, checks, dumps, parse_start, refuse_unknown
 from .naming import check_key
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class DaemonEntry:
         check_key("code", self.code)
         check_key("daemon", self.daemon)
         if self.pid is not None and checks.whole("pid", self.pid, least=1) > MAX_PID:
-            raise OptionError(f"pid must be {MAX_PID} or less, got {self.pid!r}")
+            raise bad_option("pid", f"must be {MAX_PID} or less, got {self.pid!r}")
         for name in ("health", "project", "binary"):
             checks.text(name, getattr(self, name))
         if self.started is not None:
@@ -109,7 +109,7 @@ def encode(entry: DaemonEntry, identity: ProcessIdentity | None = None) -> bytes
     # a path's undecodable bytes are lone surrogates (PEP 383), which UTF-8 can't express: they alone become JSON's escapes
     data = text.encode("utf-8", "backslashreplace") + b"\n"
     if len(data) > MAX_SIZE:
-        raise OptionError(f"extra is too large: the entry would have {len(data)} bytes, and {MAX_SIZE} are read")
+        raise bad_option("extra", f"is too large: the entry would have {len(data)} bytes, and {MAX_SIZE} are read")
     return data
 
 
@@ -181,30 +181,30 @@ def _extra_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_started(value: object) -> None:
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise OptionError(f"started must be a timezone-aware datetime, got {value!r}; write datetime.now(UTC)")
+        raise bad_option("started", f"must be a timezone-aware datetime, got {value!r}; write datetime.now(UTC)")
     if MINYEAR < value.year < MAXYEAR:
         return  # an offset is less than a day
     try:
         value.astimezone(UTC)
     except OverflowError:
-        raise OptionError(f"started must lie in the years 1 to 9999 of UTC, got {value!r}") from None
+        raise bad_option("started", f"must lie in the years 1 to 9999 of UTC, got {value!r}") from None
 
 
 def _check_extra(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise OptionError(f"extra must map names to JSON values, got {value!r}")
+        raise bad_option("extra", f"must map names to JSON values, got {value!r}")
     taken = [name for name in value if name in _KEYS]
     if taken:
-        raise OptionError(f"extra must not have the key {taken[0]!r}: it is an argument of its own")
+        raise bad_option("extra", f"must not have the key {taken[0]!r}: it is an argument of its own")
     reserved = [name for name in value if name.startswith(_HIDDEN)]
     if reserved:
-        raise OptionError(
-            f"extra must not have the key {reserved[0]!r}: names that begin with {_HIDDEN!r} are reserved"
+        raise bad_option(
+            "extra", f"must not have the key {reserved[0]!r}: names that begin with {_HIDDEN!r} are reserved"
         )
     try:
         dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise OptionError(f"extra must be values that JSON can express: {error}") from error
+        raise bad_option("extra", f"must be values that JSON can express: {error}") from error
     return dict(value)
 
 

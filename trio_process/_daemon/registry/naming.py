@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from ..._core import OptionError, checks
+from ..._core import bad_option, checks
 
 SUFFIX: Final = ".json"
 
@@ -20,12 +20,12 @@ def check_key(option: str, value: object) -> str:
     """
     name = checks.text(option, value, empty=False)
     if ".." in name and ".." in name.split("/"):  # the cheap test first: `list` asks for each entry
-        raise OptionError(f"{option} must not have a '..' component, got {value!r}")
+        raise bad_option(option, f"must not have a '..' component, got {value!r}")
     if not name.isascii():
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise OptionError(f"{option} must be text that UTF-8 can encode, got {value!r}") from None
+            raise bad_option(option, f"must be text that UTF-8 can encode, got {value!r}") from None
     return name
 
 

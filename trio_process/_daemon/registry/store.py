@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from ..._core import NO_LOCKS, Draft, OptionError, RegistryError, Viewpoint, logger, remedy
+from ..._core import NO_LOCKS, Draft, RegistryError, Viewpoint, bad_option, logger, remedy
 from .directory import RegistryDirectory
 from .entry import DaemonEntry, encode
 from .entry_file import Found, look
@@ -34,7 +34,7 @@ def paths_of(place: RegistryDirectory, code: str, daemon: str) -> list[Path]:
 def write_entry(place: RegistryDirectory, entry: DaemonEntry, *, lock: bool) -> tuple[DaemonEntry, Path, bytes, int]:
     """Write an entry; return it as written, its file, the content, and the descriptor of its lock (-1 without)."""
     if not isinstance(entry, DaemonEntry):
-        raise OptionError(f"entry must be a DaemonEntry, got {entry!r}")
+        raise bad_option("entry", f"must be a DaemonEntry, got {entry!r}")
     pid = entry.pid or os.getpid()
     entry = attrs.evolve(entry, pid=pid, started=entry.started or datetime.now(UTC))
     data = encode(entry, Viewpoint().identify(pid))

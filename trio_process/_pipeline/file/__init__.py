@@ -2,7 +2,7 @@
 
 from .durations import parse_duration
 from .faults import key_of
-from .load import PipelineFile, has_pipeline, load_pipeline, read_pipeline
+from .load import PipelineFile, has_pipeline, read_pipeline
 from .service.entry import ServiceEntry
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "ServiceEntry",
     "has_pipeline",
     "key_of",
-    "load_pipeline",
     "parse_duration",
     "read_pipeline",
 ]

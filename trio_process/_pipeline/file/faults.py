@@ -13,6 +13,8 @@ from .value_types import Report
 Path = tuple[str | int, ...]
 """The location of a value in a file: keys, and indices of lists."""
 
+_KEYS_OF: Final = {"command": ("run", "shell"), "args": ("run", "shell"), "cwd": ("dir",)}
+"""The keys of options that are spelled differently in a file."""
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -32,9 +34,10 @@ def key_path(path: Path) -> str:
 
 
 def key_of(error: OptionError, known: Collection[str]) -> tuple[str, ...]:
-    """Return the key of the option that the text of an error begins with, if it is a known one, to report it there."""
-    option = str(error).split(maxsplit=1)[0].rstrip(":")
-    return tuple([key for key in (option, option.replace("_", "-")) if key in known][:1])
+    """Return the key of the option that an error is about, if that key is a known one, to report the error there."""
+    option = error.option or ""
+    keys = _KEYS_OF.get(option, (option.replace("_", "-"),))
+    return tuple([key for key in keys if key in known][:1])
 
 
 @final

@@ -1,4 +1,4 @@
-"""`load_pipeline`: read the specs of a pipeline file, or report every fault in it at once (docs/reference/pipeline-file.md)."""
+"""Read a pipeline file, or report every fault in it at once (docs/reference/pipeline-file.md)."""
 
 from __future__ import annotations
 
@@ -71,31 +71,6 @@ class PipelineFile:
         return [task.spec for task in self.tasks]
 
 
-def load_pipeline(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> list[RunSpec]:
-    r"""Return the specs of a pipeline file: TOML, `pyproject.toml`, or a Procfile.
-
-    Args:
-        path: The file. `pyproject.toml` is read below ``[tool.trio-process]``, `Procfile` as a Procfile, any other file
-            as TOML.
-
-    Returns:
-        One spec per task, in the order of the file; for a task with a matrix, one per combination.
-
-    Raises:
-        PipelineError: The file can't be read or has faults; `faults` holds all of them, each with file, line and key.
-        OptionError: `path` is not a path.
-
-    >>> import pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     file = pathlib.Path(directory, "trio-process.toml")
-    ...     _ = file.write_text('[tasks.hello]\nrun = "echo hello"\ntimeout = "10m"')
-    ...     [spec] = load_pipeline(file)
-    >>> spec.name, spec.command, spec.args, spec.timeout
-    ('hello', 'echo', ('hello',), 600.0)
-    """
-    return read_pipeline(path).specs
-
-
 def read_pipeline(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
     environ: Mapping[str, str] = os.environ,
@@ -103,14 +78,18 @@ def read_pipeline(
     keep_in: str | None = None,
     find_faults: FindFaults | None = None,
 ) -> PipelineFile:
-    """Return the tasks of a pipeline file with their descriptions; otherwise like `load_pipeline`.
+    """Return what a pipeline file contains.
 
     Args:
-        path: The file.
+        path: The file, as for the public `load_pipeline`.
         environ: The environment.
         keep_in: The directory beside a large file in which its checked values are kept, if that exists; None to keep
             none.
         find_faults: Called with services of a file that has faults, to report those that only a unit can find.
+
+    Raises:
+        PipelineError: The file can't be read or has faults, other than those that only a unit can find.
+        OptionError: `path` is not a path.
     """
     file = checks.file_path("path", path)
     return _read(file, dict(environ), (), keep_in=keep_in, find_faults=find_faults)  # os.environ decodes on each access

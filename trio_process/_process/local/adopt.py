@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ..._core import MAX_PID, START_SLACK, OptionError, ProcessNotFoundError, RunOptions, lives_since, make_options
+from ..._core import (
+    MAX_PID,
+    START_SLACK,
+    ProcessNotFoundError,
+    RunOptions,
+    bad_option,
+    lives_since,
+    make_options,
+)
 from ..._core import started_at as began_at
 from ..output import open_at_end
 
@@ -27,9 +35,9 @@ def adopted_options(pid: int, started_at: datetime, options: Mapping[str, Any]) 
 def check_identity(pid: object, started_at: object) -> None:
     """Check the identity of a process: its PID and its start."""
     if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
-        raise OptionError(f"pid must be a process id, got {pid!r}")
+        raise bad_option("pid", f"must be a process id, got {pid!r}")
     if not isinstance(started_at, datetime) or started_at.tzinfo is None:
-        raise OptionError(f"started_at must be a timezone-aware datetime, got {started_at!r}")
+        raise bad_option("started_at", f"must be a timezone-aware datetime, got {started_at!r}")
 
 
 def follow_log(options: RunOptions) -> int | None:
@@ -39,7 +47,7 @@ def follow_log(options: RunOptions) -> int | None:
     try:
         return open_at_end(options.log_file)
     except OSError as error:
-        raise OptionError(f"log_file {str(options.log_file)!r} can't be followed: {error.strerror}") from error
+        raise bad_option("log_file", f"{str(options.log_file)!r} can't be followed: {error.strerror}") from error
 
 
 def command_of(pid: int) -> str:

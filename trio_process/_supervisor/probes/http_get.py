@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from ..._core import OptionError
+from ..._core import bad_option
 
 _LONGEST_ANSWER: Final = 64 * 1024
 _CREDENTIALS: Final = re.compile(r"[^/?#]*//[^/?#]*@")
@@ -27,18 +27,18 @@ class Target(NamedTuple):
 def parse_url(url: object) -> Target:
     """Parse an ``http://`` or ``https://`` URL; the `OptionError` for an invalid one says what is wrong."""
     if isinstance(url, str) and _CREDENTIALS.match(url):
-        raise OptionError("url must not contain a user or a password: it is shown in errors")
+        raise bad_option("url", "must not contain a user or a password: it is shown in errors")
     if not isinstance(url, str) or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
-        raise OptionError(f"url must be a str of printable ASCII characters without blanks, got {url!r}")
+        raise bad_option("url", f"must be a str of printable ASCII characters without blanks, got {url!r}")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise OptionError(f"url {url!r} is not valid: {error}") from None
+        raise bad_option("url", f"{url!r} is not valid: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise OptionError(f"url must be like 'http://127.0.0.1:8080/health', got {url!r}")
+        raise bad_option("url", f"must be like 'http://127.0.0.1:8080/health', got {url!r}")
     if port == 0:
-        raise OptionError(f"url {url!r} is not valid: no server can be reached at port 0")
+        raise bad_option("url", f"{url!r} is not valid: no server can be reached at port 0")
     secure = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(secure, parts.hostname, port or (443 if secure else 80), parts.netloc, path)

@@ -20,6 +20,7 @@ from ..._core import (
     RunOptions,
     Secret,
     Stdio,
+    bad_option,
     checks,
     command_line,
     last_lines,
@@ -79,7 +80,9 @@ class LineKind:
         if isinstance(value, str) and value:
             return
         if not isinstance(value, re.Pattern) or not isinstance(value.pattern, str):
-            raise OptionError(f"a line is given as a text or a compiled regular expression of text, got {value!r}")
+            raise OptionError(
+                f"a line is given as a text or a compiled regular expression of text, got {value!r}", option="pattern"
+            )
 
     def matches(self, line: str) -> bool:
         """Return whether a line is the one."""
@@ -112,10 +115,10 @@ class HttpKind:
         parse_url(fill(checks.text("url", self.url), 1))
         wanted = (self.status,) if isinstance(self.status, int) else self.status
         if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Collection) or not wanted:
-            raise OptionError(f"status must be a status code or a collection of them, got {self.status!r}")
+            raise bad_option("status", f"must be a status code or a collection of them, got {self.status!r}")
         for code in wanted if not isinstance(wanted, range) else (wanted[0], wanted[-1]):
             if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
-                raise OptionError(f"status must be 100 to 599, got {code!r}")
+                raise bad_option("status", f"must be 100 to 599, got {code!r}")
         object.__setattr__(self, "status", wanted)
 
     def for_replica(self, replica: int) -> HttpKind:
@@ -144,7 +147,7 @@ class TcpKind:
     def _check(self, _: object, value: object) -> None:
         filled = fill(value, 1) if isinstance(value, str) else value
         if parse_destination(filled, "address").path:
-            raise OptionError(f"address must be host:port, got {value!r}; Probe.unix is for the path of a socket")
+            raise bad_option("address", f"must be host:port, got {value!r}; Probe.unix is for the path of a socket")
 
     def for_replica(self, replica: int) -> TcpKind:
         """Fill in the address."""
@@ -177,7 +180,9 @@ class UnixKind:
     @path.validator
     def _check(self, _: object, path: str) -> None:
         if len(os.fsencode(fill(path, 1))) > LONGEST_UNIX_PATH:
-            raise OptionError(f"path {path!r} is too long: that of a unix socket has at most {LONGEST_UNIX_PATH} bytes")
+            raise bad_option(
+                "path", f"{path!r} is too long: that of a unix socket has at most {LONGEST_UNIX_PATH} bytes"
+            )
 
     def for_replica(self, replica: int) -> UnixKind:
         """Fill in the path."""
@@ -279,7 +284,9 @@ class CallKind:
     @function.validator
     def _check(self, _: object, value: object) -> None:
         if not callable(value):
-            raise OptionError(f"call takes a function without arguments, async or plain, got {value!r}")
+            raise OptionError(
+                f"call takes a function without arguments, async or plain, got {value!r}", option="function"
+            )
 
     def for_replica(self, replica: int) -> CallKind:  # noqa: ARG002 - it has no texts
         """Return the same."""

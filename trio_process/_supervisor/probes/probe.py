@@ -184,5 +184,5 @@ def _known(keywords: ProbeKeywords) -> ProbeKeywords:
     known = ProbeKeywords.__annotations__
     for name in keywords:
         if name not in known:
-            raise OptionError(f"unknown option {name!r} of a probe{nearest(name, known)}")
+            raise OptionError(f"unknown option {name!r} of a probe{nearest(name, known)}", option=name)
     return keywords

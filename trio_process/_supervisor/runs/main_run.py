@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import trio
 
-from ..._core import OptionError, in_seconds, logger
+from ..._core import bad_option, in_seconds, logger
 from .run import Run
 
 _WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
@@ -102,7 +102,7 @@ class MainRun(Run):
 async def _call(main: Callable[..., Awaitable[object]], keywords: dict[str, Any]) -> None:
     found = main(**keywords)
     if not isinstance(found, Awaitable):
-        raise OptionError(f"main must be an async function; {main!r} returned {found!r}, which can't be awaited")
+        raise bad_option("main", f"must be an async function; {main!r} returned {found!r}, which can't be awaited")
     await found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -28,6 +28,7 @@ class ServiceEntry:
         live: The same for the liveness probe.
         restart: The fields of a restart policy, as in the file; None for the default.
         description: Its purpose.
+        keys: Its keys in the file.
         report: Records a fault of this entry.
     """
 
@@ -40,6 +41,7 @@ class ServiceEntry:
     live: Mapping[str, Any] | None = None
     restart: Mapping[str, Any] | None = None
     description: str = ""
+    keys: Collection[str] = ()
     report: Report = attrs.field(repr=False, eq=False)
 
     def in_file(self, prefix: str) -> ServiceEntry:

@@ -80,9 +80,9 @@ class ServiceReader:
             report("has both `run` and `shell`; leave one of them out")
         elif "run" not in table and "shell" not in table:
             report('has neither `run` nor `shell`; write what it runs, such as run = "python -m web"')
-        return self._entry(name, values)
+        return self._entry(name, table, values)
 
-    def _entry(self, name: str, values: Mapping[str, Any]) -> ServiceEntry | None:
+    def _entry(self, name: str, table: Mapping[str, Any], values: Mapping[str, Any]) -> ServiceEntry | None:
         report = self._report(name)
         variables, env = self._variables.of_task(values, {}, lambda key: self._report(name, key))
         command = read_command(values, Names(variables, {}), report)
@@ -116,6 +116,7 @@ class ServiceReader:
             live=self._probe("live", values, variables, report),
             restart=values.get("restart"),
             description=values.get("description", ""),
+            keys=tuple(table),
             report=report,
         )
 
@@ -130,8 +131,16 @@ class ServiceReader:
             words = read_command(
                 {"run": target}, Names(variables, {}), lambda text, *_: report(without_keys(text), key, kind)
             )
-            return {**probe, "target": words}
-        target = interpolate(target, variables, {}, report, key, kind)
+            return {**probe, "target": words} if words else None
+        wrong: list[str] = []
+
+        def note(text: str, *where: str | int) -> None:
+            wrong.append(text)
+            report(text, *where)
+
+        target = interpolate(target, variables, {}, note, key, kind)
+        if wrong:
+            return None
         if kind in ("unix", "file"):
             target = os.path.join(self._directory, as_path(target))
         return {**probe, "target": target}
