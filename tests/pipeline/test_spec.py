@@ -103,8 +103,28 @@ def test_equal_specs_are_equal_and_print_what_they_were_made_with():
     assert RunSpec(**make) == RunSpec(**make) != RunSpec(**{**make, "nice": 3})
     assert "timeout=3.0" in repr(RunSpec(**make))
     assert "nice=2" in repr(RunSpec(**make))
-    assert repr(RunSpec(**make)) == "RunSpec(name='a', command='x', args=('1',), timeout=3.0, weight=1, nice=2)"
+    assert repr(RunSpec(**make)) == "RunSpec(name='a', command='x', args=('1',), timeout=3.0, nice=2)"
     assert pickle.loads(pickle.dumps(RunSpec(**make))) == RunSpec(**make)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, ""),
+        ({"weight": 1}, ""),
+        ({"weight": 2}, ", weight=2"),
+        ({"resources": {"cpus": 3}}, ", resources={'cpus': 3}"),
+        ({"resources": {"cpus": 3}, "weight": 3}, ", resources={'cpus': 3}"),
+        ({"resources": {"cpus": 3}, "weight": 1}, ", weight=1, resources={'cpus': 3}"),
+        ({"resources": {"memory": 1}, "weight": 2}, ", weight=2, resources={'memory': 1}"),
+        ({"stdin": "data", "interactive": True}, ", stdin='data', interactive=True"),
+    ],
+)
+def test_a_spec_prints_a_weight_only_if_it_is_not_that_of_its_resources(options, shown):
+    spec = RunSpec(name="a", command="x", **options)
+    assert repr(spec) == f"RunSpec(name='a', command='x'{shown})"
+    again = eval(repr(spec))
+    assert (again, hash(again)) == (spec, hash(spec))
 
 
 def test_an_attempt_is_told_everything_that_concerns_it():

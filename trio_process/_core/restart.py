@@ -30,7 +30,7 @@ def _mode(value: object) -> RestartMode:
 
 
 @final
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class RestartPolicy:
     """When to restart a `main` or a unit; created by ``never()``, ``on_failure()`` or ``always()``.
 
@@ -60,6 +60,8 @@ class RestartPolicy:
     backoff: float = 0.5
     backoff_max: float = 60.0
     jitter: float = 0.5
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         checks.whole("max_restarts", self.max_restarts, infinite=True)

@@ -93,11 +93,18 @@ def last_lines(text: str, count: int, width: int = 2000) -> Sequence[str]:
     return [line if len(line) <= width else line[:width] + " […]" for line in lines]
 
 
-def short_repr(value: attrs.AttrsInstance) -> str:
-    """Return the repr of an attrs value without the fields that have their defaults, which of thirty options are most."""
-    shown = []
+def short_repr(value: attrs.AttrsInstance, *first: str, **defaults: object) -> str:
+    """Return the repr of an attrs value without the fields that have their defaults, which of thirty options are most.
+
+    Args:
+        value: The value.
+        *first: Texts that come before the fields.
+        **defaults: The defaults of fields that depend on others.
+    """
+    shown = list(first)
     for field in attrs.fields(type(value)):
         default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]
+        default = defaults.get(field.name, default)
         if field.repr and (mine := getattr(value, field.name)) != default:
             shown.append(f"{field.name}={mine!r}")
     return f"{type(value).__name__}({', '.join(shown)})"

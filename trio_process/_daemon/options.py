@@ -34,7 +34,7 @@ def _health_checks(value: object) -> tuple[HealthCheck, ...]:
 
 @final
 @refuse_unknown()
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class DaemonOptions:
     """The parts of a `Daemon` and their options; None or empty leaves a part out.
 
@@ -68,6 +68,8 @@ class DaemonOptions:
     ready: bool = True
     restart: RestartPolicy = attrs.field(factory=RestartPolicy.never)
     signals: bool = True
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         for option in ("shutdown_timeout", "drain"):

@@ -151,7 +151,8 @@ class RunSpec:
     )
     options: RunOptions = attrs.field(init=False, repr=False, eq=False)
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return short_repr(self, weight=_default_weight(self.resources))
 
     def __attrs_post_init__(self) -> None:
         given = self.__dict__
@@ -171,7 +172,7 @@ class RunSpec:
         checked = RunOptions(command="x", resources=self.resources).resources if self.resources else {}
         weight = self.weight
         if weight is None:
-            weight = checked.get("cpus", 1)
+            weight = _default_weight(checked)
         checks.whole("weight", weight, least=1)
         # on a cluster a spec takes as many processors as its weight, unless it specifies the number
         placed = {"cpus": weight, **checked} if weight > 1 else checked
@@ -188,6 +189,11 @@ class RunSpec:
             retry_delay=checks.seconds("retry_delay", self.retry_delay),
             weight=weight,
         )
+
+
+def _default_weight(resources: Mapping[str, int]) -> int:
+    """Return the weight of a spec that is given none."""
+    return resources.get("cpus", 1)
 
 
 for _field in _OF_RUN_OPTIONS:

@@ -15,7 +15,7 @@ STRAYS: Final = ("leave", "descendants", "all")
 
 @final
 @refuse_unknown()
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class ServiceOptions:
     """How a service keeps its processes.
 
@@ -53,6 +53,8 @@ class ServiceOptions:
     guardian: bool = False
     containment: str = "auto"
     strays: str = "leave"
+
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         checks.whole("buffer_size", self.buffer_size, infinite=True)

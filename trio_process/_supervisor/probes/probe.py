@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypedDict, Unpack, final
 
 import attrs
 
-from ..._core import Argument, OptionError, checks, nearest
+from ..._core import Argument, OptionError, checks, nearest, short_repr
 from .asker import Asker
 from .kinds import (
     PLACEHOLDER,
@@ -42,7 +42,7 @@ class ProbeKeywords(TypedDict, total=False):
 
 
 @final
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Probe:
     """A check of a running unit; created by `line`, `http`, `tcp`, `unix`, `file`, `command` or `call`.
 
@@ -65,12 +65,15 @@ class Probe:
     5.0
     """
 
-    _kind: Kind = attrs.field(alias="kind", repr=lambda kind: kind.describe())
+    _kind: Kind = attrs.field(alias="kind", repr=False)
     initial_delay: float = 0.0
     period: float | None = None
     timeout: float = 1.0
     failures: int = 3
     successes: int = 1
+
+    def __repr__(self) -> str:
+        return short_repr(self, self._describe())
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
