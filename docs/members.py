@@ -115,7 +115,9 @@ def described_in(docstring):
 def has_own_entry(cls, name):
     """Whether a name is a method or a property, whose docstring is its description."""
     value = inspect.getattr_static(cls, name, None)
-    return isinstance(value, (property, classmethod, staticmethod)) or inspect.isfunction(value)
+    if isinstance(value, property):
+        return inspect.isfunction(value.fget)  # otherwise it is a field that is stored elsewhere
+    return isinstance(value, (classmethod, staticmethod)) or inspect.isfunction(value)
 
 
 def type_of(cls, name):
@@ -168,10 +170,8 @@ def description_of(cls, name):
 def entry_of(path, cls, name):
     """Yield the lines that describe one attribute."""
     value = inspect.getattr_static(cls, name, None)
-    if isinstance(value, property):
-        yield f".. autoproperty:: {path}.{name}"
-    elif has_own_entry(cls, name):
-        yield f".. automethod:: {path}.{name}"
+    if has_own_entry(cls, name):
+        yield f".. auto{'property' if isinstance(value, property) else 'method'}:: {path}.{name}"
     else:
         yield f".. py:attribute:: {name}"
         if isinstance(value, Enum):

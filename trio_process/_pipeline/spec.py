@@ -198,7 +198,7 @@ def _default_weight(resources: Mapping[str, int]) -> int:
 
 for _field in _OF_RUN_OPTIONS:
     # attrs fields for the signature, `attrs.evolve`, `==` and `repr`; stored in `options` only
-    setattr(RunSpec, _field, property(attrgetter(f"options.{_field}")))
+    setattr(RunSpec, _field, property(attrgetter(f"options.{_field}"), doc=f"See `RunOptions.{_field}`."))
 
 
 def spec_like(
