@@ -154,7 +154,10 @@ def test_without_an_instance_each_command_says_so_and_down_is_fine(site):
     ):
         done = site.run(*command)
         assert done.returncode == 3, command
-        assert "are not running; start them with: trio-process up" in done.stderr
+        assert done.stderr.endswith("are not running; start them with: trio-process up\n")
+    other = site.directory / "other file.toml"
+    other.write_text(FILE)
+    assert site.run("ps", "-f", other.name).stderr.endswith(f"start them with: trio-process up --file '{other}'\n")
     done = site.run("down")
     assert (done.returncode, "are not running" in done.stdout) == (0, True)
 

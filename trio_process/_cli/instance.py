@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +20,10 @@ import attrs
 import trio
 
 from .._control import ControlClient, ControlError, ControlServer, add_route, serve_on_demand
-from .._core import DaemonError, ProcessError, remedy
+from .._core import DaemonError, PipelineError, ProcessError, remedy
 from .._daemon import LONGEST_UNIX_PATH, PIDFile, default_registry, read_pid
 from .._supervisor import Supervisor
+from .find import find_file
 from .state import check_owner, make_private, state_directory
 
 NOT_RUNNING: Final = 3
@@ -112,8 +114,15 @@ class Instance:
     def _running_pid(self) -> int:
         pid = self.pid()
         if not pid:
-            raise NotRunningError(f"the services of {self.file} are not running; start them with: trio-process up")
+            raise NotRunningError(f"the services of {self.file} are not running; start them with: {self.typed('up')}")
         return pid
+
+    def typed(self, *words: str) -> str:
+        """Return a command for these services, as it is typed in this directory."""
+        with suppress(PipelineError, OSError):
+            if find_file(Path()).samefile(self.file):
+                return shlex.join(["trio-process", *words])
+        return shlex.join(["trio-process", words[0], "--file", str(self.file), *words[1:]])
 
     @contextmanager
     def findable(self) -> Iterator[None]:

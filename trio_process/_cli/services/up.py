@@ -62,12 +62,12 @@ async def bring_up(
             if listen:
                 raise ProcessError(
                     f"the services of {instance.file} are already running (PID {pid}), without --listen; see them by "
-                    "`trio-process ui`, or run `trio-process down` first"
+                    f"`{instance.typed('ui')}`, or run `{instance.typed('down')}` first"
                 )
             return await _join(instance, names, enabled if wait else None, detach=detach, timeout=timeout)
         if detach:
             await _leave_in_background(instance, names, listen, token)
-            report(f"the services of {instance.file} run in the background; trio-process down stops them")
+            report(f"the services of {instance.file} run in the background; {instance.typed('down')} stops them")
             return await _wait_until_ready(instance, timeout, enabled, fresh=True) if wait else 0
         if not enabled:
             report(f"{instance.file} has no service to start")
@@ -129,7 +129,7 @@ async def _join(
     try:
         plan = await client.post("/reload", dryRun=True)
         if differing := [*plan["added"], *plan["removed"], *plan["changed"]]:  # by an edit of the file, or by `scale`
-            report(f"the file differs from them ({listed(differing)}); trio-process reload applies the file")
+            report(f"the file differs from them ({listed(differing)}); {instance.typed('reload')} applies the file")
     except ControlError as error:
         report(f"the file has changed since they were started, and has faults: {error}")
     failures = await ServiceRequests(client, timeout).each("start", names, "ready") if names else 0
@@ -219,7 +219,7 @@ async def _wait_until_ready(
                     reported.add((row["name"], row["generation"]))
                     print_error(
                         f"trio-process: {row['name']}: {row['error'] or 'has ended'}; it will be restarted; "
-                        f"`trio-process logs {row['name']}` shows why"
+                        f"`{instance.typed('logs', row['name'])}` shows why"
                     )
             waiting = [row["name"] for row in wanted if row["state"] not in _GOOD]
             if fresh or not begun:
