@@ -6,7 +6,7 @@ from .probes import Asker, Place, Probe
 from .reload import ReloadPlan
 from .rules import TABLE, Machine, Outlook, Situation, Strategy, UnitCondition, UnitEvent, UnitState, decide
 from .spec import UnitSpec
-from .supervisor import Supervisor, held, owner_of, reread, supervisor_of, wait_unheld
+from .supervisor import Supervisor, held, names_of, owner_of, reread, supervisor_of, wait_unheld
 from .unit import Unit, UnitInfo
 from .unit_lines import UnitLines
 
@@ -35,6 +35,7 @@ __all__ = [
     "load_pipeline",
     "load_services",
     "make_units",
+    "names_of",
     "owner_of",
     "reread",
     "supervisor_of",

@@ -287,6 +287,15 @@ def supervisor_of(path: str | os.PathLike[str], names: Sequence[str] = ()) -> Su
     return supervisor
 
 
+def names_of(supervisor: Supervisor) -> list[str]:
+    """Return the names that the units of a supervisor have when it is entered, one for each replica."""
+    return [
+        spec.name if number == 1 else f"{spec.name}.{number}"
+        for spec in supervisor._specs
+        for number in range(1, spec.replicas + 1)
+    ]
+
+
 def reread(supervisor: Supervisor) -> list[UnitSpec]:
     """Return the units that are now in the file of a supervisor, enabled by the same names as before.
 

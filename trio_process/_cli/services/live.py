@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import trio
 
 from ..._core import open_scope
-from ..._supervisor import Supervisor, Unit, UnitState
+from ..._supervisor import Supervisor, Unit, UnitState, names_of
 from ..screen import Screen
 from ..terminal import heard
 from ..text import cells, clock, one_line
@@ -49,7 +49,7 @@ class LiveShow:
     def __init__(self, supervisor: Supervisor, screen: Screen, *, colour: bool) -> None:
         self._supervisor = supervisor
         self._screen = screen
-        self._lines = Lines([], colour=colour)
+        self._lines = Lines(names_of(supervisor), colour=colour)
         self._colour = colour
         self._text: list[str] = []
         self._length = 0

@@ -18,6 +18,7 @@ import trio
 
 from ..._core import ProcessError, Stream
 from ..._process import LogFile
+from ..._supervisor import Supervisor, names_of
 from ..instance import Instance
 from ..state import explain
 from .serve import ServeSettings, serve
@@ -57,10 +58,11 @@ def main() -> int:
     async def write(text: str) -> None:
         log.write(Stream.STDOUT, text.encode(errors="backslashreplace"))
 
-    show = PlainShow(Lines([], colour=False), write, _logger.info)
+    def make_show(supervisor: Supervisor) -> PlainShow:
+        return PlainShow(Lines(names_of(supervisor), colour=False), write, _logger.info)
 
     try:
-        return trio.run(serve, instance, settings, lambda _: show)
+        return trio.run(serve, instance, settings, make_show)
     except (ProcessError, OSError) as error:
         _logger.error("%s", explain(error))  # noqa: TRY400 - its text is meant for users
         print(explain(error), file=sys.stderr)  # noqa: T201 - read by ``up -d``

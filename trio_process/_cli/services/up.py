@@ -13,7 +13,7 @@ import trio
 from ..._control import ControlError, ControlServer
 from ..._core import AlreadyRunningError, DaemonError, ProcessError, in_seconds
 from ..._process import Service
-from ..._supervisor import Supervisor, supervisor_of
+from ..._supervisor import Supervisor, names_of, supervisor_of
 from ..instance import Instance
 from ..output import print_error, report, write
 from ..screen import Screen, wants_live_view
@@ -104,11 +104,14 @@ async def _stay_in_foreground(instance: Instance, settings: ServeSettings, super
         terminal = Terminal()
         stack.callback(terminal.close)
         if os.environ.get("NO_COLOR") or not wants_live_view(os.environ) or (terminal.exists and not terminal.is_ours):
-            show = PlainShow(Lines([], colour=wants_colour()), _write_in_thread, print_error)
-            return await serve(instance, settings, lambda _: show, supervisor)
+            return await serve(instance, settings, _plain, supervisor)
         screen = Screen(terminal)
         stack.callback(screen.close)
         return await serve(instance, settings, lambda shown: LiveShow(shown, screen, colour=True), supervisor)
+
+
+def _plain(supervisor: Supervisor) -> PlainShow:
+    return PlainShow(Lines(names_of(supervisor), colour=wants_colour()), _write_in_thread, print_error)
 
 
 async def _write_in_thread(text: str) -> None:
