@@ -170,7 +170,7 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
         rest = process.stdout.read()
         assert process.wait(LIMIT) == status
     text = "".join(lines)
-    assert lines[0] == "db    = waiting\n"  # aligned with the longest name from the first line on
+    assert all(re.match("[a-z.2 ]{5} [=|] ", line) for line in lines), lines  # aligned with the longest name
     assert "db    | db is up" in text
     assert "web.2 | web 2" in text + rest
     assert rest.index("web   = stopped") < rest.index("db    = stopping")
