@@ -45,7 +45,7 @@ LAYERS = {
 
 # wings, and the modules of its layer that each imports, no more and no less
 WINGS = {
-    ("_core", "events"): {"checks", "enums", "errors", "scope", "serialize", "waiting"},
+    ("_core", "events"): {"checks", "enums", "errors", "scope", "serialize", "unique", "waiting"},
     ("_core", "system"): set(),
     ("_process", "output"): {"reactor"},
     ("_process", "containment"): {"backend", "environment", "reactor", "reap"},

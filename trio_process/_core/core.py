@@ -19,8 +19,8 @@ from .hints import checkable_hints, spelled
 from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .result import ProcessInfo
 from .scope import Block, is_cancellation, raise_first
-from .serialize import Unique
 from .text import nearest
+from .unique import Unique
 
 Handler = Callable[..., Awaitable[Any]]
 Directory = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -18,8 +18,8 @@ from typing import Self
 import trio
 
 from .errors import ProcessError
-from .serialize import Unique
 from .system import end_fork
+from .unique import Unique
 
 logger = logging.getLogger("trio_process")
 

@@ -1,4 +1,4 @@
-"""How values become JSON: camelCase keys, ISO times, members as their values; `json` itself, loaded when needed; `Unique`."""
+"""How values become JSON: camelCase keys, ISO times, members as their values; `json` itself, loaded when needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from typing import Any, Final, NoReturn, SupportsIndex
+from typing import Any, Final
 
 import attrs
 
@@ -52,19 +52,6 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return str(value)
-
-
-class Unique:
-    """The base of the objects that can be neither copied nor pickled, as each stands for something that runs or is open.
-
-    A copy would share that with the original, and end it: a subscription is closed when it is garbage-collected.
-    """
-
-    __slots__ = ()
-
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        name = type(self).__name__
-        raise TypeError(f"{name} objects can't be copied or pickled: each stands for something that runs or is open")
 
 
 def dumps(value: Any, **options: Any) -> str:

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from ..scope import check_run, logger
-from ..serialize import Unique
+from ..unique import Unique
 from .backlog import Backlog
 from .batch import EventBatch, batch_of
 from .types import ActionProcessOutput
