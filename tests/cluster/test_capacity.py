@@ -5,6 +5,7 @@ import os
 import pytest
 
 from trio_process._cluster import capacity
+from trio_process._core.system import cgroups as cgroups_of_system
 
 GIB = 2**30
 
@@ -16,8 +17,8 @@ def cgroups(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**24, "SC_PAGE_SIZE": 4096}.__getitem__)
-    monkeypatch.setattr(capacity, "_OURS", str(tmp_path / "ours"))
-    monkeypatch.setattr(capacity, "_MOUNTED", str(tmp_path / "mounted"))
+    monkeypatch.setattr(cgroups_of_system, "_OURS", str(tmp_path / "ours"))
+    monkeypatch.setattr(cgroups_of_system, "_MOUNTS", str(tmp_path / "mounts"))
 
     def make(settings, inside):
         for path, values in settings.items():
@@ -26,6 +27,7 @@ def cgroups(tmp_path, monkeypatch):
             for name, value in values.items():
                 (place / name).write_text(f"{value}\n")
         (tmp_path / "ours").write_text(f"4:memory:/elsewhere\n0::{inside}\n")
+        (tmp_path / "mounts").write_text(f"41 31 0:38 / {tmp_path}/mounted rw - cgroup2 cgroup2 rw\n")
 
     return make
 

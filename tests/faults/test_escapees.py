@@ -449,8 +449,8 @@ async with Service(options=ServiceOptions(guardian=True, containment="cgroup")) 
             await wait_until(lambda: not os.path.exists(base))
 
 
-async def test_where_there_are_no_cgroups_the_service_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(cgroup, "_MOUNTS", str(tmp_path / "none"))
+async def test_where_there_are_no_cgroups_the_service_says_so(monkeypatch):
+    monkeypatch.setattr(cgroup, "own_cgroups", list)
     with pytest.raises(ProcessError, match="containment='marker'"):
         async with Service(options=options("cgroup")):
             pass

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import PurePosixPath
-from typing import Final
 
-_OURS: Final = "/proc/self/cgroup"
-_MOUNTED: Final = "/sys/fs/cgroup"
+from .._core import own_cgroups, read_cgroup
 
 
 def usable_slots() -> int:
@@ -54,16 +51,4 @@ def place() -> str:
 
 def _cgroup_settings(name: str) -> list[str]:
     """Return a setting of this process's cgroup and of those above it, whose limits hold for it too (cgroups(7))."""
-    try:
-        with open(_OURS) as file:
-            inside = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
-    except OSError:
-        return []
-    found = []
-    for path in (PurePosixPath(inside), *PurePosixPath(inside).parents):
-        try:
-            with open(f"{_MOUNTED}{path}/{name}") as file:
-                found.append(file.read().strip())
-        except OSError:
-            pass  # no such controller, or the root, which has no limits
-    return found
+    return [read_cgroup(directory, name) for directory in own_cgroups()]

@@ -70,7 +70,7 @@ from .result import (
 )
 from .scope import Block, check_run, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
 from .secret import MASK, Masker, Secret
-from .serialize import Unique, dumps, json_ready, loads
+from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
 from .system import (
     MAX_PID,
@@ -97,11 +97,13 @@ from .system import (
     make_directories,
     memory_file,
     open_regular,
+    own_cgroups,
     own_descriptor,
     parse_pid,
     parse_start,
     pidfd_open,
     pidfd_send_signal,
+    read_cgroup,
     read_stat,
     read_tag,
     read_uids,
@@ -115,6 +117,7 @@ from .system import (
     write_atomically,
 )
 from .text import Written, command_line, escape_controls, in_seconds, last_lines, matches, nearest, short_repr, shown
+from .unique import Unique
 from .waiting import LazyEvent, RoomWaiters
 
 __all__ = [
@@ -240,12 +243,14 @@ __all__ = [
     "open_scope",
     "open_shielded_scope",
     "options_like",
+    "own_cgroups",
     "own_descriptor",
     "parse_pid",
     "parse_start",
     "pidfd_open",
     "pidfd_send_signal",
     "raise_first",
+    "read_cgroup",
     "read_stat",
     "read_tag",
     "read_uids",

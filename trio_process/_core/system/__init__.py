@@ -1,6 +1,7 @@
 """Facts from the operating system: processes and their identity, files and locks, forks, and which files to trust."""
 
 from .calls import P_PIDFD, ask_to_end, memory_file, pidfd_open, pidfd_send_signal
+from .cgroups import own_cgroups, read_cgroup
 from .files import (
     NO_LOCKS,
     TEMPORARY,
@@ -58,11 +59,13 @@ __all__ = [
     "make_directories",
     "memory_file",
     "open_regular",
+    "own_cgroups",
     "own_descriptor",
     "parse_pid",
     "parse_start",
     "pidfd_open",
     "pidfd_send_signal",
+    "read_cgroup",
     "read_stat",
     "read_tag",
     "read_uids",

@@ -15,10 +15,8 @@ from __future__ import annotations
 import os
 from typing import Final, final
 
-from ..._core import ProcessError
+from ..._core import ProcessError, own_cgroups, read_cgroup
 
-_MOUNTS: Final = "/proc/self/mountinfo"
-_OURS: Final = "/proc/self/cgroup"
 _MAIN: Final = "trio-process-main"  # the cgroup that this process moves into
 _DELEGATED: Final = ("user.delegate", "trusted.delegate")  # attributes by which systemd marks what it has delegated
 
@@ -32,7 +30,10 @@ class Cgroups:
     """
 
     def __init__(self, name: str) -> None:
-        base = base_of(_own_directory())
+        own = own_cgroups()
+        if not own:
+            raise ProcessError("containment='cgroup': there is no cgroup v2 file system here; use containment='marker'")
+        base = base_of(own[0])
         self.path = os.path.join(base, f"trio-process-{name}")
         try:
             os.mkdir(self.path)
@@ -70,11 +71,11 @@ class Cgroup:
     @property
     def populated(self) -> bool:
         """Whether a live process is in it; zombies don't count."""
-        return "populated 1" in _read(self.path, "cgroup.events")
+        return "populated 1" in read_cgroup(self.path, "cgroup.events")
 
     def members(self) -> list[int]:
         """Return the PIDs of the processes in it, and in cgroups that a descendant has created below it."""
-        return [int(pid) for path, _, _ in os.walk(self.path) for pid in _read(path, "cgroup.procs").split()]
+        return [int(pid) for path, _, _ in os.walk(self.path) for pid in read_cgroup(path, "cgroup.procs").split()]
 
     def kill(self) -> None:
         """Kill all processes in it, at once: no fork escapes (cgroups(7), "cgroup.kill")."""
@@ -83,28 +84,18 @@ class Cgroup:
     @property
     def peak(self) -> int | None:
         """Its peak memory, in bytes; None without the memory controller."""
-        peak = _read(self.path, "memory.peak").strip()
+        peak = read_cgroup(self.path, "memory.peak")
         return int(peak) if peak.isdigit() else None
 
     @property
     def oom_killed(self) -> bool | None:
         """Whether the kernel has killed a process in it because memory ran out; None without the memory controller."""
-        events = dict(line.split() for line in _read(self.path, "memory.events").splitlines())
+        events = dict(line.split() for line in read_cgroup(self.path, "memory.events").splitlines())
         return int(events["oom_kill"]) > 0 if "oom_kill" in events else None
 
     def remove(self) -> None:
         """Remove it, when no process is in it any more."""
         _remove(self.path)
-
-
-def _own_directory() -> str:
-    """Return the directory of the cgroup that this process is in."""
-    inside = next((line[3:] for line in _read("", _OURS).splitlines() if line.startswith("0::")), None)
-    mounted = [fields for line in _read("", _MOUNTS).splitlines() if (fields := line.split()) and "cgroup2" in fields]
-    if inside is None or not mounted:
-        raise ProcessError("containment='cgroup': there is no cgroup v2 file system here; use containment='marker'")
-    root, place = mounted[0][3], mounted[0][4]  # proc_pid_mountinfo(5)
-    return os.path.normpath(os.path.join(place, os.path.relpath(inside, root)))
 
 
 def base_of(own: str) -> str:
@@ -130,11 +121,11 @@ def is_delegated(path: str) -> bool:
 
 def count_memory(base: str) -> bool:
     """Have the kernel count the memory of each cgroup in this directory; return whether it does."""
-    if "memory" in _read(base, "cgroup.subtree_control").split():
+    if "memory" in read_cgroup(base, "cgroup.subtree_control").split():
         return True
-    if "memory" not in _read(base, "cgroup.controllers").split() or not is_delegated(base):
+    if "memory" not in read_cgroup(base, "cgroup.controllers").split() or not is_delegated(base):
         return False
-    inside = _read(base, "cgroup.procs").split()
+    inside = read_cgroup(base, "cgroup.procs").split()
     if inside:
         own = os.path.join(base, _MAIN)
         if inside != [str(os.getpid())] or not (_make(own) and _write(own, "cgroup.procs", "0")):
@@ -157,14 +148,6 @@ def _write(path: str, name: str, value: str) -> bool:
     except OSError:
         return False  # not permitted, or gone in between
     return True
-
-
-def _read(path: str, name: str) -> str:
-    try:
-        with open(os.path.join(path, name)) as file:
-            return file.read()
-    except OSError:
-        return ""  # no such controller, or gone in between
 
 
 def _remove(path: str) -> None:
