@@ -1,18 +1,21 @@
 """SIGKILL of the owner: what the guardian kills, what stays without one, and what is meant to stay."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import trio
 from harness import Program, a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
 from support import is_gone, process_of, wait_gone, wait_until
 
+from trio_process import Service, ServiceOptions
 from trio_process._process import Reactor
 from trio_process._process.containment import Guardian
+from trio_process._process.containment.guardian import _BLANK, _LINE, _SCRIPT
 
 _OWNER = """
 service = Service(options=ServiceOptions(guardian=True, grace_period=30))
@@ -137,6 +140,133 @@ async def test_a_guardian_kills_the_groups_in_its_table_and_no_others():
         with open(os.devnull) as null:
             os.dup2(null.fileno(), guardian._pipe)  # so the pipe ends
         await wait_until(lambda: all(child.poll() == -signal.SIGKILL for child in guarded))
+
+
+def table(text):
+    """Return a file in memory, as the table of a guardian."""
+    number = os.memfd_create("table")
+    os.pwrite(number, text, 0)
+    return number
+
+
+def lines_of(guardian):
+    """Return the table of a guardian as lines."""
+    return [line.strip() for line in os.pread(guardian._table, 2**16, 0).decode().splitlines()]
+
+
+@contextmanager
+def largest_file(size):
+    """Let this process write no file past `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_guardian_takes_no_part_of_a_line_for_a_group(tmp_path):
+    whole, blank = _LINE % 1234567, _BLANK
+    begun = [whole[:size] + blank[size:] for size in range(15)]
+    erased = [blank[:size] + whole[size:] for size in range(1, 17)]
+    number = table(b"".join(begun + erased) + _LINE % 4711 + whole[:7])
+    killed = tmp_path / "killed"
+    script = f'kill() {{ echo "$*" >> {killed}; }}\n{_SCRIPT}'  # a true one could end every process on a mistake
+    words = ["/bin/sh", "-c", script, "trio-process-guardian", "a-token-of-none", "", "123456789"]
+    ours, pipe = os.pipe()
+    os.close(pipe)
+    subprocess.run(words, stdin=number, stdout=ours, timeout=60, check=True)
+    os.close(ours)
+    os.close(number)
+    assert killed.read_text() == "-s KILL -- -4711\n"
+
+
+@pytest.mark.parametrize("size", [*range(16, 32), 4096 + 5])
+async def test_a_group_that_finds_no_room_in_the_table_is_not_half_in_it(size, caplog):
+    reactor = Reactor()
+    with ExitStack() as stack:
+        stack.callback(reactor.close)
+        guardian = Guardian("a-token-of-none", 123456789, reactor)
+        stack.callback(guardian.close)
+        room = size // 16
+        with largest_file(size):
+            for group in range(1_000_000, 1_000_000 + room + 1):
+                guardian.add(group)
+            assert "no room for a group" in caplog.text
+            caplog.clear()
+            whole = [line for line in lines_of(guardian) if line.startswith("+") and line.endswith(".")]
+            assert whole == [f"+{group:12d} ." for group in range(1_000_000, 1_000_000 + room)]
+            guardian.discard(1_000_000 + room)
+        guardian.add(1_000_000 + room)
+        assert lines_of(guardian)[room] == f"+{1_000_000 + room:12d} ."
+        assert caplog.text == ""
+
+
+async def test_a_group_that_can_not_be_taken_out_of_the_table_is_forgotten_with_it(caplog):
+    reactor = Reactor()
+    with ExitStack() as stack:
+        stack.callback(reactor.close)
+        guardian = Guardian("a-token-of-none", 123456789, reactor)
+        stack.callback(guardian.close)
+        guardian.add(4711)
+        guardian.add(4712)
+        with largest_file(0):
+            guardian.discard(4711)
+            assert "no guardian could be started" in caplog.text
+            assert guardian.pid is None
+            guardian.discard(4713)
+            guardian.add(4714)
+        caplog.clear()
+        guardian.add(4715)
+        assert lines_of(guardian) == [f"+{group:12d} ." for group in (4712, 4714, 4715)]
+        guardian.discard(4712)
+        guardian.add(4716)
+        assert lines_of(guardian) == [f"+{group:12d} ." for group in (4716, 4714, 4715)]
+        assert caplog.text == ""
+
+
+async def test_a_service_that_may_write_no_file_any_more_goes_on(caplog):
+    with trio.fail_after(60):
+        async with Service(options=ServiceOptions(guardian=True)) as service:
+            first = await service.start("cat")
+            with largest_file(0):
+                assert (await service.run("echo", "one")).output == "one\n"
+                await first.close_stdin()
+                assert await first.wait() == 0
+            assert (await service.run("echo", "two")).output == "two\n"
+            assert service.statistics().guardian_pid is not None
+    assert "bug" not in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+async def test_a_guardian_kills_also_while_no_process_can_be_forked():
+    user = 2_000_000 + os.getpid()  # that no other process is: the kernel counts all of a user (getrlimit(2))
+    token = f"token-{user}"
+    with trio.fail_after(60), ExitStack() as stack:
+
+        def start(*words, **options):
+            child = subprocess.Popen(words, user=user, group=user, extra_groups=[], cwd="/", **options)
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+            return child
+
+        leader = start("sleep", "60", process_group=0)
+        members = [start("sleep", "60", process_group=leader.pid) for _ in range(2)]
+        escapee = start("sleep", "60", start_new_session=True, env={**os.environ, "TRIO_PROCESS_ID": f"{token}-1"})
+        number = table(_LINE % leader.pid)
+        theirs, ours = os.pipe()
+        guardian = start(
+            *("/bin/sh", "-c", 'eval "$trio_process_script"', "trio-process-guardian", token, "", "123456789"),
+            stdin=number,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "trio_process_script": _SCRIPT},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (5, 5)),  # as many as there are then
+        )
+        for descriptor in (number, theirs, ours):
+            os.close(descriptor)
+        await wait_until(lambda: all(child.poll() == -signal.SIGKILL for child in (leader, *members, escapee)))
+        await wait_until(lambda: guardian.poll() == 0)
 
 
 async def test_a_guardian_heeds_no_variable_of_its_owner():
