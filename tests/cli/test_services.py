@@ -424,7 +424,7 @@ def test_followed_logs_and_an_attached_terminal_see_what_comes(site):
         seen(follow, "web 1")
         typist = site.start("attach", "web", stdin=subprocess.PIPE)
         try:
-            seen(typist, "web   = ready")
+            assert seen(typist, "web   = ready") == ["web   = ready\n"]  # and nothing of the others
             typist.stdin.buffer.write(b"hello\ncaf\xc3")
             typist.stdin.flush()
             seen(typist, "got hello")

@@ -48,7 +48,9 @@ _SCALE_HELP: Final = "Change the number of replicas of services."
 _RELOAD_HELP: Final = (
     "Apply the changes in the file to the services. Stop removed ones, restart changed ones, start new ones."
 )
-_ATTACH_HELP: Final = "Show the output of the services until Ctrl-C. This stops none of them. With a SERVICE, typed lines go to its stdin."
+_ATTACH_HELP: Final = """Show the output of the services until Ctrl-C, which stops none of them.
+
+With a SERVICE, show only its output, and pass typed lines to its stdin."""
 _UP_HELP: Final = """Start the services of a file, and show their output.
 
 With names, start only these and their dependencies. Ctrl-C stops the services in order. If they are already running, start
@@ -319,7 +321,7 @@ def described(plan: dict[str, Any], *, dry_run: bool) -> str:
 @click.argument("name", required=False, type=Name(), metavar="[SERVICE]", shell_complete=_complete)
 @_file
 def attach(name: str | None, file: Path | None) -> None:
-    """Show the output of the services until Ctrl-C. This stops none of them. With a SERVICE, typed lines go to its stdin."""
+    """Show the output of the services, or of one, which then gets the typed lines, until Ctrl-C."""
     with reported():
         _request(file, lambda client: attach_to(client, name))
 

@@ -149,13 +149,14 @@ def _moment(row: dict[str, Any]) -> float:
 
 
 async def attach_to(client: ControlClient, name: str | None) -> None:
-    """Show lines and states of the services until the instance ends; with a service, pass typed lines on to it."""
+    """Show lines and states of the services until the instance ends; of one only, and with typed lines passed on to it, if named."""
     rows = await client.get("/services")
     if name is not None and name not in [row["name"] for row in rows]:
         raise OptionError(f"there is no service {name!r}; there are {', '.join(row['name'] for row in rows)}")
     shown = Lines([row["name"] for row in rows], colour=wants_colour())
     for row in rows:
-        write(shown.change(row["name"], row["state"], row["error"] or ""))
+        if name in (None, row["name"]):
+            write(shown.change(row["name"], row["state"], row["error"] or ""))
     async with until_reader_leaves() as nursery:
         if name is not None:
             nursery.start_soon(_type_into, client, name)
