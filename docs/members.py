@@ -36,7 +36,9 @@ ALIASES = {
     "EnvValue": "str | bytes | os.PathLike | Secret | None",
     "OutputTarget": "Stdio | Path | IO[bytes]",
     "Predicate": "Callable[[Call], object]",
+    "StartError": "OSError | ProcessStartError",
     "StdinSource": "Stdio | bytes | str | Path | IO[bytes] | None",
+    "Talk": "Callable[[Call], Generator]",
     "builtins.list": "list",
     "_Instance": "Instance",
     "_Reload": "Function",
@@ -141,9 +143,9 @@ def type_of(cls, name):
 def assigned_type(cls, name):
     """Return the type of an attribute that is only set in a method, as `self.name: type = value` says it."""
     for base in own_bases(cls):
-        found = re.search(rf"self\.{name}: (?:Final\[)?([^=\n]+?)\]? = ", source_of(base))
+        found = re.search(rf"self\.{name}: (?:Final\[([^=\n]+)\]|([^=\n]+)) = ", source_of(base))
         if found:
-            return found[1]
+            return found[1] or found[2]
     return None
 
 

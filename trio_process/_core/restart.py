@@ -25,7 +25,7 @@ class RestartMode(StrEnum):
     ALWAYS = "always"
 
 
-def _mode(value: object) -> RestartMode:
+def _mode(value: RestartMode | str) -> RestartMode:
     return member(RestartMode, value, "mode")
 
 

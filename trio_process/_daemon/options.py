@@ -18,16 +18,19 @@ def _pid_file(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None or value == "" else checks.file_path("pid_file", value)
 
 
-def _health_addr(value: object) -> str | None:
+def _health_addr(value: str | None) -> str | None:
     if value is None or value == "":
         return None
     parse_address(value, "health_addr")
     return str(value)
 
 
-def _health_checks(value: object) -> tuple[HealthCheck, ...]:
-    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
-    if found is None or not all(callable(check) for check in found):
+def _health_checks(value: Iterable[HealthCheck]) -> tuple[HealthCheck, ...]:
+    try:
+        found = tuple(value)
+    except TypeError:
+        found = None
+    if found is None or not all(map(callable, found)):
         raise bad_option("health_checks", f"must be callables without arguments, got {value!r}")
     return found
 

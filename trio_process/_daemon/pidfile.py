@@ -93,7 +93,7 @@ class PIDFile:
     __slots__ = ("_fd", "_owner", "path")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Final = _as_path(path).absolute()
+        self.path: Final[Path] = _as_path(path).absolute()
         self._fd: int | None = None
         self._owner = 0
 

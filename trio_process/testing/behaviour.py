@@ -141,7 +141,7 @@ def _listed(items: object) -> list[Any]:
     return list(items)
 
 
-def _steps(value: object) -> tuple[Step, ...] | Talk:
+def _steps(value: Iterable[Any] | Mapping[Stream | str, Iterable[Any]] | Talk) -> tuple[Step, ...] | Talk:
     if isinstance(value, Mapping):
         return tuple(_merged(value))
     if callable(value):
@@ -149,7 +149,7 @@ def _steps(value: object) -> tuple[Step, ...] | Talk:
     return tuple(step_of(item) for item in _listed(value))
 
 
-def _signals(values: object) -> frozenset[int]:
+def _signals(values: Iterable[int | str]) -> frozenset[int]:
     if isinstance(values, (str, int)) or not isinstance(values, Iterable):
         raise bad_option("ignores", f"must be a list of signals, got {values!r}")
     found = frozenset(signal_number(value, "ignores") for value in values)
@@ -158,13 +158,13 @@ def _signals(values: object) -> frozenset[int]:
     return found
 
 
-def _reactions(values: object) -> dict[int, Behaviour]:
+def _reactions(values: Mapping[Any, Behaviour | Mapping[str, Any]]) -> dict[int, Behaviour]:
     if not isinstance(values, Mapping):
         raise bad_option("reacts", f"must map signals to behaviours, got {values!r}")
     return {signal_number(sig, "reacts"): as_behaviour("reacts", reaction) for sig, reaction in values.items()}
 
 
-def _start_error(value: object) -> StartError | None:
+def _start_error(value: StartError | type[StartError] | None) -> StartError | None:
     kind = value if isinstance(value, type) else None
     if kind is not None and issubclass(kind, (OSError, ProcessStartError)):
         number = _ERRNOS.get(kind, errno.EIO)
@@ -180,7 +180,7 @@ def check_exit_code(_: object, __: object, value: object) -> None:
         raise bad_option("exit_code", f"must be 0 to 255, -N for death by signal N, or None to run on, got {value!r}")
 
 
-def _exit_after(value: object) -> float:
+def _exit_after(value: float) -> float:
     return checks.seconds("exit_after", value)
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Final, final
 
 from ..._core import TEMPORARY, RegistryError, Viewpoint, checks, note_failure
@@ -47,7 +48,7 @@ class Registry:
     __slots__ = ("_place", "directory")
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory: Final = checks.file_path("directory", directory).absolute()
+        self.directory: Final[Path] = checks.file_path("directory", directory).absolute()
         self._place = RegistryDirectory(self.directory)
 
     def register(self, entry: DaemonEntry) -> DaemonEntry:
