@@ -87,7 +87,7 @@ async def test_the_variables_are_taken_from_children_and_given_back(manager, mon
             assert {"NOTIFY_SOCKET", "WATCHDOG_USEC"} <= os.environ.keys()
             told = manager.rest()
             assert told[0] == "READY=1"
-            assert told[-1] == "STOPPING=1"
+            assert told[-1] == "STOPPING=1\nWATCHDOG_USEC=0"
 
 
 async def test_the_watchdog_is_kept_quiet_only_while_the_checks_pass(manager, monkeypatch):
@@ -115,6 +115,21 @@ async def test_the_watchdog_is_kept_quiet_only_while_the_checks_pass(manager, mo
             while asked < before + 3:
                 await trio.sleep(0.01)
             assert manager.rest() == []
+
+
+@pytest.mark.parametrize("by", ["stop", "leave"])
+async def test_the_watchdog_is_ended_by_the_stop_because_checks_may_fail_and_outer_blocks_take_long(
+    manager, monkeypatch, by
+):
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    with trio.fail_after(30):
+        async with Daemon(signals=False) as daemon:
+            assert await manager.receive() == "READY=1"
+            assert await manager.receive() == "WATCHDOG=1"
+            if by == "stop":
+                daemon.stop()
+        found = [message for message in manager.rest() if message != "WATCHDOG=1"]
+    assert found == ["STOPPING=1\nWATCHDOG_USEC=0"]
 
 
 @pytest.mark.parametrize(

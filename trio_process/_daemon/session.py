@@ -90,7 +90,7 @@ class Session:
         self.was_entered = True
         self._state.watch_ready(self._notifier.ready)
         if self._notifier.watchdog:
-            nursery.start_soon(feed_watchdog, self._notifier, self._state.checkup)
+            nursery.start_soon(feed_watchdog, self._notifier, self._state.checkup, self.stopping)
 
     def leave(self) -> None:
         """Stop, and end reloads and reports of readiness."""

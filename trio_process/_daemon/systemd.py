@@ -29,7 +29,7 @@ class Notifier:
         address: The value of `NOTIFY_SOCKET`; a leading ``@`` stands for the abstract namespace (unix(7)).
         watchdog: Seconds between two watchdog pings, 0 for none.
 
-    Messages keep their order: after STOPPING=1, neither READY=1 nor RELOADING=1 is sent.
+    Messages keep their order, and STOPPING=1 is the last one.
     """
 
     __slots__ = ("_ready", "_sender", "_stopping", "watchdog")
@@ -74,9 +74,13 @@ class Notifier:
             self._send("READY=1")
 
     def stopping(self) -> None:
-        """Report that the shutdown is in progress; only watchdog pings follow."""
+        """Report that the shutdown is in progress, and end the watchdog: TimeoutStopSec= limits the shutdown.
+
+        systemd would wait for pings until the process has exited, but checks may well fail during a shutdown, and blocks
+        around the daemon's may take long to end.
+        """
         self._stopping = True
-        self._send("STOPPING=1")
+        self._send("STOPPING=1\nWATCHDOG_USEC=0" if self.watchdog else "STOPPING=1")
 
     def alive(self) -> None:
         """Send a watchdog ping; if the socket is full it is dropped, because the next one follows soon."""
@@ -153,8 +157,8 @@ def _number(variables: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-async def feed_watchdog(notifier: Notifier, checks: HealthChecks) -> None:
-    """Send a watchdog ping every `notifier.watchdog` seconds, unless the last checks failed; until cancelled.
+async def feed_watchdog(notifier: Notifier, checks: HealthChecks, stopping: trio.Event) -> None:
+    """Send a watchdog ping every `notifier.watchdog` seconds, unless the last checks failed; until `stopping` is set.
 
     The checks run independently of the pings, because a check may take longer than the watchdog's interval. Until a check
     has a result, at the latest when it times out, its previous result counts. Waiting for the result would get a healthy
@@ -166,15 +170,24 @@ async def feed_watchdog(notifier: Notifier, checks: HealthChecks) -> None:
         nonlocal healthy
         while True:
             started = trio.current_time()
-            passed = not any(result.why for result in await checks.results())
+            failed = [f"{result.name!r} ({result.why})" for result in await checks.results() if result.why]
+            passed = not failed
+            if failed and healthy is not False:
+                logger.warning("no watchdog pings until all health checks pass; failed: %s", ", ".join(failed))
+            elif passed and healthy is False:
+                logger.info("all health checks pass again: watchdog pings are sent")
             if passed and not healthy:
                 notifier.alive()  # at once: the last ping may have been long ago
             healthy = passed
             await trio.sleep_until(started + notifier.watchdog)
 
-    async with open_scope() as nursery:
-        nursery.start_soon(check, name="health checks for the watchdog")
+    async def ping() -> None:
         while True:
             await trio.sleep(notifier.watchdog)
             if healthy is not False:
                 notifier.alive()
+
+    async with open_scope() as nursery:
+        nursery.start_soon(check, name="health checks for the watchdog")
+        nursery.start_soon(ping, name="pings for the watchdog")
+        await stopping.wait()
