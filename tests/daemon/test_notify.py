@@ -161,6 +161,69 @@ async def test_a_reload_is_told_with_its_time_and_its_end(manager):
             assert await manager.receive() == "READY=1"
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("line 3:\n  no such key"), "ValueError: line 3: no such key"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_reload_that_fails_is_the_status_until_one_succeeds(manager, error, text, is_async):
+    errors = [error, error, None, None]
+
+    def reload():
+        if (found := errors.pop(0)) is not None:
+            raise found
+
+    async def reload_later():
+        await trio.lowlevel.checkpoint()
+        reload()
+
+    async def reload_now():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert (await manager.receive()).startswith("RELOADING=1\n")
+        return await manager.receive()
+
+    with trio.fail_after(30):
+        async with Daemon() as daemon:
+            daemon.on_reload(reload_later if is_async else reload)
+            assert await manager.receive() == "READY=1"
+            assert await reload_now() == f"READY=1\nSTATUS=reloading failed: {text}"
+            assert await reload_now() == "READY=1"
+            assert await reload_now() == "READY=1\nSTATUS="
+            assert await reload_now() == "READY=1"
+
+
+def test_a_status_that_is_not_utf_8_is_sent_escaped(manager):
+    with Notifier.from_environment() as notifier:
+        notifier.ready()
+        notifier.reloaded("no file \udcff")
+    assert manager.rest() == ["READY=1", "READY=1\nSTATUS=no file \\udcff"]
+
+
+async def test_a_reload_without_a_handler_is_answered_so_that_systemctl_does_not_wait(manager):
+    with trio.fail_after(30):
+        async with Daemon() as daemon:
+            assert await manager.receive() == "READY=1"
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", await manager.receive())
+            assert await manager.receive() == "READY=1\nSTATUS=nothing reloaded: no on_reload handler yet"
+            daemon.on_reload(lambda: None)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert (await manager.receive()).startswith("RELOADING=1\n")
+            assert await manager.receive() == "READY=1\nSTATUS="
+
+
+async def test_nothing_is_reported_of_a_hangup_before_readiness(manager, caplog):
+    caplog.set_level(logging.INFO, "trio_process")
+    with trio.fail_after(30):
+        async with Daemon(ready=False):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await wait_until(lambda: "SIGHUP ignored: no on_reload handler yet" in caplog.text)
+        assert manager.rest() == ["STOPPING=1"]
+
+
 @pytest.mark.parametrize("address", ["/nonexistent/socket", "vsock:2:1234"])
 async def test_a_manager_that_cannot_be_reached_is_a_log_record(monkeypatch, caplog, address):
     monkeypatch.setenv("NOTIFY_SOCKET", address)

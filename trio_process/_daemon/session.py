@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import final
+from typing import Final, final
 
 import trio
 
 from .._core import ShutdownDeadline, current_deadline, enter_deadline, logger, signal_name
-from .health import HealthState
+from .health import HealthState, reason_of
 from .options import DaemonOptions
 from .signals import Signals, handle_signals
 from .systemd import Notifier, feed_watchdog
 
+_NO_HANDLER: Final = "no on_reload handler yet"
 _current: ContextVar[Session | None] = ContextVar("trio_process.session", default=None)
 
 
@@ -138,7 +139,9 @@ class Session:
         if self.stopping.is_set():
             logger.info("SIGHUP ignored: the daemon is stopping")
         elif self._nursery is None or self._reloader() is None:
-            logger.info("SIGHUP ignored: no on_reload handler yet")
+            logger.info("SIGHUP ignored: %s", _NO_HANDLER)
+            self._notifier.reloading()  # `systemctl reload` waits for an answer to the signal (Type=notify-reload)
+            self._notifier.reloaded(f"nothing reloaded: {_NO_HANDLER}")
         else:
             self._reload_requested = True
             if not self._reloading:
@@ -153,11 +156,13 @@ class Session:
             assert function is not None
             logger.info("SIGHUP: reloading")
             self._notifier.reloading()
+            failure = ""
             try:
                 found = function()
                 if isinstance(found, Awaitable):
                     await found
-            except Exception:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
+            except Exception as error:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
                 logger.exception("reloading failed; the daemon goes on as it was")
-            self._notifier.reloaded()
+                failure = f"reloading failed: {reason_of(error)}"
+            self._notifier.reloaded(failure)
         self._reloading = False

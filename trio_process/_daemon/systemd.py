@@ -32,10 +32,11 @@ class Notifier:
     Messages keep their order, and STOPPING=1 is the last one.
     """
 
-    __slots__ = ("_ready", "_sender", "_stopping", "watchdog")
+    __slots__ = ("_ready", "_sender", "_status", "_stopping", "watchdog")
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         self._sender = _Sender(address) if address else None
+        self._status = ""
         self._ready = False
         self._stopping = False
         self.watchdog = watchdog if address else 0.0
@@ -68,10 +69,15 @@ class Notifier:
         if self._ready and not self._stopping:
             self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
-    def reloaded(self) -> None:
-        """Report that the reload has ended."""
+    def reloaded(self, failure: str = "") -> None:
+        """Report that the reload has ended.
+
+        The protocol has no message for a failed reload, so `failure`, a single line, becomes the status text, until a
+        reload succeeds.
+        """
         if self._ready and not self._stopping:
-            self._send("READY=1")
+            changed, self._status = failure != self._status, failure
+            self._send(f"READY=1\nSTATUS={failure}" if changed else "READY=1")
 
     def stopping(self) -> None:
         """Report that the shutdown is in progress, and end the watchdog: TimeoutStopSec= limits the shutdown.
@@ -84,7 +90,7 @@ class Notifier:
 
     def alive(self) -> None:
         """Send a watchdog ping; if the socket is full it is dropped, because the next one follows soon."""
-        if self._sender is not None:
+        if self._sender is not None and not self._stopping:
             self._sender.send("WATCHDOG=1", may_drop=True)
 
     def _send(self, message: str) -> None:
@@ -131,7 +137,7 @@ class _Sender:
     def _try(self, message: str, timeout: float) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.settimeout(timeout)
-            sock.sendto(message.encode(), self._address)
+            sock.sendto(message.encode(errors="backslashreplace"), self._address)
 
 
 def _log_unsent(message: str, error: OSError) -> None:
