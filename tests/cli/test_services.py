@@ -311,7 +311,9 @@ def test_the_unit_of_systemd_starts_reloads_and_stops_the_services(site, manager
     finally:
         process.terminate()
         process.communicate(timeout=LIMIT)
-    assert process.returncode == int(service["SuccessExitStatus"])
+    assert str(process.returncode) in service["SuccessExitStatus"].split()
+    site.write("[services.web\n")
+    assert str(site.run(*start).returncode) == service["RestartPreventExitStatus"]
 
 
 @pytest.mark.parametrize("closed", [1, 2])
