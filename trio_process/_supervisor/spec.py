@@ -83,6 +83,8 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
 class UnitSpec:
     """One unit of a `Supervisor`: a command or function to keep running, its dependencies, and when to restart it.
 
+    It takes the fields of `RunOptions` except `detach`, and those described here.
+
     Args:
         name: Its name, and the label of its process: letters, digits and ``_ - . :``, but no dot and digits at the end.
         command: The program, as in `RunOptions`. Either this or `main` is given.
@@ -100,33 +102,13 @@ class UnitSpec:
         essential: Whether its end cancels the body of the supervisor's block, and stops all units.
         replicas: How many replicas run.
         enabled: Whether it is started with the supervisor; else only by `start` or `hold`, or for a unit that needs it.
-        cwd: As in `RunOptions`, like all options below.
-        env: As there; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
-        stdin: As there; None for a pipe.
-        stdout: As there; with several replicas, the number of each is inserted before the suffix of a path.
-        stderr: Likewise.
-        disable_capture: As there.
-        buffer_size: As there.
-        encoding: As there.
-        errors: As there.
-        max_line: As there.
-        timeout: As there: seconds that one run may take.
-        idle_timeout: As there.
-        stop_signal: As there.
-        grace_period: As there.
-        kill_group: As there.
-        ok_exit_codes: As there; an end with one of these is a success.
-        log_file: As there; with several replicas, the number of each is inserted before the suffix.
-        log_max_bytes: As there.
-        log_keep: As there.
-        echo: As there.
-        redact: As there.
-        umask: As there.
-        user: As there.
-        nice: As there.
-        limits: As there.
-        max_output: As there.
-        resources: As there.
+        env: As in `RunOptions`; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
+        stdin: As in `RunOptions`; None for a pipe.
+        stdout: As in `RunOptions`; with several replicas, the number of each is inserted before the suffix of a path.
+        stderr: As in `RunOptions`; with several replicas, the number of each is inserted before the suffix of a path.
+        timeout: As in `RunOptions`: seconds that one run may take.
+        ok_exit_codes: As in `RunOptions`; an end with one of these is a success.
+        log_file: As in `RunOptions`; with several replicas, the number of each is inserted before the suffix.
 
     Raises:
         OptionError: An option is invalid; the message names it.
