@@ -364,6 +364,13 @@ class TestOverviews:
             "lint   Style\ntest   echo testing; exit 0  (test-0, test-3)\nship   echo shipped\nother  echo other\n"
         )
 
+    @pytest.mark.parametrize("words", [[], ["--list"], ["--dry-run"], ["--graph"], ["--only-failed"], ["--watch"]])
+    def test_a_file_of_services_has_no_tasks(self, cli, words):
+        done = cli(*words, text="[services.web]\nrun = 'sleep 1000'\n")
+        shown = "trio-process.toml has no tasks; trio-process up starts its services\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+        assert json.loads(cli("--list", "--json", text=None).stdout)["tasks"] == []
+
     @pytest.mark.parametrize(("retries", "told"), [(1, "1 retry\n"), (2, "2 retries\n")])
     def test_dry_run_counts_retries(self, cli, retries, told):
         assert cli("--dry-run", text=f"[tasks.t]\nrun = 'x'\nretries = {retries}").stdout.endswith(told)

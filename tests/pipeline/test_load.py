@@ -362,10 +362,10 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("", "no task here; one is written `[tasks.NAME]`"),
-            ("# only a comment", "no task here"),
-            ("[tasks]", "no task here"),
-            ("[defaults]\n", "no task here"),
+            ("", "no task and no service here; one is written `[tasks.NAME]`"),
+            ("# only a comment", "no task and no service here"),
+            ("[tasks]", "no task and no service here"),
+            ("[defaults]\n", "no task and no service here"),
             ("tasks = 3", "1: tasks: expected tables such as `[tasks.lint]`, got 3"),
             ("[[tasks]]\nname='x'", "1: tasks: expected tables such as"),
             ("[tasks]\nlint = 'ruff'", '2: tasks.lint: expected a table, `[tasks.NAME]` with `run = "..."` below it'),

@@ -15,7 +15,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import to_dot, to_mermaid
 from ..find import read_file
 from ..output import print_error, show
-from ..text import Duration, Name
+from ..text import Duration, Name, one_line
 from .complete import complete_tasks
 from .last_run import DIRECTORY
 from .listing import dry_run, list_tasks, tasks_as_json
@@ -147,15 +147,15 @@ def run(
     if graph is not None and graph not in _GRAPHS:  # click parses the task in `--graph TASK` as the option's value
         tasks, graph = (graph, *tasks), "mermaid"
     try:
-        if as_json and not listing:
-            raise OptionError("--json is for --list; write --list --json, or --report json=FILE")
-        if output == "live" and not sys.stdout.isatty():
-            raise OptionError("--output live needs a terminal; choose prefix, group or raw")
+        _check_style(output, listing=listing, as_json=as_json)
         wanted = parse_reports(reports)
         launcher = parse_executor(executor)
         extra = click.get_current_context().meta[_EXTRA]
         with _all_kept():
             found = read_file(file, keep_in=DIRECTORY)
+            if not (found.tasks or tasks or as_json):
+                show(f"{one_line(str(found.path))} has no tasks; trio-process up starts its services")
+                return
             memory = open_memory(found) if resuming or not (listing or graph or dry) else None
             chosen = choose(found, memory, tasks, extra, only_failed=only_failed, resuming=resuming)
         if only_failed and not chosen.specs:
@@ -189,6 +189,13 @@ def run(
             sys.exit(runs.run(found, chosen, memory, force=force))
     except ProcessError as error:
         _refuse(str(error))
+
+
+def _check_style(output: str | None, *, listing: bool, as_json: bool) -> None:
+    if as_json and not listing:
+        raise OptionError("--json is for --list; write --list --json, or --report json=FILE")
+    if output == "live" and not sys.stdout.isatty():
+        raise OptionError("--output live needs a terminal; choose prefix, group or raw")
 
 
 @contextmanager

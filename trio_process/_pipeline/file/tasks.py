@@ -91,7 +91,10 @@ class TaskReader:
             if tables:
                 self._report("tasks")(f"expected tables such as `[tasks.lint]`, got {quoted(tables)}")
             elif not self.faults:
-                self._report()('no task here; one is written `[tasks.NAME]`, with `run = "..."` below it')
+                self._report()(
+                    "no task and no service here; one is written `[tasks.NAME]` or `[services.NAME]`, "
+                    'with `run = "..."` below it'
+                )
             return []
         unresolved = [task for name, table in tables.items() for task in self._read_task(name, table)]
         return resolve(unresolved, tables, included, lambda table: self._report("tasks", table))
