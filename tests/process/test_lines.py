@@ -206,6 +206,25 @@ def read_lines(capture, chunks, reads, *, source=None, given_up=False):
     return found, cursor.missed
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-8"])
+@pytest.mark.parametrize("source", [None, Stream.STDOUT])
+@pytest.mark.parametrize("text", ["", "a", "a\n", "a\nb"])
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_byte_order_mark_is_no_line(encoding, source, text, given_up):
+    data = text.encode(encoding)
+    for size in (0, 1, len(data), 100):
+        capture = Capture(size)
+        capture.write(Stream.STDOUT, data)
+        if given_up:
+            capture.release()
+        cursor = LineCursor(capture, source, encoding, "replace", 2**20)
+        found = [line.text for line in each_line(cursor.finish())]
+        if not text or (size and not given_up and size >= len(data)):
+            assert (found, cursor.missed) == (lines_of(text), 0)
+        elif encoding.startswith("utf-8"):  # in which a newline is recognized without decoding
+            assert len(found) + cursor.missed == len(lines_of(text))
+
+
 texts = st.sampled_from([b"a", b"bb\n", b"\n", b"c\nd\ne", b"f" * 12 + b"\n", "€\n".encode(), b"\r\n"])
 writes = st.lists(st.tuples(st.sampled_from(Stream), texts), max_size=25)
 

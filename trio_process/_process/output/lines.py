@@ -142,6 +142,11 @@ class LineSplitter:
         return len(self._carry)
 
     @property
+    def mark(self) -> int:
+        """The size of the byte order mark that the encoding begins with, in bytes."""
+        return len("".encode(self._foreign))
+
+    @property
     def partial(self) -> bytes:
         """The unfinished line, as the child wrote it; empty where it is kept in another encoding."""
         return bytes(self._carry) if self._decoder is None else b""
@@ -309,7 +314,8 @@ class LineCursor:
         for stream, splitter in self._splitters.items():
             if stream in self._torn:
                 del self._torn[stream]
-                self.missed += self._capture.in_line(stream)
+                is_line = self._places[stream] > splitter.mark  # and not just what shows the byte order
+                self.missed += is_line and self._capture.in_line(stream)
                 continue
             texts = splitter.finish().lines
             if texts:
