@@ -4,6 +4,7 @@ A process is gone when it is a zombie or not there. Signal 0 does not tell: it r
 reap, orphans stay zombies for ever.
 """
 
+import math
 import os
 import random
 import socket
@@ -147,3 +148,36 @@ def free_port():
 def open_descriptors():
     """Return how many descriptors this process has."""
     return len(os.listdir("/proc/self/fd"))
+
+
+class Turns(trio.abc.Instrument):
+    """Counts how often the task that made it gets its turn, inside the block."""
+
+    def __init__(self):
+        self.count = 0
+        self._task = trio.lowlevel.current_task()
+
+    def before_task_step(self, task):
+        """Called by Trio."""
+        self.count += task is self._task
+
+    def __enter__(self):
+        trio.lowlevel.add_instrument(self)
+        return self
+
+    def __exit__(self, *_):
+        trio.lowlevel.remove_instrument(self)
+
+
+async def most_lines_in_a_turn(lines, limit=math.inf):
+    """Read lines, up to a limit; return how many came, and the most that came in one turn of the reader."""
+    found = most = so_far = last = 0
+    with Turns() as turns:
+        async for _ in lines:
+            so_far = so_far + 1 if turns.count == last else 1
+            last = turns.count
+            most = max(most, so_far)
+            found += 1
+            if found == limit:
+                break
+    return found, most

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from forked import program_of_trio
 from silent import SilentChannel
-from support import is_gone, state_of, wait_gone, wait_until
+from support import is_gone, most_lines_in_a_turn, state_of, wait_gone, wait_until
 
 from trio_process import (
     ActionProcessOutput,
@@ -421,6 +421,31 @@ async def test_a_lost_step_whose_retry_finds_no_agent_says_that_it_may_have_run(
         assert "was lost, and may have had effects" in str(step.error)
         assert isinstance(step.error, AgentLostError)
         assert step.command_result.host is not None
+
+
+@pytest.mark.parametrize("source", ["all", "stdout"])
+async def test_a_reader_of_lines_from_an_agent_gives_others_their_turn(source):
+    flood = "import os; [os.write(1, b'\\n' * 2**18) for _ in range(8)]"
+    async with ClusterService(local_agents(1)) as cluster:
+        process = await cluster.start(sys.executable, "-c", flood)
+        lines = process.lines(source)
+        found, most = await most_lines_in_a_turn(lines)
+        assert (found, lines.missed) == (2**21, 0)
+        assert most <= 2 * 2**16  # as from a pipe here, if two pieces come before the reader's turn
+
+
+@pytest.mark.parametrize("shares", [1, 3])
+async def test_a_reader_of_events_from_an_agent_gets_no_more_at_once_than_from_a_pipe(shares):
+    flood = "import os; [os.write(1, b'\\n' * 2**18) for _ in range(4)]"
+    async with ClusterService(local_agents(1)) as cluster:
+        with cluster.subscribe(ActionProcessOutput) as events:
+            for _ in range(shares):
+                await cluster.start(sys.executable, "-c", flood)
+            count = 0
+            while count < shares * 2**20:
+                batch = await events.receive_batch()
+                assert len(batch) <= 2**16
+                count += len(batch)
 
 
 async def test_a_service_that_is_left_lets_nothing_wait_for_room():

@@ -25,6 +25,10 @@ class Remote(Protocol):
 
     grace: float
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether lines or events of it are read as they come."""
+
     def receive(self, message: FromProcess) -> None:
         """Handle a message from the agent."""
 

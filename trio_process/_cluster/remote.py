@@ -247,6 +247,11 @@ class RemoteHandle:
 
     # output
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether lines or events of it are read as they come."""
+        return self._life is not None and self._life.has_readers
+
     def take(self, stream: Stream, data: bytes) -> None:
         """Take in its output."""
         if not self._start.answered:

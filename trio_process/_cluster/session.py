@@ -8,7 +8,7 @@ from typing import Final, Protocol, final
 import trio
 
 from .._core import ClusterError, Stream, escape_controls, logger
-from .._process import ServiceOptions
+from .._process import AT_ONCE, ServiceOptions
 from .agents import Agent, AgentState, Roster
 from .connection import FromProcess, Remote
 from .link import PATIENCE, Link
@@ -200,8 +200,12 @@ class Session:
         """Handle messages; return why there are no more."""
         try:
             while frames is not None:
+                passed = 0  # bytes of output for readers, in this turn
                 for frame in frames:
-                    self._handle(frame)
+                    if frame.kind is Kind.MESSAGE:
+                        self._handle(frame)
+                    else:
+                        passed = await self._pass_on(frame, passed)
                 frames = await self.link.receive()
         except WireError as error:
             logger.error("%s sent an invalid message: %s", self.where, error)
@@ -238,13 +242,33 @@ class Session:
                 await self._channel.died(self.hello)
         self._channel.give_up()
 
+    async def _pass_on(self, frame: Frame, passed: int) -> int:
+        """Pass on output; give its readers a turn before they get more at once than from a pipe.
+
+        Args:
+            frame: The output.
+            passed: How many bytes readers have got in this turn.
+
+        Returns:
+            The same, with these bytes.
+        """
+        stream = _STREAMS.get(frame.kind)
+        if stream is None:
+            raise WireError(f"a frame of the kind {frame.kind.name} came from the agent")
+        remote, body = self._remote(frame.process), frame.body
+        for begin in range(0, len(body), AT_ONCE):
+            if not remote.has_readers:
+                remote.take(stream, body[begin:])
+                break
+            piece = body[begin : begin + AT_ONCE]
+            if passed + len(piece) > AT_ONCE:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # what has arrived is passed on in any case
+                passed = 0
+            remote.take(stream, piece)
+            passed += len(piece)
+        return passed
+
     def _handle(self, frame: Frame) -> None:
-        if frame.kind is not Kind.MESSAGE:
-            stream = _STREAMS.get(frame.kind)
-            if stream is None:
-                raise WireError(f"a frame of the kind {frame.kind.name} came from the agent")
-            self._remote(frame.process).take(stream, frame.body)
-            return
         message = message_in(frame)
         if isinstance(message, FromProcess):
             if isinstance(message, Refused) and not self._leaving:

@@ -34,7 +34,7 @@ from .managed_process import (
     unfinished_line,
 )
 from .options import ServiceOptions, ServiceStatistics
-from .output import DEFAULT_BUFFER_SIZE, LogFile, OutputLine, Redactor, RingBuffer, echo_chunks
+from .output import AT_ONCE, DEFAULT_BUFFER_SIZE, LogFile, OutputLine, Redactor, RingBuffer, echo_chunks
 from .program import Program
 from .reactor import Reactor, Timer
 from .record import Record
@@ -43,6 +43,7 @@ from .service import Service, start_noted
 from .start_errors import file_was_closed, not_encodable, start_error
 
 __all__ = [
+    "AT_ONCE",
     "CHUNK",
     "DEFAULT_BUFFER_SIZE",
     "MARKER",

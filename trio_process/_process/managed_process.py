@@ -349,25 +349,30 @@ class OutputLines(Unique):
             self._release()
 
     def _take(self) -> bool:
-        """Take the available lines, once those taken before are read; return whether that changed anything."""
-        if self._child.phase in OVER:
-            found = self._cursor.finish()
+        """Take some of the available lines, once those taken before are read; return whether there was anything to take."""
+        cursor, is_over = self._cursor, self._child.phase in OVER
+        found = cursor.read_some(keep_up=not is_over)
+        is_behind = cursor.is_behind(cursor.total)
+        if is_over and not is_behind:
+            found += cursor.finish()
             self._finished = True
             self._release()
-        else:
-            found = self._cursor.read()
         self._taken = each_line(found)
-        return bool(found) or self._finished
+        return bool(found) or self._finished or is_behind
 
-    def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
+    async def _search(self, pattern: str | re.Pattern[str], last: deque[str]) -> OutputLine | None:
         """Return the first line so far that contains `pattern`, or None; the lines before it are added to `last`."""
-        if not self._finished:
-            self._take()
-        for line in self._taken:
-            if matches(pattern, line.text):
-                return line
-            last.append(line.text)
-        return None
+        end = self._cursor.total
+        while True:
+            if not self._finished:
+                self._take()
+            for line in self._taken:
+                if matches(pattern, line.text):
+                    return line
+                last.append(line.text)
+            if self._finished or not self._cursor.is_behind(end):
+                return None
+            await trio.lowlevel.checkpoint()
 
 
 def process_of(child: Lifecycle) -> ManagedProcess:
@@ -401,14 +406,17 @@ async def _find_line(process: ManagedProcess, pattern: str | re.Pattern[str], li
     wanted = repr(pattern if isinstance(pattern, str) else pattern.pattern)
     last: deque[str] = deque(maxlen=_QUOTED)
     lines = process.lines()
-    found = lines._search(pattern, last)  # captured lines are searched even with a timeout of 0
+    found = await lines._search(pattern, last)  # captured lines are searched even with a timeout of 0
     with trio.move_on_after(limit):
         while found is None and not lines._finished:
             check_watched(child)
-            await child.output.readable()
-            found = lines._search(pattern, last)
+            if lines._cursor.is_behind(lines._cursor.total):  # more has come meanwhile
+                await trio.lowlevel.checkpoint()
+            else:
+                await child.output.readable()
+            found = await lines._search(pattern, last)
     if found is None:
-        found = lines._search(pattern, last)  # what came together with the deadline
+        found = await lines._search(pattern, last)  # what came together with the deadline
     if found is not None:
         return found
     if lines._finished:

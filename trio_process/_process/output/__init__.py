@@ -4,7 +4,7 @@ from .backpressure import Backpressure
 from .capture import Capture
 from .drain import Drain
 from .echo import Echo, echo_chunks
-from .lines import LineCursor, OutputLine, each_line
+from .lines import AT_ONCE, LineCursor, OutputLine, each_line
 from .log_file import LogFile, open_log
 from .redact import Redactor
 from .ring_buffer import DEFAULT_BUFFER_SIZE, Ring, RingBuffer
@@ -12,6 +12,7 @@ from .router import Consumer, OutputRouter
 from .tail import FileTail, open_at_end
 
 __all__ = [
+    "AT_ONCE",
     "DEFAULT_BUFFER_SIZE",
     "Backpressure",
     "Capture",

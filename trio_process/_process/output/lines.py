@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import Final, NamedTuple, final
@@ -15,6 +16,9 @@ from .ring_buffer import count_newlines
 # Encodings in which a newline is the byte 0x0A and nothing else is, and a cut can be placed without decoding. The rest,
 # UTF-16 first among them, is turned into UTF-8 as it comes.
 _DIRECT: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
+
+AT_ONCE: Final = 2**16
+"""How much of the output a reader of lines takes in at once, in bytes: what a pipe holds, and so what comes at once."""
 
 _NATIVE: Final = {f"utf-{bits}": f"utf-{bits}-{'le' if sys.byteorder == 'little' else 'be'}" for bits in (16, 32)}
 
@@ -254,32 +258,83 @@ class LineCursor:
     overwritten is not decoded: there each byte 0x0A counts as a newline, which in UTF-16 or EBCDIC is an estimate.
     """
 
-    __slots__ = ("_capture", "_offset", "_places", "_seen", "_source", "_splitters", "_torn", "missed")
+    __slots__ = (
+        "_arrived", "_begin", "_capture", "_offset", "_places", "_seen", "_source", "_splitters", "_torn", "_waiting",
+        "_waiting_size", "missed",
+    )  # fmt: skip
 
     def __init__(self, capture: Capture, source: Stream | None, encoding: str, errors: str, max_line: int) -> None:
         self._capture = capture
         self._source = source
         self._splitters = {stream: LineSplitter(encoding, errors, max_line) for stream in Stream}
-        self._offset = 0  # up to where it was read
+        self._arrived = self.total  # at the last call of `read_some`
+        self._offset = 0  # up to where it was fetched
         self._places = dict.fromkeys(Stream, 0)  # the same for each stream
         self._seen = 0  # newlines up to there
+        self._waiting: deque[tuple[Stream, bytes]] = deque()  # what was fetched, and not read yet
+        self._waiting_size = 0
+        self._begin = 0  # up to where the first of these was read
         # the streams whose next line has lost its beginning, with the number of bytes to leave out before decoding it
         self._torn: dict[Stream, int] = {}
         self.missed: int = 0
 
+    @property
+    def total(self) -> int:
+        """How much has come, in bytes."""
+        ring = self._capture.ring(self._source)
+        return 0 if ring is None else ring.total
+
+    def is_behind(self, place: int) -> bool:
+        """Return whether not everything before a place, a `total`, has been read."""
+        return self._offset - self._waiting_size < place
+
+    def read_some(self, *, keep_up: bool) -> list[Texts]:
+        """Return some of the lines since the last call, so that other tasks get a turn before the rest.
+
+        Args:
+            keep_up: Read at least as much as has come since the last call: else a child that writes as fast as it can
+                would overwrite the rest.
+        """
+        come, self._arrived = self.total - self._arrived, self.total
+        if not self._waiting:
+            self._fetch()
+        return self._read_waiting(max(AT_ONCE, come) if keep_up else AT_ONCE)
+
     def read(self) -> list[Texts]:
         """Return the lines that were completed since the last call."""
+        found = self._read_waiting(self._waiting_size)
+        self._fetch()
+        return found + self._read_waiting(self._waiting_size)
+
+    def _fetch(self) -> None:
+        """Take the output that has come since the last call, once that was read."""
         ring = self._capture.ring(self._source)
         if ring is None or ring.total == self._offset:
-            return []
-        found: list[Texts] = []
+            return
         if ring.start > self._offset:
             self._jump(ring.start, ring.lines_before(ring.start))
         for stream, data in self._capture.parts(self._source, self._offset):
             self._offset += len(data)
             self._places[stream] += len(data)
             self._seen += count_newlines(data)
-            texts = self._read_torn(stream, data) if stream in self._torn else self._splitters[stream].feed(data).lines
+            self._waiting.append((stream, data))
+            self._waiting_size += len(data)
+
+    def _read_waiting(self, most: int) -> list[Texts]:
+        """Return the lines that are completed by at most so many bytes of those that wait."""
+        found: list[Texts] = []
+        while self._waiting and most:
+            stream, data = self._waiting[0]
+            piece = data[self._begin : self._begin + most]
+            self._begin += len(piece)
+            if self._begin == len(data):
+                self._waiting.popleft()
+                self._begin = 0
+            self._waiting_size -= len(piece)
+            most -= len(piece)
+            texts = (
+                self._read_torn(stream, piece) if stream in self._torn else self._splitters[stream].feed(piece).lines
+            )
             if texts:
                 found.append((stream, texts))
         return found
