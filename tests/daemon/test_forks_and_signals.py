@@ -98,20 +98,21 @@ LEFT = """
 import trio_process
 kind, directory = sys.argv[1:]
 
-def block():
+def block(outer):
     return {
         "Service": lambda: Service(),
         "Daemon": lambda: Daemon(pid_file=directory + "/pid", registry=Registry(directory + "/r"),
                                  registry_entry=DaemonEntry("a", "b"), health_addr="127.0.0.1:0"),
         "HealthServer": lambda: HealthServer("127.0.0.1:0"),
+        "open": lambda: outer.open("sleep", "60"),
     }[kind]()
 
 async def main():
     async with Service() as outer:
         child = await outer.start("sleep", "60")
         try:
-            async with block() as inner:
-                own = await inner.start("sleep", "60") if kind == "Service" else None
+            async with block(outer) as inner:
+                own = await inner.start("sleep", "60") if kind == "Service" else inner if kind == "open" else None
                 for way in "exit", "raise", "fall out", "text":
                     pid = os.fork()
                     if not pid:
@@ -141,7 +142,7 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("kind", ["Service", "Daemon", "HealthServer"])
+@pytest.mark.parametrize("kind", ["Service", "Daemon", "HealthServer", "open"])
 async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(kind, tmp_path):
     async with program(LEFT, kind, tmp_path) as running:
         assert await running.line() == "exit 3"
@@ -158,6 +159,79 @@ async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(ki
         assert "\nwhy\n" in errors
         assert "bug" not in errors
         assert await running.process.wait() == 0
+
+
+CANCELLED = """
+async def in_open(service):
+    async with service.open("sleep", "60"):
+        await trio.sleep_forever()
+
+async def stop(service):
+    await (await service.start("sh", "-c", "trap : TERM; echo ready; while :; do sleep 1; done")).stop(50)
+
+TASKS = {
+    "open": in_open,
+    "run": lambda service: service.run("sleep", "60"),
+    "stop": stop,
+}
+
+async def main():
+    async with Service() as service, trio.open_nursery() as nursery:
+        nursery.start_soon(TASKS[sys.argv[1]], service)
+        while not service.list():
+            await trio.sleep(0)
+        await trio.sleep(0)  # it waits by now
+        for way in "raise", "exit":
+            pid = os.fork()
+            if not pid:
+                raise ValueError if way == "raise" else SystemExit
+            say(way, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        await trio.sleep(0.1)
+        say([each.reason for each in service.list()], (await service.run("echo", "on")).output.strip())
+        nursery.cancel_scope.cancel()
+    say("end")
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("kind", ["open", "run", "stop"])
+async def test_a_fork_that_cancels_the_tasks_of_its_parent_ends_no_process_of_it(kind):
+    async with program(CANCELLED, kind) as running:
+        assert await running.line() == "raise 1"
+        assert await running.line() == "exit 1"
+        assert await running.rest() == ["[None] on", "end"]
+        assert "bug" not in await running.errors()
+
+
+USED = """
+async def main():
+    async with Service() as service, Daemon() as daemon:
+        process = await service.start("cat")
+        pid = os.fork()
+        if not pid:
+            for action in (process.kill, process.terminate, process.suspend, daemon.stop, service.subscribe):
+                try:
+                    say("done", action())
+                except ProcessError as error:
+                    say("that this one was forked from" in str(error))
+            for action in (process.stop, process.wait, lambda: process.send_input("x"), lambda: service.run("true")):
+                try:
+                    say("done", await action())
+                except ProcessError as error:
+                    say("that this one was forked from" in str(error))
+            sys.exit(3)
+        os.waitpid(pid, 0)
+        say(process.is_running, (await service.run("echo", "on")).output)
+
+trio.run(main)
+"""
+
+
+async def test_a_fork_can_not_use_a_service_of_its_parent():
+    async with program("from trio_process import ProcessError\n" + USED) as running:
+        assert await running.rest() == [*["True"] * 9, "True on", ""]
+        assert "bug" not in await running.errors()
 
 
 TWO = """

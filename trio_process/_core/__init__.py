@@ -68,7 +68,17 @@ from .result import (
     ResourceUsage,
     may_have_run,
 )
-from .scope import Block, check_run, is_cancellation, logger, note_failure, open_scope, open_shielded_scope, raise_first
+from .scope import (
+    Block,
+    check_run,
+    end_if_forked,
+    is_cancellation,
+    logger,
+    note_failure,
+    open_scope,
+    open_shielded_scope,
+    raise_first,
+)
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
 from .shutdown import ShutdownDeadline, block_deadline, current_deadline, enter_deadline, grace
@@ -213,6 +223,7 @@ __all__ = [
     "distrust",
     "distrust_temporary_home",
     "dumps",
+    "end_if_forked",
     "enter_deadline",
     "escape_controls",
     "find_user",

@@ -135,11 +135,28 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled)
 
 
+_inherited_run: trio.lowlevel.TrioToken | None = (
+    None  # in a fork made inside of trio.run: that run, which is the parent's
+)
+
+
+def _note_fork() -> None:
+    global _inherited_run  # noqa: PLW0603 - a fork has only the thread that made it, so there is one run at most
+    try:
+        _inherited_run = trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        _inherited_run = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def check_run(token: trio.lowlevel.TrioToken, owner: str) -> None:
     """Raise unless this is the call of `trio.run` with this token: no task of another one can be woken from there.
 
     Raises:
-        ProcessError: It is another one, or there is none in this thread.
+        ProcessError: It is another one, or there is none in this thread, or this is a fork of the process that it is in.
     """
     try:
         here = trio.lowlevel.current_trio_token()
@@ -149,6 +166,16 @@ def check_run(token: trio.lowlevel.TrioToken, owner: str) -> None:
         raise ProcessError(
             f"this {owner} belongs to another call of trio.run; from a thread, call its methods by trio.from_thread"
         )
+    if here is _inherited_run:
+        raise ProcessError(
+            f"this {owner} belongs to the process that this one was forked from; a fork needs a call of trio.run of its own"
+        )
+
+
+def end_if_forked(error: BaseException | None) -> None:
+    """End this process, with the exit status that `error` stands for, if it is a fork inside of its parent's `trio.run`."""
+    if _inherited_run is not None and trio.lowlevel.current_trio_token() is _inherited_run:
+        end_fork(error)
 
 
 class Block(Unique):

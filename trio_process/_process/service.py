@@ -25,6 +25,7 @@ from .._core import (
     RunKeywords,
     RunOptions,
     bad_option,
+    end_if_forked,
     make_options,
     note_failure,
     with_stdin_pipe,
@@ -214,8 +215,8 @@ class Service(Block, EventSource):
         try:
             yield process
         except BaseException as error:
-            # the error doesn't show it: a body in a nursery of its own raises a group, and a clean-up may raise another
-            # error
+            end_if_forked(error)
+            # the error doesn't show it: a nursery in the body raises a group, and a clean-up may raise another error
             cancelled = trio.current_effective_deadline() == -math.inf
             with trio.CancelScope(shield=True):
                 try:
@@ -223,6 +224,7 @@ class Service(Block, EventSource):
                 except ProcessError as failure:
                     note_failure(error, failure)
             raise
+        end_if_forked(None)
         await process.stop()
 
     async def run(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from signal import SIGKILL
 from typing import Protocol, final
 
 import trio
 
-from .._core import EndReason
+from .._core import EndReason, end_if_forked
 from . import backend
 from .backend import Handle, LifecycleHost
 from .end_reason import Request, reason_of
@@ -69,6 +70,7 @@ class Stopping:
 
     def act_on(self, request: Request) -> None:
         """Act on a request to stop or kill, or for a signal."""
+        end_if_forked(sys.exception())  # else a cancellation in a fork would end the parent's child
         if request.signal is None:
             self._stop(request)
         elif request.reason is EndReason.KILLED:
