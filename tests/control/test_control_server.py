@@ -79,6 +79,7 @@ async def test_a_unix_socket_is_for_its_owner_alone(tmp_path):
             got = await get(control, "/processes", token=False)
             assert got.data == []
             assert "http+unix://" in control.url
+            assert control.login_url.reveal() == control.url  # which has no use for a token
     finally:
         os.umask(old)
     assert not path.exists()

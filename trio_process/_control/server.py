@@ -131,12 +131,14 @@ class ControlServer(Block):
 
     @property
     def login_url(self) -> Secret:
-        """The URL of the page with the token in its fragment, which browsers never send."""
+        """The URL of the page with the token in its fragment, which browsers never send; a unix socket needs no token."""
+        if (self._bound or self._address).path:
+            return Secret(self.url)
         return Secret(f"{self.url}#token={_quoted(self._token.reveal())}")
 
     @property
     def token(self) -> Secret:
-        """The token that clients must send."""
+        """The token that clients must send, unless the server is on a unix socket."""
         return self._token
 
     @property
