@@ -297,6 +297,31 @@ def test_the_page_shows_the_same_characters_as_signs_as_everything_else():
     assert [char for char in chars if bool(odd.match(char)) != (escape_controls(char) != char)] == []
 
 
+TOO_MANY = "Too many streams are open: close other pages"
+
+
+def see_that_there_are_too_many_streams(browser, control):
+    first = Tab(browser).log_in(control)
+    second = Tab(browser)
+    second.page.goto(control.login_url.reveal())
+    second.page.get_by_role("main").get_by_text(TOO_MANY).wait_for()
+    first.go("#/logs")  # which takes a second stream
+    first.page.locator("#health").get_by_text(TOO_MANY).wait_for()
+    first.go("#/")
+    until(first.page, f"() => !document.body.innerText.includes({TOO_MANY!r})")
+    first.page.close()
+    second.page.get_by_role("navigation", name="Views").get_by_text("Overview").wait_for()
+    until(second.page, f"() => !document.body.innerText.includes({TOO_MANY!r})")
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.bound(300)
+async def test_a_page_whose_stream_is_one_too_many_says_so_until_there_is_room(browse):
+    async with Service() as service, ControlServer("127.0.0.1:0", service=service, max_streams=1) as control:
+        await service.start("sleep", "1000")
+        await browse(see_that_there_are_too_many_streams, control)
+
+
 FOREIGN = """<!doctype html><title>foreign</title><iframe id=frame src="TARGET/"></iframe>
 <form id=form method=post action="TARGET/api/process/processes/ID/kill" target=frame><input name=a value=b></form>
 <form id=text method=post enctype=text/plain action="TARGET/api/process/processes/ID/kill" target=frame><input name='{"a":"' value='"}'></form>

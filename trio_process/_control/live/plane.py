@@ -164,7 +164,9 @@ class Plane:
             Problem: There is none.
         """
         if self.streams >= self.max_streams:
-            raise Problem("unavailable", f"{self.max_streams} streams are open already; close one")
+            raise Problem(
+                "unavailable", f"no more than {self.max_streams} streams can be open at once; close another one"
+            )
         if self.closing.is_set():
             raise Problem("unavailable", "the server is being stopped")
         self.streams += 1

@@ -94,6 +94,7 @@ async function api(path, method = 'GET', body) {
 	const answer = await fetch(`${API}${path}`, options);
 	let envelope;
 	try { envelope = await answer.json(); } catch { throw new Refused(answer.status, { message: `the server answered ${answer.status}` }); }
+	if (answer.status === 401 && path !== '/session') login();
 	if (!envelope.success) throw new Refused(answer.status, envelope.error || {});
 	return envelope.data;
 }
@@ -110,8 +111,7 @@ async function call(path, done, method = 'POST', body) {
 		await api(path, method, body);
 		toast(done, 'good');
 	} catch (error) {
-		if (error.status === 401) return login();
-		toast(error.message, 'bad');
+		if (error.status !== 401) toast(error.message, 'bad');
 	}
 }
 
@@ -130,7 +130,7 @@ function ask(question, detail, word) {
 
 const S = {
 	services: new Map(), processes: new Map(), daemons: new Map(), pipelines: new Map(), specs: new Map(), samples: new Map(),
-	has: {}, access: 'read', groups: new Map(), instance: '', live: 'connecting', skew: 0,
+	has: {}, access: 'read', groups: new Map(), instance: '', live: 'connecting', skew: 0, full: new Set(),
 };
 const now = () => Date.now() + S.skew;  // by the clock of the server
 const all = () => [...S.services.values()];
@@ -145,6 +145,8 @@ function redraw() {
 	later(() => { drawing = false; chrome(); view?.update(); });
 }
 
+const FULL = 'Too many streams are open: close other pages';
+
 class Stream {  // one WebSocket that comes back by itself
 	constructor(query, take) { this.query = query; this.take = take; this.delay = 250; this.open(); }
 
@@ -152,17 +154,29 @@ class Stream {  // one WebSocket that comes back by itself
 		const url = new URL(`${API}/events?batch=true&${this.query}`, location.href.split('#')[0]);
 		url.protocol = url.protocol.replace('http', 'ws');
 		this.socket = new WebSocket(url);
-		this.socket.onmessage = (event) => { this.delay = 250; if (!this.closed) this.take(JSON.parse(event.data)); };
+		this.socket.onmessage = (event) => { this.delay = 250; S.full.delete(this); if (!this.closed) this.take(JSON.parse(event.data)); };
 		this.socket.onclose = () => {
 			if (this.closed) return;
 			this.take({ type: 'lost' });
+			this.ask();
 			this.timer = setTimeout(() => this.open(), this.delay);
 			this.delay = Math.min(this.delay * 2, 5000);
 		};
 	}
 
+	async ask() {  // a WebSocket doesn't say why it was refused
+		const stop = new AbortController();
+		const { status } = await fetch(`${API}/events`, stop).catch(() => 0);
+		stop.abort();
+		if (this.closed) return;
+		if (status === 401) login();
+		if (status !== 503) return;
+		S.full.add(this); redraw();
+		if (!view) refuse($('main'), { message: FULL });
+	}
+
 	close() {
-		this.closed = true; clearTimeout(this.timer);
+		this.closed = true; clearTimeout(this.timer); S.full.delete(this);
 		const { socket } = this, end = () => socket.close();
 		if (socket.readyState) end(); else socket.onopen = end;
 	}
@@ -175,7 +189,6 @@ function takeState(message) {
 	const { type, channel, data } = message;
 	if (type === 'lost') {
 		if (S.live !== 'bye') S.live = 'lost';
-		api('/pipelines').catch((error) => { if (error.status === 401) login(); });
 	} else if (type === 'bye') {
 		S.live = 'bye';
 		say('The server is being stopped');
@@ -298,13 +311,12 @@ class Spark {  // CPU or memory of the last three minutes
 	update(series) {
 		const points = series?.points || [];
 		text(this.val, !series?.latest ? '–' : this.which ? size(series.latest.memory) : percent(series.latest.cpu));
-		if (points.length < 2) { this.line.setAttribute('d', ''); this.area.setAttribute('d', ''); return; }
 		const values = points.map((point) => point[this.which]);
 		const top = Math.max(this.which ? 1e6 : 0.05, ...values);
 		const x0 = 90 - values.length;
-		const path = values.map((value, place) => `${x0 + place},${(20.5 - (value / top) * 19).toFixed(1)}`).join('L');
-		this.line.setAttribute('d', `M${path}`);
-		this.area.setAttribute('d', `M${path}L89,22L${x0},22Z`);
+		const path = values.length < 2 ? '' : `M${values.map((value, place) => `${x0 + place},${(20.5 - (value / top) * 19).toFixed(1)}`).join('L')}`;
+		this.line.setAttribute('d', path);
+		this.area.setAttribute('d', path && `${path}L89,22L${x0},22Z`);
 	}
 }
 
@@ -416,13 +428,11 @@ class Logs {
 	}
 
 	build(root) {
-		const press = (el, on) => el.setAttribute('aria-pressed', String(on));
 		this.search = h('input', { type: 'search', placeholder: 'Search all kept lines', 'aria-label': 'Search the logs', value: this.grep, spellcheck: 'false' });
 		on(this.search, 'input', () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.find(), 250); });
 		on(this.search, 'keydown', (event) => { if (event.key === 'Escape') { if (this.search.value) { this.search.value = ''; this.find(); } this.scroll.focus(); event.stopPropagation(); } });
 		this.pauseButton = button('Pause', 'pause', () => this.pause(), { cls: '', keys: 'p' });
-		press(this.pauseButton, false);
-		this.press = press;
+		this.pauseButton.ariaPressed = false;
 		this.count = sp('end hide-s');
 		const tools = h('div', { cls: 'tools', role: 'toolbar', 'aria-label': 'Logs' }, this.fixed ? null : this.picker(), this.search, this.pauseButton,
 			button('Download', 'down', () => this.download(), { cls: '' }), button('Copy link', 'link', () => this.link(), { cls: '' }), this.count);
@@ -441,7 +451,7 @@ class Logs {
 
 	picker() {
 		const summary = h('summary', {});
-		const box = h('div', {});
+		const box = div();
 		this.picked = h('details', { cls: 'pick', 'aria-label': 'Which services' }, summary, box);
 		const say_ = () => text(summary, this.services.length ? this.services.join(', ') : 'All services');
 		on(this.picked, 'toggle', () => {
@@ -465,12 +475,7 @@ class Logs {
 		return `/logs?${Object.entries(given).filter(([, value]) => value !== '' && value !== undefined).map(([name, value]) => `${name}=${part(value)}`).join('&')}`;
 	}
 
-	async fetch(more) {
-		try { return await api(this.query(more)); } catch (error) {
-			if (error.status === 401) login();
-			return null;
-		}
-	}
+	fetch(more) { return api(this.query(more)).catch(() => null); }
 
 	async load() {  // begin at the newest lines, or around the linked one
 		const turn = ++this.turn;
@@ -650,14 +655,14 @@ class Logs {
 
 	pause(on = !this.paused) {
 		this.paused = on;
-		this.press(this.pauseButton, on);
+		this.pauseButton.ariaPressed = on;
 		if (!on) { this.missed = 0; this.catchUp(); }
 		this.draw();
 	}
 
 	toEnd() {
 		this.at = 0; this.follow = true; this.missed = 0;
-		if (this.paused) { this.paused = false; this.press(this.pauseButton, false); this.catchUp(); }
+		if (this.paused) this.pause(false);
 		if (!this.tail) this.load();
 		this.draw();
 		this.moved?.();
@@ -755,16 +760,12 @@ const again = (unit) => unit.state === 'backoff' && unit.nextStart && `in ${span
 
 const manyOf = (unit) => (S.groups.get(unit.service)?.length > 1 ? ' all' : '');
 
-function serviceActs(id, unit) {
+function serviceActs(unit) {
 	if (!may()) return [];
-	const name = part(unit.service), many = manyOf(unit);
-	const acts = [];
-	if (['stopped', 'completed', 'failed', 'skipped'].includes(unit.state)) acts.push(button('Start', 'play', () => call(`/services/${name}/start`, `${unit.service} is being started`), { title: `Start ${unit.service}` }));
-	else {
-		acts.push(button(`Restart${many}`, 'again', () => call(`/services/${name}/restart`, `${unit.service} is being restarted`), { title: `Restart${many} ${unit.service}` }));
-		acts.push(stopper(unit.service, () => call(`/services/${name}/stop`, `${unit.service} is being stopped`), many));
-	}
-	return acts;
+	const { service } = unit, many = manyOf(unit);
+	const act = (verb, done) => () => call(`/services/${part(service)}/${verb}`, `${service} is being ${done}`);
+	if (['stopped', 'completed', 'failed', 'skipped'].includes(unit.state)) return [button('Start', 'play', act('start', 'started'), { title: `Start ${service}` })];
+	return [button(`Restart${many}`, 'again', act('restart', 'restarted'), { title: `Restart${many} ${service}` }), stopper(service, act('stop', 'stopped'), many)];
 }
 
 function serviceRow(id) {
@@ -780,7 +781,7 @@ function serviceRow(id) {
 			text(up, unit.since ? since(unit.since) : '');
 			text(again, unit.restarts ? number(unit.restarts) : '–');
 			cpu.update(S.samples.get(id)); mem.update(S.samples.get(id));
-			swap(acts, unit.state + S.access + manyOf(unit), () => serviceActs(id, unit));
+			swap(acts, unit.state + S.access + manyOf(unit), () => serviceActs(unit));
 		},
 	};
 }
@@ -887,7 +888,7 @@ class Overview {
 function facts(el, rows) {
 	const shown = rows.filter(([, value]) => value !== undefined && value !== null && value !== '');
 	const key = JSON.stringify(shown.map(([name]) => name));
-	if (el.dataset.key !== key) { el.dataset.key = key; el.replaceChildren(...shown.map(([name]) => h('div', {}, h('dt', {}, name), h('dd', {})))); }
+	if (el.dataset.key !== key) { el.dataset.key = key; el.replaceChildren(...shown.map(([name]) => div('', h('dt', {}, name), h('dd', {})))); }
 	shown.forEach(([, value], place) => tip(el.children[place].lastChild, String(value)));
 }
 
@@ -914,7 +915,7 @@ class ServiceView {
 		this.logs.manyReplicas = replicas.some((each) => each.replica > 1);
 		swap(this.state, unit.state, () => pill(unit.state));
 		swap(this.acts, `${unit.state}${S.access}${many}`, () => {
-			const acts = serviceActs(this.id, unit);
+			const acts = serviceActs(unit);
 			for (const each of acts) each.classList.remove('quiet');
 			if (may()) {
 				const step = (icon, word, count) => button('', icon, () => call(`/services/${part(this.service)}/replicas`, `${this.service} is being scaled to ${count}`, 'PUT', { replicas: count }), { title: `One replica ${word}`, cls: '' });
@@ -993,7 +994,6 @@ function layout(nodes, edges) {
 }
 
 function refuse(el, error) {
-	if (error.status === 401) login();
 	el.replaceChildren(h('p', { cls: 'empty' }, error.message));
 }
 
@@ -1104,7 +1104,7 @@ class PipelineView {
 	row(name) {
 		const bar = sp('bar'), state = sp(''), took = sp('num'), out = h('div', { cls: 'out', hidden: true });
 		const track = sp('track', bar);
-		const head = h('button', { type: 'button', cls: 'task', 'aria-expanded': 'false', onclick: () => { out.hidden = !out.hidden; head.setAttribute('aria-expanded', String(!out.hidden)); this.update(); } }, state, track, took);
+		const head = h('button', { type: 'button', cls: 'task', 'aria-expanded': 'false', onclick: () => { out.hidden = !out.hidden; head.ariaExpanded = !out.hidden; this.update(); } }, state, track, took);
 		this.list.append(h('li', {}, head, out));
 		return { bar, state, took, out, track };
 	}
@@ -1195,7 +1195,7 @@ function chrome() {
 	const units = all().filter((each) => each.state !== 'completed');
 	const bad = units.filter((each) => ['failed', 'unready', 'backoff', 'skipped'].includes(each.state)).length;
 	const good = units.filter((each) => each.state === 'ready').length;
-	const said = { connecting: ['starting', 'Connecting'], lost: ['unready', 'Connection lost, trying again'], bye: ['stopped', 'The server is being stopped'], login: ['waiting', 'Not logged in'] }[S.live]
+	const said = S.live !== 'bye' && S.full.size ? ['unready', FULL] : { connecting: ['starting', 'Connecting'], lost: ['unready', 'Connection lost, trying again'], bye: ['stopped', 'The server is being stopped'], login: ['waiting', 'Not logged in'] }[S.live]
 		|| (bad ? ['failed', `${plural(bad, 'service')} in trouble`] : ['ready', units.length ? `${good} of ${units.length} ready` : 'Live']);
 	swap($('health'), said.join(), () => { const el = stateOf(said[0], said[1]); el.lastChild.className = 'txt'; el.title = said[1]; return el; });
 	document.title = clean(`${bad && S.live === 'live' ? `(${bad}) ` : ''}${titleOf(here)}trio-process`);
@@ -1290,7 +1290,7 @@ async function start() {
 		history.replaceState(null, '', location.pathname);
 		try { await api('/session', 'POST', { token: decodeURIComponent(token[1]) }); } catch (error) { login(error.message); return; }
 	}
-	try { await api('/pipelines'); } catch (error) { if (error.status === 401) { login(); return; } }
+	try { await api('/pipelines'); } catch (error) { if (error.status === 401) return; }
 	S.live = 'connecting';
 	let first = true;
 	stream?.close();
