@@ -235,3 +235,35 @@ async def test_an_idle_unit_has_no_task(autojump_clock):
         await supervisor.restart("u7")
         assert tasks_called("keeper") == 0
     assert {str(one.state) for one in supervisor.units} == {"stopped"}
+
+
+class Ticking(trio.abc.Clock):
+    """A clock on which a second passes whenever it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def start_clock(self):
+        pass
+
+    def current_time(self):
+        self.now += 1
+        return self.now
+
+    def deadline_to_sleep_time(self, deadline):
+        return 0
+
+
+@pytest.mark.parametrize("settle", range(1, 16))
+def test_a_unit_is_ready_also_if_it_settles_while_its_keeper_is_deciding_how_long_to_wait(settle):
+    clock = Ticking()
+
+    async def main():
+        async with Supervisor(
+            [unit("web", main=trio.sleep_forever, settle=settle + 0.5, start_timeout=10_000)]
+        ) as supervisor:
+            begun = clock.now
+            await supervisor.wait_ready()
+            return clock.now - begun
+
+    assert trio.run(main, clock=clock) < 1000

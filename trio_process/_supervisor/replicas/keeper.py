@@ -66,14 +66,15 @@ class Keeper:
                     replica.bell.hush()
                     if replica.spec is not self._spec and not replica.is_to_stop:  # else the run keeps its own probes
                         self._use_spec(replica.spec)
-                    situation = self._situation()
+                    now = trio.current_time()
+                    situation = self._situation(now)
                     event = decide(replica.state, situation)
                     if event is not None:
                         await self._handle(event)
                     elif replica.state in AT_REST and self._team.may_be_dismissed(replica):
                         break
                     else:
-                        alarm = self._alarm(situation)
+                        alarm = self._alarm(situation, now)
                         is_idle = alarm == math.inf and replica.bell.leave()
                         if not is_idle:
                             await replica.bell.wait(alarm)
@@ -83,10 +84,10 @@ class Keeper:
                     replica.watchers.dismiss()
                     self._team.dismissed(replica)
 
-    def _situation(self) -> Situation:
+    def _situation(self, now: float) -> Situation:
         """Return the input of the state machine."""
         replica, team = self._replica, self._team
-        run, wishes, now = replica.run, replica.wishes, trio.current_time()
+        run, wishes = replica.run, replica.wishes
         if run is None:
             return Situation(
                 wanted=replica.is_wanted,
@@ -121,8 +122,8 @@ class Keeper:
             return True
         return run.started_at is not None and now >= run.started_at + self._spec.settle
 
-    def _alarm(self, situation: Situation) -> float:
-        """Return when to look again even if the bell doesn't ring."""
+    def _alarm(self, situation: Situation, now: float) -> float:
+        """Return when to look again even if the bell doesn't ring; `now` is when the situation was looked at."""
         state, run = self._replica.state, self._replica.run
         if state is UnitState.BACKOFF:
             return self._delay_until
@@ -132,7 +133,7 @@ class Keeper:
         if state is UnitState.STARTING:
             alarm = min(alarm, run.launched_at + self._spec.start_timeout)
             settled = math.inf if run.started_at is None else run.started_at + self._spec.settle
-            if settled > trio.current_time():
+            if settled > now:  # not the time by now: one that was reached only since then has not been seen
                 alarm = min(alarm, settled)
         return alarm
 
@@ -142,7 +143,7 @@ class Keeper:
         if run is not None and event is UnitEvent.ENDED:
             self._stop_probing()
             await run.collect()
-            if decide(replica.state, self._situation()) is not event:
+            if decide(replica.state, self._situation(trio.current_time())) is not event:
                 return  # another unit's restart or a stop has been requested since: then this end doesn't count as a failure
             event, reason = self._judge(run)
         else:
