@@ -65,6 +65,27 @@ async def test_rotation_loses_no_line_and_tears_none(tmp_path):
     assert all(file.stat().st_size <= 5000 for file in files if file.exists())
 
 
+@pytest.mark.parametrize("keep", [10**9, 2**63 - 1])
+async def test_all_files_are_kept_without_a_look_at_each_name_that_there_could_be(tmp_path, keep):
+    log = tmp_path / "log"
+    with trio.fail_after(30):
+        async with Service() as service:
+            await service.run(*sh("seq 1 9"), log_file=log, log_max_bytes=1, log_keep=keep)
+    assert [log.with_name(f"log.{number}").read_text() for number in range(1, 9)] == [f"{n}\n" for n in range(8, 0, -1)]
+    assert log.read_text() == "9\n"
+
+
+def test_a_rotation_leaves_files_alone_that_are_not_in_its_way(tmp_path):
+    for number in (1, 2, 4, 7):
+        (tmp_path / f"log.{number}").write_text(str(number))
+    log = LogFile(tmp_path / "log", max_bytes=2, keep=5)
+    for line in (b"a\n", b"b\n"):
+        log.write(Stream.STDOUT, line)
+    log.finish()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"log": "b\n", "log.1": "a\n", "log.2": "1", "log.3": "2", "log.4": "4", "log.7": "7"}
+
+
 async def test_no_more_than_log_keep_files_are_kept(tmp_path):
     log = tmp_path / "log"
     with trio.fail_after(20):

@@ -134,10 +134,11 @@ class LogFile:
             self._open()
 
     def _rename(self) -> None:
-        for number in range(self._keep - 1, 0, -1):
-            older = self._name(number)
-            if older.exists():
-                older.replace(self._name(number + 1))
+        free = 1  # a later number is not in the way; looking at all of them would take long if many are kept
+        while free < self._keep and self._name(free).exists():
+            free += 1
+        for number in range(free - 1, 0, -1):
+            self._name(number).replace(self._name(number + 1))
         if self._keep:
             self._path.replace(self._name(1))
         else:
