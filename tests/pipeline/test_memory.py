@@ -1,5 +1,6 @@
 """`inputs` and `outputs`: what is up to date, for which reason something is not, and what a crash leaves of the memory."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import trio
 
 from trio_process import PipelineError, Runner, RunSpec, Secret, Service, SpecState
 from trio_process._pipeline import Memory
-from trio_process._pipeline.memory import fingerprint
+from trio_process._pipeline.memory import patterns
 from trio_process._pipeline.memory.fingerprint import Digests
 from trio_process._pipeline.memory.journal import Journal
 
@@ -346,21 +347,30 @@ async def test_a_bad_memory_is_refused():
             await Runner(service, memory="x").run_all([RunSpec(name="", command="x")])
 
 
+@pytest.mark.parametrize("pattern", ["large", "**/x", "directory"])
 @pytest.mark.parametrize("how", ["stopping", "timeout", "failure", "cancelled"])
-async def test_what_ends_a_run_ends_the_look_at_a_large_file(place, monkeypatch, how):
+async def test_what_ends_a_run_ends_the_look_at_large_files_and_many_directories(place, monkeypatch, how, pattern):
     looking, stopping = trio.Event(), trio.Event()
 
     def read_for_ever(self, path):
         trio.from_thread.run_sync(looking.set)
         while True:
-            fingerprint._give_way()
+            patterns.give_way()
             time.sleep(0.005)
 
+    def walk_for_ever(top):
+        trio.from_thread.run_sync(looking.set)
+        for number in itertools.count():
+            time.sleep(0.005)
+            yield f"{top}/{number}", [], []
+
     monkeypatch.setattr(Digests, "_hash", read_for_ever)
+    monkeypatch.setattr(os, "walk", walk_for_ever)
+    (place / "directory").mkdir()
     (place / "large").write_bytes(b"x" * 2**17)
     os.mkfifo(place / "go")
     specs = [
-        RunSpec(name="large", command="true", cwd=place, inputs=["large"]),
+        RunSpec(name="large", command="true", cwd=place, inputs=[pattern]),
         RunSpec(name="fails", command="sh", args=["-c", "read x <go; exit 1"], cwd=place),
     ]
     options = {"on_failure": "kill" if how == "failure" else "continue"}

@@ -74,3 +74,14 @@ def test_brackets_stand_for_themselves_too(tree):
         assert list(find_files(spec, [pattern], Digests(b"", {}))) == ["sub/x[1].py"]
     (tree / "sub" / "x1.py").write_text("")
     assert list(find_files(spec, ["sub/x[1].py"], Digests(b"", {}))) == ["sub/x1.py", "sub/x[1].py"]
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 40 + "x", "**/d/" * 12 + "**/x", "**/*/" * 12 + "**/x", "**/d/**/" * 12])
+def test_many_wildcards_of_any_depth_take_no_longer_than_a_few(tmp_path, pattern):
+    deep = tmp_path.joinpath(*["d"] * 40)
+    deep.mkdir(parents=True)
+    (deep / "x").write_text("")
+    began = time.monotonic()
+    found = find_files(RunSpec(name="t", command="x", cwd=tmp_path), [pattern], Digests(b"", {}))
+    assert list(found) == ["/".join(["d"] * 40 + ["x"])]
+    assert time.monotonic() - began < 20

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import attrs
-import trio
 
 from ..._core import Secret, command_line, shown_args, shown_command
 from ..spec import RunSpec
-from .patterns import has_wildcard, matches
+from .patterns import give_way, has_wildcard, matches
 
 GRAIN: Final = 2 * 10**9
 """In nanoseconds: the coarsest clock of a file system in use (FAT) has a resolution of two seconds."""
@@ -129,20 +128,13 @@ class Digests:
 
     def _hash(self, path: str) -> str:
         digest = self._begin()
+        give_way()
         with open(path, "rb", buffering=0) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 if len(chunk) == _CHUNK:
-                    _give_way()
+                    give_way()
         return digest.hexdigest()
-
-
-def _give_way() -> None:
-    """Interrupt the reading of a large file if the run is being stopped."""
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:
-        pass  # not in one of Trio's threads
 
 
 def _mark(path: str) -> tuple[int, int, int]:
@@ -246,11 +238,11 @@ def expand(root: str, pattern: str) -> list[str]:
 
 
 def _below(directory: str) -> list[str]:
-    return sorted(
-        os.path.relpath(os.path.join(parent, name), directory)
-        for parent, _, names in os.walk(directory)
-        for name in names
-    )
+    paths: list[str] = []
+    for parent, _, names in os.walk(directory):
+        give_way()
+        paths += [os.path.relpath(os.path.join(parent, name), directory) for name in names]
+    return sorted(paths)
 
 
 def root_of(spec: RunSpec) -> str:
