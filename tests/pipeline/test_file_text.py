@@ -14,7 +14,8 @@ from invoke import invoke
 from trio_process import load_pipeline
 from trio_process._core import PipelineError, Secret, masker_for, shown_args
 from trio_process._pipeline.file import load as loading
-from trio_process._pipeline.file.interpolate import interpolate
+from trio_process._pipeline.file.allowance import Allowance
+from trio_process._pipeline.file.interpolate import Names, interpolate
 from trio_process._pipeline.file.toml_lines import DEEPEST, TooDeepError, key_lines
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def run(*args, cwd, env=None, stdin=""):
 
 def filled(text, matrix=None, **variables):
     faults = []
-    found = interpolate(text, variables, matrix or {}, lambda fault, *_: faults.append(fault))
+    found = interpolate(text, Names(variables, matrix or {}, Allowance()), lambda fault, *_: faults.append(fault))
     return found, faults
 
 

@@ -8,12 +8,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
-
-import attrs
+from typing import Any, Final
 
 from ..._core import Argument, Written
-from .interpolate import interpolate, interpolate_matrix
+from .allowance import Allowance
+from .interpolate import Names, interpolate, interpolate_matrix
 from .value_types import Report
 
 _OPERATORS: Final = frozenset(
@@ -52,20 +51,6 @@ _SCRIPT: Final = ("-e", "-c", "the script")
 _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
 
 
-@final
-@attrs.frozen
-class Names:
-    """The names that may be used in ``${...}``.
-
-    Attributes:
-        variables: The variables that a task sees.
-        matrix: The task's combination of the matrix.
-    """
-
-    variables: Mapping[str, str]
-    matrix: Mapping[str, str]
-
-
 def as_utf8(value: str, shown: str | None = None) -> str:
     """Return a text of the file in a form that reaches a child as UTF-8 in any locale, and that is shown as written."""
     given = value
@@ -90,7 +75,7 @@ def as_path(value: str) -> str:
 def read_command(values: Mapping[str, Any], names: Names, report: Report) -> list[str]:
     """Return the command of a task, `run` or `shell` in `values`; an empty one has been reported."""
     if "shell" in values:
-        script = interpolate_matrix(values["shell"], names.matrix, report, "shell")
+        script = interpolate_matrix(values["shell"], names, report, "shell")
         return ["sh", "-e", "-c", as_utf8(script)]
     run = values.get("run", [])
     if isinstance(run, list):
@@ -107,9 +92,10 @@ def read_command(values: Mapping[str, Any], names: Names, report: Report) -> lis
 def _word(word: str, names: Names, report: Report, *where: str | int) -> str:
     if "${" not in word:
         return as_utf8(word)
-    value = interpolate(word, names.variables, names.matrix, report, *where)
+    value = interpolate(word, names, report, *where)
     faults: list[str] = []  # these faults were reported with the value
-    return as_utf8(value, interpolate_matrix(word, names.matrix, lambda text, *_: faults.append(text)))
+    shown = Names({}, names.matrix, Allowance())
+    return as_utf8(value, interpolate_matrix(word, shown, lambda text, *_: faults.append(text)))
 
 
 def _split(text: str, report: Report) -> Sequence[str]:

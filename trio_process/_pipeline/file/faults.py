@@ -81,4 +81,4 @@ class Faults:
     def raise_if_any(self, others: Sequence[str] = ()) -> None:
         """Raise one `PipelineError` with every fault in line order, followed by the faults of other files."""
         if self._found or others:
-            raise PipelineError([*sorted(self._found, key=self._found.__getitem__), *others])
+            raise PipelineError([*sorted(self._found, key=self._found.__getitem__), *dict.fromkeys(others)])

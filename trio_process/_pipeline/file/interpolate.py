@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
+
+import attrs
 
 from ..._core import nearest
+from .allowance import CHARACTERS, Allowance
 from .value_types import Report
 
 _TOKEN: Final = re.compile(r"\$\$\{|\$\{\{[^}]*\}\}?|\$\{([A-Za-z_][A-Za-z0-9_]*):-|\$\{([^${}]*)\}|\$\{|\}")
@@ -23,6 +26,26 @@ OWN: Final = {"file.dir"}
 """The names that concern the file itself; `file.dir` is its directory."""
 
 
+@final
+@attrs.frozen
+class Names:
+    """The names that may be used in ``${...}``.
+
+    Attributes:
+        variables: The variables that a task sees.
+        matrix: The task's combination of the matrix.
+        allowance: How long the texts with variables may be, all together.
+    """
+
+    variables: Mapping[str, str]
+    matrix: Mapping[str, str]
+    allowance: Allowance
+
+    def filled(self, value: str, report: Report, where: tuple[str | int, ...]) -> str:
+        """Return a part of such a text; an empty one if it would be too much, which is reported."""
+        return value if self.allowance.take(CHARACTERS, len(value), report, *where) else ""
+
+
 class _Open(NamedTuple):
     """A placeholder whose default is being parsed."""
 
@@ -31,11 +54,9 @@ class _Open(NamedTuple):
     before: list[str]  # the surrounding text so far
 
 
-def interpolate(
-    text: str, variables: Mapping[str, str], matrix: Mapping[str, str], report: Report, *where: str | int
-) -> str:
+def interpolate(text: str, names: Names, report: Report, *where: str | int) -> str:
     """Return `text` with its variables filled in; undefined and malformed ones are reported and left unchanged."""
-    if "${" not in text:
+    if "${" not in text or not names.filled(text, report, where):
         return text
     parts: list[str] = []
     stack: list[_Open] = []
@@ -51,42 +72,36 @@ def interpolate(
             if stack:
                 default = "".join(parts)
                 value, is_used, parts = stack.pop()
-                parts.append(value or default)
+                parts.append(names.filled(value, report, where) if value else default)
             else:
                 parts.append(piece)
         elif name is not None:
-            value = variables.get(name)
+            value = names.variables.get(name)
             stack.append(_Open(value, is_used, parts))
             is_used, parts = is_used and not value, []
         elif piece == "${":
             report(_UNCLOSED, *where)
             parts.append(piece)
         elif is_used:
-            parts.append(_value(piece, body, variables, matrix, report, where))
+            parts.append(_value(piece, body, names, report, where))
     if stack:
         report(_UNCLOSED, *where)
         return text
     return "".join(parts) + text[end:]
 
 
-def interpolate_matrix(text: str, matrix: Mapping[str, str], report: Report, *where: str | int) -> str:
+def interpolate_matrix(text: str, names: Names, report: Report, *where: str | int) -> str:
     """Return `text` with only its ``${matrix.NAME}`` filled in: for scripts and names."""
-    if "${" not in text:
+    if "${" not in text or not names.filled(text, report, where):
         return text
-    return _MATRIX_PLACE.sub(lambda match: _value(match[0], match[1], {}, matrix, report, where), text)
+    only = Names({}, names.matrix, names.allowance)
+    return _MATRIX_PLACE.sub(lambda match: _value(match[0], match[1], only, report, where), text)
 
 
-def _value(
-    whole: str,
-    body: str | None,
-    variables: Mapping[str, str],
-    matrix: Mapping[str, str],
-    report: Report,
-    where: tuple[str | int, ...],
-) -> str:
-    found = _look_up(whole, body, variables, matrix)
+def _value(whole: str, body: str | None, names: Names, report: Report, where: tuple[str | int, ...]) -> str:
+    found = _look_up(whole, body, names.variables, names.matrix)
     if isinstance(found, str):
-        return found
+        return names.filled(found, report, where)
     report(found.fault, *where)
     return whole
 

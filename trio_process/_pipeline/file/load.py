@@ -17,6 +17,7 @@ from ..plan import cycles, format_cycle
 from ..spec import RunSpec
 
 if TYPE_CHECKING:
+    from .allowance import Allowance
     from .faults import Faults
     from .resolve import Task
     from .service.entry import ServiceEntry
@@ -91,14 +92,18 @@ def read_pipeline(
         PipelineError: The file can't be read or has faults, other than those that only a unit can find.
         OptionError: `path` is not a path.
     """
+    from .allowance import Allowance  # noqa: PLC0415 - as in _read
+
     file = checks.file_path("path", path)
-    return _read(file, dict(environ), (), keep_in=keep_in, find_faults=find_faults)  # os.environ decodes on each access
+    values = dict(environ)  # os.environ decodes on each access
+    return _read(file, values, (), Allowance(), keep_in=keep_in, find_faults=find_faults)
 
 
 def _read(
     file: Path,
     environ: dict[str, str],
     includers: Sequence[str],
+    allowance: Allowance,
     *,
     keep_in: str | None = None,
     find_faults: FindFaults | None = None,
@@ -118,7 +123,9 @@ def _read(
         return PipelineFile(
             file, directory, **known._asdict(), faults=Faults(str(file)), files=(os.path.abspath(file),)
         )
-    section, found = _read_toml(file, text, directory, environ, includers, find_faults, is_regular=is_regular)
+    section, found = _read_toml(
+        file, text, directory, environ, includers, allowance, find_faults, is_regular=is_regular
+    )
     if kept is not None:
         checked = Checked(found.tasks, found.default, found.cleanup_timeout, found.strategy)
         write_checked(kept, text, directory, section, checked)
@@ -151,6 +158,7 @@ def _read_toml(
     directory: str,
     environ: dict[str, str],
     includers: Sequence[str],
+    allowance: Allowance,
     find_faults: FindFaults | None,
     *,
     is_regular: bool,
@@ -165,10 +173,10 @@ def _read_toml(
     document = _parse(file, text)
     faults = Faults("stdin" if str(file) == STDIN else str(file), lambda: key_lines(text))
     section, prefix = _section(file, document, faults)
-    reader = TaskReader(faults, prefix, directory, environ)
+    reader = TaskReader(faults, prefix, directory, environ, allowance)
     top = reader.read_top(section)
     files, others = _include(
-        top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)), find_faults
+        top.get("include", {}), faults, prefix, directory, environ, (*includers, _key(file)), allowance, find_faults
     )
     tasks = reader.read(section, [task.in_file(name) for name, each in files.items() for task in each.tasks])
     included = [entry.in_file(name) for name, each in files.items() for entry in each.services]
@@ -209,12 +217,14 @@ def _include(
     directory: str,
     environ: dict[str, str],
     includers: Sequence[str],
+    allowance: Allowance,
     find_faults: FindFaults | None,
 ) -> tuple[dict[str, PipelineFile], list[str]]:
     """Return the included files by name, and the faults of those that can't be loaded."""
     files: dict[str, PipelineFile] = {}
     others: list[str] = []
-    from .commands import as_path  # noqa: PLC0415 - as in _read
+    from .allowance import DEEPEST, FILES  # noqa: PLC0415 - as in _read
+    from .commands import as_path  # noqa: PLC0415
 
     for name, path in paths.items():
         file = Path(directory, as_path(path))
@@ -222,8 +232,13 @@ def _include(
             chain = " → ".join([*includers[includers.index(_key(file)) :], _key(file)])
             faults.add((*prefix, "include", name), f"a cycle of files: {chain}")
             continue
+        if len(includers) > DEEPEST:
+            faults.add((*prefix, "include", name), f"includes are nested more than {DEEPEST} deep")
+            continue
+        if not allowance.take(FILES, 1, faults.at(*prefix, "include", name)):
+            break
         try:
-            files[name] = _read(file, environ, includers, find_faults=find_faults)
+            files[name] = _read(file, environ, includers, allowance, find_faults=find_faults)
         except _UnreadableError as error:
             faults.add((*prefix, "include", name), *error.faults)
         except PipelineError as error:

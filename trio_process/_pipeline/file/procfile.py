@@ -16,6 +16,7 @@ from .service.entry import ServiceEntry
 
 _LINE: Final = re.compile(r"([A-Za-z0-9_-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FIRST_PORT: Final = 5000
+_LAST_PORT: Final = 65535
 _PORTS_EACH: Final = 100
 
 
@@ -74,7 +75,7 @@ def _read_env(directory: str, environ: Mapping[str, str], faults: Faults) -> dic
     for text in wrong:
         faults.add((), text)
     port = found.get("PORT", str(_FIRST_PORT))
-    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
-        faults.add((), f"{str(path)!r}: PORT must be a number, got {port!r}")
+    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _LAST_PORT:
+        faults.add((), f"{str(path)!r}: PORT must be a number up to {_LAST_PORT}, got {port!r}")
         port = str(_FIRST_PORT)
     return {as_utf8(name): as_utf8(value) for name, value in found.items() if name not in environ} | {"PORT": port}

@@ -9,6 +9,7 @@ import attrs
 
 from ..plan import Suggestions
 from ..spec import RunSpec
+from .allowance import DEPENDENCIES, Allowance
 from .commands import with_arguments
 from .value_types import Report, quoted
 
@@ -66,6 +67,7 @@ def resolve(
     tables: Mapping[str, object],
     included: Sequence[Task],
     report_for: Callable[[str], Report],
+    allowance: Allowance,
 ) -> list[Task]:
     """Return the tasks with their resolved dependencies, after the tasks of included files.
 
@@ -75,8 +77,9 @@ def resolve(
         included: The tasks of included files.
         report_for: Returns the function that records the faults of a table: a name that is unknown, repeated, taken, or
             its own.
+        allowance: How many dependencies there may be.
     """
-    members: dict[str, list[str]] = {name: [] for name in tables}
+    members: dict[str, dict[str, None]] = {name: {} for name in tables}
     makers: dict[str, str] = {task.spec.name: task.table for task in included}
     theirs = {*makers, *makers.values()}
     for task in unresolved:
@@ -87,10 +90,10 @@ def resolve(
             taken = task.name if task.name in tables else taken
             if taken != task.table or task.name in members[task.table]:
                 report_for(task.table)(f"makes a task {task.name!r}, as tasks.{taken} does")
-        members[task.table].append(task.name)
+        members[task.table][task.name] = None
     for other in included:
-        members.setdefault(other.table, []).append(other.spec.name)
-    known = _Known(members, makers)
+        members.setdefault(other.table, {})[other.spec.name] = None
+    known = _Known(members, makers, allowance)
     resolved: list[Task] = list(included)
     for task in unresolved:
         after = known.look_up(task, report_for(task.table))
@@ -117,9 +120,12 @@ def resolve_names(names: Sequence[str], tasks: Sequence[Task], report: Report) -
 class _Known:
     """The names that `after` may contain: tasks, and tables, which stand for all of their tasks."""
 
-    def __init__(self, members: Mapping[str, list[str]], makers: Mapping[str, str]) -> None:
+    def __init__(
+        self, members: Mapping[str, Mapping[str, None]], makers: Mapping[str, str], allowance: Allowance
+    ) -> None:
         self._members = members
         self._makers = makers
+        self._allowance = allowance
         self._suggestions = Suggestions({*members, *makers})
 
     def look_up(self, task: UnresolvedTask, report: Report) -> tuple[str, ...]:
@@ -132,7 +138,9 @@ class _Known:
             elif name in (task.table, task.name):
                 report("a task can't wait for itself", "after", index)
             elif name in self._members or name in self._makers:
-                names |= dict.fromkeys(self._members.get(name) or [name])
+                found = self._members.get(name) or {name: None}
+                if len(found) == 1 or self._allowance.take(DEPENDENCIES, len(found), report, "after", index):
+                    names |= found
             else:
                 report(f"no task is named {quoted(name)}{self._suggestions.nearest(name)}", "after", index)
             given.add(name)

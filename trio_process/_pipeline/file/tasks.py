@@ -13,16 +13,14 @@ import attrs
 from ..._core import OptionError
 from ..plan import Suggestions
 from ..spec import RunSpec
-from .commands import Names, as_path, as_utf8, read_command
+from .allowance import COMBINATIONS, Allowance
+from .commands import as_path, as_utf8, read_command
 from .faults import Faults, key_of
-from .interpolate import interpolate, interpolate_matrix
+from .interpolate import Names, interpolate, interpolate_matrix
 from .keys import DEFAULT_KEYS, FILE_KEYS, TASK_KEYS, TOP_KEYS, Key, unknown_task_key, unknown_top_key
 from .resolve import Task, UnresolvedTask, resolve, resolve_names
 from .value_types import Report, quoted
 from .variables import Variables
-
-MOST_COMBINATIONS: Final = 10_000
-"""The maximum number of combinations of a matrix: a larger one is a mistake, whose specs would fill the memory."""
 
 _PLAIN: Final = {  # keys whose value is passed to the spec unchanged
     "when": "when",
@@ -54,6 +52,7 @@ class TaskReader:
         prefix: The keys above the tables: none, or ``tool.trio-process``.
         directory: The file's directory, absolute.
         environ: The environment for ``${NAME}``.
+        allowance: How much the file may make.
 
     Attributes:
         defaults: The content of ``[defaults]``, once `read_top` was called.
@@ -64,11 +63,12 @@ class TaskReader:
     prefix: tuple[str, ...]
     directory: str
     environ: Mapping[str, str]
+    allowance: Allowance
     defaults: dict[str, Any] = attrs.field(factory=dict, init=False)
     variables: Variables = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.variables = Variables(self.directory, self.environ)
+        self.variables = Variables(self.directory, self.environ, self.allowance)
 
     def read_top(self, section: Mapping[str, Any]) -> dict[str, Any]:
         """Check the top-level keys, and return the values of those that are not tables of tasks."""
@@ -97,7 +97,7 @@ class TaskReader:
                 )
             return []
         unresolved = [task for name, table in tables.items() for task in self._read_task(name, table)]
-        return resolve(unresolved, tables, included, lambda table: self._report("tasks", table))
+        return resolve(unresolved, tables, included, lambda table: self._report("tasks", table), self.allowance)
 
     def check_uses(self, tasks: Sequence[Task], services: Collection[str]) -> None:
         """Report tasks that use services missing from the file, if it has any services."""
@@ -147,8 +147,8 @@ class TaskReader:
         values = self._checked(table, TASK_KEYS, "tasks", name)
         self._check_task(name, table, values)
         matrix: dict[str, list[str]] = values.get("matrix", {})
-        if math.prod(map(len, matrix.values())) > MOST_COMBINATIONS:
-            self._report("tasks", name, "matrix")(f"has more than {MOST_COMBINATIONS} combinations")
+        count = math.prod(map(len, matrix.values())) if matrix else 0
+        if not self.allowance.take(COMBINATIONS, count, self._report("tasks", name, "matrix")):
             return
         written = table.get("after")  # not `values`: in a list with invalid names, the valid ones are still looked up
         after = (
@@ -156,6 +156,7 @@ class TaskReader:
         )
         for combination in itertools.product(*matrix.values()):
             chosen = dict(zip(matrix, combination, strict=True))
+            names = Names({}, chosen, self.allowance)
             after_report = self._report("tasks", name, "after")
             yield UnresolvedTask(
                 name="-".join((name, *combination)),
@@ -164,7 +165,7 @@ class TaskReader:
                 description=values.get("description", ""),
                 is_manual=values.get("manual", False),
                 takes_arguments=values.get("arguments", self.defaults.get("arguments", True)),
-                after=[(i, interpolate_matrix(item, chosen, after_report, i)) for i, item in after],
+                after=[(i, interpolate_matrix(item, names, after_report, i)) for i, item in after],
             )
 
     def _check_task(self, name: str, table: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -186,13 +187,13 @@ class TaskReader:
 
     def _spec(self, table: str, name: str, values: dict[str, Any], matrix: Mapping[str, str]) -> RunSpec | None:
         report = self._report("tasks", table)
-        variables, env = self.variables.of_task(values, matrix, lambda key: self._report("tasks", table, key))
-        command = read_command(values, Names(variables, matrix), report)
+        names, env = self.variables.of_task(values, matrix, lambda key: self._report("tasks", table, key))
+        command = read_command(values, names, report)
         if not command:
             return None
 
         def fill(text: str, *where: str | int) -> str:
-            return interpolate(text, variables, matrix, report, *where)
+            return interpolate(text, names, report, *where)
 
         plain = {
             field: value
@@ -213,7 +214,7 @@ class TaskReader:
                 name=name,
                 command=command[0],
                 args=tuple(command[1:]),
-                cwd=self._directory(table, values, variables, matrix),
+                cwd=self._directory(table, values, names),
                 env=env,
                 **plain,
             )
@@ -221,11 +222,9 @@ class TaskReader:
             report(str(error), *key_of(error, values))
             return None
 
-    def _directory(
-        self, table: str, values: Mapping[str, Any], variables: Mapping[str, str], matrix: Mapping[str, str]
-    ) -> str:
+    def _directory(self, table: str, values: Mapping[str, Any], names: Names) -> str:
         holder, *where = (values, "tasks", table) if "dir" in values else (self.defaults, "defaults")
         if "dir" not in holder:
             return self.directory
         report = self._report(*where, "dir")
-        return os.path.join(self.directory, as_utf8(interpolate(holder["dir"], variables, matrix, report)))
+        return os.path.join(self.directory, as_utf8(interpolate(holder["dir"], names, report)))

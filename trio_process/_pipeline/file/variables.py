@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, final
 
 from ..._core import Secret
+from .allowance import Allowance
 from .commands import as_path, as_text, as_utf8
 from .env_file import read_env_file
-from .interpolate import OWN, interpolate
+from .interpolate import OWN, Names, interpolate
 from .value_types import Report
 
 EnvFiles = Iterable[tuple[str, bool]]
@@ -24,11 +25,13 @@ class Variables:
     Args:
         directory: The file's directory, absolute.
         environ: Our environment.
+        allowance: How much they may add to the texts of the file.
     """
 
-    __slots__ = ("_cache", "_default_env", "_default_files", "_default_secrets", "_directory", "_environ")
+    __slots__ = ("_allowance", "_cache", "_default_env", "_default_files", "_default_secrets", "_directory", "_environ")
 
-    def __init__(self, directory: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, directory: str, environ: Mapping[str, str], allowance: Allowance) -> None:
+        self._allowance = allowance
         self._directory = directory
         self._environ = {name: as_text(value) for name, value in environ.items()} | {"file.dir": as_text(directory)}
         self._cache: dict[tuple[str, bool], dict[str, str]] = {}
@@ -47,9 +50,9 @@ class Variables:
 
     def add_default_env(self, env: Mapping[str, str], report: Report) -> None:
         """Add variables that apply to all tasks."""
-        variables = {**self._default_files, **self._environ}
+        names = Names({**self._default_files, **self._environ}, {}, self._allowance)
         for name, value in env.items():
-            self._default_env[name] = interpolate(value, variables, {}, report, name)
+            self._default_env[name] = interpolate(value, names, report, name)
 
     def add_default_secrets(self, names: Iterable[str]) -> None:
         """Add secrets that apply to all tasks."""
@@ -57,27 +60,29 @@ class Variables:
 
     def of_task(
         self, values: Mapping[str, Any], matrix: Mapping[str, str], report_for: Callable[[str], Report]
-    ) -> tuple[dict[str, str], dict[str, str | Secret]]:
-        """Return the variables for ``${NAME}`` in a task, and those that override our environment for it."""
+    ) -> tuple[Names, dict[str, str | Secret]]:
+        """Return the names for ``${NAME}`` in a task, and the variables that override our environment for it."""
         files = self._default_files
         if "env-file" in values:
             files = files | self._read(values["env-file"], matrix, report_for("env-file"))
         variables = {**files, **self._environ, **self._default_env}
+        names = Names(variables, matrix, self._allowance)
         # also those that are set already: they are part of the environment that the file names
         env = {key: self._environ.get(key, value) for key, value in files.items() if key not in OWN} | self._default_env
         for key, value in values.get("env", {}).items():
-            env[key] = interpolate(value, variables, matrix, report_for("env"), key)
+            env[key] = interpolate(value, names, report_for("env"), key)
         variables |= env
         given: dict[str, str | Secret] = {as_utf8(key): as_utf8(value) for key, value in env.items()}
         for name in dict.fromkeys((*self._default_secrets, *values.get("secrets", ()))):
             if variables.get(name):
                 given[name] = Secret(as_utf8(variables[name]))
-        return variables, given
+        return names, given
 
     def _read(self, files: EnvFiles, matrix: Mapping[str, str], report: Report) -> dict[str, str]:
         found: dict[str, str] = {}
+        names = Names(self._environ, matrix, self._allowance)
         for path, optional in files:
-            full = os.path.join(self._directory, as_path(interpolate(path, self._environ, matrix, report)))
+            full = os.path.join(self._directory, as_path(interpolate(path, names, report)))
             key = (full, optional)
             if key not in self._cache:
                 if optional and not os.path.exists(full):

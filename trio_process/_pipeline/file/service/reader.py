@@ -13,9 +13,9 @@ from typing import Any, final
 from ...._core import Secret
 from ...plan import Suggestions, cycles, format_cycle
 from ...spec import RunSpec
-from ..commands import Names, as_path, as_utf8, read_command, without_keys
+from ..commands import as_path, as_utf8, read_command, without_keys
 from ..faults import Faults
-from ..interpolate import interpolate
+from ..interpolate import Names, interpolate
 from ..value_types import Report, quoted
 from ..variables import Variables
 from .entry import ServiceEntry
@@ -84,13 +84,13 @@ class ServiceReader:
 
     def _entry(self, name: str, table: Mapping[str, Any], values: Mapping[str, Any]) -> ServiceEntry | None:
         report = self._report(name)
-        variables, env = self._variables.of_task(values, {}, lambda key: self._report(name, key))
-        command = read_command(values, Names(variables, {}), report)
+        names, env = self._variables.of_task(values, {}, lambda key: self._report(name, key))
+        command = read_command(values, names, report)
         if not command:
             return None
 
         def fill(text: str, *where: str | int) -> str:
-            return interpolate(text, variables, {}, report, *where)
+            return interpolate(text, names, report, *where)
 
         options = {key.replace("-", "_"): values[key] for key in _PLAIN if key in values}
         if "grace-period" in self._defaults:
@@ -112,25 +112,21 @@ class ServiceReader:
             args=command[1:],
             options=options,
             after=values.get("after", {}),
-            ready=self._probe("ready", values, variables, report),
-            live=self._probe("live", values, variables, report),
+            ready=self._probe("ready", values, names, report),
+            live=self._probe("live", values, names, report),
             restart=values.get("restart"),
             description=values.get("description", ""),
             keys=tuple(table),
             report=report,
         )
 
-    def _probe(
-        self, key: str, values: Mapping[str, Any], variables: Mapping[str, str], report: Report
-    ) -> dict[str, Any] | None:
+    def _probe(self, key: str, values: Mapping[str, Any], names: Names, report: Report) -> dict[str, Any] | None:
         probe = values.get(key)
         if probe is None:
             return None
         kind, target = probe["kind"], probe["target"]
         if kind == "command":
-            words = read_command(
-                {"run": target}, Names(variables, {}), lambda text, *_: report(without_keys(text), key, kind)
-            )
+            words = read_command({"run": target}, names, lambda text, *_: report(without_keys(text), key, kind))
             return {**probe, "target": words} if words else None
         wrong: list[str] = []
 
@@ -138,7 +134,7 @@ class ServiceReader:
             wrong.append(text)
             report(text, *where)
 
-        target = interpolate(target, variables, {}, note, key, kind)
+        target = interpolate(target, names, note, key, kind)
         if wrong:
             return None
         if kind in ("unix", "file"):
