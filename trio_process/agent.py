@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import trio
 
-from ._cluster import AgentServer, client_context
+from ._cluster import MOST_SLOTS, AgentServer, client_context
+from ._core import OptionError, checks
 
 __all__ = ["main"]
 
@@ -32,13 +33,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trio_process.agent", description="Run processes for a remote client."
     )
-    parser.add_argument("--slots", type=int, help="how many processes to offer (default: the processors it may use)")
+    parser.add_argument("--slots", type=_slots, help="how many processes to offer (default: the processors it may use)")
     parser.add_argument("--call-back", action="store_true", help="read from stdin where to connect to")
     chosen = parser.parse_args(argv)
     _check_descriptors()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     trio.run(_serve, chosen.slots, chosen.call_back, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
+
+
+def _slots(text: str) -> int:
+    try:
+        return checks.written("--slots", text, least=1, most=MOST_SLOTS)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _check_descriptors() -> None:

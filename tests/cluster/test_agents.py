@@ -272,7 +272,9 @@ async def test_a_dask_scheduler_that_is_not_there_is_an_error_at_once(scheme):
     assert trio.current_time() - began < 20  # Dask itself would go on for half a minute
 
 
-@pytest.mark.parametrize("place", ["a..b:8786", f"{'a' * 70}:8786", "127.0.0.1:99999", f"127.0.0.1:{'9' * 400}"])
+@pytest.mark.parametrize(
+    "place", ["a..b:8786", f"{'a' * 70}:8786", "127.0.0.1:99999", f"127.0.0.1:{'9' * 400}", f"127.0.0.1:{'9' * 5000}"]
+)
 async def test_a_dask_address_that_cannot_be_is_an_error(place):
     with pytest.raises(ClusterError, match="can't be reached"):
         await enter(dask_agents(f"tcp://{place}"))

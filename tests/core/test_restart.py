@@ -1,6 +1,7 @@
 """The restart policy: a pure state machine on a clock that is passed in."""
 
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -166,3 +167,14 @@ def test_an_unlimited_number_of_restarts_can_be_asked_for():
 def test_a_bad_mode_names_the_choices():
     with pytest.raises(OptionError, match="'on_failure'"):
         RestartPolicy(mode="sometimes")
+
+
+def test_restarts_without_a_limit_are_not_counted_for_ever():
+    restarts = Restarts(RestartPolicy.always(max_restarts=math.inf, within=math.inf, backoff=0))
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for now in range(20_000):
+        assert restarts.ended(None, ran=0, now=now, chance=0) == 0
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 20_000

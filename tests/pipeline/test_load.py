@@ -261,7 +261,7 @@ class TestFaults:
             ("timeout = 'soon'", "tasks.t.timeout: expected a duration"),
             ("timeout = -1", "tasks.t.timeout: expected a duration"),
             ("timeout = nan", "tasks.t.timeout: expected a duration"),
-            ("timeout = inf", "tasks.t.timeout: expected a duration"),
+            ("timeout = inf", "tasks.t.timeout: expected at most 1000000000 seconds, got Infinity"),
             ("timeout = true", "tasks.t.timeout: expected a duration"),
             ("timeout = '10'", "tasks.t.timeout: expected a duration"),
             ("timeout = 1979-05-27", "tasks.t.timeout: expected a duration"),
@@ -336,7 +336,9 @@ class TestFaults:
     def test_a_huge_matrix_is_refused_before_it_is_made(self, faults):
         values = ",".join(map(str, range(100)))
         text = in_task("matrix={" + ",".join(f"a{n}=[{values}]" for n in range(9)) + "}")
-        assert faults(text) == ["3: tasks.t.matrix: has more than 10000 combinations"]
+        assert faults(text) == [
+            "3: tasks.t.matrix: a file can't have more than 10000 combinations of matrices, those of its includes counted"
+        ]
 
     def test_two_tasks_of_one_name_are_refused(self, faults):
         text = "[tasks.t]\nrun='true'\nmatrix={a=['1']}\n[tasks.t-1]\nrun='true'\n"
@@ -390,7 +392,7 @@ class TestFaults:
             ("a = " + "1" * 5000, "not valid TOML: "),
             (
                 "[tasks.t]\nretries = 0x" + "f" * 5000,
-                "2: tasks.t.retries: expected a whole number, 0 or more, got a very",
+                "2: tasks.t.retries: expected at most 9223372036854775807, got a very",
             ),
             ("[tasks.t.env]\nA." + "a." * 3000 + "a = 1", "2: a key is nested more than 100 deep"),
             ("[tasks.t.env]\nA." + "a." * 90 + "a = 1", "tasks.t.env.A: expected a string, got "),
@@ -537,7 +539,7 @@ def test_durations_are_read_with_units():
         86400,
         5400,
     ]
-    assert [parse_duration(text) for text in ("", "m", "10 m", "1x", "-1s", "٣s", "1e3", "9999999999d")] == [None] * 8
+    assert [parse_duration(text) for text in ("", "m", "10 m", "1x", "-1s", "٣s", "1e3")] == [None] * 7
     assert [parse_duration(text) for text in (".3", ".5s", "2.", "1.h", "1m.5s")] == [0.3, 0.5, 2, 3600, 60.5]
     assert [parse_duration(text) for text in (".", ".s", "1..5s", "1.5.5")] == [None] * 4
 

@@ -162,7 +162,7 @@ def test_a_procfile_s_processes_are_never_restarted_and_essential(write):
         ("live = { http = 'x', status = 9 }", "a status code"),
         ("restart = 'unless-stopped'", '"never", "on-failure", "always"'),
         ("restart = { max-restart = 3 }", "did you mean 'max-restarts'?"),
-        ("restart = { jitter = 3 }", "a share from 0 to 1"),
+        ("restart = { jitter = 101 }", "a share from 0 to 100"),
         ("replicas = -1", "a whole number, 0 or more"),
         ("essential = 1", "true or false"),
         ("retries = 3", "that is for tasks"),

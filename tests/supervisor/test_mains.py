@@ -248,7 +248,7 @@ async def numbers():
         ({"command": "web", "ready": Probe.file("x", successes=61)}, "ready can't make the unit ready before 1 min"),
         ({"command": "web", "ready": Probe.file("x", successes=3, period=30)}, "ready can't make the unit ready"),
         ({"command": "web", "restart": "always"}, "restart must be a RestartPolicy"),
-        ({"command": "web", "replicas": -1}, "replicas must be 0 or more"),
+        ({"command": "web", "replicas": -1}, "replicas must be 0 to 10000"),
         ({"command": "web", "essential": 1}, "essential must be True or False"),
         ({"command": "web", "args": "-v"}, "args must be a list"),
         ({"command": ""}, "command must not be empty"),

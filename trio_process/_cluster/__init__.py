@@ -11,13 +11,14 @@ from .channels import (
     python_argv,
 )
 from .crew import Crew, Launcher
-from .messages import Hello
+from .messages import MOST_SLOTS, Hello
 from .remote import RemoteBackend
 from .serving import AgentServer
 from .session import Channel
 from .tls import client_context, server_context
 
 __all__ = [
+    "MOST_SLOTS",
     "Agent",
     "AgentServer",
     "AgentState",

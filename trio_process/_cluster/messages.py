@@ -24,6 +24,9 @@ Size = Annotated[int, range(2**63)]
 ExitCode = Annotated[int, range(-127, 256)]
 SignalNumber = Annotated[int, range(65)]
 
+MOST_SLOTS: Final = 2**31 - 1
+"""The most slots that an agent can offer: a `Count`."""
+
 SurvivorRow = tuple[int, str, str]
 """The fields of a `Survivor`: an array in JSON."""
 
@@ -187,10 +190,11 @@ Message = (
 _CLASSES: Final[dict[str, Any]] = {message.__name__: message for message in get_args(Message)}
 
 _INTEGERS: Final = range(-(2**63), 2**63)
+_SIZES: Final = range(2**63)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (float, int) and 0 <= value < float("inf")
+    return value >= 0 if type(value) is float else type(value) is int and value in _SIZES
 
 
 def _is_integer(value: Any) -> bool:

@@ -58,7 +58,7 @@ from .options import (
     shown_path,
     with_stdin_pipe,
 )
-from .restart import RestartMode, RestartPolicy, Restarts
+from .restart import MOST_JITTER, RestartMode, RestartPolicy, Restarts
 from .result import (
     AgentLostError,
     CommandFailedError,
@@ -134,6 +134,7 @@ __all__ = [
     "MASK",
     "MAX_LINE",
     "MAX_PID",
+    "MOST_JITTER",
     "NO_LOCKS",
     "P_PIDFD",
     "START_SLACK",

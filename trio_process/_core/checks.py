@@ -33,6 +33,17 @@ class FrozenDict(dict[str, Any]):
 _Item = TypeVar("_Item")
 
 _ONE_BY_ONE: Final = "; the command and its arguments are given one by one, not as a list"
+LARGEST: Final = 2**63 - 1
+"""The largest whole number: it fits into 64 bits, as a number of TOML does, and everything here can calculate with it."""
+
+MOST: Final = 10_000
+"""How many replicas, agents, or combinations of a matrix one option may ask for: they are made in one go, in seconds."""
+
+LONGEST: Final = 10**9
+"""The longest duration in a file, and the longest delay before a restart, in seconds: 31 years."""
+
+_LONGEST_SHOWN: Final = 80
+_MOST_DIGITS: Final = 4300  # Python converts no more by default (sys.set_int_max_str_digits)
 NOTHING: Final = FrozenDict()
 """The mapping that is meant where none is given: a dict of its own for each option would take 64 bytes."""
 
@@ -42,12 +53,24 @@ def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]
     return frozenset(mapping.items())
 
 
-def seconds(option: str, value: object, *, positive: bool = False) -> float:
-    """Return a duration in seconds: a number, not negative (above 0 with `positive`), `inf` allowed."""
+def shown_number(value: object) -> str:
+    """Return a value that should have been a number, for an error: Python refuses to write one of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number with thousands of digits"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def seconds(option: str, value: object, *, positive: bool = False, most: float = math.inf) -> float:
+    """Return a duration in seconds: a number, not negative (above 0 with `positive`), at most `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - not a number
         raise bad_option(option, f"must be a number of seconds, got {value!r}")
     if value < 0 or (positive and value == 0):
-        raise bad_option(option, f"must be {'more than 0' if positive else '0 or more'} seconds, got {value!r}")
+        least = "more than 0" if positive else "0 or more"
+        raise bad_option(option, f"must be {least} seconds, got {shown_number(value)}")
+    if value > most:
+        raise bad_option(option, f"must be at most {most} seconds, got {shown_number(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -56,15 +79,26 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float:
         ) from None
 
 
-def whole(option: str, value: object, *, least: int = 0, infinite: bool = False) -> int | float:
-    """Return a whole number of at least `least`; with `infinite`, `math.inf` is allowed."""
+def whole(option: str, value: object, *, least: int = 0, most: int = LARGEST, infinite: bool = False) -> int | float:
+    """Return a whole number from `least` to `most`; with `infinite`, `math.inf` is allowed."""
     if infinite and value == math.inf:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_option(option, f"must be a whole number{' or math.inf' if infinite else ''}, got {value!r}")
-    if value < least:
-        raise bad_option(option, f"must be {least} or more, got {value!r}")
-    return value
+    if least <= value <= most:
+        return value
+    bound = f"{least} or more" if value < least else f"at most {most}"
+    expected = bound if most == LARGEST else f"{least} to {most}"
+    hint = "; use math.inf for no limit" if infinite and value > most else ""
+    raise bad_option(option, f"must be {expected}, got {shown_number(value)}{hint}")
+
+
+def written(option: str, text: str, *, least: int = 0, most: int = LARGEST) -> int:
+    """Return the whole number, from `least` to `most`, that a text of decimal digits stands for."""
+    if not (text.isascii() and text.isdecimal()):
+        raise bad_option(option, f"must be a whole number, got {text!r}")
+    number = int(text) if len(text) <= _MOST_DIGITS else 10**_MOST_DIGITS
+    return int(whole(option, number, least=least, most=most))
 
 
 def flag(option: str, value: object) -> bool:

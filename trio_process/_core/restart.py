@@ -13,6 +13,9 @@ from .enums import member
 from .errors import ProgramNotFoundError, RestartLimitError, bad_option
 from .text import in_seconds, short_repr
 
+MOST_JITTER: Final = 100
+"""The largest jitter."""
+
 GOOD_RUN: Final = 10.0
 """The shortest run, in seconds, that counts as a good one (process-compose and supervisord's `startsecs` take 1 to 10)."""
 
@@ -39,9 +42,9 @@ class RestartPolicy:
         max_restarts: How many restarts are allowed in `within` seconds; one more raises `RestartLimitError`.
         within: The window for `max_restarts`, in seconds.
         backoff: Seconds before the first restart; the delay doubles with each further one.
-        backoff_max: The longest delay, in seconds.
+        backoff_max: The longest delay, in seconds: at most 10**9.
         jitter: A random share of the delay, up to this fraction, is added to it, so that many daemons don't restart in
-            step.
+            step; at most 100.
 
     Raises:
         OptionError: An option is invalid; the message names it.
@@ -67,8 +70,9 @@ class RestartPolicy:
         checks.whole("max_restarts", self.max_restarts, infinite=True)
         checks.seconds("within", self.within, positive=True)
         for option in ("backoff", "backoff_max"):
-            if checks.seconds(option, getattr(self, option)) == math.inf:
+            if getattr(self, option) == math.inf:
                 raise bad_option(option, "must be finite; RestartPolicy.never() is for no restart at all")
+            checks.seconds(option, getattr(self, option), most=checks.LONGEST)
         _share("jitter", self.jitter)
 
     @classmethod
@@ -158,7 +162,8 @@ class Restarts:
             self._recent = tuple([at for at in self._recent if at > now - policy.within])
         if len(self._recent) >= policy.max_restarts:
             raise RestartLimitError(self._storm(failure)) from failure
-        self._recent += (now,)
+        if policy.max_restarts != math.inf:
+            self._recent += (now,)
         self.delay = min(policy.backoff_max, 2 * self.delay if self.delay else policy.backoff)
         return self.delay * (1 + policy.jitter * chance)
 
@@ -181,8 +186,9 @@ class Restarts:
 
 
 def _share(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise bad_option(option, f"must be a share of the delay, 0 or more, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_JITTER:
+        got = checks.shown_number(value)
+        raise bad_option(option, f"must be a share of the delay, 0 to {MOST_JITTER}, got {got}")
 
 
 def _is_final(failure: Exception) -> bool:

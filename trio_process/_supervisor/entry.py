@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Protocol, final
+from operator import attrgetter
+from typing import Final, Protocol, final
 
 from .._core import UnitFailedError
 from .replicas import Replica
 from .spec import UnitSpec
+
+_number: Final = attrgetter("number")
 
 
 class Holder(Protocol):
@@ -50,13 +54,21 @@ class Entry:
 
     def replica(self, number: int) -> Replica | None:
         """Return the replica with that number, None if there is none."""
-        return next((replica for replica in self.replicas if replica.number == number), None)
+        place, known = self._find(number)
+        return self.replicas[place] if known else None
 
     def put(self, replica: Replica) -> None:
         """Add a replica, in the place of an earlier one with its number."""
-        others = [other for other in self.replicas if other.number != replica.number]
-        self.replicas = tuple(sorted([*others, replica], key=lambda each: each.number))
+        place, known = self._find(replica.number)
+        self.replicas = (*self.replicas[:place], replica, *self.replicas[place + known :])
 
     def discard(self, replica: Replica) -> None:
         """Remove a replica, unless another one has its number now."""
-        self.replicas = tuple([other for other in self.replicas if other is not replica])
+        place, _ = self._find(replica.number)
+        if self.replicas[place : place + 1] == (replica,):
+            self.replicas = self.replicas[:place] + self.replicas[place + 1 :]
+
+    def _find(self, number: int) -> tuple[int, bool]:
+        """Return the place of a number in the order, and whether a replica has it."""
+        place = bisect_left(self.replicas, number, key=_number)
+        return place, self.replicas[place : place + 1] != () and self.replicas[place].number == number

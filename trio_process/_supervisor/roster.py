@@ -8,7 +8,7 @@ from typing import Final, TypeVar, final
 
 import trio
 
-from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, enter_deadline, nearest
+from .._core import ProcessError, ProcessNotFoundError, ShutdownDeadline, checks, enter_deadline, nearest
 from .._process import ManagedProcess, Service
 from .entry import Entry
 from .events import UnitChanged
@@ -112,7 +112,7 @@ class Roster:
         entry, number = self.entries.get(name), 1
         if entry is None:
             base, _, digits = str(name).rpartition(".")
-            if digits.isascii() and digits.isdecimal():
+            if digits.isascii() and digits.isdecimal() and len(digits) <= len(str(checks.MOST)):
                 entry, number = self.entries.get(base), int(digits)
         found = None if entry is None else entry.replica(number)
         if found is None or found.name != name:

@@ -100,7 +100,7 @@ class UnitSpec:
         start_timeout: Seconds that it may take to become ready.
         restart: When it is restarted.
         essential: Whether its end cancels the body of the supervisor's block, and stops all units.
-        replicas: How many replicas run.
+        replicas: How many replicas run, at most 10,000.
         enabled: Whether it is started with the supervisor; else only by `start` or `hold`, or for a unit that needs it.
         env: As in `RunOptions`; each process also gets `TRIO_PROCESS_REPLICA`, its number from 1.
         stdin: As in `RunOptions`; None for a pipe.
@@ -173,7 +173,7 @@ class UnitSpec:
             raise bad_option("restart", f"must be a RestartPolicy, got {self.restart!r}; write RestartPolicy.always()")
         checks.flag("essential", self.essential)
         checks.flag("enabled", self.enabled)
-        checks.whole("replicas", self.replicas)
+        checks.whole("replicas", self.replicas, most=checks.MOST)
         options = self._checked_options()
         if options is not None:
             for option in PROCESS_OPTIONS:

@@ -193,7 +193,7 @@ class Supervisor(Block):
 
         Args:
             name: The unit.
-            replicas: The new number, 0 or more.
+            replicas: The new number, 0 to 10,000.
 
         Raises:
             UnitFailedError: A replica can't become ready.

@@ -224,7 +224,7 @@ async def _knock(address: str) -> None:
         try:
             with trio.move_on_after(_CONNECT):
                 await (await trio.open_tcp_stream(host.strip("[]"), int(port))).aclose()
-        except (OSError, UnicodeError, OverflowError) as error:  # a host or a port that can't be, too
+        except (OSError, ValueError, OverflowError) as error:  # a host or a port that can't be, too
             why = error
             await trio.sleep(pause)  # it may be about to listen
         else:

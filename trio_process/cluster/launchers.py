@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from .._cluster import Agent, Crew, Launcher, open_command, python_argv
+from .._cluster import MOST_SLOTS, Agent, Crew, Launcher, open_command, python_argv
 from .._core import ClusterError, OptionError, bad_option, checks
 
 START_TIMEOUT: Final = 60.0
@@ -54,13 +54,13 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
     """Return a launcher of agents on this machine: separate processes, each with a guardian of its own.
 
     Args:
-        count: How many agents.
+        count: How many agents, at most 10,000.
         slots: How many processes each agent offers to run at the same time; None for the number of processors that it may
             use.
 
     >>> launcher = local_agents(2, slots=4)
     """
-    checks.whole("count", count, least=1)
+    checks.whole("count", count, least=1, most=checks.MOST)
     argv = (*python_argv(), *_slots(slots))
     commands = tuple([(f"local-{number}", os.uname().nodename, argv) for number in range(1, count + 1)])
     return CommandLauncher(commands, lambda status, words: True)  # noqa: ARG005 - the command is the agent
@@ -159,4 +159,4 @@ def _quoted(word: str) -> str:
 
 
 def _slots(slots: int | None) -> tuple[str, ...]:
-    return () if slots is None else ("--slots", str(checks.whole("slots", slots, least=1)))
+    return () if slots is None else ("--slots", str(checks.whole("slots", slots, least=1, most=MOST_SLOTS)))

@@ -99,7 +99,7 @@ def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, 
     The jobs wait in the queue like any others. Slurm's choice of nodes, time limits and preemption apply.
 
     Args:
-        count: How many agents.
+        count: How many agents, at most 10,000.
         *srun_options: Options of each job: ``"-c4"``, ``"--mem=8G"``, ``"--gres=gpu:1"``, ``"--time=2:00:00"``.
         python: The Python on the nodes that has this package; None for this one, on a shared file system.
         connect_back: Whether agents call back by TCP, which is faster than srun's own streams; neither is encrypted. If no
@@ -107,7 +107,7 @@ def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, 
 
     >>> launcher = slurm_agents(2, "-c4", "--mem=8G")
     """
-    checks.whole("count", count, least=1)
+    checks.whole("count", count, least=1, most=checks.MOST)
     checks.flag("connect_back", connect_back)
     for option in srun_options:
         if not option.startswith("-"):

@@ -44,7 +44,7 @@ def check_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
-        raise OptionError(f"takes http://HOST:PORT/PATH, got {url!r}")
+        raise OptionError(f"takes http://HOST:PORT/PATH, the port from 1 to 65535, got {url!r}")
     return url
 
 
@@ -55,7 +55,7 @@ def check_tcp(address: str) -> str:
     except OptionError:
         parsed = None
     if parsed is None or parsed.path:
-        raise OptionError(f"takes HOST:PORT or :PORT, got {address!r}")
+        raise OptionError(f"takes HOST:PORT or :PORT, the port from 1 to 65535, got {address!r}")
     return address
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from ..._core import ClusterError, Core, OptionError, open_scope
+from ..._core import ClusterError, Core, OptionError, checks, open_scope
 from ..._process import ManagedProcess, Service, ServiceOptions
 from ..output import print_error
 
@@ -53,9 +53,10 @@ def parse_executor(text: str) -> Launcher | None:
 
 
 def _count(text: str, number: str) -> int:
-    if not (number.isascii() and number.isdecimal() and int(number)):
-        raise OptionError(f"--executor must be {_FORMS}, got {text!r}: {number!r} is not a number of agents")
-    return int(number)
+    try:
+        return checks.written("the number of agents", number, least=1, most=checks.MOST)
+    except OptionError as error:
+        raise OptionError(f"--executor must be {_FORMS}, got {text!r}: {error}") from None
 
 
 def _words(text: str, options: str) -> list[str]:

@@ -20,7 +20,7 @@ import trio
 from click.shell_completion import CompletionItem
 
 from ..._control import ControlClient, ControlError
-from ..._core import OptionError, PipelineError, ProcessError
+from ..._core import OptionError, PipelineError, ProcessError, checks
 from ..._pipeline import read_pipeline
 from ..find import NAMES, find_file
 from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
@@ -281,10 +281,10 @@ def scale(counts: tuple[str, ...], file: Path | None, timeout: float | None) -> 
     with reported():
         wanted: dict[str, int] = {}
         for count in counts:
-            found = re.fullmatch(r"(.+)=([0-9]{1,6})", count, re.ASCII)
+            found = re.fullmatch(r"(.+)=([0-9]+)", count, re.ASCII)
             if found is None:
                 raise OptionError(f"write SERVICE=N, as in web=3; got {count!r}")
-            wanted[found[1]] = int(found[2])
+            wanted[found[1]] = checks.written(f"the number of replicas of {found[1]!r}", found[2], most=checks.MOST)
         failures = _request(file, lambda client: ServiceRequests(client, timeout).scale(wanted))
         sys.exit(_FAILED if failures else 0)
 

@@ -36,12 +36,11 @@ def parse_since(text: str) -> float:
     if ago is not None:
         return datetime.now(UTC).timestamp() - ago
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).timestamp()  # a time without a zone is local
+    except (ValueError, OverflowError):  # also a time that is out of range in another zone
         raise OptionError(
             f"--since takes a duration (90s, 10m, 2h) or a time (2026-11-29T12:00:00), got {text!r}"
         ) from None
-    return moment.timestamp()  # a time without a zone is local
 
 
 async def follow_logs(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..._core import OptionError, RunOptions, bad_option
+from ..._core import OptionError, RunOptions, bad_option, checks
 from ..._pipeline import RunSpec
 from ..problem import Problem, invalid
 from .schema import ENVIRONMENT, FLAG, NAME, NUMBERS, SECONDS, TEXT, TEXTS, Schema, record
 
-_WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
+_WHOLE: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": checks.LARGEST}
 _SHARED: Final[Mapping[str, Schema]] = {
     "command": NAME,
     "args": TEXTS,
@@ -52,7 +52,7 @@ SPEC: Final = record(
         "allowFailure": FLAG,
         "retries": _WHOLE,
         "retryDelay": SECONDS,
-        "weight": {"type": "integer", "minimum": 1},
+        "weight": {"type": "integer", "minimum": 1, "maximum": checks.LARGEST},
     },
     "name",
     "command",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
+from ..._core import checks
 from ..gate import Access, Need
 from ..live import MAX_LINES, Plane, serve_events, serve_hold
 from ..message import Answer, Request, encode
@@ -111,7 +112,7 @@ def _services() -> list[Route]:
         "tag": "logs",
     }
     api = services
-    replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": 1000}}, "replicas")
+    replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": checks.MOST}}, "replicas")
     return [
         _route("GET", "/services", READ, "List the services, each replica separately.", api.list_services, result=_ROWS,
                tag="services", statuses=(503,)),

@@ -6,8 +6,7 @@ import math
 import re
 from typing import Final
 
-LARGEST: Final = 10**9
-"""The largest number accepted, in seconds or any other unit: a larger one is a typing error, and floats stay exact below it."""
+from ..._core import checks
 
 _NUMBER: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 DURATION_PATTERN: Final = rf"(?:{_NUMBER}(?:ms|s|m|h|d))+"
@@ -24,12 +23,8 @@ def parse_duration(text: str) -> float | None:
     90.0
     """
     if re.fullmatch(_NUMBER, text, re.ASCII):
-        return _in_range(float(text))
+        return float(text)
     if not re.fullmatch(DURATION_PATTERN, text):
         return None
-    return _in_range(math.fsum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text)))
-
-
-def _in_range(number: float) -> float | None:
-    """Return a number that is neither negative nor implausibly large; else None."""
-    return number if 0 <= number <= LARGEST else None
+    parts = [float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text)]
+    return math.fsum(parts) if max(parts) <= checks.LONGEST else math.inf  # the sum of large ones may overflow

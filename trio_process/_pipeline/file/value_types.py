@@ -8,8 +8,8 @@ from typing import Any, Final, final
 
 import attrs
 
-from ..._core import dumps, nearest
-from .durations import DURATION_PATTERN, LARGEST, parse_duration
+from ..._core import checks, dumps, nearest
+from .durations import DURATION_PATTERN, parse_duration
 
 Report = Callable[..., None]
 """Called as ``report(text, *where)`` for each fault; `where` are the keys and indices below the value."""
@@ -140,26 +140,40 @@ def _variables(value: object, report: Report) -> Any:
     return dict(value) if good else None
 
 
-def _seconds(value: object, _report: Report, *, positive: bool = False) -> Any:
+def _seconds(value: object, report: Report, *, positive: bool = False) -> Any:
     if isinstance(value, str):
         found = None if value.isdecimal() else parse_duration(value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST:
-        found = float(value)
     else:
-        found = None
-    return WRONG if found is None or (positive and found == 0) else found
+        found = value if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+    if found is None or (positive and found == 0):
+        return WRONG
+    if found > checks.LONGEST:  # a typing error
+        report(f"expected at most {checks.LONGEST} seconds, got {quoted(value)}")
+        return None
+    return float(found)
 
 
 def _positive_seconds(value: object, report: Report) -> Any:
     return _seconds(value, report, positive=True)
 
 
-def _whole(least: int) -> Callable[[Any, Report], Any]:
-    def read(value: object, _report: Report) -> Any:
-        right = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
-        return value if right else WRONG
+def count(least: int, most: int = checks.LARGEST) -> Kind:
+    """Return the type of a whole number from `least` to `most`."""
 
-    return read
+    def read(value: object, report: Report) -> Any:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            return WRONG
+        return _limited(value, report, most)
+
+    expected = f"a whole number, {least} or more"
+    return Kind(expected=expected, read=read, schema={"type": "integer", "minimum": least, "maximum": most})
+
+
+def _limited(value: int, report: Report, most: int, *where: str | int) -> int | None:
+    if value > most:
+        report(f"expected at most {most}, got {quoted(value)}", *where)
+        return None
+    return value
 
 
 def _flag(value: object, _report: Report) -> Any:
@@ -183,6 +197,7 @@ def _matrix(value: object, report: Report) -> Any:
         return WRONG
     good = True
     for name, choices in value.items():
+        first: dict[object, int] = {}
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             report("the name of a matrix value is made of letters, digits, '_' and '-'", name)
             good = False
@@ -193,9 +208,10 @@ def _matrix(value: object, report: Report) -> Any:
         for index, choice in enumerate(choices):
             if isinstance(choice, bool) or not isinstance(choice, (str, int)) or choice == "":
                 report(f"expected a string or a whole number, got {quoted(choice)}; write it in quotes", name, index)
-            elif isinstance(choice, int) and abs(choice) > LARGEST:
-                report(f"expected a string or a whole number, got {quoted(choice)}", name, index)
-            elif choice in choices[:index]:
+            elif isinstance(choice, int) and abs(choice) > checks.LARGEST:
+                largest = checks.LARGEST
+                report(f"expected a whole number from -{largest} to {largest}, got {quoted(choice)}", name, index)
+            elif first.setdefault(choice, index) != index:
                 report(f"{quoted(choice)} stands in this list twice", name, index)
             elif isinstance(choice, int) or _without_nul(choice, report, name, index) is not None:
                 continue
@@ -205,7 +221,7 @@ def _matrix(value: object, report: Report) -> Any:
 
 _DURATION_SCHEMA: Final = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": LARGEST},
+        {"type": "number", "minimum": 0, "maximum": checks.LONGEST},
         {"type": "string", "pattern": f"^{DURATION_PATTERN}$"},
     ]
 }
@@ -236,18 +252,13 @@ DURATION: Final = Kind(
 POSITIVE_DURATION: Final = Kind(
     expected='a duration of more than 0: seconds such as 600, or a text such as "10m"',
     read=_positive_seconds,
-    schema={"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST}, _DURATION_SCHEMA["anyOf"][1]]},
+    schema={
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": checks.LONGEST}, _DURATION_SCHEMA["anyOf"][1]]
+    },
 )
-COUNT: Final = Kind(
-    expected="a whole number, 0 or more",
-    read=_whole(0),
-    schema={"type": "integer", "minimum": 0, "maximum": LARGEST},
-)
-WEIGHT: Final = Kind(
-    expected="a whole number, 1 or more",
-    read=_whole(1),
-    schema={"type": "integer", "minimum": 1, "maximum": LARGEST},
-)
+COUNT: Final = count(0)
+WEIGHT: Final = count(1)
+REPLICAS: Final = count(0, checks.MOST)
 FLAG: Final = Kind(expected="true or false", read=_flag, schema={"type": "boolean"})
 CODES: Final = Kind(
     expected="a list of exit codes such as [0, 5]",
@@ -267,7 +278,12 @@ MATRIX: Final = Kind(
         "propertyNames": {"pattern": "^[A-Za-z0-9_-]+$"},
         "additionalProperties": {
             "type": "array",
-            "items": {"anyOf": [_FILLED_STRING, {"type": "integer"}]},
+            "items": {
+                "anyOf": [
+                    _FILLED_STRING,
+                    {"type": "integer", "minimum": -checks.LARGEST, "maximum": checks.LARGEST},
+                ]
+            },
             "minItems": 1,
             "uniqueItems": True,
         },
@@ -310,6 +326,8 @@ def _limits(value: object, report: Report) -> Any:
             report(f'expected a whole number, "unlimited", or [soft, hard], got {quoted(given)}', name)
         elif numbers[1] != -1 and (numbers[0] == -1 or numbers[0] > numbers[1]):
             report(f"the soft limit is above the hard one, got {quoted(given)}", name)
+        elif max(numbers) > checks.LARGEST:
+            report(f'expected at most {checks.LARGEST}, or "unlimited", got {quoted(given)}', name)
         else:
             found[name] = (numbers[0], numbers[1])
     return found if len(found) == len(value) else None
@@ -324,17 +342,22 @@ def _resources(value: object, report: Report) -> Any:
             report(f"unknown resource{nearest(name, _RESOURCES) or '; known: cpus, memory, gpus'}", name)
             continue
         number = _bytes(given) if name == "memory" else given
-        if type(number) is not int or not _RESOURCES[name] <= number <= LARGEST**2:
+        if type(number) is not int or number < _RESOURCES[name]:
             expected = 'a size in bytes, or a text such as "8G"' if name == "memory" else "a whole number"
             report(f"expected {expected}, got {quoted(given)}", name)
+        elif number > checks.LARGEST:
+            report(f"expected at most {checks.LARGEST}, got {quoted(given)}", name)
         else:
             found[name] = number
     return found if len(found) == len(value) else None
 
 
 def _bytes(value: object) -> object:
-    match = re.fullmatch(r"([0-9]+)([KMGT])i?B?", value) if isinstance(value, str) else None
-    return value if match is None else int(match[1]) * 1024 ** ("KMGT".index(match[2]) + 1)
+    match = re.fullmatch(r"0*([0-9]+)([KMGT])i?B?", value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    number = int(match[1]) if len(match[1]) < len(str(checks.LARGEST)) else checks.LARGEST  # which is then too much
+    return number * 1024 ** ("KMGT".index(match[2]) + 1)
 
 
 def _env_files(value: object, report: Report) -> Any:
@@ -385,12 +408,15 @@ def _paths_by_name(value: object, report: Report) -> Any:
 
 
 def _user(value: object, report: Report) -> Any:
-    return value if type(value) is int and 0 <= value <= LARGEST * 4 else _filled(value, report)
+    return value if type(value) is int and 0 <= value < _NO_USER else _filled(value, report)
 
 
+_NO_USER: Final = 2**32 - 1  # as an unsigned number; with it, setuid(2) fails
 _PAIR: Final = 2
 _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
-_LIMIT_SCHEMA: Final = {"anyOf": [{"type": "integer", "minimum": -1}, {"const": "unlimited"}]}
+_LIMIT_SCHEMA: Final = {
+    "anyOf": [{"type": "integer", "minimum": -1, "maximum": checks.LARGEST}, {"const": "unlimited"}]
+}
 
 SIGNAL: Final = Kind(
     expected='the name of a signal such as "INT", or its number',
@@ -410,7 +436,7 @@ NICENESS: Final = Kind(
 USER: Final = Kind(
     expected="the name or the number of a user",
     read=_user,
-    schema={"anyOf": [_FILLED_STRING, {"type": "integer", "minimum": 0}]},
+    schema={"anyOf": [_FILLED_STRING, {"type": "integer", "minimum": 0, "maximum": _NO_USER - 1}]},
 )
 LIMITS: Final = Kind(
     expected="a table of limits such as { nofile = 4096 }",
@@ -429,14 +455,14 @@ RESOURCES: Final = Kind(
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "cpus": {"type": "integer", "minimum": 1},
+            "cpus": {"type": "integer", "minimum": 1, "maximum": checks.LARGEST},
             "memory": {
                 "anyOf": [
-                    {"type": "integer", "minimum": 0},
+                    {"type": "integer", "minimum": 0, "maximum": checks.LARGEST},
                     {"type": "string", "pattern": "^[0-9]+[KMGT]i?B?$"},
                 ]
             },
-            "gpus": {"type": "integer", "minimum": 0},
+            "gpus": {"type": "integer", "minimum": 0, "maximum": checks.LARGEST},
         },
     },
 )

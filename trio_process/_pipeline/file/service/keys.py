@@ -23,7 +23,7 @@ _OWN: Final = (
     Key("start-timeout", value_types.POSITIVE_DURATION, "How long it may take to become ready.", default=False),
     Key("restart", service_types.RESTART, "When it is restarted.", default=False),
     Key("essential", value_types.FLAG, "Whether its end stops all services.", default=False),
-    Key("replicas", value_types.COUNT, "How many instances run.", default=False),
+    Key("replicas", value_types.REPLICAS, "How many instances run.", default=False),
     Key("enabled", value_types.FLAG, "Whether it is started with the others, and not only on request.", default=False),
 )
 SERVICE_KEYS: Final = {name: TASK_KEYS[name] for name in OF_TASKS} | {key.name: key for key in _OWN}

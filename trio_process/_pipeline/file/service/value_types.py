@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...._core import nearest
+from ...._core import MOST_JITTER, nearest
 from .. import value_types
 from ..value_types import WRONG, Kind, Report, quoted
 
@@ -35,9 +35,11 @@ POLICY: Final = {
     "backoff": value_types.DURATION,
     "backoff-max": value_types.DURATION,
     "jitter": Kind(
-        expected="a share from 0 to 1",
-        read=lambda value, _report: float(value) if type(value) in (int, float) and 0 <= value <= 1 else WRONG,
-        schema={"type": "number", "minimum": 0, "maximum": 1},
+        expected=f"a share from 0 to {MOST_JITTER}",
+        read=lambda value, _report: (
+            float(value) if type(value) in (int, float) and 0 <= value <= MOST_JITTER else WRONG
+        ),
+        schema={"type": "number", "minimum": 0, "maximum": MOST_JITTER},
     ),
 }
 
