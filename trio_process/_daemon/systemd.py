@@ -82,8 +82,8 @@ class Notifier:
     def stopping(self) -> None:
         """Report that the shutdown is in progress, and end the watchdog: TimeoutStopSec= limits the shutdown.
 
-        systemd would wait for pings until the process has exited, but checks may well fail during a shutdown, and blocks
-        around the daemon's may take long to end.
+        A ping that systemd gets after it has sent SIGTERM arms the watchdog anew, until the process has exited. But checks
+        may well fail during a shutdown, and blocks around the daemon's may take long to end.
         """
         self._stopping = True
         self._send("STOPPING=1\nWATCHDOG_USEC=0" if self.watchdog else "STOPPING=1")
