@@ -161,26 +161,32 @@ async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(ki
         assert await running.process.wait() == 0
 
 
+# nothing may happen to a process around the fork: its loop would take the news away from that of its parent (epoll(7))
 CANCELLED = """
+import trio.testing
+
 async def in_open(service):
     async with service.open("sleep", "60"):
+        begun.set()
         await trio.sleep_forever()
 
-async def stop(service):
-    await (await service.start("sh", "-c", "trap : TERM; echo ready; while :; do sleep 1; done")).stop(50)
+async def run(service):
+    begun.set()
+    await service.run("sleep", "60")
 
-TASKS = {
-    "open": in_open,
-    "run": lambda service: service.run("sleep", "60"),
-    "stop": stop,
-}
+async def stop(service):
+    process = await service.start("sh", "-c", "trap '' TERM; echo ready; exec sleep 60")
+    await process.wait_for_line("ready")
+    begun.set()
+    await process.stop(50)
 
 async def main():
+    global begun
+    begun = trio.Event()
     async with Service() as service, trio.open_nursery() as nursery:
-        nursery.start_soon(TASKS[sys.argv[1]], service)
-        while not service.list():
-            await trio.sleep(0)
-        await trio.sleep(0)  # it waits by now
+        nursery.start_soon({"open": in_open, "run": run, "stop": stop}[sys.argv[1]], service)
+        await begun.wait()
+        await trio.testing.wait_all_tasks_blocked()
         for way in "raise", "exit":
             pid = os.fork()
             if not pid:
