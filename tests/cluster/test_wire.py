@@ -140,7 +140,7 @@ MESSAGES = st.one_of(
     st.builds(
         messages.Failed, st.integers(1, 9), st.booleans(), TEXT, st.none() | st.integers(1, 99), st.none() | TEXT
     ),
-    st.builds(messages.Stop, st.integers(1, 9), st.floats(0, 1e9)),
+    st.builds(messages.Stop, st.integers(1, 9), st.floats(0)),
     st.builds(messages.Stuck, st.integers(1, 9), st.lists(st.tuples(st.integers(1, 9), TEXT, TEXT).map(list))),
     st.builds(messages.Leaving, TEXT),
     st.just(messages.Ping()),
@@ -228,7 +228,9 @@ def test_messages_are_the_same_whether_or_not_json_has_its_writer_in_c(monkeypat
         b'["Ping"]["Ping"]',
         b'["Nope"]',
         b'["Stop",1]',
-        b'["Stop",1,1e999]',
+        b'["Stop",1,NaN]',
+        b'["Stop",1,-1e999]',
+        b'["Stop",1,9223372036854775808]',
         b'["Stop",1,-1]',
         b'["Stop",true,1]',
         b'["Signal",1,65]',
