@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from invoke import invoke
 from support import wait_until
 
 from trio_process import (
+    Core,
     Daemon,
+    DaemonEntry,
     HealthServer,
     OptionError,
     PipelineError,
@@ -97,6 +100,10 @@ OF_NUMBERS = [
     (lambda n: HealthServer(":0", max_connections=n), "max_connections must be at most {largest}, got {}"),
     (RingBuffer, "size must be at most {largest}, got {}"),
     (lambda n: Runner(Service(), max_parallel=n), "max_parallel must be at most {largest}, got {}"),
+    (lambda n: run(stop_signal=n), "stop_signal must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {}"),
+    (lambda n: run(user=n), "user: there is no user {} on this machine"),
+    (lambda n: Probe.http("http://localhost:1", status=n), "status must be 100 to 599, got {}"),
+    (lambda n: DaemonEntry(code="a", daemon="b", pid=n), "pid must be 1 to 2147483647, got {}"),
 ]
 
 
@@ -161,6 +168,18 @@ async def test_as_many_replicas_as_are_allowed_come_up_at_once_and_can_be_looked
             with pytest.raises(ProcessNotFoundError):
                 supervisor[name]
     assert entered < 5
+
+
+@pytest.mark.parametrize("pid", [HUGE, ENDLESS], ids=["huge", "endless"])
+async def test_a_pid_that_no_process_can_have_is_that_of_no_process(pid):
+    async with Core(Service) as core:
+        with pytest.raises(ProcessNotFoundError, match="is not a running process of this service"):
+            await core.process.kill(pid=pid)
+        with pytest.raises(OptionError, match="pid must be a process id"):
+            core.service(Service).adopt(pid, datetime.now(UTC))
+        process = await core.service(Service).start("sleep", "1000")
+        with pytest.raises(OptionError, match="must be a signal"):
+            process.signal(pid)
 
 
 async def test_neither_scaling_nor_a_reload_makes_more_replicas_than_a_spec_may_have():

@@ -7,6 +7,7 @@ import signal as _signal
 from enum import StrEnum
 from typing import TypeVar
 
+from .checks import shown_number
 from .errors import bad_option
 
 
@@ -143,4 +144,4 @@ def signal_number(value: object, option: str = "signal") -> int:
             return int(found)
     elif isinstance(value, int) and not isinstance(value, bool) and value in _valid_signals():
         return int(value)
-    raise bad_option(option, f"must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {value!r}")
+    raise bad_option(option, f"must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {shown_number(value)}")

@@ -301,7 +301,9 @@ def find_user(user: object) -> Account:
     try:
         entry = pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
     except (KeyError, OverflowError, ValueError):
-        raise bad_option("user:", f"there is no user {user!r} on this machine (getent passwd lists them)") from None
+        raise bad_option(
+            "user:", f"there is no user {checks.shown_number(user)} on this machine (getent passwd lists them)"
+        ) from None
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
 

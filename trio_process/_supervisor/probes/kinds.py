@@ -118,7 +118,7 @@ class HttpKind:
             raise bad_option("status", f"must be a status code or a collection of them, got {self.status!r}")
         for code in wanted if not isinstance(wanted, range) else (wanted[0], wanted[-1]):
             if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
-                raise bad_option("status", f"must be 100 to 599, got {code!r}")
+                raise bad_option("status", f"must be 100 to 599, got {checks.shown_number(code)}")
         object.__setattr__(self, "status", wanted)
 
     def for_replica(self, replica: int) -> HttpKind:
