@@ -273,6 +273,43 @@ def slurm(slurm_conf, monkeypatch):
     return slurm_conf
 
 
+class SlurmNode:
+    """A node of the Slurm of the tests, which can fail and come back."""
+
+    def __init__(self, conf, name):
+        self.name = name
+        self._engine = Engine(conf.parent)
+        self._env = {"SLURM_CONF": str(conf)}
+
+    def fail(self):
+        """Kill its slurmd, and have Slurm give the node up, which it would do by itself after some ten seconds."""
+        os.killpg(int((self._engine.directory / f"slurmd-{self.name}.pid").read_text()), signal.SIGKILL)
+        update = ["scontrol", "update", f"NodeName={self.name}", "State=DOWN", "Reason=test"]
+        subprocess.run(update, check=True, timeout=PATIENCE)
+        assert self.state == "down"
+
+    def come_back(self):
+        """Start its slurmd again."""
+        slurmd = _need("slurmd")["slurmd"]
+        self._engine.daemon(f"slurmd-{self.name}", slurmd, "-D", "-N", self.name, env=self._env)
+        self._engine.until(lambda: self.state == "idle", f"slurmd on {self.name}")
+
+    @property
+    def state(self):
+        """Its state, as sinfo(1) shows it."""
+        command = ["sinfo", "-h", "-n", self.name, "-o", "%T"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.strip()
+
+
+@pytest.fixture
+def slurm_node(slurm):
+    """Return a node that may fail in the test; it has come back at the end."""
+    node = SlurmNode(slurm, "n1")
+    yield node
+    if node.state != "idle":
+        node.come_back()
+
+
 @pytest.fixture
 def slurm_launcher(slurm, warm_python):
     """Return a launcher of one agent on Slurm."""

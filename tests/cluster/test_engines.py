@@ -21,7 +21,7 @@ from trio_process import (
     RunSpec,
     Secret,
 )
-from trio_process.cluster import AgentState, ClusterService
+from trio_process.cluster import AgentState, ClusterService, slurm_agents
 
 LIMIT = 120
 
@@ -172,6 +172,27 @@ async def test_a_step_that_was_lost_passes_elsewhere(two_agents, tmp_path):
         assert result.success
         assert [(one.attempts, one.output) for one in result.results] == [(2, "passed\n"), (1, "")]
         assert trio.current_time() - began < 30  # and not the heartbeat
+
+
+async def test_an_agent_of_a_node_that_failed_lives_on_until_the_node_is_back(slurm_node):
+    launcher = slurm_agents(1, "-c4", "--mem=200", f"-w{slurm_node.name}")
+    async with ClusterService(launcher, heartbeat=60) as cluster:
+        script = "trap 'echo bye; exit 3' TERM; sleep 600 & echo up $!; while :; do wait; done"
+        process = await cluster.start("sh", "-c", script)
+        child = int((await process.wait_for_line("up")).text.split()[1])
+        await trio.to_thread.run_sync(slurm_node.fail)
+        await wait_until(lambda: not queue())  # Slurm has given up the job, too
+        assert (await cluster.run("echo", "on")).output == "on\n"
+        assert cluster.agents[0].state is AgentState.UP
+        assert process.is_running
+        began = trio.current_time()
+        await trio.to_thread.run_sync(slurm_node.come_back)
+        with pytest.raises(AgentLostError, match="it left, as it got SIGTERM") as lost:
+            await process.wait()
+        assert trio.current_time() - began < 40  # and not the heartbeat
+        assert "bye" in lost.value.result.output
+        assert cluster.agents[0].state is AgentState.LEFT
+        await wait_gone(process.pid, child)
 
 
 async def test_a_frozen_agent_is_lost_after_the_heartbeat_and_kills_first_when_it_wakes(two_agents):
