@@ -1,4 +1,4 @@
-"""The resources that an agent may use on its host: processors, memory, GPUs; and the identity of the host."""
+"""The resources that an agent may use on its host: processors, memory, GPUs."""
 
 from __future__ import annotations
 
@@ -38,15 +38,6 @@ def usable_gpus() -> list[str]:
     return [
         name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip() not in ("", "-1")
     ]
-
-
-def place() -> str:
-    """Return the boot and the PID namespace: two processes for which these are equal see the same PIDs."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
 
 
 def _cgroup_settings(name: str) -> list[str]:

@@ -18,8 +18,7 @@ from typing import Final, final
 
 import trio
 
-from .._core import ClusterError, escape_controls, open_scope
-from .capacity import place
+from .._core import ClusterError, Viewpoint, escape_controls, open_scope
 from .link import WINDOW
 from .messages import Hello
 from .wire import MAGIC, PREAMBLE_LIMIT
@@ -89,7 +88,7 @@ class CommandChannel:
 
     def _is_the_agent(self, hello: Hello | None) -> bool:
         """Return whether the command is the agent itself, on this machine, and not an intermediary."""
-        return hello is not None and hello.pid == self._process.pid and hello.place == place() != ""
+        return hello is not None and hello.pid == self._process.pid and hello.place == Viewpoint().place != ""
 
     async def died(self, hello: Hello | None) -> None:
         """Return once it is certain that the agent has ended."""

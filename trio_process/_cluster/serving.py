@@ -27,6 +27,7 @@ from .._core import (
     StdinNotAvailableError,
     Stdio,
     Stream,
+    Viewpoint,
     logger,
 )
 from .._process import (
@@ -41,7 +42,7 @@ from .._process import (
     ask_to_stop,
     process_of,
 )
-from .capacity import place, usable_gpus, usable_memory, usable_slots
+from .capacity import usable_gpus, usable_memory, usable_slots
 from .link import Inflow, Link
 from .messages import (
     Bye,
@@ -160,7 +161,7 @@ class AgentServer:
         return Hello(
             version=VERSION,
             host=os.uname().nodename,
-            place=place(),
+            place=Viewpoint().place,
             pid=os.getpid(),
             slots=usable_slots() if self._slots is None else self._slots,
             memory=usable_memory(),

@@ -104,6 +104,11 @@ class Viewpoint:
         return self._look(pid)[1] == identity.start
 
     @property
+    def place(self) -> str:
+        """The boot and the namespace, empty if they aren't known: processes for which it is equal see the same PIDs."""
+        return " ".join(self._here) if all(self._here) else ""
+
+    @property
     def _here(self) -> tuple[str, str]:
         if self._boot is None or self._namespace is None:
             self._boot, self._namespace = _read_boot(), _read_namespace()
