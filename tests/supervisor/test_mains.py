@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from pathlib import Path
 
 import pytest
 import trio
@@ -237,6 +238,8 @@ async def numbers():
         ({"command": "web", "settle": float("inf")}, "settle must be finite"),
         ({"command": "web", "settle": -1}, "settle must be 0 or more"),
         ({"command": "web", "start_timeout": 0}, "start_timeout must be more than 0"),
+        ({"command": "web", "replicas": 2, "log_file": "/"}, "log_file must be the path of a file, got '/'"),
+        ({"command": "web", "replicas": 2, "stdout": Path("/x/..")}, "stdout must be the path of a file"),
         ({"command": "web", "settle": 60}, "settle can't make the unit ready before 1 min 0 s, but start_timeout is"),
         ({"command": "web", "settle": 5, "start_timeout": 3}, "settle can't make the unit ready before 5 s"),
         ({"command": "web", "start_timeout": 0.1}, "settle can't make the unit ready before 100 ms"),

@@ -36,6 +36,7 @@ from .rules import UnitCondition
 
 REPLICA_VARIABLE: Final = "TRIO_PROCESS_REPLICA"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+_NUMBERED_PATHS: Final = ("log_file", "stdout", "stderr")
 _NUMBERED: Final = re.compile(r".*\.[0-9]+")
 
 
@@ -178,6 +179,8 @@ class UnitSpec:
         if options is not None:
             for option in PROCESS_OPTIONS:
                 put(self, option, getattr(options, option))
+        if self.replicas > 1:
+            self._check_paths()
         for option in ("ready", "live"):
             self._check_probe(option, getattr(self, option))
         self._check_start()
@@ -198,6 +201,13 @@ class UnitSpec:
             if getattr(self, option) != getattr(_PLAIN, option):
                 raise bad_option(option, f"is for a command; the unit {self.name!r} is an async function")
         return None
+
+    def _check_paths(self) -> None:
+        """Refuse paths without a name that the number of a replica could be inserted into."""
+        for option in _NUMBERED_PATHS:
+            path = getattr(self, option)
+            if isinstance(path, Path) and path.name in ("", ".."):
+                raise bad_option(option, f"must be the path of a file, got {str(path)!r}")
 
     def _check_probe(self, option: str, probe: Probe | None) -> None:
         if probe is None:
@@ -275,7 +285,7 @@ class UnitSpec:
             changes["stdin"] = Stdio.PIPE
         if replica > 1:
             changes["name"] = label
-            for option in ("log_file", "stdout", "stderr"):
+            for option in _NUMBERED_PATHS:
                 path = getattr(self, option)
                 if isinstance(path, Path):
                     changes[option] = path.with_name(f"{path.stem}.{replica}{path.suffix}")
