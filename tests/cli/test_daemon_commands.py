@@ -229,6 +229,7 @@ def test_ctrl_c_ends_the_question_for_health_with_130_and_no_word(shell: Shell) 
         ("--health-url", "file:///etc/passwd"),
         ("--health-url", "http://127.0.0.1:x/"),
         ("--tcp", ":0"),
+        ("--ready-line", "up\n"),
         ("--settle", "nan"),
         ("--settle", "30"),
         ("--settle", "1m"),

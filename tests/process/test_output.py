@@ -341,8 +341,8 @@ async def test_waiting_for_a_line_finds_the_first_captured_one():
             ) as caught:
                 await process.wait_for_line("never", timeout=0.05)
             assert "first" in str(caught.value)
-            for pattern in (b"first", re.compile(b"first"), None):
-                with pytest.raises(OptionError, match="pattern must be"):
+            for pattern in (b"first", re.compile(b"first"), None, "first\n", "fi\nrst"):
+                with pytest.raises(OptionError, match="pattern must "):
                     await process.wait_for_line(pattern)
             with pytest.raises(OptionError, match="timeout must be"):
                 await process.wait_for_line("first", timeout=-1)

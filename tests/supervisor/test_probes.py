@@ -312,6 +312,7 @@ async def test_a_probe_is_a_health_check(autojump_clock):
     [
         lambda: Probe.line(""),
         lambda: Probe.line(b"x"),
+        lambda: Probe.line("ready\n"),
         lambda: Probe.line(re.compile(b"x")),
         lambda: Probe.tcp("127.0.0.1"),
         lambda: Probe.tcp("unix:/x"),

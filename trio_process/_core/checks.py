@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, final
@@ -116,6 +117,17 @@ def text(option: str, value: object, *, empty: bool = True) -> str:
         raise bad_option(option, f"must not contain a NUL character, got {value!r}")
     if not value and not empty:
         raise bad_option(option, "must not be empty")
+    return value
+
+
+def pattern(option: str, value: object) -> str | re.Pattern[str]:
+    """Return what is looked for in lines: a str without a line break, or a compiled regular expression of text."""
+    if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
+        return value
+    if not isinstance(value, str):
+        raise bad_option(option, f"must be a str or a compiled regular expression, got {value!r}")
+    if "\n" in value:
+        raise bad_option(option, f"must not contain a line break, as no line does; got {value!r}")
     return value
 
 

@@ -285,8 +285,7 @@ class ManagedProcess(Unique):
             TimeoutError: No such line was written in time.
             CommandFailedError: The process ended before it wrote such a line.
         """
-        if not isinstance(getattr(pattern, "pattern", pattern), str) or not isinstance(pattern, (str, re.Pattern)):
-            raise bad_option("pattern", f"must be a str or a compiled regular expression, got {pattern!r}")
+        checks.pattern("pattern", pattern)
         limit = checks.seconds("timeout", timeout) if timeout is not None else math.inf
         await trio.lowlevel.checkpoint()
         return await _find_line(self, pattern, limit)

@@ -19,7 +19,7 @@ from ..state import explain
 from ..text import Duration, one_line
 from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
-from .readiness import check_tcp, check_url
+from .readiness import check_line, check_tcp, check_url
 from .start import Interrupted, check_startable
 from .start import start as start_daemon
 from .stop import reload_daemon, stop_daemon
@@ -86,7 +86,11 @@ def _errors_reported() -> Iterator[None]:
     help="Healthy when this URL answers with a success.",
 )
 @click.option(
-    "--ready-line", metavar="TEXT", default="", help="Healthy when the command has written a line with this text."
+    "--ready-line",
+    metavar="TEXT",
+    default="",
+    callback=_checked(check_line),
+    help="Healthy when the command has written a line with this text.",
 )
 @click.option(
     "--tcp",

@@ -48,6 +48,13 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_line(text: str) -> str:
+    """Return the text if a line can contain it, or raise an `OptionError`."""
+    if "\n" in text:
+        raise OptionError(f"takes text without a line break, as no line has one; got {text!r}")
+    return text
+
+
 def check_tcp(address: str) -> str:
     """Return the address if it can be connected to, or raise an `OptionError`."""
     try:

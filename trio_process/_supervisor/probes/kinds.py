@@ -77,12 +77,8 @@ class LineKind:
 
     @pattern.validator
     def _check(self, _: object, value: object) -> None:
-        if isinstance(value, str) and value:
-            return
-        if not isinstance(value, re.Pattern) or not isinstance(value.pattern, str):
-            raise OptionError(
-                f"a line is given as a text or a compiled regular expression of text, got {value!r}", option="pattern"
-            )
+        if not checks.pattern("pattern", value):
+            raise bad_option("pattern", "must not be empty")
 
     def matches(self, line: str) -> bool:
         """Return whether a line is the one."""
