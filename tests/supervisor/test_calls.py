@@ -318,8 +318,23 @@ async def test_a_hold_starts_and_the_last_one_stops(autojump_clock):
                 pass
             assert mail.ready
         assert mail.state is UnitState.STOPPED
-        await supervisor["db"].wait("stopped")
         assert len(starts(fake, "mail")) == 1
+
+
+async def test_a_hold_waits_for_the_end_of_dependencies_that_nothing_else_wants(autojump_clock):
+    units = [
+        unit("disk", enabled=False),
+        unit("db", enabled=False, after=["disk"]),
+        unit("cache", enabled=False),
+        unit("mail", enabled=False, after=["db", "cache"]),
+        unit("web", after=["net"]),
+        unit("net"),
+    ]
+    async with supervised(units, fake_service(disk=SLOW_STOP, db=SLOW_STOP)) as (supervisor, _, _):
+        async with supervisor.hold("mail"), supervisor.hold("web"):
+            await supervisor.start("cache")
+        assert {each.name for each in supervisor.units if each.state is UnitState.STOPPED} == {"disk", "db", "mail"}
+        assert {each.name for each in supervisor.units if each.ready} == {"cache", "web", "net"}
 
 
 async def test_a_hold_leaves_what_something_else_wants(autojump_clock):

@@ -10,9 +10,9 @@ import trio
 
 from .._core import UnitFailedError, note_failure
 from .entry import Entry
-from .requests import ask_needs
+from .requests import ask_needs, is_stopped
 from .roster import Roster
-from .rules import AT_REST, UnitState
+from .rules import UnitState
 from .unit import Unit
 
 
@@ -57,15 +57,11 @@ class Hold:
         return self._roster.first(entry).unit
 
     async def wait_stopped(self) -> None:
-        """Wait until the unit is stopped, unless it is still wanted for another reason."""
-        entry, name = self._entry, self._entry.spec.name
-
-        def check() -> bool | None:
-            if self._roster.is_wanted(name):
-                return True
-            return True if all([replica.state in AT_REST for replica in entry.replicas]) else None
-
-        await self._roster.until(check)
+        """Wait until the unit and its dependencies are stopped, except those that are wanted for another reason."""
+        roster = self._roster
+        needed = roster.graph.all_needs([self._entry.spec.name]) & roster.entries.keys()
+        replicas = [replica for name in needed for replica in roster.entries[name].replicas]
+        await roster.until(lambda: True if all(map(is_stopped, replicas)) else None)
 
     @asynccontextmanager
     async def block(self) -> AsyncIterator[Unit]:

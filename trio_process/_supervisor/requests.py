@@ -43,7 +43,7 @@ async def stop(roster: Roster, name: str) -> None:
             hold.end(roster.first(entry).failure("was stopped"))
     replicas = [replica for entry in entries for replica in entry.replicas]
     roster.refresh()
-    await roster.until(lambda: True if all(map(_is_stopped, replicas)) else None)
+    await roster.until(lambda: True if all(map(is_stopped, replicas)) else None)
     for replica in first.replicas:
         if replica.survivor is not None:
             raise replica.survivor
@@ -277,6 +277,6 @@ def _is_held_up(roster: Roster, replica: Replica, *states: UnitState) -> bool:
     return False
 
 
-def _is_stopped(replica: Replica) -> bool:
+def is_stopped(replica: Replica) -> bool:
     """Return whether a unit is at rest, or is wanted again, so that this stop has ended or never will."""
     return replica.state in AT_REST or replica.is_wanted

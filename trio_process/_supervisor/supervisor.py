@@ -205,8 +205,9 @@ class Supervisor(Block):
     def hold(self, name: str) -> AbstractAsyncContextManager[Unit]:
         """Return a context manager that keeps a unit running: it is ready inside the block.
 
-        Entering starts the unit if necessary. Leaving the last of its holds stops it, unless it is wanted for another
-        reason. Holds are counted, may be nested, and may be taken in any task.
+        Entering starts the unit if necessary. Leaving the last of its holds stops it and its dependencies, except those
+        that are wanted for another reason, and waits until they are stopped. Holds are counted, may be nested, and may
+        be taken in any task.
 
         Raises:
             UnitFailedError: On entering, the unit can't become ready. Inside, it ended for good or was stopped, and the
