@@ -780,9 +780,18 @@ def test_a_state_directory_or_address_that_can_not_be_used_is_named(site, option
     for address in ("nonsense", "127.0.0.1:99999"):
         done = site.run("up", *option, "--listen", address)
         assert (done.returncode, address in done.stderr, "Traceback" in done.stderr) == (2, True, False)
-    site.environment["XDG_STATE_HOME"] = str(site.directory / ("x" * 120))
+    (site.directory / "file").touch()
+    site.environment["XDG_STATE_HOME"] = str(site.directory / "file")
     done = site.run("up", *option)
-    assert (done.returncode, "is too long for a unix socket" in done.stderr) == (1, True)
+    assert (done.returncode, "set XDG_STATE_HOME to a directory" in done.stderr) == (1, True)
+
+
+def test_a_state_directory_may_have_a_long_path(site):
+    site.environment["XDG_STATE_HOME"] = str(site.directory / ("x" * 120) / ("y" * 120))
+    assert site.run("up", "-d", "--wait").returncode == 0
+    assert site.listed()["db"]["state"] == "ready"
+    done = site.run("down")
+    assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
 
 
 def test_the_background_says_why_it_can_not_listen(site):

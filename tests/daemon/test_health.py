@@ -13,10 +13,11 @@ from functools import partial
 import pytest
 import trio
 
-from trio_process._core import DaemonError, OptionError, ProcessError
+from trio_process._core import DaemonError, OptionError, ProcessError, socket_path
 from trio_process._daemon import HealthServer, parse_address, probe_health
 from trio_process._daemon.health import HealthChecks
 from trio_process._process import Service
+from trio_process._supervisor import Probe
 from trio_process.testing.hostile import connect, exchange
 
 
@@ -483,6 +484,32 @@ async def test_a_unix_socket_is_removed_at_the_end(tmp_path):
             assert server.addr == f"unix:{path}"
             assert await get(server.addr, "/health") == (200, "ok\n")
         assert not path.exists()
+
+
+@pytest.mark.parametrize("longer", [0, 1, 200])
+async def test_a_unix_socket_can_be_in_a_directory_with_a_long_path(longer, tmp_path, no_leaks):
+    directory = tmp_path / "d" / ("x" * max(1, 107 - len(f"{tmp_path}/d//h.sock") + longer))
+    path = directory / "h.sock"
+    assert len(str(path)) - 107 >= longer
+    with trio.fail_after(30):
+        assert not (await probe_health(f"unix:{path}", 5))[0]
+        for _ in range(2):  # the second one replaces a dead socket
+            async with HealthServer(f"unix:{path}") as server:
+                assert server.addr == f"unix:{path}"
+                assert await get(server.addr, "/health") == (200, "ok\n")
+                assert await probe_health(server.addr, 5) == (True, "")
+                assert await Probe.unix(path)() == (True, "")
+                with pytest.raises(DaemonError, match="another program"):
+                    async with HealthServer(f"unix:{path}"):
+                        pass
+            assert not path.exists()
+            with socket_path(str(path)) as short, socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(short)
+
+
+def test_a_unix_socket_whose_name_is_too_long_is_refused():
+    with pytest.raises(OptionError, match="the name of a unix socket has at most 82 bytes"):
+        HealthServer("unix:/tmp/" + "x" * 83 + "/" + "y" * 83)
 
 
 async def test_a_dead_unix_socket_makes_room_and_a_living_one_does_not(tmp_path):

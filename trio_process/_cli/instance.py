@@ -21,7 +21,7 @@ import trio
 
 from .._control import ControlClient, ControlError, ControlServer, add_route, serve_on_demand
 from .._core import DaemonError, PipelineError, ProcessError, remedy
-from .._daemon import LONGEST_UNIX_PATH, PIDFile, default_registry, read_pid
+from .._daemon import PIDFile, default_registry, read_pid
 from .._supervisor import Supervisor
 from .find import find_file
 from .state import check_owner, make_private, state_directory
@@ -65,18 +65,8 @@ class Instance:
 
     @property
     def address(self) -> str:
-        """The address of its control API.
-
-        Raises:
-            DaemonError: The path is too long for a unix socket.
-        """
-        path = self._path("sock")
-        if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
-            raise DaemonError(
-                f"{path} is too long for a unix socket (at most {LONGEST_UNIX_PATH} bytes); set XDG_STATE_HOME to a "
-                "shorter directory"
-            )
-        return f"unix:{path}"
+        """The address of its control API."""
+        return f"unix:{self._path('sock')}"
 
     def prepare(self) -> None:
         """Create the directory of its files.

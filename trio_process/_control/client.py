@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, final
 
 import trio
 
-from .._core import ProcessError, Secret, dumps, loads, open_scope
+from .._core import ProcessError, Secret, dumps, loads, open_scope, open_unix_stream
 from .._daemon import parse_destination
 
 _BASE: Final = "/api/process"
@@ -147,7 +147,7 @@ class ControlClient:
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         stream: trio.abc.Stream
         if self._address.path:
-            stream = await trio.open_unix_socket(self._address.path)
+            stream = await open_unix_stream(self._address.path)
         else:
             stream = await trio.open_tcp_stream(self._address.reachable_host, self._address.port)
         async with stream:

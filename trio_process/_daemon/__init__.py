@@ -2,7 +2,6 @@
 
 from .daemon import Daemon
 from .health import (
-    LONGEST_UNIX_PATH,
     Address,
     Answer,
     HealthCheck,
@@ -41,7 +40,6 @@ from .registry import (
 )
 
 __all__ = [
-    "LONGEST_UNIX_PATH",
     "Address",
     "Answer",
     "Daemon",

@@ -18,6 +18,8 @@ from typing import Final, Protocol
 
 import trio
 
+from .._core import open_unix_stream
+
 __all__ = [
     "ATTACKS",
     "Attack",
@@ -63,7 +65,7 @@ async def connect(addr: str, *, receive_buffer: int = 0) -> trio.SocketStream:
             are not read. 0 for the default.
     """
     if addr.startswith("unix:"):
-        return await trio.open_unix_socket(addr.removeprefix("unix:"))
+        return await open_unix_stream(addr.removeprefix("unix:"))
     host, _, port = addr.rpartition(":")
     host = host.strip("[]") or "localhost"
     if not receive_buffer:

@@ -1,4 +1,4 @@
-"""Facts from the operating system: processes and their identity, files and locks, forks, and which files to trust."""
+"""Facts from the operating system: processes and their identity, files and locks, forks, which files to trust, and long socket paths."""
 
 from .calls import P_PIDFD, ask_to_end, memory_file, pidfd_open, pidfd_send_signal
 from .cgroups import own_cgroups, read_cgroup
@@ -31,6 +31,7 @@ from .pids import (
     started_at,
     stopped_by,
 )
+from .sockets import fault_of_socket_path, open_unix_stream, socket_path
 from .trust import distrust, distrust_temporary_home, home_directory, is_temporary_home, user_name
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "distrust",
     "distrust_temporary_home",
     "end_fork",
+    "fault_of_socket_path",
     "forget_descriptor",
     "home_directory",
     "is_alive",
@@ -59,6 +61,7 @@ __all__ = [
     "make_directories",
     "memory_file",
     "open_regular",
+    "open_unix_stream",
     "own_cgroups",
     "own_descriptor",
     "parse_pid",
@@ -71,6 +74,7 @@ __all__ = [
     "read_uids",
     "remedy",
     "reopened",
+    "socket_path",
     "started_at",
     "stopped_by",
     "try_lock",

@@ -1,6 +1,6 @@
 """The HTTP server of /health and /ready, its checks, and the functions that probe it."""
 
-from .address import LONGEST_UNIX_PATH, Address, parse_address, parse_destination
+from .address import Address, parse_address, parse_destination
 from .checks import HealthCheck, HealthChecks
 from .cork import corked
 from .judge import judge, one_line, reason_of
@@ -22,7 +22,6 @@ from .serving import serving
 from .state import HealthState
 
 __all__ = [
-    "LONGEST_UNIX_PATH",
     "Address",
     "Answer",
     "HealthCheck",

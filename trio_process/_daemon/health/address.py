@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
-from ..._core import OptionError, bad_option
+from ..._core import OptionError, bad_option, fault_of_socket_path
 
 UNIX_PREFIX: Final = "unix:"
-LONGEST_UNIX_PATH: Final = 107
-"""What fits into `sun_path` with its NUL, in bytes (unix(7))."""
 
 
 class Address(NamedTuple):
@@ -72,8 +70,9 @@ def _parse_unix(value: str, option: str) -> Address:
     if path.startswith("@"):
         raise _refused(option, value, "abstract sockets are not supported; a file of that name is 'unix:./@…'")
     path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
-    if len(os.fsencode(path)) > LONGEST_UNIX_PATH:
-        raise _refused(option, value, f"the path of a unix socket has at most {LONGEST_UNIX_PATH} bytes")
+    fault = fault_of_socket_path(path)
+    if fault is not None:
+        raise _refused(option, value, fault)
     return Address(path=path)
 
 

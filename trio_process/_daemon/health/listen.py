@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from ..._core import DaemonError, logger, make_directories
+from ..._core import DaemonError, logger, make_directories, socket_path
 from .address import Address
 
 _BACKLOG: Final = 4096  # the kernel takes less if it wants (somaxconn, listen(2)); probes wait there while we are full
@@ -125,7 +125,8 @@ def _unix_socket(path: str) -> Iterator[socket.socket]:
         sock.setblocking(False)
         make_directories(Path(path).parent)
         _remove_dead_socket(path)
-        sock.bind(path)
+        with socket_path(path) as short:
+            sock.bind(short)
         # whatever the umask; no client can connect before it listens
         os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~stat.S_IWOTH)
         ours = _identity(path)
@@ -147,7 +148,8 @@ def _remove_dead_socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
-            probe.connect(path)
+            with socket_path(path) as short:
+                probe.connect(short)
         except ConnectionRefusedError:
             if _identity(path) == before:
                 os.unlink(path)

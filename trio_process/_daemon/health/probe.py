@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from ..._core import checks, escape_controls, in_seconds
+from ..._core import checks, escape_controls, in_seconds, open_unix_stream
 from .address import Address, parse_destination
 
 _OK: Final = 200
@@ -149,7 +149,7 @@ def why_not_connected(error: OSError | UnicodeError, host: str) -> str:
 async def _get(address: Address, path: str, authorization: str) -> bytes:
     stream: trio.SocketStream
     if address.path:
-        stream = await trio.open_unix_socket(address.path)
+        stream = await open_unix_stream(address.path)
     else:
         stream = await trio.open_tcp_stream(address.reachable_host, address.port)
     async with stream:

@@ -23,11 +23,13 @@ from ..._core import (
     bad_option,
     checks,
     command_line,
+    fault_of_socket_path,
     last_lines,
     matches,
+    open_unix_stream,
     shown,
 )
-from ..._daemon import LONGEST_UNIX_PATH, judge, one_line, parse_destination
+from ..._daemon import judge, one_line, parse_destination
 from ..._process import Service
 from .http_get import get_status, parse_url
 
@@ -175,10 +177,9 @@ class UnixKind:
 
     @path.validator
     def _check(self, _: object, path: str) -> None:
-        if len(os.fsencode(fill(path, 1))) > LONGEST_UNIX_PATH:
-            raise bad_option(
-                "path", f"{path!r} is too long: that of a unix socket has at most {LONGEST_UNIX_PATH} bytes"
-            )
+        fault = fault_of_socket_path(fill(path, 1))
+        if fault is not None:
+            raise bad_option("path", f"{path!r} is too long: {fault}")
 
     def for_replica(self, replica: int) -> UnixKind:
         """Fill in the path."""
@@ -190,7 +191,7 @@ class UnixKind:
 
     async def ask(self, place: Place) -> tuple[bool, str]:  # noqa: ARG002 - it needs no service
         """Connect once."""
-        stream = await trio.open_unix_socket(self.path)
+        stream = await open_unix_stream(self.path)
         stream.socket.close()
         return True, ""
 
