@@ -47,7 +47,7 @@ class Program:
         return self.path
 
     async def run(self, *args: Argument, **options: Unpack[RunKeywords]) -> str:
-        """Run the program, and return all of its combined output, without leading and trailing white space.
+        """Run the program, and return all of its combined output, without trailing white space.
 
         Args:
             *args: Its arguments.
@@ -61,8 +61,8 @@ class Program:
         async with Service() as service:
             result = await service.run_with_options(make_options(self.find(), args, given), check=False)
         if not result.ok:
-            attrs.evolve(result, output_bytes=result.output_bytes.strip()).check()
-        return result.output.strip()
+            attrs.evolve(result, output_bytes=result.output_bytes.rstrip()).check()
+        return result.output.rstrip()
 
     async def run_dir(
         self, directory: str | os.PathLike[str], *args: Argument, **options: Unpack[RunInKeywords]
