@@ -120,6 +120,8 @@ async def test_streams_go_where_they_are_told(world, tmp_path):
     with (tmp_path / "file").open("wb") as file:
         _, events = await lines_of(world, argv, stdout=file)
     assert (events, (tmp_path / "file").read_text()) == ([line("err", "stderr")], "out\n")
+    await lines_of(world, argv, stdout=tmp_path / "both", stderr=trio.Path(tmp_path / "both"))  # opened once
+    assert (tmp_path / "both").read_text() == "out\nerr\n"
     async with world.service() as service:
         with pytest.raises(ProcessStartError, match="no/such"):
             await service.run(*argv, stdout=tmp_path / "no" / "such")

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import SimpleNamespace
 
 import pytest
@@ -23,11 +23,13 @@ from trio_process import (
     ProcessStartError,
     ProgramNotFoundError,
     RunOptions,
+    RunSpec,
     Secret,
     Service,
     ServiceOptions,
     Status,
     Stdio,
+    UnitSpec,
 )
 from trio_process._process import LocalBackend
 
@@ -327,6 +329,32 @@ async def test_usage_tells_what_the_child_used():
     assert 0.05 < result.usage.user + result.usage.system < 10
     assert result.usage.oom_killed in (None, False)
     assert result.usage.core_dumped is False
+
+
+class OwnPath:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return os.fsencode(self.path)
+
+
+@pytest.mark.parametrize("kind", [trio.Path, PurePath, OwnPath])
+async def test_any_path_like_object_is_a_path_for_a_standard_stream(kind, tmp_path):
+    (tmp_path / "in").write_text("from a file")
+    files = {"stdin": kind(tmp_path / "in"), "stdout": kind(tmp_path / "out"), "stderr": kind(tmp_path / "err")}
+    await run(*sh("cat; echo err >&2"), **files)
+    assert ((tmp_path / "out").read_text(), (tmp_path / "err").read_text()) == ("from a file", "err\n")
+    spec = RunSpec(name="a", command="cat", stdin=files["stdin"])
+    assert (spec.stdin, spec.options.stdin) == (tmp_path / "in", tmp_path / "in")
+    assert UnitSpec(name="a", command="cat", **files).stdout == tmp_path / "out"
+
+
+@pytest.mark.parametrize("detach", [False, True])
+async def test_a_file_that_both_outputs_name_loses_nothing(detach, tmp_path):
+    both = tmp_path / "both"
+    await run(*sh("echo first; echo second >&2; echo third"), stdout=both, stderr=Path(str(both)), detach=detach)
+    assert both.read_text() == "first\nsecond\nthird\n"
 
 
 async def test_standard_streams_go_where_they_are_told(tmp_path):

@@ -6,7 +6,6 @@ imported, at 20 µs a field. They say what may be given; `RunOptions` says what 
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import IO, TypedDict
 
 from .checks import Argument, EnvValue
@@ -17,9 +16,9 @@ class RunWithEnvKeywords(TypedDict, total=False):
     """The keywords of calls that have arguments for the directory and the environment."""
 
     name: str | None
-    stdin: Stdio | str | bytes | bytearray | Path | IO[bytes] | None
-    stdout: Stdio | Path | IO[bytes]
-    stderr: Stdio | Path | IO[bytes]
+    stdin: Stdio | str | bytes | bytearray | os.PathLike[str] | IO[bytes] | None
+    stdout: Stdio | os.PathLike[str] | IO[bytes]
+    stderr: Stdio | os.PathLike[str] | IO[bytes]
     disable_capture: bool
     buffer_size: int | float | None
     encoding: str

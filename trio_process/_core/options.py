@@ -48,7 +48,7 @@ class RunOptions:
         stdin: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``; bytes or str, which are the data itself; a `Path` to read; an open
             binary file. None means a pipe for `start` and `open`, and null for `run`.
         stdout: `Stdio.PIPE`, ``.NULL``, ``.INHERIT``, a `Path` (created or truncated), an open binary file.
-        stderr: The same, or `Stdio.STDOUT`.
+        stderr: The same, or `Stdio.STDOUT`. The `Path` of stdout is opened once, for both.
         disable_capture: Keep none of the output; events and lines are unchanged.
         buffer_size: Bytes kept per stream; None for the service's value, `math.inf` for everything.
         encoding: The encoding of the output, and of text for stdin.
@@ -182,6 +182,11 @@ def shown_path(options: RunOptions, path: str | bytes | os.PathLike[str] | os.Pa
     return masker_for(options)(os.fsdecode(path))
 
 
+def joins_outputs(options: RunOptions) -> bool:
+    """Return whether stderr goes where stdout goes; a file that both name is opened once, else they overwrite each other."""
+    return options.stderr is Stdio.STDOUT or (isinstance(options.stderr, Path) and options.stderr == options.stdout)
+
+
 def with_stdin_pipe(options: RunOptions) -> RunOptions:
     """Return the same options with a pipe as stdin."""
     return options_like(options, stdin=Stdio.PIPE)
@@ -223,18 +228,16 @@ def _all_text(args: tuple[object, ...]) -> bool:
 
 
 def _stdin(_: str, value: object) -> StdinSource:
-    if value is None or isinstance(value, (Stdio, bytes, str, Path)):
+    if value is None or isinstance(value, (Stdio, bytes, str)):
         if value is Stdio.STDOUT:
             raise bad_option("stdin", "can't be Stdio.STDOUT")
         return value
     if isinstance(value, bytearray):
         return bytes(value)
-    return _file("stdin", value)
+    return _path_or_file("stdin", value)
 
 
 def _target(option: str, value: object) -> OutputTarget:
-    if isinstance(value, Path):
-        return value
     if isinstance(value, str):
         if not isinstance(value, Stdio) and value not in Stdio.__members__.values():
             raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file; write Path({value!r})")
@@ -242,11 +245,13 @@ def _target(option: str, value: object) -> OutputTarget:
         if value is Stdio.STDOUT and option == "stdout":
             raise bad_option("stdout", "can't be Stdio.STDOUT; that is for stderr")
         return value
-    return _file(option, value)
+    return _path_or_file(option, value)
 
 
-def _file(option: str, value: object) -> IO[bytes]:
-    """Return an open file that has a descriptor; text files are refused, as their buffer would be bypassed."""
+def _path_or_file(option: str, value: object) -> Path | IO[bytes]:
+    """Return a path, or an open file that has a descriptor; text files are refused, as their buffer would be bypassed."""
+    if isinstance(value, os.PathLike):  # a trio.Path, too
+        return checks.file_path(option, value)
     if hasattr(value, "encoding") or not hasattr(value, "fileno"):
         raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
     try:

@@ -164,8 +164,6 @@ class RunSpec:
         # The options of the process are validated by RunOptions: created once, used by every attempt,
         # and the only place where they are stored.
         stream = Stdio.INHERIT if checks.flag("interactive", self.interactive) else Stdio.PIPE
-        if isinstance(given["stdin"], bytearray):  # it has no hash, and may change
-            given["stdin"] = bytes(given["stdin"])
         stdin = self.stdin
         if stdin is None:
             stdin = Stdio.INHERIT if self.interactive else Stdio.NULL
@@ -185,6 +183,7 @@ class RunSpec:
         )
         given.update(
             options=options,
+            stdin=None if self.stdin is None else options.stdin,
             resources=checked,
             retry_delay=checks.seconds("retry_delay", self.retry_delay),
             weight=weight,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final, final
 
-from .._core import RunOptions, Stdio, Stream
+from .._core import RunOptions, Stdio, Stream, joins_outputs
 from .._process import CHUNK, PIPE_CAPACITY, HandleOwner
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -30,7 +30,7 @@ class FakeOutputs:
             if options.detach and options.log_file is not None:
                 self._log = self._open(options.log_file, _LOG_FILE)
             stdout = self._target(Stream.STDOUT, options.stdout, options)
-            stderr = stdout if options.stderr is Stdio.STDOUT else self._target(Stream.STDERR, options.stderr, options)
+            stderr = stdout if joins_outputs(options) else self._target(Stream.STDERR, options.stderr, options)
         except BaseException:
             self.close_files()
             raise

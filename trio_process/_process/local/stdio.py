@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, final
 
-from ..._core import RunOptions, Stdio, Stream, memory_file, own_descriptor
+from ..._core import RunOptions, Stdio, Stream, joins_outputs, memory_file, own_descriptor
 from ..output import open_at_end
 
 PIPE_CAPACITY: Final = 65536
@@ -100,7 +100,7 @@ class Descriptors:
     def _open_attached(self, options: RunOptions) -> Ends:
         stdin = self._open_stdin(options)
         stdout = self._open_output(options.stdout, Stream.STDOUT)
-        stderr = stdout if options.stderr is Stdio.STDOUT else self._open_output(options.stderr, Stream.STDERR)
+        stderr = stdout if joins_outputs(options) else self._open_output(options.stderr, Stream.STDERR)
         if options.stderr is Stdio.STDOUT and stdout is None:
             stderr = 1
         return stdin, stdout, stderr
@@ -114,7 +114,7 @@ class Descriptors:
             target = self._own(os.open(options.log_file, flags, 0o644))
             self.log = open_at_end(options.log_file)
         stdout = target if options.stdout is Stdio.PIPE else self._open_output(options.stdout, Stream.STDOUT)
-        if options.stderr is Stdio.STDOUT:
+        if joins_outputs(options):
             return self._null, stdout, stdout
         stderr = target if options.stderr is Stdio.PIPE else self._open_output(options.stderr, Stream.STDERR)
         return self._null, stdout, stderr
