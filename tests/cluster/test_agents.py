@@ -170,6 +170,11 @@ async def test_one_that_fails_before_another_comes_up_is_logged_too(caplog):
         (lambda: local_agents(slots=0), "slots"),
         (ssh_agents, "at least one host"),
         (lambda: ssh_agents("-oProxyCommand=evil"), "not a valid host"),
+        (lambda: ssh_agents("node1", ""), "not a valid host"),
+        (lambda: ssh_agents("node1 node2"), "not a valid host"),
+        (lambda: ssh_agents("node1\n"), "not a valid host"),
+        (lambda: ssh_agents(["node1"]), "host must be a str"),
+        (lambda: ClusterService(local_agents(1), start_timeout=0), "start_timeout must be more than 0"),
         (command_agents, "at least one command"),
         (lambda: command_agents("sh"), "argvs"),
         (lambda: slurm_agents(1, "4"), "not an option of srun"),
@@ -433,7 +438,7 @@ async def test_a_reader_of_lines_from_an_agent_gives_others_their_turn(source):
         lines = process.lines(source)
         found, most = await most_lines_in_a_turn(lines)
         assert (found, lines.missed) == (2**21, 0)
-        assert most <= 2 * 2**16  # as from a pipe here, if two pieces come before the reader's turn
+        assert most <= 3 * 2**16  # as from a pipe here, if a few pieces come before the reader's turn
 
 
 @pytest.mark.parametrize("shares", [1, 3])

@@ -249,8 +249,8 @@ class RemoteHandle:
 
     @property
     def has_readers(self) -> bool:
-        """Whether lines or events of it are read as they come."""
-        return self._life is not None and self._life.has_readers
+        """Whether lines or events of it are read as they come, or may be: it has not been given to its owner yet."""
+        return self._life is None or self._life.has_readers
 
     def take(self, stream: Stream, data: bytes) -> None:
         """Take in its output."""

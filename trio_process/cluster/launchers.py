@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
@@ -109,7 +110,7 @@ def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", o
         raise OptionError("ssh_agents takes at least one host")
     given = [str(option) for option in checks.arguments("options", options)]
     for host in hosts:
-        if not host or host.startswith("-"):
+        if not re.fullmatch(r"[^-\s]\S*", checks.text("host", host)):
             raise OptionError(f"ssh_agents: {host!r} is not a valid host")
     # a shell between sshd and the agent: ssh itself exits with 255 both where it has lost the connection and where a
     # signal has killed its command, but the shell reports the latter as 128 + N

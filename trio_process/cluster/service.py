@@ -51,7 +51,9 @@ class ClusterService(Service):
         if not callable(getattr(launcher, "launch", None)):
             raise bad_option("launcher", f"must be a launcher such as local_agents(2), got {launcher!r}")
         self._launcher = launcher
-        timeout = launcher.start_timeout if start_timeout is None else checks.seconds("start_timeout", start_timeout)
+        timeout = launcher.start_timeout
+        if start_timeout is not None:
+            timeout = checks.seconds("start_timeout", start_timeout, positive=True)
         self._crew = Crew(self.options, checks.seconds("heartbeat", heartbeat, positive=True), timeout)
 
     @property
