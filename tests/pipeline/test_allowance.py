@@ -6,6 +6,7 @@ import time
 import pytest
 
 from trio_process import PipelineError, load_pipeline, load_services
+from trio_process._pipeline import read_pipeline
 from trio_process._pipeline.file.allowance import DEEPEST, MOST
 
 COUNTED = ", those of its includes counted"
@@ -157,3 +158,41 @@ def test_the_first_port_of_a_procfile_is_one(write, port):
     write(f"PORT={port}\n", ".env")
     with pytest.raises(PipelineError, match="PORT must be a number up to 65535"):
         load_pipeline(write("web: true\n", "Procfile"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"run = ['x', '{'${{' * 10**5}']", "run[1]: "),
+        (f"run = ['x', '{'${matrix.' * 10**5}']", "run[1]: "),
+        (f"run = 'x {'$' * 10**6}'", "run: expected a command of at most 131072 characters"),
+        (f"run = 'x'\nresources = {{ memory = '{'0' * 10**5}x' }}", "resources.memory: expected a size in bytes"),
+        (f"run = 'x'\ntimeout = '{'1' * 10**5}x'", "timeout: expected a duration"),
+        (f"run = 'x'\ninputs = '{'*/' * 201}x'", "inputs: inputs must be patterns of at most 4096 characters and 200"),
+        (
+            f"run = 'x'\ninputs = 'x'\noutputs = ['{'[a' * 10**4}']",
+            "outputs: outputs must be patterns of at most 4096 characters",
+        ),
+    ],
+    ids=["places", "matrix", "run", "memory", "timeout", "inputs", "outputs"],
+)
+def test_a_long_text_is_read_in_time_in_proportion_to_its_length(faults, line, said):
+    began = time.monotonic()
+    [found] = faults(f"[tasks.t]\n{line}\n")
+    assert found.partition("tasks.t.")[2].startswith(said)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("text", ["${{", "${matrix."])
+def test_a_long_script_with_places_that_are_not_closed_is_read_as_well(write, text):
+    began = time.monotonic()
+    [spec] = load_pipeline(write(f"[tasks.t]\nshell = '{text * 10**5}'\n"))
+    assert spec.args[-1] == text * 10**5
+    assert time.monotonic() - began < 20
+
+
+def test_a_default_that_names_a_matrix_many_times_is_the_matrix(write):
+    text = "default = [" + "'t'," * 10**5 + "]\n"
+    began = time.monotonic()
+    assert read_pipeline(write(text + task("t", 5000))).default == tuple(f"t-{number}" for number in range(5000))
+    assert time.monotonic() - began < 20

@@ -28,6 +28,8 @@ from .._core import (
 
 When = Literal["success", "failure", "always"]
 
+_LONGEST_PATTERN: Final = 4096  # as a path (PATH_MAX)
+_DEEPEST_PATTERN: Final = 200  # `glob` calls itself for each part
 _WHEN: Final = ("success", "failure", "always")
 _OF_RUN_OPTIONS: Final = tuple(
     field.name
@@ -54,12 +56,21 @@ def _uses(values: Iterable[str]) -> tuple[str, ...]:
     return _names("uses", values)
 
 
+def _patterns(option: str, values: Iterable[str]) -> tuple[str, ...]:
+    patterns = _names(option, values)
+    for pattern in patterns:
+        if len(pattern) > _LONGEST_PATTERN or pattern.count("/") > _DEEPEST_PATTERN:
+            limits = f"{_LONGEST_PATTERN} characters and {_DEEPEST_PATTERN} slashes"
+            raise bad_option(option, f"must be patterns of at most {limits}, got {pattern[:40]!r}...")
+    return patterns
+
+
 def _inputs(values: Iterable[str]) -> tuple[str, ...]:
-    return _names("inputs", values)
+    return _patterns("inputs", values)
 
 
 def _outputs(values: Iterable[str]) -> tuple[str, ...]:
-    return _names("outputs", values)
+    return _patterns("outputs", values)
 
 
 def _weight(value: int | None) -> int:

@@ -48,6 +48,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:,+@%-]+(?: +[A-Za-z0-9_./:,+@%=-]+)*"
 """A command without quotes or any other character that is special to a shell: only blanks separate its words."""
 
 _SCRIPT: Final = ("-e", "-c", "the script")
+_LONGEST: Final = 2**17  # characters, as execve(2) takes in one argument; `shlex` takes quadratic time for a word
 _UTF8_NAMES: Final = frozenset({"utf-8", "utf8"})
 
 
@@ -104,6 +105,14 @@ def _split(text: str, report: Report) -> Sequence[str]:
         words = text.split()
         if words[0] not in _BUILTINS:
             return words
+    if len(text) <= _LONGEST:
+        return _split_quoted(text, report)
+    report(f"expected a command of at most {_LONGEST} characters; write a list of its words, or a script", "run")
+    return []
+
+
+def _split_quoted(text: str, report: Report) -> Sequence[str]:
+    """Return the words of a command with quotes or other special characters."""
     try:
         words = shlex.split(text)
         raw = shlex.shlex(text, posix=False, punctuation_chars=False)

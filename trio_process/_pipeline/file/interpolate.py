@@ -16,8 +16,10 @@ from ..._core import nearest
 from .allowance import CHARACTERS, Allowance
 from .value_types import Report
 
-_TOKEN: Final = re.compile(r"\$\$\{|\$\{\{[^}]*\}\}?|\$\{([A-Za-z_][A-Za-z0-9_]*):-|\$\{([^${}]*)\}|\$\{|\}")
-_MATRIX_PLACE: Final = re.compile(r"\$\{\{[^}]*\}\}?|\$\{(matrix\.[^}]*)\}")
+_TOKEN: Final = re.compile(r"\$\$\{|\$\{\{[^}$]*\}\}?|\$\{([A-Za-z_][A-Za-z0-9_]*):-|\$\{([^${}]*)\}|\$\{|\}")
+_MATRIX_PLACE: Final = re.compile(
+    r"\$\{\{[^}$]*\}\}?|\$\{(matrix\.[^}$]*)\}"
+)  # no `$`: one that isn't closed ends at the next
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AXIS: Final = "matrix."
 _UNCLOSED: Final = '"${" without a "}"; put quotes around a default with blanks; a plain "${" is written "$${"'

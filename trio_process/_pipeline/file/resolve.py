@@ -113,7 +113,7 @@ def resolve_names(names: Sequence[str], tasks: Sequence[Task], report: Report) -
     for index, name in enumerate(names):
         if name not in known:
             report(f"no task is named {quoted(name)}{suggestions.nearest(name)}", index)
-    return tuple(dict.fromkeys(found for name in names for found in known.get(name, ())))
+    return tuple(dict.fromkeys(found for name in dict.fromkeys(names) for found in known.get(name, ())))
 
 
 @final

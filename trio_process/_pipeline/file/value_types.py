@@ -353,10 +353,11 @@ def _resources(value: object, report: Report) -> Any:
 
 
 def _bytes(value: object) -> object:
-    match = re.fullmatch(r"0*([0-9]+)([KMGT])i?B?", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]+)([KMGT])i?B?", value) if isinstance(value, str) else None
     if match is None:
         return value
-    number = int(match[1]) if len(match[1]) < len(str(checks.LARGEST)) else checks.LARGEST  # which is then too much
+    digits = match[1].lstrip("0") or "0"
+    number = int(digits) if len(digits) < len(str(checks.LARGEST)) else checks.LARGEST  # which is then too much
     return number * 1024 ** ("KMGT".index(match[2]) + 1)
 
 
