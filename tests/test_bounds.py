@@ -155,19 +155,16 @@ async def test_the_longest_delay_before_a_restart_has_a_time():
         assert supervisor["x"].info().to_dict()["nextStart"] > "2050"
 
 
-async def test_as_many_replicas_as_are_allowed_come_up_at_once_and_can_be_looked_up():
-    began = trio.current_time()
-    async with Supervisor([unit(replicas=checks.MOST), unit(name="y", after=["x"])]) as supervisor:
-        entered = trio.current_time() - began
+async def test_a_thousand_replicas_come_up_and_can_be_looked_up():
+    async with Supervisor([unit(replicas=1000), unit(name="y", after=["x"])]) as supervisor:
         await supervisor.wait_ready(timeout=60)
-        for number in range(2, checks.MOST + 1):
+        for number in range(2, 1001):
             assert supervisor[f"x.{number}"].replica == number
         await supervisor.scale("x", 1)
         assert [each.name for each in supervisor.units] == ["x", "y"]
         for name in ("x.10001", "x." + "9" * 5000, "x.0", "x.1"):
             with pytest.raises(ProcessNotFoundError):
                 supervisor[name]
-    assert entered < 5
 
 
 @pytest.mark.parametrize("pid", [HUGE, ENDLESS], ids=["huge", "endless"])

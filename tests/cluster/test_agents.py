@@ -443,11 +443,11 @@ async def test_a_reader_of_lines_from_an_agent_gives_others_their_turn(source):
 
 @pytest.mark.parametrize("shares", [1, 3])
 async def test_a_reader_of_events_from_an_agent_gets_no_more_at_once_than_from_a_pipe(shares):
-    flood = "import os; [os.write(1, b'\\n' * 2**18) for _ in range(4)]"
+    flood = "import os; os.read(0, 1); [os.write(1, b'\\n' * 2**18) for _ in range(4)]"
     async with ClusterService(local_agents(1)) as cluster:
         with cluster.subscribe(ActionProcessOutput) as events:
-            for _ in range(shares):
-                await cluster.start(sys.executable, "-c", flood)
+            for process in [await cluster.start(sys.executable, "-c", flood) for _ in range(shares)]:
+                await process.send_input("x")  # else output that came before its start was known is one batch
             count = 0
             while count < shares * 2**20:
                 batch = await events.receive_batch()

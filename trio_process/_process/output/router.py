@@ -113,11 +113,7 @@ class OutputRouter:
 
     def _pass_on(self, stream: Stream, data: bytes) -> list[Consumer] | None:
         full: list[Consumer] | None = None
-        version = self._bus.version
-        if version != self._known:
-            self._known = version
-            self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
-        if self._targets:
+        if self._find_targets():
             splitter = self._splitter(stream)
             weight = splitter.unfinished + len(data)
             split = splitter.feed(data)
@@ -138,6 +134,14 @@ class OutputRouter:
         if self.arrived is not None:
             self.arrived.unpark_all()
         return full
+
+    def _find_targets(self) -> Sequence[Backlog]:
+        """Return the backlogs that get its lines now."""
+        version = self._bus.version
+        if version != self._known:
+            self._known = version
+            self._targets = self._bus.targets(ActionProcessOutput, self._id, self._name)
+        return self._targets
 
     def _splitter(self, stream: Stream) -> LineSplitter:
         splitter = self._splitters.get(stream)
@@ -209,7 +213,7 @@ class OutputRouter:
     @property
     def has_readers(self) -> bool:
         """Whether anybody reads its lines or events while they come."""
-        return bool(self._targets) or self.readers > 0
+        return self.readers > 0 or bool(self._find_targets())
 
     async def readable(self) -> None:
         """Wait for more output, or its end."""
