@@ -282,10 +282,7 @@ def _known_codec(encoding: object, errors: object) -> None:
 def _exit_codes(_: str, values: object) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise bad_option("ok_exit_codes", f"must be a list or tuple of whole numbers, got {values!r}")
-    codes = tuple(values)
-    for code in codes:
-        checks.whole("ok_exit_codes", code, most=255)
-    return codes
+    return tuple([int(checks.whole("ok_exit_codes", code, most=255)) for code in values])
 
 
 class Account(NamedTuple):
