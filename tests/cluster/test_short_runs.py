@@ -1,6 +1,11 @@
 """How many messages a run takes: the agent is served in this process, and what passes between both ends is noted."""
 
+import fcntl
 import gc
+import os
+import signal
+import struct
+import termios
 import time
 from types import SimpleNamespace
 
@@ -11,18 +16,20 @@ from silent import SilentChannel
 
 from trio_process import (
     ActionProcessExited,
+    ActionProcessOutput,
     ActionProcessStarted,
     EndReason,
     ProgramNotFoundError,
     RunOptions,
     ServiceOptions,
     Status,
+    Stream,
 )
 from trio_process._cluster import AgentServer, tap
 from trio_process._cluster.messages import Exited, Over, Spawn, Started, decode
 from trio_process._cluster.remote import RemoteHandle
 from trio_process._cluster.wire import Kind, Parser
-from trio_process._process import Lifecycle
+from trio_process._process import CHUNK, Lifecycle
 from trio_process._process.local.handle import LocalHandle
 from trio_process.cluster import AgentState, ClusterService
 
@@ -201,6 +208,32 @@ async def test_a_start_is_reported_after_a_full_interval_and_not_after_the_end()
     timers.pop()()
     assert sent[1:] == [Started(3, 4712), Exited(3)]
     assert timers == []
+
+
+@pytest.mark.parametrize("how", ["kill", "exit"])
+@pytest.mark.parametrize("group", [True, False])
+async def test_an_exit_is_reported_while_its_last_output_waits_for_a_reader_that_sleeps(agent, how, group):
+    # without a group to end, it is reaped at once, and the last output of the pipe is more than there is credit for
+    async with ClusterService(agent) as cluster:
+        with cluster.subscribe(ActionProcessOutput, buffer=1) as events:
+            process = await cluster.start("yes", kill_group=group)
+            while agent.server._taps[1].outflow(Stream.STDOUT).room >= CHUNK or waiting_in_pipe(process.pid) < CHUNK:
+                await trio.sleep(0.001)
+            with trio.fail_after(10):
+                if how == "kill":
+                    process.kill()
+                else:
+                    os.kill(process.pid, signal.SIGKILL)
+                assert await process.wait(check=False) == -9
+            assert events.statistics().buffered > 1
+    assert "Exited" in [type(message).__name__ for message in agent.answered]
+    assert type(agent.answered[-1]) is Over
+
+
+def waiting_in_pipe(pid):
+    """Return how many bytes are in the pipe that is the stdout of a process."""
+    with open(f"/proc/{pid}/fd/1", "rb") as pipe:
+        return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0]
 
 
 async def test_an_agent_that_has_not_heard_of_its_client_in_time_says_so_and_begins_nothing_more(agent):

@@ -210,13 +210,15 @@ class TappedHandle(HandleBetween):
                     self._owner.output_lost(error)
 
     def exited(self) -> None:
-        """Pass it on; report it, unless the process has ended completely by then.
+        """Pass it on; report it, unless the process has ended completely by then, and its end is reported.
+
+        That waits for the credit of the last output, which a slow reader at the client gives only once it has exited.
 
         A start that need not be prompt is not reported for this: where other programs start processes all the time, many
         runs wait a moment for a search for their descendants.
         """
         super().exited()
-        if self._reaped:
+        if self._reaped and not self._tap.held:
             return
         if self._tap.pid is None:
             self._tap.link.send(Exited(self._tap.process))
