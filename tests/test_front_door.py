@@ -227,11 +227,19 @@ async def test_the_event_of_an_end_that_a_foreign_task_waits_for_holds_nobody_up
     assert "a callback of the service failed" in caplog.text  # what Trio says of it: this test would be for nothing
 
 
+def look_at(supervisor):
+    """Read the states from a thread, as a health check does."""
+    assert [str(unit.state) for unit in (supervisor["web"], *supervisor.units)] == ["ready", "ready"]
+    assert supervisor["web"].info().ready
+
+
 async def test_a_supervisor_and_a_daemon_refuse_calls_from_another_call_of_trio_run():
     async with FakeService() as fake:
         fake.on("serve", exit_after=1000)
         async with Supervisor([UnitSpec(name="web", command="serve")], service=fake) as supervisor:
             unit = supervisor["web"]
+            await supervisor.wait_ready()
+            await in_new_thread(look_at, supervisor)
             calls = [
                 supervisor.wait_ready,
                 supervisor.wait,

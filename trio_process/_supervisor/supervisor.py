@@ -130,7 +130,7 @@ class Supervisor(Block):
         Raises:
             ProcessNotFoundError: No unit has this name.
         """
-        return self._known().replica(name).unit
+        return self._seen().replica(name).unit
 
     # requests
 
@@ -248,6 +248,10 @@ class Supervisor(Block):
 
     def _known(self) -> Roster:
         self._check_run()
+        return self._seen()
+
+    def _seen(self) -> Roster:
+        """Return the roster to a caller that only reads it, which may be in a thread: a health check, for example."""
         if self._roster is None:
             raise ProcessError("this Supervisor is not entered; use it as `async with Supervisor(...) as supervisor:`")
         return self._roster
