@@ -202,6 +202,15 @@ def test_durations_are_written_as_people_say_them(seconds, text):
     assert in_seconds(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("directory", "shown"), [("/a\x1b[2Jb", r"/a\x1b[2Jb"), ("/a\nb", r"/a\nb"), ("/\udcff\ud800", r"/\xff\ud800")]
+)
+def test_a_directory_and_arguments_are_one_line_that_any_terminal_takes(directory, shown):
+    text = str(CommandResult(command="x", args=(directory,), cwd=directory, exit_code=1).describe())
+    assert text.startswith(f"`x {shown!r}` in {shown} ".replace("\\\\", "\\"))
+    text.encode()
+
+
 def test_controls_are_shown_and_newline_and_tab_are_kept():
     assert escape_controls("a\tb\nc\x1b[31m\x9b\u202e\r") == "a\tb\nc\\x1b[31m\\x9b\\u202e\\r"
     for char in "\xad\u061c\u200b\u200e\u2028\u2029\u2060\u2066\ufeff\ufff9":  # of direction, or of no width

@@ -130,7 +130,18 @@ from .system import (
     user_name,
     write_atomically,
 )
-from .text import Written, command_line, escape_controls, in_seconds, last_lines, matches, nearest, short_repr, shown
+from .text import (
+    Written,
+    command_line,
+    escape_controls,
+    in_one_line,
+    in_seconds,
+    last_lines,
+    matches,
+    nearest,
+    short_repr,
+    shown,
+)
 from .unique import Unique
 from .waiting import LazyEvent, RoomWaiters
 
@@ -236,6 +247,7 @@ __all__ = [
     "forget_descriptor",
     "grace",
     "home_directory",
+    "in_one_line",
     "in_seconds",
     "is_alive",
     "is_at",

@@ -12,7 +12,7 @@ from .enums import EndReason, Status
 from .errors import ProcessError, ProcessStartError, without_traceback
 from .secret import NO_SECRETS, Masker
 from .serialize import json_ready
-from .text import command_line, escape_controls, in_seconds, last_lines
+from .text import command_line, escape_controls, in_one_line, in_seconds, last_lines
 
 SHOWN_LINES = 20
 """The number of last lines that an error quotes."""
@@ -218,8 +218,8 @@ class CommandResult:  # not final: `PipeResult` of trio_process.exec adds the st
 
     def describe(self) -> str:
         """Return the text that errors use: the command, why it ended, after how long, and its last lines."""
-        typed = escape_controls(command_line(self.command, self.args)).replace("\n", "\\n")
-        where = f" in {self.cwd}" if self.cwd else ""
+        typed = in_one_line(command_line(self.command, self.args))
+        where = f" in {in_one_line(self.cwd)}" if self.cwd else ""
         account = f"`{typed}`{where} {self._account()}"
         quoted, source = self._quotation()
         if quoted:

@@ -14,9 +14,11 @@ import attrs
 from .secret import MASK, Secret
 
 # C0, DEL and C1, which can move a cursor and clear a screen; the controls of direction (UAX 9), the separators of lines, and
-# what nothing is drawn for, by which a name looks like another. Not the joiners of scripts and emoji.
+# what nothing is drawn for, by which a name looks like another; and surrogates, which can't be written to a file or a
+# terminal. Not the joiners of scripts and emoji.
 _CONTROLS = (
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
 
 
@@ -60,8 +62,20 @@ def command_line(command: str, args: Iterable[str]) -> str:
 
 
 def escape_controls(text: str) -> str:
-    """Return `text` with every control character but newline and tab written as an escape sequence."""
-    return re.sub(_CONTROLS, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    """Return `text` with every control character but newline and tab, and bytes that are no text, written as escape sequences."""
+    return re.sub(_CONTROLS, _escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # what a byte is decoded to that is no text (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def in_one_line(text: str) -> str:
+    """Return `text` with its line breaks written as escape sequences, too."""
+    return escape_controls(text).replace("\n", "\\n")
 
 
 def matches(pattern: str | re.Pattern[str], text: str) -> bool:

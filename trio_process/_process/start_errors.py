@@ -15,6 +15,7 @@ from .._core import (
     RunOptions,
     command_line,
     escape_controls,
+    in_one_line,
     loads,
     shown_args,
     shown_command,
@@ -35,7 +36,7 @@ def start_error(options: RunOptions, error: OSError, *, opening: bool = False) -
     """
     typed = _typed(options)
     cwd, shown = _directory(options), shown_cwd(options)
-    where = f" in {shown}" if cwd is not None else ""
+    where = f" in {in_one_line(shown)}" if shown is not None else ""
     kind = ProcessStartError
     command = shown_command(options)
     named = isinstance(error.filename, (str, bytes, os.PathLike))  # else a descriptor, or None
