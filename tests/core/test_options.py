@@ -3,6 +3,7 @@ import io
 import math
 import pickle
 import signal
+from enum import Enum, IntEnum
 from functools import partial
 from pathlib import Path
 
@@ -177,6 +178,29 @@ def test_values_as_json_carries_them_are_taken():
     assert options.ok_exit_codes == (0, 3)
     assert options.limits == {"nofile": (10, 20), "core": (0, 0)}
     assert options.log_file == Path("x.log")
+
+
+class Word(str, Enum):  # noqa: UP042 - a StrEnum is formatted as its value
+    """A text that is formatted as its name, "Word.A"."""
+
+    A = "a"
+    B = "b"
+
+
+def test_members_of_an_enumeration_of_texts_become_plain_texts():
+    made = RunOptions(command=Word.A, args=(Word.A, "x", Word.B), name=Word.A, cwd=Word.B, env={Word.A: Word.B})
+    spec = RunSpec(name=Word.A, command=Word.B, args=(Word.A,), after=[Word.B], uses=(Word.A,))
+    unit = UnitSpec(name=Word.A, command=Word.B, args=[Word.A], after={Word.B: "started"})
+    for options in (made, spec.options, spec, unit):
+        assert {type(text) for text in (options.name, options.command, *options.args)} == {str}
+    assert [type(text) for text in (made.cwd, *made.env, *made.env.values())] == [str] * 3
+    assert (made.args, made.env) == (("a", "x", "b"), {"a": "b"})
+    assert [type(text) for text in (*spec.after, *spec.uses, *unit.after)] == [str] * 3
+    assert f"{spec.name} {spec.after[0]} {unit.name}" == "a b a"
+
+
+def test_a_member_of_an_enumeration_of_numbers_is_a_umask():
+    assert RunOptions(command="x", umask=IntEnum("Mask", {"OWNER": 0o77}).OWNER).umask == 0o77
 
 
 def test_arguments_are_text_bytes_paths_and_secrets():

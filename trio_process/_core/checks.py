@@ -6,11 +6,13 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from operator import is_
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, final
 
 from .errors import bad_option
 from .secret import Secret
+from .text import Written
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret
 EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
@@ -102,6 +104,11 @@ def written(option: str, text: str, *, least: int = 0, most: int = LARGEST) -> i
     return int(whole(option, number, least=least, most=most))
 
 
+def plain(value: str) -> str:
+    """Return a str itself in place of one of a subclass, such as a member of an `Enum`, which is formatted as its name."""
+    return value if type(value) is str or isinstance(value, Written) else str.__str__(value)
+
+
 def flag(option: str, value: object) -> bool:
     """Return a bool; other values are refused, whatever their truth value."""
     if not isinstance(value, bool):
@@ -117,7 +124,7 @@ def text(option: str, value: object, *, empty: bool = True) -> str:
         raise bad_option(option, f"must not contain a NUL character, got {value!r}")
     if not value and not empty:
         raise bad_option(option, "must not be empty")
-    return value
+    return plain(value)
 
 
 def pattern(option: str, value: object) -> str | re.Pattern[str]:
@@ -141,7 +148,7 @@ def path(option: str, value: object) -> str | bytes:
         raise bad_option(option, "must not be empty")
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
         raise bad_option(option, f"must not contain a NUL character, got {value!r}")
-    return found
+    return plain(found) if isinstance(found, str) else found
 
 
 def file_path(option: str, value: object) -> Path:
@@ -169,7 +176,7 @@ def argument(option: str, value: object) -> str | bytes | Secret:
     found: str | bytes = os.fspath(value)
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
         raise bad_option(option, f"must not contain a NUL character, got {value!r}")
-    return found
+    return plain(found) if isinstance(found, str) else found
 
 
 def items(option: str, values: Iterable[_Item], of: str) -> Iterable[_Item]:
@@ -186,7 +193,9 @@ def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
     if isinstance(values, Mapping):
         raise bad_option(option, f"must be a list or tuple of arguments, got {values!r}")
     found = tuple([argument(option, value) for value in values])
-    return values if type(values) is tuple and values == found else found  # one for the spec and for all of its runs
+    return (
+        values if type(values) is tuple and all(map(is_, values, found)) else found
+    )  # one for the spec and for all of its runs
 
 
 def environment(option: str, values: object) -> dict[str, str | bytes | Secret | None]:
@@ -199,5 +208,5 @@ def environment(option: str, values: object) -> dict[str, str | bytes | Secret |
     for name, value in values.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise bad_option(f"{option}:", f"a name must be a non-empty str without '=' and NUL, got {name!r}")
-        checked[name] = None if value is None else argument(f"{option}[{name!r}]", value)
+        checked[plain(name)] = None if value is None else argument(f"{option}[{name!r}]", value)
     return checked

@@ -66,7 +66,8 @@ class RunOptions:
         log_max_bytes: The size in bytes at which the log file is rotated; 0 for never.
         log_keep: The number of rotated log files that are kept.
         echo: Also write the output to this program's own stdout and stderr, line by line.
-        redact: Mask secrets in captured output, lines and log too.
+        redact: Mask secrets in captured output, lines and log too; not in the log of a detached process, which writes it
+            itself.
         umask: The child's file mode creation mask (umask(2)).
         user: The user to run as, by name or number, with its groups (initgroups(3)).
         nice: The niceness, -20 to 19 (setpriority(2)).
@@ -354,9 +355,9 @@ def _environment(option: str, values: object) -> Mapping[str, EnvValue]:
 
 
 def _umask(option: str, value: object) -> object:
-    if type(value) is not int or not 0 <= value <= 0o777:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
         raise bad_option(option, f"must be 0 to 0o777, got {checks.shown_number(value)}")
-    return value
+    return int(value)
 
 
 def _user(_: str, value: object) -> object:

@@ -167,7 +167,7 @@ class RunSpec:
 
     def __attrs_post_init__(self) -> None:
         given = self.__dict__
-        checks.text("name", given["name"])
+        given["name"] = checks.text("name", given["name"])
         if self.when not in _WHEN:
             raise bad_option("when", f"must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
         checks.flag("allow_failure", self.allow_failure)

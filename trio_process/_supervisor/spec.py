@@ -46,7 +46,7 @@ def check_name(value: object) -> str:
         raise bad_option("name", f"must consist of letters, digits and any of `_ - . :`, got {value!r}")
     if _NUMBERED.fullmatch(value):
         raise bad_option("name", f"must not end in a dot and digits, as replicas are called that; got {value!r}")
-    return value
+    return checks.plain(value)
 
 
 _ON_FAILURE: Final = RestartPolicy.on_failure()
@@ -167,7 +167,7 @@ class UnitSpec:
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
-        check_name(self.name)
+        put(self, "name", check_name(self.name))
         put(self, "settle", _finite("settle", self.settle))
         put(self, "start_timeout", checks.seconds("start_timeout", self.start_timeout, positive=True))
         if not isinstance(self.restart, RestartPolicy):
