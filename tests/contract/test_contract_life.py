@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from worlds import line, on_its_clock, plain_rest
 
 from trio_process import (
@@ -537,3 +538,18 @@ async def test_stop_of_a_stopped_one_returns_the_same(world):
         process = await service.start(*argv)
         await process.wait()
         assert await process.stop() == process.result() == service.get(process.id).result()
+
+
+@on_its_clock
+async def test_every_call_about_a_process_that_has_ended_is_a_checkpoint(world):
+    argv = world.program("echo hello", lines=["hello"])
+    async with world.service() as service:
+        process = await service.start(*argv)
+        await process.wait()
+        lines = process.lines()
+        wait_for_line = partial(process.wait_for_line, "hello")
+        for call in (process.wait, process.stop, process.close_stdin, wait_for_line, service.wait_all, lines.__anext__):
+            with trio.testing.assert_checkpoints():
+                await call()
+        with trio.testing.assert_checkpoints(), pytest.raises(StopAsyncIteration):
+            await lines.__anext__()

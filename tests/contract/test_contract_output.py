@@ -381,6 +381,19 @@ async def test_a_stop_does_not_wait_for_a_reader_that_sleeps(world):
     assert count >= result.stdout.count("\n") - 1
 
 
+@pytest.mark.parametrize("group", [True, False])
+@on_its_clock
+async def test_a_kill_does_not_wait_for_a_reader_that_sleeps(world, group):
+    argv = world.program("while :; do echo 0123456789; done", lines=endless, **FOREVER)
+    async with world.service() as service:
+        with service.subscribe(ActionProcessOutput, buffer=5) as events:
+            process = await service.start(*argv, kill_group=group)
+            while events.statistics().buffered < 5:
+                await trio.sleep(0.01)
+            process.kill()
+            assert await process.wait(check=False) == -9
+
+
 def endless(call):
     """Write for ever; only a full pipe holds it up."""
     while True:

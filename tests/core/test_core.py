@@ -209,6 +209,21 @@ async def test_an_action_runs_its_handler():
         assert await action.run(text="a", times=2) == "aa"
 
 
+async def test_a_call_of_an_action_is_a_checkpoint_whatever_its_handler_does():
+    called = []
+
+    async def note():
+        called.append(1)
+
+    async with Core() as core:
+        with trio.testing.assert_checkpoints():
+            await core.action("note", note).run()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await core.action("note").run()
+    assert called == [1]
+
+
 async def test_without_a_handler_nothing_runs():
     async with Core() as core:
         with pytest.raises(

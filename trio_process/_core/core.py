@@ -79,6 +79,7 @@ class Action(Unique):
         if not self._enabled:
             raise ActionDisabledError(f"the action {self.name!r} is disabled; call enable() first")
         self._check(options)
+        await trio.lowlevel.checkpoint()  # the handler may not be one
         return await self._handler(**options)
 
     def _set_handler(self, handler: Handler | None) -> None:
