@@ -309,9 +309,17 @@ def test_the_comparison_with_the_defaults_lets_nothing_unchecked_through():
 
 def test_the_containers_of_one_instance_can_not_be_changed_for_another():
     one = RunOptions(command="x")
-    for option in ("env", "limits", "resources"):
+    given = {"env": {"A": "1"}, "limits": {"nofile": (5, 5)}, "resources": {"cpus": 2}}
+    made = [(one, {option: {} for option in given}), (RunOptions(command="x", **given), given)]
+    for options, option in [(options, option) for options in made for option in given]:
+        one, values = options[0], options[1][option]
         shared = getattr(one, option)
-        assert (shared, repr(shared), {**shared}, shared | {"a": 1}) == ({}, "{}", {}, {"a": 1})
+        assert (shared, repr(shared), {**shared}, shared | {"a": 1}) == (
+            values,
+            repr(values),
+            values,
+            {**values, "a": 1},
+        )
         for change in (
             lambda values: values.update(a=1),
             lambda values: values.setdefault("a", 1),
@@ -323,7 +331,7 @@ def test_the_containers_of_one_instance_can_not_be_changed_for_another():
         assert getattr(RunOptions(command="y"), option) == {}
         copied = copy.deepcopy(shared)
         copied["a"] = 1
-        assert pickle.loads(pickle.dumps(shared)) == {} != copied
+        assert pickle.loads(pickle.dumps(shared)) == values != copied
 
 
 def test_an_empty_environment_value_is_kept_and_none_removes():

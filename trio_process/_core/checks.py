@@ -20,7 +20,7 @@ EnvValue = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Secret | None
 
 @final
 class FrozenDict(dict[str, Any]):
-    """A dict that can't be changed, so that many options can share it; its contents have been checked."""
+    """A dict that can't be changed, so that options keep their hash, and can share it; its contents have been checked."""
 
     __slots__ = ()
 
@@ -209,4 +209,4 @@ def environment(option: str, values: object) -> dict[str, str | bytes | Secret |
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise bad_option(f"{option}:", f"a name must be a non-empty str without '=' and NUL, got {name!r}")
         checked[plain(name)] = None if value is None else argument(f"{option}[{name!r}]", value)
-    return checked
+    return FrozenDict(checked)

@@ -332,7 +332,7 @@ def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
         if hard != -1 and (soft == -1 or soft > hard):
             raise bad_option(f"limits[{name!r}]:", f"the soft limit is above the hard one, got {value!r}")
         checked[name] = (soft, hard)
-    return checked or checks.NOTHING
+    return checks.FrozenDict(checked) if checked else checks.NOTHING
 
 
 _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
@@ -346,7 +346,7 @@ def _resources(_: str, values: object) -> Mapping[str, int]:
         if name not in _RESOURCES:
             raise bad_option("resources:", f"unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
         checked[name] = int(checks.whole(f"resources[{name!r}]", value, least=_RESOURCES[name]))
-    return checked or checks.NOTHING
+    return checks.FrozenDict(checked) if checked else checks.NOTHING
 
 
 def _environment(option: str, values: object) -> Mapping[str, EnvValue]:

@@ -67,13 +67,15 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
     if not values and isinstance(values, (Mapping, list, tuple)):
         return checks.NOTHING
     if isinstance(values, Mapping):
-        return {
-            checks.text("after", name): member(UnitCondition, condition, f"after[{name!r}]")
-            for name, condition in values.items()
-        }
+        return checks.FrozenDict(
+            {
+                checks.text("after", name): member(UnitCondition, condition, f"after[{name!r}]")
+                for name, condition in values.items()
+            }
+        )
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise bad_option("after", f"must be a list of names, or map names to conditions; got {values!r}")
-    return {checks.text("after", name): UnitCondition.READY for name in values}
+    return checks.FrozenDict({checks.text("after", name): UnitCondition.READY for name in values})
 
 
 @final

@@ -106,8 +106,20 @@ def _kind_of(spec: RunSpec, neutral: RunSpec) -> dict[str, Any]:
     for name in _OF_KIND:
         value = getattr(spec, name)
         if value != getattr(neutral, name):
-            kind[name] = int(value) if name == "stop_signal" else str(value) if isinstance(value, Path) else value
+            kind[name] = _plain(value)
     return kind
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a type that can be kept: no signal, path or mapping of a class of its own."""
+    match value:
+        case int() if not isinstance(value, bool):
+            return int(value)
+        case Path():
+            return str(value)
+        case dict():
+            return dict(value)
+    return value
 
 
 def _key(text: str, directory: str) -> bytes:
