@@ -129,7 +129,7 @@ class NoTextError(Exception):
         (raises(OSError(2, "No such file")), "FileNotFoundError: [Errno 2] No such file"),
         (raises(ValueError()), "ValueError"),
         (raises(NoTextError()), "NoTextError"),
-        (raises(FileNotFoundError("/tmp/\udcff")), "FileNotFoundError: /tmp/\\udcff"),
+        (raises(FileNotFoundError("/tmp/\udcff")), "FileNotFoundError: /tmp/\\xff"),
         (raises(SystemExit(3)), "SystemExit: 3"),
         (raises(KeyboardInterrupt()), "KeyboardInterrupt"),
         (Callable(), "no answer"),
