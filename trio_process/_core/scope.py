@@ -203,6 +203,7 @@ class Block(Unique):
         if self._entered is not None:
             check_run(self._entered_in, type(self).__name__)
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         self._refuse_entry()
         try:
@@ -220,6 +221,7 @@ class Block(Unique):
             raise
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:

@@ -203,13 +203,13 @@ class Service(Block, EventSource):
         return process_of(self._runtime.adopt(pid, started_at, options))
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def open(
         self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]
     ) -> AsyncIterator[ManagedProcess]:
         """Start a process and stop it when the block is left; the keywords are the fields of `RunOptions`.
 
-        If the block is left by a cancellation, the process gets no grace period: it is killed and reaped, then
-        `trio.Cancelled` is raised.
+        If the block is left by a cancellation, it is killed without a grace period; then `trio.Cancelled` is raised.
         """
         process = await self.start(command, *args, **options)
         try:
@@ -250,6 +250,7 @@ class Service(Block, EventSource):
         """Run a command from a `RunOptions`; as `run`."""
         return await self.run_process(options, check=check)
 
+    @trio.lowlevel.enable_ki_protection
     async def run_process(
         self,
         options: RunOptions,

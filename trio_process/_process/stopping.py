@@ -68,6 +68,7 @@ class Stopping:
         self._stuck: Timer | None = None
         self.kill_at: float | None = None
 
+    @trio.lowlevel.enable_ki_protection
     def act_on(self, request: Request) -> None:
         """Act on a request to stop or kill, or for a signal."""
         end_if_forked(sys.exception())  # else a cancellation in a fork would end the parent's child

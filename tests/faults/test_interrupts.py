@@ -1,0 +1,131 @@
+"""Ctrl-C at any moment: it is raised, and leaves no process, no descriptor, and no block that waits for ever."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys
+import trio
+import trio_process
+from trio_process import Service, ServiceOptions
+
+PACKAGE = os.path.dirname(trio_process.__file__)
+met, wanted, is_traced = [], None, False
+
+
+def tracer(frame, event, argument):
+    # an interrupt comes when the wanted function is called for the first time, where Trio raises it at once
+    code = frame.f_code
+    if is_traced and not trio.lowlevel.currently_ki_protected() and (code.co_filename.startswith(PACKAGE) or code.co_filename.endswith("contextlib.py")):
+        name = f"{os.path.basename(code.co_filename)} {code.co_qualname}"
+        if name not in met:
+            met.append(name)
+            if name == wanted:
+                signal.raise_signal(signal.SIGINT)
+
+
+async def leave(service):
+    await service.start("sleep", "60")
+    (await service.start("sleep", "60")).kill()
+
+
+async def stop(service):
+    await (await service.start("sleep", "60")).stop()
+
+
+async def cancel(service):
+    with trio.move_on_after(0.01):
+        await service.run("sleep", "60")
+
+
+async def enter(service):
+    async with service.open("cat"):
+        pass
+
+
+async def main():
+    global is_traced
+    body = globals()[sys.argv[1]]
+    is_traced = body is leave
+    with trio.fail_after(20):
+        async with Service(options=ServiceOptions(grace_period=0.1, guardian=body is leave)) as service:
+            is_traced = True
+            try:
+                await body(service)
+            except KeyboardInterrupt:
+                # contextlib is not protected, so that the end of a block of `open` may be left out
+                if body in (cancel, enter) and not wanted.startswith("contextlib"):
+                    assert all(process._child.kill_at is not None for process in service.running())
+                raise
+            is_traced = body is leave
+    is_traced = False
+
+
+def run():
+    sys.settrace(tracer)
+    try:
+        trio.run(main)
+    except BaseException as error:
+        return repr(error)
+    finally:
+        sys.settrace(None)
+    return "no error"
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def fork(function):
+    pid = os.fork()
+    if not pid:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def report():
+    assert run() == "no error"
+    with open(sys.argv[2], "w") as file:
+        file.write("\\n".join(met))
+
+
+def interrupt():
+    def end(*_):
+        os.write(1, f"{wanted}: it waits for ever\\n".encode())
+        os.system(f"pkill -KILL -P {os.getpid()}")
+        os._exit(1)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(20)
+    before, outcome = descriptors(), run()
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    if outcome not in ("KeyboardInterrupt()", "no error") or children or descriptors() != before:
+        os.write(1, f"{wanted}: {outcome}, {children}, {descriptors() - before} descriptors\\n".encode())
+
+
+fork(report)
+with open(sys.argv[2]) as file:
+    names = file.read().splitlines()
+for wanted in names:
+    fork(interrupt)
+print(len(names))
+"""
+
+
+@pytest.mark.parametrize("body", ["leave", "stop", "cancel", "enter"])
+def test_an_interrupt_at_the_call_of_any_function_leaves_nothing_and_nothing_waits_for_ever(body, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, body, str(tmp_path / "names")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    *failures, count = ended.stdout.splitlines()
+    assert failures == []
+    assert int(count) > 0
