@@ -66,6 +66,7 @@ class CommandChannel:
         self._words = b""
         self._heard_out = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def read_words(self) -> None:
         """Keep the end of what the command writes to stderr, until it ends."""
         assert self._process.stderr is not None
@@ -298,6 +299,7 @@ class CallbackListener:
         """Return the line that an agent reads from its stdin."""
         return json.dumps({"addresses": self.addresses, "token": token, "tls": tls}).encode() + b"\n"
 
+    @trio.lowlevel.enable_ki_protection
     async def serve(self) -> None:
         """Accept connections; close those that don't send a valid token in time."""
         await trio.serve_listeners(self._greet, list(self._listeners))

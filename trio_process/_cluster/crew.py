@@ -62,6 +62,7 @@ class Crew:
         """Whether the service is being left, so that agents that end are not lost."""
         return self._leaving
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, launcher: Launcher) -> None:
         """Start agents and serve them, until `leave`."""
         try:

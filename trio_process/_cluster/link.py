@@ -101,6 +101,7 @@ class Link:
             if self._wake:
                 self._wake.unpark_all()
 
+    @trio.lowlevel.enable_ki_protection
     async def write(self) -> None:
         """Write the queue, until the connection breaks."""
         queue = self._queue
@@ -165,6 +166,7 @@ class Link:
             if frames:
                 return frames
 
+    @trio.lowlevel.enable_ki_protection
     async def beat(self, heartbeat: float, lost: Callable[[], object]) -> None:
         """Send a ping whenever nothing was sent for a while; call `lost` once nothing was received for `heartbeat` seconds."""
         interval = heartbeat / _BEATS

@@ -176,6 +176,7 @@ class RemoteHandle:
         if self._ending is not None:
             self._conclude()
 
+    @trio.lowlevel.enable_ki_protection
     async def _feed(self, owner: HandleOwner) -> None:
         try:
             await self._stdin.feed()

@@ -113,6 +113,7 @@ class Session:
             self._soon.append(callback)
             self._some_soon.unpark()
 
+    @trio.lowlevel.enable_ki_protection
     async def _call_back(self) -> None:
         try:
             while True:
@@ -189,6 +190,7 @@ class Session:
         self._why_ended = f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
         self._end.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch_launcher(self) -> None:
         """When the launcher reports the end, read only the data that has already arrived."""
         await self._channel.died(self.hello)

@@ -79,6 +79,7 @@ from .scope import (
     open_scope,
     open_shielded_scope,
     raise_first,
+    uninterrupted,
 )
 from .secret import MASK, Masker, Secret
 from .serialize import dumps, json_ready, loads
@@ -301,6 +302,7 @@ __all__ = [
     "stop_signals",
     "stopped_by",
     "try_lock",
+    "uninterrupted",
     "unknown_option",
     "unlock",
     "user_name",

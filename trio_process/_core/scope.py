@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import wraps
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 import trio
 
@@ -23,8 +24,45 @@ from .unique import Unique
 
 logger = logging.getLogger("trio_process")
 
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
 
-@asynccontextmanager
+
+class _Uninterrupted(AbstractAsyncContextManager[_Value]):
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: AbstractAsyncContextManager[_Value]) -> None:
+        self._manager = manager
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> _Value:
+        return await self._manager.__aenter__()
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, error, traceback)
+
+
+def uninterrupted(
+    function: Callable[_Arguments, AsyncIterator[_Value]],
+) -> Callable[_Arguments, AbstractAsyncContextManager[_Value]]:
+    """Make an async context manager of a generator function, as `asynccontextmanager` does, for use as a decorator.
+
+    Ctrl-C during the entry or the end of the block is raised at a checkpoint. Elsewhere, in contextlib for example, it
+    would leave out the rest of the function, and so leave a nursery open, which Trio does not forgive.
+    """
+    manager = asynccontextmanager(function)
+
+    @wraps(function)
+    def enter(*args: _Arguments.args, **keywords: _Arguments.kwargs) -> AbstractAsyncContextManager[_Value]:
+        return _Uninterrupted(manager(*args, **keywords))
+
+    return enter
+
+
+@uninterrupted
 async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
     """Open a nursery whose body's error leaves as the same object.
 
@@ -62,7 +100,7 @@ async def open_scope(*, wait: bool = False) -> AsyncIterator[trio.Nursery]:
         raise cancelled
 
 
-@asynccontextmanager
+@uninterrupted
 async def open_shielded_scope() -> AsyncIterator[trio.Nursery]:
     """Open a nursery whose tasks serve the body until it has been left, also while it is being cancelled from outside.
 
@@ -73,6 +111,7 @@ async def open_shielded_scope() -> AsyncIterator[trio.Nursery]:
     opened: list[trio.Nursery] = []
     entered = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def hold() -> None:
         with scope:
             async with open_scope() as nursery:

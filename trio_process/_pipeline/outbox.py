@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
-from .._core import bad_option, open_scope
+from .._core import bad_option, open_scope, uninterrupted
 from .result import RunUpdate
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -19,7 +18,7 @@ FRUITLESS_PASSES: Final = 10
 reader, but the reader of an unbuffered channel takes the next update only once it has been scheduled again."""
 
 
-@asynccontextmanager
+@uninterrupted
 async def open_outbox(
     channel: trio.MemorySendChannel[RunUpdate] | None,
 ) -> AsyncIterator[Callable[[RunUpdate], None] | None]:
@@ -78,6 +77,7 @@ class _Outbox:
             self._queue.append(update)
             self._wake.unpark()
 
+    @trio.lowlevel.enable_ki_protection
     async def pump(self) -> None:
         with self.scope:
             try:

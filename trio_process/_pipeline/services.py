@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, final
 
 import trio
 
-from .._core import ProcessError, open_scope
+from .._core import ProcessError, open_scope, uninterrupted
 from .result import RunUpdate
 from .spec import RunSpec
 
@@ -76,7 +76,7 @@ class HeldServices:
 
         return reporting
 
-    @asynccontextmanager
+    @uninterrupted
     async def open(self) -> AsyncIterator[None]:
         """Open the nursery of the holds; leaving waits until all of them are released."""
         if not self._uses:

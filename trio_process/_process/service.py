@@ -28,6 +28,7 @@ from .._core import (
     end_if_forked,
     make_options,
     note_failure,
+    uninterrupted,
     with_stdin_pipe,
 )
 from .actions import ProcessHandlers
@@ -202,8 +203,7 @@ class Service(Block, EventSource):
         """
         return process_of(self._runtime.adopt(pid, started_at, options))
 
-    @asynccontextmanager
-    @trio.lowlevel.enable_ki_protection
+    @uninterrupted
     async def open(
         self, command: Argument, *args: Argument, **options: Unpack[RunKeywords]
     ) -> AsyncIterator[ManagedProcess]:

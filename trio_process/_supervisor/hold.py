@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import final
 
 import trio
 
-from .._core import UnitFailedError, note_failure
+from .._core import UnitFailedError, note_failure, uninterrupted
 from .entry import Entry
 from .requests import ask_needs, is_stopped
 from .roster import Roster
@@ -63,7 +62,7 @@ class Hold:
         replicas = [replica for name in needed for replica in roster.entries[name].replicas]
         await roster.until(lambda: True if all(map(is_stopped, replicas)) else None)
 
-    @asynccontextmanager
+    @uninterrupted
     async def block(self) -> AsyncIterator[Unit]:
         """Hold the unit inside the block."""
         roster, entry = self._roster, self._entry

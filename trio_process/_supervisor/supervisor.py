@@ -10,7 +10,7 @@ from typing import Self, TypedDict, Unpack, final
 
 import trio
 
-from .._core import Block, ProcessError, bad_option, checks, member
+from .._core import Block, ProcessError, bad_option, checks, member, uninterrupted
 from .._process import Service, ServiceOptions
 from . import requests
 from .faults import checked
@@ -217,7 +217,7 @@ class Supervisor(Block):
         self._open().entry(name)
         return self._holding(name)
 
-    @asynccontextmanager
+    @uninterrupted
     async def _holding(self, name: str) -> AsyncIterator[Unit]:
         roster = self._open()  # it may have been left, and the unit removed, since `hold` was called
         async with Hold(roster, roster.entry(name)).block() as unit:

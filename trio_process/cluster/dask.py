@@ -185,6 +185,7 @@ class DaskLauncher:
                 "it would call back unencrypted; give security=, or plaintext=True where the network is trusted"
             )
 
+    @trio.lowlevel.enable_ki_protection
     async def _attend(
         self,
         crew: Crew,

@@ -43,6 +43,7 @@ class CommandLauncher:
                 nursery.start_soon(self._attend, crew, crew.roster.add(name, host), argv)
             crew.roster.expect(launching=False)
 
+    @trio.lowlevel.enable_ki_protection
     async def _attend(self, crew: Crew, agent: Agent, argv: tuple[str, ...]) -> None:
         try:
             async with open_command(argv, proves_death=self.proves_death) as channel:

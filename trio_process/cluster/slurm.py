@@ -63,6 +63,7 @@ class SlurmLauncher:
                 nursery.start_soon(self._attend, crew, agent, callbacks)
             crew.roster.expect(launching=False)
 
+    @trio.lowlevel.enable_ki_protection
     async def _attend(self, crew: Crew, agent: Agent, callbacks: CallbackListener | None) -> None:
         name = ("--job-name=trio-process",) if not any(o.startswith(("-J", "--job-name")) for o in self.options) else ()
         argv = ["srun", *_ALWAYS, *name, *self.options, *python_argv(self.python)]

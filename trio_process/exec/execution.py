@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from inspect import isasyncgen, isawaitable
 from io import FileIO
 from signal import SIGPIPE
@@ -30,6 +30,7 @@ from .._core import (
     Stream,
     Subscription,
     open_scope,
+    uninterrupted,
 )
 from .._process import ManagedProcess, Service, ServiceOptions
 from .stage import Stage
@@ -218,7 +219,7 @@ def failed(results: Sequence[CommandResult]) -> list[int]:
     ]
 
 
-@asynccontextmanager
+@uninterrupted
 async def executing(stages: Sequence[Stage], *, listen: bool = False) -> AsyncIterator[Execution]:
     """Run the stages, the stdout of each connected to the stdin of the next; leaving the block stops all of them.
 

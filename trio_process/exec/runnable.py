@@ -6,12 +6,11 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self, Unpack
 
 import attrs
 
-from .._core import CommandResult, EnvValue, OptionError, Stdio, checks, escape_controls
+from .._core import CommandResult, EnvValue, OptionError, Stdio, checks, escape_controls, uninterrupted
 from .execution import executing
 from .lines import Lines, check_source
 from .logger import Logger, check_logger
@@ -158,7 +157,7 @@ class Runnable:
             last = last.with_output("stderr", Stdio.STDOUT, append=False)
         return (await self._run([*rest, last])).output
 
-    @asynccontextmanager
+    @uninterrupted
     async def lines(self, source: str = "stdout") -> AsyncIterator[Lines]:
         """Run the command for the length of a block and yield its lines; leaving the block stops it.
 

@@ -32,6 +32,7 @@ class Bell:
         self._listener: trio.lowlevel.Task | None = None
         self._rung = False
 
+    @trio.lowlevel.enable_ki_protection
     def ring(self) -> None:
         """Wake the task, prevent it from going to sleep, or start it."""
         self._rung = True

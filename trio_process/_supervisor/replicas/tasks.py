@@ -48,12 +48,14 @@ class Tasks:
         self._count += 1
         self._soon(partial(self._run, main), name)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, main: Main) -> None:
         try:
             await main()
         finally:
             self._count -= 1
 
+    @trio.lowlevel.enable_ki_protection
     async def _admit(self) -> None:
         while self._waiting:
             await trio.lowlevel.cancel_shielded_checkpoint()
