@@ -55,3 +55,5 @@ async def started(*arguments):
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+                for stream in process.stdout, process.stderr:  # else they live as long as the traceback of a failure
+                    await stream.aclose()

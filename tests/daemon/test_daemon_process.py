@@ -81,6 +81,60 @@ async def test_a_signal_while_it_is_entered_undoes_everything(tmp_path):
         assert everything_is_undone(tmp_path)
 
 
+SLOW = """
+import os, signal, sys, time
+import trio
+from trio_process import Daemon, DaemonEntry, PIDFile, Registry
+from trio_process._daemon.registry import Registration
+
+STEPS = {"PID file": (PIDFile, "__enter__", "__exit__"), "registry": (Registration, "__init__", "withdraw")}
+step, direction, how, directory = sys.argv[1:]
+owner, *names = STEPS[step]
+name = names[direction == "out"]
+method = getattr(owner, name)
+
+
+def slow(*args):
+    if direction == "in":
+        method(*args)
+    number = {"signal": signal.SIGTERM, "interrupt": signal.SIGINT}.get(how)
+    os.kill(os.getpid(), number) if number else trio.from_thread.run_sync(scope.cancel, trio_token=token)
+    time.sleep(0.2)
+    if direction == "out":
+        method(*args)
+
+
+async def main():
+    global token
+    token = trio.lowlevel.current_trio_token()
+    setattr(owner, name, slow)
+    registry = Registry(directory + "/daemons")
+    with scope:
+        async with Daemon(
+            pid_file=directory + "/test.pid", registry=registry, registry_entry=DaemonEntry("a", "b"), signals=how == "signal"
+        ):
+            await trio.lowlevel.checkpoint()
+
+
+scope = trio.CancelScope()
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("how", ["signal", "interrupt", "cancellation"])
+@pytest.mark.parametrize("direction", ["in", "out"])
+@pytest.mark.parametrize("step", ["PID file", "registry"])
+async def test_a_program_ends_after_a_step_of_its_daemon_that_takes_long_is_undone(step, direction, how, tmp_path):
+    """The thread of a step would end with the program."""
+    async with started("-c", SLOW, step, direction, how, tmp_path) as running:
+        assert await running.rest() == ["interrupted"] * (how == "interrupt"), await running.errors()
+        assert await running.process.wait() == 0
+        assert [path.name for path in tmp_path.rglob("*") if path.name != "daemons"] == []
+
+
 async def test_the_second_signal_ends_every_grace(tmp_path):
     async with program(tmp_path, "stubborn") as running:
         addr = await running.line()

@@ -31,9 +31,12 @@ async def entered_in_thread(
         manager: The context manager, entered and left in a thread: its file system may be slow or hang.
         failures: A list for exceptions of the exit, so that they hide neither the body's error nor another failure.
 
+    A cancellation, or Ctrl-C, is raised once it has been entered, and left again: else the program could end before.
+
     Raises:
         DaemonError: Entering took longer than 5 s. If it succeeds later, the manager is left again.
     """
+    await trio.lowlevel.checkpoint_if_cancelled()
     entering = _Step(manager.__enter__, f"enter {what}")
     try:
         value = await entering.wait()
@@ -41,6 +44,7 @@ async def entered_in_thread(
         entering.abandon(lambda: manager.__exit__(None, None, None))
         raise
     try:
+        await trio.lowlevel.checkpoint_if_cancelled()
         yield value
     finally:
         with trio.CancelScope(shield=True):
@@ -81,20 +85,26 @@ class _Step(Generic[_T]):
             self._token.run_sync_soon(self._done.set)
 
     async def wait(self) -> _T:
-        """Return its value. The limit is real time on any Trio clock, because the wait is for the kernel."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        """Return its value; nothing ends the wait but a limit in real time, on any Trio clock, as the kernel is waited for.
+
+        Ctrl-C is raised after the wait. A cancellation is only raised instead of the error at the limit.
+        """
         began = time.monotonic()
-        while not self._done.is_set():
-            is_due = trio.current_time() >= current_deadline().at
-            limit = _LIMIT_WHEN_DUE if is_due else _LIMIT
-            if time.monotonic() - began >= limit:
-                raise DaemonError(
-                    f"to {self._name} took longer than {in_seconds(limit)}; is its file system reachable?"
-                )
-            with trio.move_on_after(_SLICE):
-                await self._done.wait()
-        assert self._result is not None
-        return self._result.unwrap()
+        interrupt: KeyboardInterrupt | None = None
+        limit = _LIMIT
+        while not self._done.is_set() and time.monotonic() - began < limit:
+            try:
+                with trio.move_on_after(_SLICE, shield=True):
+                    await self._done.wait()
+            except KeyboardInterrupt as error:  # a shield doesn't hold it off
+                interrupt = error
+            limit = _LIMIT_WHEN_DUE if trio.current_time() >= current_deadline().at else _LIMIT
+        if interrupt is not None:
+            raise interrupt
+        if self._result is not None:
+            return self._result.unwrap()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise DaemonError(f"to {self._name} took longer than {in_seconds(limit)}; is its file system reachable?")
 
     def abandon(self, undo: Callable[[], Any]) -> None:
         """Undo its effect, now or as soon as the call returns."""
