@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from invoke import invoke
 from support import wait_until
 
 from trio_process import (
+    ControlServer,
     Core,
     Daemon,
     DaemonEntry,
@@ -32,6 +35,7 @@ from trio_process import (
     Runner,
     RunOptions,
     RunSpec,
+    Secret,
     Service,
     ServiceOptions,
     Supervisor,
@@ -44,7 +48,7 @@ from trio_process._control.api import api_routes
 from trio_process._control.api.openapi import document
 from trio_process._core import checks
 from trio_process._pipeline.file.schema import json_schema
-from trio_process.cluster import ClusterService, local_agents, slurm_agents
+from trio_process.cluster import ClusterService, command_agents, local_agents, slurm_agents, ssh_agents
 
 HUGE = 10**400  # no float can hold it
 ENDLESS = 10**5000  # Python refuses to write it
@@ -110,16 +114,76 @@ OF_NUMBERS = [
 @pytest.mark.parametrize("number", [10**9 + 10**11, HUGE, ENDLESS], ids=["many", "huge", "endless"])
 @pytest.mark.parametrize(("make", "text"), OF_WHAT_IS_MADE)
 def test_what_is_made_in_one_go_has_a_limit_that_its_error_names(make, text, number):
-    with pytest.raises(OptionError, match=f"^{re.escape(text.format(checks.shown_number(number)))}"):
+    with pytest.raises(OptionError, match=f"^{re.escape(text.format(checks.brief(number)))}"):
         make(number)
 
 
 @pytest.mark.parametrize("number", [2**63, HUGE, ENDLESS], ids=["just too much", "huge", "endless"])
 @pytest.mark.parametrize(("make", "text"), OF_NUMBERS)
 def test_numbers_of_more_than_64_bits_are_refused_with_the_limit(make, text, number):
-    said = text.format(checks.shown_number(number), largest=LARGEST)
+    said = text.format(checks.brief(number), largest=LARGEST)
     with pytest.raises(OptionError, match=f"^{re.escape(said)}"):
         make(number)
+
+
+class _Nameless:
+    def __repr__(self):
+        raise RuntimeError("it has no repr")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("3", 1.5, math.nan, -math.inf, b"3", True),
+        *(Decimal(3), Decimal("sNaN"), Fraction(ENDLESS, 7), _Nameless()),
+        *([ENDLESS], {"a": ENDLESS}, "x" * 10**6, list(range(10**6))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_that_is_no_number_is_refused_in_a_short_error_whatever_it_is(value):
+    makers = [
+        (RingBuffer, "size"),
+        (lambda v: run(max_line=v), "max_line"),
+        (lambda v: run(limits={"nofile": v}), "limits"),
+        (lambda v: run(resources={"cpus": v}), "resources"),
+        (lambda v: spec(retries=v), "retries"),
+        (lambda v: unit(replicas=v), "replicas"),
+        (lambda v: policy(max_restarts=v), "max_restarts"),
+        (lambda v: ServiceOptions(retain=v), "retain"),
+        (local_agents, "count"),
+        (HealthServer, "addr"),
+    ]
+    if not isinstance(value, float):
+        makers += [
+            (lambda v: run(grace_period=v), "grace_period"),
+            (lambda v: policy(backoff=v), "backoff"),
+            (lambda v: policy(jitter=v), "jitter"),
+        ]
+    if not isinstance(value, (str, bytes)):
+        makers += [
+            (lambda v: slurm_agents(1, v), "srun_options"),
+            (ssh_agents, "hosts"),
+            (lambda v: ControlServer(":0", hosts=[v]), "hosts"),
+        ]
+    for make, option in makers:
+        with pytest.raises(OptionError, match=rf"^{option}") as caught:
+            make(value)
+        assert caught.value.option == option
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_user_whose_name_is_longer_than_any_is_not_looked_up():
+    """A module of nsswitch.conf(5) aborts the program that asks for a name of megabytes."""
+    with pytest.raises(OptionError, match="there is no user 'xxxx"):
+        run(user="x" * 10**7)
+
+
+def test_a_command_that_starts_agents_is_made_of_texts():
+    with pytest.raises(OptionError, match="argvs can't contain a Secret") as caught:
+        command_agents(["ssh", Secret("hunter2")])
+    assert "hunter2" not in str(caught.value)
+    [(_, _, argv)] = ssh_agents("h", options=[b"-p", Path("22")]).commands
+    assert argv[:3] == ("ssh", "-p", "22")
 
 
 @pytest.mark.parametrize("number", [-1, -HUGE, -ENDLESS], ids=["negative", "huge", "endless"])
@@ -297,7 +361,17 @@ def project(tmp_path):
         (["run", "--executor", f"slurm:{HUGE}"], "the number of agents must be 1 to 10000, got 1000"),
         (["run", "--executor", f"slurm:{'9' * 5000}"], "1 to 10000, got a number with thousands of digits"),
         (["run", "--executor", "local:0"], "the number of agents must be 1 to 10000, got 0"),
-        (["run", "--jobs", str(HUGE)], f"max_parallel must be at most {LARGEST}, got 1000"),
+        (["run", "--jobs", str(HUGE)], f"'--jobs': it must be at most {LARGEST}, got 1000"),
+        (
+            ["run", "--jobs", "9" * 5000],
+            f"'--jobs': it must be at most {LARGEST}, got a number with thousands of digits",
+        ),
+        (["run", "-j", "0"], "'-j' / '--jobs': it must be 1 or more, got 0"),
+        (["run", "-j", "-1"], "'-j' / '--jobs': it must be a whole number, got '-1'"),
+        (["run", "-j", "1_0"], "'-j' / '--jobs': it must be a whole number, got '1_0'"),
+        (["run", "-j", "\u0663"], "'-j' / '--jobs': it must be a whole number, got '\u0663'"),
+        (["logs", "-n", "9" * 5000], "'-n' / '--lines': it must be at most"),
+        (["daemon", "logs", "-n", "1.5", "a", "b"], "'-n' / '--lines': it must be a whole number, got '1.5'"),
         (["scale", "y=10001"], "the number of replicas of 'y' must be 0 to 10000, got 10001"),
         (["scale", f"y={HUGE}"], "the number of replicas of 'y' must be 0 to 10000, got 1000"),
         (["scale", f"y={'9' * 5000}"], "must be 0 to 10000, got a number with thousands of digits"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import click
 
-from .._core import command_line, escape_controls, shown_args, shown_command
+from .._core import OptionError, checks, command_line, escape_controls, shown_args, shown_command
 
 if TYPE_CHECKING:
     from .._pipeline import RunSpec
@@ -126,6 +126,27 @@ class Name(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's
         """Return the name as written in the file."""
         return os.fsencode(value).decode("utf-8", "surrogateescape")
+
+
+@final
+class Whole(click.ParamType[int]):
+    """A whole number in decimal digits; `int`, as `click.IntRange` calls it, also reads 1_0, and digits of other scripts.
+
+    Args:
+        least: The least number.
+    """
+
+    name = "whole number"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            return checks.written("it", str(value), least=self._least)
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
 
 
 @final

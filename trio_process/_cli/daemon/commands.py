@@ -16,7 +16,7 @@ from ..._core import DaemonError, OptionError, ProcessError, in_seconds
 from ..._daemon import NotHereError, default_registry, find_daemon
 from ..output import OutputLost, print_error, report, show, without_output
 from ..state import explain
-from ..text import Duration, one_line
+from ..text import Duration, Whole, one_line
 from .files import DaemonSpec, StateFiles, described
 from .logs import print_log
 from .readiness import check_line, check_tcp, check_url
@@ -220,7 +220,7 @@ def status(code: str, daemon: str, as_json: bool) -> None:  # noqa: FBT001 - a f
 @daemon.command(help="Print the last lines of a daemon's log.")
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until Ctrl-C or the daemon's end.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
+    "-n", "--lines", type=Whole(0), metavar="N", default=50, show_default=True, help="How many lines to begin with."
 )
 @_key
 def logs(code: str, daemon: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - a flag of the command line

@@ -15,7 +15,7 @@ from ..._core import OptionError, ProcessError
 from ..._pipeline import to_dot, to_mermaid
 from ..find import read_file
 from ..output import print_error, show
-from ..text import Duration, Name, one_line
+from ..text import Duration, Name, Whole, one_line
 from .complete import complete_tasks
 from .last_run import DIRECTORY
 from .listing import dry_run, list_tasks, tasks_as_json
@@ -58,7 +58,7 @@ class _RunCommand(click.Command):
     type=click.Path(),
     help="The pipeline file [default: the nearest one in this or a parent directory].",
 )
-@click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="How many tasks run at the same time.")
+@click.option("-j", "--jobs", type=Whole(1), metavar="N", help="How many tasks run at the same time.")
 @click.option(
     "--schedule",
     type=click.Choice(["eager", "waves"]),

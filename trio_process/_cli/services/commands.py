@@ -26,7 +26,7 @@ from ..find import NAMES, find_file
 from ..instance import NOT_RUNNING, Instance, NotRunningError, instance_of
 from ..output import OutputLost, print_error, report, show, without_output, write
 from ..state import explain
-from ..text import Duration, Name, clock
+from ..text import Duration, Name, Whole, clock
 from .down import take_down
 from .follow import attach_to, follow_logs, parse_since
 from .pages import open_page
@@ -230,7 +230,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     "-f", "--follow", is_flag=True, help="Print new lines as they arrive, until Ctrl-C or the end of the instance."
 )
 @click.option(
-    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines to begin with."
+    "-n", "--lines", type=Whole(0), metavar="N", default=50, show_default=True, help="How many lines to begin with."
 )
 @click.option(
     "--since",
