@@ -15,7 +15,9 @@ from trio_process import (
     DaemonEntry,
     DaemonOptions,
     OptionError,
+    Probe,
     ReloadPlan,
+    RestartPolicy,
     RunOptions,
     RunSpec,
     Secret,
@@ -25,6 +27,7 @@ from trio_process import (
 )
 from trio_process._core import checks, make_options, shown_args
 from trio_process._core import options as options_module
+from trio_process.cluster import local_agents, slurm_agents, ssh_agents
 from trio_process.exec import Command
 from trio_process.testing import Behaviour, FakeService
 
@@ -199,8 +202,53 @@ def test_members_of_an_enumeration_of_texts_become_plain_texts():
     assert f"{spec.name} {spec.after[0]} {unit.name}" == "a b a"
 
 
+class Amount(int, Enum):
+    """A number that is formatted as its name, "Amount.FIVE"."""
+
+    FIVE = 5
+
+
 def test_a_member_of_an_enumeration_of_numbers_is_a_umask():
     assert RunOptions(command="x", umask=IntEnum("Mask", {"OWNER": 0o77}).OWNER).umask == 0o77
+
+
+def test_members_of_enumerations_stay_in_no_value():
+    encoding = Enum("Encoding", {"UTF8": "utf-8"}, type=str).UTF8
+    five, a = Amount.FIVE, Word.A
+    made = [
+        RunOptions(
+            command="x", stdin=a, encoding=encoding, buffer_size=five, log_keep=five, nice=five, max_output=five
+        ),
+        RunOptions(command="x", timeout=five, ok_exit_codes=[five], limits={"core": five}, resources={"cpus": five}),
+        RunSpec(
+            name="x",
+            command="x",
+            retries=five,
+            weight=five,
+            retry_delay=five,
+            when=Enum("W", {"A": "always"}, type=str).A,
+        ),
+        UnitSpec(name="x", command="x", replicas=five, ready=Probe.line(a, failures=five, successes=five)),
+        RestartPolicy.always(max_restarts=five, within=five, backoff=five, backoff_max=five, jitter=five),
+        ServiceOptions(buffer_size=five, retain=five, retain_bytes=five, grace_period=five),
+        DaemonEntry(code=a, daemon=Word.B, pid=five, health=a, project=a, binary=a),
+        *(local_agents(five, slots=five), ssh_agents(a, slots=five, options=[a]), slurm_agents(five)),
+    ]
+    for value in made:
+        assert "Word" not in repr(value)
+        assert "Amount" not in repr(value)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it)), attrs.evolve])
+def test_a_copy_of_options_is_equal_and_its_mappings_can_not_be_changed(copied):
+    options = RunOptions(command="x", env={"A": "b"}, limits={"core": 0}, resources={"cpus": 2})
+    unit = UnitSpec(name="x", command="x", env={"A": "b"}, after={"y": "started"})
+    for value, names in ((options, ("env", "limits", "resources")), (unit, ("env", "after"))):
+        twin = copied(value)
+        assert (twin, hash(twin)) == (value, hash(value))
+        for name in names:
+            with pytest.raises(TypeError, match="can't be changed"):
+                getattr(twin, name)["B"] = "c"
 
 
 def test_arguments_are_text_bytes_paths_and_secrets():
@@ -329,8 +377,7 @@ def test_the_containers_of_one_instance_can_not_be_changed_for_another():
             with pytest.raises(TypeError, match="can't be changed"):
                 change(shared)
         assert getattr(RunOptions(command="y"), option) == {}
-        copied = copy.deepcopy(shared)
-        copied["a"] = 1
+        copied = {**shared.copy(), "a": 1}
         assert pickle.loads(pickle.dumps(shared)) == values != copied
 
 

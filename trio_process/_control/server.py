@@ -92,15 +92,17 @@ class ControlServer(Block):
         self._token = _checked_token(token)
         self._page = checks.flag("page", page)
         if isinstance(hosts, (str, bytes)):
-            raise bad_option("hosts", f"must be a list or tuple of names, got {hosts!r}; write [{hosts!r}]")
-        self._hosts = tuple(hosts)
+            raise bad_option(
+                "hosts", f"must be a list or tuple of names, got {checks.brief(hosts)}; write [{checks.brief(hosts)}]"
+            )
+        self._hosts = tuple(checks.items("hosts", hosts, "names"))
         Names((), 0, self._hosts)  # refuses invalid names
         if service is not None and not isinstance(service, Service):
-            raise bad_option("service", f"must be a Service or None, got {service!r}")
+            raise bad_option("service", f"must be a Service or None, got {checks.brief(service)}")
         if supervisor is not None and not isinstance(supervisor, Supervisor):
-            raise bad_option("supervisor", f"must be a Supervisor or None, got {supervisor!r}")
+            raise bad_option("supervisor", f"must be a Supervisor or None, got {checks.brief(supervisor)}")
         if registry is not None and not isinstance(registry, Registry):
-            raise bad_option("registry", f"must be a Registry or None, got {registry!r}")
+            raise bad_option("registry", f"must be a Registry or None, got {checks.brief(registry)}")
         self._sources: dict[str, Any] = {
             "supervisor": supervisor,
             "service": service,

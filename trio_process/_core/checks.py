@@ -29,8 +29,8 @@ class FrozenDict(dict[str, Any]):
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        return dict, (dict(self),)
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
+        return FrozenDict, (dict(self),)
 
 
 _Item = TypeVar("_Item")
@@ -45,7 +45,7 @@ MOST: Final = 10_000
 LONGEST: Final = 10**9
 """The longest duration in a file, and the longest delay before a restart, in seconds: 31 years."""
 
-_LONGEST_SHOWN: Final = 80
+_LONGEST_SHOWN: Final = 200
 _MOST_DIGITS: Final = 4300  # Python converts no more by default (sys.set_int_max_str_digits)
 NOTHING: Final = FrozenDict()
 """The mapping that is meant where none is given: a dict of its own for each option would take 64 bytes."""
@@ -56,24 +56,26 @@ def frozen_items(mapping: Mapping[str, object]) -> frozenset[tuple[str, object]]
     return frozenset(mapping.items())
 
 
-def shown_number(value: object) -> str:
-    """Return a value that should have been a number, for an error: Python refuses to write one of thousands of digits."""
+def brief(value: object) -> str:
+    """Return the repr of a value for an error, cut to a readable length; no value makes it raise."""
     try:
         text = repr(value)
-    except ValueError:
+    except ValueError:  # Python refuses to write a number of thousands of digits, also inside of a list
         return "a number with thousands of digits"
+    except Exception:  # noqa: BLE001 - whatever the class of the value raises: the error is about the option
+        return f"a value of the class {type(value).__qualname__}"
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def seconds(option: str, value: object, *, positive: bool = False, most: float = math.inf) -> float:
     """Return a duration in seconds: a number, not negative (above 0 with `positive`), at most `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - not a number
-        raise bad_option(option, f"must be a number of seconds, got {value!r}")
+        raise bad_option(option, f"must be a number of seconds, got {brief(value)}")
     if value < 0 or (positive and value == 0):
         least = "more than 0" if positive else "0 or more"
-        raise bad_option(option, f"must be {least} seconds, got {shown_number(value)}")
+        raise bad_option(option, f"must be {least} seconds, got {brief(value)}")
     if value > most:
-        raise bad_option(option, f"must be at most {most} seconds, got {shown_number(value)}")
+        raise bad_option(option, f"must be at most {most} seconds, got {brief(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -84,22 +86,22 @@ def seconds(option: str, value: object, *, positive: bool = False, most: float =
 
 def whole(option: str, value: object, *, least: int = 0, most: int = LARGEST, infinite: bool = False) -> int | float:
     """Return a whole number from `least` to `most`; with `infinite`, `math.inf` is allowed."""
-    if infinite and value == math.inf:
+    if infinite and isinstance(value, float) and value == math.inf:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_option(option, f"must be a whole number{' or math.inf' if infinite else ''}, got {value!r}")
+        raise bad_option(option, f"must be a whole number{' or math.inf' if infinite else ''}, got {brief(value)}")
     if least <= value <= most:
-        return value
+        return int(value)  # also of a member of an enumeration
     bound = f"{least} or more" if value < least else f"at most {most}"
     expected = bound if most == LARGEST else f"{least} to {most}"
     hint = "; use math.inf for no limit" if infinite and value > most else ""
-    raise bad_option(option, f"must be {expected}, got {shown_number(value)}{hint}")
+    raise bad_option(option, f"must be {expected}, got {brief(value)}{hint}")
 
 
 def written(option: str, text: str, *, least: int = 0, most: int = LARGEST) -> int:
     """Return the whole number, from `least` to `most`, that a text of decimal digits stands for."""
     if not (text.isascii() and text.isdecimal()):
-        raise bad_option(option, f"must be a whole number, got {text!r}")
+        raise bad_option(option, f"must be a whole number, got {brief(text)}")
     number = int(text) if len(text) <= _MOST_DIGITS else 10**_MOST_DIGITS
     return int(whole(option, number, least=least, most=most))
 
@@ -112,16 +114,16 @@ def plain(value: str) -> str:
 def flag(option: str, value: object) -> bool:
     """Return a bool; other values are refused, whatever their truth value."""
     if not isinstance(value, bool):
-        raise bad_option(option, f"must be True or False, got {value!r}")
+        raise bad_option(option, f"must be True or False, got {brief(value)}")
     return value
 
 
 def text(option: str, value: object, *, empty: bool = True) -> str:
     """Return a str without NUL."""
     if not isinstance(value, str):
-        raise bad_option(option, f"must be a str, got {value!r}")
+        raise bad_option(option, f"must be a str, got {brief(value)}")
     if "\0" in value:
-        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {brief(value)}")
     if not value and not empty:
         raise bad_option(option, "must not be empty")
     return plain(value)
@@ -132,22 +134,22 @@ def pattern(option: str, value: object) -> str | re.Pattern[str]:
     if isinstance(value, re.Pattern) and isinstance(value.pattern, str):
         return value
     if not isinstance(value, str):
-        raise bad_option(option, f"must be a str or a compiled regular expression, got {value!r}")
+        raise bad_option(option, f"must be a str or a compiled regular expression, got {brief(value)}")
     if "\n" in value:
-        raise bad_option(option, f"must not contain a line break, as no line does; got {value!r}")
-    return value
+        raise bad_option(option, f"must not contain a line break, as no line does; got {brief(value)}")
+    return plain(value)
 
 
 def path(option: str, value: object) -> str | bytes:
     """Return the path of a str, bytes or `os.PathLike`, as the file system gets it."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         hint = _ONE_BY_ONE if option == "command" and isinstance(value, (list, tuple)) else ""
-        raise bad_option(option, f"must be a str, bytes or path, got {value!r}{hint}")
+        raise bad_option(option, f"must be a str, bytes or path, got {brief(value)}{hint}")
     found: str | bytes = os.fspath(value)
     if not found:
         raise bad_option(option, "must not be empty")
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
-        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {brief(value)}")
     return plain(found) if isinstance(found, str) else found
 
 
@@ -160,7 +162,7 @@ def argument(option: str, value: object) -> str | bytes | Secret:
     """Return one argument of a command line; it may be empty, and numbers are refused."""
     if type(value) is str:  # the common case first, as every argument of every command comes here
         if "\0" in value:
-            raise bad_option(option, f"must not contain a NUL character, got {value!r}")
+            raise bad_option(option, f"must not contain a NUL character, got {brief(value)}")
         return value
     if isinstance(value, Secret):
         if "\0" in value.reveal():
@@ -172,26 +174,26 @@ def argument(option: str, value: object) -> str | bytes | Secret:
             hint = "; numbers are not converted, write str(...)"
         elif isinstance(value, (list, tuple)):
             hint = _ONE_BY_ONE
-        raise bad_option(option, f"must be a str, bytes, path or Secret, got {value!r}{hint}")
+        raise bad_option(option, f"must be a str, bytes, path or Secret, got {brief(value)}{hint}")
     found: str | bytes = os.fspath(value)
     if (b"\0" in found) if isinstance(found, bytes) else ("\0" in found):
-        raise bad_option(option, f"must not contain a NUL character, got {value!r}")
+        raise bad_option(option, f"must not contain a NUL character, got {brief(value)}")
     return plain(found) if isinstance(found, str) else found
 
 
 def items(option: str, values: Iterable[_Item], of: str) -> Iterable[_Item]:
     """Return an iterable of several values, unchecked; a text, whose letters they would be, and a mapping are refused."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise bad_option(option, f"must be a list of {of}, got {values!r}")
+        raise bad_option(option, f"must be a list of {of}, got {brief(values)}")
     return values
 
 
 def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
     """Return the arguments as a tuple; a bare str is refused, as it would be a list of letters."""
     if isinstance(values, (str, bytes, Secret)) or not isinstance(values, Iterable):
-        raise bad_option(option, f"must be a list or tuple of arguments, got {values!r}; write [{values!r}]")
+        raise bad_option(option, f"must be a list or tuple of arguments, got {brief(values)}; write [{brief(values)}]")
     if isinstance(values, Mapping):
-        raise bad_option(option, f"must be a list or tuple of arguments, got {values!r}")
+        raise bad_option(option, f"must be a list or tuple of arguments, got {brief(values)}")
     found = tuple([argument(option, value) for value in values])
     return (
         values if type(values) is tuple and all(map(is_, values, found)) else found
@@ -203,10 +205,10 @@ def environment(option: str, values: object) -> dict[str, str | bytes | Secret |
     if type(values) is FrozenDict:
         return values
     if not isinstance(values, Mapping):
-        raise bad_option(option, f"must map names to values, got {values!r}")
+        raise bad_option(option, f"must map names to values, got {brief(values)}")
     checked: dict[str, str | bytes | Secret | None] = {}
     for name, value in values.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise bad_option(f"{option}:", f"a name must be a non-empty str without '=' and NUL, got {name!r}")
+            raise bad_option(f"{option}:", f"a name must be a non-empty str without '=' and NUL, got {brief(name)}")
         checked[plain(name)] = None if value is None else argument(f"{option}[{name!r}]", value)
     return FrozenDict(checked)

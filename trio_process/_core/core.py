@@ -86,7 +86,9 @@ class Action(Unique):
         """Register a handler in place of the former one; None removes it."""
         if handler is not None:
             if not callable(handler):
-                raise ActionOptionError(f"the handler of {self.name!r} must be an async function, got {handler!r}")
+                raise ActionOptionError(
+                    f"the handler of {self.name!r} must be an async function, got {checks.brief(handler)}"
+                )
             self._signature = inspect.signature(handler)
             self._hints = checkable_hints(handler)
         self._handler = handler
@@ -106,7 +108,7 @@ class Action(Unique):
             wanted = self._hints.get(option)
             if wanted is not None and not isinstance(value, wanted):
                 raise ActionOptionError(
-                    f"{self.name}: {option} must be {spelled(wanted)}, got {value!r}", option=option
+                    f"{self.name}: {option} must be {spelled(wanted)}, got {checks.brief(value)}", option=option
                 )
 
     def __repr__(self) -> str:
@@ -206,7 +208,7 @@ class Core(Block, EventSource):
         super().__init__()
         for service in services:
             if not callable(service):
-                raise ActionOptionError(f"Core takes callables such as the class Service, got {service!r}")
+                raise ActionOptionError(f"Core takes callables such as the class Service, got {checks.brief(service)}")
         self._factories = services
         self._running: list[Any] = []
         self._actions: dict[str, Action] = {}
@@ -249,7 +251,7 @@ class Core(Block, EventSource):
             OptionError: `cls` is not a class.
         """
         if not isinstance(cls, type):
-            raise bad_option("service", f"takes a class of services, got {cls!r}")
+            raise bad_option("service", f"takes a class of services, got {checks.brief(cls)}")
         for running in self._running:
             if isinstance(running, cls):
                 return running

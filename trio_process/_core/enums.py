@@ -7,7 +7,7 @@ import signal as _signal
 from enum import StrEnum
 from typing import TypeVar
 
-from .checks import shown_number
+from .checks import brief
 from .errors import bad_option
 
 
@@ -117,7 +117,7 @@ def member(kind: type[_Member], value: object, option: str) -> _Member:
         return kind(value)  # type: ignore[arg-type]  # anything may be asked: it raises ValueError
     except ValueError:
         choices = ", ".join(repr(choice.value) for choice in kind)
-        raise bad_option(option, f"must be one of {choices}, got {value!r}") from None
+        raise bad_option(option, f"must be one of {choices}, got {brief(value)}") from None
 
 
 def signal_name(number: int) -> str:
@@ -144,4 +144,4 @@ def signal_number(value: object, option: str = "signal") -> int:
             return int(found)
     elif isinstance(value, int) and not isinstance(value, bool) and value in _valid_signals():
         return int(value)
-    raise bad_option(option, f"must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {shown_number(value)}")
+    raise bad_option(option, f"must be a signal, such as signal.SIGTERM, 15 or 'SIGTERM'; got {brief(value)}")

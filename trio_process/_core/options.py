@@ -232,7 +232,7 @@ def _stdin(_: str, value: object) -> StdinSource:
     if value is None or isinstance(value, (Stdio, bytes, str)):
         if value is Stdio.STDOUT:
             raise bad_option("stdin", "can't be Stdio.STDOUT")
-        return value
+        return checks.plain(value) if isinstance(value, str) and not isinstance(value, Stdio) else value
     if isinstance(value, bytearray):
         return bytes(value)
     return _path_or_file("stdin", value)
@@ -241,7 +241,9 @@ def _stdin(_: str, value: object) -> StdinSource:
 def _target(option: str, value: object) -> OutputTarget:
     if isinstance(value, str):
         if not isinstance(value, Stdio) and value not in Stdio.__members__.values():
-            raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file; write Path({value!r})")
+            raise bad_option(
+                option, f"must be a Stdio, a pathlib.Path or an open binary file; write Path({checks.brief(value)})"
+            )
         value = member(Stdio, value, option)
         if value is Stdio.STDOUT and option == "stdout":
             raise bad_option("stdout", "can't be Stdio.STDOUT; that is for stderr")
@@ -254,11 +256,13 @@ def _path_or_file(option: str, value: object) -> Path | IO[bytes]:
     if isinstance(value, os.PathLike):  # a trio.Path, too
         return checks.file_path(option, value)
     if hasattr(value, "encoding") or not hasattr(value, "fileno"):
-        raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file, got {value!r}")
+        raise bad_option(option, f"must be a Stdio, a pathlib.Path or an open binary file, got {checks.brief(value)}")
     try:
         value.fileno()
     except (OSError, ValueError) as error:
-        raise bad_option(option, f"must be an open file with a descriptor, got {value!r} ({error})") from None
+        raise bad_option(
+            option, f"must be an open file with a descriptor, got {checks.brief(value)} ({error})"
+        ) from None
     return value  # type: ignore[return-value]
 
 
@@ -269,21 +273,26 @@ def _known_codec(encoding: object, errors: object) -> None:
         # "idna" and "punycode" raise with any handler; output of a child must never raise
         codecs.getincrementaldecoder(encoding)("backslashreplace").decode(b"\xff", final=True)
     except (LookupError, TypeError, ValueError):
-        raise bad_option("encoding", f"must name a text encoding that Python knows, got {encoding!r}") from None
+        raise bad_option(
+            "encoding", f"must name a text encoding that Python knows, got {checks.brief(encoding)}"
+        ) from None
     try:
         codecs.lookup_error(errors)(UnicodeDecodeError("ascii", b"\xff", 0, 1, "a test"))  # type: ignore[arg-type]
     except UnicodeDecodeError:
         pass  # "strict"
     except (LookupError, TypeError, ValueError):  # handlers that only encode: 'xmlcharrefreplace', 'namereplace'; a NUL
         raise bad_option(
-            "errors", f"must name an error handler such as 'replace' that can decode, got {errors!r}"
+            "errors", f"must name an error handler such as 'replace' that can decode, got {checks.brief(errors)}"
         ) from None
 
 
 def _exit_codes(_: str, values: object) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise bad_option("ok_exit_codes", f"must be a list or tuple of whole numbers, got {values!r}")
+        raise bad_option("ok_exit_codes", f"must be a list or tuple of whole numbers, got {checks.brief(values)}")
     return tuple([int(checks.whole("ok_exit_codes", code, most=255)) for code in values])
+
+
+_LONGEST_USER: Final = 256  # LOGIN_NAME_MAX; a name of megabytes makes a module of nsswitch.conf(5) abort this program
 
 
 class Account(NamedTuple):
@@ -300,12 +309,14 @@ def find_user(user: object) -> Account:
     import pwd  # noqa: PLC0415 - only where a user is asked for
 
     if isinstance(user, bool) or not isinstance(user, (str, int)):
-        raise bad_option("user", f"must be a name or a number, got {user!r}")
+        raise bad_option("user", f"must be a name or a number, got {checks.brief(user)}")
     try:
+        if isinstance(user, str) and len(user) > _LONGEST_USER:
+            raise KeyError(user)  # noqa: TRY301 - as if it were not known
         entry = pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
     except (KeyError, OverflowError, ValueError):
         raise bad_option(
-            "user:", f"there is no user {checks.shown_number(user)} on this machine (getent passwd lists them)"
+            "user:", f"there is no user {checks.brief(user)} on this machine (getent passwd lists them)"
         ) from None
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups))
@@ -315,7 +326,7 @@ def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
     import resource  # noqa: PLC0415 - only where limits are asked for
 
     if not isinstance(values, Mapping):
-        raise bad_option("limits", f"must map names to numbers, got {values!r}")
+        raise bad_option("limits", f"must map names to numbers, got {checks.brief(values)}")
     known = [name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_")]
     checked: dict[str, int | tuple[int, int]] = {}
     for name, value in values.items():
@@ -324,13 +335,13 @@ def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
             raise bad_option("limits:", f"unknown limit {name!r}{hint}")
         pair = value if isinstance(value, (tuple, list)) else (value, value)
         if len(pair) != 2:
-            raise bad_option(f"limits[{name!r}]", f"must be a number or (soft, hard), got {value!r}")
+            raise bad_option(f"limits[{name!r}]", f"must be a number or (soft, hard), got {checks.brief(value)}")
         soft, hard = (
-            -1 if part == math.inf else int(checks.whole(f"limits[{name!r}]", part, least=-1, infinite=True))
-            for part in pair
+            -1 if number == math.inf else int(number)
+            for number in [checks.whole(f"limits[{name!r}]", part, least=-1, infinite=True) for part in pair]
         )
         if hard != -1 and (soft == -1 or soft > hard):
-            raise bad_option(f"limits[{name!r}]:", f"the soft limit is above the hard one, got {value!r}")
+            raise bad_option(f"limits[{name!r}]:", f"the soft limit is above the hard one, got {checks.brief(value)}")
         checked[name] = (soft, hard)
     return checks.FrozenDict(checked) if checked else checks.NOTHING
 
@@ -340,7 +351,7 @@ _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
 
 def _resources(_: str, values: object) -> Mapping[str, int]:
     if not isinstance(values, Mapping):
-        raise bad_option("resources", f"must map names to numbers, such as {{'cpus': 2}}; got {values!r}")
+        raise bad_option("resources", f"must map names to numbers, such as {{'cpus': 2}}; got {checks.brief(values)}")
     checked: dict[str, int] = {}
     for name, value in values.items():
         if name not in _RESOURCES:
@@ -356,13 +367,17 @@ def _environment(option: str, values: object) -> Mapping[str, EnvValue]:
 
 def _umask(option: str, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
-        raise bad_option(option, f"must be 0 to 0o777, got {checks.shown_number(value)}")
+        raise bad_option(option, f"must be 0 to 0o777, got {checks.brief(value)}")
     return int(value)
 
 
 def _user(_: str, value: object) -> object:
     find_user(value)
-    return value
+    return int(value) if isinstance(value, int) else _plain(value)
+
+
+def _plain(value: object) -> object:
+    return checks.plain(value) if isinstance(value, str) else value
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
@@ -374,8 +389,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "stderr": _target,
     "disable_capture": checks.flag,
     "buffer_size": partial(checks.whole, infinite=True),
-    "encoding": lambda _, value: value,  # it and `errors` are checked together
-    "errors": lambda _, value: value,
+    "encoding": lambda _, value: _plain(value),  # it and `errors` are checked together
+    "errors": lambda _, value: _plain(value),
     "max_line": partial(checks.whole, least=4),  # a character of UTF-8 must fit
     "timeout": checks.seconds,
     "idle_timeout": partial(checks.seconds, positive=True),

@@ -67,13 +67,15 @@ class RestartPolicy:
     __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
-        checks.whole("max_restarts", self.max_restarts, infinite=True)
-        checks.seconds("within", self.within, positive=True)
+        put = object.__setattr__
+        put(self, "max_restarts", checks.whole("max_restarts", self.max_restarts, infinite=True))
+        put(self, "within", checks.seconds("within", self.within, positive=True))
         for option in ("backoff", "backoff_max"):
-            if getattr(self, option) == math.inf:
+            given = getattr(self, option)
+            if isinstance(given, float) and given == math.inf:
                 raise bad_option(option, "must be finite; RestartPolicy.never() is for no restart at all")
-            checks.seconds(option, getattr(self, option), most=checks.LONGEST)
-        _share("jitter", self.jitter)
+            put(self, option, checks.seconds(option, given, most=checks.LONGEST))
+        put(self, "jitter", _share("jitter", self.jitter))
 
     @classmethod
     def never(cls) -> Self:
@@ -185,10 +187,11 @@ class Restarts:
         )
 
 
-def _share(option: str, value: object) -> None:
+def _share(option: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_JITTER:
-        got = checks.shown_number(value)
+        got = checks.brief(value)
         raise bad_option(option, f"must be a share of the delay, 0 to {MOST_JITTER}, got {got}")
+    return float(value)
 
 
 def _is_final(failure: Exception) -> bool:

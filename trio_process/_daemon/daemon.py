@@ -75,7 +75,9 @@ class Daemon(Block):
             OptionError: The value is not a `DaemonOptions`.
         """
         if not isinstance(options, DaemonOptions):
-            raise OptionError(f"from_options takes DaemonOptions, got {options!r}; keywords go into Daemon(...)")
+            raise OptionError(
+                f"from_options takes DaemonOptions, got {checks.brief(options)}; keywords go into Daemon(...)"
+            )
         daemon = cls()
         daemon._set_up(options)
         return daemon
@@ -152,7 +154,9 @@ class Daemon(Block):
         Its errors are logged. Returns the function, so that this can be used as a decorator.
         """
         if not callable(function):
-            raise OptionError(f"on_reload takes a function without arguments, sync or async, got {function!r}")
+            raise OptionError(
+                f"on_reload takes a function without arguments, sync or async, got {checks.brief(function)}"
+            )
         self._on_reload = function
         return function
 
@@ -185,7 +189,9 @@ class Daemon(Block):
         if session.running:
             raise DaemonError("`run` of this Daemon is already in progress; call it once at a time")
         if main is not None and not callable(main):
-            raise OptionError(f"run takes the function itself, as in `daemon.run(main, argument)`, got {main!r}")
+            raise OptionError(
+                f"run takes the function itself, as in `daemon.run(main, argument)`, got {checks.brief(main)}"
+            )
         session.running = True
         try:
             await trio.lowlevel.checkpoint()

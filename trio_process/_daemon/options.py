@@ -31,7 +31,7 @@ def _health_checks(value: Iterable[HealthCheck]) -> tuple[HealthCheck, ...]:
     except TypeError:
         found = None
     if found is None or not all(map(callable, found)):
-        raise bad_option("health_checks", f"must be callables without arguments, got {value!r}")
+        raise bad_option("health_checks", f"must be callables without arguments, got {checks.brief(value)}")
     return found
 
 
@@ -88,4 +88,6 @@ class DaemonOptions:
 
 def _instance(option: str, value: object, kind: type, *, optional: bool) -> None:
     if not (isinstance(value, kind) or (optional and value is None)):
-        raise bad_option(option, f"must be a {kind.__name__}{' or None' if optional else ''}, got {value!r}")
+        raise bad_option(
+            option, f"must be a {kind.__name__}{' or None' if optional else ''}, got {checks.brief(value)}"
+        )

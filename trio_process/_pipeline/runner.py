@@ -27,7 +27,7 @@ ON_FAILURE: Final[dict[str, Halt | None]] = {"continue": None, "no-new": Halt.NO
 def _choice(option: str, value: object, choices: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         named = ", ".join(map(repr, choices))
-        raise bad_option(option, f"must be one of {named}, got {value!r}{nearest(str(value), choices)}")
+        raise bad_option(option, f"must be one of {named}, got {checks.brief(value)}{nearest(str(value), choices)}")
     return value
 
 
@@ -73,12 +73,14 @@ class Runner:
         if not capable or isinstance(executor, type):
             raise bad_option(
                 "executor",
-                f"must be a Service, or an object with `slots` and `async run_process(...)`, got {executor!r}",
+                f"must be a Service, or an object with `slots` and `async run_process(...)`, got {checks.brief(executor)}",
             )
         if max_parallel is not None:
-            checks.whole("max_parallel", max_parallel, least=1)
+            max_parallel = int(checks.whole("max_parallel", max_parallel, least=1))
         if supervisor is not None and (not callable(getattr(supervisor, "hold", None)) or isinstance(supervisor, type)):
-            raise bad_option("supervisor", f"must be a Supervisor, or an object with `hold(name)`, got {supervisor!r}")
+            raise bad_option(
+                "supervisor", f"must be a Supervisor, or an object with `hold(name)`, got {checks.brief(supervisor)}"
+            )
         self._executor = executor
         self._max_parallel = max_parallel
         self._supervisor = supervisor
@@ -266,11 +268,11 @@ class Runner:
 
     def _checked(self, specs: Iterable[RunSpec]) -> Sequence[RunSpec]:
         if isinstance(specs, (str, bytes, Mapping)) or not isinstance(specs, Iterable):
-            raise bad_option("specs", f"must be a list of RunSpec, got {specs!r}")
+            raise bad_option("specs", f"must be a list of RunSpec, got {checks.brief(specs)}")
         checked = tuple(specs)
         for spec in checked:
             if not isinstance(spec, RunSpec):
-                raise bad_option("specs", f"must be a list of RunSpec, got {spec!r} in it")
+                raise bad_option("specs", f"must be a list of RunSpec, got {checks.brief(spec)} in it")
         faults = find_faults(checked)
         if self._supervisor is None:
             faults += [
@@ -335,4 +337,4 @@ def _seconds(option: str, value: float | None) -> float | None:
 def _event(value: object) -> trio.Event | None:
     if value is None or isinstance(value, trio.Event):
         return value
-    raise bad_option("stopping", f"must be a trio.Event or None, got {value!r}")
+    raise bad_option("stopping", f"must be a trio.Event or None, got {checks.brief(value)}")

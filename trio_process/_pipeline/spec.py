@@ -44,7 +44,9 @@ def _names(option: str, values: Iterable[str]) -> tuple[str, ...]:
     if values == ():
         return ()
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise bad_option(option, f"must be a list or tuple of texts, got {values!r}; write [{values!r}]")
+        raise bad_option(
+            option, f"must be a list or tuple of texts, got {checks.brief(values)}; write [{checks.brief(values)}]"
+        )
     return tuple([checks.text(option, value) for value in values])
 
 
@@ -169,9 +171,10 @@ class RunSpec:
         given = self.__dict__
         given["name"] = checks.text("name", given["name"])
         if self.when not in _WHEN:
-            raise bad_option("when", f"must be one of {', '.join(map(repr, _WHEN))}, got {self.when!r}")
+            raise bad_option("when", f"must be one of {', '.join(map(repr, _WHEN))}, got {checks.brief(self.when)}")
+        given["when"] = checks.plain(self.when)
         checks.flag("allow_failure", self.allow_failure)
-        checks.whole("retries", self.retries)
+        given["retries"] = checks.whole("retries", self.retries)
         # The options of the process are validated by RunOptions: created once, used by every attempt,
         # and the only place where they are stored.
         stream = Stdio.INHERIT if checks.flag("interactive", self.interactive) else Stdio.PIPE
@@ -182,7 +185,7 @@ class RunSpec:
         weight = self.weight
         if weight is None:
             weight = _default_weight(checked)
-        checks.whole("weight", weight, least=1)
+        weight = int(checks.whole("weight", weight, least=1))
         # on a cluster a spec takes as many processors as its weight, unless it specifies the number
         placed = {"cpus": weight, **checked} if weight > 1 else checked
         options = RunOptions(

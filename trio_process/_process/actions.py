@@ -116,7 +116,7 @@ class ProcessHandlers:
             found[0].kill()
             return
         raise ProcessNotFoundError(
-            f"PID {checks.shown_number(pid)} is not a running process of this service, and other processes are never signalled"
+            f"PID {checks.brief(pid)} is not a running process of this service, and other processes are never signalled"
         )
 
     async def list(self) -> list[str]:

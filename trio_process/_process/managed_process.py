@@ -233,7 +233,7 @@ class ManagedProcess(Unique):
             StdinNotAvailableError: The child has no stdin, or it is closed, or the child closed it.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise OptionError(f"send_input takes str or bytes, got {data!r}")
+            raise OptionError(f"send_input takes str or bytes, got {checks.brief(data)}")
         await trio.lowlevel.checkpoint()
         check_watched(self._child)
         if self._child.phase not in SIGNALLABLE:
@@ -271,7 +271,7 @@ class ManagedProcess(Unique):
             source: ``"all"``, ``"stdout"`` or ``"stderr"``.
         """
         if source != "all" and source not in Stream.__members__.values():
-            raise bad_option("source", f"must be 'all', 'stdout' or 'stderr', got {source!r}")
+            raise bad_option("source", f"must be 'all', 'stdout' or 'stderr', got {checks.brief(source)}")
         return OutputLines(self._child, self._child.output.cursor(None if source == "all" else Stream(source)))
 
     async def wait_for_line(self, pattern: str | re.Pattern[str], timeout: float | None = None) -> OutputLine:  # noqa: ASYNC109 - its error quotes the last lines
@@ -285,7 +285,7 @@ class ManagedProcess(Unique):
             TimeoutError: No such line was written in time.
             CommandFailedError: The process ended before it wrote such a line.
         """
-        checks.pattern("pattern", pattern)
+        pattern = checks.pattern("pattern", pattern)
         limit = checks.seconds("timeout", timeout) if timeout is not None else math.inf
         await trio.lowlevel.checkpoint()
         return await _find_line(self, pattern, limit)

@@ -57,16 +57,17 @@ class ServiceOptions:
     __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
-        checks.whole("buffer_size", self.buffer_size, infinite=True)
+        for option in ("buffer_size", "retain", "retain_bytes"):
+            object.__setattr__(self, option, checks.whole(option, getattr(self, option), infinite=True))
         for option in ("grace_period", "drain_grace", "drain_limit"):
             object.__setattr__(self, option, checks.seconds(option, getattr(self, option)))
-        checks.whole("retain", self.retain, infinite=True)
-        checks.whole("retain_bytes", self.retain_bytes, infinite=True)
         checks.flag("guardian", self.guardian)
         if self.containment not in CONTAINMENTS:
-            raise bad_option("containment", f"must be one of {', '.join(CONTAINMENTS)}, got {self.containment!r}")
+            raise bad_option(
+                "containment", f"must be one of {', '.join(CONTAINMENTS)}, got {checks.brief(self.containment)}"
+            )
         if self.strays not in STRAYS:
-            raise bad_option("strays", f"must be one of {', '.join(STRAYS)}, got {self.strays!r}")
+            raise bad_option("strays", f"must be one of {', '.join(STRAYS)}, got {checks.brief(self.strays)}")
 
 
 @final

@@ -19,7 +19,7 @@ def checked(units: Iterable[UnitSpec]) -> dict[str, UnitSpec]:
     faults: list[str] = []
     for spec in checks.items("units", units, "UnitSpec"):
         if not isinstance(spec, UnitSpec):
-            faults.append(f"units must be a list of UnitSpec, got {spec!r}")
+            faults.append(f"units must be a list of UnitSpec, got {checks.brief(spec)}")
         elif spec.name in specs:
             faults.append(f"the name {spec.name!r} is used twice")
         else:

@@ -43,9 +43,11 @@ _NUMBERED: Final = re.compile(r".*\.[0-9]+")
 def check_name(value: object) -> str:
     """Return a valid name of a unit; the `OptionError` for another one explains the rule."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise bad_option("name", f"must consist of letters, digits and any of `_ - . :`, got {value!r}")
+        raise bad_option("name", f"must consist of letters, digits and any of `_ - . :`, got {checks.brief(value)}")
     if _NUMBERED.fullmatch(value):
-        raise bad_option("name", f"must not end in a dot and digits, as replicas are called that; got {value!r}")
+        raise bad_option(
+            "name", f"must not end in a dot and digits, as replicas are called that; got {checks.brief(value)}"
+        )
     return checks.plain(value)
 
 
@@ -74,7 +76,7 @@ def _conditions(values: Iterable[str] | Mapping[str, UnitCondition | str]) -> di
             }
         )
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise bad_option("after", f"must be a list of names, or map names to conditions; got {values!r}")
+        raise bad_option("after", f"must be a list of names, or map names to conditions; got {checks.brief(values)}")
     return checks.FrozenDict({checks.text("after", name): UnitCondition.READY for name in values})
 
 
@@ -173,10 +175,12 @@ class UnitSpec:
         put(self, "settle", _finite("settle", self.settle))
         put(self, "start_timeout", checks.seconds("start_timeout", self.start_timeout, positive=True))
         if not isinstance(self.restart, RestartPolicy):
-            raise bad_option("restart", f"must be a RestartPolicy, got {self.restart!r}; write RestartPolicy.always()")
+            raise bad_option(
+                "restart", f"must be a RestartPolicy, got {checks.brief(self.restart)}; write RestartPolicy.always()"
+            )
         checks.flag("essential", self.essential)
         checks.flag("enabled", self.enabled)
-        checks.whole("replicas", self.replicas, most=checks.MOST)
+        put(self, "replicas", checks.whole("replicas", self.replicas, most=checks.MOST))
         options = self._checked_options()
         if options is not None:
             for option in PROCESS_OPTIONS:
@@ -215,7 +219,9 @@ class UnitSpec:
         if probe is None:
             return
         if not isinstance(probe, Probe):
-            raise bad_option(option, f"must be a Probe, got {probe!r}; write Probe.tcp(...), Probe.line(...)")
+            raise bad_option(
+                option, f"must be a Probe, got {checks.brief(probe)}; write Probe.tcp(...), Probe.line(...)"
+            )
         if probe._is_line:
             if option != "ready":
                 raise bad_option("live", "can't be a line: a unit doesn't write one at every check")
@@ -317,7 +323,7 @@ def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Paramet
 
 def _check_main(main: object) -> None:
     if not callable(main):
-        raise bad_option("main", f"takes the async function itself, not what it returns; got {main!r}")
+        raise bad_option("main", f"takes the async function itself, not what it returns; got {checks.brief(main)}")
     needed = [
         name
         for name, parameter in _parameters(main).items()
@@ -331,7 +337,7 @@ def _check_main(main: object) -> None:
     while isinstance(plain, functools.partial):
         plain = plain.func
     if inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain):
-        raise bad_option("main", f"must be an async function, not a generator; got {main!r}")
+        raise bad_option("main", f"must be an async function, not a generator; got {checks.brief(main)}")
 
 
 def same(one: object, other: object) -> bool:

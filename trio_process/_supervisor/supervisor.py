@@ -69,9 +69,11 @@ class Supervisor(Block):
     ) -> None:
         super().__init__()
         if isinstance(units, str):
-            raise bad_option("units", f"must be a list of UnitSpec, got {units!r}; Supervisor.from_file reads a file")
+            raise bad_option(
+                "units", f"must be a list of UnitSpec, got {checks.brief(units)}; Supervisor.from_file reads a file"
+            )
         if service is not None and not isinstance(service, Service):
-            raise bad_option("service", f"must be a Service or None, got {service!r}")
+            raise bad_option("service", f"must be a Service or None, got {checks.brief(service)}")
         self._specs = tuple(checks.items("units", units, "UnitSpec"))
         self._strategy = member(Strategy, strategy, "strategy")
         self._shutdown_timeout = checks.seconds("shutdown_timeout", shutdown_timeout)

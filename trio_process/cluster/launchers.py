@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from .._cluster import MOST_SLOTS, Agent, Crew, Launcher, open_command, python_argv
-from .._core import ClusterError, OptionError, bad_option, checks
+from .._core import ClusterError, OptionError, Secret, bad_option, checks
 
 START_TIMEOUT: Final = 60.0
 """Seconds in which an agent that does not have to queue should be up."""
@@ -62,7 +62,7 @@ def local_agents(count: int = 1, *, slots: int | None = None) -> Launcher:
 
     >>> launcher = local_agents(2, slots=4)
     """
-    checks.whole("count", count, least=1, most=checks.MOST)
+    count = int(checks.whole("count", count, least=1, most=checks.MOST))
     argv = (*python_argv(), *_slots(slots))
     commands = tuple([(f"local-{number}", os.uname().nodename, argv) for number in range(1, count + 1)])
     return CommandLauncher(commands, lambda status, words: True)  # noqa: ARG005 - the command is the agent
@@ -85,11 +85,10 @@ def command_agents(*argvs: Sequence[str], slots: int | None = None) -> Launcher:
         raise OptionError("command_agents takes at least one command")
     commands = []
     for argv in argvs:
-        words = checks.arguments("argvs", argv)
-        texts = tuple([os.fsdecode(word) for word in words])  # type: ignore[arg-type]  # secrets have no place here
-        if not texts:
+        words = _words("argvs", argv)
+        if not words:
             raise OptionError("command_agents: a command is empty")
-        commands.append((os.path.basename(texts[0]), texts[0], (*texts, *_slots(slots))))
+        commands.append((os.path.basename(words[0]), words[0], (*words, *_slots(slots))))
     return CommandLauncher(tuple(commands))
 
 
@@ -109,16 +108,20 @@ def ssh_agents(*hosts: str, slots: int | None = None, python: str = "python3", o
     """
     if not hosts:
         raise OptionError("ssh_agents takes at least one host")
-    given = [str(option) for option in checks.arguments("options", options)]
+    given = _words("options", options)
+    checks.text("python", python, empty=False)
     for host in hosts:
-        if not re.fullmatch(r"[^-\s]\S*", checks.text("host", host)):
-            raise OptionError(f"ssh_agents: {host!r} is not a valid host")
+        if not re.fullmatch(r"[^-\s]\S*", checks.text("hosts", host)):
+            raise OptionError(f"ssh_agents: {host!r} is not a valid host", option="hosts")
     # a shell between sshd and the agent: ssh itself exits with 255 both where it has lost the connection and where a
     # signal has killed its command, but the shell reports the latter as 128 + N
     quoted = " ".join(_quoted(word) for word in [python, "-P", "-m", "trio_process.agent", *_slots(slots)])
     remote = f"exec sh -c {_quoted(quoted + '; exit $?')}"
     commands = tuple(
-        [(host.rpartition("@")[2], host, ("ssh", *given, *_SSH_DEFAULTS, "--", host, remote)) for host in hosts]
+        [
+            (host.rpartition("@")[2], host, ("ssh", *given, *_SSH_DEFAULTS, "--", host, remote))
+            for host in map(checks.plain, hosts)
+        ]
     )
     return CommandLauncher(commands, lambda status, words: status >= 0 and status != _SSH_FAILED)  # noqa: ARG005
 
@@ -146,18 +149,26 @@ def dask_agents(
         raise ClusterError("dask_agents needs Dask's distributed: pip install 'trio-process[dask]'")
     from .dask import make_launcher  # noqa: PLC0415 - only where it is asked for
 
-    if not address:
+    if not checks.text("address", address):
         raise bad_option(
-            "address", f"must be that of a Dask scheduler, such as 'tcp://scheduler:8786', got {address!r}"
+            "address", f"must be that of a Dask scheduler, such as 'tcp://scheduler:8786', got {checks.brief(address)}"
         )
     checks.flag("plaintext", plaintext)
-    names = None if workers is None else [str(name) for name in checks.arguments("workers", workers)]
+    names = None if workers is None else _words("workers", workers)
     return make_launcher(address, names, security, plaintext=plaintext)
 
 
 def _quoted(word: str) -> str:
     """Quote a word for any login shell."""
     return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _words(option: str, values: object) -> list[str]:
+    """Return arguments as texts; a `Secret` is refused, as other users see what a launcher runs."""
+    words = checks.arguments(option, values)
+    if any(isinstance(word, Secret) for word in words):
+        raise bad_option(option, "can't contain a Secret: other users can see the command that starts an agent")
+    return [os.fsdecode(word) for word in words if not isinstance(word, Secret)]
 
 
 def _slots(slots: int | None) -> tuple[str, ...]:

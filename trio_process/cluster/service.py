@@ -49,7 +49,7 @@ class ClusterService(Service):
     ) -> None:
         super().__init__(core, options)
         if not callable(getattr(launcher, "launch", None)):
-            raise bad_option("launcher", f"must be a launcher such as local_agents(2), got {launcher!r}")
+            raise bad_option("launcher", f"must be a launcher such as local_agents(2), got {checks.brief(launcher)}")
         self._launcher = launcher
         timeout = launcher.start_timeout
         if start_timeout is not None:

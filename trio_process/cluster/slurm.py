@@ -108,9 +108,13 @@ def slurm_agents(count: int = 1, *srun_options: str, python: str | None = None, 
 
     >>> launcher = slurm_agents(2, "-c4", "--mem=8G")
     """
-    checks.whole("count", count, least=1, most=checks.MOST)
+    count = int(checks.whole("count", count, least=1, most=checks.MOST))
     checks.flag("connect_back", connect_back)
-    for option in srun_options:
+    given = tuple([checks.text("srun_options", option) for option in srun_options])
+    for option in given:
         if not option.startswith("-"):
-            raise OptionError(f"slurm_agents: {option!r} is not an option of srun; give values as --name=value")
-    return SlurmLauncher(count, tuple(srun_options), python, connect_back)
+            why = f"slurm_agents: {option!r} is not an option of srun; give values as --name=value"
+            raise OptionError(why, option="srun_options")
+    if python is not None:
+        checks.text("python", python, empty=False)
+    return SlurmLauncher(count, given, python, connect_back)

@@ -66,7 +66,7 @@ class Runnable:
         >>> quiet = Command("make").with_env(LC_ALL="C", MAKEFLAGS=None)
         """
         if env is not None and not isinstance(env, Mapping):
-            raise OptionError(f"with_env takes a mapping or keywords, got {env!r}")
+            raise OptionError(f"with_env takes a mapping or keywords, got {checks.brief(env)}")
         return self._each(lambda stage: stage.with_env({**(env or {}), **names}))
 
     def with_stdin(self, source: Source) -> Self:

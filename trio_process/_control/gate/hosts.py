@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from ..._core import bad_option
+from ..._core import bad_option, checks
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -126,7 +126,8 @@ class Names:
             authority = parse_authority(name) if isinstance(name, str) else None
             if authority is None:
                 raise bad_option(
-                    "hosts", f"must be names such as 'ops.example.org' or 'ops.example.org:8443', got {name!r}"
+                    "hosts",
+                    f"must be names such as 'ops.example.org' or 'ops.example.org:8443', got {checks.brief(name)}",
                 )
             if authority.port is None:
                 self._hosts.add(authority.host)

@@ -82,11 +82,13 @@ class Bus:
         """Return a subscription; the arguments are those of `EventSource.subscribe`."""
         for kind in types:
             if not _is_event_class(kind):
-                raise OptionError(f"subscribe takes event classes, such as ActionProcessOutput; got {kind!r}")
+                raise OptionError(
+                    f"subscribe takes event classes, such as ActionProcessOutput; got {checks.brief(kind)}"
+                )
         if id is not None and not isinstance(id, str):
-            raise bad_option("id", f"must be a process id (a str), got {id!r}")
+            raise bad_option("id", f"must be a process id (a str), got {checks.brief(id)}")
         if name is not None and not isinstance(name, str):
-            raise bad_option("name", f"must be the label of processes (a str), got {name!r}")
+            raise bad_option("name", f"must be the label of processes (a str), got {checks.brief(name)}")
         buffer = checks.whole("buffer", buffer, infinite=True)
         backlog = Backlog(types, id, name, buffer, member(Overflow, overflow, "overflow"), self._leave, _caller())
         if self._closed or (id is not None and self._knows_end_of(id)):

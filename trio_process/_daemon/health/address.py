@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final, NamedTuple
 
-from ..._core import OptionError, bad_option, fault_of_socket_path
+from ..._core import OptionError, bad_option, checks, fault_of_socket_path
 
 UNIX_PREFIX: Final = "unix:"
 
@@ -39,7 +39,7 @@ def parse_address(value: object, option: str = "addr") -> Address:
         raise _refused(option, value, "leave out 'http://' and the path" if "/" in value else "the port is missing")
     # isascii: int() would also take other scripts' digits; no sign, no blanks, no underscores
     if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535 and len(port) <= 5):
-        raise _refused(option, value, f"the port must be 0 to 65535, not {port!r}")
+        raise _refused(option, value, f"the port must be 0 to 65535, not {checks.brief(port)}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if ":" not in host:
@@ -47,11 +47,11 @@ def parse_address(value: object, option: str = "addr") -> Address:
     elif ":" in host:
         raise _refused(option, value, "an IPv6 address goes into brackets")
     if any(char.isspace() or char in "[]/@" for char in host):
-        raise _refused(option, value, f"{host!r} is not a valid host")
+        raise _refused(option, value, f"{checks.brief(host)} is not a valid host")
     try:
         host.encode("idna")
     except UnicodeError as error:  # a label that is empty or too long; a resolver would raise just that
-        raise _refused(option, value, f"{host!r} is not a valid host") from error
+        raise _refused(option, value, f"{checks.brief(host)} is not a valid host") from error
     return Address(host, int(port))
 
 
@@ -78,5 +78,6 @@ def _parse_unix(value: str, option: str) -> Address:
 
 def _refused(option: str, value: object, why: str) -> OptionError:
     return bad_option(
-        option, f"{value!r} is not a valid address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'"
+        option,
+        f"{checks.brief(value)} is not a valid address: {why}; write 'host:port', ':port', '[::1]:port' or 'unix:/path'",
     )

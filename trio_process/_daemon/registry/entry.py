@@ -60,12 +60,12 @@ class DaemonEntry:
 
     def __attrs_post_init__(self) -> None:
         # one flat list of rules instead of attrs validators: `list` makes ten thousand entries in 0.2 s
-        check_key("code", self.code)
-        check_key("daemon", self.daemon)
+        object.__setattr__(self, "code", check_key("code", self.code))
+        object.__setattr__(self, "daemon", check_key("daemon", self.daemon))
         if self.pid is not None:
-            checks.whole("pid", self.pid, least=1, most=MAX_PID)
+            object.__setattr__(self, "pid", checks.whole("pid", self.pid, least=1, most=MAX_PID))
         for name in ("health", "project", "binary"):
-            checks.text(name, getattr(self, name))
+            object.__setattr__(self, name, checks.text(name, getattr(self, name)))
         if self.started is not None:
             _check_started(self.started)
         if self.extra != {}:
@@ -181,18 +181,20 @@ def _extra_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_started(value: object) -> None:
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise bad_option("started", f"must be a timezone-aware datetime, got {value!r}; write datetime.now(UTC)")
+        raise bad_option(
+            "started", f"must be a timezone-aware datetime, got {checks.brief(value)}; write datetime.now(UTC)"
+        )
     if MINYEAR < value.year < MAXYEAR:
         return  # an offset is less than a day
     try:
         value.astimezone(UTC)
     except OverflowError:
-        raise bad_option("started", f"must lie in the years 1 to 9999 of UTC, got {value!r}") from None
+        raise bad_option("started", f"must lie in the years 1 to 9999 of UTC, got {checks.brief(value)}") from None
 
 
 def _check_extra(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise bad_option("extra", f"must map names to JSON values, got {value!r}")
+        raise bad_option("extra", f"must map names to JSON values, got {checks.brief(value)}")
     taken = [name for name in value if name in _KEYS]
     if taken:
         raise bad_option("extra", f"must not have the key {taken[0]!r}: it is an argument of its own")

@@ -36,9 +36,9 @@ def adopted_options(pid: int, started_at: datetime, options: Mapping[str, Any]) 
 def check_identity(pid: object, started_at: object) -> None:
     """Check the identity of a process: its PID and its start."""
     if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid <= MAX_PID:
-        raise bad_option("pid", f"must be a process id, got {checks.shown_number(pid)}")
+        raise bad_option("pid", f"must be a process id, got {checks.brief(pid)}")
     if not isinstance(started_at, datetime) or started_at.tzinfo is None:
-        raise bad_option("started_at", f"must be a timezone-aware datetime, got {started_at!r}")
+        raise bad_option("started_at", f"must be a timezone-aware datetime, got {checks.brief(started_at)}")
 
 
 def follow_log(options: RunOptions) -> int | None:

@@ -69,18 +69,20 @@ class Kind(Protocol):
         """Ask once."""
 
 
+def _pattern(value: object) -> str | re.Pattern[str]:
+    found = checks.pattern("pattern", value)
+    if not found:
+        raise bad_option("pattern", "must not be empty")
+    return found
+
+
 @final
 @attrs.frozen
 class LineKind:
     """A line of the run's output, which is waited for and not probed."""
 
     place_of_its_own: ClassVar[bool] = False
-    pattern: str | re.Pattern[str] = attrs.field()
-
-    @pattern.validator
-    def _check(self, _: object, value: object) -> None:
-        if not checks.pattern("pattern", value):
-            raise bad_option("pattern", "must not be empty")
+    pattern: str | re.Pattern[str] = attrs.field(converter=_pattern)
 
     def matches(self, line: str) -> bool:
         """Return whether a line is the one."""
@@ -110,13 +112,16 @@ class HttpKind:
     status: Any = attrs.field()
 
     def __attrs_post_init__(self) -> None:
-        parse_url(fill(checks.text("url", self.url), 1))
+        object.__setattr__(self, "url", checks.text("url", self.url))
+        parse_url(fill(self.url, 1))
         wanted = (self.status,) if isinstance(self.status, int) else self.status
         if isinstance(wanted, (str, bytes)) or not isinstance(wanted, Collection) or not wanted:
-            raise bad_option("status", f"must be a status code or a collection of them, got {self.status!r}")
+            raise bad_option(
+                "status", f"must be a status code or a collection of them, got {checks.brief(self.status)}"
+            )
         for code in wanted if not isinstance(wanted, range) else (wanted[0], wanted[-1]):
             if isinstance(code, bool) or not isinstance(code, int) or not 100 <= code <= 599:
-                raise bad_option("status", f"must be 100 to 599, got {checks.shown_number(code)}")
+                raise bad_option("status", f"must be 100 to 599, got {checks.brief(code)}")
         object.__setattr__(self, "status", wanted)
 
     def for_replica(self, replica: int) -> HttpKind:
@@ -133,19 +138,20 @@ class HttpKind:
         return (True, "") if code in self.status else (False, one_line(f"HTTP status {code} {phrase}"))
 
 
+def _tcp(value: object) -> str:
+    if parse_destination(fill(value, 1) if isinstance(value, str) else value, "address").path:
+        why = f"must be host:port, got {checks.brief(value)}; Probe.unix is for the path of a socket"
+        raise bad_option("address", why)
+    return checks.text("address", value)
+
+
 @final
 @attrs.frozen
 class TcpKind:
     """A TCP address that accepts a connection."""
 
     place_of_its_own: ClassVar[bool] = True
-    address: str = attrs.field()
-
-    @address.validator
-    def _check(self, _: object, value: object) -> None:
-        filled = fill(value, 1) if isinstance(value, str) else value
-        if parse_destination(filled, "address").path:
-            raise bad_option("address", f"must be host:port, got {value!r}; Probe.unix is for the path of a socket")
+    address: str = attrs.field(converter=_tcp)
 
     def for_replica(self, replica: int) -> TcpKind:
         """Fill in the address."""
@@ -282,7 +288,7 @@ class CallKind:
     def _check(self, _: object, value: object) -> None:
         if not callable(value):
             raise OptionError(
-                f"call takes a function without arguments, async or plain, got {value!r}", option="function"
+                f"call takes a function without arguments, async or plain, got {checks.brief(value)}", option="function"
             )
 
     def for_replica(self, replica: int) -> CallKind:  # noqa: ARG002 - it has no texts

@@ -81,8 +81,8 @@ class Probe:
         if self.period is not None:
             put(self, "period", checks.seconds("period", self.period, positive=True))
         put(self, "timeout", checks.seconds("timeout", self.timeout, positive=True))
-        checks.whole("failures", self.failures, least=1)
-        checks.whole("successes", self.successes, least=1)
+        put(self, "failures", checks.whole("failures", self.failures, least=1))
+        put(self, "successes", checks.whole("successes", self.successes, least=1))
 
     @classmethod
     def line(cls, pattern: str | re.Pattern[str], **keywords: Unpack[ProbeKeywords]) -> Self:
