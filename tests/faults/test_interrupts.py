@@ -1,9 +1,15 @@
 """Ctrl-C at any moment: it is raised, and leaves no process, no descriptor, and no block that waits for ever."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+import trio
+
+from trio_process import Core, Daemon, HealthServer, Service, Supervisor, UnitSpec
+from trio_process.exec import Command
 
 PROGRAM = """
 import os, signal, sys
@@ -169,3 +175,82 @@ def test_an_interrupt_at_the_call_of_any_function_leaves_nothing_and_nothing_wai
     *failures, count = ended.stdout.splitlines()
     assert failures == []
     assert int(count) > 0
+
+
+async def calls_by_a_core(note):
+    class Manager:
+        async def __aenter__(self):
+            note("enter")
+
+        async def __aexit__(self, *_):
+            note("leave")
+
+    async with Core(Service, lambda core: note("make") or Manager()):
+        note("body")
+
+
+async def calls_by_a_health_server(note):
+    server = HealthServer("127.0.0.1:0")
+    for kind in "before", "after":
+
+        @getattr(server.app, f"{kind}_serving")
+        async def hook(kind=kind):
+            note(kind)
+
+    @server.app.while_serving
+    async def both():
+        note("begin")
+        yield
+        note("end")
+
+    async with server:
+        note("body")
+
+
+async def calls_by_a_supervisor(note):
+    async def main():
+        note("unit")
+        await trio.sleep_forever()
+
+    async with Supervisor([UnitSpec(name="a", main=main)]) as supervisor, supervisor.hold("a"):
+        note("held")
+
+
+async def calls_by_a_command(note):
+    async def feed():
+        note("feed")
+        yield b"a\n"
+
+    async with Command("cat").with_stdin(feed()).with_stdout(lambda line: note("handler")).lines() as lines:
+        note("body")
+        async for _ in lines:
+            note("line")
+
+
+async def calls_by_a_daemon(note):
+    async def main():
+        note("main")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await reloaded.wait()
+
+    reloaded = trio.Event()
+    async with Daemon() as daemon:
+        daemon.on_reload(lambda: note("reload") or reloaded.set())
+        await daemon.run(main)
+
+
+@pytest.mark.parametrize(
+    ("calls", "places"),
+    [
+        (calls_by_a_core, "make enter body leave"),
+        (calls_by_a_health_server, "before begin body after end"),
+        (calls_by_a_supervisor, "unit held"),
+        (calls_by_a_command, "body feed handler line"),
+        (calls_by_a_daemon, "main reload"),
+    ],
+)
+async def test_foreign_code_can_be_interrupted_everywhere(calls, places):
+    """Where Ctrl-C waits for a checkpoint, it does not end a call that blocks."""
+    noted = []
+    await calls(lambda place: noted.append((place, trio.lowlevel.currently_ki_protected())))
+    assert noted == [(place, False) for place in places.split()]

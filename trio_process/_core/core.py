@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeVar, Unpack, final
 
 import trio
@@ -18,7 +19,7 @@ from .events import Bus, EventSource
 from .hints import checkable_hints, spelled
 from .keywords import RunInKeywords, RunKeywords, RunWithEnvKeywords
 from .result import ProcessInfo
-from .scope import Block, is_cancellation, raise_first
+from .scope import Block, interruptible, is_cancellation, raise_first
 from .text import nearest
 from .unique import Unique
 
@@ -223,8 +224,8 @@ class Core(Block, EventSource):
         body_error: BaseException | None = None
         try:
             for factory in self._factories:
-                manager = factory(self)
-                self._running.append(await manager.__aenter__())
+                manager, running = await interruptible(self._enter, factory)
+                self._running.append(running)
                 managers.append(manager)
             yield
         except BaseException as error:  # noqa: BLE001 - handed to every service and raised again below
@@ -233,7 +234,9 @@ class Core(Block, EventSource):
         for manager in reversed(managers):
             self._running.pop()
             try:
-                if await manager.__aexit__(type(body_error) if body_error else None, body_error, None):
+                # a block protects itself, from the first instruction on
+                leave = manager.__aexit__ if isinstance(manager, Block) else partial(interruptible, manager.__aexit__)
+                if await leave(type(body_error) if body_error else None, body_error, None):
                     body_error = None
             except BaseException as error:  # noqa: BLE001 - kept for raise_first
                 if body_error is not None and is_cancellation(body_error):
@@ -242,6 +245,10 @@ class Core(Block, EventSource):
                     failures.append(error)
         self._bus.close()
         raise_first(body_error, failures)
+
+    async def _enter(self, factory: ServiceFactory) -> tuple[AbstractAsyncContextManager[Any], Any]:
+        manager = factory(self)
+        return manager, await manager.__aenter__()
 
     def service(self, cls: type[_Instance]) -> _Instance:
         """Return the running instance of a service class.

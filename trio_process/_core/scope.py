@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -25,6 +25,7 @@ from .unique import Unique
 logger = logging.getLogger("trio_process")
 
 _Arguments = ParamSpec("_Arguments")
+_Each = TypeVarTuple("_Each")
 _Value = TypeVar("_Value")
 
 
@@ -60,6 +61,12 @@ def uninterrupted(
         return _Uninterrupted(manager(*args, **keywords))
 
     return enter
+
+
+@trio.lowlevel.disable_ki_protection
+async def interruptible(function: Callable[[Unpack[_Each]], Awaitable[_Value]], *args: *_Each) -> _Value:
+    """Call foreign code from the entry or the end of a block: Ctrl-C is raised anywhere in it, as it may block."""
+    return await function(*args)
 
 
 @uninterrupted
@@ -187,8 +194,7 @@ def _note_fork() -> None:
         _inherited_run = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def check_run(token: trio.lowlevel.TrioToken, owner: str) -> None:

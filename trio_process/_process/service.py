@@ -209,7 +209,7 @@ class Service(Block, EventSource):
     ) -> AsyncIterator[ManagedProcess]:
         """Start a process and stop it when the block is left; the keywords are the fields of `RunOptions`.
 
-        If the block is left by a cancellation, it is killed without a grace period; then `trio.Cancelled` is raised.
+        If a cancellation ends the block, the process is killed without a grace period; then `trio.Cancelled` is raised.
         """
         process = await self.start(command, *args, **options)
         try:

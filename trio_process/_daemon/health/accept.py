@@ -17,7 +17,7 @@ from typing import Final
 import trio
 from quart_trio import QuartTrio
 
-from ..._core import grace, logger, open_scope, open_shielded_scope, raise_first
+from ..._core import grace, interruptible, logger, open_scope, open_shielded_scope, raise_first
 from .app import Frontend, HealthApp, raise_interrupt
 from .connection import Application, Connection, Refusal, Stream, Surroundings
 from .judge import reason_of
@@ -188,7 +188,7 @@ async def serve_application(
     server = _Server(frontend, max_connections, refusal)
     async with open_shielded_scope() as nursery:
         app.nursery = nursery  # for Quart's background tasks
-        await app.startup()
+        await interruptible(app.startup)
         nursery.start_soon(server.reap_idle)
         for listener in listeners:
             nursery.start_soon(server.accept_from, listener, nursery)
@@ -204,7 +204,7 @@ async def serve_application(
         await server.finish()
         async with _bounded():
             try:
-                await app.shutdown()
+                await interruptible(app.shutdown)
             except Exception as error:  # noqa: BLE001 - a function of the user's (`after_serving`)
                 failures.append(error)
         raise_first(body_error, failures)
