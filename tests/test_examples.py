@@ -219,6 +219,14 @@ async def test_the_unit_of_systemd_starts_a_program_that_tells_it_so(tmp_path):
         arguments = [argument.replace("/run/myapp", str(tmp_path)) for argument in arguments[:-1]] + ["127.0.0.1:0"]
         with server([str(EXAMPLES / Path(script).name), *arguments], tmp_path, NOTIFY_SOCKET=str(path)) as process:
             assert b"READY=1" in notify.recv(4096)
+            command, sent, pid = service["ExecReload"].split()
+            assert (command, pid) == ("kill", "$MAINPID")
+            process.send_signal(getattr(signal, f"SIG{sent.removeprefix('-')}"))
+            assert b"RELOADING=1" in notify.recv(4096)
+            done = notify.recv(4096)
+            assert b"READY=1" in done
+            assert b"failed" not in done
+            assert "reloaded\n" in iter(process.stdout.readline, "")
             process.send_signal(getattr(signal, service.get("KillSignal", "SIGTERM")))
             assert b"STOPPING=1" in notify.recv(4096)
             process.communicate(timeout=LIMIT)

@@ -1,10 +1,11 @@
-"""A daemon: one instance, a health server, an entry in the registry, and a graceful shutdown.
+"""A daemon: one instance, a health server, an entry in the registry, a reload, and a graceful shutdown.
 
 Run it, and look at it from another terminal:
 
     python docs/examples/daemon.py /tmp/myapp.pid 127.0.0.1:9090
     curl -i http://127.0.0.1:9090/health
     curl -i http://127.0.0.1:9090/ready
+    kill -HUP $(cat /tmp/myapp.pid)
     kill -TERM $(cat /tmp/myapp.pid)
 """
 
@@ -21,6 +22,10 @@ class Pool:
 
     async def ping(self) -> None:
         """Raise if the database is not there."""
+        await trio.sleep(0.001)
+
+    async def reconnect(self) -> None:
+        """Replace the connections, by settings that may have changed."""
         await trio.sleep(0.001)
 
 
@@ -47,6 +52,12 @@ async def main(pid_file: str = "/tmp/myapp.pid", health_addr: str = "127.0.0.1:9
         pool = await connect()
         assert daemon.health is not None
         daemon.health.add_check(pool.ping, name="database")
+
+        @daemon.on_reload  # SIGHUP, which `systemctl reload` sends
+        async def reload() -> None:
+            await pool.reconnect()
+            print("reloaded", flush=True)
+
         daemon.set_ready(True)
         print("ready", flush=True)
         await daemon.run(serve, pool)  # until SIGTERM or SIGINT, daemon.stop(), a cancellation, or serve returns
