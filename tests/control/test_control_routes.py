@@ -167,7 +167,7 @@ async def test_what_was_not_given_is_unavailable():
         ("/processes", {"command": "true", "\ud800": 1}, "\\ud800"),
         ("/processes", b'{"command": "true", "timeout": 1e400}', "timeout"),
         ("/processes", b'{"command": "true", "nice": 1%b}' % (b"0" * 5000), "nice"),
-        ("/processes", {"command": "true", "limits": {"nofile": 10**30}}, "limits"),
+        ("/processes", {"command": "true", "limits": {"nofile": 10**30}}, "limits.nofile"),
         ("/processes", {"command": "true", "detach": True, "logFile": "x", "logMaxBytes": 1}, "logMaxBytes"),
         ("/processes", {"command": "true", "detach": True, "logFile": "x", "stdin": "y"}, "stdin"),
         ("/processes", {"command": "true", "name": "x", "user": "name"}, "user"),
@@ -196,6 +196,27 @@ async def test_a_field_that_is_refused_is_named(path, body, field):
         got = await post(control, path.replace("ID", process.id), body)
         assert (got.status, got.code) == (400, "invalid_request")
         assert got.json["error"]["details"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("idleTimeout", "0", "idleTimeout must be more than 0 seconds, got 0"),
+        ("stopSignal", "0", "stopSignal must be a signal"),
+        ("okExitCodes", "[0, 256]", "okExitCodes[1] must be 0 to 255, not 256"),
+        ("umask", "512", "umask must be 0 to 511, not 512"),
+        ("nice", f"-1{'0' * 400}", "nice must be -20 to 19, not a number of hundreds of digits"),
+        ("logKeep", f"1{'0' * 5000}", f"logKeep must be 0 to {2**63 - 1}, not a number of hundreds of digits"),
+        ("logKeep", "1e300", f"logKeep must be 0 to {2**63 - 1}, not 1e+300"),
+        ("logKeep", "1.5", "logKeep must be a whole number, not a number"),
+        ("limits", f'{{"core": {2**63}}}', f"limits.core must be -1 to {2**63 - 1}, not {2**63}"),
+    ],
+)
+async def test_a_number_that_is_refused_is_named_as_the_client_wrote_it_with_its_limits(field, value, text):
+    async with serving(access=Access.RUN) as (control, _):
+        got = await post(control, "/processes", f'{{"command": "true", "{field}": {value}}}'.encode())
+        assert got.status == 400
+        assert got.json["error"]["message"].startswith(text)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"', b"\xff", b"[" * 100_000, b"nul", "{}".encode("utf-16")])

@@ -507,6 +507,34 @@ async def test_a_unix_socket_can_be_in_a_directory_with_a_long_path(longer, tmp_
                 dead.bind(short)
 
 
+@pytest.mark.parametrize("program", ["HealthServer", "ControlServer"])
+def test_a_server_starts_where_the_working_directory_was_removed(program, tmp_path):
+    """As that of a release that a deployment has deleted."""
+    code = (
+        "import os, sys, trio, trio_process\n"
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "async def main():\n"
+        f"    async with trio_process.{program}('unix:' + sys.argv[1]):\n"
+        "        print(os.path.exists(sys.argv[1]))\n"
+        "    try:\n"
+        f"        trio_process.{program}('unix:x')\n"
+        "    except trio_process.OptionError as error:\n"
+        "        print('the working directory has been removed' in str(error))\n"
+        "trio.run(main)\n"
+    )
+    command = [sys.executable, "-P", "-c", code, str(tmp_path / "s")]
+    ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("True\nTrue\n", "")
+
+
+async def test_a_long_path_of_a_unix_socket_needs_proc_and_its_error_says_so(tmp_path, monkeypatch):
+    path = tmp_path / ("x" * 120) / "h.sock"
+    monkeypatch.setattr("trio_process._core.system.sockets._DESCRIPTORS", f"{tmp_path}/none")
+    with pytest.raises(DaemonError, match="its path has more than 107 bytes, which needs /proc"):
+        async with HealthServer(f"unix:{path}"):
+            pass
+
+
 def test_a_unix_socket_whose_name_is_too_long_is_refused():
     with pytest.raises(OptionError, match="the name of a unix socket has at most 82 bytes"):
         HealthServer("unix:/tmp/" + "x" * 83 + "/" + "y" * 83)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
@@ -149,7 +150,7 @@ class ControlServer(Block):
         if self._app is None:
             from quart_trio import QuartTrio  # noqa: PLC0415 - the HTTP stack is most of the import time
 
-            self._app = QuartTrio("trio_process.control", static_folder=None)
+            self._app = QuartTrio("trio_process.control", static_folder=None, root_path=os.path.dirname(__file__))
             for rule, view, method in self._routes:
                 self._app.add_url_rule(rule, view_func=view, methods=[method])
         return self._app

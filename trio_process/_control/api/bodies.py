@@ -8,9 +8,9 @@ from typing import Any, Final
 from ..._core import OptionError, RunOptions, bad_option, checks
 from ..._pipeline import RunSpec
 from ..problem import Problem, invalid
-from .schema import ENVIRONMENT, FLAG, NAME, NUMBERS, SECONDS, TEXT, TEXTS, Schema, record
+from .schema import ENVIRONMENT, FLAG, NAME, SECONDS, TEXT, TEXTS, Schema, record, whole
 
-_WHOLE: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": checks.LARGEST}
+_WHOLE: Final[Schema] = whole(0, checks.LARGEST)
 _SHARED: Final[Mapping[str, Schema]] = {
     "command": NAME,
     "args": TEXTS,
@@ -21,7 +21,7 @@ _SHARED: Final[Mapping[str, Schema]] = {
     "timeout": SECONDS,
     "idleTimeout": SECONDS,
     "gracePeriod": SECONDS,
-    "okExitCodes": NUMBERS,
+    "okExitCodes": {"type": "array", "items": whole(0, 255)},
 }
 COMMAND: Final = record(
     {
@@ -38,10 +38,10 @@ COMMAND: Final = record(
         "logMaxBytes": _WHOLE,
         "logKeep": _WHOLE,
         "redact": FLAG,
-        "umask": _WHOLE,
+        "umask": whole(0, 0o777),
         "user": {"type": ["string", "integer"]},
-        "nice": {"type": "integer"},
-        "limits": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "nice": whole(-20, 19),
+        "limits": {"type": "object", "additionalProperties": whole(-1, checks.LARGEST)},
     },
     "command",
 )
@@ -52,7 +52,7 @@ SPEC: Final = record(
         "allowFailure": FLAG,
         "retries": _WHOLE,
         "retryDelay": SECONDS,
-        "weight": {"type": "integer", "minimum": 1, "maximum": checks.LARGEST},
+        "weight": whole(1, checks.LARGEST),
     },
     "name",
     "command",
@@ -123,4 +123,7 @@ def _encodable(options: RunOptions) -> RunOptions:
 def _refused(error: OptionError, body: Mapping[str, Any], prefix: str = "") -> Problem:
     """Return the problem of an option, named as the client has written it."""
     named = {("cwd" if name == "dir" else _snake(name)): name for name in body}
-    return invalid(prefix + named.get(error.option or "", "command"), str(error))
+    option = error.option or ""
+    field = prefix + named.get(option, "command")
+    text = str(error)  # begins with the option, named as in Python
+    return invalid(field, field + text.removeprefix(option) if option in named and text.startswith(option) else text)

@@ -18,7 +18,6 @@ NAME: Final[Schema] = {"type": "string", "minLength": 1, "pattern": NO_NUL}
 FLAG: Final[Schema] = {"type": "boolean"}
 SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 TEXTS: Final[Schema] = {"type": "array", "items": TEXT}
-NUMBERS: Final[Schema] = {"type": "array", "items": {"type": "integer"}}
 ENVIRONMENT: Final[Schema] = {
     "oneOf": [
         {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
@@ -28,12 +27,18 @@ ENVIRONMENT: Final[Schema] = {
 }
 
 
+def whole(least: int, most: int) -> dict[str, Any]:
+    """Return the schema of a whole number from `least` to `most`."""
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
 def record(properties: Mapping[str, Schema], *required: str) -> dict[str, Any]:
     """Return the schema of an object with these keys and no others."""
     found: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     return found | {"required": list(required)} if required else found
 
 
+_WHOLE_FROM: Final = 2**53  # a float from here on has no fraction
 _NAMES: Final = {
     str: "string",
     bool: "boolean",
@@ -59,6 +64,8 @@ def check(schema: Schema, value: Any, field: str = "") -> None:
         return
     kinds = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     found = _NAMES[type(value)]
+    if isinstance(value, float) and "maximum" in schema and abs(value) >= _WHOLE_FROM:
+        found = "integer"  # which is then too large
     if found not in kinds and not (found == "integer" and "number" in kinds):
         raise invalid(field, f"{_where(field)} must be {_said(kinds)}, not {_said((found,))}")
     if isinstance(value, str):
@@ -95,13 +102,14 @@ def _check_text(schema: Schema, value: str, field: str) -> None:
 
 
 def _check_number(schema: Schema, value: float, field: str) -> None:
-    if not math.isfinite(value):
+    is_finite = math.isfinite(value)
+    if not is_finite and "maximum" not in schema:
         raise invalid(field, f"{_where(field)} must be a number that a float can hold")
     if not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         least, most = schema.get("minimum", "any"), schema.get("maximum")
-        raise invalid(
-            field, f"{_where(field)} must be {least} or more{f', at most {most}' if most else ''}, not {value}"
-        )
+        limits = f"{least} or more" if most is None else f"{least} to {most}"
+        shown = value if is_finite else "a number of hundreds of digits"
+        raise invalid(field, f"{_where(field)} must be {limits}, not {shown}")
 
 
 def _check_object(schema: Schema, value: dict[str, Any], field: str) -> None:

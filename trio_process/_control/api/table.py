@@ -14,7 +14,7 @@ from . import daemons, pipelines, processes, root, services
 from .bodies import COMMAND, PIPELINE
 from .openapi import document
 from .routes import BASE, Route
-from .schema import FLAG, NAME, SECONDS, Schema, record
+from .schema import FLAG, NAME, SECONDS, Schema, record, whole
 
 READ: Final = Need(Access.READ)
 CONTROL: Final = Need(Access.CONTROL, changes=True)
@@ -34,7 +34,7 @@ _WAIT: Final[dict[str, Schema]] = {
     }
 }
 _NAMES: Final[Schema] = {"type": "string", "description": "Names, comma-separated; none for all."}
-_CURSOR: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 2**53}
+_CURSOR: Final[Schema] = whole(0, 2**53)
 _LOGS: Final[dict[str, Schema]] = {
     "after": {**_CURSOR, "description": "Lines after this cursor, the oldest first."},
     "before": {**_CURSOR, "description": "Lines before this cursor, the newest of them."},
@@ -112,7 +112,7 @@ def _services() -> list[Route]:
         "tag": "logs",
     }
     api = services
-    replicas = record({"replicas": {"type": "integer", "minimum": 0, "maximum": checks.MOST}}, "replicas")
+    replicas = record({"replicas": whole(0, checks.MOST)}, "replicas")
     return [
         _route("GET", "/services", READ, "List the services, each replica separately.", api.list_services, result=_ROWS,
                tag="services", statuses=(503,)),

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENAMETOOLONG
 from typing import Final
 
 import trio
 
+_DESCRIPTORS: Final = "/proc/self/fd"
 _LONGEST: Final = 107
 _LONGEST_NAME: Final = _LONGEST - len(
     "/proc/self/fd/1073741816/"
@@ -40,7 +42,10 @@ def socket_path(path: str) -> Iterator[str]:
         return
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+        short = f"{_DESCRIPTORS}/{directory}"
+        if not os.path.exists(short):
+            raise OSError(ENAMETOOLONG, f"its path has more than {_LONGEST} bytes, which needs /proc to be mounted")
+        yield f"{short}/{os.path.basename(path)}"
     finally:
         os.close(directory)
 

@@ -69,7 +69,10 @@ def _parse_unix(value: str, option: str) -> Address:
         raise _refused(option, value, "the path is missing")
     if path.startswith("@"):
         raise _refused(option, value, "abstract sockets are not supported; a file of that name is 'unix:./@…'")
-    path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
+    try:
+        path = os.path.abspath(path)  # a later chdir must not move it; Path.resolve would follow links
+    except FileNotFoundError:
+        raise _refused(option, value, "it is relative, and the working directory has been removed") from None
     fault = fault_of_socket_path(path)
     if fault is not None:
         raise _refused(option, value, fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -67,7 +68,8 @@ class HealthApp(QuartTrio):
 
     def __init__(self, state: HealthState) -> None:
         self._own_paths: set[str] = set()
-        super().__init__("trio_process.health", static_folder=None)
+        # without a root, Quart asks for the working directory, which may have been removed
+        super().__init__("trio_process.health", static_folder=None, root_path=os.path.dirname(__file__))
         self._state = state
         self.config["BODY_TIMEOUT"] = _BODY_TIMEOUT
         self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 1
