@@ -293,6 +293,21 @@ def test_a_number_of_a_task_that_is_too_large_is_refused_with_the_limit(faults, 
 
 
 @pytest.mark.parametrize(
+    "line", [f"retries = {'9' * 5000}", f"timeout = -{'9' * 5000}", f"matrix = {{ a = [{'9' * 5000}] }}"]
+)
+def test_a_number_that_python_does_not_convert_has_a_line_and_a_limit(tmp_path, line):
+    path = tmp_path / "trio-process.toml"
+    path.write_text(f"[tasks.x]\n# {'9' * 10}\nrun = 'true'\n{line}\n")
+    with pytest.raises(PipelineError) as caught:
+        load_pipeline(path)
+    assert caught.value.faults == (f"{path}:4: a number with thousands of digits; the largest is {LARGEST}",)
+
+
+def test_a_negative_zero_is_shown_as_zero():
+    assert str(run(timeout=-0.0).timeout) == "0.0"
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("replicas = 10001", "replicas: expected at most 10000, got 10001"),

@@ -168,4 +168,4 @@ class Duration(click.ParamType[float]):
             seconds = parse_duration(text)
         if seconds is None or not seconds >= 0:  # NaN is neither
             self.fail(f"expected seconds, or a text such as 90s or 10m; got {text!r}", param, ctx)
-        return seconds
+        return seconds + 0.0  # not -0.0, which errors would show

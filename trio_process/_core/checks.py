@@ -77,7 +77,7 @@ def seconds(option: str, value: object, *, positive: bool = False, most: float =
     if value > most:
         raise bad_option(option, f"must be at most {most} seconds, got {brief(value)}")
     try:
-        return float(value)
+        return float(value) + 0.0  # not -0.0, which errors would show
     except OverflowError:
         raise bad_option(
             option, "must be a number of seconds that a float can hold; use math.inf for no limit"

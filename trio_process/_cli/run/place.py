@@ -56,7 +56,7 @@ def _count(text: str, number: str) -> int:
     try:
         return checks.written("the number of agents", number, least=1, most=checks.MOST)
     except OptionError as error:
-        raise OptionError(f"--executor must be {_FORMS}, got {text!r}: {error}") from None
+        raise OptionError(f"--executor must be {_FORMS}, got {checks.brief(text)}: {error}") from None
 
 
 def _words(text: str, options: str) -> list[str]:

@@ -323,8 +323,13 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or a number with more digits than Python converts
+    except tomllib.TOMLDecodeError as error:
         raise PipelineError([_toml_fault(file, text, str(error))]) from error
+    except ValueError as error:  # a number with more digits than Python converts
+        found = re.search(r"(?<![\"'\w])[0-9_]{4300,}", text)
+        place = f"{file}:{text.count(chr(10), 0, found.start()) + 1}" if found is not None else str(file)
+        largest = f"the largest is {checks.LARGEST}"
+        raise PipelineError([escape_controls(f"{place}: a number with thousands of digits; {largest}")]) from error
     except RecursionError as error:
         raise PipelineError([f"{file}: not valid TOML: nested too deeply"]) from error
 
