@@ -95,6 +95,8 @@ async def test_an_os_fork_and_a_process_pool_die_of_sigterm_too():
 
 LEFT = """
 import trio_process
+from trio_process import Supervisor, UnitSpec
+from trio_process.exec import Command
 kind, directory = sys.argv[1:]
 
 def block(outer):
@@ -104,10 +106,14 @@ def block(outer):
                                  registry_entry=DaemonEntry("a", "b"), health_addr="127.0.0.1:0"),
         "HealthServer": lambda: HealthServer("127.0.0.1:0"),
         "open": lambda: outer.open("sleep", "60"),
+        "lines": lambda: Command("sleep", "60").lines(),
+        "hold": lambda: supervisor.hold("a"),
     }[kind]()
 
 async def main():
-    async with Service() as outer:
+    global supervisor
+    unit = UnitSpec(name="a", command="sleep", args=["60"], settle=0)
+    async with Service() as outer, Supervisor([unit], service=outer) as supervisor:
         child = await outer.start("sleep", "60")
         try:
             async with block(outer) as inner:
@@ -141,7 +147,7 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("kind", ["Service", "Daemon", "HealthServer", "open"])
+@pytest.mark.parametrize("kind", ["Service", "Daemon", "HealthServer", "open", "lines", "hold"])
 async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(kind, tmp_path):
     async with program(LEFT, kind, tmp_path) as running:
         assert await running.line() == "exit 3"
@@ -158,6 +164,47 @@ async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(ki
         assert "\nwhy\n" in errors
         assert "bug" not in errors
         assert await running.process.wait() == 0
+
+
+MAIN = """
+from trio_process import RestartPolicy, Supervisor, UnitSpec
+
+async def work():
+    for way in "exit", "raise", "return":
+        pid = os.fork()
+        if not pid:
+            if way == "exit":
+                sys.exit(3)
+            if way == "raise":
+                raise ValueError("in the fork")
+            return
+        say(way, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    done.set()
+    await trio.sleep_forever()
+
+async def main():
+    global done
+    done = trio.Event()
+    if sys.argv[1] == "unit":
+        async with Supervisor([UnitSpec(name="a", main=work)]) as supervisor:
+            await done.wait()
+            say((await supervisor.service.run("echo", "on")).output.strip())
+    else:
+        async with Daemon(restart=RestartPolicy.always(backoff=0.01)) as daemon, trio.open_nursery() as nursery:
+            nursery.start_soon(daemon.run, work)
+            await done.wait()
+            daemon.stop()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("kind", ["unit", "daemon"])
+async def test_a_fork_that_ends_a_main_function_of_its_parent_ends_itself(kind):
+    async with program(MAIN, kind) as running:
+        assert await running.rest() == ["exit 3", "raise 1", "return 0", *(["on"] if kind == "unit" else [])]
+        assert await running.process.wait() == 0
+        assert "ValueError: in the fork" in await running.errors()
 
 
 # nothing may happen to a process around the fork: its loop would take the news away from that of its parent (epoll(7))

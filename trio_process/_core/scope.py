@@ -43,6 +43,7 @@ class _Uninterrupted(AbstractAsyncContextManager[_Value]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        end_if_forked(error)
         return await self._manager.__aexit__(kind, error, traceback)
 
 
@@ -52,7 +53,8 @@ def uninterrupted(
     """Make an async context manager of a generator function, as `asynccontextmanager` does, for use as a decorator.
 
     Ctrl-C during the entry or the end of the block is raised at a checkpoint. Elsewhere, in contextlib for example, it
-    would leave out the rest of the function, and so leave a nursery open, which Trio does not forgive.
+    would leave out the rest of the function, and so leave a nursery open, which Trio does not forgive. A fork made inside
+    the block ends where it would leave the block, as with `Block`.
     """
     manager = asynccontextmanager(function)
 

@@ -38,7 +38,17 @@ from typing import Final
 
 import trio
 
-from .._core import CommandFailedError, RestartPolicy, Restarts, ShutdownDeadline, grace, in_seconds, logger, open_scope
+from .._core import (
+    CommandFailedError,
+    RestartPolicy,
+    Restarts,
+    ShutdownDeadline,
+    end_if_forked,
+    grace,
+    in_seconds,
+    logger,
+    open_scope,
+)
 
 _KILLING: Final = 0.5  # seconds that tasks and processes killed at the deadline take to end
 _WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
@@ -98,6 +108,7 @@ async def _supervise(main: Callable[[], Awaitable[object]], policy: RestartPolic
             await main()
         except Exception as error:  # noqa: BLE001 - raised again below, or restarted from
             failure = error
+        end_if_forked(failure)  # else it would restart `main` of its parent
         try:
             now = trio.current_time()
             delay = None

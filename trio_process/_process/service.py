@@ -25,7 +25,6 @@ from .._core import (
     RunKeywords,
     RunOptions,
     bad_option,
-    end_if_forked,
     make_options,
     note_failure,
     uninterrupted,
@@ -215,7 +214,6 @@ class Service(Block, EventSource):
         try:
             yield process
         except BaseException as error:
-            end_if_forked(error)
             # the error doesn't show it: a nursery in the body raises a group, and a clean-up may raise another error
             cancelled = trio.current_effective_deadline() == -math.inf
             with trio.CancelScope(shield=True):
@@ -224,7 +222,6 @@ class Service(Block, EventSource):
                 except ProcessError as failure:
                     note_failure(error, failure)
             raise
-        end_if_forked(None)
         await process.stop()
 
     async def run(

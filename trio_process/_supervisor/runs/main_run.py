@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import trio
 
-from ..._core import bad_option, in_seconds, logger
+from ..._core import bad_option, end_if_forked, in_seconds, logger
 from .run import Run
 
 _WARN_EVERY: Final = 5.0  # seconds between two log records about tasks that have not ended
@@ -68,6 +68,7 @@ class MainRun(Run):
                 await _call(self._main, {"task_status": self} if self._takes_task_status else {})
         except BaseException as error:  # noqa: BLE001 - judged by the unit's task; an error that is not an Exception ends the supervisor
             failure = error
+        end_if_forked(failure)
         self._done.set()
         self._finish(failure)
 
