@@ -177,6 +177,30 @@ def test_in_the_foreground_it_shows_the_services_and_a_signal_stops_them_in_orde
     assert not list(site.state.glob("*.sock"))
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_on_the_way_in_ends_it_with_the_same_status(site, number, status):
+    script = f"""
+import os
+from trio_process import PIDFile
+from trio_process.__main__ import main
+
+acquire = PIDFile.acquire
+
+def interrupted(pid_file):
+    acquire(pid_file)
+    os.kill(os.getpid(), {number:d})
+
+PIDFile.acquire = interrupted
+main()
+"""
+    words = [sys.executable, "-c", script, "up"]
+    done = subprocess.run(
+        words, cwd=site.directory, env=site.environment, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    assert not list(site.state.glob("*.pid"))
+
+
 @pytest.mark.parametrize("looks", [1, 2])
 async def test_down_succeeds_if_the_instance_ends_at_that_moment(looks, capsys):
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:

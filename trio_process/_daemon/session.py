@@ -35,6 +35,7 @@ class Session:
         entry: Cancelled by a signal that arrives while the daemon is being entered.
         body: Cancelled by a signal outside of `run`, and by the second signal anywhere.
         running: Whether `run` is in progress.
+        stopped_by: The signal that has stopped it, or 0.
         was_entered: Whether all parts of the daemon were entered.
     """
 
@@ -54,7 +55,7 @@ class Session:
         self._around = list(current_deadline().blocks())
         self._outer = _current.get()
         self._inner = 0
-        self._signalled = False
+        self.stopped_by = 0
         self._options = options
         self._state = state
         self._notifier = notifier
@@ -111,7 +112,7 @@ class Session:
     def _on_stop(self, number: int) -> None:
         logger.info("%s: stopping", signal_name(number))
         self.stop()
-        self._signalled = True
+        self.stopped_by = number
         if not self.was_entered:
             self.entry.cancel()
         self._cancel_body()
@@ -119,7 +120,7 @@ class Session:
 
     def _cancel_body(self) -> None:
         """Cancel the body after a signal, unless `run` or an inner daemon ends it in an orderly way."""
-        if self._signalled and not self.running and not self._inner:
+        if self.stopped_by and not self.running and not self._inner:
             self.body.cancel()
 
     def _on_hurry(self, number: int) -> None:

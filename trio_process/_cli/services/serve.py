@@ -75,7 +75,7 @@ async def serve(
     try:
         async with Daemon(pid_file=instance.pid_file, registry_entry=entry, ready=False) as daemon:
             _react_to_hangup(daemon, supervisor, settings, stops)
-            with status.noting(stops):
+            with status.noting(stops, daemon):
                 async with (
                     _findable(instance),
                     show.showing(),
@@ -166,8 +166,10 @@ class _Status:
         return FAILED if self.has_failed else 0
 
     @contextmanager
-    def noting(self, stops: tuple[signal.Signals, ...]) -> Iterator[None]:
-        """Record the signal that stops us; it is handled as before."""
+    def noting(self, stops: tuple[signal.Signals, ...], daemon: Daemon) -> Iterator[None]:
+        """Record the signal that stops us; it is handled as before. One may have stopped the entry of the daemon."""
+        session = daemon._session
+        assert session is not None
         handled = {number: signal.getsignal(number) for number in stops}
 
         def note(number: int, frame: FrameType | None) -> None:
@@ -183,6 +185,7 @@ class _Status:
         finally:
             for number, handler in handled.items():
                 signal.signal(number, handler)
+            self.signal = self.signal or session.stopped_by
 
 
 @asynccontextmanager
