@@ -301,6 +301,17 @@ async def test_appending_to_a_new_file_makes_it(tmp_path):
     assert (tmp_path / "new").read_text() == "x\n"
 
 
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_fifo_is_refused_as_opening_it_would_hold_up_the_loop(tmp_path, stream, append):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)):  # else a mistake would hold up this test for ever
+        redirect = getattr(Command("true"), f"with_{stream}")
+        with pytest.raises(ProcessStartError, match="it is a FIFO"):
+            await redirect(fifo, append=append).run()
+
+
 async def test_output_into_open_files_comes_behind_what_was_written_before(tmp_path):
     binary, text = tmp_path / "binary", tmp_path / "text"
     with trio.fail_after(10), binary.open("wb") as first, text.open("w") as second:

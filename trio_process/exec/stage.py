@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import ExitStack
 from inspect import isasyncgen
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Final, final
 
@@ -24,6 +25,7 @@ from .._core import (
     shown_command,
     shown_cwd,
 )
+from .._process import open_path
 from .logger import Logger, default_logger
 from .logger import log as log_to
 
@@ -179,7 +181,7 @@ class Stage:
 
     def _appending(self, path: Path) -> IO[bytes]:
         try:
-            return path.open("ab", buffering=0)
+            return FileIO(open_path(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a")
         except OSError as error:
             raise ProcessStartError(f"can't start `{self.command_line}`: {str(path)!r}: {error.strerror}") from error
 
