@@ -818,6 +818,15 @@ def test_a_state_directory_may_have_a_long_path(site):
     assert (done.returncode, done.stdout.startswith("stopped the services of ")) == (0, True)
 
 
+def test_the_services_of_a_directory_whose_name_is_no_text_can_be_started(site):
+    site.directory = site.directory / os.fsdecode(b"a\xfe b")
+    site.directory.mkdir()
+    site.write(FILE)
+    assert site.run("up", "-d", "--wait").returncode == 0
+    assert site.listed()["db"]["state"] == "ready"
+    assert site.run("down").returncode == 0
+
+
 def test_the_background_says_why_it_can_not_listen(site):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

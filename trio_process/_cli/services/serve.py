@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from ..._control import Access, ControlServer, add_route, serve_beside
-from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, logger, open_scope
+from ..._core import ActionProcessOutput, EventBatch, ProcessError, Subscription, in_one_line, logger, open_scope
 from ..._daemon import Daemon, DaemonEntry
 from ..._supervisor import Supervisor, UnitChanged, UnitState, reread, supervisor_of
 from ..instance import Instance, announce, server_of
@@ -71,7 +71,8 @@ async def serve(
         supervisor = await trio.to_thread.run_sync(supervisor_of, instance.file, settings.names)
     stops = _stop_signals(settings)  # the daemon replaces the dispositions
     status, show = _Status(), make_show(supervisor)
-    entry = DaemonEntry("up", str(instance.file), project=str(instance.file.parent))
+    # a name in bytes that are no text can't be a key of the registry
+    entry = DaemonEntry("up", in_one_line(str(instance.file)), project=in_one_line(str(instance.file.parent)))
     try:
         async with Daemon(pid_file=instance.pid_file, registry_entry=entry, ready=False) as daemon:
             _react_to_hangup(daemon, supervisor, settings, stops)
