@@ -239,6 +239,14 @@ def test_members_of_enumerations_stay_in_no_value():
         assert "Amount" not in repr(value)
 
 
+def test_the_limits_of_other_options_are_no_environment():
+    other = RunOptions(command="x", env={"A": "b", "C": None}, limits={"core": 0}, resources={"cpus": 2})
+    assert RunOptions(command="y", env=other.env).env is other.env
+    for values in (other.limits, other.resources):
+        with pytest.raises(OptionError, match=r"^env\["):
+            RunOptions(command="y", env=values)
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it)), attrs.evolve])
 def test_a_copy_of_options_is_equal_and_its_mappings_can_not_be_changed(copied):
     options = RunOptions(command="x", env={"A": "b"}, limits={"core": 0}, resources={"cpus": 2})

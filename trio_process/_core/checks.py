@@ -35,6 +35,7 @@ class FrozenDict(dict[str, Any]):
 
 _Item = TypeVar("_Item")
 
+_OF_ENVIRONMENT: Final = frozenset({str, bytes, Secret, Written, type(None)})
 _ONE_BY_ONE: Final = "; the command and its arguments are given one by one, not as a list"
 LARGEST: Final = 2**63 - 1
 """The largest whole number: it fits into 64 bits, as a number of TOML does, and everything here can calculate with it."""
@@ -202,8 +203,8 @@ def arguments(option: str, values: object) -> tuple[str | bytes | Secret, ...]:
 
 def environment(option: str, values: object) -> dict[str, str | bytes | Secret | None]:
     """Return an environment overlay; a value of None removes the name."""
-    if type(values) is FrozenDict:
-        return values
+    if type(values) is FrozenDict and _OF_ENVIRONMENT.issuperset(map(type, values.values())):
+        return values  # the environment of other options, but not their limits
     if not isinstance(values, Mapping):
         raise bad_option(option, f"must map names to values, got {brief(values)}")
     checked: dict[str, str | bytes | Secret | None] = {}
