@@ -56,7 +56,10 @@ class OddAgent:
         await stream.send_all(MAGIC + frame(self.hello))
         received, answered = b"", False
         while b'"Leave"' not in received:
-            received += await stream.receive_some()
+            more = await stream.receive_some()
+            if not more:
+                return  # the client has given it up
+            received += more
             if b'"Spawn"' in received and not answered:
                 answered = True
                 await stream.send_all(b"".join(map(frame, self.answer)))
@@ -135,3 +138,27 @@ async def test_an_agent_that_never_reports_a_killed_process_is_not_waited_for(mo
             process = await cluster.start("true", grace_period=0.1)
             with pytest.raises(StopFailedError, match="PID 4711, state \\?"):
                 await process.stop(0)
+
+
+class FailingLauncher(OddAgent):
+    """Fails when a process is asked for, after the answer."""
+
+    async def talk(self, stream):
+        await stream.send_all(MAGIC + frame(self.hello))
+        received = b""
+        while b'"Spawn"' not in received:
+            received += await stream.receive_some()
+        await stream.send_all(b"".join(map(frame, self.answer)))
+        raise ValueError("no such queue")
+
+
+@pytest.mark.parametrize("answer", [[], [STARTED]], ids=["unanswered", "started"])
+async def test_a_launcher_that_fails_ends_the_block_and_nothing_is_waited_for(answer):
+    service = ClusterService(FailingLauncher(*answer))
+    with pytest.raises(ExceptionGroup) as failed:
+        async with service:
+            await service.run("true", check=False)
+    assert [str(error) for error in failed.value.exceptions] == ["no such queue"]
+    assert [agent.state for agent in service.agents] == [AgentState.LOST]
+    reasons = [process.result().lost for process in service.list()]
+    assert reasons == ["agent odd on node: its launcher has failed"] * len(answer)

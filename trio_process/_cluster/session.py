@@ -75,7 +75,7 @@ class Session:
         self._latest = 0
         self._leaving = ""
         self._said_bye = False
-        self._why_ended = ""  # if not by the connection
+        self._why_ended = ""
         self._soon: list[Callable[[], object]] = []
         self._some_soon = trio.lowlevel.ParkingLot()
         self._end = trio.CancelScope()
@@ -169,7 +169,18 @@ class Session:
     async def run(self, frames: list[Frame]) -> None:
         """Serve until the connection ends; then report the lost processes."""
         assert self.hello is not None
-        why = ""
+        try:
+            await self._lose(await self._serve(frames))
+        except (
+            BaseException
+        ):  # its launcher has failed; a process that is waited for must not be waited for without end
+            self._mark_gone("its launcher has failed")
+            self._report_lost("its launcher has failed")
+            raise
+
+    async def _serve(self, frames: list[Frame]) -> str:
+        """Serve until the connection ends; return why it has ended."""
+        assert self.hello is not None
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.link.write)
@@ -179,12 +190,11 @@ class Session:
             self._roster.came_up(self.agent, self, self.hello)
             try:
                 with self._end:
-                    why = await self._read(frames)
-                why = why or self._why_ended
+                    self._why_ended = await self._read(frames)
             finally:
                 self.nursery = None
                 nursery.cancel_scope.cancel()
-        await self._lose(why)
+        return self._why_ended
 
     def _fall_silent(self) -> None:
         self._why_ended = f"nothing was heard of it for {trio.current_time() - self.link.heard:.1f} s"
@@ -216,22 +226,29 @@ class Session:
 
     async def _lose(self, why: str) -> None:
         """Wait until no process of the agent can be alive any more, and report those that it had."""
+        why = self._mark_gone(why)
+        await self.link.close()
+        if not self._said_bye:
+            await self.give_up()
+            if self._remotes:
+                reach = max([remote.grace for remote in self._remotes.values()])
+                with trio.move_on_at(self.link.heard + self.patience + reach):
+                    await self._channel.died(self.hello)
+        self._report_lost(why)
+
+    def _mark_gone(self, why: str) -> str:
+        """Place nothing more on the agent; return why, in full."""
         left = self._said_bye or (self._leaving and not self._remotes)
         if self._leaving:
             why = f"{why}; it left, as {self._leaving}"
         self._roster.gone(self.agent, AgentState.LEFT if left else AgentState.LOST, why)
-        await self.link.close()
-        if not self._said_bye:
-            await self.give_up()
-        remotes = list(self._remotes.values())
-        if remotes:
-            if not self._said_bye:
-                reach = max([remote.grace for remote in remotes])
-                with trio.move_on_at(self.link.heard + self.patience + reach):
-                    await self._channel.died(self.hello)
+        return why
+
+    def _report_lost(self, why: str) -> None:
+        if self._remotes:
             why = f"{self.where}: {why}{self._channel.last_words()}"
-            for remote in remotes:
-                remote.lose(why)
+        for remote in list(self._remotes.values()):
+            remote.lose(why)
 
     async def give_up(self) -> None:
         """End the command that led to the agent; if its stream has ended, it is about to end by itself, and reports how.
