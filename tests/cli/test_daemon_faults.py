@@ -204,9 +204,9 @@ def test_waiting_to_restart_is_shown(shell: Shell) -> None:
     ],
 )
 def test_the_last_reason_is_in_the_text(shell: Shell, options: tuple[str, str], reason: str) -> None:
-    ended = shell.here("daemon", "start", "my", "web", *options, "--timeout", "4", "--", *SLEEP)
+    ended = shell.here("daemon", "start", "my", "web", *options, "--timeout", "2", "--", *SLEEP)
     assert ended.returncode == 1
-    assert "not healthy within 4 s" in ended.stderr
+    assert "not healthy within 2 s" in ended.stderr
     assert reason in ended.stderr
 
 

@@ -112,7 +112,7 @@ def test_what_names_no_executor_is_usage_also_without_the_engine(run, executor, 
 def test_the_first_signal_ends_a_run_that_waits_in_a_queue(run, tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "srun").write_text("#!/bin/sh\nkill -INT $PPID; sleep 10; kill -INT $PPID\n")
+    (programs / "srun").write_text("#!/bin/sh\nkill -INT $PPID; exec sleep 10\n")
     (programs / "srun").chmod(0o755)
     began = time.monotonic()
     done = run("first", "--executor", "slurm:1", PATH=f"{programs}:{os.environ['PATH']}")

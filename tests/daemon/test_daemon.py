@@ -765,7 +765,7 @@ async def test_checks_of_an_earlier_call_of_main_are_gone():
             nursery.start_soon(add_another, number)
         if calls < 3:
             raise RuntimeError("again")
-        results.append(await probe_health(daemon.health_addr, 5))
+        results.append(await probe_health(daemon.health_addr, 1))
 
     async def add_another(number):
         daemon.add_check(lambda: f"task {number}")

@@ -67,7 +67,7 @@ async def test_the_reason_is_what_the_server_says():
         async with HealthServer("127.0.0.1:0", checks=[lambda: "down"], ready=False) as server:
             server.add_check(lambda: "full", name="disk")
             health, ready, waited = await side_by_side(
-                probe_health(server.addr, 10), probe_ready(server.addr, 10), wait_for_ready(server.addr, TRIED)
+                probe_health(server.addr, 2), probe_ready(server.addr, 2), wait_for_ready(server.addr, TRIED)
             )
             assert health == (False, "unhealthy: check 1: down; unhealthy: disk: full")
             assert ready == (False, "not ready")
@@ -118,7 +118,7 @@ async def test_other_servers_do_not_confuse_it():
             addresses = [await raw_server(nursery, answer) for answer, _ in OTHERS]
             found = await side_by_side(
                 *[
-                    probe_health(addr, 10 if answer is not None else TRIED)
+                    probe_health(addr, 2 if answer is not None else TRIED)
                     for addr, (answer, _) in zip(addresses, OTHERS, strict=True)
                 ]
             )

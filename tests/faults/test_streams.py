@@ -7,7 +7,7 @@ import time
 import pytest
 import trio
 from harness import new_tag, some_with_tag, with_tag
-from support import CLEAN_UP, CLEANED_UP, python, runtime_of, sh, state_of, wait_until
+from support import CLEAN_UP, CLEANED_UP, runtime_of, sh, state_of, wait_until
 
 from trio_process import ActionProcessOutput, CommandTimeoutError, EndReason, Service, ServiceOptions, Status, Stream
 
@@ -175,17 +175,6 @@ async def test_a_grandchild_that_writes_for_ever_is_cut_off_at_the_limit():
             result = await service.run(*sh("(while :; do echo on and on; sleep 0.01; done) & exit 0"))
             assert 0.25 < trio.current_time() - began < 5
             assert result.output_incomplete
-
-
-async def test_idle_time_is_counted_from_the_last_output():
-    script = "import time\nfor n in range(12): print(n, flush=True); time.sleep(0.2)\ntime.sleep(100)"
-    with trio.fail_after(20):
-        async with Service() as service:
-            with pytest.raises(CommandTimeoutError) as caught:
-                await service.run(*python(script), idle_timeout=2)
-            result = caught.value.result
-            assert result.reason is EndReason.IDLE
-            assert result.output.split() == [str(n) for n in range(12)]
 
 
 async def test_a_slow_reader_is_not_the_childs_idleness():

@@ -211,10 +211,10 @@ async def test_a_reader_has_its_turn_before_much_more_is_read(way, tmp_path):
                 assert taken_in <= 2 * 65536
 
 
-MANY_LINES = "import os; os.write(1, b'\\n' * 2**20)"
+MANY_LINES = "import os; os.write(1, b'\\n' * 2**18)"
 
 
-@pytest.mark.parametrize("size", [2**20, math.inf])
+@pytest.mark.parametrize("size", [2**18, math.inf])
 @pytest.mark.parametrize("has_ended", [False, True])
 @pytest.mark.parametrize("source", ["all", "stdout"])
 async def test_a_late_reader_of_many_lines_gives_others_their_turn(size, has_ended, source):
@@ -222,12 +222,12 @@ async def test_a_late_reader_of_many_lines_gives_others_their_turn(size, has_end
         async with Service() as service:
             script = MANY_LINES if has_ended else f"{MANY_LINES}; import time; time.sleep(600)"
             process = await service.start(*python(script), buffer_size=size)
-            await wait_until(lambda: len(process.output_bytes()) == 2**20)
+            await wait_until(lambda: len(process.output_bytes()) == 2**18)
             if has_ended:
                 await process.wait()
             lines = process.lines(source)
-            found, most = await most_lines_in_a_turn(lines, limit=math.inf if has_ended else 2**20)
-            assert (found, lines.missed) == (2**20, 0)
+            found, most = await most_lines_in_a_turn(lines, limit=math.inf if has_ended else 2**18)
+            assert (found, lines.missed) == (2**18, 0)
             assert most <= 2**16
 
 
@@ -239,7 +239,7 @@ async def test_a_search_of_many_lines_gives_others_their_turn_and_looks_at_all_i
             with Turns() as turns:
                 with pytest.raises(TimeoutError, match="wrote no line with 'never' within 0 s"):
                     await process.wait_for_line("never", timeout=0)
-            assert turns.count >= 15
+            assert turns.count >= 3
             process.kill()
             assert (await process.wait_for_line("x", timeout=30)).text == "x"
 
@@ -255,13 +255,13 @@ async def test_a_search_under_a_flood_ends_at_its_deadline():
 
 @pytest.mark.parametrize("source", ["all", "stdout", "stderr"])
 async def test_a_reader_of_two_floods_misses_nothing(source):
-    flood = "import os; [(os.write(1, b'\\n' * 2**16), os.write(2, b'\\n' * 2**16)) for _ in range(16)]"
+    flood = "import os; [(os.write(1, b'\\n' * 2**16), os.write(2, b'\\n' * 2**16)) for _ in range(8)]"
     with trio.fail_after(60):
         async with Service() as service:
-            process = await service.start(*python(flood), buffer_size=2**19)
+            process = await service.start(*python(flood), buffer_size=2**18)
             lines = process.lines(source)
             found, _ = await most_lines_in_a_turn(lines)
-            assert (found, lines.missed) == (2**20 * (2 if source == "all" else 1), 0)
+            assert (found, lines.missed) == (2**19 * (2 if source == "all" else 1), 0)
 
 
 async def test_who_has_found_a_line_reads_no_more():
