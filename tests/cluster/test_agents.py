@@ -173,7 +173,7 @@ async def test_one_that_fails_before_another_comes_up_is_logged_too(caplog):
         (lambda: ssh_agents("node1", ""), "not a valid host"),
         (lambda: ssh_agents("node1 node2"), "not a valid host"),
         (lambda: ssh_agents("node1\n"), "not a valid host"),
-        (lambda: ssh_agents(["node1"]), "host must be a str"),
+        (lambda: ssh_agents(["node1"]), "hosts must be a str"),
         (lambda: ClusterService(local_agents(1), start_timeout=0), "start_timeout must be more than 0"),
         (command_agents, "at least one command"),
         (lambda: command_agents("sh"), "argvs"),
