@@ -167,9 +167,11 @@ async def test_a_fork_that_leaves_a_block_of_its_parent_changes_nothing_there(ki
 
 
 MAIN = """
-from trio_process import RestartPolicy, Supervisor, UnitSpec
+from trio_process import Probe, RestartPolicy, Supervisor, UnitSpec, probe_health
 
 async def work():
+    if done.is_set():
+        return
     for way in "exit", "raise", "return":
         pid = os.fork()
         if not pid:
@@ -180,7 +182,8 @@ async def work():
             return
         say(way, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     done.set()
-    await trio.sleep_forever()
+    if sys.argv[1] in ("unit", "daemon"):
+        await trio.sleep_forever()
 
 async def main():
     global done
@@ -189,6 +192,17 @@ async def main():
         async with Supervisor([UnitSpec(name="a", main=work)]) as supervisor:
             await done.wait()
             say((await supervisor.service.run("echo", "on")).output.strip())
+    elif sys.argv[1] == "probe":
+        async with Supervisor([UnitSpec(name="a", command="sleep", args=["60"], ready=Probe.call(work))]) as supervisor:
+            await supervisor.wait_ready()
+    elif sys.argv[1] == "check":
+        async with HealthServer("127.0.0.1:0", checks=[work]) as server:
+            say(await probe_health(server.addr, 30))
+    elif sys.argv[1] == "reload":
+        async with Daemon() as daemon:
+            daemon.on_reload(work)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await done.wait()
     else:
         async with Daemon(restart=RestartPolicy.always(backoff=0.01)) as daemon, trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, work)
@@ -199,10 +213,15 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("kind", ["unit", "daemon"])
-async def test_a_fork_that_ends_a_main_function_of_its_parent_ends_itself(kind):
+@pytest.mark.parametrize(
+    ("kind", "rest"), [("unit", ["on"]), ("daemon", []), ("probe", []), ("check", ["(True, '')"]), ("reload", [])]
+)
+async def test_a_fork_that_ends_a_function_called_by_its_parent_ends_itself(kind, rest):
     async with program(MAIN, kind) as running:
-        assert await running.rest() == ["exit 3", "raise 1", "return 0", *(["on"] if kind == "unit" else [])]
+        ends, *others = await running.line(), await running.line(), await running.line()
+        assert ends in ("exit 3", "exit 1")  # 1 where SystemExit cancels the other tasks first
+        assert others == ["raise 1", "return 0"]
+        assert await running.rest() == rest
         assert await running.process.wait() == 0
         assert "ValueError: in the fork" in await running.errors()
 

@@ -9,7 +9,7 @@ from typing import Final, final
 
 import trio
 
-from .._core import ShutdownDeadline, current_deadline, enter_deadline, logger, signal_name
+from .._core import ShutdownDeadline, current_deadline, end_if_forked, enter_deadline, logger, signal_name
 from .health import HealthState, reason_of
 from .options import DaemonOptions
 from .signals import Signals, handle_signals
@@ -162,7 +162,9 @@ class Session:
                 found = function()
                 if isinstance(found, Awaitable):
                     await found
+                end_if_forked(None)
             except Exception as error:  # noqa: BLE001 - a bad configuration must not end what runs with a good one
+                end_if_forked(error)
                 logger.exception("reloading failed; the daemon goes on as it was")
                 failure = f"reloading failed: {reason_of(error)}"
             self._notifier.reloaded(failure)

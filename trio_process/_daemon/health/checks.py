@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, final
 
 import trio
 
-from ..._core import OptionError, grace, in_seconds, logger, nearest
+from ..._core import OptionError, end_if_forked, grace, in_seconds, logger, nearest
 from ..._core import checks as rules
 from .judge import judge, reason_of
 
@@ -181,7 +181,10 @@ class _Check:
             with run.scope:
                 run.why = await self._verdict()
         except BaseException as error:  # noqa: BLE001 - a system task must not raise, and no check may end the server
+            end_if_forked(error)
             run.why = reason_of(error)
+        else:
+            end_if_forked(None)
         finally:
             self.run = None
             run.finish()

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import trio
 
-from ..._core import ProcessError, in_seconds
+from ..._core import ProcessError, end_if_forked, in_seconds
 from ..._daemon import is_refused, one_line, reason_of
 from .kinds import CallKind, Kind, Place
 
@@ -82,7 +82,10 @@ class _Call:
             with self.scope:
                 self.answer = await self._kind.ask(self._place)
         except BaseException as error:  # noqa: BLE001 - a system task must not raise, and no probe may end the supervisor
+            end_if_forked(error)
             self.answer = (False, _reason(error))
+        else:
+            end_if_forked(None)
         finally:
             self.done.set()
 
