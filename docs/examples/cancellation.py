@@ -15,7 +15,8 @@ def clean_up(number, frame):
     sys.exit(0)
 signal.signal(signal.SIGTERM, clean_up)
 print("working", flush=True)
-time.sleep(1000)
+while True:
+    time.sleep(0.05)  # a signal that arrives just before a sleep is handled after it
 """
 OPTIONS = RunOptions(command=sys.executable, args=["-c", CHILD], grace_period=30)
 

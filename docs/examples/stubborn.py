@@ -17,7 +17,8 @@ def leave(number, frame):
     sys.exit(0)
 signal.signal(signal.SIGINT, leave)
 print("here", flush=True)
-time.sleep(1000)
+while True:
+    time.sleep(0.05)  # a signal that arrives just before a sleep is handled after it
 """
 
 

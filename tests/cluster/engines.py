@@ -286,7 +286,7 @@ class SlurmNode:
         os.killpg(int((self._engine.directory / f"slurmd-{self.name}.pid").read_text()), signal.SIGKILL)
         update = ["scontrol", "update", f"NodeName={self.name}", "State=DOWN", "Reason=test"]
         subprocess.run(update, check=True, timeout=PATIENCE)
-        assert self.state == "down"
+        self._engine.until(lambda: self.state.startswith("down"), f"the end of {self.name} in Slurm")
 
     def come_back(self):
         """Start its slurmd again."""

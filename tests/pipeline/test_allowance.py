@@ -7,12 +7,13 @@ import pytest
 
 from trio_process import PipelineError, load_pipeline, load_services
 from trio_process._pipeline import read_pipeline
+from trio_process._pipeline.file import allowance
 from trio_process._pipeline.file.allowance import DEEPEST, MOST
 
 COUNTED = ", those of its includes counted"
 MATRICES = f"a file can't have more than 10000 combinations of matrices{COUNTED}"
 DEPENDENCIES = f"a file can't have more than 1000000 dependencies on combinations of matrices{COUNTED}"
-CHARACTERS = f"a file can't have more than 100000000 characters in texts with variables{COUNTED}"
+CHARACTERS = "a file can't have more than {most} characters in texts with variables" + COUNTED
 FILES = f"a file can't have more than 1000 included files{COUNTED}"
 
 
@@ -102,7 +103,7 @@ def test_a_list_of_ten_thousand_values_takes_time_in_proportion(write):
     assert time.monotonic() - began < 20  # 1 s on a quiet machine
 
 
-LONG = "x" * 10**6
+LONG = "x" * 10**4
 DEFAULTS = f"[defaults]\nenv = {{ A = '{LONG}' }}\n[tasks.t]\n"
 OWN = f"env = {{ A = '{LONG}' }}\n"
 MANY = "${A}" * 200
@@ -122,13 +123,14 @@ EACH = f"matrix = {{ n = {listed(200)} }}\n"
     ],
     ids=["one text", "many texts", "a default", "a variable", "a script", "an argument"],
 )
-def test_what_variables_fill_in_is_limited(faults, text, place):
-    assert faults(text) == [f"{place}: {CHARACTERS}"]
+def test_what_variables_fill_in_is_limited(faults, text, place, monkeypatch):
+    monkeypatch.setitem(MOST, allowance.CHARACTERS, 100 * len(LONG))
+    assert faults(text) == [f"{place}: {CHARACTERS.format(most=100 * len(LONG))}"]
 
 
-def test_that_is_so_in_services_too(faults):
-    text = f"[services.s]\nrun = ['x', '{MANY}']\n{OWN}"
-    assert faults(text, load_services) == [f"2: services.s.run[1]: {CHARACTERS}"]
+def test_that_is_so_in_services_too_and_within_a_hundred_million(faults):
+    text = f"[services.s]\nrun = ['x', '{'${A}' * 10_001}']\n{OWN}"
+    assert faults(text, load_services) == [f"2: services.s.run[1]: {CHARACTERS.format(most=10**8)}"]
 
 
 def test_includes_that_double_at_every_level_are_refused(faults, write):

@@ -26,13 +26,13 @@ from trio_process import (
 
 STUBBORN = sh("trap '' TERM; echo ready; while :; do sleep 0.02; done")
 WAITS_FOR_TERM = """
-import signal, sys
+import signal, sys, time
 def clean(*_):
     print("clean")
     sys.exit()
 signal.signal(signal.SIGTERM, clean)
 print("ready", flush=True)
-signal.pause()
+while True: time.sleep(0.02)  # a signal just before a pause would be handled after it
 """
 FAMILY = sh("sleep 1000 & echo $!; sleep 1000 & echo $!; wait")
 
