@@ -108,6 +108,7 @@ async def test_a_forgotten_process_is_freed_without_the_garbage_collector(script
     async with Service(options=ServiceOptions(retain=0)) as service:
         await service.run(*sh(script), timeout=timeout)
         gc.collect()
+        gc.freeze()  # not to look at what there was before
         gc.disable()
         gc.set_debug(gc.DEBUG_SAVEALL)
         try:
