@@ -171,11 +171,9 @@ class Session:
         assert self.hello is not None
         try:
             await self._lose(await self._serve(frames))
-        except (
-            BaseException
-        ):  # its launcher has failed; a process that is waited for must not be waited for without end
-            self._mark_gone("its launcher has failed")
-            self._report_lost("its launcher has failed")
+        except BaseException:
+            # the launcher has failed: whoever waits for a process of the agent must not wait for ever
+            self._report_lost(self._mark_gone("its launcher has failed"))
             raise
 
     async def _serve(self, frames: list[Frame]) -> str:
