@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 import trio
 from harness import Program, a_stranger, new_tag, none_with_tag, program, read_line, running, some_with_tag, with_tag
-from support import is_gone, process_of, wait_gone, wait_until
+from support import is_gone, process_of, state_of, wait_gone, wait_until
 
 from trio_process import Service, ServiceOptions
 from trio_process._process import Reactor
@@ -267,6 +268,33 @@ async def test_a_guardian_kills_also_while_no_process_can_be_forked():
             os.close(descriptor)
         await wait_until(lambda: all(child.poll() == -signal.SIGKILL for child in (leader, *members, escapee)))
         await wait_until(lambda: guardian.poll() == 0)
+
+
+THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
+
+
+@pytest.mark.parametrize("script", ["", THREAD], ids=["a zombie", "a zombie with a live thread"])
+async def test_a_guardian_kills_a_zombie_and_looks_for_it_no_longer(script, tmp_path):
+    limit, scans = 10**8 + os.getpid(), tmp_path / "scans"
+    (tmp_path / "grep").write_text(f'#!/bin/sh\necho >> {scans}\nexec {shutil.which("grep")} "$@"\n')
+    (tmp_path / "grep").chmod(0o755)
+    with trio.fail_after(60), ExitStack() as stack:
+        mark = f"import resource; resource.setrlimit(resource.RLIMIT_RTTIME, ({10 * limit}, {10 * limit}))"
+        end = "import ctypes; ctypes.CDLL(None).pthread_exit(None)"
+        child = subprocess.Popen([sys.executable, "-c", f"{mark}\n{script}\n{end}"])  # not reaped before the end
+        stack.callback(child.wait)
+        stack.callback(child.kill)
+        await wait_until(lambda: state_of(child.pid) == "Z")
+        tasks = f"/proc/{child.pid}/task"
+        assert len(os.listdir(tasks)) == (2 if script else 1)
+        with open(os.devnull) as ended:  # as a pipe whose other end is closed
+            await trio.run_process(
+                ["/bin/sh", "-c", _SCRIPT, "trio-process-guardian", f"token-{limit}", "", str(limit)],
+                stdout=ended,
+                env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            )
+        assert scans.read_text() == "\n" * 4  # by two marks, and once more
+        await wait_until(lambda: len(os.listdir(tasks)) == 1)
 
 
 async def test_a_guardian_heeds_no_variable_of_its_owner():

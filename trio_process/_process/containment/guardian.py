@@ -24,7 +24,8 @@ from ..reap import open_pidfd
 # One shell and, at the end, a few tools: no interpreter of ours to load (10 MB). Its stdin is the table, its stdout the pipe:
 # for dash(1), the number of a descriptor has one digit. The groups are killed without a fork: none is possible before if our
 # children are as many as there may be. A shell that can't fork ends, and starts itself again; it finds the table read.
-# During an exec a process has no environment to be recognized by, so one scan that finds none is not enough.
+# During an exec a process has no environment to be recognized by, so one scan that finds none is not enough. A zombie is no
+# reason for another scan, as PID 1 may reap late or never; it is killed all the same, as it may be a leader with live threads.
 _SCRIPT: Final = r"""
 tries=${4:-0}
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU PIPE USR1 USR2 ALRM
@@ -43,10 +44,11 @@ while [ "$round" -lt 50 ] && [ "$quiet" -lt 2 ]; do
         echo end
     )
     [ "${found%end}" != "$found" ] || exit
-    [ "$found" = end ] || quiet=0
     for path in ${found%end}; do
-        pid=${path#/proc/}
-        kill -s KILL "${pid%/*}" 2>/dev/null
+        pid=${path#/proc/} pid=${pid%/*} stat=
+        read -r stat < "/proc/$pid/stat"
+        case ${stat##*) } in Z*) ;; *) quiet=0 ;; esac
+        kill -s KILL "$pid" 2>/dev/null
     done
 done
 while [ -n "$2" ] && [ -d "$2" ] && [ "$round" -lt 100 ]; do
