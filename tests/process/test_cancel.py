@@ -27,7 +27,7 @@ from trio_process import (
     Status,
 )
 
-STUBBORN = sh("trap '' TERM INT; echo ready; while :; do sleep 0.02; done")
+STUBBORN = sh("trap '' TERM INT; echo ready; while :; do sleep 0.2; done")
 
 
 async def test_two_hundred_are_gone_and_reaped_in_a_second():
@@ -218,7 +218,7 @@ async def test_a_deadline_that_has_passed_still_stops_everything():
 PRELUDE = """
 import os, signal, sys, trio
 from trio_process import *
-STUBBORN = ("sh", "-c", "trap '' TERM INT; echo $$; while :; do sleep 0.02; done")
+STUBBORN = ("sh", "-c", "trap '' TERM INT; echo $$; while :; do sleep 0.2; done")
 """
 
 

@@ -24,7 +24,7 @@ from trio_process import (
     StopFailedError,
 )
 
-STUBBORN = sh("trap '' TERM; echo ready; while :; do sleep 0.02; done")
+STUBBORN = sh("trap '' TERM; echo ready; while :; do sleep 0.2; done")
 WAITS_FOR_TERM = """
 import signal, sys, time
 def clean(*_):
