@@ -55,9 +55,12 @@ def steer(browser, control):
     off = page.get_by_role("row").filter(has=page.get_by_role("link", name="off", exact=True))
     off.get_by_role("button", name="Start off").click()
     off.get_by_text("ready").wait_for()
-    off.get_by_role("button", name="Restart off").click()
-    off.get_by_role("button", name="Stop off").click()
+    calls = []
+    page.on("request", lambda request: request.method == "POST" and calls.append(request.url.rpartition("/")[2]))
+    page.on("response", lambda answer: answer.request.method == "POST" and calls.append(answer.status))
+    page.evaluate("for (const name of ['Restart off', 'Stop off']) document.querySelector(`[title='${name}']`).click()")
     off.get_by_text("stopped").wait_for()
+    assert calls == ["restart", 202, "stop", 202]  # not on two connections, in any order
     # by keyboard: to the first row, open it
     page.locator("body").press("j")
     page.keyboard.press("Enter")

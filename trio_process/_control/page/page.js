@@ -106,9 +106,11 @@ function toast(message, kind = '') {
 	setTimeout(() => el.remove(), kind === 'bad' ? 9000 : 4000);
 }
 
+let calls; // one after the other
+
 async function call(path, done, method = 'POST', body) {
 	try {
-		await api(path, method, body);
+		await (calls = Promise.resolve(calls).catch(() => 0).then(() => api(path, method, body)));
 		toast(done, 'good');
 	} catch (error) {
 		if (error.status !== 401) toast(error.message, 'bad');
@@ -957,8 +959,7 @@ function keepView(path, logs, withServices = false) {  // the address always lea
 	history.replaceState(null, '', `#${path}${rest ? `?${rest}` : ''}`);
 }
 
-// Lay out a graph from left to right: a layer is the longest way from a root; within it, near what is needed. An edge over
-// several layers has a waypoint in each, between the boxes.
+// Lay out a graph from left to right: a layer is the longest way from a root. An edge over several has a waypoint in each.
 function layout(nodes, edges) {
 	const known = new Set(nodes.map((each) => each.id));
 	const real = edges.filter((edge) => known.has(edge.from) && known.has(edge.to) && edge.from !== edge.to);
@@ -1279,7 +1280,7 @@ on(document, 'click', (event) => { for (const open of document.querySelectorAll(
 
 function theme(next = { auto: 'light', light: 'dark', dark: 'auto' }[root.theme || 'auto']) {
 	if (next === 'auto') delete root.theme; else root.theme = next;
-	try { localStorage.setItem('trio-process-theme', next); } catch { /* a browser that keeps nothing */ }
+	try { localStorage.setItem('trio-process-theme', next); } catch { /* not kept */ }
 	$('theme').replaceChildren(glyph({ auto: 'auto', light: 'sun', dark: 'moon' }[next]));
 	$('theme').ariaLabel = $('theme').title = `Colours: ${next === 'auto' ? 'as the system' : next}`;
 }
@@ -1302,7 +1303,7 @@ async function start() {
 }
 
 let stored = 'auto';
-try { stored = localStorage.getItem('trio-process-theme') || 'auto'; } catch { /* as above */ }
+try { stored = localStorage.getItem('trio-process-theme') || 'auto'; } catch { }
 theme(['light', 'dark'].includes(stored) ? stored : 'auto');
 on($('theme'), 'click', () => theme());
 on($('help'), 'click', help);
