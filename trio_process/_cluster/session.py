@@ -168,7 +168,6 @@ class Session:
 
     async def run(self, frames: list[Frame]) -> None:
         """Serve until the connection ends; then report the lost processes."""
-        assert self.hello is not None
         try:
             await self._lose(await self._serve(frames))
         except BaseException:

@@ -343,7 +343,7 @@ def _limits(_: str, values: object) -> Mapping[str, int | tuple[int, int]]:
         if hard != -1 and (soft == -1 or soft > hard):
             raise bad_option(f"limits[{name!r}]:", f"the soft limit is above the hard one, got {checks.brief(value)}")
         checked[name] = (soft, hard)
-    return checks.FrozenDict(checked) if checked else checks.NOTHING
+    return checks.FrozenDict(checked) or checks.NOTHING
 
 
 _RESOURCES: Final = {"cpus": 1, "memory": 0, "gpus": 0}
@@ -357,7 +357,7 @@ def _resources(_: str, values: object) -> Mapping[str, int]:
         if name not in _RESOURCES:
             raise bad_option("resources:", f"unknown resource {name!r}; known: {', '.join(_RESOURCES)}")
         checked[name] = int(checks.whole(f"resources[{name!r}]", value, least=_RESOURCES[name]))
-    return checks.FrozenDict(checked) if checked else checks.NOTHING
+    return checks.FrozenDict(checked) or checks.NOTHING
 
 
 def _environment(option: str, values: object) -> Mapping[str, EnvValue]:
@@ -371,12 +371,12 @@ def _umask(option: str, value: object) -> object:
     return int(value)
 
 
-def _user(_: str, value: object) -> object:
+def _user(option: str, value: object) -> object:
     find_user(value)
-    return int(value) if isinstance(value, int) else _plain(value)
+    return int(value) if isinstance(value, int) else _plain(option, value)
 
 
-def _plain(value: object) -> object:
+def _plain(_: str, value: object) -> object:
     return checks.plain(value) if isinstance(value, str) else value
 
 
@@ -389,8 +389,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "stderr": _target,
     "disable_capture": checks.flag,
     "buffer_size": partial(checks.whole, infinite=True),
-    "encoding": lambda _, value: _plain(value),  # it and `errors` are checked together
-    "errors": lambda _, value: _plain(value),
+    "encoding": _plain,  # it and `errors` are checked together
+    "errors": _plain,
     "max_line": partial(checks.whole, least=4),  # a character of UTF-8 must fit
     "timeout": checks.seconds,
     "idle_timeout": partial(checks.seconds, positive=True),
